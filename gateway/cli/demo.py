@@ -1,0 +1,212 @@
+"""``gateway demo``: everything at once on a laptop, with real speech to text behind it, and what to paste next."""
+
+import asyncio
+import os
+import secrets
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import orjson
+import structlog
+
+from gateway.cli.serve import run, settings_or_exit
+from gateway.demo.samples import SAMPLES
+from gateway.passwords import hash_password
+from gateway.services import Blueprint
+from gateway.settings import Settings
+from gateway.snapshot import digest
+from gateway.supervisor import Stores, Supervisor
+from gateway.telemetry import application_log
+from policies.credentials import RANDOM_BYTES, mint_key
+from policies.tenants import Role
+from storage.embedded.account import Account
+from storage.embedded.process import Log, spawn, stop
+from storage.ports import AlreadyExists, NotFound
+from storage.postgres.directory import PostgresDirectory
+from storage.postgres.pool import Pool
+from storage.postgres.registry import PostgresKeyRegistry
+
+TENANT = "demo"
+ADMIN = "admin@demo.example"
+SCOPE = "transcribe"
+_MEMORY = "demo.json"
+_RESTART_S = 0.5
+
+_log = structlog.get_logger("gateway.demo")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the first start made. Later starts read it back from the state directory (mode 0600)."""
+
+    key: str
+    password: str
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65_534), default=9200, show_default=True, help="The gateway's port.")
+@click.option("--upstream", help="Use this transcription service instead of the demo's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print the URLs and credentials as one JSON object.")
+def demo(port: int, upstream: str | None, *, as_json: bool) -> None:
+    """Try it: PostgreSQL, Valkey, a transcriber, a tenant, a user and an API key, until Ctrl-C."""
+    with tempfile.TemporaryDirectory(prefix="tahoe-demo-") as sockets:
+        own = None if upstream else Path(sockets) / "transcriber.sock"
+        overrides = {"listen": f"127.0.0.1:{port}", "upstream": upstream or f"unix:{own}"}
+        if "GATEWAY_OPS_LISTEN" not in os.environ:
+            overrides["ops_listen"] = f"127.0.0.1:{port + 1}"
+        settings = settings_or_exit(overrides, None, embedded=True)
+        application_log.configure(settings.log_level)
+        run(_Demo(settings, own, as_json=as_json).run())
+
+
+class _Demo:
+    """One run of the demo."""
+
+    def __init__(self, settings: Settings, socket: Path | None, *, as_json: bool) -> None:
+        self._settings = settings
+        self._socket = socket
+        self._as_json = as_json
+        self._credentials: Credentials | None = None
+
+    async def run(self) -> None:
+        """The transcriber beside the gateway, both until the signal to stop."""
+        supervisor = Supervisor(self._settings, embedded=True, prepare=self._prepare, on_ready=self._greet)
+        if self._socket is None:
+            await supervisor.run()
+            return
+        transcriber = asyncio.get_running_loop().create_task(_keep_transcriber(self._socket))
+        try:
+            await supervisor.run()
+        finally:
+            transcriber.cancel()
+            await asyncio.wait({transcriber})
+
+    async def _prepare(self, stores: Stores) -> None:
+        pool = Pool(stores.database_url)
+        blueprint = Blueprint(self._settings, stores.database_url, stores.redis_url, stores.secret_key)
+        try:
+            self._credentials = await _seed(pool, blueprint)
+        finally:
+            await pool.close()
+
+    async def _greet(self) -> None:
+        assert self._credentials is not None
+        if self._as_json:
+            click.echo(orjson.dumps(_facts(self._settings, self._credentials)))
+        else:
+            click.echo("\n".join(_greeting(self._settings, self._credentials)))
+
+
+async def _keep_transcriber(socket: Path) -> None:
+    """The demo's speech to text, started again when it dies."""
+    me = Account(uid=os.getuid(), gid=os.getgid(), name="", borrowed=False)
+    command = (sys.executable, "-P", "-m", "gateway.demo.transcriber", "--unix", socket)
+    while True:
+        process = await spawn(
+            command,
+            account=me,
+            cwd=Path("/"),
+            death_signal=signal.SIGTERM,
+            log=Log(socket.with_suffix(".log")),
+        )
+        try:
+            status = await process.wait()
+        finally:
+            await stop(process, ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)))
+        _log.error("the demo transcriber died", exit_status=status)
+        await asyncio.sleep(_RESTART_S)
+
+
+async def _seed(pool: Pool, blueprint: Blueprint) -> Credentials:
+    """The demo's tenant, user and key: made at the first start, found again later."""
+    directory, keys = PostgresDirectory(pool), PostgresKeyRegistry(pool)
+    try:
+        tenant = await directory.tenant(TENANT)
+    except NotFound:
+        tenant = await directory.create_tenant(TENANT, "Demo")
+    memory = blueprint.settings.state_dir / _MEMORY
+    pepper = blueprint.secret_for("api-keys")
+    if memory.exists():
+        known = Credentials(**orjson.loads(memory.read_bytes()))
+        if await keys.identify_key(digest(pepper, known.key.encode())) is not None:
+            return known
+    made = Credentials(mint_key(secrets.token_bytes(RANDOM_BYTES)), secrets.token_urlsafe(15))
+    await keys.create_key(
+        tenant.id,
+        name="demo",
+        digest=digest(pepper, made.key.encode()),
+        last4=made.key[-4:],
+        scopes=frozenset({SCOPE}),
+    )
+    try:
+        hashed = await asyncio.to_thread(hash_password, made.password, blueprint.secret_for("passwords"))
+        await directory.create_user(tenant.id, ADMIN, "Demo Admin", Role.OWNER, hashed)
+    except AlreadyExists:
+        _log.warning("the demo's admin is there already, with the password of an earlier start", email=ADMIN)
+    _remember(memory, made)
+    return made
+
+
+def _remember(memory: Path, made: Credentials) -> None:
+    descriptor = os.open(memory, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(orjson.dumps({"key": made.key, "password": made.password}))
+
+
+def _facts(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    return {
+        "url": f"http://{settings.listen}",
+        "ops_url": f"http://{settings.ops_listen}",
+        "tenant": TENANT,
+        "key": credentials.key,
+        "admin_email": ADMIN,
+        "admin_password": credentials.password,
+        "sample": str(SAMPLES[0].path),
+        "sample_words": SAMPLES[0].words,
+        "state_dir": str(settings.state_dir),
+    }
+
+
+def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
+    """What a newcomer reads. Commands stand alone on their lines and work when pasted into any shell."""
+    url, sample = f"http://{settings.listen}", SAMPLES[0]
+    auth = f'-H "Authorization: Bearer {credentials.key}"'
+    ask = f"curl -sS {url}/v1/audio/transcriptions {auth} -F file=@{shlex.quote(str(sample.path))} -F model=demo"
+    yield ""
+    yield "Tahoe Gateway is ready. Everything runs on this machine; Ctrl-C stops all of it."
+    yield ""
+    yield f"  gateway    {url}"
+    yield f"  metrics    http://{settings.ops_listen}/metrics   health  http://{settings.ops_listen}/readyz"
+    yield f"  tenant     {TENANT}"
+    yield f"  admin      {ADMIN}  password  {credentials.password}"
+    yield f"  API key    {credentials.key}"
+    yield f"  state      {settings.state_dir}"
+    yield ""
+    yield f"Send real speech through it; the answer is: {sample.words}"
+    yield ask
+    yield ""
+    yield "The same as subtitles, and as server-sent events while it listens:"
+    yield f"{ask} -F response_format=srt"
+    yield f"{ask} -N -F stream=true"
+    yield ""
+    yield "Without a key it is refused:"
+    yield f"curl -sS -i {url}/v1/models"
+    yield ""
+    yield "What the tenant has used:"
+    yield f"{_command(settings)} usage report --tenant {TENANT} --json"
+    yield ""
+
+
+def _command(settings: Settings) -> str:
+    """How to call ``gateway`` from anywhere, against this state directory."""
+    program = Path(sys.argv[0])
+    called = shlex.quote(str(program.absolute())) if program.name == "gateway" else f"{sys.executable} -m gateway"
+    if "GATEWAY_STATE_DIR" in os.environ:
+        return f"GATEWAY_STATE_DIR={shlex.quote(str(settings.state_dir))} {called}"
+    return called

@@ -1,0 +1,180 @@
+"""What one request did, and its settlement: exactly once, synchronously, before the last byte of the answer leaves.
+
+Whatever happens, every request ends in :meth:`Settlement.settle`: usage record, one log line, metrics. Nothing in it
+can wait, so a client that vanishes cannot prevent it.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics
+from policies.principals import Principal
+from policies.routes import Route
+from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
+from policies.verdict import Deny
+from storage.journal.writer import JournalFull
+from storage.usage_rows import encode
+
+_MISSED = "(none)"
+"""The route label of requests that no route names: one label, however many paths are tried."""
+
+
+class Journal(Protocol):
+    """Where settled records go before the answer does."""
+
+    def append(self, row: bytes) -> None:
+        """Raises JournalFull."""
+
+
+class Exchange:
+    """The facts of one request, filled in as it goes. Times are ``time.perf_counter()`` seconds, sizes body bytes."""
+
+    __slots__ = (
+        "agent", "bytes_in", "bytes_out", "cause", "client", "code", "door", "measure", "method", "outcome", "path",
+        "principal", "request_id", "route", "settled", "started", "status", "upstream_s",
+    )  # fmt: skip
+
+    def __init__(self, request_id: str, method: str, path: str, client: str, agent: str) -> None:
+        self.started = time.perf_counter()
+        self.request_id = request_id
+        self.method = method
+        self.path = path
+        self.client = client
+        self.agent = agent
+        self.door = "proxy"
+        self.route: Route | None = None
+        self.principal: Principal | None = None
+        self.status = 0
+        self.outcome = Outcome.OK
+        self.code = ""
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.upstream_s = 0.0
+        self.measure: Callable[[], Measured] | None = None
+        self.cause = ""
+        """What failed, for the log alone."""
+        self.settled = False
+
+    def denied(self, deny: Deny) -> None:
+        """Note a refusal. Who asked may be known all the same."""
+        self.status = deny.refusal.status
+        self.code = deny.refusal.code
+        if self.outcome is Outcome.OK:
+            self.outcome = Outcome.GATEWAY_FAILED if deny.refusal.status >= 500 else Outcome.DENIED
+        if deny.principal is not None:
+            self.principal = deny.principal
+
+    def answered(self, status: int) -> None:
+        """Note the upstream's status."""
+        self.status = status
+        if status >= 400:
+            self.outcome = Outcome.UPSTREAM_FAILED if status >= 500 else Outcome.UPSTREAM_REFUSED
+
+
+class Settlement:
+    """Settles exchanges. ``event_prefix`` is unique to this process for ever, so that event ids are."""
+
+    def __init__(self, metrics: Metrics, log: AccessLog, journal: Journal, event_prefix: str) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._journal = journal
+        self._prefix = event_prefix
+        self._events = 0
+
+    def settle(self, exchange: Exchange) -> None:
+        """Write the record, the line and the figures of a request that has ended, or is about to.
+
+        Once: later calls for the same exchange do nothing.
+        """
+        if exchange.settled:
+            return
+        exchange.settled = True
+        took = time.perf_counter() - exchange.started
+        measured = NOT_AUDIO if exchange.measure is None else accounted(exchange.measure(), exchange.outcome)
+        now = time.time()
+        principal = exchange.principal
+        if principal is not None and principal.tenant_id and exchange.route is not None:
+            self._record(exchange, principal, exchange.route.name, measured, now, took)
+        self._count(exchange, measured, took)
+        self._log.emit(_line(exchange, principal, measured, now, took))
+
+    def _record(
+        self, exchange: Exchange, principal: Principal, route: str, measured: Measured, now: float, took: float
+    ) -> None:
+        self._events += 1
+        record = UsageRecord(
+            event_id=f"{self._prefix}{self._events}",
+            ended_ms=int(now * 1000),
+            tenant_id=principal.tenant_id,
+            key_id=principal.key_id,
+            user_id=principal.user_id,
+            route=route,
+            method=exchange.method,
+            status=exchange.status,
+            outcome=exchange.outcome,
+            code=exchange.code,
+            request_id=exchange.request_id,
+            bytes_in=exchange.bytes_in,
+            bytes_out=exchange.bytes_out,
+            duration_us=int(took * 1e6),
+            upstream_us=int(exchange.upstream_s * 1e6),
+            attempt=1,
+            measured=measured,
+        )
+        try:
+            self._journal.append(encode(record))
+        except JournalFull as error:
+            # The work is done and the answer exists; the log line beside it holds the same facts. New requests are
+            # refused at the door until there is room (Gatekeeper), so this is the tail of what was in flight.
+            self._metrics.journal_full[("record",)] += 1
+            exchange.cause = f"usage record not journalled: {error}"
+
+    def _count(self, exchange: Exchange, measured: Measured, took: float) -> None:
+        figures = self._metrics.route(exchange.route.name if exchange.route is not None else _MISSED)
+        method = exchange.method if exchange.route is not None else "-"
+        figures.requests[(method, exchange.status, exchange.outcome)] += 1
+        figures.duration.observe(took)
+        figures.overhead.observe(took - exchange.upstream_s)
+        figures.bytes_in += exchange.bytes_in
+        figures.bytes_out += exchange.bytes_out
+        if measured is not NOT_AUDIO and measured.source is not AudioSource.NONE:
+            figures.audio_ms[measured.source] += measured.audio_ms
+        if exchange.code:
+            self._metrics.denials[(exchange.code,)] += 1
+
+
+def _line(
+    exchange: Exchange, principal: Principal | None, measured: Measured, now: float, took: float
+) -> dict[str, object]:
+    """The access line. Every field is listed here and none can hold a credential: the query is not among them."""
+    line: dict[str, object] = {
+        "ts": round(now, 3),
+        "level": "info",
+        "event": "access",
+        "request_id": exchange.request_id,
+        "door": exchange.door,
+        "remote_ip": exchange.client,
+        "method": exchange.method,
+        "route": exchange.route.name if exchange.route is not None else "",
+        "path": exchange.path,
+        "status": exchange.status,
+        "outcome": exchange.outcome,
+        "code": exchange.code,
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.bytes_out,
+        "duration_ms": round(took * 1e3, 3),
+        "upstream_ms": round(exchange.upstream_s * 1e3, 3),
+        "audio_ms": measured.audio_ms,
+        "audio_source": measured.source,
+        "ua": exchange.agent,
+    }
+    if principal is not None:
+        line["auth_method"] = principal.method
+        line["tenant_id"] = principal.tenant_id
+        line["key_id"] = principal.key_id
+        line["user_id"] = principal.user_id
+    if exchange.cause:
+        line["cause"] = exchange.cause
+    return line

@@ -1,0 +1,99 @@
+"""The decision, for both doors: the pure stages of ``policies`` in order, with the two questions to the stores between.
+
+``Inquiry -> route -> Presented -> Principal -> Permit -> charges -> levels -> Admit | Deny``. Nothing here knows which
+door asked.
+"""
+
+from collections.abc import Callable
+
+from gateway.snapshot import Entry, Snapshot
+from gateway.telemetry.metrics import Metrics
+from policies.admission import Admit, conclude
+from policies.authorise import ANONYMOUS, Permit, authorise
+from policies.credentials import Conflict, Presented
+from policies.inquiry import Inquiry
+from policies.limits import FREE, Rate
+from policies.principals import Method
+from policies.routes import Access, Route, RouteTable, WithoutLimiter
+from policies.verdict import Deny, Refusal
+from storage.local_counters import LocalCounters
+from storage.ports import Counters, Unavailable
+
+
+class Gatekeeper:
+    """Decides. ``local`` counts while ``counters`` cannot be asked; ``accepts_usage`` says whether records have room."""
+
+    def __init__(
+        self,
+        *,
+        routes: RouteTable,
+        snapshot: Snapshot,
+        counters: Counters,
+        local: LocalCounters,
+        metrics: Metrics,
+        accepts_usage: Callable[[], bool],
+        default_rate: Rate | None,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.routes = routes
+        self._snapshot = snapshot
+        self._counters = counters
+        self._local = local
+        self._metrics = metrics
+        self._accepts_usage = accepts_usage
+        self._default_rate = default_rate
+        self._now_ms = now_ms
+
+    async def decide(self, inquiry: Inquiry, route: Route) -> Admit | Deny:
+        """The answer to one question about a route that was matched."""
+        permit = await self._permit(inquiry, route)
+        if isinstance(permit, Deny):
+            return permit
+        if not self._accepts_usage():
+            self._metrics.journal_full[("request",)] += 1
+            return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE, principal=permit.principal)
+        if not permit.charges:
+            return Admit(permit, FREE)
+        try:
+            taken = await self._counters.take(permit.charges)
+        except Unavailable:
+            if permit.route.without_limiter is WithoutLimiter.CLOSED:
+                return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
+            self._metrics.fail_open[("ratelimit",)] += 1
+            taken = self._local.take_now(permit.charges)
+        for charge in permit.charges if taken.refused_by is None else (taken.refused_by,):
+            self._metrics.ratelimit[(charge.name, "admitted" if taken.refused_by is None else "refused")] += 1
+        return conclude(permit, taken)
+
+    async def _permit(self, inquiry: Inquiry, route: Route) -> Permit | Deny:
+        presented = inquiry.presented
+        if not isinstance(presented, Presented):
+            if isinstance(presented, Conflict):
+                return Deny(refusal=Refusal.CONFLICTING_CREDENTIALS)
+            return authorise(ANONYMOUS, route, 0)
+        if route.access is Access.PUBLIC:
+            return authorise(ANONYMOUS, route, 0)
+        entry = self._snapshot.known(presented)
+        if entry is None:
+            try:
+                entry = await self._snapshot.identify(presented)
+            except Unavailable:
+                self._metrics.auth[(Method.API_KEY, "unavailable")] += 1
+                return Deny(refusal=Refusal.REGISTRY_UNAVAILABLE)
+        return self._authorised(entry, route)
+
+    def _authorised(self, entry: Entry, route: Route) -> Permit | Deny:
+        principal = entry.principal
+        if principal is None:
+            self._metrics.auth[(Method.API_KEY, "unknown")] += 1
+            return Deny(refusal=Refusal.INVALID_API_KEY)
+        permit: Permit | Deny | None = entry.permits.get(route.name)
+        if permit is None or (principal.expires_ms is not None and principal.expires_ms <= self._now_ms()):
+            permit = authorise(principal, route, self._now_ms(), self._default_rate)
+            if isinstance(permit, Permit):
+                entry.permits[route.name] = permit
+        if isinstance(permit, Deny):
+            self._metrics.auth[(Method.API_KEY, permit.refusal.code)] += 1
+        else:
+            self._metrics.auth[(Method.API_KEY, "ok")] += 1
+        return permit

@@ -1,0 +1,135 @@
+"""The first door: read the question, decide, relay or refuse, settle. Every request ends here, whatever happens."""
+
+import time
+from typing import cast
+
+from aiohttp import web
+
+from gateway import responses
+from gateway.exchange import Exchange, Settlement
+from gateway.forward_auth import PATH as VERIFY_PATH
+from gateway.forward_auth import ForwardAuth
+from gateway.gatekeeper import Gatekeeper
+from gateway.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
+from gateway.relay import Relay
+from gateway.server import CLOSE, KEEP, Answered, ClientConnection
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream import Abandoned
+from policies.inquiry import Inquiry
+from policies.routes import Route
+from policies.usage import Outcome
+from policies.verdict import Deny, Refusal
+
+
+class Proxy:
+    """The handler of the public listener."""
+
+    def __init__(
+        self,
+        *,
+        gatekeeper: Gatekeeper,
+        forward_auth: ForwardAuth,
+        relay: Relay,
+        settlement: Settlement,
+        metrics: Metrics,
+        trusted: TrustedProxies,
+    ) -> None:
+        self._gatekeeper = gatekeeper
+        self._forward_auth = forward_auth
+        self._relay = relay
+        self._settlement = settlement
+        self._metrics = metrics
+        self._ids = RequestIds()
+        self._reader = Reader(frozenset((*gatekeeper.routes.exact, VERIFY_PATH)), trusted)
+        self.draining = False
+
+    async def __call__(self, request: web.BaseRequest) -> Answered:
+        """Answer one request."""
+        connection = cast("ClientConnection", request.protocol)
+        message = request._message  # noqa: SLF001  raw and in order; the public properties decode
+        known = connection.known
+        if known is None or known.head.raw != message.raw_headers or message.version != (1, 1):
+            known = connection.known = self._reader.know(message.raw_headers, message.version, connection.peer)
+        request_id = (known.head.request_id and usable_request_id(known.head.request_id)) or self._ids.make(
+            self._now_ms()
+        )
+        exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.client, known.agent)
+        self._metrics.inflight += 1
+        try:
+            answer = await self._answer(request, connection, known, exchange)
+            if isinstance(answer, Answered):
+                return answer
+            keep_alive = answer.refusal.keeps_connection and request.keep_alive and request.content.is_eof()
+            return self._refuse(connection, exchange, answer, keep_alive=keep_alive)
+        except (ConnectionError, Abandoned):
+            exchange.outcome = Outcome.CLIENT_GONE
+            exchange.status = exchange.status or 499
+            return CLOSE
+        except BaseException:
+            # A bug of ours, or cancellation at shutdown: settled below with what is known; aiohttp logs and answers 500.
+            exchange.outcome = Outcome.GATEWAY_FAILED
+            exchange.status = exchange.status or 500
+            raise
+        finally:
+            self._metrics.inflight -= 1
+            self._settlement.settle(exchange)
+
+    def unreadable(self, connection: ClientConnection, *, too_large: bool) -> Answered:
+        """Answer what aiohttp's parser refused: there is no request to speak of, but it is counted and logged."""
+        exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", connection.peer, "")
+        refusal = Refusal.REQUEST_HEADERS_TOO_LARGE if too_large else Refusal.MALFORMED_REQUEST
+        return self._refuse(connection, exchange, Deny(refusal=refusal), keep_alive=False)
+
+    async def _answer(
+        self, request: web.BaseRequest, connection: ClientConnection, known: Known, exchange: Exchange
+    ) -> Answered | Deny:
+        message = request._message  # noqa: SLF001  as above
+        inquiry = self._reader.read(message.method, message.path, known)
+        if isinstance(inquiry, Deny):
+            exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
+            return inquiry
+        if inquiry.path == VERIFY_PATH:
+            return await self._forward_auth.answer(
+                inquiry, connection, exchange, keep_alive=request.keep_alive and request.content.is_eof()
+            )
+        if self.draining:
+            return Deny(refusal=Refusal.DRAINING)
+        route = self._gatekeeper.routes.match(inquiry.method, inquiry.path)
+        if isinstance(route, Deny):
+            return route
+        exchange.route = route
+        decision = await self._gatekeeper.decide(inquiry, route)
+        if isinstance(decision, Deny):
+            return decision
+        exchange.principal = decision.permit.principal
+        refusal = _unservable(inquiry, message.upgrade, route)
+        if refusal is not None:
+            return Deny(refusal=refusal, principal=exchange.principal)
+        return await self._relay.carry(decision, inquiry, request, connection, exchange)
+
+    def _refuse(self, connection: ClientConnection, exchange: Exchange, deny: Deny, *, keep_alive: bool) -> Answered:
+        """Settle, then answer a refusal."""
+        exchange.denied(deny)
+        answer, exchange.bytes_out = responses.refusal(
+            deny, exchange.request_id, exchange.route, keep_alive=keep_alive, send_body=exchange.method != "HEAD"
+        )
+        self._settlement.settle(exchange)
+        if connection.transport is not None:
+            connection.transport.write(answer)
+        return KEEP if keep_alive else CLOSE
+
+    @staticmethod
+    def _now_ms() -> int:
+        return int(time.time() * 1000)
+
+
+def _unservable(inquiry: Inquiry, upgrade: bool, route: Route) -> Refusal | None:  # noqa: FBT001  a parser's flag
+    """What a request asks of the relay that it cannot give, found before a byte of the body is read."""
+    head = inquiry.head
+    if upgrade and head.upgrade.lower() == b"websocket":
+        return Refusal.UPGRADE_NOT_SUPPORTED
+    if head.expect and head.expect.lower() != b"100-continue":
+        return Refusal.EXPECTATION_FAILED
+    if head.content_lengths and int(head.content_lengths[0]) > route.max_body:
+        return Refusal.BODY_TOO_LARGE
+    return None

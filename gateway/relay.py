@@ -1,0 +1,308 @@
+"""Carries an admitted request to the upstream and its answer back, while the meter watches both pass.
+
+Two shapes of exchange. A *small* one, whose request body is at hand and whose answer arrives in one piece, costs one
+write to the upstream and one to the client. Everything else *streams*, with back-pressure both ways. Both settle before
+the last byte of the answer is written: what a client has seen complete is in the journal.
+"""
+
+import asyncio
+import time
+
+from aiohttp import web
+from aiohttp.streams import EmptyStreamReader
+from aiohttp.web_protocol import RequestPayloadError
+
+from gateway import responses
+from gateway.exchange import Exchange, Settlement
+from gateway.server import CLOSE, KEEP, Answered, BodyTooSlow, ClientConnection
+from gateway.tasks import Tasks
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream import Abandoned, TooSlow, Unreachable, UpstreamConnection, UpstreamError, UpstreamPool
+from policies.admission import Admit
+from policies.headers import AnswerHead
+from policies.inquiry import Inquiry
+from policies.audio.reported import AnswerReader, answer_reader
+from policies.metering import Meter, meter_for
+from policies.ratelimit_fields import state_line
+from policies.usage import Measured, Outcome
+from policies.verdict import Deny, Refusal
+
+_SMALL_BODY = 262_144
+"""A request body up to this size is written together with its head when all of it has arrived."""
+
+
+class BodyTooLarge(Exception):
+    """The client sent more than the route takes."""
+
+
+_REFUSALS: dict[type[Exception], Refusal] = {
+    Unreachable: Refusal.UPSTREAM_UNREACHABLE,
+    TooSlow: Refusal.UPSTREAM_TIMEOUT,
+    BodyTooSlow: Refusal.BODY_TIMEOUT,
+    BodyTooLarge: Refusal.BODY_TOO_LARGE,
+    RequestPayloadError: Refusal.MALFORMED_REQUEST,
+}
+
+
+class Relay:
+    """What relaying needs, whoever asks."""
+
+    def __init__(
+        self, upstreams: dict[str, UpstreamPool], settlement: Settlement, metrics: Metrics, tasks: Tasks
+    ) -> None:
+        self._upstreams = upstreams
+        self.settlement = settlement
+        self.metrics = metrics
+        self.tasks = tasks
+
+    async def carry(
+        self,
+        admit: Admit,
+        inquiry: Inquiry,
+        request: web.BaseRequest,
+        connection: ClientConnection,
+        exchange: Exchange,
+    ) -> Answered | Deny:
+        """Answer from the upstream, or say why not if the client has seen nothing yet. Only an Admit gets here.
+
+        Raises ConnectionError or Abandoned when the client has gone.
+        """
+        pool = self._upstreams[admit.permit.route.upstream]
+        passage = _Passage(self, pool, admit, inquiry, request, connection, exchange)
+        try:
+            upstream = passage.upstream = await pool.acquire()
+            connection.client_gone = upstream.abandon
+            passage.ask(upstream)
+            head = await upstream.answered()
+            exchange.answered(upstream.status)
+            if upstream.body_done:
+                return passage.answer_whole(upstream, head)
+            return await passage.answer_in_pieces(upstream, head)
+        except Abandoned:
+            raise
+        except (UpstreamError, BodyTooSlow, BodyTooLarge, RequestPayloadError) as error:
+            return passage.failed(error)
+        finally:
+            passage.close()
+
+
+class _Passage:
+    """One request on its way through."""
+
+    __slots__ = (
+        "_admit", "_asked", "_connection", "_exchange", "_inquiry", "_meter", "_pool", "_pump", "_reader", "_relay",
+        "_request", "upstream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        relay: Relay,
+        pool: UpstreamPool,
+        admit: Admit,
+        inquiry: Inquiry,
+        request: web.BaseRequest,
+        connection: ClientConnection,
+        exchange: Exchange,
+    ) -> None:
+        self._relay = relay
+        self._pool = pool
+        self._admit = admit
+        self._inquiry = inquiry
+        self._request = request
+        self._connection = connection
+        self._exchange = exchange
+        self._asked = time.perf_counter()
+        self._pump: asyncio.Task[None] | None = None
+        self._meter: Meter | None = None
+        self._reader: AnswerReader | None = None
+        self.upstream: UpstreamConnection | None = None
+
+    # --- towards the upstream ----------------------------------------------------------------------------------------
+
+    def ask(self, upstream: UpstreamConnection) -> None:
+        """Write the request; what of its body has not arrived yet follows in the background."""
+        body = self._request.content
+        if isinstance(body, EmptyStreamReader):
+            self._begin(upstream, b"", b"")
+            return
+        route, head = self._admit.permit.route, self._inquiry.head
+        self._meter = meter_for(route.meter, head.content_type.decode("latin-1"))
+        if body.is_eof() and body.total_bytes <= min(_SMALL_BODY, route.max_body):
+            data = body.read_nowait()
+            self._seen(data)
+            self._begin(upstream, b"Content-Length: %d" % len(data), data)
+            return
+        chunked = not head.content_lengths
+        framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % int(head.content_lengths[0])
+        self._begin(upstream, framing, b"")
+        upstream.deadline = float("inf")
+        if head.expect and not body.total_bytes:
+            self._write(responses.CONTINUE)
+        self._pump = self._relay.tasks.start(self._upload(upstream, chunked=chunked), "upload")
+
+    def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
+        """Write the head: the very path and query that were judged, the lines that pass, and last what only we may say."""
+        inquiry, permit = self._inquiry, self._admit.permit
+        known = self._connection.known
+        assert known is not None
+        target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
+        lines = [
+            f"{inquiry.method} {target} HTTP/1.1".encode("ascii"),
+            self._pool.host_line,
+            *inquiry.head.lines,
+            known.forwarding,
+            b"X-Request-ID: " + self._exchange.request_id.encode(),
+        ]
+        if framing:
+            lines.append(framing)
+        if permit.identity:
+            lines.append(permit.identity)
+        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        route = permit.route
+        upstream.begin(head + data, bodyless_answer=inquiry.method == "HEAD", idle_s=route.idle_s)
+        upstream.expect_answer(route.first_byte_s)
+
+    async def _upload(self, upstream: UpstreamConnection, *, chunked: bool) -> None:
+        """Carry the body on. What goes wrong on the client's side ends the exchange; the other side tells itself."""
+        route = self._admit.permit.route
+        try:
+            while piece := await self._connection.next_piece(self._request.content, route.idle_s):
+                self._seen(piece)
+                if self._exchange.bytes_in > route.max_body:
+                    upstream.fail(BodyTooLarge())
+                    return
+                upstream.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                await upstream.drained()
+                if upstream.body_done:
+                    return
+            if chunked:
+                upstream.write(b"0\r\n\r\n")
+            upstream.expect_answer(route.first_byte_s)
+        except (BodyTooSlow, RequestPayloadError, ConnectionError) as error:
+            upstream.fail(error)
+        except UpstreamError:
+            return  # the connection holds it for whoever waits for the answer
+
+    def _seen(self, piece: bytes) -> None:
+        self._exchange.bytes_in += len(piece)
+        if self._meter is not None:
+            self._meter.feed(piece)
+
+    # --- towards the client ------------------------------------------------------------------------------------------
+
+    def answer_whole(self, upstream: UpstreamConnection, head: AnswerHead) -> Answered:
+        """Head and body in one write."""
+        body = upstream.take()
+        status = upstream.status
+        lines = self._answer_lines(head)
+        if self._exchange.method == "HEAD" or status == 304:
+            if head.length is not None:
+                lines.append(b"Content-Length: %d" % head.length)
+        elif status != 204:
+            lines.append(b"Content-Length: %d" % len(body))
+        answered = self._keep_alive(lines)
+        self._passed(body)
+        self._settle()
+        self._write(responses.head(status, lines) + body)
+        return answered
+
+    async def answer_in_pieces(self, upstream: UpstreamConnection, head: AnswerHead) -> Answered:
+        """Head at once, then every piece as it comes. The last byte waits for the settlement."""
+        lines = self._answer_lines(head)
+        chunked = head.length is None and self._request.version == (1, 1)
+        if head.length is not None:
+            lines.append(b"Content-Length: %d" % head.length)
+        elif chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        answered = self._keep_alive(lines)
+        unsent = responses.head(upstream.status, lines)
+        if not upstream.has_piece:
+            self._write(unsent)
+            unsent = b""
+        while piece := await upstream.read():
+            self._passed(piece)
+            if self._exchange.bytes_out == head.length:
+                self._settle()
+            self._write(unsent + (b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece))
+            unsent = b""
+            await self._connection.drained()
+        self._settle()
+        self._write(unsent + (b"0\r\n\r\n" if chunked else b""))
+        return answered if chunked or head.length is not None else CLOSE
+
+    def _answer_lines(self, head: AnswerHead) -> list[bytes]:
+        lines = head.lines
+        lines.append(b"X-Request-ID: " + self._exchange.request_id.encode())
+        permit = self._admit.permit
+        if permit.rate_policy:
+            lines.append(permit.rate_policy)
+            lines.append(state_line(self._admit.taken))
+        if self._meter is not None:
+            self._reader = answer_reader(head.content_type.decode("latin-1"), head.content_encoding.decode("latin-1"))
+        return lines
+
+    def _keep_alive(self, lines: list[bytes]) -> Answered:
+        """Whether the client's connection goes on; a body that is still arriving would be read as the next request."""
+        request = self._request
+        if request.keep_alive and request.version == (1, 1) and request.content.is_eof():
+            return KEEP
+        lines.append(b"Connection: close")
+        return CLOSE
+
+    def _passed(self, piece: bytes) -> None:
+        self._exchange.bytes_out += len(piece)
+        if self._reader is not None:
+            self._reader.feed(piece)
+
+    def _write(self, data: bytes) -> None:
+        transport = self._connection.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        transport.write(data)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        exchange = self._exchange
+        exchange.upstream_s = time.perf_counter() - self._asked
+        if self._meter is not None:
+            exchange.measure = self._measured
+        self._relay.settlement.settle(exchange)
+
+    def _measured(self) -> Measured:
+        assert self._meter is not None
+        return self._meter.finish(reported_ms=self._reader.reported_ms if self._reader is not None else None)
+
+    def failed(self, error: Exception) -> Deny | Answered:
+        """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""
+        refusal = _REFUSALS.get(type(error), Refusal.UPSTREAM_BROKE)
+        exchange = self._exchange
+        exchange.cause = str(error)
+        if isinstance(error, UpstreamError):
+            exchange.outcome = Outcome.UPSTREAM_FAILED
+            self._relay.metrics.upstream_errors[(self._pool.name, refusal.code)] += 1
+        if not exchange.status:
+            return Deny(refusal=refusal, principal=self._admit.permit.principal)
+        exchange.code = refusal.code
+        self._settle()
+        if self._connection.transport is not None:
+            self._connection.transport.abort()
+        return CLOSE
+
+    def close(self) -> None:
+        """Leave nothing behind, however the exchange ended; what was measured stays with the exchange."""
+        self._connection.client_gone = None
+        exchange = self._exchange
+        if not exchange.settled:
+            exchange.upstream_s = time.perf_counter() - self._asked
+            if self._meter is not None:
+                exchange.measure = self._measured
+        self._relay.metrics.upstream[self._pool.name].observe(exchange.upstream_s)
+        upstream, pump = self.upstream, self._pump
+        if upstream is None:
+            return
+        if pump is not None and not pump.done():
+            pump.cancel()
+            upstream.close()
+        else:
+            upstream.release()

@@ -1,0 +1,95 @@
+"""The gateway's own answers: status line, headers, and an error body in the dialect of the route's clients.
+
+Built as bytes and written in one piece. Never repeats a byte of the request: parser texts and header values stay out.
+"""
+
+import http
+from collections.abc import Sequence
+
+import orjson
+from aiohttp.helpers import rfc822_formatted_time
+
+from policies.ratelimit_fields import refused_lines
+from policies.routes import Route
+from policies.verdict import Deny, Refusal
+
+_REALM = b'Bearer realm="tahoe-gateway"'
+_OPENAI_TYPES = {Refusal.RATE_LIMIT_EXCEEDED: "rate_limit_exceeded"}
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+_STATUS_LINES: dict[int, bytes] = {
+    code: f"HTTP/1.1 {code} {_PHRASES.get(code, 'Unknown')}\r\n".encode() for code in range(100, 600)
+}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """``HTTP/1.1 200 OK`` with its line end; an upstream's code outside 100 to 599 becomes 502."""
+    return _STATUS_LINES.get(status) or _STATUS_LINES[502]
+
+
+def head(status: int, lines: Sequence[bytes]) -> bytes:
+    """A whole header, ready to write."""
+    return status_line(status) + b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool, send_body: bool = True) -> bytes:
+    """An answer of our own, whole."""
+    framing = [b"Date: " + rfc822_formatted_time().encode(), b"Content-Length: %d" % len(body)]
+    if not keep_alive:
+        framing.append(b"Connection: close")
+    return head(status, [*lines, *framing]) + (body if send_body else b"")
+
+
+def refusal(
+    deny: Deny, request_id: str, route: Route | None, *, keep_alive: bool, send_body: bool
+) -> tuple[bytes, int]:
+    """A refusal, whole: challenge, limits, dialect; and the size of its body as sent."""
+    lines = [b"Content-Type: application/json; charset=utf-8", b"X-Request-ID: " + request_id.encode()]
+    lines += challenge(deny)
+    if deny.allow:
+        lines.append(b"Allow: " + ", ".join(deny.allow).encode())
+    if deny.taken is not None:
+        lines += refused_lines(deny.taken)
+    elif deny.refusal.status == 503:
+        lines.append(b"Retry-After: 2")
+    lines.append(b"Cache-Control: no-store")
+    body = _BODIES[route.dialect if route is not None else "openai"](deny, request_id)
+    whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)
+    return whole, len(body) if send_body else 0
+
+
+def challenge(deny: Deny) -> list[bytes]:
+    """``WWW-Authenticate`` (RFC 6750 section 3): no error code when no credential was sent."""
+    reason = deny.refusal
+    if reason is Refusal.MISSING_CREDENTIAL:
+        return [b"WWW-Authenticate: " + _REALM]
+    if reason.status == 401:
+        return [
+            b"WWW-Authenticate: " + _REALM + f', error="invalid_token", error_description="{reason.message}"'.encode()
+        ]
+    if reason is Refusal.INSUFFICIENT_SCOPE:
+        return [b"WWW-Authenticate: " + _REALM + f', error="insufficient_scope", scope="{deny.scope}"'.encode()]
+    if reason is Refusal.CONFLICTING_CREDENTIALS:
+        return [b"WWW-Authenticate: " + _REALM + b', error="invalid_request"']
+    return []
+
+
+def _openai(deny: Deny, request_id: str) -> bytes:
+    """The error object of OpenAI's API; all four members are always there."""
+    reason = deny.refusal
+    kind = _OPENAI_TYPES.get(reason, "server_error" if reason.status >= 500 else "invalid_request_error")
+    message = f"{deny.message} (request id {request_id})"
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": reason.code}})
+
+
+def _deepgram(deny: Deny, request_id: str) -> bytes:
+    """Deepgram's legacy error object, which its SDKs read."""
+    return orjson.dumps({"err_code": deny.refusal.code.upper(), "err_msg": deny.message, "request_id": request_id})
+
+
+def _detail(deny: Deny, request_id: str) -> bytes:
+    """What FastAPI servers say."""
+    return orjson.dumps({"detail": deny.message, "code": deny.refusal.code, "request_id": request_id})
+
+
+_BODIES = {"openai": _openai, "deepgram": _deepgram, "detail": _detail}

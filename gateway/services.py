@@ -1,0 +1,150 @@
+"""The composition root: which parts a worker is made of, opened in order and closed in reverse."""
+
+import contextlib
+import hmac
+import sys
+import time
+import tomllib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from gateway.exchange import Settlement
+from gateway.forward_auth import SOURCES, ForwardAuth
+from gateway.gatekeeper import Gatekeeper
+from gateway.inquiries import TrustedProxies
+from gateway.proxy import Proxy
+from gateway.relay import Relay
+from gateway.server import PublicServer
+from gateway.settings import Settings
+from gateway.shipped import shipped
+from gateway.snapshot import Snapshot
+from gateway.tasks import Tasks
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream import UpstreamPool
+from policies.routes import RoutesInvalid, RouteTable
+from storage.journal.writer import Journal
+from storage.local_counters import LocalCounters
+from storage.postgres.pool import Pool
+from storage.postgres.registry import PostgresKeyRegistry
+from storage.redis.bus import RedisBus
+from storage.redis.counters import RedisCounters
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """All that a worker must know, with nothing left to look up: the parent has resolved every source of settings."""
+
+    settings: Settings
+    database_url: str
+    redis_url: str
+    secret_key: str
+
+    def to_message(self) -> dict[str, Any]:
+        """For the control channel, which is the only place where this may be written."""
+        settings = {
+            name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            for name, value in self.settings
+            if value is not None
+        }
+        for name in ("trusted_proxies",):
+            settings[name] = [str(item) for item in settings[name]]
+        for name in ("state_dir", "routes_file", "default_requests"):
+            if name in settings:
+                settings[name] = str(settings[name])
+        return {
+            "settings": settings,
+            "database_url": self.database_url,
+            "redis_url": self.redis_url,
+            "secret_key": self.secret_key,
+        }
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Self:
+        """The other end of :meth:`to_message`."""
+        return cls(
+            Settings(**message["settings"]), message["database_url"], message["redis_url"], message["secret_key"]
+        )
+
+    def secret_for(self, purpose: str) -> bytes:
+        """A key of its own for every purpose, so that none is ever used for two (LiteLLM CVE-2026-114612)."""
+        return hmac.digest(self.secret_key.encode(), b"tahoe-gateway/" + purpose.encode(), "sha256")
+
+
+def load_routes(settings: Settings) -> RouteTable:
+    """Read and compile the route table. Raises RoutesInvalid with every fault."""
+    path = settings.routes_file or shipped("routes.toml")
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise RoutesInvalid([f"{path}: it cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RoutesInvalid([f"{path}: it is not TOML: {error}"]) from error
+    for route in table.get("routes", []):
+        if isinstance(route, dict):
+            route.setdefault("first_byte_s", settings.upstream_timeout)
+    return RouteTable.compile(table)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One worker's parts that others ask for."""
+
+    server: PublicServer
+    proxy: Proxy
+    metrics: Metrics
+    snapshot: Snapshot
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, blueprint: Blueprint, number: int) -> AsyncIterator[Self]:
+        """Everything open, nothing connected yet: PostgreSQL and Redis may be down when a worker starts."""
+        settings = blueprint.settings
+        async with contextlib.AsyncExitStack() as stack:
+            tasks = Tasks()
+            log = AccessLog(sys.stdout.fileno())
+            stack.callback(log.flush)
+            metrics = Metrics()
+            journal = Journal(settings.state_dir / "journal", limit_bytes=settings.journal_max_bytes)
+            stack.callback(journal.close)
+            pool = Pool(blueprint.database_url)
+            stack.push_async_callback(pool.close)
+            counters = RedisCounters(blueprint.redis_url)
+            stack.push_async_callback(counters.close)
+            bus = RedisBus(blueprint.redis_url)
+            stack.push_async_callback(tasks.close)
+            tasks.start(journal.keep(), "journal")
+            snapshot = Snapshot(PostgresKeyRegistry(pool), blueprint.secret_for("api-keys"), time.monotonic)
+            tasks.start(_invalidate(bus, snapshot), "invalidation")
+            trusted = TrustedProxies(settings.trusted_proxies)
+            settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
+            gatekeeper = Gatekeeper(
+                routes=load_routes(settings),
+                snapshot=snapshot,
+                counters=counters,
+                local=LocalCounters(lambda: time.monotonic() * 1000),
+                metrics=metrics,
+                accepts_usage=lambda: not journal.full,
+                default_rate=settings.default_requests,
+                now_ms=lambda: int(time.time() * 1000),
+            )
+            upstreams = {"default": UpstreamPool("default", settings.upstream, settings.upstream_connect_timeout)}
+            for upstream in upstreams.values():
+                stack.callback(upstream.close)
+            proxy = Proxy(
+                gatekeeper=gatekeeper,
+                forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[settings.forward_auth_source]),
+                relay=Relay(upstreams, settlement, metrics, tasks),
+                settlement=settlement,
+                metrics=metrics,
+                trusted=trusted,
+            )
+            server = PublicServer(proxy)
+            stack.callback(server.stop_ticking)
+            yield cls(server, proxy, metrics, snapshot)
+
+
+async def _invalidate(bus: RedisBus, snapshot: Snapshot) -> None:
+    async for change in bus.listen():
+        snapshot.forget(change)

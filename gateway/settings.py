@@ -1,0 +1,264 @@
+"""Every setting: its default, its meaning, and where it may come from.
+
+Precedence: command line, environment (``GATEWAY_`` + name, ``__`` for nesting; any of them also as ``…_FILE``), the
+TOML file, default. All faults are reported at once, each with the name the operator wrote and what to do about it.
+"""
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from typing_extensions import override
+
+from gateway.forward_auth import SOURCES
+from gateway.inquiries import Network
+from gateway.upstream import Origin
+from policies.limits import Rate
+from storage.embedded.state import default_state_dir
+
+PREFIX = "GATEWAY_"
+_NOT_SETTINGS = frozenset({"GATEWAY_CONFIG", "GATEWAY_EMBEDDED_PG_BINDIR"})
+_SECRET_CHARACTERS = 32
+
+
+class SettingsInvalid(Exception):
+    """The configuration cannot be used; ``faults`` holds one sentence for each thing that is wrong."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("write an address and a port, such as 0.0.0.0:9200 or [::]:9200")
+    return text
+
+
+def _upstream(text: str) -> str:
+    Origin.parse(text)
+    return text
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and secret.get_secret_value().partition(":")[0] not in schemes:
+            raise ValueError(f"the address begins with {' or '.join(f'{s}://' for s in schemes)}")
+        return secret
+
+    return AfterValidator(check)
+
+
+def _networks(value: object) -> object:
+    """A comma list, or a TOML array, of addresses and networks. The whole internet is refused: it would mean nobody
+    is checked (oauth2-proxy CVE-2026-76835).
+    """
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        return value
+    networks: list[Network] = []
+    for part in parts:
+        if isinstance(part, str) and not part:
+            continue
+        network = part if isinstance(part, Network) else ipaddress.ip_network(str(part), strict=False)
+        if network.prefixlen == 0:
+            raise ValueError(f"{network} would trust everybody; name your proxies' own addresses")
+        networks.append(network)
+    return tuple(networks)
+
+
+def _rate(value: object) -> object:
+    return Rate.parse(value) if isinstance(value, str) else value
+
+
+def _one_of(names: Mapping[str, object]) -> AfterValidator:
+    def check(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"it is one of {', '.join(names)}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _long_enough(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None:
+        text = secret.get_secret_value()
+        if len(text) < _SECRET_CHARACTERS or len(set(text)) < 8:
+            raise ValueError(
+                f"a secret key has at least {_SECRET_CHARACTERS} random characters; make one with: openssl rand -hex 32"
+            )
+    return secret
+
+
+class Settings(BaseSettings):
+    """The gateway's settings. A field's description is its line in ``config/gateway.example.toml``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, arbitrary_types_allowed=True,
+        validate_default=True,
+    )  # fmt: skip
+
+    listen: Annotated[str, AfterValidator(_address)] = Field(
+        "0.0.0.0:9200",
+        description="Where clients connect.",
+    )
+    ops_listen: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:9201", description="Where /metrics, /livez, /readyz and /healthz answer. Keep it off the internet."
+    )
+    public_url: str = Field(
+        "", description="How users reach this gateway; links and redirects come from here only. Empty: from 'listen'."
+    )
+    upstream: Annotated[str, AfterValidator(_upstream)] = Field(
+        "http://127.0.0.1:9300",
+        description="The transcription service: http://host:port, https://host:port, unix:/path.",
+    )
+    upstream_connect_timeout: float = Field(5.0, gt=0, description="Seconds until a connection to it must stand.")
+    upstream_timeout: float = Field(
+        600.0, gt=0, description="Seconds until its answer must begin, for routes that do not say otherwise."
+    )
+    database_url: Annotated[SecretStr | None, _url("postgresql", "postgres")] = Field(
+        None, description="PostgreSQL 14 or newer. Empty with --embedded: one is started under the state directory."
+    )
+    redis_url: Annotated[SecretStr | None, _url("redis", "rediss", "unix")] = Field(
+        None, description="Redis 6.2 or newer, or Valkey. Empty with --embedded: one is started as well."
+    )
+    state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="Usage journal, embedded data, run sockets, generated secrets. Default: the XDG state directory.",
+    )
+    workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=0,
+        le=256,
+        description="Worker processes; 0 runs everything in one process. Default: the number of cores.",
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+        (), description="Addresses or networks whose forwarding headers are believed. Empty: nobody's."
+    )
+    forward_auth_source: Annotated[str, _one_of(SOURCES)] = Field(
+        "x-original-uri",
+        description="The one header that forward-auth reads the target from: x-original-uri, x-original-url or "
+        "x-forwarded-uri. The method comes from X-Original-Method, or X-Forwarded-Method with the last.",
+    )
+    routes_file: Path | None = Field(None, description="The route table. Empty: the shipped routes.toml.")
+    secret_key: Annotated[SecretStr | None, AfterValidator(_long_enough)] = Field(
+        None, description="At least 32 random characters; every other secret is derived from it. Made by --embedded."
+    )
+    default_requests: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
+        None, description="Request rate of tenants that have none of their own, such as 600/m. Empty: none."
+    )
+    journal_max_bytes: int = Field(
+        4_294_967_296,
+        ge=33_554_432,
+        description="Usage that may wait on the local disk before new requests are refused.",
+    )
+    drain_timeout: float = Field(30.0, ge=0, description="Seconds that requests in flight get at shutdown.")
+    log_level: Annotated[str, _one_of({"debug": 0, "info": 0, "warning": 0, "error": 0})] = Field(
+        "info", description="debug, info, warning or error. Access lines are always written."
+    )
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what :func:`load` hands over; it has put the sources in order already."""
+        return (init_settings,)
+
+    @property
+    def upstream_origin(self) -> Origin:
+        """The upstream, parsed."""
+        return Origin.parse(self.upstream)
+
+
+def load(
+    overrides: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Gather the sources and validate once. Raises SettingsInvalid with every fault at once."""
+    faults: list[str] = []
+    named: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    if config is None and environ.get("GATEWAY_CONFIG"):
+        config = Path(environ["GATEWAY_CONFIG"])
+    for source in (_from_file(config, faults), _from_environment(environ, faults), (dict(overrides or {}), "--")):
+        for name, value in source[0].items():
+            values[name] = value
+            named[name] = _spelling(name, source[1])
+    known = Settings.model_fields
+    for name in [name for name in values if name not in known]:
+        del values[name]
+        faults.append(f"{named[name]}: no such setting{_suggestion(name, list(known))}")
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        faults += [_sentence(detail, named) for detail in error.errors()]
+    else:
+        if not faults:
+            return settings
+    raise SettingsInvalid(faults)
+
+
+def _from_file(config: Path | None, faults: list[str]) -> tuple[dict[str, Any], str]:
+    if config is None:
+        return {}, ""
+    try:
+        return tomllib.loads(config.read_text()), f"{config}: "
+    except OSError as error:
+        faults.append(f"{config}: it cannot be read: {error.strerror}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        faults.append(f"{config}: it is not TOML: {error}")
+    return {}, ""
+
+
+def _from_environment(environ: Mapping[str, str], faults: list[str]) -> tuple[dict[str, Any], str]:
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name.endswith("_file") and name not in Settings.model_fields:
+            name = name.removesuffix("_file")
+            if variable.removesuffix("_FILE") in environ:
+                faults.append(f"{variable}: {variable.removesuffix('_FILE')} is set as well; set one of them")
+                continue
+            try:
+                text = Path(text).read_text().removesuffix("\n")  # noqa: PLW2901  the file stands in for the value
+            except (OSError, UnicodeDecodeError) as error:
+                faults.append(f"{variable}: {text} cannot be read: {getattr(error, 'strerror', None) or error}")
+                continue
+        values[name] = text
+    return {name: text for name, text in values.items() if text != "" or name not in Settings.model_fields}, PREFIX
+
+
+def _spelling(name: str, origin: str) -> str:
+    """The setting as the operator wrote it."""
+    if origin == PREFIX:
+        return PREFIX + name.upper()
+    if origin == "--":
+        return "--" + name.replace("_", "-")
+    return origin + name
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _sentence(detail: Any, named: Mapping[str, str]) -> str:
+    name = str(detail["loc"][0]) if detail["loc"] else ""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{named.get(name, name)}: {message}"

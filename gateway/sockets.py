@@ -1,0 +1,45 @@
+"""Listening sockets, bound by the parent before anything else starts, so that an occupied port is the first fault seen."""
+
+import errno
+import socket
+
+
+class PortTaken(Exception):
+    """A listening address cannot be had; the message says which and what to do."""
+
+
+def listen(address: str, setting: str) -> socket.socket:
+    """A bound, listening, non-blocking TCP socket for ``host:port``; port 0 lets the system choose. Raises PortTaken."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listening.bind(where)
+            listening.listen(4_096)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        raise PortTaken(_sentence(address, setting, error)) from error
+    listening.setblocking(False)
+    return listening
+
+
+def _sentence(address: str, setting: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{address} is in use by another process. Stop that one, or set {setting} to another address."
+    if error.errno == errno.EACCES:
+        return f"{address} may not be bound by this user. Choose a port above 1023 with {setting}."
+    return f"{address} cannot be bound: {error.strerror or error}. Correct {setting}."
+
+
+def port_of(listening: socket.socket) -> int:
+    """The port that was bound."""
+    return int(listening.getsockname()[1])

@@ -1,0 +1,176 @@
+"""The parent: binds the sockets, brings up what is embedded, keeps the workers alive, ships usage, answers operations.
+
+It serves no client itself, so nothing a client does can take it down; and it touches no request, so what dies in it
+costs no request. Order of the end: listeners stop, requests drain, journals are shipped, stores close.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from gateway import ops
+from gateway.crew import Crew
+from gateway.secrets import generated_secret
+from gateway.services import Blueprint, load_routes
+from gateway.settings import Settings
+from gateway.sockets import listen
+from gateway.tasks import Tasks
+from gateway.telemetry.exposition import State
+from gateway.telemetry.metrics import Metrics
+from storage.embedded import EmbeddedServers, StateDir
+from storage.ports import StorageError
+from storage.postgres.migrate import migrate, pending
+from storage.postgres.pool import Pool
+from storage.postgres.usage import PostgresLedger
+from storage.redis.counters import RedisCounters
+from storage.shipper import Shipper
+
+_log = structlog.get_logger("gateway.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where the stores are, and the secret: what settings leave open until something embedded has started."""
+
+    database_url: str
+    redis_url: str
+    secret_key: str
+
+
+class Supervisor:
+    """Runs a gateway from start to drained. ``on_ready`` is awaited once, when the first worker serves."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        embedded: bool,
+        prepare: Callable[[Stores], Awaitable[None]] | None = None,
+        on_ready: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._embedded = embedded
+        self._prepare = prepare
+        self._on_ready = on_ready
+        self._stop = asyncio.Event()
+        self._tasks = Tasks()
+        self.draining = False
+        self._crew: Crew | None = None
+        self._shipper: Shipper | None = None
+        self._up: dict[str, bool] = {}
+
+    async def run(self) -> None:
+        """Until a signal says stop. Raises StorageError, PortTaken and RoutesInvalid for what prevents a start."""
+        settings = self._settings
+        load_routes(settings)  # its faults are found before anything is started
+        async with contextlib.AsyncExitStack() as stack:
+            self._listen_to_signals(stack)
+            state = StateDir.claim(settings.state_dir)
+            stack.callback(state.release)
+            public = listen(settings.listen, "GATEWAY_LISTEN")
+            stack.callback(public.close)
+            operations = listen(settings.ops_listen, "GATEWAY_OPS_LISTEN")
+            stack.callback(operations.close)
+            stores = await self._open_stores(state, stack)
+            if self._prepare is not None:
+                await self._prepare(stores)
+            pool = Pool(stores.database_url)
+            stack.push_async_callback(pool.close)
+            counters = RedisCounters(stores.redis_url)
+            stack.push_async_callback(counters.close)
+            stack.push_async_callback(self._tasks.close)
+            self._shipper = Shipper(settings.state_dir / "journal", PostgresLedger(pool))
+            self._tasks.start(self._shipper.run(), "shipper")
+            await self._open_operations(operations, pool, counters, stack)
+            blueprint = Blueprint(settings, stores.database_url, stores.redis_url, stores.secret_key)
+            self._crew = Crew(blueprint, [public], self._tasks)
+            await self._crew.start()
+            _log.info("ready", listen=settings.listen, ops=settings.ops_listen, workers=settings.workers)
+            if self._on_ready is not None:
+                await self._on_ready()
+            await self._stop.wait()
+            await self._drain()
+
+    def _listen_to_signals(self, stack: contextlib.AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+            stack.callback(loop.remove_signal_handler, number)
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self.draining = True
+        self._stop.set()
+
+    async def _open_stores(self, state: StateDir, stack: contextlib.AsyncExitStack) -> Stores:
+        settings = self._settings
+        database, redis, secret = settings.database_url, settings.redis_url, settings.secret_key
+        if self._embedded and (database is None or redis is None):
+            servers = await EmbeddedServers.start_in(state)
+            stack.push_async_callback(servers.stop)
+            database_url = servers.database_url if database is None else database.get_secret_value()
+            redis_url = servers.redis_url if redis is None else redis.get_secret_value()
+            await migrate(database_url)
+        else:
+            assert database is not None
+            assert redis is not None
+            database_url, redis_url = database.get_secret_value(), redis.get_secret_value()
+        key = generated_secret(state.path) if secret is None else secret.get_secret_value()
+        return Stores(database_url, redis_url, key)
+
+    async def _open_operations(
+        self, listening: socket.socket, pool: Pool, counters: RedisCounters, stack: contextlib.AsyncExitStack
+    ) -> None:
+        async def database() -> None:
+            missing = await pending(pool)
+            if missing:
+                raise StorageError(f"migrations are missing: {', '.join(missing)}; run: gateway migrate")
+
+        checks = {
+            "postgres": ops.Check(database, required=True),
+            "redis": ops.Check(counters.ping, required=False),
+            "upstream": ops.Check(self._reach_upstream, required=False),
+        }
+        runner = web.AppRunner(ops.application(self, checks), access_log=None, handle_signals=False)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, listening).start()
+
+    async def _reach_upstream(self) -> None:
+        origin = self._settings.upstream_origin
+        if origin.path:
+            _, writer = await asyncio.open_unix_connection(origin.path)
+        else:
+            _, writer = await asyncio.open_connection(origin.host, origin.port)
+        writer.close()
+
+    def workers(self) -> Mapping[str, bool]:
+        """Each worker, and whether it serves."""
+        return self._crew.up() if self._crew is not None else {}
+
+    async def metrics(self) -> tuple[Metrics, State]:
+        """Everybody's figures, merged."""
+        assert self._shipper is not None
+        figures = await self._crew.metrics() if self._crew is not None else Metrics()
+        state = State(
+            journal_pending=self._shipper.pending_records,
+            shipped=self._shipper.shipped,
+            lost_bytes=self._shipper.lost_bytes,
+            workers=self.workers(),
+        )
+        return figures, state
+
+    async def _drain(self) -> None:
+        started = time.monotonic()
+        assert self._crew is not None
+        assert self._shipper is not None
+        await self._crew.drain()
+        await self._shipper.drain()
+        _log.info("drained", took_s=round(time.monotonic() - started, 3))

@@ -1,0 +1,132 @@
+"""Metrics in the Prometheus text format, from figures that were counted elsewhere. Names and labels are the contract's."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.telemetry.metrics import SECONDS, Histogram, Labels, Metrics
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_COUNTERS = (
+    ("denials", "gateway_denials", "Refusals by stable code.", ("code",)),
+    ("ratelimit", "gateway_ratelimit_decisions", "Takes by limit.", ("limit", "decision")),
+    ("fail_open", "gateway_fail_open", "Requests let through while a check could not be made.", ("what",)),
+    ("auth", "gateway_auth", "Identifications.", ("method", "result")),
+    ("upstream_errors", "gateway_upstream_errors", "Failures of an upstream.", ("upstream", "kind")),
+    ("journal_full", "gateway_usage_journal_full", "What the usage journal had no room for.", ("what",)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What the parent knows beside the workers' figures."""
+
+    journal_pending: int = 0
+    shipped: int = 0
+    lost_bytes: int = 0
+    workers: Mapping[str, bool] = field(default_factory=dict)
+    dependencies: Mapping[str, bool] = field(default_factory=dict)
+
+
+class _Gathered(Collector):
+    def __init__(self, metrics: Metrics, state: State) -> None:
+        self._metrics = metrics
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._routes()
+        yield _histogram(
+            "gateway_upstream_duration_seconds",
+            "From asking an upstream to the end of its answer.",
+            "upstream",
+            self._metrics.upstream,
+        )
+        for attribute, name, text, labels in _COUNTERS:
+            yield _counter(name, text, labels, getattr(self._metrics, attribute))
+        yield from self._gauges()
+
+    def _routes(self) -> Iterator[Metric]:
+        routes = self._metrics.routes
+        requests: dict[Labels, float] = {
+            (route, method, str(status), outcome): n
+            for route, figures in routes.items()
+            for (method, status, outcome), n in figures.requests.items()
+        }
+        yield _counter(
+            "gateway_requests", "Requests, by how they ended.", ("route", "method", "status", "outcome"), requests
+        )
+        moved: dict[Labels, float] = {
+            (route, way): n for route, f in routes.items() for way, n in (("in", f.bytes_in), ("out", f.bytes_out))
+        }
+        yield _counter("gateway_bytes", "Body bytes.", ("route", "direction"), moved)
+        audio: dict[Labels, float] = {(route, source): ms / 1000 for route, f in routes.items() for source, ms in f.audio_ms.items()}
+        yield _counter("gateway_audio_seconds", "Audio accounted, by source.", ("route", "source"), audio)
+        yield _histogram(
+            "gateway_request_duration_seconds",
+            "From the request's header to the end of the answer.",
+            "route",
+            {route: f.duration for route, f in routes.items()},
+        )
+        yield _histogram(
+            "gateway_proxy_overhead_seconds",
+            "The gateway's own share of the request's time.",
+            "route",
+            {route: f.overhead for route, f in routes.items()},
+        )
+
+    def _gauges(self) -> Iterator[Metric]:
+        state = self._state
+        yield GaugeMetricFamily("gateway_inflight_requests", "Requests being served.", self._metrics.inflight)
+        yield GaugeMetricFamily("gateway_open_streams", "WebSockets being relayed.", self._metrics.open_streams)
+        yield GaugeMetricFamily(
+            "gateway_usage_journal_pending",
+            "Usage records in the journal and not yet in the ledger.",
+            state.journal_pending,
+        )
+        yield _counter("gateway_usage_shipped", "Usage records shipped to the ledger.", (), {(): state.shipped})
+        yield _counter("gateway_usage_lost_bytes", "Journal bytes that could not be read.", (), {(): state.lost_bytes})
+        yield _gauge("gateway_worker_up", "Whether a worker serves.", "worker", state.workers)
+        yield _gauge("gateway_dependency_up", "Whether a dependency answered last.", "dependency", state.dependencies)
+        info = GaugeMetricFamily("gateway_build_info", "Which build this is.", labels=("version", "python"))
+        info.add_metric((__version__, platform.python_version()), 1)
+        yield info
+
+
+def _counter(name: str, text: str, labels: Labels, rows: Mapping[Labels, float]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in sorted(rows.items()):
+        family.add_metric(values, count)
+    return family
+
+
+def _gauge(name: str, text: str, label: str, rows: Mapping[str, bool]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for value, up in rows.items():
+        family.add_metric((value,), int(up))
+    return family
+
+
+def _histogram(name: str, text: str, label: str, rows: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=(label,))
+    bounds = [*map(str, SECONDS), "+Inf"]
+    for value, histogram in sorted(rows.items()):
+        counts = list(accumulate(histogram.counts))
+        family.add_metric((value,), list(zip(bounds, counts, strict=True)), histogram.total)
+    return family
+
+
+def render(metrics: Metrics, state: State) -> bytes:
+    """The whole page, the parent's own process figures included."""
+    registry = CollectorRegistry()
+    registry.register(_Gathered(metrics, state))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return generate_latest(registry)

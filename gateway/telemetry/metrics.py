@@ -1,0 +1,133 @@
+"""Metrics of one process: plain counters on the hot path, carried to the parent on request and merged there.
+
+prometheus-client's own counters take a lock and, with several processes, a memory-mapped file for each increment; a
+request touches a dozen. Here an increment is one dictionary operation. ``exposition`` renders the merged figures with
+prometheus-client.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from typing import Any, TypeAlias
+
+Labels: TypeAlias = tuple[str, ...]
+
+SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+)  # fmt: skip
+"""Bucket bounds: the gateway's own fraction of a millisecond at one end, an hour of audio at the other."""
+
+
+class Histogram:
+    """Counts per bucket, and the sum. ``counts`` has one more entry than SECONDS, for what is above them all."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(SECONDS, seconds)] += 1
+        self.total += seconds
+
+    def snapshot(self) -> list[Any]:
+        """As JSON-able data."""
+        return [self.counts, self.total]
+
+    def merge(self, snapshot: list[Any]) -> None:
+        """Add another one's observations."""
+        counts, total = snapshot
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        self.total += total
+
+
+class RouteFigures:
+    """What is counted for one route, as attributes: the settlement touches nearly all of them for every request."""
+
+    __slots__ = ("audio_ms", "bytes_in", "bytes_out", "duration", "overhead", "requests")
+
+    def __init__(self) -> None:
+        self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
+        """method, status, outcome"""
+        self.duration = Histogram()
+        self.overhead = Histogram()
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.audio_ms: defaultdict[str, int] = defaultdict(int)
+        """source"""
+
+
+COUNTERS = ("denials", "ratelimit", "fail_open", "auth", "upstream_errors", "journal_full")
+GAUGES = ("inflight", "open_streams")
+
+
+class Metrics:
+    """The figures of one process. Counters are keyed by their label values, in the contract's order."""
+
+    __slots__ = ("routes", "upstream", *COUNTERS, *GAUGES)
+
+    def __init__(self) -> None:
+        self.routes: dict[str, RouteFigures] = {}
+        self.upstream: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.denials: defaultdict[Labels, int] = defaultdict(int)
+        """code"""
+        self.ratelimit: defaultdict[Labels, int] = defaultdict(int)
+        """limit, decision"""
+        self.fail_open: defaultdict[Labels, int] = defaultdict(int)
+        """what"""
+        self.auth: defaultdict[Labels, int] = defaultdict(int)
+        """method, result"""
+        self.upstream_errors: defaultdict[Labels, int] = defaultdict(int)
+        """upstream, kind"""
+        self.journal_full: defaultdict[Labels, int] = defaultdict(int)
+        """what"""
+        self.inflight = 0
+        self.open_streams = 0
+
+    def route(self, name: str) -> RouteFigures:
+        """The figures of one route."""
+        figures = self.routes.get(name)
+        if figures is None:
+            figures = self.routes[name] = RouteFigures()
+        return figures
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything as JSON-able data, for :meth:`merge`."""
+        return {
+            "routes": {
+                name: {
+                    "requests": [[*labels, n] for labels, n in f.requests.items()],
+                    "duration": f.duration.snapshot(),
+                    "overhead": f.overhead.snapshot(),
+                    "bytes": [f.bytes_in, f.bytes_out],
+                    "audio_ms": dict(f.audio_ms),
+                }
+                for name, f in self.routes.items()
+            },
+            "upstream": {name: h.snapshot() for name, h in self.upstream.items()},
+            "counters": {name: [[*labels, n] for labels, n in getattr(self, name).items()] for name in COUNTERS},
+            "gauges": {name: getattr(self, name) for name in GAUGES},
+        }
+
+    def merge(self, snapshot: dict[str, Any], *, alive: bool) -> None:
+        """Add another process's figures. A dead process has no gauges any more; what it counted stays counted."""
+        for name, row in snapshot["routes"].items():
+            figures = self.route(name)
+            for method, status, outcome, n in row["requests"]:
+                figures.requests[(method, status, outcome)] += n
+            figures.duration.merge(row["duration"])
+            figures.overhead.merge(row["overhead"])
+            figures.bytes_in += row["bytes"][0]
+            figures.bytes_out += row["bytes"][1]
+            for source, ms in row["audio_ms"].items():
+                figures.audio_ms[source] += ms
+        for name, histogram in snapshot["upstream"].items():
+            self.upstream[name].merge(histogram)
+        for name, rows in snapshot["counters"].items():
+            counter = getattr(self, name)
+            for *labels, n in rows:
+                counter[tuple(labels)] += n
+        if alive:
+            for name, value in snapshot["gauges"].items():
+                setattr(self, name, getattr(self, name) + value)

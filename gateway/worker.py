@@ -1,0 +1,102 @@
+"""One process that serves: the public listener and everything a request needs. Started by the parent, told what to do.
+
+Settings, secrets included, arrive over the control channel and never on a command line or in an environment, where
+other processes could read them. When the channel closes the parent is dead, and the worker drains and ends.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from typing import Any
+
+from gateway.control import Channel, Message
+from gateway.services import Blueprint, Services
+from gateway.tasks import Tasks
+from gateway.telemetry import application_log
+
+
+class Worker:
+    """Serves on listening sockets until drained. In-process with ``workers = 0``, else a process of its own."""
+
+    def __init__(self, blueprint: Blueprint, sockets: list[socket.socket], number: int) -> None:
+        self._blueprint = blueprint
+        self._sockets = sockets
+        self._number = number
+        self._stack = contextlib.AsyncExitStack()
+        self._servers: list[asyncio.Server] = []
+        self.services: Services | None = None
+
+    async def start(self) -> None:
+        """Open the services, then listen: nothing is accepted that could not be answered."""
+        self.services = await self._stack.enter_async_context(Services.open(self._blueprint, self._number))
+        loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            self._servers.append(await loop.create_server(self.services.server, sock=listening, backlog=4_096))
+
+    def snapshot(self) -> dict[str, Any]:
+        """The metrics of this worker."""
+        assert self.services is not None
+        return self.services.metrics.snapshot()
+
+    async def drain(self) -> None:
+        """Stop accepting, let requests finish within the drain time, flush the log and the journal, close."""
+        for server in self._servers:
+            server.close()
+        if self.services is not None:
+            self.services.proxy.draining = True
+            self.services.server.pre_shutdown()
+            await self.services.server.shutdown(self._blueprint.settings.drain_timeout)
+        await self._stack.aclose()
+
+
+async def _serve(end: socket.socket) -> None:
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    worker: Worker | None = None
+
+    async def hear(message: Message) -> Any:
+        if message.get("do") == "metrics" and worker is not None:
+            return worker.snapshot()
+        told.put_nowait(message)
+        return None
+
+    channel = await Channel.over(end, hear)
+    reading = Tasks().start(channel.run(), "control channel")
+    reading.add_done_callback(lambda _: told.put_nowait({"do": "drain"}))
+    first = await told.get()
+    if first["do"] == "drain":
+        return
+    blueprint = Blueprint.from_message(first["blueprint"])
+    application_log.configure(blueprint.settings.log_level)
+    sockets = [socket.socket(fileno=number) for number in first["sockets"]]
+    worker = Worker(blueprint, sockets, first["number"])
+    await worker.start()
+    gc.collect()
+    gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
+    channel.tell({"ready": True})
+    while (await told.get())["do"] != "drain":
+        pass
+    await worker.drain()
+    channel.tell({"drained": True})
+    channel.close()
+    await asyncio.wait({reading})
+
+
+def main() -> None:
+    """Run a worker over the control socket whose descriptor is the one argument."""
+    # The parent decides when a worker ends: Ctrl-C reaches the whole foreground group, and must not cut requests off.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        import uvloop  # noqa: PLC0415  an extra
+    except ImportError:
+        asyncio.run(_serve(end))
+    else:
+        uvloop.run(_serve(end))
+
+
+if __name__ == "__main__":
+    main()

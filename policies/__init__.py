@@ -1,0 +1,22 @@
+"""What is decided, and nothing else: pure, synchronous, no I/O, no clock.
+
+A request travels through one type per stage, so that a skipped stage does not type-check::
+
+    Inquiry -> Presented -> Principal -> Permit -> charges -> levels -> Admit | Deny
+
+============== ==============================================================================
+inquiry        the question, as both doors ask it; ambiguous targets are refused here
+verdict        the answer: Admit, Deny, and every refusal by name, status and code
+routes         which (method, path) is open to whom, and with which limits and upstream
+credentials    where a credential may stand in a request; the format of an API key
+principals     who is asking
+tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
+authorise      may this principal use this route now
+limits         charges, levels, the GCRA arithmetic, the RateLimit fields
+headers        hop-by-hop removal; identity headers: delete by normalised name, then set
+usage          the record of one request
+metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
+============== ==============================================================================
+
+Time is always an argument: whole milliseconds since the Unix epoch, named ``now_ms``.
+"""

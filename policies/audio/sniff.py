@@ -1,0 +1,94 @@
+"""Which container is this? Judged by its first bytes alone: names and content types are the sender's to choose."""
+
+import enum
+
+from policies.audio.flac import begins_with_frame
+
+SNIFF_BYTES = 16
+"""What :func:`sniff` wants to see, from the first byte behind any ID3v2 tag."""
+
+_ID3_HEADER_BYTES = 10
+
+
+class Container(enum.StrEnum):
+    """The containers known by sight; the ``container`` of a record."""
+
+    UNKNOWN = ""
+    WAV = "wav"
+    FLAC = "flac"
+    OGG = "ogg"
+    MP3 = "mp3"
+    """MPEG audio, any version and layer."""
+    ADTS = "adts"
+    MP4 = "mp4"
+    """MP4, M4A, MOV, 3GP: whatever is made of ISO base media boxes."""
+    MATROSKA = "matroska"
+    """WebM too: it is Matroska with fewer codecs."""
+    AMR = "amr"
+
+
+_RIFFS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
+_MAGICS = (
+    (b"fLaC", Container.FLAC),
+    (b"OggS", Container.OGG),
+    (b"\x1aE\xdf\xa3", Container.MATROSKA),
+    (b"#!AMR", Container.AMR),
+)
+_SMALL_BOXES = (b"ftyp", b"moov", b"moof", b"styp", b"sidx", b"free", b"skip", b"wide", b"pnot")
+"""Boxes that a file may begin with, under 16 MiB each, so that a sentence whose second word is "free" is no video."""
+
+
+def sniff(head: bytes) -> Container:
+    """Name the container that ``head`` begins; :data:`SNIFF_BYTES` bytes are enough, fewer may be too few."""
+    if head[:4] in _RIFFS and head[8:12] == b"WAVE":
+        return Container.WAV
+    for magic, container in _MAGICS:
+        if head.startswith(magic):
+            return container
+    if head[4:8] == b"mdat" or (head[4:8] in _SMALL_BOXES and head[:1] == b"\0"):
+        return Container.MP4
+    if head[:1] == b"\xff":
+        return _sniff_sync(head)
+    return Container.UNKNOWN
+
+
+def _sniff_sync(head: bytes) -> Container:
+    """Three formats begin with ones. FLAC's header has a CRC, so it is asked before ADTS, whose sync it shares."""
+    if begins_with_frame(head):
+        return Container.FLAC
+    if _begins_with_adts(head):
+        return Container.ADTS
+    if _begins_with_mpeg_audio(head):
+        return Container.MP3
+    return Container.UNKNOWN
+
+
+def _begins_with_adts(head: bytes) -> bool:
+    """ISO/IEC 13818-7 section 6.2: sync and layer 0, a rate that exists, a frame longer than its own header."""
+    if len(head) < 6 or head[1] & 0xF6 != 0xF0:  # twelve ones, any version, layer 00
+        return False
+    rate_index = head[2] >> 2 & 15
+    frame_bytes = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    return rate_index < 13 and frame_bytes > 7  # 13 rates; a header of 7 bytes
+
+
+def _begins_with_mpeg_audio(head: bytes) -> bool:
+    """ISO/IEC 11172-3 section 2.4.2.3: eleven ones, and none of the reserved version, layer, bit rate and rate."""
+    if len(head) < 4 or head[1] & 0xE0 != 0xE0:  # four bytes of header; eleven ones
+        return False
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
+    return version != 1 and layer != 0 and bitrate != 15 and rate != 3  # the reserved codes
+
+
+def id3v2_bytes(head: bytes) -> int:
+    """Measure the ID3v2 tag that ``head`` begins (ID3v2.4 section 3.1); 0 when there is none. Needs 10 bytes.
+
+    FFmpeg passes over such a tag in front of any container.
+    """
+    if head[:3] != b"ID3" or len(head) < _ID3_HEADER_BYTES or 0xFF in head[3:5] or max(head[6:10]) > 0x7F:
+        return 0
+    # Four bytes of seven bits each.
+    size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+    has_footer = head[5] & 0x10
+    return size + _ID3_HEADER_BYTES * (2 if has_footer else 1)

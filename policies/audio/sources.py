@@ -1,0 +1,115 @@
+"""Which figure counts: the sources of a length, ranked.
+
+walked     counted from the containers' own frames. Headers are claims: where they differ, what the bytes hold counts
+reported   the upstream's figure, where not all could be walked; never less than what was
+estimated  bytes over an assumed bit rate (``policies.audio.track``), where there is nothing better
+
+So a forged header can neither lower the figure nor raise it above what the bytes hold. It can only be noticed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from policies.audio.track import UNKNOWN_BITRATE, Track
+from policies.audio.walker import LONGEST_MS
+from policies.usage import AudioSource, Measured
+
+SLOWEST_BYTES_PER_SECOND = 50
+"""No speech codec takes less: a report of more audio than the bytes hold at 400 bit/s is not believed."""
+
+_TOLERANCE = 0.02
+_SLACK_MS = 100
+"""What a codec's padding and delay come to; less is no discrepancy, however short the file."""
+_SECOND_MS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """One file, measured."""
+
+    container: str
+    codec: str
+    channels: int | None
+    walked_ms: int | None
+    claimed_ms: int | None
+    estimated_ms: int
+
+    @classmethod
+    def of(cls, track: Track) -> "Heard":
+        """The track as it stands."""
+        return cls(
+            container=str(track.container or ""),
+            codec=track.codec,
+            channels=track.channels,
+            walked_ms=track.walked_ms,
+            claimed_ms=track.claimed_ms,
+            estimated_ms=track.estimated_ms,
+        )
+
+    @property
+    def best_ms(self) -> int:
+        """What its bytes say."""
+        return self.estimated_ms if self.walked_ms is None else self.walked_ms
+
+    @property
+    def lies(self) -> bool:
+        """Whether its header claims another length than was walked."""
+        return None not in {self.walked_ms, self.claimed_ms} and _differ(self.walked_ms or 0, self.claimed_ms or 0)
+
+
+def conclude(
+    files: Sequence[Heard], body_bytes: int, reported_ms: int | None, *, sound: bool, fields: Mapping[str, str]
+) -> Measured:
+    """Rank the sources. ``sound`` is False for a body that its reader may cut into other parts than the meter did."""
+    walked_ms = total(file.walked_ms for file in files)
+    estimated_ms = sum(file.estimated_ms for file in files)
+    fits = reported_ms is not None and reported_ms * SLOWEST_BYTES_PER_SECOND <= body_bytes * 1000
+    if not sound:
+        estimated_ms = max(estimated_ms, body_bytes * 8000 // UNKNOWN_BITRATE)
+    if sound and not files:
+        source = AudioSource.NONE if reported_ms is None else AudioSource.REPORTED
+        audio_ms, contradicted = reported_ms or 0, False
+    elif sound and all(file.walked_ms is not None for file in files):
+        source, audio_ms = AudioSource.WALKED, walked_ms or 0
+        contradicted = reported_ms is not None and _report_differs(audio_ms, reported_ms)
+    elif reported_ms is not None and fits:
+        source, audio_ms = AudioSource.REPORTED, max(reported_ms, walked_ms or 0)
+        contradicted = False
+    else:
+        source, audio_ms = AudioSource.ESTIMATED, sum(file.best_ms for file in files)
+        audio_ms = audio_ms if sound else max(audio_ms, estimated_ms)
+        contradicted = reported_ms is not None
+    main = max(files, key=lambda file: file.best_ms, default=_NOTHING_HEARD)
+    return Measured(
+        audio_ms=min(audio_ms, LONGEST_MS),
+        source=source,
+        walked_ms=walked_ms,
+        reported_ms=reported_ms,
+        estimated_ms=estimated_ms if files or not sound else None,
+        discrepant=not sound or contradicted or audio_ms > LONGEST_MS or any(file.lies for file in files),
+        channels=max((file.channels for file in files if file.channels is not None), default=None),
+        container=main.container,
+        codec=main.codec,
+        model=fields.get("model", ""),
+        language=fields.get("language", ""),
+        response_format=fields.get("response_format", ""),
+    )
+
+
+_NOTHING_HEARD = Heard(container="", codec="", channels=None, walked_ms=None, claimed_ms=None, estimated_ms=0)
+
+
+def _differ(one_ms: int, other_ms: int) -> bool:
+    return abs(one_ms - other_ms) > max(_TOLERANCE * max(one_ms, other_ms), _SLACK_MS)
+
+
+def _report_differs(walked_ms: int, reported_ms: int) -> bool:
+    """A report in whole seconds is rounded (vLLM: up), so it differs only by a second or more."""
+    is_rounded = reported_ms % _SECOND_MS == 0 and abs(walked_ms - reported_ms) < _SECOND_MS
+    return _differ(walked_ms, reported_ms) and not is_rounded
+
+
+def total(figures: Iterable[int | None]) -> int | None:
+    """Of those that are known; None when none is."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None

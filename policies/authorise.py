@@ -1,0 +1,66 @@
+"""May this principal use this route now: standing, expiry, the tenant's exceptions, scope; in that order."""
+
+from dataclasses import dataclass
+
+from policies.headers import identity_lines
+from policies.limits import Charge, Rate
+from policies.principals import Method, Principal, Standing
+from policies.ratelimit_fields import policy_line
+from policies.routes import Access, Route
+from policies.verdict import Deny, Refusal
+
+ANONYMOUS = Principal(method=Method.NONE, standing=Standing.GOOD, tenant_id="", tenant_slug="")
+
+_BY_STANDING = {
+    Standing.REVOKED: Refusal.API_KEY_REVOKED,
+    Standing.TENANT_SUSPENDED: Refusal.TENANT_SUSPENDED,
+    Standing.USER_DISABLED: Refusal.USER_DISABLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to use one route. Only :func:`authorise` makes one; limits come next and can still say no."""
+
+    principal: Principal
+    route: Route
+    charges: tuple[Charge, ...]
+    identity: bytes
+    """The identity lines for the upstream, joined: made once, because a permit is kept."""
+    rate_policy: bytes
+    """The ``RateLimit-Policy`` line that goes with ``charges``; empty without any."""
+
+
+def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rate | None = None) -> Permit | Deny:
+    """Leave, or the first reason against it. ``default_rate`` bounds a tenant that has no rate of its own."""
+    refusal = _BY_STANDING.get(principal.standing)
+    if refusal is not None:
+        return Deny(refusal=refusal, principal=principal)
+    if principal.expires_ms is not None and principal.expires_ms <= now_ms:
+        return Deny(refusal=Refusal.API_KEY_EXPIRED, principal=principal)
+    if route.access is Access.PUBLIC:
+        return Permit(principal, route, (), b"", b"")
+    if principal.method is Method.NONE:
+        return Deny(refusal=Refusal.MISSING_CREDENTIAL)
+    if route.name in principal.denied_routes:
+        return Deny(refusal=Refusal.ROUTE_DENIED, principal=principal)
+    if route.scope and route.scope not in principal.scopes:
+        return Deny(
+            refusal=Refusal.INSUFFICIENT_SCOPE,
+            detail=f"It needs '{route.scope}'.",
+            principal=principal,
+            scope=route.scope,
+        )
+    charged = charges(principal, default_rate)
+    return Permit(principal, route, charged, b"\r\n".join(identity_lines(principal)), policy_line(charged))
+
+
+def charges(principal: Principal, default_rate: Rate | None) -> tuple[Charge, ...]:
+    """Every limit that one request touches, widest first. The hash tag keeps a tenant's counters in one Cluster slot."""
+    tenant_rate = principal.tenant_rate or default_rate
+    found = []
+    if tenant_rate is not None:
+        found.append(Charge("tenant-requests", f"rate:{{{principal.tenant_id}}}", tenant_rate))
+    if principal.key_rate is not None:
+        found.append(Charge("key-requests", f"rate:{{{principal.tenant_id}}}:{principal.key_id}", principal.key_rate))
+    return tuple(found)

@@ -1,0 +1,97 @@
+"""Where a credential may stand in a request, and what an API key looks like.
+
+A key is ``thk_<live|test>_<22 base62 characters><6 base62 characters of CRC-32>``: 131 random bits, a prefix that
+secret scanners know, and a checksum that turns away a mistyped key without asking any store (the shape that GitHub
+made common). The alphabet ``A-Za-z0-9_`` also makes it a legal WebSocket subprotocol token (RFC 9110 section 5.6.2).
+"""
+
+import binascii
+import re
+from dataclasses import dataclass
+
+from policies.headers import RequestHead
+
+KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
+"""The published regular expression, for secret scanners."""
+_KEY = re.compile(KEY_PATTERN)
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_RANDOM_CHARACTERS = 22
+_CHECK_CHARACTERS = 6
+RANDOM_BYTES = 17
+"""How much randomness :func:`mint_key` wants: 136 bits, of which 22 base62 characters carry 131."""
+
+_SCHEMES = frozenset({b"bearer", b"token", b"key", b"apikey"})
+
+
+@dataclass(slots=True)
+class Presented:
+    """The one credential of a request, as bytes: nothing has been believed yet.
+
+    ``digest`` is filled in by whoever looks it up first, because a connection presents the same one again and again.
+    """
+
+    secret: bytes
+    digest: bytes = b""
+
+
+class Nothing:
+    """No credential at all."""
+
+
+class Conflict:
+    """Two different credentials: there is no precedence, the request is refused."""
+
+
+NOTHING = Nothing()
+CONFLICT = Conflict()
+
+
+def present(head: RequestHead) -> Presented | Nothing | Conflict:
+    """Find the credential: ``Authorization`` (any known scheme, or a bare key) and ``X-API-Key``.
+
+    The same credential twice is one credential; an empty header is none. An unknown scheme presents its whole value,
+    which then is no valid key: a credential that is present but bad ends the decision, it never falls through.
+    """
+    found = {_authorization(value) for value in head.authorizations}
+    if head.api_keys:
+        found.update(value.strip() for value in head.api_keys)
+    found.discard(b"")
+    if not found:
+        return NOTHING
+    return Presented(found.pop()) if len(found) == 1 else CONFLICT
+
+
+def _authorization(value: bytes) -> bytes:
+    """``Bearer x`` -> ``x``; a bare ``x`` -> ``x``; a scheme alone is an empty credential."""
+    value = value.strip()
+    scheme, _, rest = value.partition(b" ")
+    return rest.lstrip() if scheme.lower() in _SCHEMES else value
+
+
+def mint_key(randomness: bytes, *, live: bool = True) -> str:
+    """A new key from :data:`RANDOM_BYTES` of a cryptographic source."""
+    if len(randomness) != RANDOM_BYTES:
+        raise ValueError(f"a key takes exactly {RANDOM_BYTES} random bytes")
+    body = f"thk_{'live' if live else 'test'}_{_base62(int.from_bytes(randomness), _RANDOM_CHARACTERS)}"
+    return body + _checksum(body)
+
+
+def is_well_formed(secret: bytes) -> bool:
+    """Whether these bytes can be a key at all: alphabet, length, checksum. Costs no I/O and tells nobody anything."""
+    try:
+        text = secret.decode("ascii")
+    except UnicodeDecodeError:
+        return False
+    return _KEY.fullmatch(text) is not None and _checksum(text[:-_CHECK_CHARACTERS]) == text[-_CHECK_CHARACTERS:]
+
+
+def _checksum(body: str) -> str:
+    return _base62(binascii.crc32(body.encode("ascii")), _CHECK_CHARACTERS)
+
+
+def _base62(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 62)
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits))

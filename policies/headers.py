@@ -1,0 +1,282 @@
+"""The header algebra of both directions: what is dropped, what passes, and the identity that only we may set.
+
+Identity headers are deleted by normalised name, then set (Caddy GHSA-7r4p-vjf4-gxv4; the underscore spellings are
+oauth2-proxy GHSA-vjrc-mh2v-45x6: WSGI, CGI and PHP read ``X_Tenant_ID`` as ``X-Tenant-ID``). Hop-by-hop fields are
+removed by name and by ``Connection``, and ours are added last, so that ``Connection: X-Tenant-ID`` removes nothing of
+ours (Traefik CVE-2024-45410). Framing is never copied: the relay writes its own (RFC 9112 section 6).
+
+A header is walked once. What a name means is looked up by its exact spelling in a table that remembers; only a
+spelling seen for the first time is folded and judged.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from policies.principals import Principal
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+IDENTITY = ("X-Tenant-ID", "X-User-ID", "X-API-Key-ID", "X-Auth-Scopes", "X-Auth-Roles", "X-Gateway-Assertion")
+"""What tells the upstream who is asking. Forward-auth always emits every one, empty where there is no value."""
+
+_FORWARDED = (
+    b"forwarded", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix",
+    b"x-forwarded-uri", b"x-forwarded-method", b"x-forwarded-scheme", b"x-real-ip", b"x-original-url",
+    b"x-original-uri", b"x-original-method", b"x-rewrite-url", b"x-http-method-override", b"x-http-method",
+    b"x-method-override",
+)  # fmt: skip
+_HOP_BY_HOP = (
+    b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings", b"proxy-authenticate",
+    b"proxy-authorization",
+)  # fmt: skip
+_OURS = (b"x-auth-", b"x-internal-", b"x-envoy-")
+"""Families that upstreams and neighbouring proxies trust; a client has no business in them."""
+
+_FOLD = bytes.maketrans(b"_.", b"--")
+_REMEMBERED = 2_048
+"""How many spellings a table remembers, so that a client cannot grow it without end."""
+
+
+class _Kind(enum.Enum):
+    """What becomes of a field."""
+
+    PASS = enum.auto()
+    DROP = enum.auto()
+    CONNECTION = enum.auto()
+    HOST = enum.auto()
+    AUTHORIZATION = enum.auto()
+    API_KEY = enum.auto()
+    CONTENT_LENGTH = enum.auto()
+    TRANSFER_ENCODING = enum.auto()
+    CONTENT_TYPE = enum.auto()
+    CONTENT_ENCODING = enum.auto()
+    EXPECT = enum.auto()
+    UPGRADE = enum.auto()
+    USER_AGENT = enum.auto()
+    REQUEST_ID = enum.auto()
+    FORWARDED_FOR = enum.auto()
+    SET_COOKIE = enum.auto()
+
+
+_PASS, _DROP = _Kind.PASS, _Kind.DROP
+
+
+class _Table:
+    """From a field's name, as spelt, to its kind."""
+
+    def __init__(self, kinds: Mapping[bytes, _Kind], families: tuple[bytes, ...]) -> None:
+        self._kinds = kinds
+        self._families = families
+        self.known: dict[bytes, _Kind] = {}
+
+    def learn(self, name: bytes) -> _Kind:
+        """Judge a spelling, and remember it while there is room.
+
+        A name that is ours only after folding ``_`` and ``.`` is dropped: it must not act as the real one does.
+        """
+        lower = name.lower()
+        kind = self._kinds.get(lower)
+        if kind is None:
+            folded = lower.translate(_FOLD)
+            ours = folded in self._kinds or folded.startswith(self._families)
+            kind = _Kind.DROP if ours else _Kind.PASS
+        if len(self.known) < _REMEMBERED:
+            self.known[name] = kind
+        return kind
+
+
+_DROPPED = dict.fromkeys((*_HOP_BY_HOP, *(name.lower().encode() for name in IDENTITY)), _Kind.DROP)
+_REQUEST = _Table(
+    _DROPPED | dict.fromkeys((*_FORWARDED, b"cookie", b"api-key", b"apikey"), _Kind.DROP) | {
+        b"connection": _Kind.CONNECTION,
+        b"host": _Kind.HOST,
+        b"authorization": _Kind.AUTHORIZATION,
+        b"x-api-key": _Kind.API_KEY,
+        b"content-length": _Kind.CONTENT_LENGTH,
+        b"transfer-encoding": _Kind.TRANSFER_ENCODING,
+        b"content-type": _Kind.CONTENT_TYPE,
+        b"expect": _Kind.EXPECT,
+        b"upgrade": _Kind.UPGRADE,
+        b"user-agent": _Kind.USER_AGENT,
+        b"x-request-id": _Kind.REQUEST_ID,
+        b"x-forwarded-for": _Kind.FORWARDED_FOR,
+    },
+    _OURS,
+)  # fmt: skip
+_ANSWER = _Table(
+    _DROPPED | {
+        b"connection": _Kind.CONNECTION,
+        b"upgrade": _Kind.DROP,
+        b"x-request-id": _Kind.DROP,
+        b"content-length": _Kind.CONTENT_LENGTH,
+        b"transfer-encoding": _Kind.TRANSFER_ENCODING,
+        b"content-type": _Kind.CONTENT_TYPE,
+        b"content-encoding": _Kind.CONTENT_ENCODING,
+        b"set-cookie": _Kind.SET_COOKIE,
+    },
+    (b"x-auth-", b"x-internal-"),
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A client's header, walked once. ``lines`` pass on to the upstream; the rest is what the gateway itself reads.
+
+    Values are raw bytes, empty where the field is absent; of a field that must not repeat, the count or list tells.
+    """
+
+    raw: RawHeaders
+    lines: list[bytes] = field(default_factory=list)
+    hosts: list[bytes] = field(default_factory=list)
+    authorizations: list[bytes] = field(default_factory=list)
+    api_keys: list[bytes] = field(default_factory=list)
+    content_lengths: list[bytes] = field(default_factory=list)
+    transfer_encodings: list[bytes] = field(default_factory=list)
+    forwarded_for: list[bytes] = field(default_factory=list)
+    connection: set[bytes] = field(default_factory=set)
+    content_type: bytes = b""
+    expect: bytes = b""
+    upgrade: bytes = b""
+    user_agent: bytes = b""
+    request_id: bytes = b""
+
+    @classmethod
+    def walk(cls, raw: RawHeaders) -> "RequestHead":
+        """Sort every field to where it belongs."""
+        head = cls(raw)
+        lines, known = head.lines, _REQUEST.known
+        for name, value in raw:
+            kind = known.get(name) or _REQUEST.learn(name)
+            if kind is _PASS:
+                lines.append(name + b": " + value)
+            elif kind is not _DROP:
+                head._note(kind, name, value)
+        if head.connection:
+            head.lines = _without(lines, head.connection)
+        return head
+
+    def _note(self, kind: _Kind, name: bytes, value: bytes) -> None:
+        match kind:
+            case _Kind.HOST:
+                self.hosts.append(value)
+            case _Kind.AUTHORIZATION:
+                self.authorizations.append(value)
+            case _Kind.API_KEY:
+                self.api_keys.append(value)
+            case _Kind.CONTENT_LENGTH:
+                self.content_lengths.append(value)
+            case _Kind.TRANSFER_ENCODING:
+                self.transfer_encodings.append(value)
+            case _Kind.FORWARDED_FOR:
+                self.forwarded_for.append(value)
+            case _Kind.CONNECTION:
+                self.connection |= connection_tokens(value)
+            case _Kind.EXPECT:
+                self.expect = value
+            case _Kind.UPGRADE:
+                self.upgrade = value
+            case _Kind.REQUEST_ID:
+                self.request_id = value
+            case _Kind.USER_AGENT:
+                self.user_agent = value
+                self.lines.append(name + b": " + value)
+            case _:  # CONTENT_TYPE
+                self.content_type = value
+                self.lines.append(name + b": " + value)
+
+
+@dataclass(slots=True)
+class AnswerHead:
+    """An upstream's header, walked once. ``lines`` pass on to the client: neither identity, nor our session cookie, nor
+    framing. ``length`` is the declared one, or None; the parser has seen to it that it is a number and the only one.
+    """
+
+    lines: list[bytes] = field(default_factory=list)
+    length: int | None = None
+    chunked: bool = False
+    content_type: bytes = b""
+    content_encoding: bytes = b""
+
+    @classmethod
+    def walk(cls, raw: RawHeaders) -> "AnswerHead":
+        """Sort every field to where it belongs."""
+        head = cls()
+        lines, known = head.lines, _ANSWER.known
+        listed: set[bytes] = set()
+        for name, value in raw:
+            kind = known.get(name) or _ANSWER.learn(name)
+            if kind is _PASS:
+                lines.append(name + b": " + value)
+            elif kind is _Kind.CONTENT_LENGTH:
+                head.length = int(value)
+            elif kind is _Kind.CONTENT_TYPE:
+                head.content_type = value
+                lines.append(name + b": " + value)
+            elif kind is _Kind.CONNECTION:
+                listed |= connection_tokens(value)
+            elif kind is not _DROP:
+                head._note(kind, name, value)
+        if listed:
+            head.lines = _without(lines, listed)
+        return head
+
+    def _note(self, kind: _Kind, name: bytes, value: bytes) -> None:
+        if kind is _Kind.TRANSFER_ENCODING:
+            self.chunked = True
+        elif kind is _Kind.CONTENT_ENCODING:
+            self.content_encoding = value
+            self.lines.append(name + b": " + value)
+        elif not value.strip().lower().startswith(b"__host-"):  # SET_COOKIE
+            self.lines.append(name + b": " + value)
+
+
+def _without(lines: list[bytes], names: set[bytes]) -> list[bytes]:
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
+
+
+def connection_tokens(value: bytes) -> set[bytes]:
+    """The field names that a ``Connection`` value lists, in lower case (RFC 9110 section 7.6.1).
+
+    ``close`` and ``keep-alive`` are options of the connection and name no field worth looking for.
+    """
+    return {token.strip().lower() for token in value.split(b",")} - {b"", b"close", b"keep-alive"}
+
+
+def identity(principal: Principal) -> dict[str, str]:
+    """Every identity header with its value, empty where the principal has none.
+
+    Values are identifiers and names of ours, so they need no escaping; ``ascii_value`` is the belt to that brace.
+    """
+    values = (
+        principal.tenant_id,
+        principal.user_id,
+        principal.key_id,
+        " ".join(sorted(principal.scopes)),
+        " ".join(principal.roles),
+        "",
+    )
+    return dict(zip(IDENTITY, map(ascii_value, values), strict=True))
+
+
+def identity_lines(principal: Principal) -> list[bytes]:
+    """The identity headers that have a value, as lines for the upstream; the others stay deleted."""
+    return [f"{name}: {value}".encode("ascii") for name, value in identity(principal).items() if value]
+
+
+def ascii_value(value: str) -> str:
+    """A value that is safe in a header line whatever it holds: visible ASCII and spaces, everything else ``?``."""
+    return "".join(c if " " <= c <= "~" else "?" for c in value)
+
+
+def single(headers: RawHeaders, name: bytes) -> bytes | None:
+    """The value of a field that must not repeat; None when absent. Raises ValueError when it is there more than once."""
+    values = [value for field, value in headers if field.lower() == name]
+    if len(values) > 1:
+        raise ValueError(f"{name.decode()} is there {len(values)} times")
+    return values[0] if values else None
+
+
+def first(headers: RawHeaders, name: bytes) -> bytes:
+    """The first value of a field, empty when absent."""
+    return next((value for field, value in headers if field.lower() == name), b"")

@@ -1,0 +1,244 @@
+"""multipart/form-data as it passes (RFC 7578, RFC 2046): hands every part's bytes on, and changes nothing.
+
+What the gateway meters must be what the service behind it reads, and parsers differ on malformed bodies. So this one is
+strict where strictness hides nothing, and notes in ``irregular`` whatever two parsers could read in two ways: an honest
+client never sends it, and the meter then trusts no figure that depends on the reading.
+"""
+
+import re
+from collections.abc import Callable
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from policies.audio.walker import Chunk
+
+Consumer: TypeAlias = Callable[[memoryview], None]
+
+NOTED_FIELDS = frozenset({"model", "language", "response_format", "stream"})
+"""The text fields whose values are kept."""
+
+MOST_NOTED_BYTES = 1024
+MOST_HEADER_BYTES = 8192
+"""Of one part, all its header fields together."""
+MOST_PARTS = 2000
+"""Starlette reads at most 1000 files and 1000 fields."""
+_MOST_BOUNDARY_BYTES = 200
+"""RFC 2046 section 5.1.1 says 70; clients have been seen above it."""
+
+_MOST_PARAMETERS = 16
+
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*))', re.DOTALL)
+_BOUNDARY_NAMED = re.compile(r"boundary[\s*0-9]*=", re.IGNORECASE)
+_FILENAME_NAMED = re.compile(r"filename[\s*0-9]*=", re.IGNORECASE)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_FOLD = re.compile(r"\r?\n[ \t]+")
+_END_OF_HEADERS = re.compile(rb"\n\r?\n")
+_END_OF_LINE = re.compile(rb"[ \t]{0,64}(\r?\n)")
+_MAY_BE_END_OF_LINE = re.compile(rb"[ \t]{0,64}\r?\Z")
+
+
+class Part(NamedTuple):
+    """What the header of one part says. ``transfer_encoding`` in lower case, empty when there is none."""
+
+    name: str
+    is_file: bool
+    """It has a file name, which is what makes most services read a part as a file."""
+    transfer_encoding: str
+
+
+def parameters(value: str) -> list[tuple[str, str]]:
+    """The parameters of a header field in their order; names in lower case, quotes undone (RFC 9110 section 5.6.6)."""
+    return [
+        (match[1].lower(), match[3].strip() if match[2] is None else _unescaped(match[2]))
+        for match in islice(_PARAMETER.finditer(value), _MOST_PARAMETERS)
+    ]
+
+
+def _unescaped(quoted: str) -> str:
+    return _ESCAPED.sub(r"\1", quoted) if "\\" in quoted else quoted
+
+
+def boundary_of(content_type: str) -> bytes | None:
+    """The one boundary of a multipart content type; None when there is none, or more than one way to read it."""
+    # Counted in the text too: parsers differ on a second one, on one in a quoted value, and on RFC 2231's boundary*0.
+    if not content_type.lower().startswith("multipart/") or len(_BOUNDARY_NAMED.findall(content_type)) != 1:
+        return None
+    boundary = dict(parameters(content_type)).get("boundary", "").encode("utf-8", "surrogateescape")
+    if not 0 < len(boundary) <= _MOST_BOUNDARY_BYTES or b"\r" in boundary or b"\n" in boundary:
+        return None
+    return boundary
+
+
+class MultipartWalker:
+    """Watches one multipart body, in any cuts; keeps no more than one part's header fields.
+
+    ``opened`` is called at the head of every part that is not a noted field, and returns what takes its bytes: views of
+    the chunks that were fed, valid during the call. Never raises; whatever it cannot follow ends in ``broken``.
+    """
+
+    __slots__ = (
+        "_consumer",
+        "_delimiter",
+        "_ended",
+        "_fresh",
+        "_held",
+        "_in_headers",
+        "_newline",
+        "_noted",
+        "_opened",
+        "_seam",
+        "broken",
+        "irregular",
+        "parts",
+    )
+
+    def __init__(self, content_type: str, opened: Callable[[Part], Consumer]) -> None:
+        boundary = boundary_of(content_type)
+        self.broken = boundary is None
+        """The walk ended: no usable boundary, too many parts, or too much header."""
+        self.irregular = False
+        """Two honest parsers could disagree on where a part begins or ends."""
+        self.parts = 0
+        self._opened = opened
+        self._consumer: Consumer | None = None
+        self._noted: dict[str, bytearray] = {}
+        self._delimiter = b"--" + (boundary or b"")
+        self._newline = b"\r\n"
+        self._fresh = True
+        self._in_headers = False
+        self._ended = False
+        self._held = b""
+        self._seam = b""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The noted fields seen so far, each cut at :data:`MOST_NOTED_BYTES`; of several of one name the last."""
+        return {name: value.decode("utf-8", "replace") for name, value in self._noted.items()}
+
+    @property
+    def sound(self) -> bool:
+        """Whether every byte so far could be read in one way only, and as parts."""
+        return not (self.broken or self.irregular) and (self.parts > 0 or self._ended or self._fresh)
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the body."""
+        data = self._held + chunk if self._held else bytes(chunk)  # bytes() of bytes is no copy
+        self._held = b""
+        at = 0
+        while at < len(data) and not self.broken:
+            if self._in_headers:
+                at = self._read_headers(data, at)
+            elif self._ended:
+                # RFC 2046 allows an epilogue. No form has one, and text in it is another parser's part.
+                self.irregular = self.irregular or bool(data[at:].strip(b"\r\n\t "))
+                return
+            else:
+                at = self._pass_content(data, at)
+
+    def _pass_content(self, data: bytes, at: int) -> int:
+        """Hand on what lies before the next delimiter, and step over that; where to go on."""
+        delimiter = self._delimiter
+        if self._seam and delimiter in self._seam + data[at : at + len(delimiter) - 1]:
+            self.irregular = True
+        search = at
+        while (found := data.find(delimiter, search)) >= 0:
+            start, end = self._line_start(data, at, found), found + len(delimiter)
+            if start is not None:
+                line = _END_OF_LINE.match(data, end)
+                if line and self._accept_newline(line[1]):
+                    self._hand_on(data, at, start)
+                    self._in_headers = True
+                    return line.end() - 1
+                if data.startswith(b"--", end):
+                    self._hand_on(data, at, start)
+                    self._ended = True
+                    return end + 2
+                if (len(data) - end < 2 and b"--".startswith(data[end:])) or _MAY_BE_END_OF_LINE.match(data, end):
+                    return self._hold(data, at, start)
+            self.irregular = True
+            search = found + 1
+        return self._hold(data, at, self._partial(data, at))
+
+    def _line_start(self, data: bytes, at: int, found: int) -> int | None:
+        """Where the content before a delimiter ends; None when the delimiter does not begin a line."""
+        if self._fresh and found == 0:
+            return 0
+        if not self.parts and found > at and data[found - 1 : found] == b"\n":
+            return found
+        start = found - len(self._newline)
+        return start if start >= at and data.startswith(self._newline, start) else None
+
+    def _accept_newline(self, newline: bytes) -> bool:
+        """Like Go's mime/multipart, read the body in the newlines of its first delimiter; all others insist on CRLF."""
+        if not self.parts:
+            self._newline = newline
+            self.irregular = self.irregular or newline == b"\n"
+        return newline == self._newline
+
+    def _partial(self, data: bytes, at: int) -> int:
+        """Where a delimiter may have begun that the next chunk completes; the end of ``data`` when nowhere."""
+        if self._fresh and at == 0 and self._delimiter.startswith(data):
+            return 0
+        newline = data.rfind(b"\n", max(at, len(data) - len(self._delimiter)))
+        if newline >= 0 and self._delimiter.startswith(data[newline + 1 :]):
+            return newline - 1 if newline > at and data[newline - 1 : newline] == b"\r" else newline
+        return len(data) - 1 if data.endswith(b"\r") else len(data)
+
+    def _hold(self, data: bytes, at: int, keep: int) -> int:
+        self._hand_on(data, at, keep)
+        self._held = data[keep:]
+        reach = len(self._delimiter) - 1
+        self._seam = (self._seam + data[max(at, keep - reach) : keep])[-reach:]
+        return len(data)
+
+    def _hand_on(self, data: bytes, start: int, end: int) -> None:
+        if end > start:
+            self._fresh = False
+            if self._consumer:
+                self._consumer(memoryview(data)[start:end])
+
+    def _read_headers(self, data: bytes, at: int) -> int:
+        end = _END_OF_HEADERS.search(data, at, at + MOST_HEADER_BYTES)
+        if end:
+            self._open(_part(data[at : end.start()]))
+            return end.end()
+        self.broken = len(data) - at >= MOST_HEADER_BYTES
+        self._held = data[at:]
+        return len(data)
+
+    def _open(self, part: Part) -> None:
+        self.parts += 1
+        self.broken = self.parts > MOST_PARTS
+        self._in_headers, self._fresh, self._seam = False, False, b""
+        if part.name in NOTED_FIELDS and not part.is_file:
+            self._consumer = self._note(part.name)
+        else:
+            self._consumer = self._opened(part)
+
+    def _note(self, name: str) -> Consumer:
+        kept = self._noted[name] = bytearray()
+
+        def note(view: memoryview) -> None:
+            kept.extend(view[: MOST_NOTED_BYTES - len(kept)])
+
+        return note
+
+
+def _part(block: bytes) -> Part:
+    name, transfer_encoding, is_file = "", "", False
+    text = block.decode("utf-8", "replace")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    for line in text.split("\n"):
+        key, _, value = line.partition(":")
+        match key.strip().lower():
+            case "content-disposition":
+                found = dict(parameters(value))
+                name = found.get("name", "")
+                # Looked for in the text too: parsers differ on quotes, and a file must not pass for a field.
+                is_file = is_file or "filename" in found or _FILENAME_NAMED.search(value) is not None
+            case "content-transfer-encoding":
+                transfer_encoding = value.strip().lower()
+            case _:
+                pass
+    return Part(name, is_file, transfer_encoding)

@@ -1,0 +1,89 @@
+"""The nouns of the registry: who exists, who belongs to whom, and which keys they hold."""
+
+import enum
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""A tenant's short name: one DNS label (RFC 1035 section 2.3.1), so that it may become a host name."""
+
+
+class TenantStatus(enum.StrEnum):
+    """A suspended tenant keeps its data; none of its credentials is accepted."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class UserStatus(enum.StrEnum):
+    """A disabled user keeps its history; none of its credentials is accepted."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class Role(enum.StrEnum):
+    """What a member may do inside one tenant, strongest first."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """An organisation: the unit of isolation, of limits and of the account."""
+
+    id: str
+    slug: str
+    name: str
+    status: TenantStatus
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person. Passwords and sessions are not here; a user reaches a tenant only through a Membership."""
+
+    id: str
+    email: str
+    name: str
+    status: UserStatus
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """A user's place in a tenant."""
+
+    tenant_id: str
+    user_id: str
+    role: Role
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """An API key as the registry knows it: never the key itself, only its digest's row and its last four characters."""
+
+    id: str
+    tenant_id: str
+    user_id: str | None
+    name: str
+    last4: str
+    scopes: frozenset[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteOverride:
+    """One tenant's exception to the route table: a route, by name, that it may not use."""
+
+    tenant_id: str
+    route: str
+    allowed: bool

@@ -1,0 +1,92 @@
+"""The record of one request: facts only, in integers. What it costs is a rating rule's business, applied later."""
+
+import enum
+from dataclasses import dataclass, replace
+
+
+class Outcome(enum.StrEnum):
+    """How a request ended; the ``outcome`` label of ``gateway_requests_total``."""
+
+    OK = "ok"
+    DENIED = "denied"
+    """The gateway refused it; the upstream never saw it."""
+    UPSTREAM_REFUSED = "upstream_refused"
+    """The upstream answered 4xx."""
+    UPSTREAM_FAILED = "upstream_failed"
+    """The upstream answered 5xx, was unreachable, too slow, or died in the middle."""
+    CLIENT_GONE = "client_gone"
+    GATEWAY_FAILED = "gateway_failed"
+    """A fault of the gateway itself, or of a store it needs."""
+
+
+class AudioSource(enum.StrEnum):
+    """Where ``audio_ms`` comes from, best first; the ``source`` label of ``gateway_audio_seconds_total``."""
+
+    WALKED = "walked"
+    """Counted from the container's own frames as they passed."""
+    REPORTED = "reported"
+    """The upstream's figure."""
+    ESTIMATED = "estimated"
+    """Bytes over an assumed bit rate."""
+    NONE = "none"
+    """The request carried no audio."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What the meter saw. Times in whole milliseconds; ``None`` where a source had nothing to say."""
+
+    audio_ms: int = 0
+    source: AudioSource = AudioSource.NONE
+    walked_ms: int | None = None
+    reported_ms: int | None = None
+    estimated_ms: int | None = None
+    discrepant: bool = False
+    """Walked and reported (or claimed by the header) differ by more than 2 %."""
+    channels: int | None = None
+    container: str = ""
+    codec: str = ""
+    model: str = ""
+    language: str = ""
+    response_format: str = ""
+
+
+NOT_AUDIO = Measured()
+
+
+def accounted(measured: Measured, outcome: Outcome) -> Measured:
+    """What goes into the account: audio that the upstream refused or failed on is free, its walked figure stays a fact.
+
+    A client that left gets no such gift: what it sent was forwarded and worked on.
+    """
+    if measured.audio_ms and outcome not in (Outcome.OK, Outcome.CLIENT_GONE):
+        return replace(measured, audio_ms=0, source=AudioSource.NONE)
+    return measured
+
+
+@dataclass(slots=True, kw_only=True)
+class UsageRecord:
+    """One settled request of one tenant, as the ledger keeps it. Immutable by use; frozen costs every request 2 us.
+
+    ``event_id`` is unique for ever and made by the gateway; ``request_id`` may be the client's and need not be unique.
+    ``ended_ms`` is the instant of settlement, milliseconds since the Unix epoch; durations are whole microseconds.
+    """
+
+    event_id: str
+    ended_ms: int
+    tenant_id: str
+    key_id: str
+    user_id: str
+    route: str
+    method: str
+    status: int
+    outcome: Outcome
+    code: str
+    """The refusal's stable code, empty where nothing was refused."""
+    request_id: str
+    bytes_in: int
+    bytes_out: int
+    duration_us: int
+    upstream_us: int
+    attempt: int
+    measured: Measured

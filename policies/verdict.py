@@ -1,0 +1,97 @@
+"""Every way the gateway says no, by name: status, stable code, explanation. Documented in ``docs/errors.md``.
+
+A refusal is a value. ``code`` is public interface: clients match on it, dashboards count by it. ``message`` is one or
+two sentences for the person at the other end: what happened, and what to do next. Statuses follow RFC 9110 and, for
+credentials, RFC 6750 section 3.1; a store that cannot be asked is 503 and never 401, because clients throw keys away
+on 401.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from policies.limits import Taken
+from policies.principals import Principal
+
+_ENDS_CONNECTION = frozenset({"MALFORMED_REQUEST", "AMBIGUOUS_TARGET", "INVALID_HOST", "DRAINING"})
+"""After these the connection is closed: what follows on it may not be what either side thinks."""
+
+
+class Refusal(enum.Enum):
+    """The refusals: name, then (status, message). The code is the name in lower case."""
+
+    # --- the question cannot be read ---------------------------------------------------------------------------------
+    MALFORMED_REQUEST = 400, "This is not a well-formed HTTP/1.1 request, so it was not looked at further."
+    AMBIGUOUS_TARGET = (
+        400,
+        "The request target can be read in more than one way. Send a plain absolute path: no dot segments, no empty "
+        "segments, no backslash, no ';', no '#', no needless or broken percent-escapes.",
+    )
+    INVALID_HOST = 400, "Send exactly one Host header with a host name or address and, if need be, a port."
+    CONFLICTING_CREDENTIALS = 400, "The request carries two different credentials. Send exactly one."
+    EXPECTATION_FAILED = 417, "The only expectation supported is 100-continue."
+    REQUEST_HEADERS_TOO_LARGE = 431, "The request's header is too large or has too many fields."
+
+    # --- who is asking -----------------------------------------------------------------------------------------------
+    MISSING_CREDENTIAL = 401, "Send your API key as 'Authorization: Bearer thk_...' or as 'X-API-Key'."
+    INVALID_API_KEY = 401, "This is not a key of this gateway. Check it for typing errors, or create a new one."
+    API_KEY_EXPIRED = 401, "This API key has expired. Create a new one, or ask your administrator for it."
+    API_KEY_REVOKED = 401, "This API key was revoked. Create a new one, or ask your administrator for it."
+    USER_DISABLED = 403, "The user who owns this credential is disabled. Ask your administrator."
+    TENANT_SUSPENDED = 403, "Your organisation is suspended. Ask the operator of this service."
+
+    # --- may they ----------------------------------------------------------------------------------------------------
+    UNKNOWN_ROUTE = 404, "No such path at this gateway. Only listed routes are open."
+    METHOD_NOT_ALLOWED = 405, "This path does not take that method; see the Allow header."
+    INSUFFICIENT_SCOPE = 403, "This credential lacks the scope that the route needs."
+    ROUTE_DENIED = 403, "Your organisation may not use this route."
+    UPGRADE_NOT_SUPPORTED = 501, "This route does not take WebSocket or other protocol upgrades."
+
+    # --- how much may they -------------------------------------------------------------------------------------------
+    BODY_TOO_LARGE = 413, "The body is larger than this route takes."
+    BODY_TIMEOUT = 408, "The body stopped arriving. Send it again."
+    RATE_LIMIT_EXCEEDED = 429, "Too many requests. Wait as long as Retry-After says, then go on."
+
+    # --- forward-auth ------------------------------------------------------------------------------------------------
+    UNTRUSTED_PROXY = (
+        403,
+        "Forward-auth answers trusted proxies only. Add this peer to GATEWAY_TRUSTED_PROXIES if it is one.",
+    )
+    UNREADABLE_QUESTION = 400, "The proxy must send exactly one original target and one original method."
+
+    # --- the gateway or what it stands on failed ---------------------------------------------------------------------
+    INTERNAL_ERROR = 500, "The gateway failed. The request id leads the operator to the cause."
+    UPSTREAM_UNREACHABLE = 502, "The transcription service cannot be reached. Try again in a moment."
+    UPSTREAM_BROKE = 502, "The transcription service broke off, or its answer is not HTTP."
+    UPSTREAM_TIMEOUT = 504, "The transcription service did not answer in time."
+    REGISTRY_UNAVAILABLE = (
+        503,
+        "Credentials cannot be checked at the moment. Your key may well be good: keep it, retry.",
+    )
+    LIMITER_UNAVAILABLE = 503, "Limits cannot be checked at the moment. Try again shortly."
+    ACCOUNT_UNAVAILABLE = 503, "Usage cannot be recorded at the moment, so nothing is served. Try again shortly."
+    DRAINING = 503, "This instance is shutting down. Try again; another one will answer."
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        self.message = message
+        self.code = self.name.lower()
+        self.keeps_connection = self.name not in _ENDS_CONNECTION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deny:
+    """The answer no. ``detail`` says what exactly, and never repeats a secret or an unchecked byte of the request."""
+
+    refusal: Refusal
+    detail: str = ""
+    principal: Principal | None = None
+    taken: Taken | None = None
+    allow: tuple[str, ...] = ()
+    """The methods of a path that exists, for the Allow header of a 405 (RFC 9110 section 15.5.6)."""
+    scope: str = ""
+    """The scope that was missing, for the challenge of a 403 (RFC 6750 section 3)."""
+
+    @property
+    def message(self) -> str:
+        """The sentences for the client."""
+        return f"{self.refusal.message} {self.detail}" if self.detail else self.refusal.message

@@ -1,0 +1,43 @@
+"""Request rates inside one process: what a route falls back to while Redis cannot be asked."""
+
+from collections.abc import Callable
+
+from policies.limits import FREE, Charge, Taken, level, retry_after_ms, take
+
+_MOST = 100_000
+
+
+class LocalCounters:
+    """The Counters port in memory.
+
+    ``clock_ms`` gives monotonic milliseconds. At most 100 000 counters are kept; full ones are dropped first, because
+    forgetting a counter that has refilled changes no answer.
+    """
+
+    def __init__(self, clock_ms: Callable[[], float]) -> None:
+        self._clock_ms = clock_ms
+        self._tats: dict[str, float] = {}
+
+    async def take(self, charges: tuple[Charge, ...]) -> Taken:
+        """See :class:`storage.ports.Counters`."""
+        return self.take_now(charges)
+
+    def take_now(self, charges: tuple[Charge, ...]) -> Taken:
+        """The same without waiting: nothing here can."""
+        if not charges:
+            return FREE
+        now = self._clock_ms()
+        tats = [self._tats.get(charge.key, 0.0) for charge in charges]
+        admitted, after = take(tats, charges, 1, now)
+        told = tuple(level(tat, charge, now) for tat, charge in zip(after, charges, strict=True))
+        if not admitted:
+            return Taken(told, *retry_after_ms(tats, charges, now))
+        if len(self._tats) >= _MOST:
+            self._forget(now)
+        self._tats.update((charge.key, tat) for charge, tat in zip(charges, after, strict=True))
+        return Taken(told)
+
+    def _forget(self, now: float) -> None:
+        self._tats = {key: tat for key, tat in self._tats.items() if tat > now}
+        if len(self._tats) >= _MOST:
+            self._tats.clear()

@@ -1,0 +1,192 @@
+"""The promises of the stores: what each does, and how it fails. Nothing else is in this file.
+
+Every method may raise :class:`Unavailable` when its server cannot be reached or does not answer in time; the foreign
+exception is chained. The first argument that names a tenant scopes the call to that tenant in the database itself
+(row-level security); methods without one act across tenants and belong to the operator and to the gateway's own work.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from policies.limits import Charge, Rate, Taken
+from policies.principals import Principal
+from policies.tenants import ApiKey, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
+from policies.usage import UsageRecord
+
+
+class StorageError(Exception):
+    """Base of what a store raises on purpose; the message is written for an operator."""
+
+
+class Unavailable(StorageError):
+    """The store could not be asked. Nobody knows the answer: never read this as "no"."""
+
+
+class AlreadyExists(StorageError):
+    """Something with that name is there already."""
+
+
+class NotFound(StorageError):
+    """Nothing with that name or id is there, for this tenant."""
+
+
+class Rejected(StorageError):
+    """The store was asked and will never take these values: asking again does not help."""
+
+
+class Directory(Protocol):
+    """Tenants, people, and who belongs to whom."""
+
+    async def create_tenant(self, slug: str, name: str) -> Tenant:
+        """Raises AlreadyExists."""
+
+    async def tenant(self, slug: str) -> Tenant:
+        """Raises NotFound."""
+
+    async def tenants(self) -> Sequence[Tenant]:
+        """All, by slug."""
+
+    async def set_tenant_status(self, slug: str, status: TenantStatus) -> Tenant:
+        """Raises NotFound. Idempotent."""
+
+    async def create_user(
+        self, tenant_id: str, email: str, name: str, role: Role, password_hash: str | None = None
+    ) -> tuple[User, Membership]:
+        """A person and the first membership, in one transaction. E-mail is compared without case.
+
+        A person whom another tenant already knows gets only the membership. Raises AlreadyExists for a member.
+        """
+
+    async def users(self, tenant_id: str) -> Sequence[tuple[User, Membership]]:
+        """The tenant's members, by e-mail."""
+
+    async def set_user_status(self, tenant_id: str, email: str, status: UserStatus) -> User:
+        """Raises NotFound when no member has that e-mail."""
+
+    async def set_route_override(self, override: RouteOverride) -> None:
+        """Set or replace one exception; ``allowed=True`` removes it."""
+
+    async def route_overrides(self, tenant_id: str) -> Sequence[RouteOverride]:
+        """The tenant's exceptions, by route."""
+
+
+class KeyRegistry(Protocol):
+    """API keys. A digest is HMAC-SHA-256 over the whole key (32 bytes); the key itself never comes here."""
+
+    async def create_key(
+        self,
+        tenant_id: str,
+        *,
+        name: str,
+        digest: bytes,
+        last4: str,
+        scopes: frozenset[str],
+        expires_at: datetime | None = None,
+        user_id: str | None = None,
+    ) -> ApiKey:
+        """The new row."""
+
+    async def keys(self, tenant_id: str) -> Sequence[ApiKey]:
+        """All of the tenant's keys, newest first, ended ones included."""
+
+    async def rotate_key(self, tenant_id: str, key_id: str, *, digest: bytes, last4: str, old_ends_at: datetime) -> ApiKey:
+        """A successor with the same name, scopes, limits, owner and expiry; the old one ends at ``old_ends_at`` at the latest.
+
+        Raises NotFound, also for a key that is revoked or expired.
+        """
+
+    async def revoke_key(self, tenant_id: str, key_id: str) -> ApiKey:
+        """Raises NotFound. Idempotent: the first revocation's time stays."""
+
+    async def key_tenant(self, key_id: str) -> str:
+        """The id of the tenant that holds a key. Raises NotFound. For commands that name a key alone."""
+
+    async def identify_key(self, digest: bytes) -> Principal | None:
+        """Who holds this key, with standing, scopes, rates and denied routes; None when no key has that digest."""
+
+
+class LimitBook(Protocol):
+    """The limits that operators set. A limit of None falls back to the next wider one: key, then tenant, then default."""
+
+    async def set_limits(self, tenant_id: str, *, key_id: str | None = None, requests: Rate | None) -> None:
+        """Set, replace or (None) remove the request rate of a tenant or of one of its keys. Raises NotFound."""
+
+    async def limits(self, tenant_id: str) -> Sequence[tuple[str | None, Rate]]:
+        """The tenant's own rate first (key id None), then its keys'."""
+
+
+class Counters(Protocol):
+    """Request rates, exact across every process that shares the store."""
+
+    async def take(self, charges: tuple[Charge, ...]) -> Taken:
+        """Take one of each charge, all or nothing. The store's clock decides, never the caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """Something changed that caches hold. Empty fields mean "any": an empty Invalidation empties the cache."""
+
+    tenant_id: str = ""
+    key_id: str = ""
+
+
+class Bus(Protocol):
+    """Tells every process of a change within a second. Best effort: caches also have a short life of their own."""
+
+    async def publish(self, invalidation: Invalidation) -> None:
+        """Raises Unavailable: the caller says that the change takes effect only when caches expire."""
+
+    def listen(self) -> AsyncIterator[Invalidation]:
+        """Every change from now on. Yields an empty Invalidation after each (re)connection: something may be missed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageTotals:
+    """Sums over records. ``errors`` are those with a status of 400 or more, ``denied`` the gateway's own refusals among them."""
+
+    requests: int = 0
+    errors: int = 0
+    denied: int = 0
+    audio_ms: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Two books that should agree and do not: where, and both figures."""
+
+    where: str
+    expected: UsageTotals
+    found: UsageTotals
+
+
+class Ledger(Protocol):
+    """The account. Raw records and their roll-ups change in one transaction with the journal's position."""
+
+    async def ship(self, journal_id: str, position: int, end: int, rows: Sequence[bytes]) -> bool:
+        """Insert the journal's rows between two byte positions, exactly once.
+
+        False when the ledger is already past ``position`` (another shipper, or a restart): nothing was inserted; ask
+        :meth:`shipped` and go on from there. ``rows`` are in the journal's own encoding. Raises Rejected when a row
+        among them can never be inserted; nothing was inserted then, and fewer rows may go through.
+        """
+
+    async def shipped(self, journal_id: str) -> int:
+        """How far this journal has been shipped, in bytes; 0 when never."""
+
+    async def totals(self, tenant_id: str, since: datetime, until: datetime) -> UsageTotals:
+        """From the roll-ups where the range covers whole hours, from raw records at its edges. ``until`` is exclusive."""
+
+    async def breakdown(
+        self, tenant_id: str, since: datetime, until: datetime, by: str
+    ) -> Sequence[tuple[str, UsageTotals]]:
+        """Totals per key, user, route, day or hour (UTC)."""
+
+    def export(self, tenant_id: str, since: datetime, until: datetime) -> AsyncIterator[UsageRecord]:
+        """Every raw record of the range in order of time, streamed."""
+
+    async def reconcile(self) -> Sequence[Difference]:
+        """Recompute the roll-ups from the raw records; every difference found."""

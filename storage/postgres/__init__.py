@@ -1,0 +1,15 @@
+"""PostgreSQL: the registry and the account, all of it in the schema ``platform``.
+
+========== ====================================================================================
+pool       connections, each lent inside one transaction and one scope (tenant or operator)
+address    the URL, and opening one connection
+faults     what foreign errors mean here
+migrate    brings the schema up to date; ``migrations`` holds the SQL
+history    migration files against what the database remembers
+ids        ``ten_…``, ``usr_…``, ``key_…``
+values     what a name, a slug, an e-mail address must look like
+directory  tenants, people, memberships, exceptions to the route table
+registry   API keys
+limits     the rates that operators set
+========== ====================================================================================
+"""

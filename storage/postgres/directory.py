@@ -1,0 +1,227 @@
+"""The Directory port: tenants, people, memberships, and exceptions to the route table."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from policies.tenants import SLUG, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
+from storage.ports import AlreadyExists, NotFound
+from storage.postgres import values
+from storage.postgres.address import Connection
+from storage.postgres.faults import violating
+from storage.postgres.ids import Kind, new_id
+from storage.postgres.pool import Pool, enter_tenant
+
+if TYPE_CHECKING:
+    from storage import ports
+
+
+class PostgresDirectory:
+    """See :class:`storage.ports.Directory`. Storing what no tenant or person can be called raises ValueError."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create_tenant(self, slug: str, name: str) -> Tenant:
+        """A new, active tenant."""
+        values.check_slug(slug)
+        name = values.clean_name(name, of="a tenant")
+        async with self._pool.operator() as connection:
+            with violating({"tenants_slug_key": AlreadyExists(f"There is a tenant {slug} already.")}):
+                (row,) = await connection.fetch(
+                    """
+                    INSERT INTO platform.tenants (id, slug, name) VALUES ($1, $2, $3)
+                    RETURNING id, slug, name, status, created_at
+                    """,
+                    new_id(Kind.TENANT),
+                    slug,
+                    name,
+                )
+        return _tenant(row)
+
+    async def tenant(self, slug: str) -> Tenant:
+        """By its short name."""
+        _findable(slug)
+        rows = await self._pool.read(
+            "SELECT id, slug, name, status, created_at FROM platform.tenants WHERE slug = $1", slug
+        )
+        if not rows:
+            raise _no_tenant(slug)
+        return _tenant(rows[0])
+
+    async def tenants(self) -> Sequence[Tenant]:
+        """All, by slug."""
+        rows = await self._pool.read("SELECT id, slug, name, status, created_at FROM platform.tenants ORDER BY slug")
+        return [_tenant(row) for row in rows]
+
+    async def set_tenant_status(self, slug: str, status: TenantStatus) -> Tenant:
+        """The tenant as it is now."""
+        _findable(slug)
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE platform.tenants SET status = $2 WHERE slug = $1
+                RETURNING id, slug, name, status, created_at
+                """,
+                slug,
+                status.value,
+            )
+        if not rows:
+            raise _no_tenant(slug)
+        return _tenant(rows[0])
+
+    async def create_user(
+        self, tenant_id: str, email: str, name: str, role: Role, password_hash: str | None = None
+    ) -> tuple[User, Membership]:
+        """The person as stored, and the membership. A person who was there keeps name, password and status.
+
+        The one method that begins across tenants, because that person may be another tenant's, and then narrows itself
+        to the tenant before it writes the membership.
+        """
+        email = values.clean_email(email)
+        name = values.clean_line(name, "the name of a user")
+        refusals = {
+            "memberships_pkey": AlreadyExists(f"{email} is a member of this tenant already."),
+            "memberships_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
+        }
+        async with self._pool.operator() as connection:
+            user = await _person(connection, email, name, password_hash)
+            await enter_tenant(connection, tenant_id)
+            with violating(refusals):
+                (row,) = await connection.fetch(
+                    """
+                    INSERT INTO platform.memberships (tenant_id, user_id, role) VALUES ($1, $2, $3)
+                    RETURNING created_at
+                    """,
+                    tenant_id,
+                    user.id,
+                    role.value,
+                )
+        return user, Membership(tenant_id=tenant_id, user_id=user.id, role=role, created_at=row["created_at"])
+
+    async def users(self, tenant_id: str) -> Sequence[tuple[User, Membership]]:
+        """The tenant's members, by e-mail."""
+        rows = await self._pool.read(
+            """
+            SELECT u.id, u.email, u.name, u.status, u.created_at, m.role, m.created_at AS joined_at
+            FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
+            WHERE m.tenant_id = $1
+            ORDER BY u.email
+            """,
+            tenant_id,
+            tenant_id=tenant_id,
+        )
+        return [
+            (
+                _user(row),
+                Membership(tenant_id=tenant_id, user_id=row["id"], role=Role(row["role"]), created_at=row["joined_at"]),
+            )
+            for row in rows
+        ]
+
+    async def set_user_status(self, tenant_id: str, email: str, status: UserStatus) -> User:
+        """The person as it is now. The status is the person's, and so the same in every tenant that knows it."""
+        nobody = NotFound(f"No member of this tenant has the e-mail address {email}.")
+        try:
+            email = values.clean_email(email)
+        except ValueError as error:
+            raise nobody from error
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE platform.users u SET status = $3
+                FROM platform.memberships m
+                WHERE lower(u.email) = $2 AND m.user_id = u.id AND m.tenant_id = $1
+                RETURNING u.id, u.email, u.name, u.status, u.created_at
+                """,
+                tenant_id,
+                email,
+                status.value,
+            )
+        if not rows:
+            raise nobody
+        return _user(rows[0])
+
+    async def set_route_override(self, override: RouteOverride) -> None:
+        """Only prohibitions are kept; ``allowed`` is their absence."""
+        route = values.clean_name(override.route, of="a route")
+        async with self._pool.tenant(override.tenant_id) as connection:
+            if override.allowed:
+                await connection.execute(
+                    "DELETE FROM platform.route_overrides WHERE tenant_id = $1 AND route = $2",
+                    override.tenant_id,
+                    route,
+                )
+                return
+            no_tenant = NotFound(f"There is no tenant with the id {override.tenant_id}.")
+            with violating({"route_overrides_tenant_fkey": no_tenant}):
+                await connection.execute(
+                    """
+                    INSERT INTO platform.route_overrides (tenant_id, route) VALUES ($1, $2)
+                    ON CONFLICT DO NOTHING
+                    """,
+                    override.tenant_id,
+                    route,
+                )
+
+    async def route_overrides(self, tenant_id: str) -> Sequence[RouteOverride]:
+        """The routes that the tenant may not use, by name."""
+        rows = await self._pool.read(
+            "SELECT route FROM platform.route_overrides WHERE tenant_id = $1 ORDER BY route",
+            tenant_id,
+            tenant_id=tenant_id,
+        )
+        return [RouteOverride(tenant_id=tenant_id, route=row["route"], allowed=False) for row in rows]
+
+
+async def _person(connection: Connection, email: str, name: str, password_hash: str | None) -> User:
+    rows = await connection.fetch(
+        """
+        INSERT INTO platform.users (id, email, name, password_hash) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (lower(email)) DO NOTHING
+        RETURNING id, email, name, status, created_at
+        """,
+        new_id(Kind.USER),
+        email,
+        name,
+        password_hash,
+    )
+    if not rows:  # there already, or committed this moment by another tenant, which the insert has waited for
+        rows = await connection.fetch(
+            "SELECT id, email, name, status, created_at FROM platform.users WHERE lower(email) = $1", email
+        )
+    return _user(rows[0])
+
+
+def _findable(slug: str) -> None:
+    if SLUG.fullmatch(slug) is None:
+        raise _no_tenant(slug)
+
+
+def _no_tenant(slug: str) -> NotFound:
+    return NotFound(f"There is no tenant {slug!r}.")
+
+
+def _tenant(row: asyncpg.Record) -> Tenant:
+    return Tenant(
+        id=row["id"],
+        slug=row["slug"],
+        name=row["name"],
+        status=TenantStatus(row["status"]),
+        created_at=row["created_at"],
+    )
+
+
+def _user(row: asyncpg.Record) -> User:
+    return User(
+        id=row["id"],
+        email=row["email"],
+        name=row["name"],
+        status=UserStatus(row["status"]),
+        created_at=row["created_at"],
+    )
+
+
+if TYPE_CHECKING:
+    _promised: type[ports.Directory] = PostgresDirectory

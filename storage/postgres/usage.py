@@ -1,0 +1,241 @@
+"""The Ledger port: raw records, their roll-ups and the journals' positions, changed in one transaction."""
+
+import io
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from policies.usage import UsageRecord
+from storage.ports import Difference, Rejected, Unavailable, UsageTotals
+from storage.postgres.address import Connection
+from storage.postgres.pool import Pool
+from storage.postgres.usage_columns import DIMENSIONS, MEASURES, TOTALS, names, sums
+from storage.postgres.usage_ranges import cut, day_of
+from storage.postgres.usage_reconcile import differences
+from storage.usage_rows import CURRENT, Encoding, encoding_of, record_of
+from storage.usage_sums import Sums, sum_rows
+
+if TYPE_CHECKING:
+    from storage import ports
+
+_DAYS_AHEAD: Final = 2
+"""Partitions made beside the one that is needed, so that midnight waits for no DDL."""
+
+_LONG_S: Final = 3600.0
+"""For statements whose time grows with the account: an export's sort, a reconciliation."""
+
+_COPY_S: Final = 60.0
+
+_PAGE: Final = 1000
+"""Records that an export holds in memory."""
+
+
+class PostgresLedger:
+    """See :class:`storage.ports.Ledger`. The pool must connect as the owner of the tables."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._days: set[date] = set()  # a hint: partitions that were there once
+
+    async def ship(self, journal_id: str, position: int, end: int, rows: Sequence[bytes]) -> bool:
+        """Insert the rows and move the journal's position, or neither."""
+        # What can be known without the server is found out before it is asked.
+        batches = [(encoding, group, sum_rows(encoding, group)) for encoding, group in _by_encoding(rows)]
+        await self._make_days({sums.hour.date() for _, _, gained in batches for sums in gained})
+        async with self._pool.operator() as connection:
+            with self._judging_values():
+                if not await _advance(connection, journal_id, position, end, len(rows)):
+                    return False
+                for encoding, group, gained in batches:
+                    await _insert(connection, encoding, group)
+                    await _add(connection, gained)
+        return True
+
+    async def shipped(self, journal_id: str) -> int:
+        """The journal's position."""
+        rows = await self._pool.read("SELECT position FROM platform.journals WHERE journal_id = $1", journal_id)
+        return int(rows[0]["position"]) if rows else 0
+
+    async def totals(self, tenant_id: str, since: datetime, until: datetime) -> UsageTotals:
+        """Sums over one tenant's records. Raises ValueError for an instant without a time zone."""
+        (row,) = await self._pool.read(_TOTALS, tenant_id, *cut(since, until).cuts, tenant_id=tenant_id)
+        return _totals_of(row)
+
+    async def breakdown(
+        self, tenant_id: str, since: datetime, until: datetime, by: str
+    ) -> Sequence[tuple[str, UsageTotals]]:
+        """In the order of the labels: an id, a route, ``2026-11-26`` or ``2026-11-26T07:00Z``. Raises ValueError."""
+        if by not in _LABELS:
+            raise ValueError(f"Usage cannot be broken down by {by!r}: choose one of {', '.join(_LABELS)}.")
+        cuts = cut(since, until, by_hour=by == "hour").cuts
+        rows = await self._pool.read(_BREAKDOWNS[by], tenant_id, *cuts, tenant_id=tenant_id)
+        return [(row["label"], _totals_of(row)) for row in rows]
+
+    async def export(self, tenant_id: str, since: datetime, until: datetime) -> AsyncIterator[UsageRecord]:
+        """Every raw record in order of time; those of one millisecond by event id.
+
+        Day by day, each in a transaction of its own: a slow reader holds back neither vacuum nor the removal of old
+        partitions for longer than it takes to read one day.
+        """
+        cut(since, until)  # for its ValueError
+        days = await self._pool.read(_DAYS, tenant_id, day_of(since), until, tenant_id=tenant_id)
+        for day in (row["bucket"] for row in days):
+            async with self._pool.tenant(tenant_id) as connection:
+                first, last = max(day, since), min(day + timedelta(days=1), until)
+                async for row in connection.cursor(_EXPORT, tenant_id, first, last, prefetch=_PAGE, timeout=_LONG_S):
+                    yield _record_of(row)
+
+    async def reconcile(self) -> Sequence[Difference]:
+        """Every bucket whose figures are not those of its records, every record that is there twice.
+
+        Reads the whole account at one instant; takes as long as that takes, and disturbs nobody.
+        """
+        async with self._pool.operator() as connection:
+            return await differences(connection, timeout=_LONG_S)
+
+    async def _make_days(self, days: set[date]) -> None:
+        if days <= self._days:
+            return
+        newest = max(days).toordinal()
+        ahead = {date.fromordinal(min(newest + more, date.max.toordinal())) for more in range(1, _DAYS_AHEAD + 1)}
+        # Not in the transaction that ships: the new partition's locks are short this way, and its rows can be judged.
+        async with self._pool.operator() as connection:
+            for day in sorted((days | ahead) - self._days):
+                await connection.execute("SELECT platform.make_usage_day($1)", day)
+        self._days |= days
+
+    @contextmanager
+    def _judging_values(self) -> Iterator[None]:
+        """Tell values that can never be stored from everything else that a statement may fail of."""
+        try:
+            yield
+        except asyncpg.CheckViolationError as error:
+            # The table has no check but the bounds of its partitions: one that was there has been dropped since.
+            self._days.clear()
+            raise Unavailable(f"A day's partition is gone and will be made again: {error}") from error
+        except (asyncpg.DataError, asyncpg.NotNullViolationError, asyncpg.ProgramLimitExceededError) as error:
+            raise Rejected(f"PostgreSQL does not take a usage record: {error}") from error
+
+
+def _by_encoding(rows: Sequence[bytes]) -> Iterator[tuple[Encoding, list[bytes]]]:
+    # Two bytes tell apart the encodings below 10, tab included, and those below 100.
+    for _, group in groupby(rows, key=itemgetter(slice(2))):
+        listed = list(group)
+        yield encoding_of(listed[0]), listed
+
+
+async def _advance(connection: Connection, journal_id: str, position: int, end: int, records: int) -> bool:
+    """Move a journal's position if it stands at ``position``, and hold it until the transaction ends."""
+    moved = await connection.execute(
+        "UPDATE platform.journals SET position = $3, records = records + $4, last_shipped_at = now()"
+        " WHERE journal_id = $1 AND position = $2",
+        journal_id,
+        position,
+        end,
+        records,
+    )
+    if moved == "UPDATE 1":
+        return True
+    if position:
+        return False
+    begun = await connection.execute(
+        "INSERT INTO platform.journals (journal_id, position, records) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        journal_id,
+        end,
+        records,
+    )
+    return begun == "INSERT 0 1"
+
+
+async def _insert(connection: Connection, encoding: Encoding, rows: Sequence[bytes]) -> None:
+    await connection.copy_to_table(
+        "usage_events",
+        schema_name="platform",
+        source=io.BytesIO(b"".join(rows)),
+        columns=encoding.names,
+        timeout=_COPY_S,
+    )
+
+
+async def _add(connection: Connection, gained: Sequence[Sums]) -> None:
+    await connection.execute(_ADD, *zip(*map(_values_of, gained), strict=True), timeout=_COPY_S)
+
+
+_values_of = attrgetter("hour", *DIMENSIONS, *MEASURES)
+
+
+def _totals_of(row: asyncpg.Record) -> UsageTotals:
+    return UsageTotals(**{name: row[name] for name in TOTALS})
+
+
+def _record_of(row: asyncpg.Record) -> UsageRecord:
+    values = {column.attribute: column.read(row[column.name]) for column in CURRENT.columns}
+    return record_of(row["ended_at"], values)
+
+
+_KEY: Final = ("bucket", *DIMENSIONS)
+_GAINS: Final = ", ".join(f"{name} = book.{name} + excluded.{name}" for name in MEASURES)
+
+# Both inserts go through their keys in one order, in every session, so that no two shippers can deadlock.
+_ADD: Final = f"""
+    WITH batch AS (
+        SELECT * FROM unnest(
+            $1::timestamptz[],
+            {", ".join(f"${n}::text[]" for n in range(2, 2 + len(DIMENSIONS)))},
+            {", ".join(f"${n}::bigint[]" for n in range(2 + len(DIMENSIONS), 2 + len(DIMENSIONS) + len(MEASURES)))}
+        ) AS batch ({names(_KEY)}, {names(MEASURES)})
+    ), hourly AS (
+        INSERT INTO platform.usage_hourly AS book ({names(_KEY)}, {names(MEASURES)})
+        SELECT {names(_KEY)}, {names(MEASURES)} FROM batch ORDER BY {names(_KEY)}
+        ON CONFLICT ({names(_KEY)}) DO UPDATE SET {_GAINS}
+    )
+    INSERT INTO platform.usage_daily AS book ({names(_KEY)}, {names(MEASURES)})
+    SELECT date_trunc('day', bucket, 'UTC') AS bucket, {names(DIMENSIONS)}, {sums(MEASURES)}
+    FROM batch GROUP BY 1, {names(DIMENSIONS)} ORDER BY 1, {names(DIMENSIONS)}
+    ON CONFLICT ({names(_KEY)}) DO UPDATE SET {_GAINS}
+"""  # noqa: S608  made of this package's own column names
+
+_DAYS: Final = """
+    SELECT DISTINCT bucket FROM platform.usage_daily
+    WHERE tenant_id = $1 AND bucket >= $2 AND bucket < $3 ORDER BY bucket
+"""
+_EXPORT: Final = f"""
+    SELECT ended_at, {names(tuple(column.name for column in CURRENT.columns))} FROM platform.usage_events
+    WHERE tenant_id = $1 AND ended_at >= $2 AND ended_at < $3 ORDER BY ended_at, event_id
+"""  # noqa: S608  made of this package's own column names
+
+_LABELS: Final = {
+    "key": "key_id",
+    "user": "user_id",
+    "route": "route",
+    "day": "to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+    "hour": """to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00Z"')""",
+}
+
+# The six cuts of usage_ranges.Parts are $2 to $7.
+_BOOKS: Final = f"""(
+    SELECT bucket, {names(DIMENSIONS)}, {names(TOTALS)} FROM platform.usage_daily
+    WHERE tenant_id = $1 AND bucket >= $4 AND bucket < $5
+    UNION ALL
+    SELECT bucket, {names(DIMENSIONS)}, {names(TOTALS)} FROM platform.usage_hourly
+    WHERE tenant_id = $1 AND (bucket >= $3 AND bucket < $4 OR bucket >= $5 AND bucket < $6)
+    UNION ALL
+    SELECT date_trunc('hour', ended_at, 'UTC'), {names(DIMENSIONS)},
+        1, (status >= 400)::int, (outcome = 'denied')::int, audio_ms, bytes_in, bytes_out
+    FROM platform.usage_events
+    WHERE tenant_id = $1 AND (ended_at >= $2 AND ended_at < $3 OR ended_at >= $6 AND ended_at < $7)
+) AS books"""  # noqa: S608  made of this package's own column names
+
+_TOTALS: Final = f"SELECT {sums(TOTALS)} FROM {_BOOKS}"  # noqa: S608  made of this package's own column names
+_BREAKDOWNS: Final = {
+    by: f'SELECT {label} COLLATE "C" AS label, {sums(TOTALS)} FROM {_BOOKS} GROUP BY 1 ORDER BY 1'  # noqa: S608  the same
+    for by, label in _LABELS.items()
+}
+
+if TYPE_CHECKING:
+    _promised: type[ports.Ledger] = PostgresLedger

@@ -1,0 +1,30 @@
+"""The roll-ups' columns, and the pieces of SQL that are made of them. Names of ours alone; values are parameters."""
+
+from typing import Final
+
+DIMENSIONS: Final = ("tenant_id", "key_id", "user_id", "route", "outcome")
+TOTALS: Final = ("requests", "errors", "denied", "audio_ms", "bytes_in", "bytes_out")
+"""The fields of ``UsageTotals``."""
+MEASURES: Final = (*TOTALS, "duration_us", "upstream_us")
+
+RAW_MEASURES: Final = """
+    count(*) AS requests,
+    count(*) FILTER (WHERE status >= 400) AS errors,
+    count(*) FILTER (WHERE outcome = 'denied') AS denied,
+    sum(audio_ms) AS audio_ms,
+    sum(bytes_in) AS bytes_in,
+    sum(bytes_out) AS bytes_out,
+    sum(duration_us) AS duration_us,
+    sum(upstream_us) AS upstream_us
+"""
+"""What the roll-ups hold, computed from raw records."""
+
+
+def names(columns: tuple[str, ...], of: str = "") -> str:
+    """``a, b``, or ``t.a, t.b``."""
+    return ", ".join(f"{of}.{column}" if of else column for column in columns)
+
+
+def sums(columns: tuple[str, ...]) -> str:
+    """``sum(a)::bigint AS a, …``; 0 over no rows."""
+    return ", ".join(f"coalesce(sum({column}), 0)::bigint AS {column}" for column in columns)

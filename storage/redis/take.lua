@@ -1,0 +1,52 @@
+-- GCRA over many limits, many requests, one call. Exact: the server's clock, one atomic run.
+--
+-- KEYS: one counter a charge. ARGV: for each group of equal requests: how many, how many charges; then for each charge
+-- its place in KEYS (1-based), its period in microseconds, its count.
+-- A counter holds the theoretical arrival time in whole microseconds since the epoch and expires when it is in the past.
+-- Answer, flat: for each group: how many are admitted (the first ones), the refusing charge's place within the group
+-- (0 if none refused), milliseconds until one more fits; then for each charge: requests left, milliseconds to full.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local tats = {}
+for i, key in ipairs(KEYS) do
+  tats[i] = tonumber(redis.call('GET', key) or 0)
+end
+local answer, changed, at = {}, {}, 1
+while at <= #ARGV do
+  local wanted, charges = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local fit = wanted
+  for c = 0, charges - 1 do
+    local base = at + 2 + c * 3
+    local tat, period, count = tats[tonumber(ARGV[base])], tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
+    local ahead = math.max(tat - now, 0)
+    fit = math.min(fit, math.floor((period - ahead) * count / period + 1e-6))
+  end
+  fit = math.max(fit, 0)
+  local refusing, wait = 0, 0
+  local head = #answer
+  answer[head + 1] = fit
+  for c = 0, charges - 1 do
+    local base = at + 2 + c * 3
+    local place, period, count = tonumber(ARGV[base]), tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
+    local ahead = math.max(tats[place] - now, 0) + fit * period / count
+    if fit > 0 then
+      tats[place] = now + ahead
+      changed[place] = true
+    end
+    if fit < wanted then
+      local lacks = ahead + period / count - period
+      if lacks > wait then
+        refusing, wait = c + 1, lacks
+      end
+    end
+    answer[head + 4 + c * 2] = math.floor((period - ahead) * count / period + 1e-6)
+    answer[head + 5 + c * 2] = math.ceil(ahead / 1000)
+  end
+  answer[head + 2] = refusing
+  answer[head + 3] = math.ceil(wait / 1000)
+  at = at + 2 + charges * 3
+end
+for place in pairs(changed) do
+  redis.call('SET', KEYS[place], string.format('%.0f', tats[place]), 'PX', math.ceil((tats[place] - now) / 1000) + 1)
+end
+return answer

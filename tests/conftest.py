@@ -1,0 +1,80 @@
+"""Fixtures with real servers; see tests/servers.py for where they come from."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import servers
+
+
+@pytest.fixture(scope="session")
+def server_urls() -> Iterator[servers.Urls]:
+    """PostgreSQL and Redis for this test run."""
+    with servers.servers() as urls:
+        yield urls
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_urls: servers.Urls) -> str:
+    """URL of a database from which others can be made. Tests take ``database_url`` or ``migrated_url``."""
+    return server_urls.database
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_urls: servers.Urls) -> str:
+    """URL of the Redis of this test run. Tests take ``redis_url``."""
+    return server_urls.redis
+
+
+@pytest.fixture
+async def database_url(postgres_server: str) -> AsyncIterator[str]:
+    """An empty database, for this test alone."""
+    name = _name("t")
+    yield await servers.create_database(postgres_server, name)
+    await servers.drop_database(postgres_server, name)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: str) -> Iterator[str]:
+    """The name of a database that was migrated once, to be cloned."""
+    name = _name("tpl")
+    try:
+        _run(_migrated(postgres_server, name))
+        yield name
+    finally:
+        _run(servers.drop_database(postgres_server, name))
+
+
+@pytest.fixture
+async def migrated_url(postgres_server: str, migrated_template: str) -> AsyncIterator[str]:
+    """A database with all migrations applied, for this test alone."""
+    name = _name("t")
+    yield await servers.create_database(postgres_server, name, template=migrated_template)
+    await servers.drop_database(postgres_server, name)
+
+
+@pytest.fixture
+async def redis_url(redis_server: str) -> str:
+    """Redis, emptied before this test."""
+    await servers.empty_redis(redis_server)
+    return redis_server
+
+
+def _name(kind: str) -> str:
+    # Runs that share an external server must not meet.
+    return f"{kind}_{secrets.token_hex(6)}"
+
+
+async def _migrated(server: str, name: str) -> None:
+    from storage.postgres.migrate import migrate  # noqa: PLC0415  tests without PostgreSQL do not need it
+
+    await migrate(await servers.create_database(server, name))
+
+
+def _run(work: Coroutine[None, None, None]) -> None:
+    """Run a coroutine to its end for a session-scoped fixture, outside the event loop of any test."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(asyncio.run, work).result()
