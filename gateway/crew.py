@@ -15,6 +15,7 @@ from gateway.services import Blueprint
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.worker import Worker
+from storage.ports import Invalidation
 
 _log = structlog.get_logger("gateway.crew")
 
@@ -67,7 +68,6 @@ class _Process:
                 "do": "serve",
                 "blueprint": self._blueprint.to_message(),
                 "sockets": [s.fileno() for s in self._sockets],
-                "number": self.number,
             }
         )
         ended = self._tasks.start(self._process.wait(), f"worker {self.number} until it ends")
@@ -89,6 +89,11 @@ class _Process:
                 self.figures = await self._channel.ask("metrics", _FIGURES_S)
             except Gone:
                 return
+
+    def forget(self, change: Invalidation) -> None:
+        """Pass a change on; a worker that is not up yet knows nothing it could forget."""
+        if self._channel is not None:
+            self._channel.tell({"do": "forget", "tenant_id": change.tenant_id, "key_id": change.key_id})
 
     async def ended(self) -> int:
         """Wait for its end; the exit status, negative for a signal."""
@@ -131,6 +136,10 @@ class _InProcess:
         if self.up:
             self.figures = self._worker.snapshot()
 
+    def forget(self, change: Invalidation) -> None:
+        if self.up:
+            self._worker.forget(change)
+
     async def drain(self, _: float) -> None:
         self.up = False
         await self._worker.drain()
@@ -151,7 +160,7 @@ class Crew:
         """Start all, and return when all serve. Raises StartFailed."""
         count = self._blueprint.settings.workers
         if not count:
-            self._members = [_InProcess(Worker(self._blueprint, self._sockets, 0))]
+            self._members = [_InProcess(Worker(self._blueprint, self._sockets))]
             await self._members[0].start()
             return
         processes = [self._make(number) for number in range(1, count + 1)]
@@ -205,6 +214,11 @@ class Crew:
             if member.figures is not None:
                 merged.merge(member.figures, alive=member.up)
         return merged
+
+    def forget(self, change: Invalidation) -> None:
+        """Tell every worker of a change."""
+        for member in self._members:
+            member.forget(change)
 
     async def drain(self) -> None:
         """End all workers, politely first."""

@@ -32,13 +32,14 @@ class Exchange:
     """The facts of one request, filled in as it goes. Times are ``time.perf_counter()`` seconds, sizes body bytes."""
 
     __slots__ = (
-        "agent", "bytes_in", "bytes_out", "cause", "client", "code", "door", "measure", "method", "outcome", "path",
+        "agent", "bytes_in", "bytes_out", "cause", "client", "code", "door", "id_line", "measure", "method", "outcome", "path",
         "principal", "request_id", "route", "settled", "started", "status", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, request_id: str, method: str, path: str, client: str, agent: str) -> None:
         self.started = time.perf_counter()
         self.request_id = request_id
+        self.id_line = b"X-Request-ID: " + request_id.encode()
         self.method = method
         self.path = path
         self.client = client

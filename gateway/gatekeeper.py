@@ -46,7 +46,9 @@ class Gatekeeper:
 
     async def decide(self, inquiry: Inquiry, route: Route) -> Admit | Deny:
         """The answer to one question about a route that was matched."""
-        permit = await self._permit(inquiry, route)
+        permit = self._permit(inquiry, route)
+        if permit is None:
+            permit = await self._ask(inquiry, route)
         if isinstance(permit, Deny):
             return permit
         if not self._accepts_usage():
@@ -65,21 +67,26 @@ class Gatekeeper:
             self._metrics.ratelimit[(charge.name, "admitted" if taken.refused_by is None else "refused")] += 1
         return conclude(permit, taken)
 
-    async def _permit(self, inquiry: Inquiry, route: Route) -> Permit | Deny:
+    def _permit(self, inquiry: Inquiry, route: Route) -> Permit | Deny | None:
+        """What can be said without waiting; None when the registry must be asked."""
         presented = inquiry.presented
         if not isinstance(presented, Presented):
             if isinstance(presented, Conflict):
                 return Deny(refusal=Refusal.CONFLICTING_CREDENTIALS)
+            self._metrics.auth[(Method.NONE, "ok" if route.access is Access.PUBLIC else "missing")] += 1
             return authorise(ANONYMOUS, route, 0)
         if route.access is Access.PUBLIC:
             return authorise(ANONYMOUS, route, 0)
         entry = self._snapshot.known(presented)
-        if entry is None:
-            try:
-                entry = await self._snapshot.identify(presented)
-            except Unavailable:
-                self._metrics.auth[(Method.API_KEY, "unavailable")] += 1
-                return Deny(refusal=Refusal.REGISTRY_UNAVAILABLE)
+        return self._authorised(entry, route) if entry is not None else None
+
+    async def _ask(self, inquiry: Inquiry, route: Route) -> Permit | Deny:
+        assert isinstance(inquiry.presented, Presented)
+        try:
+            entry = await self._snapshot.identify(inquiry.presented)
+        except Unavailable:
+            self._metrics.auth[(Method.API_KEY, "unavailable")] += 1
+            return Deny(refusal=Refusal.REGISTRY_UNAVAILABLE)
         return self._authorised(entry, route)
 
     def _authorised(self, entry: Entry, route: Route) -> Permit | Deny:

@@ -110,8 +110,8 @@ class Known:
     client: str
     """The client's address."""
     agent: str
-    forwarding: bytes
-    """The ``X-Forwarded-*`` lines for the upstream, joined."""
+    passing: bytes
+    """What goes to the upstream of it, with the ``X-Forwarded-*`` lines, joined and with its last line end."""
 
 
 class Reader:
@@ -131,7 +131,7 @@ class Reader:
             fault=_fault(head, version),
             client=self._trusted.client_address(peer, b",".join(head.forwarded_for)) if trusted else peer,
             agent=head.user_agent[:256].decode("utf-8", "replace"),
-            forwarding=_forwarding(head, peer, trusted=trusted),
+            passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
         )
 
     def read(self, method: str, raw: str, known: Known) -> Inquiry | Deny:
@@ -165,7 +165,7 @@ def _fault(head: RequestHead, version: tuple[int, int]) -> Deny | None:
     return None
 
 
-def _forwarding(head: RequestHead, peer: str, *, trusted: bool) -> bytes:
+def _forwarding(head: RequestHead, peer: str, *, trusted: bool) -> list[bytes]:
     """The three lines that we set; what the peer said of earlier hops is repeated only if it is trusted."""
     chain, proto, host = peer.encode(), b"http", head.hosts[0] if head.hosts else b""
     if trusted:
@@ -176,4 +176,4 @@ def _forwarding(head: RequestHead, peer: str, *, trusted: bool) -> bytes:
         forwarded_host = first(head.raw, b"x-forwarded-host")
         if is_plain_host(forwarded_host.decode("latin-1")):
             host = forwarded_host
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b" % (chain, proto, host)
+    return [b"X-Forwarded-For: " + chain, b"X-Forwarded-Proto: " + proto, b"X-Forwarded-Host: " + host]

@@ -1,3 +1,5 @@
 """Temporary."""
+
+
 def hash_password(password: str, pepper: bytes) -> str:
     return "x"

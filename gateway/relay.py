@@ -130,10 +130,12 @@ class _Passage:
         if body.is_eof() and body.total_bytes <= min(_SMALL_BODY, route.max_body):
             data = body.read_nowait()
             self._seen(data)
-            self._begin(upstream, b"Content-Length: %d" % len(data), data)
+            self._begin(upstream, b"Content-Length: %d\r\n" % len(data), data)
             return
         chunked = not head.content_lengths
-        framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % int(head.content_lengths[0])
+        framing = (
+            b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % int(head.content_lengths[0])
+        )
         self._begin(upstream, framing, b"")
         upstream.deadline = float("inf")
         if head.expect and not body.total_bytes:
@@ -146,18 +148,15 @@ class _Passage:
         known = self._connection.known
         assert known is not None
         target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
-        lines = [
-            f"{inquiry.method} {target} HTTP/1.1".encode("ascii"),
+        head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
+            inquiry.method.encode("ascii"),
+            target.encode("ascii"),
             self._pool.host_line,
-            *inquiry.head.lines,
-            known.forwarding,
-            b"X-Request-ID: " + self._exchange.request_id.encode(),
-        ]
-        if framing:
-            lines.append(framing)
-        if permit.identity:
-            lines.append(permit.identity)
-        head = b"\r\n".join(lines) + b"\r\n\r\n"
+            known.passing,
+            self._exchange.id_line,
+            framing,
+            permit.identity,
+        )
         route = permit.route
         upstream.begin(head + data, bodyless_answer=inquiry.method == "HEAD", idle_s=route.idle_s)
         upstream.expect_answer(route.first_byte_s)
@@ -232,7 +231,7 @@ class _Passage:
 
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
         lines = head.lines
-        lines.append(b"X-Request-ID: " + self._exchange.request_id.encode())
+        lines.append(self._exchange.id_line)
         permit = self._admit.permit
         if permit.rate_policy:
             lines.append(permit.rate_policy)

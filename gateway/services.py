@@ -28,7 +28,6 @@ from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
-from storage.redis.bus import RedisBus
 from storage.redis.counters import RedisCounters
 
 
@@ -98,7 +97,7 @@ class Services:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, blueprint: Blueprint, number: int) -> AsyncIterator[Self]:
+    async def open(cls, blueprint: Blueprint) -> AsyncIterator[Self]:
         """Everything open, nothing connected yet: PostgreSQL and Redis may be down when a worker starts."""
         settings = blueprint.settings
         async with contextlib.AsyncExitStack() as stack:
@@ -112,11 +111,9 @@ class Services:
             stack.push_async_callback(pool.close)
             counters = RedisCounters(blueprint.redis_url)
             stack.push_async_callback(counters.close)
-            bus = RedisBus(blueprint.redis_url)
             stack.push_async_callback(tasks.close)
             tasks.start(journal.keep(), "journal")
             snapshot = Snapshot(PostgresKeyRegistry(pool), blueprint.secret_for("api-keys"), time.monotonic)
-            tasks.start(_invalidate(bus, snapshot), "invalidation")
             trusted = TrustedProxies(settings.trusted_proxies)
             settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
             gatekeeper = Gatekeeper(
@@ -143,8 +140,3 @@ class Services:
             server = PublicServer(proxy)
             stack.callback(server.stop_ticking)
             yield cls(server, proxy, metrics, snapshot)
-
-
-async def _invalidate(bus: RedisBus, snapshot: Snapshot) -> None:
-    async for change in bus.listen():
-        snapshot.forget(change)

@@ -29,6 +29,7 @@ from storage.ports import StorageError
 from storage.postgres.migrate import migrate, pending
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
+from storage.redis.bus import RedisBus
 from storage.redis.counters import RedisCounters
 from storage.shipper import Shipper
 
@@ -92,6 +93,7 @@ class Supervisor:
             blueprint = Blueprint(settings, stores.database_url, stores.redis_url, stores.secret_key)
             self._crew = Crew(blueprint, [public], self._tasks)
             await self._crew.start()
+            self._tasks.start(self._pass_changes_on(RedisBus(stores.redis_url), self._crew), "changes")
             _log.info("ready", listen=settings.listen, ops=settings.ops_listen, workers=settings.workers)
             if self._on_ready is not None:
                 await self._on_ready()
@@ -166,6 +168,11 @@ class Supervisor:
             workers=self.workers(),
         )
         return figures, state
+
+    async def _pass_changes_on(self, bus: RedisBus, crew: Crew) -> None:
+        """One subscription for all workers: what was revoked here or elsewhere is forgotten within a second."""
+        async for change in bus.listen():
+            crew.forget(change)
 
     async def _drain(self) -> None:
         started = time.monotonic()

@@ -352,7 +352,7 @@ class UpstreamPool:
     def __init__(self, name: str, url: str, connect_s: float = 5.0) -> None:
         self.name = name
         self.origin = Origin.parse(url)
-        self.host_line = b"Host: " + self.origin.authority.encode()
+        self.host_line = b"Host: " + self.origin.authority.encode() + b"\r\n"
         self._connect_s = connect_s
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()

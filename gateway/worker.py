@@ -16,22 +16,22 @@ from gateway.control import Channel, Message
 from gateway.services import Blueprint, Services
 from gateway.tasks import Tasks
 from gateway.telemetry import application_log
+from storage.ports import Invalidation
 
 
 class Worker:
     """Serves on listening sockets until drained. In-process with ``workers = 0``, else a process of its own."""
 
-    def __init__(self, blueprint: Blueprint, sockets: list[socket.socket], number: int) -> None:
+    def __init__(self, blueprint: Blueprint, sockets: list[socket.socket]) -> None:
         self._blueprint = blueprint
         self._sockets = sockets
-        self._number = number
         self._stack = contextlib.AsyncExitStack()
         self._servers: list[asyncio.Server] = []
         self.services: Services | None = None
 
     async def start(self) -> None:
         """Open the services, then listen: nothing is accepted that could not be answered."""
-        self.services = await self._stack.enter_async_context(Services.open(self._blueprint, self._number))
+        self.services = await self._stack.enter_async_context(Services.open(self._blueprint))
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
             self._servers.append(await loop.create_server(self.services.server, sock=listening, backlog=4_096))
@@ -40,6 +40,11 @@ class Worker:
         """The metrics of this worker."""
         assert self.services is not None
         return self.services.metrics.snapshot()
+
+    def forget(self, change: Invalidation) -> None:
+        """Drop what a change may have made untrue."""
+        assert self.services is not None
+        self.services.snapshot.forget(change)
 
     async def drain(self) -> None:
         """Stop accepting, let requests finish within the drain time, flush the log and the journal, close."""
@@ -57,9 +62,13 @@ async def _serve(end: socket.socket) -> None:
     worker: Worker | None = None
 
     async def hear(message: Message) -> Any:
-        if message.get("do") == "metrics" and worker is not None:
-            return worker.snapshot()
-        told.put_nowait(message)
+        match message["do"]:
+            case "metrics" if worker is not None:
+                return worker.snapshot()
+            case "forget" if worker is not None:
+                worker.forget(Invalidation(message["tenant_id"], message["key_id"]))
+            case _:
+                told.put_nowait(message)
         return None
 
     channel = await Channel.over(end, hear)
@@ -71,7 +80,7 @@ async def _serve(end: socket.socket) -> None:
     blueprint = Blueprint.from_message(first["blueprint"])
     application_log.configure(blueprint.settings.log_level)
     sockets = [socket.socket(fileno=number) for number in first["sockets"]]
-    worker = Worker(blueprint, sockets, first["number"])
+    worker = Worker(blueprint, sockets)
     await worker.start()
     gc.collect()
     gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again

@@ -26,7 +26,7 @@ class Permit:
     route: Route
     charges: tuple[Charge, ...]
     identity: bytes
-    """The identity lines for the upstream, joined: made once, because a permit is kept."""
+    """The identity lines for the upstream, each with its line end: made once, because a permit is kept."""
     rate_policy: bytes
     """The ``RateLimit-Policy`` line that goes with ``charges``; empty without any."""
 
@@ -52,7 +52,9 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
             scope=route.scope,
         )
     charged = charges(principal, default_rate)
-    return Permit(principal, route, charged, b"\r\n".join(identity_lines(principal)), policy_line(charged))
+    return Permit(
+        principal, route, charged, b"".join(line + b"\r\n" for line in identity_lines(principal)), policy_line(charged)
+    )
 
 
 def charges(principal: Principal, default_rate: Rate | None) -> tuple[Charge, ...]:

@@ -11,7 +11,9 @@ spelling seen for the first time is folded and judged.
 
 import enum
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from policies.principals import Principal
 
@@ -134,7 +136,7 @@ class RequestHead:
     content_lengths: list[bytes] = field(default_factory=list)
     transfer_encodings: list[bytes] = field(default_factory=list)
     forwarded_for: list[bytes] = field(default_factory=list)
-    connection: set[bytes] = field(default_factory=set)
+    connection: AbstractSet[bytes] = frozenset()
     content_type: bytes = b""
     expect: bytes = b""
     upgrade: bytes = b""
@@ -203,7 +205,7 @@ class AnswerHead:
         """Sort every field to where it belongs."""
         head = cls()
         lines, known = head.lines, _ANSWER.known
-        listed: set[bytes] = set()
+        listed: AbstractSet[bytes] = frozenset()
         for name, value in raw:
             kind = known.get(name) or _ANSWER.learn(name)
             if kind is _PASS:
@@ -231,16 +233,17 @@ class AnswerHead:
             self.lines.append(name + b": " + value)
 
 
-def _without(lines: list[bytes], names: set[bytes]) -> list[bytes]:
+def _without(lines: list[bytes], names: AbstractSet[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-def connection_tokens(value: bytes) -> set[bytes]:
+@lru_cache(maxsize=256)
+def connection_tokens(value: bytes) -> frozenset[bytes]:
     """The field names that a ``Connection`` value lists, in lower case (RFC 9110 section 7.6.1).
 
     ``close`` and ``keep-alive`` are options of the connection and name no field worth looking for.
     """
-    return {token.strip().lower() for token in value.split(b",")} - {b"", b"close", b"keep-alive"}
+    return frozenset(token.strip().lower() for token in value.split(b",")) - {b"", b"close", b"keep-alive"}
 
 
 def identity(principal: Principal) -> dict[str, str]:

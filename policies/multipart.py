@@ -164,7 +164,7 @@ class MultipartWalker:
         if self._fresh and found == 0:
             return 0
         if not self.parts and found > at and data[found - 1 : found] == b"\n":
-            return found
+            return found - 1
         start = found - len(self._newline)
         return start if start >= at and data.startswith(self._newline, start) else None
 

@@ -1,1 +1,25 @@
-"""The sub-commands."""
+"""The ``gateway`` command: what an operator can ask for.
+
+Data goes to standard output, everything said about it to standard error. Exit status: 0 done, 1 it failed, 2 the
+command was written wrongly. What starts slowly (pydantic, asyncpg, aiohttp) is imported when a command needs it.
+
+============ =====================================================================
+root         the table of commands; each is imported when it is called
+lazy         how that works
+command      the options that every command has, and how it comes to the stores
+stores       the stores that the settings name, or the embedded ones
+values       what operators write (slugs, instants, durations), read and checked
+output       tables, JSON, remarks
+------------ ---------------------------------------------------------------------
+serve, demo  processes
+config       ``check-config``
+migrate      ``migrate``
+tenants      ``tenant …``
+users        ``user …``
+keys         ``key …``
+limits       ``limits …``
+usage        ``usage …``; ``records`` writes the export, ``backlog`` fetches what is
+             still in the journals
+completion   ``completion bash|zsh|fish``
+============ =====================================================================
+"""

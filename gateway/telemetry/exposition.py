@@ -66,7 +66,9 @@ class _Gathered(Collector):
             (route, way): n for route, f in routes.items() for way, n in (("in", f.bytes_in), ("out", f.bytes_out))
         }
         yield _counter("gateway_bytes", "Body bytes.", ("route", "direction"), moved)
-        audio: dict[Labels, float] = {(route, source): ms / 1000 for route, f in routes.items() for source, ms in f.audio_ms.items()}
+        audio: dict[Labels, float] = {
+            (route, source): ms / 1000 for route, f in routes.items() for source, ms in f.audio_ms.items()
+        }
         yield _counter("gateway_audio_seconds", "Audio accounted, by source.", ("route", "source"), audio)
         yield _histogram(
             "gateway_request_duration_seconds",

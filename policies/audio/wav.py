@@ -24,6 +24,10 @@ _LEFT_BY_A_PIPE = 0x7FFF_0000
 _MOST_CHUNKS = 4096
 """No recorder writes more. What follows counts as audio: a file of empty chunks costs its sender, not us."""
 
+_NO_CHUNK = bytes(_CHUNK_HEADER_BYTES)
+"""What recorders fill a file up with: it reads as a chunk without name and size, and is passed over in long strides."""
+_ZEROS_AT_ONCE = 4096
+
 _READ_CHUNKS = {b"fmt ": 14, b"ds64": 16}
 """The chunks that are read, and the size below which they say too little."""
 
@@ -151,6 +155,12 @@ def _layout(body: bytes, order: str) -> _Layout | None:
     return make(_Format(order, channels, rate, block, bits))
 
 
+def _zeros(view: memoryview) -> int:
+    """How many bytes of zeros, in whole chunk headers, ``view`` begins with."""
+    zeros = len(view) - len(bytes(view).lstrip(b"\0"))
+    return zeros - zeros % _CHUNK_HEADER_BYTES
+
+
 class _Reading:
     """One reading of the file: chunk after chunk, passed over by their sizes.
 
@@ -216,7 +226,10 @@ class _Reading:
                 step = min(self._want - len(self._held), end - at)
                 self._held += view[at : at + step]
                 at += step
-                if len(self._held) == self._want:
+                if self._held == _NO_CHUNK and not self._waits_for:
+                    self._held = b""
+                    at += _zeros(view[at : at + _ZEROS_AT_ONCE])
+                elif len(self._held) == self._want:
                     self._read()
 
     def _end_chunk(self, rest: memoryview) -> None:

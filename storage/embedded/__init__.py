@@ -9,6 +9,7 @@ Where to look::
     state      the state directory and its lock; used without embedded servers as well
     binaries   which postgres and which valkey-server, and the copy when their user cannot reach them
     account    the system user they run as, and what it can reach
+    files      writing into directories that may belong to somebody else
     rundir     where the sockets are, and how a command finds them
     launch     becomes a server that dies with the gateway (a script)
     process    starting, stopping and the log

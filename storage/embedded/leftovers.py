@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.embedded.files import replace
 from storage.embedded.process import Ladder
 
 _POLL = 0.01  # seconds
@@ -71,22 +72,6 @@ def disarm(pid_file: Path) -> None:
         pid_file.unlink()
         return
     replace(pid_file, str(os.getpid()).encode() + newline + rest)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Replace a file in a directory of the servers' user, who becomes its owner.
-
-    Never by writing into it: that user could have put a symlink there, and we may be root.
-    """
-    home = path.parent.stat()
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as out:
-        out.write(content)
-        if os.geteuid() == 0:
-            os.fchown(fd, home.st_uid, home.st_gid)
-    new.replace(path)
 
 
 def _pids(uid: int) -> Iterator[int]:

@@ -18,6 +18,7 @@ from storage.embedded import leftovers
 from storage.embedded.account import Account, own_name
 from storage.embedded.binaries import Postgres
 from storage.embedded.errors import StartFailed
+from storage.embedded.files import replace
 from storage.embedded.process import POLL, START_LIMIT, Ladder, Log, spawn, stop
 from storage.embedded.rundir import DATABASE, PORT, ROLE, RunDir
 
@@ -130,8 +131,8 @@ class PostgresServer:
         """
         names = dict.fromkeys((self._account.name, own_name(), "root"))
         ident = "".join(f'gateway "{name}" {ROLE}\n' for name in names)
-        leftovers.replace(self._data / "pg_ident.conf", ident.encode())
-        leftovers.replace(self._data / "pg_hba.conf", f"local all {ROLE} peer map=gateway\n".encode())
+        replace(self._data / "pg_ident.conf", ident.encode())
+        replace(self._data / "pg_hba.conf", f"local all {ROLE} peer map=gateway\n".encode())
 
     async def _clear_leftovers(self) -> None:
         pid_file = self._data / "postmaster.pid"
@@ -173,7 +174,7 @@ class PostgresServer:
                 deadline = loop.time() + START_LIMIT
             except asyncpg.TooManyConnectionsError:
                 return  # started again, and the gateway's own pools were quicker than we
-            except (OSError, TimeoutError, asyncpg.ConnectionDoesNotExistError):
+            except (OSError, asyncpg.InterfaceError, asyncpg.ConnectionDoesNotExistError):
                 pass
             except asyncpg.PostgresError as error:
                 raise StartFailed(f"PostgreSQL started, and refused us: {error}") from error

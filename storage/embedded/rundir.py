@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from storage.embedded.account import Account
 from storage.embedded.errors import StartFailed
+from storage.embedded.files import replace
 
 DATABASE = "tahoe"
 ROLE = "gateway"
@@ -65,10 +66,7 @@ def open_run_dir(state: Path, account: Account) -> RunDir:
         run = RunDir(account.make_private(own))
     else:
         run = RunDir(_recorded_elsewhere(state, account) or _make_elsewhere(account))
-    unfinished = state / f"{_RECORD}.new"
-    unfinished.write_text(f"{os.getpid()}\n{run.path}\n")
-    unfinished.chmod(0o644)  # the directory's owner reads it also when root wrote it
-    unfinished.replace(state / _RECORD)
+    replace(state / _RECORD, f"{os.getpid()}\n{run.path}\n".encode())
     return run
 
 

@@ -233,7 +233,7 @@ async def _answers(run: RunDir) -> bool:
         raise NotEmbedded(
             f"The PostgreSQL behind {run.path} refuses this user: {error}. Be its owner, or root."
         ) from error
-    except (OSError, TimeoutError, RedisError, asyncpg.PostgresError):
+    except (OSError, RedisError, asyncpg.InterfaceError, asyncpg.PostgresError):
         return False  # starting, or being started again
     return True
 

@@ -106,7 +106,8 @@ class PostgresLedger:
         # Not in the transaction that ships: the new partition's locks are short this way, and its rows can be judged.
         async with self._pool.operator() as connection:
             for day in sorted((days | ahead) - self._days):
-                await connection.execute("SELECT platform.make_usage_day($1)", day)
+                # As text: asyncpg takes the last day that a date can have for infinity.
+                await connection.execute("SELECT platform.make_usage_day($1::text::date)", day.isoformat())
         self._days |= days
 
     @contextmanager

@@ -34,16 +34,11 @@ async def differences(connection: Connection, *, timeout: float) -> list[Differe
 
 def _bucket(row: asyncpg.Record) -> Difference:
     dimensions = " ".join(f"{name}={row[name]!r}" for name in DIMENSIONS)
-    times = "".join(
-        f", {name} {row[f'found_{name}']} instead of {row[f'expected_{name}']}"
-        for name in MEASURES
-        if name not in TOTALS and row[f"found_{name}"] != row[f"expected_{name}"]
-    )
-    return Difference(
-        where=f"{row['book']} {row['bucket']:%Y-%m-%dT%H:%MZ} {dimensions}{times}",
-        expected=_totals(row, "expected"),
-        found=_totals(row, "found"),
-    )
+    where = f"{row['book']} {row['bucket']:%Y-%m-%dT%H:%MZ} {dimensions}"
+    expected, found = _totals(row, "expected"), _totals(row, "found")
+    if expected == found:  # what differs then is no part of the totals
+        where += f": {_TIMES} {_times(row, 'found')} instead of {_times(row, 'expected')}"
+    return Difference(where=where, expected=expected, found=found)
 
 
 def _duplicate(row: asyncpg.Record) -> Difference:
@@ -54,10 +49,15 @@ def _duplicate(row: asyncpg.Record) -> Difference:
     )
 
 
+def _times(row: asyncpg.Record, which: str) -> str:
+    return ", ".join(str(row[f"{which}_{name}"]) for name in MEASURES if name not in TOTALS)
+
+
 def _totals(row: asyncpg.Record, which: str) -> UsageTotals:
     return UsageTotals(**{name: int(row[f"{which}_{name}"]) for name in TOTALS})
 
 
+_TIMES: Final = ", ".join(name for name in MEASURES if name not in TOTALS)
 _FIGURES: Final = ("audio_ms", "bytes_in", "bytes_out")
 _KEY: Final = ("bucket", *DIMENSIONS)
 

@@ -22,6 +22,7 @@ class MemoryLedger:
         self.changed = asyncio.Event()
 
     async def ship(self, journal_id: str, position: int, end: int, rows: Sequence[bytes]) -> bool:
+        """See the port."""
         self.calls += 1
         await asyncio.sleep(0)
         self._answer()
@@ -40,6 +41,7 @@ class MemoryLedger:
         return True
 
     async def shipped(self, journal_id: str) -> int:
+        """See the port."""
         self._answer()
         return self.positions.get(journal_id, 0)
 

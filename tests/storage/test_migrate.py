@@ -123,8 +123,11 @@ async def test_what_follows_migrate_down_is_never_run(database_url: str, write: 
     assert await tables(database_url) == ["one"]
 
 
-async def test_a_statement_that_refuses_a_transaction_runs_while_others_wait(database_url: str, write: Write) -> None:
-    """CREATE INDEX CONCURRENTLY waits for every older snapshot: those who wait for the lock must hold none."""
+async def test_a_statement_that_refuses_a_transaction_runs_while_others_wait(
+    database_url: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CREATE INDEX CONCURRENTLY waits for everybody it saw with a snapshot: who wants the lock must not stay so."""
+    monkeypatch.setattr(runner, "_LOCK_POLL", 0.001)
     directory = write(
         m0001_one=table("one"),
         m0002_index="-- migrate:up transaction:false\nCREATE INDEX CONCURRENTLY one_id ON platform.one (id);\n",

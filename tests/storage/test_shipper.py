@@ -17,6 +17,7 @@ from storage.ports import Unavailable
 from storage.shipper import Shipper
 from tests.storage.journal.reading import path, write_dead
 from tests.storage.memory_ledger import MemoryLedger
+from tests.storage.waiting import until
 
 SMALL = 64 * 1024
 ROWS = [b"row %d\n" % number for number in range(12)]
@@ -105,13 +106,11 @@ async def test_shipping_comes_back_by_itself_when_the_ledger_does(
     write_dead(tmp_path, [ROWS])
     ledger.down = True
     async with running(shipper(tmp_path, ledger)) as one:
-        while "cannot be reached" not in caplog.text:
-            await asyncio.sleep(0.001)
+        await until(lambda: "cannot be reached" in caplog.text)
         assert one.pending_records == len(ROWS)
         ledger.down = False
         await ledger.until(len(ROWS))
-        while "there again" not in caplog.text:
-            await asyncio.sleep(0.001)
+        await until(lambda: "there again" in caplog.text)
     assert ledger.rows == ROWS
     assert caplog.text.count("cannot be reached") == 1
 

@@ -13,13 +13,17 @@ INSTANTS = st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 5)).map(lambda n
 )
 
 
-@given(INSTANTS, INSTANTS, st.booleans())
-def test_the_parts_follow_one_another_and_are_whole_in_their_unit(since: datetime, until: datetime, by_hour: bool) -> None:  # noqa: FBT001  Hypothesis gives it
+@given(since=INSTANTS, until=INSTANTS, by_hour=st.booleans())
+def test_the_parts_follow_one_another_and_are_whole_in_their_unit(
+    since: datetime, until: datetime, *, by_hour: bool
+) -> None:
     parts = cut(since, until, by_hour=by_hour)
     assert list(parts.cuts) == sorted(parts.cuts)
     assert (parts.since, parts.until) == (since, max(since, until))
     for hourly in ((parts.hours_from, parts.days_from), (parts.days_until, parts.hours_until)):
-        assert hourly[0] == hourly[1] or all(instant.minute == instant.second == instant.microsecond == 0 for instant in hourly)
+        assert hourly[0] == hourly[1] or all(
+            instant.minute == instant.second == instant.microsecond == 0 for instant in hourly
+        )
     if parts.days_from < parts.days_until:
         assert not by_hour
         assert all(instant == instant.replace(hour=0, minute=0, second=0, microsecond=0) for instant in parts.cuts[2:4])

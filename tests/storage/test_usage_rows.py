@@ -46,7 +46,7 @@ def test_texts_are_whole_as_long_as_all_of_them_are_short_together() -> None:
 def test_the_longest_row_fits_into_a_journal() -> None:
     """Audio would be free for who could make a record that no journal takes."""
     wide = "\N{GRINNING FACE}" * 1_000_000
-    texts = {name: wide for name in ("event_id", "tenant_id", "key_id", "user_id", "route", "method", "code")}
+    texts = dict.fromkeys(("event_id", "tenant_id", "key_id", "user_id", "route", "method", "code"), wide)
     measured = Measured(container=wide, codec=wide, model=wide, language=wide, response_format=wide)
     assert len(encode(record(**texts, request_id="\\" * 1_000_000, measured=measured))) < LONGEST_ROW
 

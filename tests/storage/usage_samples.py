@@ -101,5 +101,7 @@ STORABLE = st.text(
 )
 """What PostgreSQL can hold, rich in what its COPY format gives a meaning to."""
 
-HOSTILE = st.text(st.characters(categories=["Cs", "Cc", "Lu", "So"]) | st.sampled_from("\0\ud800\udfff\\\t\n"), max_size=400)
+HOSTILE = st.text(
+    st.characters(categories=["Cs", "Cc", "Lu", "So"]) | st.sampled_from("\0\ud800\udfff\\\t\n"), max_size=400
+)
 """Anything that a Python string can be."""

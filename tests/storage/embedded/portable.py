@@ -52,10 +52,21 @@ def copy_to(directory: Path) -> Portable:
     shutil.copy(Path(sys.executable).resolve(), python / "bin" / "python3")
     for part in _imported():
         _copy(part, packages)
-    script = shutil.copy(_SCRIPT, directory)
+    shutil.copy(_SCRIPT, directory)
     _open_to_all(directory)
+    return _at(directory)
+
+
+def link_to(directory: Path, original: Portable) -> Portable:
+    """Make the copy appear in a second place of the same file system."""
+    subprocess.run(["cp", "-al", original.script.parent, directory], check=True)
+    return _at(directory)
+
+
+def _at(directory: Path) -> Portable:
+    python, packages = directory / "python", directory / "packages"
     environment = {"PYTHONPATH": str(packages), "LD_LIBRARY_PATH": str(python / "lib"), "PATH": os.defpath}
-    return Portable(python / "bin" / "python3", Path(script), environment)
+    return Portable(python / "bin" / "python3", directory / _SCRIPT.name, environment)
 
 
 def _imported() -> set[Path]:

@@ -76,6 +76,19 @@ def test_root_without_either_is_told_so(tmp_path, monkeypatch):
         account.choose(tmp_path)
 
 
+def test_a_directory_of_ours_is_closed_and_one_behind_a_symlink_is_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o755)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk").chmod(0o755)
+    (tmp_path / "valkey").symlink_to("disk")
+    us = Account(uid=os.geteuid(), gid=os.getegid(), name="us", borrowed=False)
+    for name in ("run", "valkey"):
+        us.make_private(tmp_path / name)
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "disk").stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_root_runs_the_servers_as_the_owner_of_the_data_that_is_there(tmp_path):
     (tmp_path / "pg18").mkdir()
@@ -97,8 +110,7 @@ def _entry(name: str, uid: int) -> pwd.struct_passwd:
 def _pretend(monkeypatch: pytest.MonkeyPatch, users: list[str]) -> None:
     entries = [_entry(name, number) for number, name in enumerate(users)]
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(pwd, "getpwall", lambda: entries)
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: next(entry for entry in entries if entry.pw_name == name))
+    monkeypatch.setattr(pwd, "getpwnam", {entry.pw_name: entry for entry in entries}.__getitem__)
 
 
 def _unknown(uid: int) -> pwd.struct_passwd:

@@ -112,6 +112,14 @@ def test_valkey_comes_before_redis_on_the_path(tmp_path, bare):
     assert find_valkey() == Valkey(tmp_path / "redis-server")
 
 
+def test_a_server_on_the_path_is_run_by_the_name_it_has_there(tmp_path, bare):
+    # Debian's redis-server is a symlink to a program that does what its name says.
+    (tmp_path / "redis-check-rdb").touch(mode=0o755)
+    (tmp_path / "redis-server").symlink_to("redis-check-rdb")
+    bare.setenv("PATH", str(tmp_path))
+    assert find_valkey() == Valkey(tmp_path / "redis-server")
+
+
 def test_what_the_account_can_run_is_not_copied(place):
     found = Postgres(install(place / "bin", "18.1"), 18)
     place.joinpath("bin").chmod(0o755)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from storage.embedded import EmbeddedServers, account
-from storage.embedded.leftovers import Kind, disarm, end, ours, replace
+from storage.embedded.leftovers import Kind, disarm, end, ours
 from tests.storage.embedded.watching import ask, lives
 
 PROGRAM = "tahoe-server"
@@ -109,15 +109,6 @@ def test_a_stale_lock_file_gets_a_number_that_postgresql_ignores_or_goes(tmp_pat
 def test_no_lock_file_needs_no_change(tmp_path):
     disarm(tmp_path / "postmaster.pid")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_replacing_a_file_does_not_write_through_a_symlink(tmp_path):
-    (tmp_path / "passwd").write_text("root")
-    (tmp_path / "pg_hba.conf").symlink_to(tmp_path / "passwd")
-    (tmp_path / "pg_hba.conf.new").symlink_to(tmp_path / "passwd")
-    replace(tmp_path / "pg_hba.conf", b"local")
-    assert (tmp_path / "passwd").read_text() == "root"
-    assert (tmp_path / "pg_hba.conf").read_text() == "local"
 
 
 @pytest.fixture

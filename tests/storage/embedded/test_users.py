@@ -1,5 +1,6 @@
 """The servers under every kind of user: an ordinary one, root, and a root that may do little."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -61,10 +62,10 @@ async def test_root_runs_the_servers_as_somebody_else_and_closes_their_data(plac
 
 
 @as_root
-async def test_root_may_keep_the_programs_below_a_closed_directory_which_stays_closed(place, own):
+async def test_root_may_keep_the_programs_below_a_closed_directory_which_stays_closed(place, own, anywhere):
     closed = place / "root"
     closed.mkdir(mode=0o700)
-    code = portable.copy_to(closed / "app")
+    code = portable.link_to(closed / "app", anywhere)
     owner = own(place / "state", portable=code)
     assert owner.said.error == ""
     assert await _works(owner)
@@ -115,10 +116,14 @@ async def test_root_without_the_right_to_look_at_other_users_processes_finds_its
     os.kill(owner.said.postgres, 9)
     os.kill(owner.said.valkey, 9)
 
-    again = own(state, wrapper=limited)
-    assert again.said.error == ""
-    assert await _works(again)
-    assert not lives(busy)
+    try:
+        again = own(state, wrapper=limited)
+        assert again.said.error == ""
+        assert await _works(again)
+        assert not lives(busy)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(busy, 9)
 
 
 @as_root

@@ -9,6 +9,8 @@ from storage.journal import format as layout
 from storage.journal.directory import JournalFiles, segment_name, survey
 from storage.journal.reader import Exhausted, read_batch
 
+JOURNAL = UUID(int=7)
+
 
 @dataclass(slots=True)
 class Read:
@@ -37,7 +39,7 @@ def read_all(files: JournalFiles, position: int = 0, *, max_rows: int = 5) -> Re
         position = found.after(-1)
 
 
-def write_dead(directory: Path, segments: list[list[bytes]], *, size: int = 8192, journal: UUID = UUID(int=7)) -> None:
+def write_dead(directory: Path, segments: list[list[bytes]], *, size: int = 8192, journal: UUID = JOURNAL) -> None:
     """A journal whose writer is gone, with these rows in its segments."""
     sequence = 0
     for number, rows in enumerate(segments):
@@ -49,5 +51,5 @@ def write_dead(directory: Path, segments: list[list[bytes]], *, size: int = 8192
         path(directory, number, journal).write_bytes(data.ljust(size, b"\0"))
 
 
-def path(directory: Path, number: int = 0, journal: UUID = UUID(int=7)) -> Path:
+def path(directory: Path, number: int = 0, journal: UUID = JOURNAL) -> Path:
     return directory / segment_name(journal, number)

@@ -19,6 +19,7 @@ from storage.ports import StorageError
 from storage.usage_rows import decode
 from tests.storage.journal import appender
 from tests.storage.journal.reading import only_journal, read_all
+from tests.storage.waiting import until
 
 SMALL = 64 * 1024
 ROW = b"x" * 1000
@@ -203,8 +204,7 @@ async def test_keeping_makes_segments_ahead_and_flushes_what_was_appended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with kept(Journal(tmp_path, segment_bytes=SMALL, flush_s=0.001)) as journal:
-        while len(only_journal(tmp_path).segments) < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(only_journal(tmp_path).segments) == 2)
         synced = asyncio.Event()
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(os, "fdatasync", lambda _: loop.call_soon_threadsafe(synced.set))
@@ -221,8 +221,7 @@ async def test_keeping_makes_segments_ahead_and_flushes_what_was_appended(
 async def test_an_idle_journal_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with kept(Journal(tmp_path, segment_bytes=SMALL, flush_s=0.001)) as journal:
         journal.append(ROW)
-        while len(only_journal(tmp_path).segments) < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(only_journal(tmp_path).segments) == 2)
         await asyncio.sleep(0.1)  # time enough for a hundred flushes
         flushed: list[int] = []
         monkeypatch.setattr(os, "fdatasync", flushed.append)
@@ -258,8 +257,7 @@ async def test_a_journal_whose_files_were_removed_goes_on_in_new_ones(
     (tmp_path / "journal").rmdir()
     async with kept(journal):
         journal.append(b"lost")
-        while "removed the usage journal" not in caplog.text:
-            await asyncio.sleep(0.001)
+        await until(lambda: "removed the usage journal" in caplog.text)
         journal.append(b"kept")
         assert read_all(only_journal(tmp_path / "journal")).rows == [b"kept"]
 
@@ -267,7 +265,9 @@ async def test_a_journal_whose_files_were_removed_goes_on_in_new_ones(
 @pytest.mark.parametrize("enough", [1, 700, 3000])
 def test_kill_9_loses_no_row_whose_append_returned(tmp_path: Path, enough: int) -> None:
     """Test M-01. Rows behind the last one that was said may be there: those appends were on their way."""
-    with subprocess.Popen([sys.executable, appender.__file__, tmp_path], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, appender.__file__, tmp_path, "evt"], stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         said = -1
         for line in writer.stdout:

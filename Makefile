@@ -1,0 +1,90 @@
+# Every target explains itself: `make` prints this list. CI calls the same targets.
+
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+EXPORT := $(BIN)/uv export --quiet --frozen --no-default-groups --no-emit-project --format requirements-txt
+
+# A stamp per lock, so that an unchanged lock installs nothing. $(1) lock file, $(2) extras.
+define install
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --no-deps -r $(1)
+	$(PIP) install --require-hashes --no-deps -r requirements-build.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+endef
+
+.PHONY: help
+help:  ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+$(VENV)/.demo: requirements.lock requirements-build.lock pyproject.toml
+	$(call install,requirements.lock)
+
+$(VENV)/.test: requirements-test.lock requirements-build.lock pyproject.toml
+	$(call install,requirements-test.lock)
+	@touch $(VENV)/.demo
+
+.PHONY: install
+install: $(VENV)/.demo  ## make .venv and install what serving and the demo need, from the lock
+
+.PHONY: demo
+demo: $(VENV)/.demo  ## PostgreSQL, Valkey, a transcriber, a tenant and a key: all on this machine, until Ctrl-C
+	@$(BIN)/gateway demo $(DEMO)
+
+.PHONY: serve
+serve: $(VENV)/.demo  ## gateway serve --embedded
+	@$(BIN)/gateway serve --embedded
+
+.PHONY: migrate
+migrate: $(VENV)/.demo  ## apply the migrations to GATEWAY_DATABASE_URL
+	@$(BIN)/gateway migrate
+
+# nginx has no wheel. Where it is not installed, Debian's package is unpacked beside the venv: no root needed.
+$(VENV)/.nginx:
+	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || sh tests/fetch-nginx.sh $(VENV)/nginx
+	@touch $@
+
+.PHONY: test
+test: $(VENV)/.test $(VENV)/.nginx  ## the whole suite, with its own servers (TESTS=tests/policies for a part)
+	@$(BIN)/pytest $(TESTS)
+
+.PHONY: check
+check: $(VENV)/.test  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.test  ## let ruff format and sort
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(VENV)/.test  ## CPU per request beside nginx and OpenResty; needs nginx, its Lua module, redis-server and wrk
+	$(BIN)/python -m tests.bench.run
+
+.PHONY: lock
+lock: $(VENV)/.test  ## resolve the dependencies again: uv.lock and its hashed exports
+	$(PIP) install 'uv>=0.13'
+	$(BIN)/uv lock
+	$(EXPORT) --extra embedded --extra demo --extra speed -o requirements.lock
+	$(EXPORT) --extra speed -o requirements-image.lock
+	$(EXPORT) --all-extras -o requirements-test.lock
+	$(EXPORT) --only-group build -o requirements-build.lock
+
+.PHONY: compose-up
+compose-up:  ## build and start everything in containers (needs Docker)
+	docker compose up --build --wait
+
+.PHONY: compose-down
+compose-down:  ## stop the containers; volumes stay
+	docker compose down
+
+.PHONY: clean
+clean:  ## remove caches and build results; .venv and state stay
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

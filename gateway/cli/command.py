@@ -1,0 +1,61 @@
+"""What every command has in common: where its settings come from, how it prints, how it comes to the stores."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+    from gateway.settings import Settings
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The common options as they were written."""
+
+    config: Path | None
+    state_dir: Path | None
+    embedded: bool
+    json: bool
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What the command line says about settings."""
+        return {} if self.state_dir is None else {"state_dir": self.state_dir}
+
+    def settings(self) -> "Settings":
+        """All sources together. Raises ClickException with every fault."""
+        from gateway.settings import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
+
+        try:
+            return load(self.overrides, self.config)
+        except SettingsInvalid as error:
+            faults = "\n".join(f"  {fault}" for fault in error.faults)
+            raise click.ClickException(f"the settings cannot be used; nothing was done.\n{faults}") from error
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that every command has; ``command`` gets them as a :class:`Given`, first."""
+
+    @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+    @click.option("--state-dir", type=click.Path(path_type=Path), help="State directory of the gateway that is meant.")
+    @click.option("--embedded", is_flag=True, help="Use the PostgreSQL and Valkey of the state directory.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @functools.wraps(command)
+    def collected(config: Path | None, state_dir: Path | None, *, embedded: bool, as_json: bool, **rest: Any) -> None:
+        command(Given(config=config, state_dir=state_dir, embedded=embedded, json=as_json), **rest)
+
+    return collected
+
+
+def with_stores(given: Given, work: Callable[["Stores"], Awaitable[_T]]) -> _T:
+    """Open the stores, do the work, close them. Raises ClickException for whatever a store says against it."""
+    from gateway.cli.stores import run  # noqa: PLC0415  slow: see the package's docstring
+
+    return run(given.settings(), work, embedded=given.embedded)

@@ -1,0 +1,54 @@
+"""``gateway healthcheck``: does the gateway of this machine live? For container images, which have no curl.
+
+It runs every few seconds beside the gateway, so it imports next to nothing and reads the one setting it needs itself.
+It asks ``/livez`` and not ``/readyz``: an orchestrator restarts what is unhealthy, and no restart brings PostgreSQL back.
+"""
+
+import http.client
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+
+_DEFAULT = "127.0.0.1:9201"
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  asked on loopback, not bound
+_TIMEOUT_S = 3.0
+
+
+@click.command()
+@click.option(
+    "--address",
+    envvar="GATEWAY_OPS_LISTEN",
+    help=f"The ops listener's host:port. Default: GATEWAY_OPS_LISTEN, the configuration file's ops_listen, {_DEFAULT}.",
+)
+@click.option(
+    "--config", envvar="GATEWAY_CONFIG", type=click.Path(path_type=Path), help="TOML file with the gateway's settings."
+)
+def healthcheck(address: str | None, config: Path | None) -> None:
+    """Exit 0 when the gateway of this machine is alive, 1 when it is not."""
+    try:
+        fault = ask(address or _from_file(config) or _DEFAULT)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        fault = str(error) or type(error).__name__
+    if fault:
+        click.echo(f"The gateway is not healthy: {fault}", err=True)
+        sys.exit(1)
+
+
+def ask(address: str) -> str:
+    """What is wrong; empty when the listener says that it lives. Raises OSError, ValueError and HTTPException."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    connection = http.client.HTTPConnection(_EVERYWHERE.get(host, host), int(port), timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/livez")
+        answer = connection.getresponse()
+        answer.read()
+    finally:
+        connection.close()
+    return "" if answer.status == http.client.OK else f"/livez answered {answer.status}"
+
+
+def _from_file(config: Path | None) -> str:
+    return str(tomllib.loads(config.read_text()).get("ops_listen", "")) if config is not None else ""

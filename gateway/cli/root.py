@@ -1,0 +1,31 @@
+"""The table of commands."""
+
+import click
+
+from gateway import __version__
+from gateway.cli.lazy import Entry, LazyGroup
+
+
+class _Gateway(LazyGroup):
+    entries = {  # noqa: RUF012  a table; nothing writes to it
+        "demo": Entry("gateway.cli.demo:demo", "Try it: everything on this machine, until Ctrl-C."),
+        "serve": Entry("gateway.cli.serve:serve", "Serve until SIGTERM or Ctrl-C, then drain."),
+        "check-config": Entry("gateway.cli.config:check_config", "Check settings and routes; show every fault at once."),
+        "migrate": Entry("gateway.cli.migrate:migrate", "Bring the database schema up to date, or show where it is."),
+        "tenant": Entry("gateway.cli.tenants:tenant", "Organisations: the unit of isolation, limits and the account."),
+        "user": Entry("gateway.cli.users:user", "People, and who belongs to which tenant."),
+        "key": Entry("gateway.cli.keys:key", "API keys: make, list, rotate, revoke."),
+        "limits": Entry("gateway.cli.limits:limits", "Request rates of tenants and keys."),
+        "usage": Entry("gateway.cli.usage:usage", "What tenants have used."),
+        "completion": Entry("gateway.cli.completion:completion", "Print the completion script of a shell."),
+    }
+
+
+@click.group(cls=_Gateway, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
+def gateway() -> None:
+    """Tahoe Gateway: who may ask for transcription, how much, and what they used.
+
+    Settings come from the command line, the environment (GATEWAY_...), the file of --config or GATEWAY_CONFIG, and
+    defaults, in this order. Every command has --help.
+    """

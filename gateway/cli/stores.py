@@ -1,0 +1,160 @@
+"""The stores of a command: the configured ones, or those embedded in a state directory, whether they run or not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from pydantic import SecretStr
+
+from gateway.cli.output import remark
+from gateway.secrets import generated_secret
+from gateway.settings import Settings
+from storage.embedded import attached
+from storage.embedded.state import owner_of
+from storage.ports import Invalidation, StorageError, Unavailable
+from storage.postgres.directory import PostgresDirectory
+from storage.postgres.limits import PostgresLimitBook
+from storage.postgres.migrate import migrate
+from storage.postgres.pool import Pool
+from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.usage import PostgresLedger
+from storage.redis.bus import RedisBus
+
+_T = TypeVar("_T")
+
+
+class Unknown(StorageError):
+    """Nothing says which stores are meant, or which secret goes with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Every store of one gateway. ``embedded``: they, or one of them, belong to the state directory."""
+
+    settings: Settings
+    database_url: str
+    redis_url: str | None
+    embedded: bool
+    directory: PostgresDirectory
+    keys: PostgresKeyRegistry
+    limits: PostgresLimitBook
+    ledger: PostgresLedger
+
+    def secret_for(self, purpose: str) -> bytes:
+        """The gateway's own secret for one purpose. Raises StorageError."""
+        from gateway.services import Blueprint  # noqa: PLC0415  brings the whole server; few commands need a secret
+
+        blueprint = Blueprint(self.settings, self.database_url, self.redis_url or "", self._secret_key())
+        return blueprint.secret_for(purpose)
+
+    async def announce(self, change: Invalidation) -> None:
+        """Tell the running gateways what they must forget; if they cannot be told, say when they will."""
+        try:
+            if self.redis_url is None:
+                raise Unavailable("GATEWAY_REDIS_URL is not set.")
+            await RedisBus(self.redis_url).publish(change)
+        except Unavailable as error:
+            remark(
+                f"Done, but running gateways could not be told: {error} It takes effect within 15 seconds, when what "
+                "they remember expires."
+            )
+
+    def _secret_key(self) -> str:
+        if self.settings.secret_key is not None:
+            return self.settings.secret_key.get_secret_value()
+        if self.embedded:
+            return generated_secret(self.settings.state_dir)
+        # Made up here, it would be a secret that no gateway has: each would refuse the key made with it.
+        raise Unknown("GATEWAY_SECRET_KEY is not set. Give this command the one that the gateway runs with.")
+
+
+def run(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool) -> _T:
+    """Open, work, close. Raises ClickException with what a store said, which is written for operators."""
+    try:
+        return asyncio.run(_whole(settings, work, embedded=embedded))
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _whole(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool) -> _T:
+    async with opened(settings, embedded=embedded) as stores:
+        return await work(stores)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]:
+    """The stores that the settings name; for those they do not name, the state directory's own. Raises StorageError.
+
+    Without ``embedded``, a state directory stands in only when no database is named at all: a leftover of some trial
+    must not be mixed with the database of another gateway.
+    """
+    database, redis = _revealed(settings.database_url), _revealed(settings.redis_url)
+    lent = (database is None or redis is None) if embedded else (database is None and _is_inhabited(settings.state_dir))
+    async with contextlib.AsyncExitStack() as stack:
+        if lent:
+            fresh = not _has_data(settings.state_dir)
+            own_database, own_redis = await stack.enter_async_context(attached(settings.state_dir))
+            if fresh and database is None:
+                await migrate(own_database)
+            database, redis = database or own_database, redis or own_redis
+        if database is None:
+            raise Unknown(_nothing_configured(settings.state_dir))
+        pool = _pool(database)
+        stack.push_async_callback(pool.close)
+        if settings.database_url is not None:
+            await _reach(pool)
+        yield Stores(
+            settings=settings,
+            database_url=database,
+            redis_url=redis,
+            embedded=lent,
+            directory=PostgresDirectory(pool),
+            keys=PostgresKeyRegistry(pool),
+            limits=PostgresLimitBook(pool),
+            ledger=PostgresLedger(pool),
+        )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _has_data(state_dir: Path) -> bool:
+    return any(state_dir.glob("pg*/PG_VERSION"))
+
+
+def _is_inhabited(state_dir: Path) -> bool:
+    """Whether embedded servers have been here, or somebody is about to start some."""
+    try:
+        return _has_data(state_dir) or ((state_dir / "lock").exists() and owner_of(state_dir) is not None)
+    except OSError:  # somebody else's: attaching says what is wrong with it
+        return True
+
+
+def _pool(database_url: str) -> Pool:
+    try:
+        return Pool(database_url)
+    except ValueError as error:
+        raise Unknown(f"GATEWAY_DATABASE_URL cannot be used: {error}") from error
+
+
+async def _reach(pool: Pool) -> None:
+    try:
+        await pool.ping()
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error}\nNothing was done. See that the server runs and that GATEWAY_DATABASE_URL is its address."
+        ) from error
+
+
+def _nothing_configured(state_dir: Path) -> str:
+    return (
+        "No database is configured, and there is no embedded one in the state directory "
+        f"{state_dir}. Set GATEWAY_DATABASE_URL, GATEWAY_REDIS_URL and GATEWAY_SECRET_KEY as the gateway has them; or "
+        "GATEWAY_STATE_DIR to the directory of a gateway with embedded servers; or add --embedded to begin with "
+        "servers there."
+    )

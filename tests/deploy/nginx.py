@@ -1,0 +1,137 @@
+"""Debian's nginx with the shipped files. Addresses and the certificate's place are replaced; nothing else is."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "nginx"
+
+# What a distribution's /etc/nginx/nginx.conf is around conf.d: a main section and http { }.
+_MAIN = """
+{user}
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    include {directory}/conf.d/*.conf;
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the test has put what the shipped files name. ``gateway`` and ``transcriber`` are ports."""
+
+    gateway: int
+    transcriber: int
+    listen: str
+
+
+def configure(directory: Path, places: Places, *names: str) -> Path:
+    """Write a configuration that includes the shipped files of those names; the path of its main file."""
+    (directory / "conf.d").mkdir()
+    make_certificate(directory)
+    _copy("upstreams.conf", directory, {
+        "127.0.0.1:9200": f"127.0.0.1:{places.gateway}",
+        "127.0.0.1:9300": f"127.0.0.1:{places.transcriber}",
+    })  # fmt: skip
+    replaced = {
+        "forward-auth.conf": {"listen 80;": f"listen {places.listen};"},
+        "proxy.conf": {"listen 443 ": f"listen {places.listen} ", "/etc/nginx/tls/": f"{directory}/"},
+    }
+    for name in names:
+        _copy(name, directory, replaced[name])
+    # Root's nginx would switch to a user who may not enter the test's private directory.
+    user = "user root;" if os.geteuid() == 0 else ""
+    main = directory / "nginx.conf"
+    main.write_text(_MAIN.format(user=user, directory=directory))
+    return main
+
+
+def _copy(name: str, directory: Path, replaced: dict[str, str]) -> None:
+    text = (SHIPPED / name).read_text()
+    for old, new in replaced.items():
+        assert old in text, f"{name} no longer says {old!r}"
+        text = text.replace(old, new)
+    (directory / "conf.d" / name).write_text(text)
+
+
+def make_certificate(directory: Path) -> Path:
+    """A certificate for ``localhost`` that is its own authority; the path of its PEM file, the key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "tls.crt"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (directory / "tls.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )  # fmt: skip
+    return path
+
+
+def program() -> str:
+    """The nginx of this machine. Fails where there is none: these tests are about nothing else."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    assert found is not None, "nginx is not installed; on Debian: apt-get install nginx-light"
+    return found
+
+
+def check(main: Path) -> str:
+    """``nginx -t``: what it says. Raises CalledProcessError, with nginx's words, for a configuration it refuses."""
+    command = [program(), "-t", "-c", str(main), "-p", str(main.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, *names: str, gateway: int, transcriber: int) -> AsyncIterator[int]:
+    """Run nginx with the shipped files of those names; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        places = Places(gateway=gateway, transcriber=transcriber, listen=f"127.0.0.1:{port}")
+        main = configure(directory, places, *names)
+        check(main)
+        # The socket listens already and nginx takes it over (the variable is how it upgrades itself in flight), so that
+        # no port is guessed and nobody has to wait until nginx is up.
+        process = await asyncio.create_subprocess_exec(
+            program(), "-c", str(main), "-p", str(directory), "-g", "daemon off;",
+            env={"NGINX": f"{listening.fileno()};"}, pass_fds=[listening.fileno()],
+        )  # fmt: skip
+    try:
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()

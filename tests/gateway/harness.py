@@ -1,0 +1,377 @@
+"""A gateway on a real socket in front of an upstream that records every byte: what the door tests stand on.
+
+The registry is a dictionary and the counters are the in-process ones (both pass the ports' contract where a test needs
+more than look-ups, the e2e journeys use PostgreSQL and Valkey); everything between the two sockets is the product.
+"""
+
+import asyncio
+import contextlib
+import io
+import os
+import tempfile
+import time
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import orjson
+
+from gateway.exchange import Settlement
+from gateway.forward_auth import SOURCES, ForwardAuth
+from gateway.gatekeeper import Gatekeeper
+from gateway.inquiries import Network, TrustedProxies
+from gateway.proxy import Proxy
+from gateway.relay import Relay
+from gateway.server import PublicServer
+from gateway.shipped import shipped
+from gateway.snapshot import Snapshot, digest
+from gateway.tasks import Tasks
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream import UpstreamPool
+from policies.credentials import RANDOM_BYTES, mint_key
+from policies.limits import Charge, Rate, Taken
+from policies.principals import Method, Principal, Standing
+from policies.routes import RouteTable
+from policies.usage import UsageRecord
+from storage.local_counters import LocalCounters
+from storage.ports import Unavailable
+from storage.usage_rows import decode
+
+PEPPER = b"pepper for tests, thirty-two byte"
+SMALL = b'{"text":"hello"}'
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(SMALL), SMALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request as the upstream received it."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    connection: int
+    head: bytes
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, by exact name without case."""
+        return [v.decode("latin-1") for n, v in self.headers if n.lower() == name.lower().encode()]
+
+    def names(self) -> set[str]:
+        """Header names in lower case."""
+        return {n.decode("latin-1").lower() for n, _ in self.headers}
+
+
+Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Seen], Awaitable[None]]
+
+
+async def say_ok(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
+    """A small JSON answer."""
+    writer.write(OK)
+
+
+class RecordingUpstream:
+    """Records requests; answers with ``respond``, which writes raw bytes. ``early`` runs before the body is read."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.connections = 0
+        self.respond: Respond = say_ok
+        self.early: Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[bool]] | None = None
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        number = self.connections
+        self._writers.add(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                if self.early is not None and await self.early(reader, writer, head):
+                    continue
+                seen = await _read(reader, head, number)
+                self.seen.append(seen)
+                await self.respond(reader, writer, seen)
+                await writer.drain()
+                if writer.is_closing():
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+
+async def _read(reader: asyncio.StreamReader, head: bytes, number: int) -> Seen:
+    first, *rest = head[:-4].split(b"\r\n")
+    method, target, _ = first.decode("latin-1").split(" ")
+    headers = tuple((n, v.strip()) for n, _, v in (line.partition(b":") for line in rest))
+    fields = {n.lower(): v for n, v in headers}
+    body = b""
+    if b"content-length" in fields:
+        body = await reader.readexactly(int(fields[b"content-length"]))
+    elif b"transfer-encoding" in fields:
+        while size := int(await reader.readline(), 16):
+            body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+    return Seen(method, target, headers, body, number, head)
+
+
+class MemoryKeys:
+    """Keys by digest. ``down`` makes the registry unreachable; ``asked`` counts look-ups."""
+
+    def __init__(self) -> None:
+        self.by_digest: dict[bytes, Principal] = {}
+        self.down = False
+        self.asked = 0
+
+    async def identify_key(self, key: bytes) -> Principal | None:
+        self.asked += 1
+        if self.down:
+            raise Unavailable("the registry is down")
+        return self.by_digest.get(key)
+
+
+class SwitchableCounters(LocalCounters):
+    """In-process counters that can be made unreachable."""
+
+    down = False
+
+    async def take(self, charges: tuple[Charge, ...]) -> Taken:
+        if self.down:
+            raise Unavailable("Redis is down")
+        return self.take_now(charges)
+
+
+class MemoryJournal:
+    """Keeps rows; ``full`` refuses new work as the real one does."""
+
+    def __init__(self) -> None:
+        self.rows: list[bytes] = []
+        self.full = False
+
+    def append(self, row: bytes) -> None:
+        self.rows.append(row)
+
+    @property
+    def records(self) -> list[UsageRecord]:
+        """The rows, decoded."""
+        return [decode(row) for row in self.rows]
+
+
+@dataclass
+class Gateway:
+    """A running gateway and everything a test looks at."""
+
+    port: int
+    keys: MemoryKeys
+    counters: SwitchableCounters
+    journal: MemoryJournal
+    metrics: Metrics
+    snapshot: Snapshot
+    proxy: Proxy
+    upstream: RecordingUpstream
+    pool: UpstreamPool
+    _log: AccessLog
+    _log_path: Path
+    key: str = ""
+    numbers: int = 0
+
+    def add_key(self, principal: Principal | None = None, **changes: object) -> str:
+        """A new key of the tenant ``ten_a``, or as told."""
+        self.numbers += 1
+        key = mint_key(self.numbers.to_bytes(RANDOM_BYTES))
+        made = principal or replace(PRINCIPAL, key_id=f"key_{self.numbers}", **changes)
+        self.keys.by_digest[digest(PEPPER, key.encode())] = made
+        return key
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def lines(self) -> list[dict[str, object]]:
+        """The access log."""
+        self._log.flush()
+        return [orjson.loads(line) for line in self._log_path.read_bytes().splitlines()]
+
+    async def raw(self, data: bytes, *, timeout: float = 10.0) -> bytes:
+        """Send bytes on a new connection, and return all that comes until the gateway closes it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            async with asyncio.timeout(timeout):
+                return await reader.read()
+        finally:
+            writer.close()
+
+    async def ask(
+        self,
+        method: str = "GET",
+        target: str = "/v1/models",
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        *,
+        key: str | None = "",
+    ) -> "Answer":
+        """One request on a connection of its own. ``key``: the usual one, another, or None for no credential."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: gateway.test", "Connection: close"]
+        if key is not None:
+            lines.append(f"Authorization: Bearer {key or self.key}")
+        lines += [f"{name}: {value}" for name, value in headers]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+            async with asyncio.timeout(10):
+                return Answer.parse(await reader.read())
+        finally:
+            writer.close()
+
+
+PRINCIPAL = Principal(
+    method=Method.API_KEY,
+    standing=Standing.GOOD,
+    tenant_id="ten_a",
+    tenant_slug="a",
+    key_id="key_0",
+    user_id="usr_a",
+    scopes=frozenset({"transcribe"}),
+    roles=("member",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, taken apart."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    rest: bytes = b""
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Answer":
+        """Take the first answer of a connection; ``rest`` is what follows a body of declared length."""
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = tuple((n.lower(), v.strip()) for n, _, v in (line.partition(":") for line in lines))
+        fields = dict(headers)
+        rest = b""
+        if "content-length" in fields:
+            length = int(fields["content-length"])
+            body, rest = body[:length], body[length:]
+        elif fields.get("transfer-encoding") == "chunked":
+            body, rest = unchunk(body)
+        return cls(int(first.split(" ")[1]), headers, body, rest)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header."""
+        return [v for n, v in self.headers if n == name.lower()]
+
+    def __getitem__(self, name: str) -> str:
+        """The one value of a header."""
+        (value,) = self.all(name)
+        return value
+
+    @property
+    def code(self) -> str:
+        """The stable code of a refusal in the OpenAI dialect."""
+        return orjson.loads(self.body)["error"]["code"]
+
+
+def unchunk(data: bytes) -> tuple[bytes, bytes]:
+    """A chunked body and what follows it. Raises ValueError when it does not end."""
+    stream, body = io.BytesIO(data), b""
+    while True:
+        line = stream.readline()
+        if not line.endswith(b"\r\n"):
+            raise ValueError("the chunked body was cut off")
+        size = int(line.split(b";")[0], 16)
+        if not size:
+            break
+        body += stream.read(size)
+        stream.read(2)
+    stream.readline()
+    return body, stream.read()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a test's gateway differs from the shipped one."""
+
+    routes: RouteTable = field(
+        default_factory=lambda: RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text()))
+    )
+    trusted: tuple[Network, ...] = ()
+    source: str = "x-original-uri"
+    default_rate: Rate | None = None
+    fresh_s: float = 15.0
+    stale_s: float = 60.0
+    upstream_url: str = ""
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
+    """A gateway with one good key, in front of a recording upstream."""
+    options = options or Options()
+    upstream, keys, journal, metrics, tasks = RecordingUpstream(), MemoryKeys(), MemoryJournal(), Metrics(), Tasks()
+    await upstream.start()
+    descriptor, name = tempfile.mkstemp(suffix=".log")
+    log = AccessLog(descriptor)
+    counters = SwitchableCounters(lambda: time.monotonic() * 1000)
+    snapshot = Snapshot(keys, PEPPER, time.monotonic, options.fresh_s, options.stale_s)
+    trusted = TrustedProxies(options.trusted)
+    settlement = Settlement(metrics, log, journal, "test-")
+    gatekeeper = Gatekeeper(
+        routes=options.routes,
+        snapshot=snapshot,
+        counters=counters,
+        local=LocalCounters(lambda: time.monotonic() * 1000),
+        metrics=metrics,
+        accepts_usage=lambda: not journal.full,
+        default_rate=options.default_rate,
+        now_ms=lambda: int(time.time() * 1000),
+    )
+    pool = UpstreamPool("default", options.upstream_url or f"http://127.0.0.1:{upstream.port}", 2.0)
+    proxy = Proxy(
+        gatekeeper=gatekeeper,
+        forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[options.source]),
+        relay=Relay({"default": pool}, settlement, metrics, tasks),
+        settlement=settlement,
+        metrics=metrics,
+        trusted=trusted,
+    )
+    server = PublicServer(proxy)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    gateway = Gateway(port, keys, counters, journal, metrics, snapshot, proxy, upstream, pool, log, Path(name))
+    gateway.key = gateway.add_key()
+    try:
+        yield gateway
+    finally:
+        listening.close()
+        server.pre_shutdown()
+        await server.shutdown(1.0)
+        server.stop_ticking()
+        pool.close()
+        await upstream.stop()
+        await tasks.close()
+        log.flush()
+        os.close(descriptor)
+        Path(name).unlink()

@@ -1,0 +1,42 @@
+"""Base64 comes out in stream as it would come out in one piece."""
+
+import base64
+import binascii
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.audio.transfer import Base64Stream
+from tests.policies.audio.feeding import cuts
+
+
+def decoded(text, lengths=(1 << 30,)):
+    stream, out, at, turn = Base64Stream(), b"", 0, 0
+    while at < len(text):
+        length = lengths[turn % len(lengths)]
+        out += stream.decode(memoryview(text)[at : at + length])
+        at, turn = at + length, turn + 1
+    return out
+
+
+@given(data=st.binary(max_size=200), wrapped=st.booleans(), lengths=cuts)
+def test_it_undoes_base64(data, wrapped, lengths):
+    text = base64.encodebytes(data).replace(b"\n", b"\r\n") if wrapped else base64.b64encode(data)
+    assert decoded(text, lengths) == data
+
+
+@given(text=st.binary(max_size=200), lengths=cuts)
+def test_nothing_raises_and_cuts_do_not_matter(text, lengths):
+    assert decoded(text, lengths) == decoded(text)
+
+
+@pytest.mark.parametrize("text", [b"QUJD", b"QU\r\nJD", b"QU-JD!", b"QUJDRA==", b"QUJDRA==RUZH", b"QUJDREU="])
+def test_strangers_and_what_follows_the_padding_are_ignored_as_by_the_standard_library(text):
+    assert decoded(text, (1,)) == binascii.a2b_base64(text)
+
+
+def test_a_last_character_alone_is_nothing():
+    assert decoded(b"QUJDR") == b"ABC"
+    assert decoded(b"QUJDR=") == b"ABC"
+    assert decoded(b"QUJDRA") == b"ABC"  # unpadded: the last byte waits for a padding that never comes

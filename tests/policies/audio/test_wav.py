@@ -1,0 +1,241 @@
+"""WAV: what is counted is what the bytes hold and a decoder plays, whatever the header says."""
+
+import io
+import struct
+import wave
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.audio.wav import WavWalker
+from tests.policies.audio.build import chunk, ds64, extensible, fmt, riff, wav
+from tests.policies.audio.feeding import cuts, fed, said
+
+PCM = bytes(range(256)) * 250  # 64,000 bytes: 2 s of 16 bits at 16 kHz
+DATA = chunk(b"data", PCM)
+LIST = chunk(b"LIST", b"INFOISFT\x05\x00\x00\x00SoX\0\0\0")
+ODD = chunk(b"note", b"odd")
+
+
+def walk(data, lengths=(1 << 30,)):
+    return fed(WavWalker(), data, lengths)
+
+
+@given(
+    rate=st.integers(1, 400_000),
+    channels=st.integers(1, 9),
+    width=st.integers(1, 4),
+    frames=st.integers(0, 4000),
+    lengths=cuts,
+)
+def test_agrees_with_the_standard_library_on_every_pcm_file(rate, channels, width, frames, lengths):
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((channels, width, rate, 0, "NONE", ""))
+        writer.writeframes(bytes(frames * channels * width))
+    with wave.open(io.BytesIO(file.getvalue())) as reader:
+        expected = (reader.getnframes() * 1000 + rate // 2) // rate
+    walked = walk(file.getvalue(), lengths)
+    assert (walked.ms, walked.channels) == (expected, channels)
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "ms"),
+    [
+        (fmt(), "pcm_s16le", 2000),
+        (fmt(bits=8), "pcm_u8", 4000),
+        (fmt(bits=24), "pcm_s24le", 1333),
+        (fmt(bits=12), "pcm_s16le", 2000),
+        (fmt(bits=64), "pcm_s64le", 500),
+        (fmt(channels=6, rate=48_000), "pcm_s16le", 111),
+        (fmt(tag=3, bits=32), "pcm_f32le", 1000),
+        (fmt(tag=3, bits=64), "pcm_f64le", 500),
+        (fmt(tag=6, bits=8), "pcm_alaw", 4000),
+        (fmt(tag=7, bits=8, channels=2), "pcm_mulaw", 2000),
+        (fmt(tag=7, bits=16), "pcm_mulaw", 4000),  # a false depth: mu-law has one
+        (fmt(tag=0x11, bits=4, block=256), "adpcm_ima_wav", 7891),  # 250 blocks of 505 samples
+        (fmt(tag=0x11, bits=4, block=1024, channels=2), "adpcm_ima_wav", 3972),  # 62.5 blocks, the last one cut short
+        (fmt(tag=2, bits=4, block=256), "adpcm_ms", 7813),  # 250 blocks of 500 samples
+        (fmt(tag=0x31, bits=0, block=65), "gsm_ms", 19_680),  # 984 blocks of 320 samples
+        (chunk(b"fmt ", fmt()[8:22]), "pcm_u8", 4000),  # 14 bytes, without a depth: 8 bits
+        (extensible(valid=16), "pcm_s16le", 2000),
+        (extensible(valid=0), "pcm_s16le", 2000),
+        (extensible(valid=32, bits=32, tag=3), "pcm_f32le", 1000),
+        (extensible(valid=24, bits=32), "pcm_s32le", 1000),
+        (extensible(valid=20, bits=24), "pcm_s24le", 1333),
+        (extensible(valid=8, bits=8, tag=6), "pcm_alaw", 4000),
+    ],
+)
+def test_every_format_is_counted_by_its_own_frame(form, codec, ms):
+    walked = walk(riff(form, DATA))
+    assert (walked.ms, walked.codec, walked.claimed_ms) == (ms, codec, ms)
+
+
+@pytest.mark.parametrize(
+    ("form", "ms"),
+    [
+        (fmt(byte_rate=1), 2000),
+        (fmt(byte_rate=0xFFFFFFFF), 2000),
+        (fmt(block=64), 2000),
+        (fmt(block=0), 2000),
+        (fmt(tag=0x11, bits=4, block=256, extra=struct.pack("<HH", 2, 5)), 7891),  # says 5 samples to the block
+        (extensible(valid=8, bits=32), 4000),  # FFmpeg plays it as 8 bits, libsndfile as 32: the longer
+        (extensible(valid=32, bits=8), 4000),  # and the other way round
+    ],
+)
+def test_a_false_byte_rate_block_or_depth_shortens_nothing(form, ms):
+    assert walk(riff(form, DATA)).ms == ms
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        fmt(rate=0),
+        fmt(rate=1 << 31),
+        fmt(channels=0, block=2),
+        fmt(bits=0, block=2),
+        fmt(bits=72),
+        fmt(tag=3, bits=16),
+        fmt(tag=0x11, bits=4, block=3),
+        fmt(tag=0x11, bits=8, block=256),
+        fmt(tag=2, bits=4, block=6),
+        fmt(tag=0x55),  # MP3 in WAV
+        chunk(b"fmt ", b"\x01\x00\x01\x00"),
+    ],
+)
+def test_a_format_that_nobody_could_count_says_nothing(form):
+    walked = walk(riff(form, DATA))
+    assert said(walked) == (None, None, None, "")
+
+
+@pytest.mark.parametrize(
+    ("size", "ms", "claimed"),
+    [
+        (64_000, 2000, 2000),
+        (0, 2000, None),  # FFmpeg and others, into a pipe
+        (0xFFFFFFFF, 2000, None),
+        (0x7FFFFFFF, 2000, None),
+        (0x7FFFF024, 2000, None),  # SoX, into a pipe
+        (640_000, 2000, 20_000),  # more than there is: a cut upload, or a lie
+        (3200, 100, 100),  # less: no decoder plays on
+    ],
+)
+def test_a_data_size_is_honoured_as_far_as_the_bytes_go(size, ms, claimed):
+    walked = walk(riff(fmt(), chunk(b"data", PCM, size=size)))
+    assert (walked.ms, walked.claimed_ms) == (ms, claimed)
+
+
+@pytest.mark.parametrize(
+    ("data", "ms"),
+    [
+        pytest.param(riff(LIST, fmt(), LIST, DATA, LIST), 2000, id="other chunks around"),
+        pytest.param(riff(ODD, fmt(), ODD, DATA, ODD), 2000, id="chunks of odd size, padded"),
+        pytest.param(riff(DATA, fmt()), 2000, id="format behind the data"),
+        pytest.param(riff(fmt(), fmt(rate=48_000), DATA), 2000, id="second format: the first counts"),
+        pytest.param(riff(fmt(tag=0x55), fmt(), DATA), 2000, id="second format: the first one that can be counted"),
+        pytest.param(riff(fmt(), chunk(b"data", PCM[:3200]), DATA), 2100, id="a second data chunk is played too"),
+        pytest.param(riff(fmt(), DATA) * 2, 2000, id="two files: the second is one unknown chunk to every decoder"),
+        pytest.param(
+            riff(fmt(), DATA) + b"RIFF" + struct.pack("<I", 4) + riff(fmt(), DATA)[8:],
+            4000,
+            id="two files, the second with a forged size: FFmpeg plays both",
+        ),
+        pytest.param(riff(fmt(bits=8), chunk(b"data", PCM[:3201]), DATA), 4200, id="odd data, padded, and more data"),
+        pytest.param(
+            riff(fmt(bits=8), chunk(b"data", PCM[:3201], pad=False), DATA), 4200, id="odd data, unpadded, and more data"
+        ),
+        pytest.param(riff(fmt(bits=8), chunk(b"data", PCM[:3201]), LIST), 200, id="odd data, and a chunk that is none"),
+        pytest.param(riff(fmt(), DATA) + bytes(100_003), 2000, id="filled up with zeros"),
+        pytest.param(riff(fmt(), bytes(80_000), DATA), 2000, id="zeros in between"),
+        pytest.param(riff(fmt(), chunk(b"data", b"")), 0, id="nothing"),
+        pytest.param(riff(fmt()), None, id="no data chunk"),
+        pytest.param(riff(fmt(), chunk(b"LIST", b"INFO", size=0xFFFFFFFF), DATA), None, id="data inside another chunk"),
+        pytest.param(riff(ds64(64_000), fmt(), chunk(b"data", PCM, size=0xFFFFFFFF), magic=b"RF64"), 2000, id="RF64"),
+        pytest.param(riff(ds64(64_000), fmt(), chunk(b"data", PCM, size=0xFFFFFFFF), magic=b"BW64"), 2000, id="BW64"),
+        pytest.param(riff(ds64(0), fmt(), chunk(b"data", PCM, size=0xFFFFFFFF), magic=b"RF64"), 2000, id="RF64, piped"),
+        pytest.param(riff(ds64(3200), fmt(), DATA, magic=b"RF64"), 2000, id="RF64, two sizes: the longer"),
+        pytest.param(
+            riff(ds64(64_000), fmt(), chunk(b"data", PCM, size=3200), magic=b"RF64"), 2000, id="the other way"
+        ),
+        pytest.param(riff(ds64((1 << 64) - 1), fmt(), DATA, magic=b"RF64"), 2000, id="RF64, an absurd size"),
+        pytest.param(riff(ds64(3200), fmt(), DATA), 2000, id="ds64 means nothing in RIFF"),
+    ],
+)
+def test_structure(data, ms):
+    assert walk(data).ms == ms
+
+
+def test_a_long_size_is_a_claim_of_its_own():
+    """RF64 is for files above 4 GiB: the size that counts has 64 bits."""
+    head = riff(ds64(10 << 30), fmt(), chunk(b"data", PCM, size=0xFFFFFFFF), magic=b"RF64")
+    assert walk(head).claimed_ms == (10 << 30) // 32
+
+
+def test_rifx_is_read_in_the_other_byte_order():
+    form = struct.pack(">HHIIHH", 1, 2, 8000, 0, 4, 16)
+    data = b"RIFX\0\0\0\0WAVEfmt " + struct.pack(">I", 16) + form + b"data" + struct.pack(">I", 32_000) + bytes(32_000)
+    assert said(walk(data)) == (1000, 1000, 2, "pcm_s16be")
+
+
+def test_a_file_of_empty_chunks_pays_for_itself():
+    """Beyond 4096 chunks all that follows counts as audio, at no cost by the byte."""
+    data = riff(fmt(), chunk(b"data", b""), *[chunk(b"junk", b"")] * 5000, DATA)
+    assert walk(data).ms >= 2000
+
+
+structures = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                bytes(19),
+                bytes(8),
+                fmt(),
+                fmt(bits=8),
+                fmt(tag=0x11, bits=4, block=36),
+                LIST,
+                ODD,
+                ds64(77),
+                extensible(valid=8),
+            ]
+        ),
+        st.builds(
+            chunk,
+            st.sampled_from([b"data", b"LIST", b"fmt ", b"ds64"]),
+            st.binary(max_size=80),
+            size=st.none() | st.integers(0, 90) | st.sampled_from([0, 0x7FFFFFFF, 0xFFFFFFFF]),
+            pad=st.booleans(),
+        ),
+    ),
+    max_size=8,
+).map(lambda chunks: riff(*chunks))
+magics = st.sampled_from([b"RIFF", b"RIFX", b"RF64", b"BW64"])
+
+
+@given(data=structures, magic=magics, lengths=cuts)
+def test_any_cut_says_the_same(data, magic, lengths):
+    data = magic + data[4:]
+    assert said(walk(data, lengths)) == said(walk(data)) == said(walk(data, (1,)))
+
+
+@given(data=st.one_of(structures, st.binary(max_size=300).map(lambda junk: b"RIFF\0\0\0\0WAVE" + junk)))
+def test_nothing_raises_and_nothing_counts_more_bytes_than_there_are(data):
+    walked = walk(data, (7,))
+    reading = walked._reading
+    assert (reading.played or 0) <= len(data)
+    assert len(reading._held) <= 40
+    assert reading.unpadded is None or reading.unpadded.unpadded is None
+
+
+def test_an_honest_file_of_an_hour_is_exact():
+    """No rounding gathers: the figure is made once, of all bytes."""
+    walker = fed(WavWalker(), wav(rate=44_100, channels=2)[:44])
+    whole = bytes(44_100 * 4)
+    for _ in range(600):
+        walker.feed(whole)
+    assert walker.ms == 1000  # the header says one second, and a decoder stops there
+
+    piped = fed(WavWalker(), riff(fmt(rate=44_100, channels=2), chunk(b"data", b"", size=0)))
+    for _ in range(3600):
+        piped.feed(whole)
+    assert piped.ms == 3_600_000

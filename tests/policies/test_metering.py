@@ -1,0 +1,209 @@
+"""A whole request body in, audio milliseconds out, with their source."""
+
+import base64
+import dataclasses
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.audio.track import UNKNOWN_BITRATE
+from policies.metering import meter_for
+from policies.usage import NOT_AUDIO, AudioSource
+from tests.policies.audio.build import chunk, flac, fmt, frame, id3v2, riff, streaminfo, wav
+from tests.policies.audio.feeding import cuts, fed
+from tests.policies.test_multipart import MODEL, TYPE, form, part
+
+WALKED, REPORTED, ESTIMATED = AudioSource.WALKED, AudioSource.REPORTED, AudioSource.ESTIMATED
+FLAC = flac([frame(number, 4096) for number in range(5)], info=streaminfo(total=5 * 4096))  # 1.28 s
+
+
+def file(body, name="file", filename="a.bin", encoding=""):
+    extra = f"Content-Transfer-Encoding: {encoding}\r\n".encode() if encoding else b""
+    return part(name, body, filename=filename, extra=extra)
+
+
+def posted(*parts, reported=None, lengths=(1 << 30,)):
+    return fed(meter_for("multipart", TYPE), form(*parts), lengths).finish(reported_ms=reported)
+
+
+def put(body, content_type="audio/wav", reported=None, lengths=(1 << 30,)):
+    return fed(meter_for("raw", content_type), body, lengths).finish(reported_ms=reported)
+
+
+def figure(measured):
+    return measured.audio_ms, measured.source, measured.discrepant
+
+
+@pytest.mark.parametrize("lengths", [(1 << 30,), (1,), (65_536,), (1, 1000)])
+def test_a_form_upload_is_walked(lengths):
+    measured = posted(MODEL, part("language", b"de"), part("prompt", b"RIFFs"), file(wav(0.5)), lengths=lengths)
+    assert dataclasses.asdict(measured) == {
+        "audio_ms": 500,
+        "source": "walked",
+        "walked_ms": 500,
+        "reported_ms": None,
+        "estimated_ms": 4011,
+        "discrepant": False,
+        "channels": 1,
+        "container": "wav",
+        "codec": "pcm_s16le",
+        "model": "whisper-1",
+        "language": "de",
+        "response_format": "",
+    }
+
+
+@pytest.mark.parametrize("content_type", ["audio/wav", "", "text/plain", "application/json", "video/mp4"])
+def test_a_raw_body_is_told_by_its_bytes_and_not_by_its_type(content_type):
+    assert figure(put(FLAC, content_type)) == (1280, WALKED, False)
+
+
+@pytest.mark.parametrize("profile", ["raw", "multipart"])
+def test_a_form_is_a_form_and_a_file_a_file_on_either_kind_of_route(profile):
+    assert fed(meter_for(profile, TYPE), form(file(FLAC))).finish().audio_ms == 1280
+    assert fed(meter_for(profile, "audio/flac"), FLAC).finish().audio_ms == 1280
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param([file(FLAC), file(wav(1.0), name="file2")], (2280, WALKED, False), id="two files add up"),
+        pytest.param([part("file", FLAC)], (1280, WALKED, False), id="a file without a file name (whisper.cpp)"),
+        pytest.param([part("clip", FLAC)], (1280, WALKED, False), id="under any name"),
+        pytest.param([file(id3v2(99) + FLAC)], (1280, WALKED, False), id="behind a tag"),
+        pytest.param([file(bytes(40_000))], (10_000, ESTIMATED, False), id="unknown: 32 kbit/s"),
+        pytest.param([part("file", bytes(40_000))], (10_000, ESTIMATED, False), id="unknown, without a file name"),
+        pytest.param([part("prompt", b"x" * 40_000)], (0, AudioSource.NONE, False), id="a long text is no audio"),
+        pytest.param([file(b"")], (0, AudioSource.NONE, False), id="an empty file"),
+        pytest.param([], (0, AudioSource.NONE, False), id="an empty form"),
+        pytest.param([file(FLAC), file(bytes(4000), name="b")], (2280, ESTIMATED, False), id="half of it unknown"),
+        pytest.param([file(base64.encodebytes(FLAC), encoding="base64")], (1280, WALKED, False), id="base64"),
+        pytest.param([file(FLAC, encoding="base64")], (1280, WALKED, False), id="base64, and it is not true"),
+        pytest.param([file(FLAC, encoding="binary")], (1280, WALKED, False), id="binary"),
+        pytest.param(
+            [file(FLAC + bytes(40_000), encoding="quoted-printable")],
+            (10_024, ESTIMATED, False),
+            id="not undone: weighed",
+        ),
+    ],
+)
+def test_forms(parts, expected):
+    measured = posted(*parts)
+    assert (measured.audio_ms, *figure(measured)[1:]) == pytest.approx(expected, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(b' {"url": "https://example.com/a.wav"}', (0, AudioSource.NONE, False), id="audio by URL"),
+        pytest.param(b"\x7b\xff" * 2000, (1000, ESTIMATED, False), id="bytes that only say they are JSON"),
+        pytest.param(b"", (0, AudioSource.NONE, False), id="nothing"),
+    ],
+)
+def test_a_request_for_audio_elsewhere_carries_none(body, expected):
+    assert figure(put(body, "application/json")) == expected
+
+
+def test_audio_elsewhere_is_as_long_as_reported():
+    assert figure(put(b'{"url": ""}', "application/json", reported=61_000)) == (61_000, REPORTED, False)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        riff(fmt(), chunk(b"data", bytes(32_000), size=0)),
+        riff(fmt(), chunk(b"data", bytes(32_000), size=0xFFFFFFFF)),
+        riff(fmt(byte_rate=1), chunk(b"data", bytes(32_000))),
+        riff(fmt(), chunk(b"data", bytes(32_000), size=0x70000000)),
+        flac([frame(number, 4000) for number in range(4)], info=streaminfo(total=0)),
+        flac([frame(number, 4000) for number in range(4)], info=streaminfo(total=16)),
+        flac([frame(number, 4000) for number in range(4)], info=streaminfo(total=(1 << 36) - 1)),
+        flac([frame(0, 4000) for _ in range(4)]),
+    ],
+)
+@pytest.mark.parametrize("reported", [None, 0, 400, 10**9])
+def test_a_forged_header_and_a_false_report_change_nothing(forged, reported):
+    for measured in (put(forged, reported=reported), posted(file(forged), reported=reported)):
+        assert (measured.audio_ms, measured.source, measured.walked_ms) == (1000, WALKED, 1000)
+        assert measured.discrepant or reported is None
+
+
+def test_a_form_that_can_be_read_in_two_ways_is_weighed():
+    """The second file is behind a bare line feed: some services see it, others take it for the first one's tail."""
+    hidden = wav(0.1) + b"\n--" + TYPE.partition("=")[2].encode() + b"\n" + file(wav(10))
+    measured = posted(file(hidden))
+    assert measured.audio_ms >= len(hidden) * 8000 // UNKNOWN_BITRATE
+    assert (measured.source, measured.discrepant, measured.walked_ms) == (ESTIMATED, True, 100)
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=a; boundary=b"])
+def test_a_form_without_one_boundary_is_weighed(content_type):
+    measured = fed(meter_for("multipart", content_type), bytes(40_000)).finish()
+    assert figure(measured) == (10_000, ESTIMATED, True)
+
+
+def test_claims_come_early_and_are_replaced_by_what_was_walked():
+    meter = meter_for("multipart", TYPE)
+    body = form(MODEL, file(wav(60.0)))
+    meter.feed(body[:400])
+    assert meter.claimed_ms == 60_000
+    assert meter.finish().audio_ms < 10
+    assert meter.finish().discrepant  # so far
+    meter.feed(body[400:])
+    assert figure(meter.finish(reported_ms=60_000)) == (60_000, WALKED, False)
+
+
+def test_a_route_without_audio_measures_nothing():
+    meter = fed(meter_for("none", TYPE), form(file(FLAC)))
+    assert meter.claimed_ms is None
+    assert meter.finish(reported_ms=5000) is NOT_AUDIO
+
+
+def test_an_unknown_profile_is_an_error_for_the_operator():
+    with pytest.raises(ValueError, match="not a metering profile"):
+        meter_for("websocket", "")
+
+
+bodies = st.sampled_from([FLAC, wav(0.02), base64.b64encode(FLAC[:900]), bytes(50), b"plain text"])
+forms = st.lists(
+    st.builds(
+        file,
+        bodies,
+        st.sampled_from(["file", "x", "model"]),
+        st.sampled_from([None, "a"]),
+        st.sampled_from(["", "base64"]),
+    ),
+    max_size=4,
+)
+
+
+@given(parts=forms, junk=st.binary(max_size=30), lengths=cuts)
+def test_any_cut_measures_the_same(parts, junk, lengths):
+    body = form(*parts) + junk
+    whole = fed(meter_for("multipart", TYPE), body).finish()
+    assert fed(meter_for("multipart", TYPE), body, lengths).finish() == whole
+
+
+@given(body=st.binary(max_size=500), reported=st.none() | st.integers(0, 10**9), form_first=st.booleans())
+def test_nothing_raises(body, reported, form_first):
+    body = form(file(FLAC))[:400] + body if form_first else body
+    for profile in ("multipart", "raw"):
+        for content_type in (TYPE, "application/json", "audio/wav"):
+            measured = fed(meter_for(profile, content_type), body, (9,)).finish(reported_ms=reported)
+            assert measured.audio_ms >= 0
+
+
+@pytest.mark.parametrize("file_head", [wav(0.1)[:44], FLAC, b"unknown"])
+def test_a_large_upload_is_not_kept(file_head):
+    meter = meter_for("multipart", TYPE)
+    meter.feed(form(file(file_head))[:-45])
+    block = bytes(range(256)) * 256
+    tracemalloc.start()
+    for _ in range(200):
+        meter.feed(block)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 4096
+    assert peak < 4 * len(block)

@@ -1,0 +1,189 @@
+"""From the append to the account, through the death of every process on the way: nothing is lost, nothing double."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from storage.embedded import EmbeddedServers
+from storage.journal.writer import Journal
+from storage.ports import Unavailable
+from storage.postgres.migrate import migrate
+from storage.postgres.pool import Pool
+from storage.postgres.usage import PostgresLedger
+from storage.shipper import Shipper
+from storage.usage_rows import encode
+from tests.storage import shipping
+from tests.storage.journal import appender
+from tests.storage.usage_samples import record
+from tests.storage.waiting import until
+
+SMALL = 64 * 1024
+
+
+@pytest.fixture
+async def pool(migrated_url: str) -> AsyncIterator[Pool]:
+    opened = Pool(migrated_url)
+    yield opened
+    await opened.close()
+
+
+async def events(pool: Pool) -> list[str]:
+    return [row["event_id"] for row in await pool.read("SELECT event_id FROM platform.usage_events ORDER BY event_id")]
+
+
+def names(directory: Path) -> list[str]:
+    """The journals that are left. A segment that a killed writer was just making is removed a minute later."""
+    return [path.name for path in directory.glob("*.journal")]
+
+
+def shipper(directory: Path, pool: Pool) -> Shipper:
+    return Shipper(directory, PostgresLedger(pool), poll_s=0.005, gather_s=0.0, batch_rows=200)
+
+
+@asynccontextmanager
+async def running(one: Shipper) -> AsyncIterator[Shipper]:
+    task = asyncio.create_task(one.run())  # noqa: TID251  awaited below
+    try:
+        yield one
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
+async def process(script: str, *arguments: str | Path) -> AsyncIterator[Process]:
+    """A script that runs until it is killed, here at the latest."""
+    started = await asyncio.create_subprocess_exec(sys.executable, script, *map(str, arguments), stdout=PIPE)
+    try:
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            started.kill()
+        await started.wait()
+
+
+async def test_kill_9_of_the_writers_under_load(tmp_path: Path, pool: Pool) -> None:
+    """Test M-01: every append that returned is in the account, once."""
+    said: dict[str, int] = {}
+
+    async def write_and_die(name: str, enough: int) -> None:
+        async with process(appender.__file__, tmp_path, name) as writer:
+            assert writer.stdout
+            while said.get(name, -1) < enough:
+                said[name] = int(await writer.stdout.readline())
+            writer.kill()
+            rest = (await writer.stdout.read()).split(b"\n")[:-1]
+            said[name] = max([said[name], *map(int, rest)])
+
+    one = shipper(tmp_path, pool)
+    async with running(one):
+        await asyncio.gather(*(write_and_die(f"w{number}", 200 + 400 * number) for number in range(3)))
+    await one.drain()
+    found = await events(pool)
+    for name, last in said.items():
+        numbers = sorted(int(event.partition("_")[2]) for event in found if event.startswith(name))
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) > last
+    assert await PostgresLedger(pool).reconcile() == []
+    assert names(tmp_path) == []
+
+
+async def test_kill_9_of_the_shipper_again_and_again(tmp_path: Path, pool: Pool, migrated_url: str) -> None:
+    """Test M-04: whether the answer to a commit arrived or not."""
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    kept = [record() for _ in range(1500)]
+    for one in kept:
+        journal.append(encode(one))
+    chance = random.Random(4)
+    for _ in range(6):
+        async with process(shipping.__file__, tmp_path, migrated_url) as victim:
+            assert victim.stdout
+            for _ in range(chance.randrange(1, 15)):
+                await victim.stdout.readline()
+            await asyncio.sleep(chance.random() * 0.004)  # anywhere in the next transaction
+            victim.kill()
+    before = len(await events(pool))
+    assert 0 < before < len(kept)
+    journal.close()
+    await shipper(tmp_path, pool).drain()
+    assert await events(pool) == sorted(one.event_id for one in kept)
+    assert await PostgresLedger(pool).reconcile() == []
+    assert names(tmp_path) == []
+
+
+async def test_shippers_of_two_processes_and_two_of_one(tmp_path: Path, pool: Pool, migrated_url: str) -> None:
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    kept = [record() for _ in range(2000)]
+    two = shipper(tmp_path, pool)
+    async with process(shipping.__file__, tmp_path, migrated_url) as other:
+        assert other.stdout
+        for each in kept[:500]:
+            journal.append(encode(each))
+        await other.stdout.readline()
+        async with running(shipper(tmp_path, pool)) as one:
+            for number, each in enumerate(kept[500:]):
+                journal.append(encode(each))
+                if number % 20 == 0:
+                    await two.drain()
+            journal.close()
+            await until(lambda: not names(tmp_path))
+    assert 0 < one.shipped + two.shipped < len(kept)
+    assert await events(pool) == sorted(each.event_id for each in kept)
+    assert await PostgresLedger(pool).reconcile() == []
+
+
+async def test_postgresql_dies_and_restarts_in_the_middle(tmp_path: Path) -> None:
+    """Test M-03, F-02: appending never waits for it, shipping comes back by itself."""
+    servers = await EmbeddedServers.start(tmp_path / "state")
+    try:
+        await migrate(servers.database_url)
+        pool = Pool(servers.database_url, connect_timeout=1.0)
+        await survive(tmp_path / "journal", pool, servers)
+        await pool.close()
+    finally:
+        await servers.stop()
+
+
+async def survive(directory: Path, pool: Pool, servers: EmbeddedServers) -> None:
+    journal = Journal(directory, segment_bytes=SMALL)
+    kept = []
+    one = shipper(directory, pool)
+
+    async def append(count: int) -> None:
+        for _ in range(count):
+            kept.append(record())
+            journal.append(encode(kept[-1]))
+            await asyncio.sleep(0)
+
+    async with running(one):
+        for blow in (signal.SIGKILL, signal.SIGQUIT, signal.SIGINT):
+            shipped = one.shipped
+            await append(500)
+            await until(lambda shipped=shipped: one.shipped > shipped)
+            assert servers.postgres_pid
+            os.kill(servers.postgres_pid, blow)
+            await append(500)
+        await until(lambda: one.shipped > shipped + 500, 60.0)
+    journal.close()
+    await drained(one)
+    assert await events(pool) == sorted(each.event_id for each in kept)
+    assert await PostgresLedger(pool).reconcile() == []
+
+
+async def drained(one: Shipper) -> None:
+    """Drain, however often the server is away."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await one.drain()
+            except Unavailable:
+                await asyncio.sleep(0.05)
