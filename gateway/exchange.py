@@ -32,7 +32,7 @@ class Exchange:
     """The facts of one request, filled in as it goes. Times are ``time.perf_counter()`` seconds, sizes body bytes."""
 
     __slots__ = (
-        "agent", "bytes_in", "bytes_out", "cause", "client", "code", "door", "id_line", "measure", "method", "outcome", "path",
+        "agent", "begun", "bytes_in", "bytes_out", "cause", "client", "code", "door", "id_line", "measure", "method", "outcome", "path",
         "principal", "request_id", "route", "settled", "started", "status", "upstream_s",
     )  # fmt: skip
 
@@ -56,6 +56,8 @@ class Exchange:
         self.measure: Callable[[], Measured] | None = None
         self.cause = ""
         """What failed, for the log alone."""
+        self.begun = False
+        """Whether the client has been sent anything."""
         self.settled = False
 
     def denied(self, deny: Deny) -> None:

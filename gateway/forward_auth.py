@@ -13,7 +13,7 @@ from gateway import responses
 from gateway.exchange import Exchange, Settlement
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import TrustedProxies
-from gateway.server import CLOSE, KEEP, Answered, ClientConnection
+from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from policies import headers as algebra
 from policies.admission import Admit
 from policies.inquiry import Inquiry, Target
@@ -48,7 +48,7 @@ class ForwardAuth:
 
     async def answer(
         self, asked: Inquiry, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
-    ) -> Answered:
+    ) -> Next:
         """Decide on the request that the proxy describes."""
         exchange.door = "forward_auth"
         verdict = await self._decide(asked, connection, exchange)
@@ -66,6 +66,7 @@ class ForwardAuth:
             if verdict.taken is not None:
                 lines += refused_lines(verdict.taken)
         self._settlement.settle(exchange)
+        exchange.begun = True
         if connection.transport is not None:
             connection.transport.write(responses.plain(exchange.status, lines, b"", keep_alive=keep_alive))
         return KEEP if keep_alive else CLOSE

@@ -105,6 +105,7 @@ class Known:
     """
 
     head: RequestHead
+    version: tuple[int, int]
     presented: Presented | Nothing | Conflict
     fault: Deny | None
     client: str
@@ -127,6 +128,7 @@ class Reader:
         trusted = peer in self._trusted
         return Known(
             head=head,
+            version=version,
             presented=present(head),
             fault=_fault(head, version),
             client=self._trusted.client_address(peer, b",".join(head.forwarded_for)) if trusted else peer,

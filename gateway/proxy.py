@@ -1,9 +1,10 @@
 """The first door: read the question, decide, relay or refuse, settle. Every request ends here, whatever happens."""
 
 import time
-from typing import cast
 
-from aiohttp import web
+import structlog
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
@@ -11,14 +12,16 @@ from gateway.forward_auth import PATH as VERIFY_PATH
 from gateway.forward_auth import ForwardAuth
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
-from gateway.relay import Relay
-from gateway.server import CLOSE, KEEP, Answered, ClientConnection
+from gateway.relay import Incoming, Relay
+from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned
 from policies.inquiry import Inquiry
 from policies.routes import Route
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
+
+_log = structlog.get_logger("gateway.proxy")
 
 
 class Proxy:
@@ -43,54 +46,53 @@ class Proxy:
         self._reader = Reader(frozenset((*gatekeeper.routes.exact, VERIFY_PATH)), trusted)
         self.draining = False
 
-    async def __call__(self, request: web.BaseRequest) -> Answered:
+    async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
         """Answer one request."""
-        connection = cast("ClientConnection", request.protocol)
-        message = request._message  # noqa: SLF001  raw and in order; the public properties decode
         known = connection.known
-        if known is None or known.head.raw != message.raw_headers or message.version != (1, 1):
+        if known is None or known.head.raw != message.raw_headers or known.version != message.version:
             known = connection.known = self._reader.know(message.raw_headers, message.version, connection.peer)
-        request_id = (known.head.request_id and usable_request_id(known.head.request_id)) or self._ids.make(
-            self._now_ms()
-        )
+        request_id = usable_request_id(known.head.request_id) or self._ids.make(self._now_ms())
         exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.client, known.agent)
         self._metrics.inflight += 1
         try:
-            answer = await self._answer(request, connection, known, exchange)
-            if isinstance(answer, Answered):
+            answer = await self._answer(connection, message, body, known, exchange)
+            if isinstance(answer, Next):
                 return answer
-            keep_alive = answer.refusal.keeps_connection and request.keep_alive and request.content.is_eof()
-            return self._refuse(connection, exchange, answer, keep_alive=keep_alive)
+            keep = answer.refusal.keeps_connection and not message.should_close and body.is_eof()
+            return self._refuse(connection, exchange, answer, keep_alive=keep)
         except (ConnectionError, Abandoned):
             exchange.outcome = Outcome.CLIENT_GONE
             exchange.status = exchange.status or 499
             return CLOSE
-        except BaseException:
-            # A bug of ours, or cancellation at shutdown: settled below with what is known; aiohttp logs and answers 500.
+        except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500, never passed on
+            _log.exception("a request failed inside the gateway", request_id=request_id)
             exchange.outcome = Outcome.GATEWAY_FAILED
-            exchange.status = exchange.status or 500
-            raise
+            return self._broke(connection, exchange)
         finally:
             self._metrics.inflight -= 1
             self._settlement.settle(exchange)
 
-    def unreadable(self, connection: ClientConnection, *, too_large: bool) -> Answered:
+    def unreadable(self, connection: ClientConnection, *, too_large: bool) -> None:
         """Answer what aiohttp's parser refused: there is no request to speak of, but it is counted and logged."""
         exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", connection.peer, "")
         refusal = Refusal.REQUEST_HEADERS_TOO_LARGE if too_large else Refusal.MALFORMED_REQUEST
-        return self._refuse(connection, exchange, Deny(refusal=refusal), keep_alive=False)
+        self._refuse(connection, exchange, Deny(refusal=refusal), keep_alive=False)
 
     async def _answer(
-        self, request: web.BaseRequest, connection: ClientConnection, known: Known, exchange: Exchange
-    ) -> Answered | Deny:
-        message = request._message  # noqa: SLF001  as above
+        self,
+        connection: ClientConnection,
+        message: RawRequestMessage,
+        body: StreamReader,
+        known: Known,
+        exchange: Exchange,
+    ) -> Next | Deny:
         inquiry = self._reader.read(message.method, message.path, known)
         if isinstance(inquiry, Deny):
             exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
             return inquiry
         if inquiry.path == VERIFY_PATH:
             return await self._forward_auth.answer(
-                inquiry, connection, exchange, keep_alive=request.keep_alive and request.content.is_eof()
+                inquiry, connection, exchange, keep_alive=not message.should_close and body.is_eof()
             )
         if self.draining:
             return Deny(refusal=Refusal.DRAINING)
@@ -105,18 +107,27 @@ class Proxy:
         refusal = _unservable(inquiry, message.upgrade, route)
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
-        return await self._relay.carry(decision, inquiry, request, connection, exchange)
+        return await self._relay.carry(decision, inquiry, Incoming(connection, message, body, known), exchange)
 
-    def _refuse(self, connection: ClientConnection, exchange: Exchange, deny: Deny, *, keep_alive: bool) -> Answered:
+    def _refuse(self, connection: ClientConnection, exchange: Exchange, deny: Deny, *, keep_alive: bool) -> Next:
         """Settle, then answer a refusal."""
         exchange.denied(deny)
         answer, exchange.bytes_out = responses.refusal(
             deny, exchange.request_id, exchange.route, keep_alive=keep_alive, send_body=exchange.method != "HEAD"
         )
         self._settlement.settle(exchange)
+        exchange.begun = True
         if connection.transport is not None:
             connection.transport.write(answer)
         return KEEP if keep_alive else CLOSE
+
+    def _broke(self, connection: ClientConnection, exchange: Exchange) -> Next:
+        """Answer for a bug: 500 while the client has seen nothing, afterwards a cut connection."""
+        if not exchange.begun:
+            return self._refuse(connection, exchange, Deny(refusal=Refusal.INTERNAL_ERROR), keep_alive=False)
+        if connection.transport is not None:
+            connection.transport.abort()
+        return CLOSE
 
     @staticmethod
     def _now_ms() -> int:

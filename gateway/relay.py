@@ -7,21 +7,23 @@ the last byte of the answer is written: what a client has seen complete is in th
 
 import asyncio
 import time
+from dataclasses import dataclass
 
-from aiohttp import web
-from aiohttp.streams import EmptyStreamReader
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
-from gateway.server import CLOSE, KEEP, Answered, BodyTooSlow, ClientConnection
+from gateway.inquiries import Known
+from gateway.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned, TooSlow, Unreachable, UpstreamConnection, UpstreamError, UpstreamPool
 from policies.admission import Admit
+from policies.audio.reported import AnswerReader, answer_reader
 from policies.headers import AnswerHead
 from policies.inquiry import Inquiry
-from policies.audio.reported import AnswerReader, answer_reader
 from policies.metering import Meter, meter_for
 from policies.ratelimit_fields import state_line
 from policies.usage import Measured, Outcome
@@ -44,6 +46,16 @@ _REFUSALS: dict[type[Exception], Refusal] = {
 }
 
 
+@dataclass(slots=True)
+class Incoming:
+    """One request on a client's connection."""
+
+    connection: ClientConnection
+    message: RawRequestMessage
+    body: StreamReader
+    known: Known
+
+
 class Relay:
     """What relaying needs, whoever asks."""
 
@@ -59,19 +71,18 @@ class Relay:
         self,
         admit: Admit,
         inquiry: Inquiry,
-        request: web.BaseRequest,
-        connection: ClientConnection,
+        incoming: Incoming,
         exchange: Exchange,
-    ) -> Answered | Deny:
+    ) -> Next | Deny:
         """Answer from the upstream, or say why not if the client has seen nothing yet. Only an Admit gets here.
 
         Raises ConnectionError or Abandoned when the client has gone.
         """
         pool = self._upstreams[admit.permit.route.upstream]
-        passage = _Passage(self, pool, admit, inquiry, request, connection, exchange)
+        passage = _Passage(self, pool, admit, inquiry, incoming, exchange)
         try:
             upstream = passage.upstream = await pool.acquire()
-            connection.client_gone = upstream.abandon
+            incoming.connection.client_gone = upstream.abandon
             passage.ask(upstream)
             head = await upstream.answered()
             exchange.answered(upstream.status)
@@ -90,8 +101,8 @@ class _Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_exchange", "_inquiry", "_meter", "_pool", "_pump", "_reader", "_relay",
-        "_request", "upstream",
+        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_meter", "_pool", "_pump", "_reader", "_relay",
+        "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -100,16 +111,15 @@ class _Passage:
         pool: UpstreamPool,
         admit: Admit,
         inquiry: Inquiry,
-        request: web.BaseRequest,
-        connection: ClientConnection,
+        incoming: Incoming,
         exchange: Exchange,
     ) -> None:
         self._relay = relay
         self._pool = pool
         self._admit = admit
         self._inquiry = inquiry
-        self._request = request
-        self._connection = connection
+        self._incoming = incoming
+        self._connection = incoming.connection
         self._exchange = exchange
         self._asked = time.perf_counter()
         self._pump: asyncio.Task[None] | None = None
@@ -121,7 +131,7 @@ class _Passage:
 
     def ask(self, upstream: UpstreamConnection) -> None:
         """Write the request; what of its body has not arrived yet follows in the background."""
-        body = self._request.content
+        body = self._incoming.body
         if isinstance(body, EmptyStreamReader):
             self._begin(upstream, b"", b"")
             return
@@ -145,14 +155,12 @@ class _Passage:
     def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
         """Write the head: the very path and query that were judged, the lines that pass, and last what only we may say."""
         inquiry, permit = self._inquiry, self._admit.permit
-        known = self._connection.known
-        assert known is not None
         target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
         head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
             inquiry.method.encode("ascii"),
             target.encode("ascii"),
             self._pool.host_line,
-            known.passing,
+            self._incoming.known.passing,
             self._exchange.id_line,
             framing,
             permit.identity,
@@ -165,7 +173,7 @@ class _Passage:
         """Carry the body on. What goes wrong on the client's side ends the exchange; the other side tells itself."""
         route = self._admit.permit.route
         try:
-            while piece := await self._connection.next_piece(self._request.content, route.idle_s):
+            while piece := await self._connection.next_piece(self._incoming.body, route.idle_s):
                 self._seen(piece)
                 if self._exchange.bytes_in > route.max_body:
                     upstream.fail(BodyTooLarge())
@@ -189,7 +197,7 @@ class _Passage:
 
     # --- towards the client ------------------------------------------------------------------------------------------
 
-    def answer_whole(self, upstream: UpstreamConnection, head: AnswerHead) -> Answered:
+    def answer_whole(self, upstream: UpstreamConnection, head: AnswerHead) -> Next:
         """Head and body in one write."""
         body = upstream.take()
         status = upstream.status
@@ -205,10 +213,10 @@ class _Passage:
         self._write(responses.head(status, lines) + body)
         return answered
 
-    async def answer_in_pieces(self, upstream: UpstreamConnection, head: AnswerHead) -> Answered:
+    async def answer_in_pieces(self, upstream: UpstreamConnection, head: AnswerHead) -> Next:
         """Head at once, then every piece as it comes. The last byte waits for the settlement."""
         lines = self._answer_lines(head)
-        chunked = head.length is None and self._request.version == (1, 1)
+        chunked = head.length is None and self._incoming.message.version == (1, 1)
         if head.length is not None:
             lines.append(b"Content-Length: %d" % head.length)
         elif chunked:
@@ -240,10 +248,10 @@ class _Passage:
             self._reader = answer_reader(head.content_type.decode("latin-1"), head.content_encoding.decode("latin-1"))
         return lines
 
-    def _keep_alive(self, lines: list[bytes]) -> Answered:
+    def _keep_alive(self, lines: list[bytes]) -> Next:
         """Whether the client's connection goes on; a body that is still arriving would be read as the next request."""
-        request = self._request
-        if request.keep_alive and request.version == (1, 1) and request.content.is_eof():
+        message = self._incoming.message
+        if not message.should_close and message.version == (1, 1) and self._incoming.body.is_eof():
             return KEEP
         lines.append(b"Connection: close")
         return CLOSE
@@ -257,6 +265,7 @@ class _Passage:
         transport = self._connection.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
+        self._exchange.begun = True
         transport.write(data)
 
     # --- the end -----------------------------------------------------------------------------------------------------
@@ -272,7 +281,7 @@ class _Passage:
         assert self._meter is not None
         return self._meter.finish(reported_ms=self._reader.reported_ms if self._reader is not None else None)
 
-    def failed(self, error: Exception) -> Deny | Answered:
+    def failed(self, error: Exception) -> Deny | Next:
         """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""
         refusal = _REFUSALS.get(type(error), Refusal.UPSTREAM_BROKE)
         exchange = self._exchange
@@ -280,7 +289,8 @@ class _Passage:
         if isinstance(error, UpstreamError):
             exchange.outcome = Outcome.UPSTREAM_FAILED
             self._relay.metrics.upstream_errors[(self._pool.name, refusal.code)] += 1
-        if not exchange.status:
+        if not exchange.begun:
+            exchange.status = 0
             return Deny(refusal=refusal, principal=self._admit.permit.principal)
         exchange.code = refusal.code
         self._settle()

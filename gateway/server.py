@@ -1,18 +1,21 @@
 """The public listener: aiohttp's low-level server, one bound handler, and a connection class that knows our needs.
 
-What aiohttp leaves to us and this file answers: errors of its parser in our own shape, a client that goes away while
-the upstream works, a body that stops arriving (it has no time-out for that), and back-pressure for answers that are
-written to the transport directly.
+aiohttp accepts, parses and keeps the flow control; what it does around a handler for general use (a task, a request, a
+writer and a response object for every message) costs as much as relaying does, so :meth:`ClientConnection.start` is ours.
+It also answers what aiohttp leaves to its user: errors of its parser in our own shape, a client that goes away while the
+upstream works, a body that stops arriving (there is no time-out for that), and back-pressure for direct writes.
 """
 
 import asyncio
+import enum
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from typing_extensions import override
 
 from gateway.inquiries import Known
@@ -28,45 +31,36 @@ class BodyTooSlow(Exception):
     """The client's body stopped arriving."""
 
 
-class Answered:
-    """What the handler returns: the answer has been written already. Stands where aiohttp expects a response."""
+class Next(enum.Enum):
+    """What becomes of the connection after an answer."""
 
-    __slots__ = ("keep_alive",)
-    __http_exception__ = False
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to do."""
-
-    async def write_eof(self) -> None:
-        """Nothing is left to do."""
+    KEEP = enum.auto()
+    CLOSE = enum.auto()
 
 
-KEEP = Answered(keep_alive=True)
-CLOSE = Answered(keep_alive=False)
+KEEP, CLOSE = Next.KEEP, Next.CLOSE
 
 
 class Handler(Protocol):
-    """The one handler of the public listener."""
+    """The one handler of the public listener. It writes its answers to the connection itself."""
 
-    async def __call__(self, request: web.BaseRequest) -> Answered:
+    async def __call__(self, connection: "ClientConnection", message: RawRequestMessage, body: StreamReader) -> Next:
         """Answer, settle, and say whether the connection may be used again."""
 
-    def unreadable(self, connection: "ClientConnection", *, too_large: bool) -> Answered:
+    def unreadable(self, connection: "ClientConnection", *, too_large: bool) -> None:
         """Answer what the parser could not read."""
 
 
 class ClientConnection(RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_handler", "_server", "body_deadline", "client_gone", "known", "peer")
+    __slots__ = ("_body", "_handler", "_server", "body_deadline", "client_gone", "known", "peer")
 
     def __init__(self, server: "PublicServer", handler: Handler, **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._server = server
         self._handler = handler
+        self._body: StreamReader | None = None
         self.client_gone: Callable[[], None] | None = None
         """Called once when the client leaves during an exchange."""
         self.body_deadline = float("inf")
@@ -82,6 +76,16 @@ class ClientConnection(RequestHandler):
         if isinstance(peer, tuple):
             self.peer = peer[0]
 
+    @override
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        body, gone = self._body, self.client_gone
+        self.client_gone = None
+        if body is not None and not body.is_eof():
+            body.set_exception(ConnectionResetError("the client has gone"))
+        if gone is not None:
+            gone()
+
     async def drained(self) -> None:
         """Wait until the client has taken what was written. Raises ConnectionError when it has gone."""
         await self._drain_helper()
@@ -96,31 +100,79 @@ class ClientConnection(RequestHandler):
             self._server.reading.pop(self, None)
 
     @override
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        gone, self.client_gone = self.client_gone, None
-        if gone is not None:
-            gone()
+    async def start(self) -> None:
+        """Serve one message after the other until the connection ends. Runs as the connection's one task."""
+        try:
+            while not self._force_close:
+                if not self._messages:
+                    await self._next_message()
+                message, body = self._messages.popleft()
+                self._make_room()
+                self._request_in_progress = True
+                self._body = body
+                try:
+                    after = await self._serve(message, body)
+                finally:
+                    self._body = None
+                    self._request_in_progress = False
+                    if self._handler_waiter is not None and not self._handler_waiter.done():
+                        self._handler_waiter.set_result(None)
+                if not body.is_eof():
+                    await self._linger(body)
+                    break
+                if after is CLOSE or self._close or self._force_close:
+                    break
+                self._await_next()
+        except ConnectionError:
+            pass  # the client has gone; the handler has settled what there was
+        finally:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
 
-    @override
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> Any:
-        """Answer a parser's refusal in our shape, without echoing a byte of it; our own bugs are aiohttp's to log."""
-        if isinstance(exc, HttpProcessingError):
-            return self._handler.unreadable(self, too_large=isinstance(exc, LineTooLong))
-        return super().handle_error(request, status, exc, message)
+    async def _serve(self, message: Any, body: StreamReader) -> Next:
+        if not isinstance(message, RawRequestMessage):
+            self._handler.unreadable(self, too_large=isinstance(message.exc, LineTooLong))
+            return CLOSE
+        after = await self._handler(self, message, body)
+        # After an upgrade that was not taken the parser has stopped: what follows was meant for the other protocol.
+        return CLOSE if message.upgrade else after
+
+    async def _next_message(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _make_room(self) -> None:
+        """Tell the parser that one message was taken; it stops emitting when many are pipelined."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    def _await_next(self) -> None:
+        """Start the time within which the next request's header must be there."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    async def _linger(self, body: StreamReader) -> None:
+        """Read on for a moment: a close with unread data is a reset, and the reset would eat the answer."""
+        try:
+            async with asyncio.timeout(self._lingering_time):
+                while not body.is_eof() and not self._force_close:
+                    await body.readany()
+        except (TimeoutError, RequestPayloadError):
+            return
 
 
 class PublicServer(web.Server):
     """Makes connections, and looks twice a second for bodies that have stopped arriving."""
 
     def __init__(self, handler: Handler) -> None:
-        super().__init__(handler, access_log=None)  # type: ignore[arg-type]  # Answered stands in for StreamResponse
+        super().__init__(handler, access_log=None)  # type: ignore[arg-type]  # ClientConnection calls it its own way
         self._handler = handler
         self.reading: dict[ClientConnection, StreamReader] = {}
         self._ticker: asyncio.TimerHandle | None = None

@@ -28,11 +28,15 @@ _SECRET_CHARACTERS = 32
 
 
 class SettingsInvalid(Exception):
-    """The configuration cannot be used; ``faults`` holds one sentence for each thing that is wrong."""
+    """The configuration cannot be used; ``faults`` holds one sentence for each thing that is wrong.
 
-    def __init__(self, faults: list[str]) -> None:
+    ``routes_file`` is the setting as it was written, so that a check can go on with the routes.
+    """
+
+    def __init__(self, faults: list[str], routes_file: Path | None = None) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+        self.routes_file = routes_file
 
 
 def _address(text: str) -> str:
@@ -209,7 +213,8 @@ def load(
     else:
         if not faults:
             return settings
-    raise SettingsInvalid(faults)
+    routes_file = values.get("routes_file")
+    raise SettingsInvalid(faults, Path(routes_file) if isinstance(routes_file, str | Path) else None)
 
 
 def _from_file(config: Path | None, faults: list[str]) -> tuple[dict[str, Any], str]:

@@ -32,7 +32,7 @@ _HOP_BY_HOP = (
     b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings", b"proxy-authenticate",
     b"proxy-authorization",
 )  # fmt: skip
-_OURS = (b"x-auth-", b"x-internal-", b"x-envoy-")
+_OURS = (b"x-auth-", b"x-internal-", b"x-envoy-", b"x-forwarded-", b"x-original-")
 """Families that upstreams and neighbouring proxies trust; a client has no business in them."""
 
 _FOLD = bytes.maketrans(b"_.", b"--")
@@ -229,7 +229,8 @@ class AnswerHead:
         elif kind is _Kind.CONTENT_ENCODING:
             self.content_encoding = value
             self.lines.append(name + b": " + value)
-        elif not value.strip().lower().startswith(b"__host-"):  # SET_COOKIE
+        elif not value.lstrip(b"= \t").lower().startswith(b"__host-"):  # SET_COOKIE
+            # The '=' too: a nameless cookie '=__Host-sid=1' comes back from some browsers as '__Host-sid=1'.
             self.lines.append(name + b": " + value)
 
 

@@ -27,6 +27,9 @@ _MOST_BOUNDARY_BYTES = 200
 
 _MOST_PARAMETERS = 16
 
+_TELLING_BYTES = 10
+"""From this length on a delimiter does not turn up within audio by itself."""
+
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*))', re.DOTALL)
 _BOUNDARY_NAMED = re.compile(r"boundary[\s*0-9]*=", re.IGNORECASE)
 _FILENAME_NAMED = re.compile(r"filename[\s*0-9]*=", re.IGNORECASE)
@@ -139,7 +142,7 @@ class MultipartWalker:
         """Hand on what lies before the next delimiter, and step over that; where to go on."""
         delimiter = self._delimiter
         if self._seam and delimiter in self._seam + data[at : at + len(delimiter) - 1]:
-            self.irregular = True
+            self.irregular = self.irregular or len(delimiter) >= _TELLING_BYTES
         search = at
         while (found := data.find(delimiter, search)) >= 0:
             start, end = self._line_start(data, at, found), found + len(delimiter)
@@ -155,9 +158,13 @@ class MultipartWalker:
                     return end + 2
                 if (len(data) - end < 2 and b"--".startswith(data[end:])) or _MAY_BE_END_OF_LINE.match(data, end):
                     return self._hold(data, at, start)
-            self.irregular = True
+            self.irregular = self.irregular or start is not None or self._is_telling(data, found)
             search = found + 1
         return self._hold(data, at, self._partial(data, at))
+
+    def _is_telling(self, data: bytes, found: int) -> bool:
+        """Whether a delimiter that begins no line, as this body counts lines, can hardly be there by chance."""
+        return len(self._delimiter) >= _TELLING_BYTES or data[found - 1 : found] == b"\n"
 
     def _line_start(self, data: bytes, at: int, found: int) -> int | None:
         """Where the content before a delimiter ends; None when the delimiter does not begin a line."""

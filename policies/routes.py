@@ -82,7 +82,10 @@ class RouteTable:
         """Build from ``{"routes": [{"name": …, "path": …, "methods": […], …}, …]}``. Raises RoutesInvalid with all faults."""
         faults = [f"unknown table '{key}': only [[routes]] is known" for key in table if key != "routes"]
         routes: list[Route] = []
-        for number, entry in enumerate(table.get("routes", ()), start=1):
+        entries = table.get("routes", [])
+        if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+            raise RoutesInvalid([*faults, "'routes' is a list of tables: each route begins with a line [[routes]]"])
+        for number, entry in enumerate(entries, start=1):
             made = _compile_route(entry, f"route {number} ({entry.get('name', 'without a name')})")
             if isinstance(made, Route):
                 routes.append(made)

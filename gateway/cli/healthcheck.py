@@ -1,11 +1,10 @@
 """``gateway healthcheck``: does the gateway of this machine live? For container images, which have no curl.
 
 It runs every few seconds beside the gateway, so it imports next to nothing and reads the one setting it needs itself.
-It asks ``/livez`` and not ``/readyz``: an orchestrator restarts what is unhealthy, and no restart brings PostgreSQL back.
+It asks ``/livez`` and not ``/readyz``: what is unhealthy gets restarted, and no restart brings PostgreSQL back.
 """
 
 import http.client
-import sys
 import tomllib
 from pathlib import Path
 
@@ -27,28 +26,30 @@ _TIMEOUT_S = 3.0
 )
 def healthcheck(address: str | None, config: Path | None) -> None:
     """Exit 0 when the gateway of this machine is alive, 1 when it is not."""
+    asked = address or _from_file(config) or _DEFAULT
     try:
-        fault = ask(address or _from_file(config) or _DEFAULT)
+        status = _ask(asked)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        fault = str(error) or type(error).__name__
-    if fault:
-        click.echo(f"The gateway is not healthy: {fault}", err=True)
-        sys.exit(1)
+        raise click.ClickException(f"no gateway answers on {asked}: {str(error) or type(error).__name__}") from error
+    if status != http.client.OK:
+        raise click.ClickException(f"the gateway on {asked} answers /livez with {status}")
 
 
-def ask(address: str) -> str:
-    """What is wrong; empty when the listener says that it lives. Raises OSError, ValueError and HTTPException."""
+def _ask(address: str) -> int:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     connection = http.client.HTTPConnection(_EVERYWHERE.get(host, host), int(port), timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/livez")
-        answer = connection.getresponse()
-        answer.read()
+        return connection.getresponse().status
     finally:
         connection.close()
-    return "" if answer.status == http.client.OK else f"/livez answered {answer.status}"
 
 
 def _from_file(config: Path | None) -> str:
-    return str(tomllib.loads(config.read_text()).get("ops_listen", "")) if config is not None else ""
+    if config is None:
+        return ""
+    try:
+        return str(tomllib.loads(config.read_text()).get("ops_listen", ""))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{config} cannot be read: {error}") from error

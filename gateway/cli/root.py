@@ -8,9 +8,15 @@ from gateway.cli.lazy import Entry, LazyGroup
 
 class _Gateway(LazyGroup):
     entries = {  # noqa: RUF012  a table; nothing writes to it
-        "demo": Entry("gateway.cli.demo:demo", "Try it: everything on this machine, until Ctrl-C."),
+        "demo": Entry(
+            "gateway.cli.demo:demo",
+            "Try it: PostgreSQL, Valkey, a transcriber, a tenant, a user and an API key, until Ctrl-C.",
+        ),
         "serve": Entry("gateway.cli.serve:serve", "Serve until SIGTERM or Ctrl-C, then drain."),
-        "check-config": Entry("gateway.cli.config:check_config", "Check settings and routes; show every fault at once."),
+        "healthcheck": Entry(
+            "gateway.cli.healthcheck:healthcheck", "Exit 0 when the gateway of this machine is alive, 1 when it is not."
+        ),
+        "check-config": Entry("gateway.cli.config:check_config", "Check settings and routes: every fault at once."),
         "migrate": Entry("gateway.cli.migrate:migrate", "Bring the database schema up to date, or show where it is."),
         "tenant": Entry("gateway.cli.tenants:tenant", "Organisations: the unit of isolation, limits and the account."),
         "user": Entry("gateway.cli.users:user", "People, and who belongs to which tenant."),

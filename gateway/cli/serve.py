@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-
 import sys
 from collections.abc import Coroutine
 from pathlib import Path

@@ -53,15 +53,18 @@ class Stores:
 
     async def announce(self, change: Invalidation) -> None:
         """Tell the running gateways what they must forget; if they cannot be told, say when they will."""
-        try:
-            if self.redis_url is None:
-                raise Unavailable("GATEWAY_REDIS_URL is not set.")
-            await RedisBus(self.redis_url).publish(change)
-        except Unavailable as error:
-            remark(
-                f"Done, but running gateways could not be told: {error} It takes effect within 15 seconds, when what "
-                "they remember expires."
-            )
+        trouble = "GATEWAY_REDIS_URL is not set."
+        if self.redis_url is not None:
+            try:
+                await RedisBus(self.redis_url).publish(change)
+            except Unavailable as error:
+                trouble = str(error)
+            else:
+                return
+        remark(
+            f"Done, but running gateways could not be told. {trouble} It takes effect within 15 seconds, when what "
+            "they remember expires."
+        )
 
     def _secret_key(self) -> str:
         if self.settings.secret_key is not None:

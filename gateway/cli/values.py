@@ -17,7 +17,7 @@ NONE = "none"
 """The word for "no limit"."""
 
 
-class Written(click.ParamType):
+class Written(click.ParamType[Any, Any]):
     """A value that ``read`` makes of the text; its ValueError is the sentence for the operator."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
@@ -44,7 +44,7 @@ def read_duration(text: str) -> timedelta:
 
 
 def read_instant(text: str, now: datetime, direction: int) -> datetime:
-    """ISO 8601, in UTC where it does not say; or a duration from ``now`` (``direction`` -1: back). Raises ValueError."""
+    """ISO 8601, UTC where it does not say; or a duration from ``now`` (``direction`` -1: back). Raises ValueError."""
     if _DURATION.fullmatch(text):
         try:
             return now + direction * read_duration(text)

@@ -1,8 +1,8 @@
 """The demo transcriber: a real, small speech-to-text server, so that a gateway has something true to stand in front of.
 
-Two processes. The server speaks HTTP; the workshop holds the model and forks one recogniser a job, so that the event
-loop never waits for speech, jobs share the model's memory, each starts from the same state (the same audio gives the
-same words), and hostile bytes are parsed where they can hurt nobody else::
+The server speaks HTTP. The workshop, a second process, holds the model and forks one recogniser a job, so that the
+event loop never waits for speech, jobs share the model's memory, each starts from the same state (the same audio gives
+the same words), and hostile bytes are parsed where they can hurt nobody else::
 
     client --HTTP, WebSocket--> transcriber --socket--> recogniser (a fork of the workshop, one a job)
 

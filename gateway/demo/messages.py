@@ -71,8 +71,8 @@ def block(audio: bytes) -> bytes:
 
 
 def blocks(stream: BinaryIO) -> Iterator[bytes | Flush]:
-    """The audio of a job, until its end. A server that vanished ends it too."""
-    while head := stream.read(_LENGTH.size):
+    """The audio of a job, until its end. A server that vanished ends it too, wherever it was cut."""
+    while len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
         (length,) = _LENGTH.unpack(head)
         if not length:
             return

@@ -7,12 +7,14 @@ request waits for it.
 import argparse
 import asyncio
 import importlib.util
+import logging
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.demo import workshop
 from gateway.demo.deepgram_api import Deepgram
@@ -43,7 +45,12 @@ async def serve(shop: Workshop, *, host: str, port: int, unix: Path | None) -> i
     for order in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(order, stop.set)
     runner = web.AppRunner(
-        application(shop), access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
+        application(shop),
+        access_log=None,
+        logger=_log(),
+        auto_decompress=False,  # or a body that is no gzip after all would end in a 500
+        handler_cancellation=True,  # a client that hangs up ends its recogniser's work
+        shutdown_timeout=_SHUTDOWN_SECONDS,
     )
     await runner.setup()
     site = web.UnixSite(runner, unix) if unix else web.TCPSite(runner, host, port)
@@ -62,6 +69,13 @@ async def serve(shop: Workshop, *, host: str, port: int, unix: Path | None) -> i
 
 def _forget(unix: Path) -> None:
     unix.unlink(missing_ok=True)
+
+
+def _log() -> logging.Logger:
+    """Where aiohttp reports faults. Not those of clients: it would quote the malformed line, a credential perhaps."""
+    log = logging.getLogger(__name__)
+    log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return log
 
 
 async def _until(stop: asyncio.Event, shop: Workshop) -> int:

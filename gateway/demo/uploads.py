@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Protocol
 
 from aiohttp import BodyPartReader, web
@@ -43,6 +44,7 @@ class _Chunks(Protocol):
 
 async def read_body(request: web.Request) -> Upload:
     """A body that is the audio. Raises Problem."""
+    _require_plain(request)
     if (request.content_length or 0) > LARGEST_AUDIO:
         raise problems.too_large(LARGEST_AUDIO)
     audio = await _bounded(request.content.iter_chunked(2**16), LARGEST_AUDIO)
@@ -51,6 +53,7 @@ async def read_body(request: web.Request) -> Upload:
 
 async def read_form(request: web.Request) -> Form:
     """A multipart form with one part named ``file``. Raises Problem."""
+    _require_plain(request)
     if request.content_type != "multipart/form-data":
         raise problems.invalid("Send the audio as multipart/form-data, in a part named file.", code="invalid_form")
     if (request.content_length or 0) > LARGEST_AUDIO + _MOST_PARTS * _LARGEST_FIELD:
@@ -62,6 +65,13 @@ async def read_form(request: web.Request) -> Form:
     if form is None:
         raise problems.invalid("There is no part named file in the form.", "file", "missing_file")
     return form
+
+
+def _require_plain(request: web.Request) -> None:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise problems.Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", "Send the body without a Content-Encoding."
+        )
 
 
 async def _parts(request: web.Request) -> Form | None:

@@ -89,19 +89,23 @@ class Workshop:
     async def session(self, job: Job) -> AsyncIterator[Session]:
         """A recogniser for this job; leaving early ends its work. Raises RecogniserGone."""
         async with self._free:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    socket.send_fds(self._control, [_NEW_JOB], [theirs.fileno()])
-                except ConnectionError as gone:
-                    ours.close()
-                    raise RecogniserGone from gone
-            reader, writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_LINE)
-            writer.write(write_job(job))
+            reader, writer = await asyncio.open_connection(sock=self._order(job), limit=_LONGEST_LINE)
             try:
                 yield Session(reader, writer)
             finally:
                 writer.transport.abort()
+
+    def _order(self, job: Job) -> socket.socket:
+        """Have a recogniser forked that finds its job waiting on its socket; our end of that socket."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.sendall(write_job(job))  # a line fits into a new socket's buffer
+            try:
+                socket.send_fds(self._control, [_NEW_JOB], [theirs.fileno()])
+            except ConnectionError as gone:
+                ours.close()
+                raise RecogniserGone from gone
+        return ours
 
 
 def fork() -> socket.socket:
@@ -112,7 +116,8 @@ def fork() -> socket.socket:
         ours.setblocking(False)  # noqa: FBT003 - the library's own signature
         return ours
     ours.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole foreground group; the server tells us
+    for order in (signal.SIGINT, signal.SIGTERM):  # may reach the whole group; only the server obeys, and then tells us
+        signal.signal(order, signal.SIG_IGN)
     # Not sys.exit: the buffers and exit handlers that a fork inherits are the server's.
     try:
         _work(theirs)

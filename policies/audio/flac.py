@@ -76,8 +76,6 @@ class FrameHeader(NamedTuple):
     variable: bool
     number: int
     """Of the frame, or of its first sample where block sizes vary."""
-    length: int
-    """Of the header itself, in bytes."""
 
 
 def frame_header(data: Chunk, at: int) -> FrameHeader | None:
@@ -117,7 +115,7 @@ def frame_header(data: Chunk, at: int) -> FrameHeader | None:
     if crc != expected:
         return None
     depth = _BITS[layout >> 1 & 7] or 0
-    return FrameHeader(samples, rate, _CHANNELS[layout >> 4], depth, data[at + 1] == _VARIABLE, number, end + 1 - at)
+    return FrameHeader(samples, rate, _CHANNELS[layout >> 4], depth, data[at + 1] == _VARIABLE, number)
 
 
 def begins_with_frame(head: bytes) -> bool:
@@ -160,7 +158,7 @@ class _Tally:
 
     def add(self, header: FrameHeader, stream: _StreamInfo) -> None:
         """Count one frame, at the slower of its rate and STREAMINFO's: FFmpeg obeys the one, libsndfile the other."""
-        samples, rate, channels, bits, variable, number, _ = header
+        samples, rate, channels, bits, variable, number = header
         shape = (rate or stream.rate, channels, bits or stream.bits, variable)
         rate = min(shape[0], stream.rate or shape[0])
         if not rate:
@@ -259,10 +257,9 @@ class FlacWalker:
         return _BLOCK_HEADER_BYTES
 
     def _find_frames(self, data: Chunk, at: int) -> None:
+        # A header may lie within another one's bytes: a forged one must not hide the true one behind it.
         for candidate in _CANDIDATE.finditer(data, at):
             start = candidate.start()
-            if start < at:
-                continue
             try:
                 header = frame_header(data, start)
             except IndexError:
@@ -270,7 +267,6 @@ class FlacWalker:
                 return
             if header is not None:
                 self._tally.add(header, self._stream)
-                at = start + header.length
                 if self.channels is None:
                     self.channels = header.channels
         # A candidate needs four bytes to be seen at all: its first three may be waiting at the end.

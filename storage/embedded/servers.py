@@ -18,7 +18,7 @@ from storage.embedded.keeper import Keeper
 from storage.embedded.postgres import PostgresServer
 from storage.embedded.process import POLL, START_LIMIT
 from storage.embedded.rundir import RunDir, close_run_dir, open_run_dir, run_dir_of
-from storage.embedded.state import PASSABLE, PRIVATE, StateDir, StateLocked, open_lock, owner_of
+from storage.embedded.state import StateDir, StateLocked, open_lock, owner_of
 from storage.embedded.valkey import ValkeyServer, ping
 from storage.ports import StorageError
 
@@ -142,13 +142,9 @@ async def attached(state_dir: Path) -> AsyncIterator[tuple[str, str]]:
                 return
 
 
-def _claim(state_dir: Path, *, lends: bool) -> StateDir:
-    return StateDir.claim(state_dir, mode=PRIVATE if os.geteuid() else PASSABLE, lends=lends)
-
-
 def _claim_or_owner(state_dir: Path) -> StateDir | StateLocked:
     try:
-        return _claim(state_dir, lends=True)
+        return StateDir.claim(state_dir, lends=True)
     except StateLocked as locked:
         return locked
 
@@ -159,7 +155,7 @@ async def _claim_after_commands(state_dir: Path) -> StateDir:
     until = clock() + _COMMANDS_LIMIT
     while True:
         try:
-            return _claim(state_dir, lends=False)
+            return StateDir.claim(state_dir)
         except StateLocked as locked:
             if not locked.owner.lends or clock() > until:
                 raise

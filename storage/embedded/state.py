@@ -88,15 +88,15 @@ class StateDir:
         _held.add(self)
 
     @classmethod
-    def claim(cls, path: Path, *, mode: int = PRIVATE, lends: bool = False) -> Self:
+    def claim(cls, path: Path, *, lends: bool = False) -> Self:
         """Make the directory where it is missing, take its lock, and write this process into it.
 
-        ``mode`` is for a directory made here; one that was there keeps its own. ``lends`` marks a command.
-        Raises StateLocked and StateUnusable.
+        A directory made here is 0700, or 0711 under root, whose servers are another user; one that was there keeps its
+        mode. ``lends`` marks a command. Raises StateLocked and StateUnusable.
         """
         path = Path(os.path.abspath(path))  # noqa: PTH100  Path.resolve() would follow symlinks that people chose
         try:
-            make_directory(path, mode)
+            make_directory(path, PRIVATE if os.geteuid() else PASSABLE)
             lock = _seize(path, Owner(os.getpid(), socket.gethostname(), lends))
         except OSError as error:
             raise StateUnusable(_unusable(path, error)) from error

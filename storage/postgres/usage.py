@@ -93,7 +93,7 @@ class PostgresLedger:
     async def reconcile(self) -> Sequence[Difference]:
         """Every bucket whose figures are not those of its records, every record that is there twice.
 
-        Reads the whole account at one instant; takes as long as that takes, and disturbs nobody.
+        Reads the whole account, and takes as long as that takes. Shipping goes on meanwhile.
         """
         async with self._pool.operator() as connection:
             return await differences(connection, timeout=_LONG_S)

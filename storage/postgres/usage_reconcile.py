@@ -11,9 +11,11 @@ from storage.postgres.usage_columns import DIMENSIONS, MEASURES, RAW_MEASURES, T
 
 
 async def differences(connection: Connection, *, timeout: float) -> list[Difference]:
-    """Every difference, as of one instant. ``connection`` is in a fresh transaction; ``timeout`` bounds a statement."""
-    # One snapshot: records that arrive meanwhile are in all books or in none.
-    await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    """Every difference; ``timeout`` bounds each statement, in seconds.
+
+    Each comparison is one statement and so sees one snapshot: records that arrive meanwhile are in all books or in
+    none. Between two of them no snapshot is held, so that vacuum goes on beside an account of years.
+    """
     found: list[Difference] = []
     for day in await connection.fetch(_DAYS, timeout=timeout):
         since: datetime = day["day"]

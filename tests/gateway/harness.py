@@ -186,6 +186,7 @@ class Gateway:
     proxy: Proxy
     upstream: RecordingUpstream
     pool: UpstreamPool
+    server: PublicServer
     _log: AccessLog
     _log_path: Path
     key: str = ""
@@ -360,7 +361,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     server = PublicServer(proxy)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    gateway = Gateway(port, keys, counters, journal, metrics, snapshot, proxy, upstream, pool, log, Path(name))
+    gateway = Gateway(port, keys, counters, journal, metrics, snapshot, proxy, upstream, pool, server, log, Path(name))
     gateway.key = gateway.add_key()
     try:
         yield gateway

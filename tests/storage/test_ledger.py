@@ -99,11 +99,13 @@ async def test_of_many_who_ship_the_same_rows_one_succeeds(ledger: PostgresLedge
 
 async def test_shippers_of_different_journals_meet_in_the_roll_ups_without_a_deadlock(ledger: PostgresLedger) -> None:
 
-    def batch(number: int) -> list[bytes]:
-        rows = [encode(record(key_id=f"key_{n % 50}", ended_ms=NOON_MS + n % 7 * HOUR_MS)) for n in range(500)]
-        return rows if number % 2 else rows[::-1]
+    chance = random.Random(4)
 
-    await asyncio.gather(*(ledger.ship(f"j{number}", 0, 1, batch(number)) for number in range(12)))
+    def batch() -> list[bytes]:
+        hours = chance.choices(range(60), k=500)
+        return [encode(record(key_id=f"key_{chance.randrange(20)}", ended_ms=NOON_MS + n * HOUR_MS)) for n in hours]
+
+    await asyncio.gather(*(ledger.ship(f"j{number}", 0, 1, batch()) for number in range(12)))
     assert (await ledger.totals(ACME, *EVER)).requests == 6000
     assert await ledger.reconcile() == []
 
@@ -464,7 +466,7 @@ async def test_a_bucket_that_no_day_of_records_has_is_found(pool: Pool, ledger: 
 
 
 async def test_reconciling_while_records_arrive_finds_nothing(pool: Pool, ledger: PostgresLedger) -> None:
-    """One snapshot: a batch is in all books or in none."""
+    """A batch is in all books or in none."""
 
     async def arrive() -> None:
         for _ in range(30):

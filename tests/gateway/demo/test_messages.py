@@ -44,3 +44,4 @@ def test_audio_comes_in_blocks_until_its_end_and_a_server_that_vanished_ends_it_
     sent = messages.block(b"abc") + messages.FINALIZE + messages.block(b"d") + messages.END + b"not read"
     assert list(messages.blocks(io.BytesIO(sent))) == [b"abc", FLUSH, b"d"]
     assert list(messages.blocks(io.BytesIO(messages.block(b"abc")))) == [b"abc"]
+    assert list(messages.blocks(io.BytesIO(messages.block(b"abc") + b"\0\0"))) == [b"abc"]

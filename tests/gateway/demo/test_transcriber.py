@@ -47,10 +47,10 @@ def test_it_stops_when_told_with_status_0_and_without_a_word(running: Running, o
     assert ended(workshop)
 
 
-def test_ctrl_c_which_reaches_all_its_processes_is_silent_too(running: Running):
-    workshop = running.workshop
-    for pid in (workshop, running.process.pid):
-        os.kill(pid, signal.SIGINT)
+@pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT])
+def test_an_order_that_reaches_all_its_processes_is_obeyed_in_silence_too(running: Running, order: signal.Signals):
+    for pid in (running.workshop, running.process.pid):
+        os.kill(pid, order)
     assert running.process.wait(5) == 0
     assert running.errors.read_bytes() == b""
 
@@ -135,10 +135,20 @@ def test_a_file_that_stands_where_the_socket_should_is_left_alone(tmp_path: Path
     assert file.read_text() == "mine"
 
 
-async def test_what_is_no_http_leaves_no_trace_of_its_bytes(running: Running):
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
-    writer.write(b"GET / HTTP/1.1\r\nAuthorization: Bearer a-secret\r\nA\x00B: bad header\r\n\r\n")
-    assert b" 400 " in await reader.readline()
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a-\x00secret\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer a-secret\r\n\r\n",
+        b"POST /v1/listen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na-secret\r\n",
+        b"POST /v1/listen HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\na-secret",
+        b"hello\r\n\r\n",
+    ],
+)
+async def test_a_malformed_request_is_refused_and_nothing_of_it_is_printed(transcriber: Running, request_bytes: bytes):
+    """The shared fixture holds the transcriber to having printed nothing at all."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(transcriber.url.rsplit(":", 1)[1]))
+    writer.write(request_bytes)
+    assert b" 4" in await reader.readline()
     writer.close()
     await writer.wait_closed()
-    assert b"a-secret" not in running.errors.read_bytes()

@@ -21,7 +21,11 @@ class Owner:
         self.process = process
         self.state = Path(process.args[-1])
         self.pid = process.pid
-        self.said = Said(**json.loads(process.stdout.readline()))
+        line = process.stdout.readline()
+        if not line:
+            process.communicate()
+            raise AssertionError("the owner ended without a word; its reason is on standard error")
+        self.said = Said(**json.loads(line))
 
     def close(self) -> None:
         """End it in good order."""

@@ -36,7 +36,8 @@ class Portable:
 
 def ours() -> Portable:
     """Our own interpreter, for tests that stay with our own user."""
-    return Portable(Path(sys.executable), _SCRIPT, {**os.environ, "PYTHONPATH": str(ROOT)})
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return Portable(Path(sys.executable), _SCRIPT, {**os.environ, "PYTHONPATH": path})
 
 
 def copy_to(directory: Path) -> Portable:

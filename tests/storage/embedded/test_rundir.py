@@ -14,9 +14,9 @@ STRANGER = Account(uid=os.geteuid() + 1, gid=os.getegid() + 1, name="stranger", 
 
 
 @pytest.fixture
-def bases(tmp_path, monkeypatch) -> Path:
+def bases(place, monkeypatch) -> Path:
     """The directory in which short run directories are made, in place of the system's."""
-    base = tmp_path / "t"
+    base = place / "t"
     base.mkdir()
     monkeypatch.setattr(rundir, "_bases", lambda: [base])
     return base

@@ -1,5 +1,6 @@
 """Every intact row of a journal is read, once and in order; what is damaged is passed over and counted."""
 
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -131,6 +132,27 @@ def test_damage_in_a_living_journal_is_passed_over_once_a_later_record_proves_it
     journal.append(ROWS[4])
     read = read_all(only_journal(tmp_path))
     assert (read.rows, read.lost_bytes) == ([*ROWS[:3], ROWS[4]], RECORD)
+    journal.close()
+
+
+def test_a_record_that_is_whole_at_the_second_look_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor may show a later store before an earlier one."""
+    journal = Journal(tmp_path, segment_bytes=64 * 1024)
+    for row in ROWS[:3]:
+        journal.append(row)
+    (segment,) = only_journal(tmp_path).segments
+    whole = segment.path.read_bytes()
+
+    def write(data: bytes) -> None:
+        with segment.path.open("r+b") as file:
+            file.write(data)
+
+    write(whole[:70] + bytes(20) + whole[90:])
+    monkeypatch.setattr(time, "sleep", lambda _: write(whole))
+    read = read_all(only_journal(tmp_path))
+    assert (read.rows, read.lost_bytes) == (ROWS[:3], 0)
     journal.close()
 
 

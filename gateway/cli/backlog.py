@@ -1,0 +1,70 @@
+"""Usage that is still in the journals when somebody asks for the account: it is brought there first, or waited for.
+
+A running gateway ships within a second. Where the account is certainly the journals' own, this process does it at once;
+two shippers do each other no harm. Otherwise it only waits: a command that names another database than the gateway
+whose state directory this is would carry that gateway's usage into the wrong books.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.journal.directory import survey
+from storage.journal.reader import Unreadable, backlog
+from storage.ports import Ledger
+from storage.shipper import Shipper
+
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """What the journals hold that the ledger does not. ``known``: the ledger has met every one of them before."""
+
+    bytes: int = 0
+    journals: int = 0
+    known: bool = True
+    trouble: str = ""
+
+
+async def fetch(journals: Path, ledger: Ledger, *, own: bool, patience: float = 2.0) -> str:
+    """Bring everything to the ledger within ``patience`` seconds. What is missing, as a sentence; empty: nothing.
+
+    ``own``: the ledger is certainly the one that these journals belong to.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + patience
+    pending = await _look(journals, ledger)
+    if pending.bytes and (own or pending.known):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await Shipper(journals, ledger).drain()
+        pending = await _look(journals, ledger)
+    while pending.bytes and clock() < until:
+        await asyncio.sleep(_POLL_S)
+        pending = await _look(journals, ledger)
+    if pending.trouble:
+        return f"{pending.trouble} What it holds is not in these figures."
+    if pending.bytes:
+        return (
+            f"Not in these figures: {pending.bytes} bytes of usage in {journals} that did not reach the account within "
+            f"{patience:g} s. The gateway ships them; ask again in a moment, or see its log."
+        )
+    return ""
+
+
+async def _look(journals: Path, ledger: Ledger) -> _Pending:
+    try:
+        found = await asyncio.to_thread(survey, journals)
+        total, count, known = 0, 0, True
+        for files in found.journals:
+            position = await ledger.shipped(files.journal_id.hex)
+            behind = await asyncio.to_thread(backlog, files, position)
+            if behind.bytes:
+                total, count, known = total + behind.bytes, count + 1, known and position > 0
+    except Unreadable as error:
+        return _Pending(trouble=str(error))
+    except OSError as error:
+        return _Pending(trouble=f"The usage journals in {journals} cannot be read: {error.strerror}.")
+    return _Pending(total, count, known, " ".join(found.unreadable))

@@ -1,0 +1,201 @@
+"""``gateway usage``."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import Given, common, with_stores
+from gateway.cli.output import is_terminal, print_facts, print_json, print_table, remark, stamp
+from gateway.cli.values import PAST, SLUG
+from storage.ports import Difference, StorageError, UsageTotals
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+
+_TOTALS = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """One tenant's figures. ``groups``: label, what people call it, totals."""
+
+    since: datetime
+    until: datetime
+    totals: UsageTotals
+    groups: Sequence[tuple[str, str, UsageTotals]] = ()
+
+
+@click.group()
+def usage() -> None:
+    """What tenants have used."""
+
+
+def _of_a_range(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say whose usage, and of what time."""
+    for option in (
+        click.option("--to", "until", type=PAST, help="End, exclusive. Default: now."),
+        click.option("--from", "since", type=PAST, help="Start: 2026-11-01, or 24h, 7d ago. Default: the month's."),
+        click.option("--tenant", type=SLUG, required=True, help="The tenant's slug."),
+    ):
+        command = option(command)
+    return command
+
+
+@usage.command()
+@_of_a_range
+@click.option("--by", type=click.Choice(["key", "user", "route", "day", "hour"]), help="Break the totals down.")
+@common
+def report(given: Given, tenant: str, since: datetime | None, until: datetime | None, by: str | None) -> None:
+    """A tenant's totals. Times are in UTC; without any, from the start of this month to now.
+
+    `errors` are answers with a status of 400 or more, `denied` those among them that the gateway itself refused.
+    """
+
+    async def ask(stores: "Stores") -> _Report:
+        found = await stores.directory.tenant(tenant)
+        await _complete(stores)
+        first, last = _range(since, until)
+        totals = await stores.ledger.totals(found.id, first, last)
+        groups = []
+        if by is not None:
+            names = await _names(stores, found.id, by)
+            for label, sums in await stores.ledger.breakdown(found.id, first, last, by):
+                groups.append((label, names.get(label, ""), sums))
+        return _Report(since=first, until=last, totals=totals, groups=groups)
+
+    _check_order(since, until)
+    _print_report(given, tenant, by, with_stores(given, ask))
+
+
+@usage.command()
+@_of_a_range
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), help="Default: jsonl, one JSON object a line.")
+@common
+def export(given: Given, tenant: str, since: datetime | None, until: datetime | None, form: str | None) -> None:
+    """Every record of a tenant in order of time, streamed: a range of any size is no strain.
+
+    In CSV a text that a spreadsheet would run as a formula has an apostrophe in front.
+    """
+    if given.json and form == "csv":
+        raise click.UsageError("--json and --format csv exclude each other.")
+    _check_order(since, until)
+    written = with_stores(given, lambda stores: _export(stores, tenant, since, until, form or "jsonl"))
+    remark(f"{written} records.")
+
+
+@usage.command()
+@common
+def reconcile(given: Given) -> None:
+    """Recompute every sum from the records and compare; exit 1 when the books differ."""
+
+    async def compare(stores: "Stores") -> Sequence[Difference]:
+        await _complete(stores)
+        return await stores.ledger.reconcile()
+
+    differences = with_stores(given, compare)
+    if given.json:
+        print_json({"agree": not differences, "differences": [asdict(difference) for difference in differences]})
+    elif not differences:
+        click.echo("The books agree: raw records, hourly and daily sums, and what journals have shipped.")
+    for difference in () if given.json else differences:
+        click.echo(f"{difference.where}: {_differing(difference)}")
+    if differences:
+        remark(f"{len(differences)} differences. Keep this output and a backup of the database before anything else.")
+        sys.exit(1)
+
+
+async def _complete(stores: "Stores") -> None:
+    """See that the account has what the journals of this machine have; say so where it has not."""
+    from gateway.cli.backlog import fetch  # noqa: PLC0415  slow: see the package's docstring
+
+    missing = await fetch(stores.settings.state_dir / "journal", stores.ledger, own=stores.embedded)
+    if missing:
+        remark(missing)
+
+
+def _range(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    """The range that is meant. Its end is exclusive, and records carry whole milliseconds: the current one counts."""
+    now = datetime.now(UTC)
+    until = until or now.replace(microsecond=now.microsecond // 1000 * 1000) + timedelta(milliseconds=1)
+    if since is None:
+        in_it = until - timedelta(microseconds=1)  # the end may be the very start of the next month
+        since = in_it.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    _check_order(since, until)
+    return since, until
+
+
+def _check_order(since: datetime | None, until: datetime | None) -> None:
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(f"--from {stamp(since)} is not before --to {stamp(until)}.")
+
+
+async def _names(stores: "Stores", tenant_id: str, by: str) -> dict[str, str]:
+    """What people call the things that a breakdown names by id."""
+    if by == "key":
+        return {key.id: key.name for key in await stores.keys.keys(tenant_id)}
+    if by == "user":
+        return {user.id: user.email for user, _ in await stores.directory.users(tenant_id)}
+    return {}
+
+
+def _print_report(given: Given, tenant: str, by: str | None, found: _Report) -> None:
+    span = {"from": _moment(found.since), "to": _moment(found.until)}
+    if given.json:
+        groups = (
+            {"by": by, "groups": [{by: label, "name": name, **_figures(sums)} for label, name, sums in found.groups]}
+            if by is not None
+            else {}
+        )
+        print_json({"tenant": tenant, **span, **_figures(found.totals), **groups})
+        return
+    if is_terminal():
+        click.echo(f"Tenant {tenant}, {span['from']} to {span['to']}: {_spoken(found.totals.audio_ms)} of audio\n")
+    if by is None:
+        print_facts(_figures(found.totals))
+        return
+    lines = [*found.groups, ("total", "", found.totals)]
+    headings = (by.upper(), "NAME", *map(str.upper, _TOTALS))
+    print_table(headings, [(label, name, *_figures(sums).values()) for label, name, sums in lines])
+
+
+def _figures(totals: UsageTotals) -> dict[str, int]:
+    return {name: getattr(totals, name) for name in _TOTALS}
+
+
+def _moment(moment: datetime) -> str:
+    return stamp(moment, "milliseconds" if moment.microsecond else "seconds")
+
+
+def _spoken(milliseconds: int) -> str:
+    """``1:02:03.456``."""
+    return str(timedelta(milliseconds=milliseconds)).removesuffix("000")
+
+
+async def _export(stores: "Stores", tenant: str, since: datetime | None, until: datetime | None, form: str) -> int:
+    from gateway.cli.records import FORMATS, flat  # noqa: PLC0415  slow: see the package's docstring
+
+    found = await stores.directory.tenant(tenant)
+    await _complete(stores)
+    heading, line = FORMATS[form]
+    out = sys.stdout.buffer  # always UTF-8: the data goes to another program, not to this terminal's locale
+    out.write(heading.encode())
+    written = 0
+    try:
+        async for record in stores.ledger.export(found.id, *_range(since, until)):
+            out.write(line(flat(record, tenant)).encode())
+            written += 1
+    except StorageError as error:
+        raise StorageError(f"The export ended after {written} records and is not complete: {error}") from error
+    finally:
+        out.flush()
+    return written
+
+
+def _differing(difference: Difference) -> str:
+    expected, found = asdict(difference.expected), asdict(difference.found)
+    changed = [name for name in expected if found[name] != expected[name]]
+    return ", ".join(f"{name} {found[name]} instead of {expected[name]}" for name in changed) or "see there"

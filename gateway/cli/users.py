@@ -1,0 +1,156 @@
+"""``gateway user``."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import Given, common, with_stores
+from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.values import EMAIL, NAME, SLUG
+from policies.tenants import Membership, Role, User, UserStatus
+from storage.ports import Invalidation
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+
+_MOST_BYTES = 8_192
+"""More than the longest password takes, in any script."""
+
+
+@click.group()
+def user() -> None:
+    """People, and who belongs to which tenant."""
+
+
+@user.command()
+@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@click.option("--email", type=EMAIL, required=True, help="Names the person, in every tenant.")
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), default=Role.MEMBER.value, show_default=True,
+    help="What the member may do in this tenant.",
+)  # fmt: skip
+@click.option("--name", type=NAME, help="What people call the person. Default: the part of the e-mail before the @.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input, one line.")
+@common
+def create(given: Given, tenant: str, email: str, role: str, name: str | None, *, password_stdin: bool) -> None:
+    """Make a person a member of a tenant. A person whom another tenant knows already becomes a member here, too.
+
+    A password is never an argument: arguments are seen by every user of a machine, and kept in histories.
+    """
+    password = _read_password() if password_stdin else None
+    name = name or email.partition("@")[0]
+    made, membership = with_stores(
+        given, lambda stores: _create(stores, tenant, email, name=name, role=Role(role), password=password)
+    )
+    if given.json:
+        print_json(_facts(made, membership, tenant))
+    else:
+        click.echo(f"{made.email} is {_article(role)} {role} of tenant {tenant}.")
+    # Both are made in one transaction, which has one time; an older person was there before.
+    if made.created_at < membership.created_at:
+        remark(f"{made.email} was known already and keeps name{', password' if password else ''} and status.")
+
+
+@user.command("list")
+@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@common
+def list_users(given: Given, tenant: str) -> None:
+    """A tenant's members, by e-mail."""
+
+    async def ask(stores: "Stores") -> list[tuple[User, Membership]]:
+        return [*await stores.directory.users((await stores.directory.tenant(tenant)).id)]
+
+    found = with_stores(given, ask)
+    if given.json:
+        print_json([_facts(person, membership, tenant) for person, membership in found])
+        return
+    print_table(
+        ("EMAIL", "NAME", "ROLE", "STATUS", "CREATED", "ID"),
+        [(u.email, u.name, m.role, u.status, stamp(u.created_at), u.id) for u, m in found],
+    )
+
+
+@user.command()
+@click.option("--tenant", type=SLUG, required=True, help="A tenant that the person is a member of.")
+@click.option("--email", type=EMAIL, required=True, help="Whom to disable.")
+@common
+def disable(given: Given, tenant: str, email: str) -> None:
+    """Refuse all of a person's credentials, in every tenant."""
+    found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.DISABLED))
+    _print_user(given, found, f"{found.email} is disabled: all of this person's credentials are refused.")
+
+
+@user.command()
+@click.option("--tenant", type=SLUG, required=True, help="A tenant that the person is a member of.")
+@click.option("--email", type=EMAIL, required=True, help="Whom to enable.")
+@common
+def enable(given: Given, tenant: str, email: str) -> None:
+    """Accept a disabled person's credentials again."""
+    found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.ACTIVE))
+    _print_user(given, found, f"{found.email} is active.")
+
+
+def _read_password() -> str:
+    """From standard input: what precedes the end of its only line, exactly as it came."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    received = sys.stdin.buffer.read(_MOST_BYTES)
+    if len(received) == _MOST_BYTES:
+        raise click.BadParameter("that is longer than a password can be.", param_hint="--password-stdin")
+    line = received.removesuffix(b"\n").removesuffix(b"\r")
+    if b"\n" in line:
+        raise click.BadParameter("a password is one line.", param_hint="--password-stdin")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise click.BadParameter("it is not UTF-8.", param_hint="--password-stdin") from None
+
+
+async def _create(
+    stores: "Stores", slug: str, email: str, *, name: str, role: Role, password: str | None
+) -> tuple[User, Membership]:
+    from gateway.passwords import hash_password  # noqa: PLC0415  slow: see the package's docstring
+
+    tenant = await stores.directory.tenant(slug)
+    hashed = None
+    if password is not None:
+        try:
+            hashed = await asyncio.to_thread(hash_password, password, stores.secret_for("passwords"))
+        except ValueError as error:
+            raise click.BadParameter(f"{error}.", param_hint="--password-stdin") from None
+    return await stores.directory.create_user(tenant.id, email, name, role, hashed)
+
+
+async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatus) -> User:
+    tenant = await stores.directory.tenant(slug)
+    found = await stores.directory.set_user_status(tenant.id, email, status)
+    # Of every tenant: a person's keys may be in others, which row-level security does not show from here.
+    await stores.announce(Invalidation())
+    return found
+
+
+def _print_user(given: Given, found: User, sentence: str) -> None:
+    if given.json:
+        print_json(_person(found))
+    else:
+        click.echo(sentence)
+
+
+def _person(found: User) -> dict[str, object]:
+    return {
+        "id": found.id,
+        "email": found.email,
+        "name": found.name,
+        "status": found.status.value,
+        "created_at": stamp(found.created_at),
+    }
+
+
+def _facts(found: User, membership: Membership, tenant: str) -> dict[str, object]:
+    return {**_person(found), "tenant": tenant, "role": membership.role.value}
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

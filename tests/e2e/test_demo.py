@@ -1,0 +1,217 @@
+"""The two-commands promise, with real clients: speech goes in through the gateway, words come out, the account agrees."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import openai
+import pytest
+
+from gateway.demo.samples import SAMPLES
+from tests.e2e.running import GATEWAY, Demo, Process, alive, children, command_line, environment, eventually, free_ports
+
+WORDS = SAMPLES[0].words
+
+
+@pytest.fixture
+def client(demo: Demo) -> openai.OpenAI:
+    """The official SDK, unmodified."""
+    return openai.OpenAI(base_url=demo.facts["url"] + "/v1", api_key=demo.key, max_retries=0)
+
+
+def test_the_printed_curl_gets_the_right_words(tmp_path: Path) -> None:
+    """The greeting's lines work when pasted into a shell, and each stands alone."""
+    port = free_ports()
+    demo = Process.start("demo", "--port", str(port), env=environment(state_dir=str(tmp_path / "state")))
+    try:
+        usage = demo.wait_for("usage report")
+        curls = [line for line in demo.lines if line.startswith("curl ")]
+        outputs = [subprocess.run(c, shell=True, capture_output=True, text=True, check=True).stdout for c in curls]
+        report = json.loads(subprocess.run(usage, shell=True, capture_output=True, text=True, check=True).stdout)
+    finally:
+        demo.stop()
+    assert json.loads(outputs[0])["text"] == WORDS
+    assert "-->" in outputs[1]
+    assert '"transcript.text.done"' in outputs[2]
+    assert "401 Unauthorized" in outputs[3]
+    assert report["requests"] == 3
+    assert report["audio_ms"] == 3 * SAMPLES[0].duration_ms
+
+
+@pytest.mark.parametrize("response_format", ["json", "verbose_json"])
+def test_the_openai_sdk_works_unmodified(client: openai.OpenAI, response_format: str) -> None:
+    with SAMPLES[0].path.open("rb") as clip:
+        answer = client.audio.transcriptions.create(model="demo", file=clip, response_format=response_format)
+    assert answer.text == WORDS
+
+
+@pytest.mark.parametrize("response_format", ["text", "srt", "vtt"])
+def test_text_formats_come_through(client: openai.OpenAI, response_format: str) -> None:
+    with SAMPLES[0].path.open("rb") as clip:
+        answer = client.audio.transcriptions.create(model="demo", file=clip, response_format=response_format)
+    assert WORDS in str(answer).replace("\n", " ")
+
+
+def test_server_sent_events_come_through(client: openai.OpenAI) -> None:
+    with SAMPLES[0].path.open("rb") as clip:
+        events = list(client.audio.transcriptions.create(model="demo", file=clip, stream=True))
+    assert len(events) > 2
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == WORDS
+
+
+def test_the_sdk_names_a_refusal(demo: Demo) -> None:
+    """It raises by status and shows our code and request id."""
+    stranger = openai.OpenAI(base_url=demo.facts["url"] + "/v1", api_key="sk-not-ours", max_retries=0)
+    with pytest.raises(openai.AuthenticationError) as refused:
+        stranger.models.list()
+    assert refused.value.code == "invalid_api_key"
+    assert refused.value.request_id
+
+
+def test_report_metrics_and_log_agree_with_what_was_sent(demo: Demo) -> None:
+    """Five requests of four kinds: the same sums in all three books."""
+    before = demo.run("usage", "report", "--tenant", "demo")
+    counted = demo.metric("gateway_requests_total")
+    lines = len(demo.gateway.access)
+    seconds = demo.metric("gateway_audio_seconds_total", source="walked")
+    assert [demo.transcribe()[0] for _ in range(2)] == [200, 200]
+    assert demo.curl("/v1/models")[0] == 200
+    assert demo.curl("/v1/models", key=None)[0] == 401
+    assert demo.curl("/v1/nothing")[0] == 404
+    after = demo.run("usage", "report", "--tenant", "demo")
+    assert after["requests"] - before["requests"] == 3
+    assert after["audio_ms"] - before["audio_ms"] == 2 * SAMPLES[0].duration_ms
+    assert after["errors"] == before["errors"]
+    new = eventually(lambda: len(demo.gateway.access) >= lines + 5 and demo.gateway.access[lines:])
+    assert [line["status"] for line in new] == [200, 200, 200, 401, 404]
+    assert sum(line["bytes_in"] for line in new) == after["bytes_in"] - before["bytes_in"]
+    assert demo.metric("gateway_requests_total") - counted == 5
+    walked = demo.metric("gateway_audio_seconds_total", source="walked") - seconds
+    assert walked == pytest.approx(2 * SAMPLES[0].duration_ms / 1000)
+    assert eventually(lambda: demo.metric("gateway_usage_journal_pending") == 0)
+
+
+def test_revocation_suspension_expiry_and_scope_have_codes_of_their_own(demo: Demo) -> None:
+    """Made and unmade by the command line, effective within a second on every worker."""
+
+    def code(key: str) -> tuple[int, str]:
+        status, body = demo.curl("/v1/models", key=key)
+        return status, json.loads(body)["error"]["code"] if status != 200 else ""
+
+    demo.run("tenant", "create", "acme")
+    made = demo.run("key", "create", "--tenant", "acme", "--name", "a")
+    narrow = demo.run("key", "create", "--tenant", "acme", "--name", "b", "--scope", "usage:read")
+    brief = demo.run("key", "create", "--tenant", "acme", "--name", "c", "--expires", "1s")
+    assert code(made["key"]) == (200, "")
+    assert code(narrow["key"]) == (403, "insufficient_scope")
+    assert eventually(lambda: code(brief["key"]) == (401, "api_key_expired"), 3)
+    demo.run("tenant", "suspend", "acme")
+    assert eventually(lambda: code(made["key"]) == (403, "tenant_suspended"), 1)
+    demo.run("tenant", "resume", "acme")
+    assert eventually(lambda: code(made["key"]) == (200, ""), 1)
+    demo.run("key", "revoke", made["id"])
+    assert eventually(lambda: code(made["key"]) == (401, "api_key_revoked"), 1)
+    assert code("thk_live_" + "0" * 28) == (401, "invalid_api_key")
+
+
+def test_a_limit_set_by_the_command_line_is_exact_across_workers(demo: Demo) -> None:
+    """Ten requests in parallel over two workers against a limit of four: exactly four pass."""
+    demo.run("tenant", "create", "tight")
+    key = demo.run("key", "create", "--tenant", "tight", "--name", "k")["key"]
+    demo.run("limits", "set", "--tenant", "tight", "--requests", "4/h")
+    config = "\n".join(f'url = "{demo.facts["url"]}/v1/models"\noutput = /dev/null' for _ in range(10))
+    done = subprocess.run(
+        ["curl", "-sS", "-Z", "-H", f"Authorization: Bearer {key}", "-w", "%{http_code}\n", "-K", "-"],
+        input=config, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert sorted(done.stdout.split()) == ["200"] * 4 + ["429"] * 6
+    status, body = demo.curl("/v1/models", "-i", key=key)
+    assert status == 429
+    head = body.lower()
+    assert "retry-after: " in head
+    assert 'ratelimit-policy: "tenant-requests";q=4;w=3600' in head
+    shown = demo.run("limits", "show", "--tenant", "tight")
+    assert "4/h" in json.dumps(shown)
+
+
+def test_no_secret_is_in_the_log_or_in_a_process_list(demo: Demo) -> None:
+    """After all the tests above: neither key nor password nor the secret key."""
+    secret = (demo.state / "secret_key").read_text().strip()
+    said = "\n".join(line for line in demo.gateway.lines if '"sample_words"' not in line)
+    shown = "\n".join(command_line(pid) for pid in children(demo.gateway.process.pid))
+    environments = b"".join(
+        Path(f"/proc/{pid}/environ").read_bytes() for pid in children(demo.gateway.process.pid) if command_line(pid)
+    )
+    for value in (demo.key, demo.facts["admin_password"], secret):
+        assert value not in said
+        assert value not in shown
+        assert value.encode() not in environments
+
+
+def test_a_killed_worker_is_replaced_and_its_usage_is_in_the_account(demo: Demo) -> None:
+    """kill -9: the other worker answers meanwhile, another one starts, nothing acknowledged is lost."""
+    before = demo.run("usage", "report", "--tenant", "demo")["requests"]
+    assert [demo.curl("/v1/models")[0] for _ in range(4)] == [200] * 4
+    workers = [pid for pid in children(demo.gateway.process.pid) if "gateway.worker" in command_line(pid)]
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: json.loads(demo.ops("/readyz"))["status"] == "ok")
+    assert demo.curl("/v1/models")[0] == 200
+    assert demo.run("usage", "report", "--tenant", "demo")["requests"] - before == 5
+
+
+def test_ctrl_c_leaves_no_process_and_a_second_start_finds_the_data(tmp_path: Path) -> None:
+    """The same key works after the restart, and the account goes on."""
+    state = tmp_path / "state"
+    with Demo.started(state) as first:
+        family = [first.gateway.process.pid, *children(first.gateway.process.pid)]
+        assert first.curl("/v1/models")[0] == 200
+        assert len(family) > 5
+        key = first.key
+        assert first.gateway.stop() == 0
+    assert not eventually(lambda: not alive(family)) is False
+    with Demo.started(state) as second:
+        assert second.key == key
+        assert second.curl("/v1/models")[0] == 200
+        assert second.run("usage", "report", "--tenant", "demo")["requests"] == 2
+
+
+def test_after_kill_9_of_the_parent_nothing_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
+    """Workers, servers and transcriber end with it; the next start adopts the journals."""
+    state = tmp_path / "state"
+    with Demo.started(state) as first:
+        family = [first.gateway.process.pid, *children(first.gateway.process.pid)]
+        assert [first.curl("/v1/models")[0] for _ in range(3)] == [200] * 3
+        first.gateway.process.kill()
+        first.gateway.process.wait(10)
+        assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
+    with Demo.started(state) as second:
+        assert second.run("usage", "report", "--tenant", "demo")["requests"] == 3
+
+
+def test_two_gateways_on_one_state_directory(demo: Demo) -> None:
+    """The second one says who owns it and what to do, and exits 1."""
+    done = subprocess.run(
+        [*GATEWAY, "demo", "--port", str(free_ports())],
+        env=environment(state_dir=str(demo.state)), capture_output=True, text=True, check=False, timeout=60, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"process {demo.gateway.process.pid}" in done.stderr
+    assert "GATEWAY_STATE_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_occupied_port(demo: Demo, tmp_path: Path) -> None:
+    """Named, with the setting that moves it; nothing is left running."""
+    port = demo.facts["url"].rpartition(":")[2]
+    done = subprocess.run(
+        [*GATEWAY, "demo", "--port", port],
+        env=environment(state_dir=str(tmp_path / "state")), capture_output=True, text=True, check=False, timeout=60,
+        cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} is in use by another process" in done.stderr
+    assert "GATEWAY_LISTEN" in done.stderr

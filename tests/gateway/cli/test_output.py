@@ -1,0 +1,58 @@
+"""Tables show what is stored and do nothing to the terminal."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from gateway.cli import output
+
+
+@pytest.fixture(params=["pipe", "terminal"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who reads standard output."""
+    monkeypatch.setattr(output, "is_terminal", lambda: request.param == "terminal")
+    return request.param
+
+
+def test_a_table(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(("A", "LONGER"), [("long cell", 1), (None, "")])
+    assert capsys.readouterr().out == (
+        "A          LONGER\nlong cell  1\n-          -\n" if reader == "terminal" else "A\tLONGER\nlong cell\t1\n-\t-\n"
+    )
+
+
+def test_facts(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_facts({"requests": 3, "audio_ms": 0})
+    assert capsys.readouterr().out == (
+        "requests  3\naudio_ms  0\n" if reader == "terminal" else "requests\t3\naudio_ms\t0\n"
+    )
+
+
+def test_json(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"a": "\N{GREEK SMALL LETTER ALPHA}"})
+    assert capsys.readouterr().out == ('{\n  "a": "\\u03b1"\n}\n' if reader == "terminal" else '{"a": "\\u03b1"}\n')
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("\x1b[2J", r"\x1b[2J"),
+        ("a\tb\nc", r"a\tb\nc"),
+        ("\x9b31m", r"\x9b31m"),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe", r"\u202egpj.exe"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_no_cell_moves_the_cursor_or_ends_itself(
+    reader: str, hostile: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.print_table(("A",), [(hostile,)])
+    assert capsys.readouterr().out == f"A\n{shown}\n"
+
+
+def test_a_moment_is_told_in_utc() -> None:
+    moment = datetime(2026, 11, 26, 9, 30, 0, 123_456, tzinfo=timezone(timedelta(hours=2)))
+    assert output.stamp(moment) == "2026-11-26T07:30:00Z"
+    assert output.stamp(moment, "milliseconds") == "2026-11-26T07:30:00.123Z"
+    assert output.maybe_stamp(None) is None
+    assert output.maybe_stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"

@@ -1,0 +1,138 @@
+"""`gateway user`: people are made and shut out, and a password is never seen."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from gateway import passwords
+from gateway.passwords import verify
+from gateway.services import Blueprint
+from gateway.settings import Settings
+from storage.ports import Invalidation
+from tests.gateway.cli.conftest import SECRET, Operator
+from tests.gateway.cli.listening import invalidations
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def acme(operator: Operator) -> Operator:
+    """An operator with a tenant `acme`."""
+    operator.run("tenant", "create", "acme")
+    return operator
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_COST", 10)
+
+
+def create(operator: Operator, *words: str, tenant: str = "acme", stdin: str | bytes | None = None, status: int = 0):
+    return operator.run(
+        "user", "create", "--tenant", tenant, "--email", "ann@example.com", *words, stdin=stdin, status=status
+    )
+
+
+def stored_hash(operator: Operator) -> str | None:
+    """What the database has instead of the only user's password."""
+
+    async def ask() -> str | None:
+        connection = await asyncpg.connect(operator.environment["GATEWAY_DATABASE_URL"])
+        try:
+            return await connection.fetchval("SELECT password_hash FROM platform.users")
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+def pepper() -> bytes:
+    return Blueprint(Settings(), "", "", SECRET).secret_for("passwords")
+
+
+def test_a_person_becomes_a_member(acme: Operator) -> None:
+    assert create(acme, "--role", "admin").stdout == "ann@example.com is an admin of tenant acme.\n"
+    headings, row = acme.table("user", "list", "--tenant", "acme")
+    assert headings == ["EMAIL", "NAME", "ROLE", "STATUS", "CREATED", "ID"]
+    assert row[:4] == ["ann@example.com", "ann", "admin", "active"]
+    assert stored_hash(acme) is None
+
+
+def test_create_as_json_is_the_member(acme: Operator) -> None:
+    made = acme.json("user", "create", "--tenant", "acme", "--email", "Ann@Example.com", "--name", "Ann")
+    assert (made["email"], made["name"], made["role"], made["tenant"]) == ("ann@example.com", "Ann", "member", "acme")
+    assert acme.json("user", "list", "--tenant", "acme") == [made]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_the_password_is_what_came_before_the_line_end(acme: Operator, end: str) -> None:
+    result = create(acme, "--password-stdin", stdin=PASSWORD + end)
+    assert PASSWORD not in result.output
+    assert verify(PASSWORD, stored_hash(acme), pepper())
+
+
+@pytest.mark.parametrize(
+    ("received", "sentence"),
+    [
+        (b"", "at least 15 characters"),
+        (b"fourteen chars\n", "at least 15 characters, this one has 14"),
+        (b"x" * 1025, "at most 1024 characters"),
+        ("\N{GRINNING FACE}".encode() * 5000, "longer than a password can be"),
+        (b"one line of text\nand another", "one line"),
+        (b"\xff" * 20, "not UTF-8"),
+    ],
+    ids=["nothing", "short", "long", "longer than is read", "two lines", "bytes"],
+)
+def test_an_unfit_password_makes_nobody(acme: Operator, received: bytes, sentence: str) -> None:
+    assert sentence in create(acme, "--password-stdin", stdin=received, status=2).stderr
+    assert acme.json("user", "list", "--tenant", "acme") == []
+
+
+def test_a_person_whom_another_tenant_knows_keeps_everything(acme: Operator) -> None:
+    create(acme, "--password-stdin", stdin=PASSWORD)
+    acme.run("tenant", "create", "other")
+    result = create(acme, "--name", "Mallory", "--password-stdin", tenant="other", stdin="another good password")
+    assert "was known already and keeps name, password and status" in result.stderr
+    assert acme.json("user", "list", "--tenant", "other")[0]["name"] == "ann"
+    assert verify(PASSWORD, stored_hash(acme), pepper())
+
+
+def test_a_member_is_made_once(acme: Operator) -> None:
+    create(acme)
+    assert "is a member of this tenant already" in create(acme, status=1).stderr
+
+
+@pytest.mark.parametrize(("change", "status"), [("disable", "disabled"), ("enable", "active")])
+def test_a_change_of_status_is_stored_and_told_to_all_tenants(acme: Operator, change: str, status: str) -> None:
+    """A person's keys may be in other tenants, so everything is forgotten."""
+    create(acme)
+    whom = ("--tenant", "acme", "--email", "ann@example.com")
+    with invalidations(acme.environment["GATEWAY_REDIS_URL"]) as heard:
+        assert acme.run("user", change, *whom).stdout.startswith(f"ann@example.com is {status}")
+        assert heard.get(timeout=5) == Invalidation()
+    assert acme.json("user", change, *whom)["status"] == status
+    assert acme.json("user", "list", "--tenant", "acme")[0]["status"] == status
+
+
+@pytest.mark.parametrize("change", ["disable", "enable"])
+def test_an_unknown_person_is_a_failure(acme: Operator, change: str) -> None:
+    refused = acme.run("user", change, "--tenant", "acme", "--email", "x@example.com", status=1)
+    assert "No member of this tenant" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create", "--tenant", "acme"),
+        ("create", "--email", "ann@example.com"),
+        ("create", "--tenant", "acme", "--email", "ann"),
+        ("create", "--tenant", "acme", "--email", "a@evil@corp"),
+        ("create", "--tenant", "acme", "--email", "ann@example.com", "--role", "emperor"),
+        ("create", "--tenant", "acme", "--email", "ann@example.com", "--password", PASSWORD),
+        ("list",),
+        ("disable", "--tenant", "acme"),
+    ],
+)
+def test_wrong_usage_is_found_before_any_store_is_asked(stranger: Operator, words: tuple[str, ...]) -> None:
+    assert stranger.run("user", *words, status=2).stdout == ""
