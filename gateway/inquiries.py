@@ -158,7 +158,8 @@ def _fault(head: RequestHead, version: tuple[int, int]) -> Deny | None:
         or [v.strip().lower() for v in head.transfer_encodings] != [b"chunked"]
     ):
         return Deny(refusal=Refusal.MALFORMED_REQUEST)
-    if len(head.content_lengths) > 1 or not all(map(bytes.isdigit, head.content_lengths)):
+    # 2^64 - 1 means "no length" to aiohttp's C parser, and a number of 4 300 digits is an error to int().
+    if len(head.content_lengths) > 1 or not all(v.isdigit() and len(v) <= 18 for v in head.content_lengths):
         return Deny(refusal=Refusal.MALFORMED_REQUEST)
     if not head.hosts and version == (1, 0):
         return None

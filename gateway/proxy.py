@@ -141,6 +141,8 @@ def _unservable(inquiry: Inquiry, upgrade: bool, route: Route) -> Refusal | None
         return Refusal.UPGRADE_NOT_SUPPORTED
     if head.expect and head.expect.lower() != b"100-continue":
         return Refusal.EXPECTATION_FAILED
+    if route.meter != "none" and head.content_encoding.lower() not in (b"", b"identity"):
+        return Refusal.ENCODED_BODY
     if head.content_lengths and int(head.content_lengths[0]) > route.max_body:
         return Refusal.BODY_TOO_LARGE
     return None

@@ -102,7 +102,7 @@ class _Passage:
 
     __slots__ = (
         "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_meter", "_pool", "_pump", "_reader", "_relay",
-        "upstream",
+        "_uploaded", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +123,7 @@ class _Passage:
         self._exchange = exchange
         self._asked = time.perf_counter()
         self._pump: asyncio.Task[None] | None = None
+        self._uploaded = False
         self._meter: Meter | None = None
         self._reader: AnswerReader | None = None
         self.upstream: UpstreamConnection | None = None
@@ -149,7 +150,7 @@ class _Passage:
         self._begin(upstream, framing, b"")
         upstream.deadline = float("inf")
         if head.expect and not body.total_bytes:
-            self._write(responses.CONTINUE)
+            self._invite()
         self._pump = self._relay.tasks.start(self._upload(upstream, chunked=chunked), "upload")
 
     def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
@@ -169,6 +170,12 @@ class _Passage:
         upstream.begin(head + data, bodyless_answer=inquiry.method == "HEAD", idle_s=route.idle_s)
         upstream.expect_answer(route.first_byte_s)
 
+    def _invite(self) -> None:
+        """Ask for the body; never under HTTP/1.0, which knows no interim answers (RFC 9110 section 10.1.1)."""
+        transport = self._connection.transport
+        if transport is not None and self._incoming.message.version == (1, 1):
+            transport.write(responses.CONTINUE)
+
     async def _upload(self, upstream: UpstreamConnection, *, chunked: bool) -> None:
         """Carry the body on. What goes wrong on the client's side ends the exchange; the other side tells itself."""
         route = self._admit.permit.route
@@ -184,11 +191,12 @@ class _Passage:
                     return
             if chunked:
                 upstream.write(b"0\r\n\r\n")
+            self._uploaded = True
             upstream.expect_answer(route.first_byte_s)
-        except (BodyTooSlow, RequestPayloadError, ConnectionError) as error:
-            upstream.fail(error)
         except UpstreamError:
             return  # the connection holds it for whoever waits for the answer
+        except Exception as error:  # noqa: BLE001  the client's fault, or a bug: raised where the answer is awaited
+            upstream.fail(error)
 
     def _seen(self, piece: bytes) -> None:
         self._exchange.bytes_in += len(piece)
@@ -310,7 +318,8 @@ class _Passage:
         upstream, pump = self.upstream, self._pump
         if upstream is None:
             return
-        if pump is not None and not pump.done():
+        if pump is not None and not self._uploaded:
+            # The upstream would read the next request on this connection as the rest of the body.
             pump.cancel()
             upstream.close()
         else:

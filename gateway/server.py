@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
@@ -91,13 +91,24 @@ class ClientConnection(RequestHandler):
         await self._drain_helper()
 
     async def next_piece(self, body: StreamReader, idle_s: float) -> bytes:
-        """The next piece of a body, empty at its end. Raises BodyTooSlow, or ConnectionError when the client has gone."""
+        """The next piece of a body, empty at its end.
+
+        Raises BodyTooSlow, RequestPayloadError when it is not well-formed, ConnectionError when the client has gone.
+        """
         self.body_deadline = self._loop.time() + idle_s
         self._server.reading[self] = body
         try:
             return await body.readany()
+        except (RequestPayloadError, HttpProcessingError):
+            # aiohttp's text repeats bytes of the body; the pure-Python parser even hands out its own exception.
+            raise RequestPayloadError("the body's framing is malformed") from None
         finally:
             self._server.reading.pop(self, None)
+
+    @property
+    def body_broke(self) -> bool:
+        """Whether the parser gave up inside the body that is being read: it queues an error and tells nobody else."""
+        return bool(self._messages) and self._body is not None and not self._body.is_eof()
 
     @override
     async def start(self) -> None:
@@ -113,13 +124,13 @@ class ClientConnection(RequestHandler):
                 try:
                     after = await self._serve(message, body)
                 finally:
-                    self._body = None
                     self._request_in_progress = False
                     if self._handler_waiter is not None and not self._handler_waiter.done():
                         self._handler_waiter.set_result(None)
                 if not body.is_eof():
                     await self._linger(body)
                     break
+                self._body = None
                 if after is CLOSE or self._close or self._force_close:
                     break
                 self._await_next()
@@ -160,11 +171,12 @@ class ClientConnection(RequestHandler):
 
     async def _linger(self, body: StreamReader) -> None:
         """Read on for a moment: a close with unread data is a reset, and the reset would eat the answer."""
+        await asyncio.sleep(0)  # an upload that was cancelled just now still holds the body
         try:
             async with asyncio.timeout(self._lingering_time):
                 while not body.is_eof() and not self._force_close:
                     await body.readany()
-        except (TimeoutError, RequestPayloadError):
+        except (TimeoutError, BodyTooSlow, RequestPayloadError, HttpProcessingError):
             return
 
 
@@ -196,9 +208,12 @@ class PublicServer(web.Server):
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection, body in [(c, b) for c, b in self.reading.items() if c.body_deadline < now]:
-            connection.body_deadline = float("inf")
-            body.set_exception(BodyTooSlow())
+        for connection, body in tuple(self.reading.items()):
+            if connection.body_deadline < now:
+                connection.body_deadline = float("inf")
+                body.set_exception(BodyTooSlow())
+            elif connection.body_broke:
+                body.set_exception(RequestPayloadError("the body's framing is malformed"))
         self._ticker = loop.call_later(_TICK_S, self._tick)
 
     def stop_ticking(self) -> None:

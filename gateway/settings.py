@@ -8,7 +8,7 @@ import difflib
 import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,15 +16,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
-from gateway.forward_auth import SOURCES
 from gateway.inquiries import Network
 from gateway.upstream import Origin
 from policies.limits import Rate
-from storage.embedded.state import default_state_dir
+from storage.state import default_state_dir
 
 PREFIX = "GATEWAY_"
 _NOT_SETTINGS = frozenset({"GATEWAY_CONFIG", "GATEWAY_EMBEDDED_PG_BINDIR"})
 _SECRET_CHARACTERS = 32
+FORWARD_AUTH_SOURCES = ("x-original-uri", "x-original-url", "x-forwarded-uri")
+"""The keys of ``gateway.forward_auth.SOURCES``, which a test sees to: importing it would load the server here."""
 
 
 class SettingsInvalid(Exception):
@@ -82,7 +83,7 @@ def _rate(value: object) -> object:
     return Rate.parse(value) if isinstance(value, str) else value
 
 
-def _one_of(names: Mapping[str, object]) -> AfterValidator:
+def _one_of(names: Collection[str]) -> AfterValidator:
     def check(text: str) -> str:
         if text not in names:
             raise ValueError(f"it is one of {', '.join(names)}")
@@ -146,7 +147,7 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
         (), description="Addresses or networks whose forwarding headers are believed. Empty: nobody's."
     )
-    forward_auth_source: Annotated[str, _one_of(SOURCES)] = Field(
+    forward_auth_source: Annotated[str, _one_of(FORWARD_AUTH_SOURCES)] = Field(
         "x-original-uri",
         description="The one header that forward-auth reads the target from: x-original-uri, x-original-url or "
         "x-forwarded-uri. The method comes from X-Original-Method, or X-Forwarded-Method with the last.",
@@ -164,7 +165,7 @@ class Settings(BaseSettings):
         description="Usage that may wait on the local disk before new requests are refused.",
     )
     drain_timeout: float = Field(30.0, ge=0, description="Seconds that requests in flight get at shutdown.")
-    log_level: Annotated[str, _one_of({"debug": 0, "info": 0, "warning": 0, "error": 0})] = Field(
+    log_level: Annotated[str, _one_of(("debug", "info", "warning", "error"))] = Field(
         "info", description="debug, info, warning or error. Access lines are always written."
     )
 

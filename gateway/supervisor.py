@@ -24,7 +24,7 @@ from gateway.sockets import listen
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
 from gateway.telemetry.metrics import Metrics
-from storage.embedded import EmbeddedServers, StateDir
+from storage.embedded import EmbeddedServers
 from storage.ports import StorageError
 from storage.postgres.migrate import migrate, pending
 from storage.postgres.pool import Pool
@@ -32,6 +32,7 @@ from storage.postgres.usage import PostgresLedger
 from storage.redis.bus import RedisBus
 from storage.redis.counters import RedisCounters
 from storage.shipper import Shipper
+from storage.state import StateDir
 
 _log = structlog.get_logger("gateway.supervisor")
 

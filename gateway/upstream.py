@@ -274,7 +274,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._pool.forget(self)
-        if self._until_close and not self.body_done and exc is None:
+        if self._until_close and not self.body_done and exc is None and self._failure is None:
             self.body_done = True
             self._wake_answer()
         elif not self.body_done:

@@ -84,6 +84,7 @@ async def _serve(end: socket.socket) -> None:
     await worker.start()
     gc.collect()
     gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
+    gc.set_threshold(20_000, 50, 100)  # requests free what they make by reference count; 700 is for scripts
     channel.tell({"ready": True})
     while (await told.get())["do"] != "drain":
         pass

@@ -98,6 +98,7 @@ _REQUEST = _Table(
         b"content-length": _Kind.CONTENT_LENGTH,
         b"transfer-encoding": _Kind.TRANSFER_ENCODING,
         b"content-type": _Kind.CONTENT_TYPE,
+        b"content-encoding": _Kind.CONTENT_ENCODING,
         b"expect": _Kind.EXPECT,
         b"upgrade": _Kind.UPGRADE,
         b"user-agent": _Kind.USER_AGENT,
@@ -138,6 +139,7 @@ class RequestHead:
     forwarded_for: list[bytes] = field(default_factory=list)
     connection: AbstractSet[bytes] = frozenset()
     content_type: bytes = b""
+    content_encoding: bytes = b""
     expect: bytes = b""
     upgrade: bytes = b""
     user_agent: bytes = b""
@@ -180,6 +182,9 @@ class RequestHead:
                 self.upgrade = value
             case _Kind.REQUEST_ID:
                 self.request_id = value
+            case _Kind.CONTENT_ENCODING:
+                self.content_encoding = value
+                self.lines.append(name + b": " + value)
             case _Kind.USER_AGENT:
                 self.user_agent = value
                 self.lines.append(name + b": " + value)

@@ -48,6 +48,7 @@ class Refusal(enum.Enum):
 
     # --- how much may they -------------------------------------------------------------------------------------------
     BODY_TOO_LARGE = 413, "The body is larger than this route takes."
+    ENCODED_BODY = 415, "Send the audio as it is: a compressed body cannot be measured, so this route does not take one."
     BODY_TIMEOUT = 408, "The body stopped arriving. Send it again."
     RATE_LIMIT_EXCEEDED = 429, "Too many requests. Wait as long as Retry-After says, then go on."
 

@@ -1,5 +1,18 @@
 """What must be remembered: PostgreSQL, Redis, and the usage journal on the local disk.
 
-``ports`` holds the promises; the folders beside it keep them. Nothing here knows HTTP. A store that cannot be reached
-raises :class:`storage.ports.Unavailable`; "not there" is a value, never that exception.
+=============== ===========================================================================
+ports           the promises, and how they fail
+postgres        registry, limits and ledger; ``migrations`` holds the schema
+redis           exact counters, and the bus that tells of changes
+local_counters  the counters of one process, while Redis is away
+journal         what a worker appends to before it answers
+usage_rows      a usage record as the row that journal and ledger share
+usage_sums      rows summed for the roll-ups
+shipper         from the journals to the ledger, exactly once
+state           the state directory and its lock
+embedded        a PostgreSQL and a Valkey of our own
+=============== ===========================================================================
+
+Nothing here knows HTTP. A store that cannot be reached raises :class:`storage.ports.Unavailable`; "not there" is a value,
+never that exception.
 """

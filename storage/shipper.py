@@ -154,7 +154,7 @@ class Shipper:
 
     async def _advance(self, files: JournalFiles, course: "_Course", *, everything: bool) -> bool:
         now = asyncio.get_running_loop().time()
-        if now < course.trouble_until and not everything:
+        if now < course.trouble_until:
             return False
         if course.finished:
             await self._remove(files.segments)

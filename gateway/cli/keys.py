@@ -1,7 +1,6 @@
 """``gateway key``. A key is on the screen once, when it is made; nothing here or in the stores can show it again."""
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,7 +11,8 @@ from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, SLUG
 from policies.credentials import RANDOM_BYTES, mint_key
-from policies.tenants import ApiKey
+from policies.principals import Standing
+from policies.tenants import ApiKey, Tenant, TenantStatus, User, UserStatus
 from storage.ports import Invalidation, NotFound
 
 if TYPE_CHECKING:
@@ -29,6 +29,26 @@ class _Made:
     row: ApiKey
     tenant: str
     old_ends_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A key with those on whom it depends."""
+
+    row: ApiKey
+    tenant: Tenant
+    user: User | None
+
+    @property
+    def status(self) -> str:
+        """Why the gateway would refuse it, in the order in which it looks; else ``active``."""
+        if self.row.revoked_at is not None:
+            return Standing.REVOKED
+        if self.tenant.status is not TenantStatus.ACTIVE:
+            return Standing.TENANT_SUSPENDED
+        if self.user is not None and self.user.status is not UserStatus.ACTIVE:
+            return Standing.USER_DISABLED
+        return "expired" if self.row.expires_at is not None and self.row.expires_at <= datetime.now(UTC) else "active"
 
 
 @click.group()
@@ -83,32 +103,32 @@ def create(
 def list_keys(given: Given, tenant: str) -> None:
     """A tenant's keys, newest first, ended ones included."""
 
-    async def ask(stores: "Stores") -> tuple[list[ApiKey], dict[str, str]]:
+    async def ask(stores: "Stores") -> list[_Held]:
         found = await stores.directory.tenant(tenant)
-        members = await stores.directory.users(found.id)
-        return [*await stores.keys.keys(found.id)], {user.id: user.email for user, _ in members}
+        members = await _members(stores, found.id)
+        return [_Held(row, found, members.get(row.user_id or "")) for row in await stores.keys.keys(found.id)]
 
-    rows, emails = with_stores(given, ask)
+    held = with_stores(given, ask)
     if given.json:
-        print_json([_facts(row, tenant, emails) for row in rows])
+        print_json([_facts(each) for each in held])
         return
     print_table(
         ("ID", "NAME", "KEY", "SCOPES", "USER", "STATUS", "CREATED", "EXPIRES"),
         [
             (
-                row.id,
-                row.name,
-                f"…{row.last4}",
-                " ".join(sorted(row.scopes)),
-                emails.get(row.user_id or ""),
-                _status(row),
-                stamp(row.created_at),
-                maybe_stamp(row.expires_at),
+                each.row.id,
+                each.row.name,
+                f"…{each.row.last4}",
+                " ".join(sorted(each.row.scopes)),
+                each.user and each.user.email,
+                each.status,
+                stamp(each.row.created_at),
+                maybe_stamp(each.row.expires_at),
             )
-            for row in rows
+            for each in held
         ],
     )
-    if not rows:
+    if not held:
         remark(f"Tenant {tenant} has no key yet. Make one: gateway key create --tenant {tenant} --name NAME")
 
 
@@ -124,14 +144,14 @@ def rotate(given: Given, key_id: str, overlap: timedelta, *, test: bool) -> None
     """Replace a key by a new one with the same name, scopes, limits, owner and expiry. ID is that of `key list`."""
 
     async def replace(stores: "Stores") -> _Made:
-        tenant_id, slug = await _holder(stores, key_id)
+        tenant = await _holder(stores, key_id)
         secret, digest = _mint(stores, test=test)
         row = await stores.keys.rotate_key(
-            tenant_id, key_id, digest=digest, last4=secret[-4:], old_ends_at=_after(overlap)
+            tenant.id, key_id, digest=digest, last4=secret[-4:], old_ends_at=_after(overlap)
         )
-        await stores.announce(Invalidation(tenant_id=tenant_id, key_id=key_id))
-        ends = next(old.expires_at for old in await stores.keys.keys(tenant_id) if old.id == key_id)
-        return _Made(secret=secret, row=row, tenant=slug, old_ends_at=ends)
+        await stores.announce(Invalidation(tenant_id=tenant.id, key_id=key_id))
+        ends = next(old.expires_at for old in await stores.keys.keys(tenant.id) if old.id == key_id)
+        return _Made(secret=secret, row=row, tenant=tenant.slug, old_ends_at=ends)
 
     made = with_stores(given, replace)
     _print_made(given, made)
@@ -145,17 +165,17 @@ def rotate(given: Given, key_id: str, overlap: timedelta, *, test: bool) -> None
 def revoke(given: Given, key_id: str) -> None:
     """End a key now and for ever. ID is that of `key list`."""
 
-    async def end(stores: "Stores") -> tuple[ApiKey, str]:
-        tenant_id, slug = await _holder(stores, key_id)
-        row = await stores.keys.revoke_key(tenant_id, key_id)
-        await stores.announce(Invalidation(tenant_id=tenant_id, key_id=key_id))
-        return row, slug
+    async def end(stores: "Stores") -> _Held:
+        tenant = await _holder(stores, key_id)
+        row = await stores.keys.revoke_key(tenant.id, key_id)
+        await stores.announce(Invalidation(tenant_id=tenant.id, key_id=key_id))
+        return _Held(row, tenant, (await _members(stores, tenant.id)).get(row.user_id or ""))
 
-    row, slug = with_stores(given, end)
+    ended = with_stores(given, end)
     if given.json:
-        print_json(_facts(row, slug, {}))
+        print_json(_facts(ended))
     else:
-        click.echo(f"Key {row.id} ({row.name}) of tenant {slug} is revoked.")
+        click.echo(f"Key {ended.row.id} ({ended.row.name}) of tenant {ended.tenant.slug} is revoked.")
 
 
 def _mint(stores: "Stores", *, test: bool) -> tuple[str, bytes]:
@@ -167,17 +187,20 @@ def _mint(stores: "Stores", *, test: bool) -> tuple[str, bytes]:
 
 
 async def _member(stores: "Stores", tenant_id: str, slug: str, email: str) -> str:
-    for user, _ in await stores.directory.users(tenant_id):
+    for user in (await _members(stores, tenant_id)).values():
         if user.email == email:
             return user.id
     raise NotFound(f"Tenant {slug} has no member {email}. See them: gateway user list --tenant {slug}")
 
 
-async def _holder(stores: "Stores", key_id: str) -> tuple[str, str]:
-    """Id and slug of the tenant that holds a key."""
+async def _members(stores: "Stores", tenant_id: str) -> dict[str, User]:
+    return {user.id: user for user, _ in await stores.directory.users(tenant_id)}
+
+
+async def _holder(stores: "Stores", key_id: str) -> Tenant:
+    """The tenant that holds a key."""
     tenant_id = await stores.keys.key_tenant(key_id)
-    slug = next(tenant.slug for tenant in await stores.directory.tenants() if tenant.id == tenant_id)
-    return tenant_id, slug
+    return next(tenant for tenant in await stores.directory.tenants() if tenant.id == tenant_id)
 
 
 def _after(overlap: timedelta) -> datetime:
@@ -207,20 +230,15 @@ def _print_made(given: Given, made: _Made) -> None:
         remark("Keep it now: it is not shown again.")
 
 
-def _status(row: ApiKey) -> str:
-    if row.revoked_at is not None:
-        return "revoked"
-    return "expired" if row.expires_at is not None and row.expires_at <= datetime.now(UTC) else "active"
-
-
-def _facts(row: ApiKey, tenant: str, emails: Mapping[str, str]) -> dict[str, object]:
+def _facts(held: _Held) -> dict[str, object]:
+    row = held.row
     return {
         "id": row.id,
         "name": row.name,
-        "tenant": tenant,
-        "user": emails.get(row.user_id or ""),
+        "tenant": held.tenant.slug,
+        "user": held.user and held.user.email,
         "scopes": sorted(row.scopes),
-        "status": _status(row),
+        "status": held.status,
         "created_at": stamp(row.created_at),
         "expires_at": maybe_stamp(row.expires_at),
         "revoked_at": maybe_stamp(row.revoked_at),

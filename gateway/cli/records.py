@@ -7,7 +7,7 @@ texts here (a request id, a model): such a cell gets an apostrophe in front (CWE
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from gateway.cli.output import stamp
@@ -48,7 +48,7 @@ def jsonl_line(facts: Mapping[str, Value]) -> str:
 
 def csv_line(facts: Mapping[str, Value]) -> str:
     """One CSV record (RFC 4180)."""
-    return _csv([harmless(value) if isinstance(value, str) else value for value in facts.values()])
+    return _csv([_csv_cell(value) for value in facts.values()])
 
 
 def csv_heading() -> str:
@@ -61,7 +61,13 @@ def harmless(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
 
 
-def _csv(cells: "list[Value] | tuple[str, ...]") -> str:
+def _csv_cell(value: Value) -> Value:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return harmless(value) if isinstance(value, str) else value
+
+
+def _csv(cells: Sequence[Value]) -> str:
     buffer = io.StringIO()
     # The line end of RFC 4180 is also what makes this writer quote a lone CR.
     csv.writer(buffer, lineterminator="\r\n").writerow(cells)

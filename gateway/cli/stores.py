@@ -13,8 +13,6 @@ from pydantic import SecretStr
 from gateway.cli.output import remark
 from gateway.secrets import generated_secret
 from gateway.settings import Settings
-from storage.embedded import attached
-from storage.embedded.state import owner_of
 from storage.ports import Invalidation, StorageError, Unavailable
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.limits import PostgresLimitBook
@@ -22,7 +20,7 @@ from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.postgres.usage import PostgresLedger
-from storage.redis.bus import RedisBus
+from storage.state import owner_of
 
 _T = TypeVar("_T")
 
@@ -56,7 +54,7 @@ class Stores:
         trouble = "GATEWAY_REDIS_URL is not set."
         if self.redis_url is not None:
             try:
-                await RedisBus(self.redis_url).publish(change)
+                await _publish(self.redis_url, change)
             except Unavailable as error:
                 trouble = str(error)
             else:
@@ -99,6 +97,8 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
     lent = (database is None or redis is None) if embedded else (database is None and _is_inhabited(settings.state_dir))
     async with contextlib.AsyncExitStack() as stack:
         if lent:
+            from storage.embedded import attached  # noqa: PLC0415  slow: see the package's docstring
+
             fresh = not _has_data(settings.state_dir)
             own_database, own_redis = await stack.enter_async_context(attached(settings.state_dir))
             if fresh and database is None:
@@ -120,6 +120,16 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
             limits=PostgresLimitBook(pool),
             ledger=PostgresLedger(pool),
         )
+
+
+async def _publish(redis_url: str, change: Invalidation) -> None:
+    from storage.redis.bus import RedisBus  # noqa: PLC0415  slow: see the package's docstring
+
+    try:
+        bus = RedisBus(redis_url)
+    except ValueError as error:
+        raise Unavailable(f"GATEWAY_REDIS_URL cannot be used: {error}.") from error
+    await bus.publish(change)
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -16,6 +16,7 @@ from storage.ports import Difference, StorageError, UsageTotals
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
 
+_BY_ID = ("key", "user")
 _TOTALS = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied")
 
 
@@ -145,12 +146,8 @@ async def _names(stores: "Stores", tenant_id: str, by: str) -> dict[str, str]:
 def _print_report(given: Given, tenant: str, by: str | None, found: _Report) -> None:
     span = {"from": _moment(found.since), "to": _moment(found.until)}
     if given.json:
-        groups = (
-            {"by": by, "groups": [{by: label, "name": name, **_figures(sums)} for label, name, sums in found.groups]}
-            if by is not None
-            else {}
-        )
-        print_json({"tenant": tenant, **span, **_figures(found.totals), **groups})
+        groups = [{**_labelled(by, label, name), **_figures(sums)} for label, name, sums in found.groups]
+        print_json({"tenant": tenant, **span, **_figures(found.totals), **({"by": by, "groups": groups} if by else {})})
         return
     if is_terminal():
         click.echo(f"Tenant {tenant}, {span['from']} to {span['to']}: {_spoken(found.totals.audio_ms)} of audio\n")
@@ -158,8 +155,17 @@ def _print_report(given: Given, tenant: str, by: str | None, found: _Report) -> 
         print_facts(_figures(found.totals))
         return
     lines = [*found.groups, ("total", "", found.totals)]
-    headings = (by.upper(), "NAME", *map(str.upper, _TOTALS))
-    print_table(headings, [(label, name, *_figures(sums).values()) for label, name, sums in lines])
+    print_table(
+        [heading.upper() for heading in (*_labelled(by, "", ""), *_TOTALS)],
+        [(*_labelled(by, label, name).values(), *_figures(sums).values()) for label, name, sums in lines],
+    )
+
+
+def _labelled(by: str | None, label: str, name: str) -> dict[str, str]:
+    """What heads a line of a breakdown: its label, and for an id what people call it."""
+    if by is None:
+        return {}
+    return {by: label, "name": name} if by in _BY_ID else {by: label}
 
 
 def _figures(totals: UsageTotals) -> dict[str, int]:

@@ -6,7 +6,6 @@ behind after a crash, hand back dead ones, and as root change system users and t
 Where to look::
 
     servers    EmbeddedServers (a gateway's pair) and attached (a command's loan of it)
-    state      the state directory and its lock; used without embedded servers as well
     binaries   which postgres and which valkey-server, and the copy when their user cannot reach them
     account    the system user they run as, and what it can reach
     files      writing into directories that may belong to somebody else
@@ -24,15 +23,5 @@ we did not make changes its mode or owner; a process is signalled only when it i
 
 from storage.embedded.errors import StartFailed
 from storage.embedded.servers import EmbeddedServers, NotEmbedded, attached
-from storage.embedded.state import StateDir, StateLocked, StateUnusable, default_state_dir
 
-__all__ = [
-    "EmbeddedServers",
-    "NotEmbedded",
-    "StartFailed",
-    "StateDir",
-    "StateLocked",
-    "StateUnusable",
-    "attached",
-    "default_state_dir",
-]
+__all__ = ["EmbeddedServers", "NotEmbedded", "StartFailed", "attached"]

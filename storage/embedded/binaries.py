@@ -13,7 +13,7 @@ from pathlib import Path
 
 from storage.embedded.account import ELSEWHERE, Account
 from storage.embedded.errors import StartFailed
-from storage.embedded.state import PASSABLE, default_state_dir, make_directory
+from storage.state import PASSABLE, default_state_dir, make_directory
 
 _BINDIR = "GATEWAY_EMBEDDED_PG_BINDIR"
 _SYSTEM = Path("/usr/lib/postgresql")  # Debian's layout

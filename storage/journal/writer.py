@@ -221,7 +221,7 @@ class Journal:
         self._offset = layout.HEADER_BYTES
 
     def _leave_removed_segment(self) -> None:
-        if self._segment and self._segment.removed:
+        if self._segment and self._offset < self._size and self._segment.removed:
             logger.error(
                 "Somebody removed the usage journal %s while it was in use: what was not shipped yet is lost."
                 " The journal goes on in a new file.",

@@ -92,7 +92,7 @@ class Wire(asyncio.Protocol):
                     wire.close()
                     raise
         except (OSError, TimeoutError, RedisRefused) as error:
-            raise Unavailable(f"Redis cannot be reached: {error or 'no answer in time'}") from error
+            raise Unavailable(f"Redis cannot be reached: {str(error) or 'no answer in time'}") from error
         return wire
 
     async def greet(self, address: Address) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests import programs
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "nginx"
 
@@ -101,16 +102,9 @@ def make_certificate(directory: Path) -> Path:
     return path
 
 
-def program() -> str:
-    """The nginx of this machine. Fails where there is none: these tests are about nothing else."""
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    assert found is not None, "nginx is not installed; on Debian: apt-get install nginx-light"
-    return found
-
-
 def check(main: Path) -> str:
-    """``nginx -t``: what it says. Raises CalledProcessError, with nginx's words, for a configuration it refuses."""
-    command = [program(), "-t", "-c", str(main), "-p", str(main.parent)]
+    """``nginx -t``: what it says. Fails with nginx's words for a configuration that it refuses."""
+    command = [programs.nginx(), "-t", "-c", str(main), "-p", str(main.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -127,7 +121,7 @@ async def running(directory: Path, *names: str, gateway: int, transcriber: int) 
         # The socket listens already and nginx takes it over (the variable is how it upgrades itself in flight), so that
         # no port is guessed and nobody has to wait until nginx is up.
         process = await asyncio.create_subprocess_exec(
-            program(), "-c", str(main), "-p", str(directory), "-g", "daemon off;",
+            programs.nginx(), "-c", str(main), "-p", str(directory), "-g", "daemon off;",
             env={"NGINX": f"{listening.fileno()};"}, pass_fds=[listening.fileno()],
         )  # fmt: skip
     try:

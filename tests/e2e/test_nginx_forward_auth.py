@@ -173,6 +173,26 @@ async def test_an_answer_is_passed_on_while_it_is_made(site: Site) -> None:
     writer.close()
 
 
+async def test_a_principal_with_many_scopes_passes_whole(site: Site) -> None:
+    """The gateway's answer may be larger than nginx's default room for a header, which would make a 500 of it."""
+    scopes = frozenset({"transcribe", *(f"team:{number}:read" for number in range(400))})
+    answer = await site.edge.ask(key=site.gateway.add_key(scopes=scopes))
+    assert answer.status == 200
+    assert set(site.seen[0].all("X-Auth-Scopes")[0].split()) == scopes
+
+
+async def test_the_transcriber_gives_nginx_no_orders(site: Site) -> None:
+    """X-Accel-Redirect would have nginx answer with another location; here it is a header like any other."""
+
+    async def order(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /elsewhere\r\nContent-Length: 2\r\n\r\nhi")
+
+    site.gateway.upstream.respond = order
+    answer = await site.edge.ask()
+    assert (answer.status, answer.body) == (200, b"hi")
+    assert len(site.seen) == 1
+
+
 async def test_fifty_questions_travel_on_one_connection(site: Site) -> None:
     """Yes or no, nginx keeps the connection to the gateway."""
     limited = site.gateway.add_key(key_rate=Rate(1, 86_400_000))
@@ -186,7 +206,7 @@ async def test_a_websocket_passes_and_no_other_upgrade_does(site: Site) -> None:
     """h2c would be a tunnel that nobody looks into; it goes on as the plain request it also is."""
 
     async def switch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
-        if b"Upgrade: websocket" not in head:
+        if not {b"Upgrade: websocket", b"Connection: upgrade"} <= set(head.split(b"\r\n")):
             return False
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
         writer.write(b"echo " + await reader.readexactly(5))

@@ -108,8 +108,8 @@ class RecordingUpstream:
                 await writer.drain()
                 if writer.is_closing():
                     return
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError, ValueError):
+            pass  # a ValueError: the gateway cut the request off before a chunk's size
         finally:
             self._writers.discard(writer)
             writer.close()

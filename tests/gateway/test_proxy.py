@@ -236,3 +236,10 @@ async def test_when_usage_cannot_be_recorded_nothing_is_served(gateway: Gateway)
     answer = await gateway.ask()
     assert (answer.status, answer.code) == (503, "account_unavailable")
     assert not gateway.upstream.seen
+
+
+async def test_a_compressed_upload_is_refused_where_audio_is_measured(gateway: Gateway) -> None:
+    """The upstream would unpack it and work on more than was seen: a free ride."""
+    answer = await gateway.ask("POST", "/v1/audio/transcriptions", [("Content-Encoding", "gzip")], b"x")
+    assert (answer.status, answer.code) == (415, "encoded_body")
+    assert not gateway.upstream.seen

@@ -74,7 +74,7 @@ async def in_pieces(gateway: Gateway, pieces: Sequence[bytes]) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     collected = bytearray()
     try:
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(4), asyncio.TaskGroup() as group:
             collecting = group.create_task(_collect(reader, collected))
             while gateway.server.connections == before:
                 await asyncio.sleep(0)  # not accepted yet: pieces sent now would be read as one

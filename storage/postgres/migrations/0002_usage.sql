@@ -52,9 +52,10 @@ CREATE TABLE platform.usage_events (
     response_format  text NOT NULL
 ) PARTITION BY RANGE (ended_at);
 
--- Records arrive nearly in the order of time, which is what BRIN needs; it costs the insert next to nothing. Small ranges,
--- because the questions asked of raw records are about minutes: the rest is answered by the roll-ups.
-CREATE INDEX usage_events_ended_at_idx ON platform.usage_events USING brin (ended_at) WITH (pages_per_range = 32);
+-- Records arrive nearly in the order of time, which is what BRIN needs; it costs the insert next to nothing. Small
+-- ranges, because the questions asked of raw records are about minutes: the rest is answered by the roll-ups.
+CREATE INDEX usage_events_ended_at_idx ON platform.usage_events USING brin (ended_at)
+    WITH (pages_per_range = 32, autosummarize = on);
 
 -- fillfactor: the current buckets change several times a second, and room on the page keeps those updates HOT.
 CREATE TABLE platform.usage_hourly (
@@ -82,8 +83,8 @@ ALTER TABLE platform.usage_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE platform.usage_hourly ENABLE ROW LEVEL SECURITY;
 ALTER TABLE platform.usage_daily ENABLE ROW LEVEL SECURITY;
 
--- nullif: once a session has set the tenant for a transaction, the setting is '' and not NULL afterwards, and '' is what
--- records of unidentified callers have for a tenant.
+-- nullif: once a session has set the tenant for a transaction, the setting is '' and not NULL afterwards, and '' is
+-- what records of unidentified callers have for a tenant.
 CREATE POLICY tenant ON platform.usage_events TO platform_app
     USING (tenant_id = nullif(current_setting('platform.tenant', true), ''));
 CREATE POLICY tenant ON platform.usage_hourly TO platform_app

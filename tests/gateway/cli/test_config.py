@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.config import route_faults
+from gateway.forward_auth import SOURCES
+from gateway.settings import FORWARD_AUTH_SOURCES
 from gateway.shipped import shipped
 from tests.gateway.cli.conftest import SECRET, Operator
 
@@ -157,6 +159,10 @@ def test_the_slow_parser_is_worth_a_warning(stranger: Operator, monkeypatch: pyt
 
 def test_the_shipped_routes_are_fine() -> None:
     assert route_faults(shipped("routes.toml")) == []
+
+
+def test_the_settings_know_every_source_of_forward_auth() -> None:
+    assert tuple(SOURCES) == FORWARD_AUTH_SOURCES
 
 
 def test_wrong_usage_is_2(stranger: Operator) -> None:

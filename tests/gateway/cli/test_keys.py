@@ -98,6 +98,22 @@ def test_list_shows_every_key_and_never_the_secret(acme: Operator) -> None:
     assert timedelta(days=89, hours=23) < ends - datetime.now(UTC) <= timedelta(days=90)
 
 
+def test_a_key_is_listed_with_the_reason_why_it_is_refused(acme: Operator) -> None:
+    acme.run("user", "create", "--tenant", "acme", "--email", "ann@example.com")
+    made = acme.json("key", "create", "--tenant", "acme", "--name", "ci", "--user", "ann@example.com")
+
+    def status() -> str:
+        return acme.json("key", "list", "--tenant", "acme")[0]["status"]
+
+    acme.run("user", "disable", "--tenant", "acme", "--email", "ann@example.com")
+    assert status() == identified(acme, made["key"]).standing == "user_disabled"
+    acme.run("tenant", "suspend", "acme")
+    assert status() == identified(acme, made["key"]).standing == "tenant_suspended"
+    ended = acme.json("key", "revoke", made["id"])
+    assert (ended["status"], ended["user"]) == ("revoked", "ann@example.com")
+    assert status() == identified(acme, made["key"]).standing == "revoked"
+
+
 def test_rotate_leaves_the_old_key_its_overlap(acme: Operator) -> None:
     old = acme.json("key", "create", "--tenant", "acme", "--name", "ci", "--scope", "a", "--scope", "b")
     result = acme.run("key", "rotate", old["id"], "--overlap", "2h", "--json")
@@ -145,9 +161,10 @@ def test_revoke_is_final_and_may_be_said_twice(acme: Operator) -> None:
     assert (again["status"], again["tenant"]) == ("revoked", "acme")
 
 
-def test_with_redis_down_the_change_is_made_and_the_delay_is_said(acme: Operator) -> None:
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "redis://127.0.0.1:http", "unix:///nowhere/at/all"])
+def test_with_redis_down_the_change_is_made_and_the_delay_is_said(acme: Operator, url: str) -> None:
     made = acme.json("key", "create", "--tenant", "acme", "--name", "ci")
-    acme.environment["GATEWAY_REDIS_URL"] = "redis://127.0.0.1:1"
+    acme.environment["GATEWAY_REDIS_URL"] = url
     result = acme.run("key", "revoke", made["id"])
     assert "within 15 seconds" in result.stderr
     assert identified(acme, made["key"]).standing is Standing.REVOKED

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from storage.embedded import EmbeddedServers, NotEmbedded, StateDir, attached, servers
+from storage.embedded import EmbeddedServers, NotEmbedded, attached, servers
+from storage.state import StateDir
 from tests.storage.embedded.watching import ask, get, lives, working_in
 
 

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from storage.embedded import EmbeddedServers, StartFailed, StateLocked
+from storage.embedded import EmbeddedServers, StartFailed
+from storage.state import StateLocked
 from tests.servers import ROOT
 from tests.storage.embedded.watching import (
     ask,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.embedded import StateDir, StateLocked, StateUnusable, default_state_dir
-from storage.embedded.state import PASSABLE, make_directory, owner_of
+from storage.state import PASSABLE, StateDir, StateLocked, StateUnusable, default_state_dir, make_directory, owner_of
 from tests.servers import ROOT
 from tests.storage.embedded.watching import mode
 
@@ -81,7 +80,7 @@ def test_nobody_owns_a_released_directory(tmp_path):
 _FORKING = """
 import os, sys
 from pathlib import Path
-from storage.embedded.state import StateDir, StateLocked
+from storage.state import StateDir, StateLocked
 
 path = Path(sys.argv[1])
 state = StateDir.claim(path)

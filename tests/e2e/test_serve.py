@@ -1,0 +1,156 @@
+"""``gateway serve`` as an operator meets it: faults at start, draining, one process or several."""
+
+import contextlib
+import http.server
+import json
+import signal
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.running import GATEWAY, Process, alive, children, environment, eventually, free_ports
+
+
+class SlowUpstream(http.server.ThreadingHTTPServer):
+    """Answers when told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = threading.Event(), threading.Event()
+        upstream = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                upstream.asked.set()
+                upstream.go.wait(30)
+                self.send_response(200)
+                self.send_header("Content-Length", "4")
+                self.end_headers()
+                self.wfile.write(b"done")
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def upstream() -> Iterator[SlowUpstream]:
+    server = SlowUpstream()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.go.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@contextlib.contextmanager
+def serving(state: Path, upstream: SlowUpstream, **settings: str) -> Iterator[tuple[Process, str, str]]:
+    """``gateway serve --embedded``, its URL, and a key."""
+    port = free_ports()
+    env = environment(
+        state_dir=str(state),
+        listen=f"127.0.0.1:{port}",
+        ops_listen=f"127.0.0.1:{port + 1}",
+        upstream=f"http://127.0.0.1:{upstream.server_port}",
+        **settings,
+    )
+    gateway = Process.start("serve", "--embedded", env=env)
+    try:
+        gateway.wait_for('"event":"ready"')
+        for words in (("tenant", "create", "a"), ("key", "create", "--tenant", "a", "--name", "k", "--json")):
+            made = subprocess.run(
+                [*GATEWAY, *words], env=env, capture_output=True, text=True, check=True, cwd="/"
+            ).stdout
+        yield gateway, f"http://127.0.0.1:{port}", json.loads(made)["key"]
+    finally:
+        gateway.stop(signal.SIGKILL)
+
+
+def _get(url: str, key: str, answers: list[bytes]) -> None:
+    request = urllib.request.Request(url + "/v1/models", headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        answers.append(answer.read())
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path, upstream: SlowUpstream, workers: str) -> None:
+    """The listener closes at once, the answer arrives whole, usage is in the account, exit 0, nothing is left."""
+    with serving(tmp_path / "state", upstream, workers=workers) as (gateway, url, key):
+        answers: list[bytes] = []
+        asking = threading.Thread(target=_get, args=(url, key, answers))
+        asking.start()
+        assert upstream.asked.wait(10)
+        family = [gateway.process.pid, *children(gateway.process.pid)]
+        gateway.process.send_signal(signal.SIGTERM)
+
+        assert eventually(lambda: gateway.process.poll() is None and _refuses(url))
+        upstream.go.set()
+        asking.join(30)
+        assert answers == [b"done"]
+        assert gateway.process.wait(30) == 0
+        assert eventually(lambda: not alive(family))
+    report = subprocess.run(
+        [*GATEWAY, "usage", "report", "--tenant", "a", "--json"],
+        env=environment(state_dir=str(tmp_path / "state")), capture_output=True, text=True, check=True, cwd="/",
+    )  # fmt: skip
+    assert json.loads(report.stdout)["requests"] == 1
+
+
+def _refuses(url: str) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        urllib.request.urlopen(url + "/", timeout=2)
+    except urllib.error.HTTPError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def test_every_fault_of_the_configuration_is_said_at_once(tmp_path: Path) -> None:
+    """Each by the name that was written, in a sentence; exit 1, no traceback, nothing started."""
+    config = tmp_path / "gateway.toml"
+    config.write_text('trusted_proxies = ["0.0.0.0/0"]\nupstrem = "http://x"\n')
+    done = subprocess.run(
+        [*GATEWAY, "serve", "--config", str(config)],
+        env=environment(workers="many", listen="nowhere", secret_key="short", databse_url="x", redis_url="http://x"),
+        capture_output=True, text=True, check=False, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1
+    for said in (
+        "GATEWAY_WORKERS", "GATEWAY_LISTEN", "GATEWAY_SECRET_KEY", "GATEWAY_REDIS_URL", "GATEWAY_DATABSE_URL",
+        "did you mean 'database_url'", "upstrem", "did you mean 'upstream'", "trust everybody",
+    ):  # fmt: skip
+        assert said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "short" not in done.stderr.replace("shorter", "")
+
+
+def test_without_stores_the_way_out_is_named() -> None:
+    done = subprocess.run([*GATEWAY, "serve"], env=environment(), capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 1
+    assert "GATEWAY_DATABASE_URL" in done.stderr
+    assert "--embedded" in done.stderr
+
+
+def test_a_state_directory_that_cannot_be_one(tmp_path: Path) -> None:
+    """A file stands where the directory should be: named, with what to do."""
+    place = tmp_path / "file"
+    place.write_text("")
+    done = subprocess.run(
+        [*GATEWAY, "serve", "--embedded"],
+        env=environment(state_dir=str(place), listen="127.0.0.1:0", ops_listen="127.0.0.1:0"),
+        capture_output=True, text=True, check=False, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert str(place) in done.stderr
+    assert "GATEWAY_STATE_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
