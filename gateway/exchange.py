@@ -32,8 +32,8 @@ class Exchange:
     """The facts of one request, filled in as it goes. Times are ``time.perf_counter()`` seconds, sizes body bytes."""
 
     __slots__ = (
-        "agent", "begun", "bytes_in", "bytes_out", "cause", "client", "code", "door", "id_line", "measure", "method", "outcome", "path",
-        "principal", "request_id", "route", "settled", "started", "status", "upstream_s",
+        "agent", "begun", "bytes_in", "bytes_out", "cause", "client", "code", "door", "id_line", "measure", "method",
+        "outcome", "path", "principal", "request_id", "route", "settled", "started", "status", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, request_id: str, method: str, path: str, client: str, agent: str) -> None:

@@ -21,7 +21,7 @@ from storage.ports import Counters, Unavailable
 
 
 class Gatekeeper:
-    """Decides. ``local`` counts while ``counters`` cannot be asked; ``accepts_usage`` says whether records have room."""
+    """Decides. ``local`` counts while ``counters`` cannot be asked; ``accepts_usage`` tells if records have room."""
 
     def __init__(
         self,

@@ -100,8 +100,9 @@ def usable_request_id(sent: bytes) -> str | None:
 
 @dataclass(slots=True)
 class Known:
-    """What one header amounts to. A connection sends the same header again and again: it is worked out once, and found
-    again by comparing bytes.
+    """What one header amounts to.
+
+    A connection sends the same header again and again: it is worked out once, and found again by comparing bytes.
     """
 
     head: RequestHead

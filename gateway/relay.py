@@ -154,7 +154,7 @@ class _Passage:
         self._pump = self._relay.tasks.start(self._upload(upstream, chunked=chunked), "upload")
 
     def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
-        """Write the head: the very path and query that were judged, the lines that pass, and last what only we may say."""
+        """Write the head: the path and query that were judged, the lines that pass, and last what only we may say."""
         inquiry, permit = self._inquiry, self._admit.permit
         target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
         head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
@@ -181,14 +181,14 @@ class _Passage:
         route = self._admit.permit.route
         try:
             while piece := await self._connection.next_piece(self._incoming.body, route.idle_s):
+                if upstream.body_done:
+                    return
                 self._seen(piece)
                 if self._exchange.bytes_in > route.max_body:
                     upstream.fail(BodyTooLarge())
                     return
                 upstream.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                 await upstream.drained()
-                if upstream.body_done:
-                    return
             if chunked:
                 upstream.write(b"0\r\n\r\n")
             self._uploaded = True

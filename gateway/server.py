@@ -1,8 +1,8 @@
 """The public listener: aiohttp's low-level server, one bound handler, and a connection class that knows our needs.
 
 aiohttp accepts, parses and keeps the flow control; what it does around a handler for general use (a task, a request, a
-writer and a response object for every message) costs as much as relaying does, so :meth:`ClientConnection.start` is ours.
-It also answers what aiohttp leaves to its user: errors of its parser in our own shape, a client that goes away while the
+writer and a response object for every message) is a third of its cost, so :meth:`ClientConnection.start` is ours. It
+also answers what aiohttp leaves to its user: errors of its parser in our own shape, a client that goes away while the
 upstream works, a body that stops arriving (there is no time-out for that), and back-pressure for direct writes.
 """
 

@@ -62,8 +62,9 @@ def _url(*schemes: str) -> AfterValidator:
 
 
 def _networks(value: object) -> object:
-    """A comma list, or a TOML array, of addresses and networks. The whole internet is refused: it would mean nobody
-    is checked (oauth2-proxy CVE-2026-76835).
+    """A comma list, or a TOML array, of addresses and networks.
+
+    The whole internet is refused: it would mean that everybody is believed (oauth2-proxy CVE-2026-76835).
     """
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):

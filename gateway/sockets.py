@@ -1,4 +1,4 @@
-"""Listening sockets, bound by the parent before anything else starts, so that an occupied port is the first fault seen."""
+"""Listening sockets, bound before anything else starts: an occupied port is the first fault seen."""
 
 import errno
 import socket
@@ -9,7 +9,7 @@ class PortTaken(Exception):
 
 
 def listen(address: str, setting: str) -> socket.socket:
-    """A bound, listening, non-blocking TCP socket for ``host:port``; port 0 lets the system choose. Raises PortTaken."""
+    """A listening, non-blocking TCP socket for ``host:port``; port 0 lets the system choose. Raises PortTaken."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
@@ -28,7 +28,7 @@ def listen(address: str, setting: str) -> socket.socket:
             raise
     except OSError as error:
         raise PortTaken(_sentence(address, setting, error)) from error
-    listening.setblocking(False)
+    listening.setblocking(False)  # noqa: FBT003  its only argument
     return listening
 
 

@@ -1,4 +1,4 @@
-"""Background tasks that cannot vanish: referenced until done, their exceptions logged, cancelled and awaited at the end."""
+"""Background tasks that cannot vanish: referenced until done, exceptions logged, cancelled and awaited at the end."""
 
 import asyncio
 from collections.abc import Coroutine

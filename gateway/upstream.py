@@ -52,7 +52,7 @@ class Abandoned(UpstreamError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream listens: ``http://host[:port]``, ``https://…`` or ``unix:/path``. A path prefix is not taken."""
+    """Where an upstream listens: ``http://host[:port]``, ``https://…``, ``unix:/path``. No path prefix is taken."""
 
     host: str
     port: int
@@ -82,10 +82,9 @@ class Origin:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection. ``begin``, then ``write`` as often as needed, then ``answered``, then ``read`` until empty, then
-    back to the pool with ``release``.
+    """One connection.
 
-    After ``answered``: ``status``, ``head`` and ``body_done``.
+    ``begin``, then ``write`` as often as needed, then ``answered``, then ``read`` until empty, then ``release``. After ``answered``: ``status``, ``head`` and ``body_done``.
     """
 
     __slots__ = (

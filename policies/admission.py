@@ -9,7 +9,7 @@ from policies.verdict import Deny, Refusal
 
 @dataclass(slots=True)
 class Admit:
-    """The answer yes. The relay accepts nothing else. Immutable by use; frozen would cost a request half a microsecond."""
+    """The answer yes. The relay accepts nothing else. Immutable by use; frozen costs a request half a microsecond."""
 
     permit: Permit
     taken: Taken

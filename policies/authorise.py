@@ -58,7 +58,7 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
 
 
 def charges(principal: Principal, default_rate: Rate | None) -> tuple[Charge, ...]:
-    """Every limit that one request touches, widest first. The hash tag keeps a tenant's counters in one Cluster slot."""
+    """Every limit that one request touches, widest first. The hash tag keeps a tenant's counters in one slot."""
     tenant_rate = principal.tenant_rate or default_rate
     found = []
     if tenant_rate is not None:

@@ -122,6 +122,25 @@ _ANSWER = _Table(
 )  # fmt: skip
 
 
+_REPEATABLE = {
+    _Kind.HOST: "hosts",
+    _Kind.AUTHORIZATION: "authorizations",
+    _Kind.API_KEY: "api_keys",
+    _Kind.CONTENT_LENGTH: "content_lengths",
+    _Kind.TRANSFER_ENCODING: "transfer_encodings",
+    _Kind.FORWARDED_FOR: "forwarded_for",
+}
+_NOTED = {
+    _Kind.CONTENT_TYPE: "content_type",
+    _Kind.CONTENT_ENCODING: "content_encoding",
+    _Kind.EXPECT: "expect",
+    _Kind.UPGRADE: "upgrade",
+    _Kind.USER_AGENT: "user_agent",
+    _Kind.REQUEST_ID: "request_id",
+}
+_PASSED_AND_NOTED = frozenset({_Kind.CONTENT_TYPE, _Kind.CONTENT_ENCODING, _Kind.USER_AGENT})
+
+
 @dataclass(slots=True)
 class RequestHead:
     """A client's header, walked once. ``lines`` pass on to the upstream; the rest is what the gateway itself reads.
@@ -161,42 +180,23 @@ class RequestHead:
         return head
 
     def _note(self, kind: _Kind, name: bytes, value: bytes) -> None:
-        match kind:
-            case _Kind.HOST:
-                self.hosts.append(value)
-            case _Kind.AUTHORIZATION:
-                self.authorizations.append(value)
-            case _Kind.API_KEY:
-                self.api_keys.append(value)
-            case _Kind.CONTENT_LENGTH:
-                self.content_lengths.append(value)
-            case _Kind.TRANSFER_ENCODING:
-                self.transfer_encodings.append(value)
-            case _Kind.FORWARDED_FOR:
-                self.forwarded_for.append(value)
-            case _Kind.CONNECTION:
-                self.connection |= connection_tokens(value)
-            case _Kind.EXPECT:
-                self.expect = value
-            case _Kind.UPGRADE:
-                self.upgrade = value
-            case _Kind.REQUEST_ID:
-                self.request_id = value
-            case _Kind.CONTENT_ENCODING:
-                self.content_encoding = value
-                self.lines.append(name + b": " + value)
-            case _Kind.USER_AGENT:
-                self.user_agent = value
-                self.lines.append(name + b": " + value)
-            case _:  # CONTENT_TYPE
-                self.content_type = value
+        """Keep what the gateway reads itself; some of it passes on as well."""
+        if kind in _REPEATABLE:
+            getattr(self, _REPEATABLE[kind]).append(value)
+        elif kind is _Kind.CONNECTION:
+            self.connection |= connection_tokens(value)
+        else:
+            setattr(self, _NOTED[kind], value)
+            if kind in _PASSED_AND_NOTED:
                 self.lines.append(name + b": " + value)
 
 
 @dataclass(slots=True)
 class AnswerHead:
-    """An upstream's header, walked once. ``lines`` pass on to the client: neither identity, nor our session cookie, nor
-    framing. ``length`` is the declared one, or None; the parser has seen to it that it is a number and the only one.
+    """An upstream's header, walked once.
+
+    ``lines`` pass on to the client: neither identity, nor our session cookie, nor framing. ``length`` is the declared
+    one, or None; the parser has seen to it that it is a number and the only one.
     """
 
     lines: list[bytes] = field(default_factory=list)
@@ -279,7 +279,7 @@ def ascii_value(value: str) -> str:
 
 
 def single(headers: RawHeaders, name: bytes) -> bytes | None:
-    """The value of a field that must not repeat; None when absent. Raises ValueError when it is there more than once."""
+    """The value of a field that must not repeat; None when absent. Raises ValueError when it repeats."""
     values = [value for field, value in headers if field.lower() == name]
     if len(values) > 1:
         raise ValueError(f"{name.decode()} is there {len(values)} times")

@@ -50,7 +50,7 @@ def is_plain_path(path: str) -> bool:
 
 
 def is_plain_query(query: str) -> bool:
-    """Whether the query is visible ASCII with whole escapes and no fragment; what it means is the upstream's business."""
+    """Whether the query is visible ASCII with whole escapes and no fragment; its meaning is the upstream's business."""
     return _QUERY.fullmatch(query) is not None
 
 

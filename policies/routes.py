@@ -69,8 +69,10 @@ class RoutesInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """Compiled routes. ``exact`` maps a path without parameters to its routes by method, so that the usual case is two
-    dictionary look-ups; ``patterns`` holds the others in order.
+    """Compiled routes.
+
+    ``exact`` maps a path without parameters to its routes by method, so that the usual case is two dictionary look-ups;
+    ``patterns`` holds the others in order.
     """
 
     routes: tuple[Route, ...]
@@ -79,7 +81,7 @@ class RouteTable:
 
     @classmethod
     def compile(cls, table: Mapping[str, Any]) -> "RouteTable":
-        """Build from ``{"routes": [{"name": …, "path": …, "methods": […], …}, …]}``. Raises RoutesInvalid with all faults."""
+        """Build from ``{"routes": [{"name": …, "path": …, "methods": […], …}, …]}``. Raises RoutesInvalid."""
         faults = [f"unknown table '{key}': only [[routes]] is known" for key in table if key != "routes"]
         routes: list[Route] = []
         entries = table.get("routes", [])

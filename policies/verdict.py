@@ -23,8 +23,8 @@ class Refusal(enum.Enum):
     MALFORMED_REQUEST = 400, "This is not a well-formed HTTP/1.1 request, so it was not looked at further."
     AMBIGUOUS_TARGET = (
         400,
-        "The request target can be read in more than one way. Send a plain absolute path: no dot segments, no empty "
-        "segments, no backslash, no ';', no '#', no needless or broken percent-escapes.",
+        """The request target can be read in more than one way. Send a plain absolute path: no dot segments, no empty \
+segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""",
     )
     INVALID_HOST = 400, "Send exactly one Host header with a host name or address and, if need be, a port."
     CONFLICTING_CREDENTIALS = 400, "The request carries two different credentials. Send exactly one."
@@ -48,7 +48,7 @@ class Refusal(enum.Enum):
 
     # --- how much may they -------------------------------------------------------------------------------------------
     BODY_TOO_LARGE = 413, "The body is larger than this route takes."
-    ENCODED_BODY = 415, "Send the audio as it is: a compressed body cannot be measured, so this route does not take one."
+    ENCODED_BODY = 415, "Send the audio as it is: a compressed body cannot be measured and is not taken here."
     BODY_TIMEOUT = 408, "The body stopped arriving. Send it again."
     RATE_LIMIT_EXCEEDED = 429, "Too many requests. Wait as long as Retry-After says, then go on."
 

@@ -13,6 +13,6 @@ state           the state directory and its lock
 embedded        a PostgreSQL and a Valkey of our own
 =============== ===========================================================================
 
-Nothing here knows HTTP. A store that cannot be reached raises :class:`storage.ports.Unavailable`; "not there" is a value,
-never that exception.
+Nothing here knows HTTP. A store that cannot be reached raises :class:`storage.ports.Unavailable`; "not there" is a
+value, never that exception.
 """

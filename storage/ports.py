@@ -91,8 +91,12 @@ class KeyRegistry(Protocol):
     async def keys(self, tenant_id: str) -> Sequence[ApiKey]:
         """All of the tenant's keys, newest first, ended ones included."""
 
-    async def rotate_key(self, tenant_id: str, key_id: str, *, digest: bytes, last4: str, old_ends_at: datetime) -> ApiKey:
-        """A successor with the same name, scopes, limits, owner and expiry; the old one ends at ``old_ends_at`` at the latest.
+    async def rotate_key(
+        self, tenant_id: str, key_id: str, *, digest: bytes, last4: str, old_ends_at: datetime
+    ) -> ApiKey:
+        """A successor with the same name, scopes, limits, owner and expiry.
+
+        The old one ends at ``old_ends_at`` at the latest.
 
         Raises NotFound, also for a key that is revoked or expired.
         """
@@ -108,7 +112,7 @@ class KeyRegistry(Protocol):
 
 
 class LimitBook(Protocol):
-    """The limits that operators set. A limit of None falls back to the next wider one: key, then tenant, then default."""
+    """The limits that operators set. Where there is none the next wider one holds: key, then tenant, then default."""
 
     async def set_limits(self, tenant_id: str, *, key_id: str | None = None, requests: Rate | None) -> None:
         """Set, replace or (None) remove the request rate of a tenant or of one of its keys. Raises NotFound."""
@@ -144,7 +148,7 @@ class Bus(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageTotals:
-    """Sums over records. ``errors`` are those with a status of 400 or more, ``denied`` the gateway's own refusals among them."""
+    """Sums over records. ``errors`` have a status of 400 or more; ``denied`` are the gateway's refusals among them."""
 
     requests: int = 0
     errors: int = 0
@@ -178,7 +182,7 @@ class Ledger(Protocol):
         """How far this journal has been shipped, in bytes; 0 when never."""
 
     async def totals(self, tenant_id: str, since: datetime, until: datetime) -> UsageTotals:
-        """From the roll-ups where the range covers whole hours, from raw records at its edges. ``until`` is exclusive."""
+        """From the roll-ups for whole hours, from raw records at the edges. ``until`` is exclusive."""
 
     async def breakdown(
         self, tenant_id: str, since: datetime, until: datetime, by: str

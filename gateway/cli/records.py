@@ -7,6 +7,7 @@ texts here (a request id, a model): such a cell gets an apostrophe in front (CWE
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +17,7 @@ from policies.usage import UsageRecord
 Value = str | int | bool | None
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 """The last four are = + - @ in full width, which East Asian spreadsheets take for the same (OWASP, CSV injection)."""
 
 COLUMNS = (
@@ -58,7 +59,7 @@ def csv_heading() -> str:
 
 def harmless(text: str) -> str:
     """``text``, such that no spreadsheet takes it for a formula, with blanks before it or not."""
-    return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _csv_cell(value: Value) -> Value:

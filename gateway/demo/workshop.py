@@ -20,6 +20,7 @@ _MOST_RECOGNISERS = 16
 _LONGEST_LINE = 2**20
 _READY = b"r"
 _NEW_JOB = b"j"
+_ORDERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RecogniserGone(Exception):
@@ -111,13 +112,15 @@ class Workshop:
 def fork() -> socket.socket:
     """Start the workshop; the socket to make a Workshop of. Call it before there are threads or an event loop."""
     ours, theirs = socket.socketpair()
+    # Orders to stop may reach the whole process group. Only the server obeys; the workshop, which keeps them blocked from
+    # its first moment, and so do its recognisers, ends when the server has.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS)
     if os.fork():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
         theirs.close()
         ours.setblocking(False)  # noqa: FBT003 - the library's own signature
         return ours
     ours.close()
-    for order in (signal.SIGINT, signal.SIGTERM):  # may reach the whole group; only the server obeys, and then tells us
-        signal.signal(order, signal.SIG_IGN)
     # Not sys.exit: the buffers and exit handlers that a fork inherits are the server's.
     try:
         _work(theirs)

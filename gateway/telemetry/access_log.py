@@ -1,4 +1,4 @@
-"""One JSON line a request, gathered and written a few milliseconds later. A credential has no way in: fields are listed.
+"""One JSON line a request, gathered and written some milliseconds later. A credential has no way in.
 
 orjson escapes control characters and the line separators, so that a hostile path or user agent stays inside its field
 on one line. Lines go out in pieces of at most 4 096 bytes that end at a line's end: a write of that size to a pipe is
@@ -15,7 +15,7 @@ _DELAY_S = 0.02
 
 
 class AccessLog:
-    """Writes dictionaries as JSON lines to a file descriptor. ``emit`` never blocks on anything but the write itself."""
+    """Writes dictionaries as JSON lines to a file descriptor. ``emit`` never blocks; ``flush`` only on the write."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -1,4 +1,4 @@
-"""Metrics in the Prometheus text format, from figures that were counted elsewhere. Names and labels are the contract's."""
+"""Metrics in the Prometheus text format, from figures counted elsewhere. Names and labels are public interface."""
 
 import platform
 from collections.abc import Iterator, Mapping

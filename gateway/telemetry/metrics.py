@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 Labels: TypeAlias = tuple[str, ...]
 
 SECONDS = (
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0,
 )  # fmt: skip
 """Bucket bounds: the gateway's own fraction of a millisecond at one end, an hour of audio at the other."""
 

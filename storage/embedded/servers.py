@@ -18,9 +18,9 @@ from storage.embedded.keeper import Keeper
 from storage.embedded.postgres import PostgresServer
 from storage.embedded.process import POLL, START_LIMIT
 from storage.embedded.rundir import RunDir, close_run_dir, open_run_dir, run_dir_of
-from storage.state import StateDir, StateLocked, open_lock, owner_of
 from storage.embedded.valkey import ValkeyServer, ping
 from storage.ports import StorageError
+from storage.state import StateDir, StateLocked, open_lock, owner_of
 
 log = logging.getLogger("storage.embedded")
 

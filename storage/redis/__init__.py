@@ -1,0 +1,1 @@
+"""Redis: exact counters over one fast connection, and the bus that tells every gateway of a change."""
