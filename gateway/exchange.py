@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
+from policies.credentials import redacted
 from policies.principals import Principal
 from policies.routes import Route
 from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
@@ -161,7 +162,7 @@ def _line(
         "remote_ip": exchange.client,
         "method": exchange.method,
         "route": exchange.route.name if exchange.route is not None else "",
-        "path": exchange.path,
+        "path": redacted(exchange.path[:1_024]),
         "status": exchange.status,
         "outcome": exchange.outcome,
         "code": exchange.code,

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.credentials import Conflict, Nothing, Presented, present
+from policies.credentials import Conflict, Nothing, Presented, present, redacted
 from policies.headers import RawHeaders, RequestHead, first
 from policies.inquiry import Inquiry, Target, is_plain_host
 from policies.verdict import Deny, Refusal
@@ -133,7 +133,7 @@ class Reader:
             presented=present(head),
             fault=_fault(head, version),
             client=self._trusted.client_address(peer, b",".join(head.forwarded_for)) if trusted else peer,
-            agent=head.user_agent[:256].decode("utf-8", "replace"),
+            agent=redacted(head.user_agent[:256].decode("utf-8", "replace")),
             passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
         )
 

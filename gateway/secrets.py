@@ -1,5 +1,6 @@
 """The one secret that everything is derived from: given by the operator, or made once in the state directory."""
 
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 from storage.ports import StorageError
 
 _NAME = "secret_key"
+
+
+def derived(secret_key: str, purpose: str) -> bytes:
+    """A key of its own for every purpose, so that none is ever used for two (LiteLLM CVE-2026-114612)."""
+    return hmac.digest(secret_key.encode(), b"tahoe-gateway/" + purpose.encode(), "sha256")
 
 
 def generated_secret(state_dir: Path) -> str:

@@ -143,7 +143,10 @@ class ClientConnection(RequestHandler):
 
     async def _serve(self, message: Any, body: StreamReader) -> Next:
         if not isinstance(message, RawRequestMessage):
-            self._handler.unreadable(self, too_large=isinstance(message.exc, LineTooLong))
+            fault = message.exc
+            # aiohttp has a type of its own for a long line, and for too many of them only a sentence.
+            too_large = isinstance(fault, LineTooLong) or fault.message == "Too many headers received"
+            self._handler.unreadable(self, too_large=too_large)
             return CLOSE
         after = await self._handler(self, message, body)
         # After an upgrade that was not taken the parser has stopped: what follows was meant for the other protocol.

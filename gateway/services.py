@@ -1,7 +1,6 @@
 """The composition root: which parts a worker is made of, opened in order and closed in reverse."""
 
 import contextlib
-import hmac
 import sys
 import time
 import tomllib
@@ -15,6 +14,7 @@ from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import TrustedProxies
 from gateway.proxy import Proxy
 from gateway.relay import Relay
+from gateway.secrets import derived
 from gateway.server import PublicServer
 from gateway.settings import Settings
 from gateway.shipped import shipped
@@ -29,6 +29,9 @@ from storage.local_counters import LocalCounters
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.counters import RedisCounters
+
+UPSTREAMS = ("default",)
+"""The upstreams that routes may name; "default" is the setting ``upstream``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,6 @@ class Blueprint:
             Settings(**message["settings"]), message["database_url"], message["redis_url"], message["secret_key"]
         )
 
-    def secret_for(self, purpose: str) -> bytes:
-        """A key of its own for every purpose, so that none is ever used for two (LiteLLM CVE-2026-114612)."""
-        return hmac.digest(self.secret_key.encode(), b"tahoe-gateway/" + purpose.encode(), "sha256")
-
 
 def load_routes(settings: Settings) -> RouteTable:
     """Read and compile the route table. Raises RoutesInvalid with every fault."""
@@ -80,10 +79,19 @@ def load_routes(settings: Settings) -> RouteTable:
         raise RoutesInvalid([f"{path}: it cannot be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RoutesInvalid([f"{path}: it is not TOML: {error}"]) from error
-    for route in table.get("routes", []):
+    routes = table.get("routes")
+    for route in routes if isinstance(routes, list) else ():
         if isinstance(route, dict):
             route.setdefault("first_byte_s", settings.upstream_timeout)
-    return RouteTable.compile(table)
+    compiled = RouteTable.compile(table)
+    strays = [
+        f"route '{r.name}': no upstream is called '{r.upstream}'"
+        for r in compiled.routes
+        if r.upstream not in UPSTREAMS
+    ]
+    if strays:
+        raise RoutesInvalid(strays)
+    return compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,7 @@ class Services:
             stack.push_async_callback(counters.close)
             stack.push_async_callback(tasks.close)
             tasks.start(journal.keep(), "journal")
-            snapshot = Snapshot(PostgresKeyRegistry(pool), blueprint.secret_for("api-keys"), time.monotonic)
+            snapshot = Snapshot(PostgresKeyRegistry(pool), derived(blueprint.secret_key, "api-keys"), time.monotonic)
             trusted = TrustedProxies(settings.trusted_proxies)
             settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
             gatekeeper = Gatekeeper(

@@ -7,6 +7,7 @@ TOML file, default. All faults are reported at once, each with the name the oper
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing_extensions import override
 from gateway.inquiries import Network
 from gateway.upstream import Origin
 from policies.limits import Rate
-from storage.state import default_state_dir
+from storage.state import StateUnusable, default_state_dir
 
 PREFIX = "GATEWAY_"
 _NOT_SETTINGS = frozenset({"GATEWAY_CONFIG", "GATEWAY_EMBEDDED_PG_BINDIR"})
+_KUBERNETES = re.compile(r"GATEWAY_(?:SERVICE_(?:HOST|PORT)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)|$))")
+"""What Kubernetes puts into every pod beside a Service that is called ``gateway``."""
 _SECRET_CHARACTERS = 32
 FORWARD_AUTH_SOURCES = ("x-original-uri", "x-original-url", "x-forwarded-uri")
 """The keys of ``gateway.forward_auth.SOURCES``, which a test sees to: importing it would load the server here."""
@@ -212,6 +215,8 @@ def load(
         settings = Settings(**values)
     except ValidationError as error:
         faults += [_sentence(detail, named) for detail in error.errors()]
+    except StateUnusable as error:  # nobody's home: there is no default
+        faults.append(str(error))
     else:
         if not faults:
             return settings
@@ -234,7 +239,7 @@ def _from_file(config: Path | None, faults: list[str]) -> tuple[dict[str, Any], 
 def _from_environment(environ: Mapping[str, str], faults: list[str]) -> tuple[dict[str, Any], str]:
     values: dict[str, Any] = {}
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS:
+        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or _KUBERNETES.match(variable):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name.endswith("_file") and name not in Settings.model_fields:

@@ -108,6 +108,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._idle_s = 0.0
+        # An upstream may hang up, and an exchange may fail, before anything was asked.
+        self._until_close = self._reusable = self.body_done = False
+        self.head: AnswerHead | None = None
         self.idle_since = 0.0
         self.deadline = float("inf")
 
@@ -119,14 +122,18 @@ class UpstreamConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def begin(self, head: bytes, *, bodyless_answer: bool, idle_s: float) -> None:
-        """Write a request's head, and a small body with it. ``bodyless_answer`` for HEAD (RFC 9112 section 6.3)."""
-        assert self._transport is not None
+        """Write a request's head, and a small body with it. ``bodyless_answer`` for HEAD (RFC 9112 section 6.3).
+
+        Raises what went wrong when the upstream hung up as soon as it was connected.
+        """
+        if self._transport is None:
+            raise self._failure or Broke("it closed the connection")
         self._asked = True
         self._bodyless = bodyless_answer
         self._idle_s = idle_s
         self._until_close = self._interim = self._reusable = self.body_done = False
         self._head_size = self.status = 0
-        self.head: AnswerHead | None = None
+        self.head = None
         self._transport.write(head)
 
     def expect_answer(self, within_s: float) -> None:
@@ -251,7 +258,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             if not self.body_done:
-                self.fail(Broke(f"its answer is not well-formed HTTP: {error}"))
+                self.fail(Broke(f"its answer is not well-formed HTTP: {error.__context__ or error}"))
                 return
             self._reusable = False
         if self.head is not None:
@@ -314,6 +321,8 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         fields, self._fields = self._fields, []
         if status < 200:
+            if status < 100 or status == 101:
+                raise Broke(f"its status {status} answers nothing that was asked")
             self._interim = True
             self._head_size = 0
             return
@@ -323,6 +332,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._until_close = True
             return
         self._reusable = self._parser.should_keep_alive()
+        if status == 204 and (head.length or head.chunked):
+            self._reusable = False  # it announces a body that cannot be, and may send it
         if self._bodyless and status not in (204, 304):
             # llhttp does not know that the request was HEAD and would wait for the body that the header announces.
             self.body_done = True

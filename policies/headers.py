@@ -185,6 +185,9 @@ class RequestHead:
             getattr(self, _REPEATABLE[kind]).append(value)
         elif kind is _Kind.CONNECTION:
             self.connection |= connection_tokens(value)
+        elif kind is _Kind.CONTENT_ENCODING:
+            self.content_encoding = _listed(self.content_encoding, value)
+            self.lines.append(name + b": " + value)
         else:
             setattr(self, _NOTED[kind], value)
             if kind in _PASSED_AND_NOTED:
@@ -207,7 +210,7 @@ class AnswerHead:
 
     @classmethod
     def walk(cls, raw: RawHeaders) -> "AnswerHead":
-        """Sort every field to where it belongs."""
+        """Sort every field to where it belongs. Raises ValueError for a transfer coding other than chunked, once."""
         head = cls()
         lines, known = head.lines, _ANSWER.known
         listed: AbstractSet[bytes] = frozenset()
@@ -230,13 +233,20 @@ class AnswerHead:
 
     def _note(self, kind: _Kind, name: bytes, value: bytes) -> None:
         if kind is _Kind.TRANSFER_ENCODING:
+            if self.chunked or value.strip().lower() != b"chunked":
+                raise ValueError("a transfer coding that was not asked for")
             self.chunked = True
         elif kind is _Kind.CONTENT_ENCODING:
-            self.content_encoding = value
+            self.content_encoding = _listed(self.content_encoding, value)
             self.lines.append(name + b": " + value)
         elif not value.lstrip(b"= \t").lower().startswith(b"__host-"):  # SET_COOKIE
             # The '=' too: a nameless cookie '=__Host-sid=1' comes back from some browsers as '__Host-sid=1'.
             self.lines.append(name + b": " + value)
+
+
+def _listed(before: bytes, value: bytes) -> bytes:
+    """A list field over several lines is one list (RFC 9110 section 5.3): the last line is not all of it."""
+    return b", ".join(filter(None, (before, value)))
 
 
 def _without(lines: list[bytes], names: AbstractSet[bytes]) -> list[bytes]:

@@ -13,9 +13,11 @@ from policies.credentials import Conflict, Nothing, Presented
 from policies.headers import RequestHead
 
 # A segment: pchar of RFC 3986 without ';', where an escape is needed (not of an unreserved character), is no
-# separator ('/' '\\'), no control and no NUL. Segments are not empty, save the last one, and not dots alone.
+# separator ('/' '\\'), no control and no NUL, nor any of these in overlong UTF-8 (CVE-2008-2938: Tomcat read %c0%ae as
+# a dot). Segments are not empty, save the last one, and not dots alone.
 _ESCAPE = (
-    r"%(?!2[dDeEfF]|5[cCfF]|7[eEfF]|3[0-9bB]|4[1-9a-fA-F]|5[0-9aA]|6[1-9a-fA-F]|7[0-9aA]|[01][0-9a-fA-F])[0-9a-fA-F]{2}"
+    r"%(?!2[dDeEfF]|5[cCfF]|7[eEfF]|3[0-9bB]|4[1-9a-fA-F]|5[0-9aA]|6[1-9a-fA-F]|7[0-9aA]|[01][0-9a-fA-F]"
+    r"|[cC][01]|[eE]0%[89][0-9a-fA-F]|[fF]0%8[0-9a-fA-F])[0-9a-fA-F]{2}"
 )
 _SEGMENT = rf"(?:[A-Za-z0-9\-._~!$&'()*+,=:@]|{_ESCAPE})+"
 _PATH = re.compile(rf"/(?:(?!\.{{1,2}}(?:/|$)){_SEGMENT}/)*(?!\.{{1,2}}$)(?:{_SEGMENT})?")

@@ -4,6 +4,7 @@ A limit ``N/period`` admits a burst of N and refills evenly: the generic cell ra
 kept as one number a limit, the theoretical arrival time (TAT). A take is all or nothing over all its charges.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ class Rate:
         if match is None:
             raise ValueError(f"{text!r} is not a rate: write a whole number and a unit, such as 600/m (s, m, h or d)")
         return cls(int(match[1]), _UNITS_MS[match[2]])
+
+    @property
+    def interval_ms(self) -> float:
+        """Between two requests of an even stream."""
+        return self.period_ms / self.count
 
     def __str__(self) -> str:
         """``600/m`` again."""
@@ -71,30 +77,27 @@ FREE = Taken(levels=())
 """The answer to a take of no charges."""
 
 
+_GRACE_MS = 0.001
+"""How much earlier than due a request may come: rounding (Redis keeps whole microseconds) must refuse nobody."""
+
+
 def take(tats: Sequence[float], charges: Sequence[Charge], count: int, now_ms: float) -> tuple[int, list[float]]:
     """GCRA over several limits at once: how many of ``count`` equal requests fit, and the TATs afterwards.
 
     ``tats`` are milliseconds, one a charge, 0 for a limit never used. This is the model that the Lua script in
     ``storage/redis`` and the in-process fallback are tested against.
     """
-    fit = count
-    starts = [max(tat, now_ms) for tat in tats]
-    for start, charge in zip(starts, charges, strict=True):
-        rate = charge.rate
-        interval = rate.period_ms / rate.count
-        fit = min(fit, int((rate.period_ms - (start - now_ms)) / interval + 1e-6))
-    fit = max(fit, 0)
+    aheads = [_ahead_ms(tat, charge.rate, now_ms) for tat, charge in zip(tats, charges, strict=True)]
+    fit = min([count, *(_fitting(ahead, charge.rate) for ahead, charge in zip(aheads, charges, strict=True))])
     if not fit:
         return 0, list(tats)
-    return fit, [s + fit * c.rate.period_ms / c.rate.count for s, c in zip(starts, charges, strict=True)]
+    return fit, [now_ms + a + fit * c.rate.interval_ms for a, c in zip(aheads, charges, strict=True)]
 
 
 def level(tat: float, charge: Charge, now_ms: float) -> Level:
     """What is left of a limit whose TAT is known."""
-    rate = charge.rate
-    ahead = max(tat - now_ms, 0.0)
-    remaining = int((rate.period_ms - ahead) * rate.count / rate.period_ms + 1e-6)
-    return Level(charge, max(remaining, 0), int(ahead + 0.999))
+    ahead = _ahead_ms(tat, charge.rate, now_ms)
+    return Level(charge, _fitting(ahead, charge.rate), _whole_ms(ahead))
 
 
 def retry_after_ms(tats: Sequence[float], charges: Sequence[Charge], now_ms: float) -> tuple[Charge, int]:
@@ -102,7 +105,24 @@ def retry_after_ms(tats: Sequence[float], charges: Sequence[Charge], now_ms: flo
     waits = []
     for tat, charge in zip(tats, charges, strict=True):
         rate = charge.rate
-        room_at = max(tat, now_ms) + rate.period_ms / rate.count - rate.period_ms
-        waits.append((max(room_at - now_ms, 0.0), charge))
+        waits.append((max(_ahead_ms(tat, rate, now_ms) + rate.interval_ms - rate.period_ms, 0.0), charge))
     wait, charge = max(waits, key=lambda pair: pair[0])
-    return charge, int(wait + 0.999)
+    return charge, _whole_ms(wait)
+
+
+def _ahead_ms(tat: float, rate: Rate, now_ms: float) -> float:
+    """How far a TAT is ahead; at most one period, so that neither a clock set back nor a limit that was just raised
+    locks anybody out for longer than the limit itself can.
+    """
+    return min(max(tat - now_ms, 0.0), float(rate.period_ms))
+
+
+def _fitting(ahead_ms: float, rate: Rate) -> int:
+    """How many requests fit now. The grace is below half a request, so a burst is never one too many."""
+    grace = min(_GRACE_MS, rate.interval_ms / 2)
+    return int((rate.period_ms - ahead_ms + grace) / rate.interval_ms)
+
+
+def _whole_ms(ms: float) -> int:
+    """Rounded up, but for what the grace forgives."""
+    return math.ceil(ms - _GRACE_MS)

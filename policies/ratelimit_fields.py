@@ -3,11 +3,14 @@
 draft-ietf-httpapi-ratelimit-headers-11 (May 2026): two Lists of Strings (RFC 9651) with parameters; ``q`` quota and
 ``w`` window in seconds in the policy, ``r`` left and ``t`` seconds in the state. ``Retry-After`` is whole seconds
 (RFC 9110 section 10.2.3) and never earlier than the limit allows.
+
+``t`` is how long ``r`` must last: until the full burst is back, which paces a client at the limit's own rate. With
+nothing left it is the wait for one more request, so that it never contradicts ``Retry-After``.
 """
 
 from collections.abc import Iterable
 
-from policies.limits import Charge, Taken
+from policies.limits import Charge, Level, Taken
 
 
 def policy_line(charges: Iterable[Charge]) -> bytes:
@@ -18,7 +21,7 @@ def policy_line(charges: Iterable[Charge]) -> bytes:
 
 def state_line(taken: Taken) -> bytes:
     """The whole ``RateLimit`` line."""
-    items = [f'"{v.charge.name}";r={v.remaining};t={(v.reset_ms + 999) // 1000}' for v in taken.levels]
+    items = [f'"{v.charge.name}";r={v.remaining};t={_seconds(_window_ms(v))}' for v in taken.levels]
     return f"RateLimit: {', '.join(items)}".encode()
 
 
@@ -27,5 +30,16 @@ def refused_lines(taken: Taken) -> list[bytes]:
     return [
         policy_line(level.charge for level in taken.levels),
         state_line(taken),
-        b"Retry-After: %d" % max(1, (taken.retry_ms + 999) // 1000),
+        b"Retry-After: %d" % max(1, _seconds(taken.retry_ms)),
     ]
+
+
+def _window_ms(level: Level) -> int:
+    if level.remaining:
+        return level.reset_ms
+    rate = level.charge.rate
+    return max(0, level.reset_ms - rate.period_ms + rate.period_ms // rate.count)
+
+
+def _seconds(ms: int) -> int:
+    return (ms + 999) // 1000

@@ -22,10 +22,9 @@ _POLL_S = 0.1
 class _Pending:
     """What the journals hold that the ledger does not. ``known``: the ledger has met every one of them before."""
 
-    bytes: int = 0
-    journals: int = 0
-    known: bool = True
-    trouble: str = ""
+    bytes: int
+    known: bool
+    trouble: str
 
 
 async def fetch(journals: Path, ledger: Ledger, *, own: bool, patience: float = 2.0) -> str:
@@ -44,27 +43,28 @@ async def fetch(journals: Path, ledger: Ledger, *, own: bool, patience: float = 
     while pending.bytes and clock() < until:
         await asyncio.sleep(_POLL_S)
         pending = await _look(journals, ledger)
-    if pending.trouble:
-        return f"{pending.trouble} What it holds is not in these figures."
+    missing = [f"{pending.trouble} What is in there is not in these figures."] if pending.trouble else []
     if pending.bytes:
-        return (
+        missing.append(
             f"Not in these figures: {pending.bytes} bytes of usage in {journals} that did not reach the account within "
             f"{patience:g} s. The gateway ships them; ask again in a moment, or see its log."
         )
-    return ""
+    return "\n".join(missing)
 
 
 async def _look(journals: Path, ledger: Ledger) -> _Pending:
     try:
         found = await asyncio.to_thread(survey, journals)
-        total, count, known = 0, 0, True
-        for files in found.journals:
-            position = await ledger.shipped(files.journal_id.hex)
-            behind = await asyncio.to_thread(backlog, files, position)
-            if behind.bytes:
-                total, count, known = total + behind.bytes, count + 1, known and position > 0
-    except Unreadable as error:
-        return _Pending(trouble=str(error))
     except OSError as error:
-        return _Pending(trouble=f"The usage journals in {journals} cannot be read: {error.strerror}.")
-    return _Pending(total, count, known, " ".join(found.unreadable))
+        return _Pending(0, known=True, trouble=f"The usage journals in {journals} cannot be read: {error.strerror}.")
+    total, known, troubles = 0, True, [*found.unreadable]
+    for files in found.journals:
+        position = await ledger.shipped(files.journal_id.hex)
+        try:
+            behind = await asyncio.to_thread(backlog, files, position)
+        except Unreadable as error:
+            troubles.append(str(error))
+            continue
+        total += behind.bytes
+        known &= position > 0 or not behind.bytes
+    return _Pending(total, known=known, trouble=" ".join(troubles))

@@ -15,10 +15,11 @@ import click
 import orjson
 import structlog
 
+from gateway.cli.command import Given, common
 from gateway.cli.serve import run, settings_or_exit
 from gateway.demo.samples import SAMPLES
 from gateway.passwords import hash_password
-from gateway.services import Blueprint
+from gateway.secrets import derived
 from gateway.settings import Settings
 from gateway.snapshot import digest
 from gateway.supervisor import Stores, Supervisor
@@ -31,6 +32,7 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
+from storage.state import default_state_dir
 
 TENANT = "demo"
 ADMIN = "admin@demo.example"
@@ -52,17 +54,17 @@ class Credentials:
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65_534), default=9200, show_default=True, help="The gateway's port.")
 @click.option("--upstream", help="Use this transcription service instead of the demo's own.")
-@click.option("--json", "as_json", is_flag=True, help="Print the URLs and credentials as one JSON object.")
-def demo(port: int, upstream: str | None, *, as_json: bool) -> None:
+@common
+def demo(given: Given, port: int, upstream: str | None) -> None:
     """Try it: PostgreSQL, Valkey, a transcriber, a tenant, a user and an API key, until Ctrl-C."""
     with tempfile.TemporaryDirectory(prefix="tahoe-demo-") as sockets:
         own = None if upstream else Path(sockets) / "transcriber.sock"
-        overrides = {"listen": f"127.0.0.1:{port}", "upstream": upstream or f"unix:{own}"}
+        overrides = given.overrides | {"listen": f"127.0.0.1:{port}", "upstream": upstream or f"unix:{own}"}
         if "GATEWAY_OPS_LISTEN" not in os.environ:
             overrides["ops_listen"] = f"127.0.0.1:{port + 1}"
-        settings = settings_or_exit(overrides, None, embedded=True)
+        settings = settings_or_exit(overrides, given.config, embedded=True)
         application_log.configure(settings.log_level)
-        run(_Demo(settings, own, as_json=as_json).run())
+        run(_Demo(settings, own, as_json=given.json).run())
 
 
 class _Demo:
@@ -89,9 +91,8 @@ class _Demo:
 
     async def _prepare(self, stores: Stores) -> None:
         pool = Pool(stores.database_url)
-        blueprint = Blueprint(self._settings, stores.database_url, stores.redis_url, stores.secret_key)
         try:
-            self._credentials = await _seed(pool, blueprint)
+            self._credentials = await _seed(pool, stores.secret_key, self._settings.state_dir / _MEMORY)
         finally:
             await pool.close()
 
@@ -123,15 +124,14 @@ async def _keep_transcriber(socket: Path) -> None:
         await asyncio.sleep(_RESTART_S)
 
 
-async def _seed(pool: Pool, blueprint: Blueprint) -> Credentials:
+async def _seed(pool: Pool, secret_key: str, memory: Path) -> Credentials:
     """The demo's tenant, user and key: made at the first start, found again later."""
     directory, keys = PostgresDirectory(pool), PostgresKeyRegistry(pool)
     try:
         tenant = await directory.tenant(TENANT)
     except NotFound:
         tenant = await directory.create_tenant(TENANT, "Demo")
-    memory = blueprint.settings.state_dir / _MEMORY
-    pepper = blueprint.secret_for("api-keys")
+    pepper = derived(secret_key, "api-keys")
     if memory.exists():
         known = Credentials(**orjson.loads(memory.read_bytes()))
         if await keys.identify_key(digest(pepper, known.key.encode())) is not None:
@@ -145,7 +145,7 @@ async def _seed(pool: Pool, blueprint: Blueprint) -> Credentials:
         scopes=frozenset({SCOPE}),
     )
     try:
-        hashed = await asyncio.to_thread(hash_password, made.password, blueprint.secret_for("passwords"))
+        hashed = await asyncio.to_thread(hash_password, made.password, derived(secret_key, "passwords"))
         await directory.create_user(tenant.id, ADMIN, "Demo Admin", Role.OWNER, hashed)
     except AlreadyExists:
         _log.warning("the demo's admin is there already, with the password of an earlier start", email=ADMIN)
@@ -207,6 +207,6 @@ def _command(settings: Settings) -> str:
     """How to call ``gateway`` from anywhere, against this state directory."""
     program = Path(sys.argv[0])
     called = shlex.quote(str(program.absolute())) if program.name == "gateway" else f"{sys.executable} -m gateway"
-    if "GATEWAY_STATE_DIR" in os.environ:
+    if settings.state_dir != default_state_dir():
         return f"GATEWAY_STATE_DIR={shlex.quote(str(settings.state_dir))} {called}"
     return called

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from gateway.cli.command import Given, common
+from gateway.cli.config import missing
 from gateway.crew import StartFailed
 from gateway.settings import Settings, SettingsInvalid, load
 from gateway.sockets import PortTaken
@@ -19,29 +21,22 @@ from storage.ports import StorageError
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
-@click.option("--embedded", is_flag=True, help="Bring PostgreSQL and Valkey along, under the state directory.")
-def serve(config: Path | None, *, embedded: bool) -> None:
+@common
+def serve(given: Given) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain."""
-    settings = settings_or_exit({}, config, embedded=embedded)
+    settings = settings_or_exit(given.overrides, given.config, embedded=given.embedded)
     application_log.configure(settings.log_level)
-    run(Supervisor(settings, embedded=embedded).run())
+    run(Supervisor(settings, embedded=given.embedded).run())
 
 
 def settings_or_exit(overrides: dict[str, Any], config: Path | None, *, embedded: bool) -> Settings:
     """The settings; every fault on standard error and exit 1 when there is one."""
-    faults: list[str] = []
     try:
         settings = load(overrides, config)
+        faults = missing(settings, embedded=embedded)
     except SettingsInvalid as error:
         faults = error.faults
     else:
-        if not embedded:
-            faults = [
-                f"GATEWAY_{name.upper()}: it is required; or add --embedded to bring your own"
-                for name in ("database_url", "redis_url", "secret_key")
-                if getattr(settings, name) is None
-            ]
         if not faults:
             return settings
     for fault in faults:

@@ -11,7 +11,7 @@ import click
 from pydantic import SecretStr
 
 from gateway.cli.output import remark
-from gateway.secrets import generated_secret
+from gateway.secrets import derived, generated_secret
 from gateway.settings import Settings
 from storage.ports import Invalidation, StorageError, Unavailable
 from storage.postgres.directory import PostgresDirectory
@@ -44,10 +44,7 @@ class Stores:
 
     def secret_for(self, purpose: str) -> bytes:
         """The gateway's own secret for one purpose. Raises StorageError."""
-        from gateway.services import Blueprint  # noqa: PLC0415  brings the whole server; few commands need a secret
-
-        blueprint = Blueprint(self.settings, self.database_url, self.redis_url or "", self._secret_key())
-        return blueprint.secret_for(purpose)
+        return derived(self._secret_key(), purpose)
 
     async def announce(self, change: Invalidation) -> None:
         """Tell the running gateways what they must forget; if they cannot be told, say when they will."""

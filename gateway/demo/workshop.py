@@ -112,8 +112,8 @@ class Workshop:
 def fork() -> socket.socket:
     """Start the workshop; the socket to make a Workshop of. Call it before there are threads or an event loop."""
     ours, theirs = socket.socketpair()
-    # Orders to stop may reach the whole process group. Only the server obeys; the workshop, which keeps them blocked from
-    # its first moment, and so do its recognisers, ends when the server has.
+    # Orders to stop may reach the whole process group. Only the server obeys. In the workshop and its recognisers they
+    # are blocked from the first moment; those end when the server has.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS)
     if os.fork():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)

@@ -3,13 +3,19 @@
 -- KEYS: one counter a charge. ARGV: for each group of equal requests: how many, how many charges; then for each charge
 -- its place in KEYS (1-based), its period in microseconds, its count.
 -- A counter holds the theoretical arrival time in whole microseconds since the epoch and expires when it is in the past.
+-- In here it is how far that is ahead: differences are exact where times of 10^15 with a fraction are not. At most one
+-- period counts, so that neither a clock set back nor a limit that was just raised locks anybody out. A request may come
+-- a microsecond early, but less than half an interval: rounding must refuse nobody and admit nobody beyond the burst.
 -- Answer, flat: for each group: how many are admitted (the first ones), the refusing charge's place within the group
 -- (0 if none refused), milliseconds until one more fits; then for each charge: requests left, milliseconds to full.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local tats = {}
+local aheads = {}
 for i, key in ipairs(KEYS) do
-  tats[i] = tonumber(redis.call('GET', key) or 0)
+  aheads[i] = math.max(tonumber(redis.call('GET', key) or 0) - now, 0)
+end
+local function fitting(ahead, period, count)
+  return math.floor((period - ahead + math.min(1, period / count / 2)) * count / period)
 end
 local answer, changed, at = {}, {}, 1
 while at <= #ARGV do
@@ -17,20 +23,18 @@ while at <= #ARGV do
   local fit = wanted
   for c = 0, charges - 1 do
     local base = at + 2 + c * 3
-    local tat, period, count = tats[tonumber(ARGV[base])], tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
-    local ahead = math.max(tat - now, 0)
-    fit = math.min(fit, math.floor((period - ahead) * count / period + 1e-6))
+    local place, period, count = tonumber(ARGV[base]), tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
+    fit = math.min(fit, fitting(math.min(aheads[place], period), period, count))
   end
-  fit = math.max(fit, 0)
   local refusing, wait = 0, 0
   local head = #answer
   answer[head + 1] = fit
   for c = 0, charges - 1 do
     local base = at + 2 + c * 3
     local place, period, count = tonumber(ARGV[base]), tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
-    local ahead = math.max(tats[place] - now, 0) + fit * period / count
+    local ahead = math.min(aheads[place], period) + fit * period / count
     if fit > 0 then
-      tats[place] = now + ahead
+      aheads[place] = ahead
       changed[place] = true
     end
     if fit < wanted then
@@ -39,7 +43,8 @@ while at <= #ARGV do
         refusing, wait = c + 1, lacks
       end
     end
-    answer[head + 4 + c * 2] = math.floor((period - ahead) * count / period + 1e-6)
+    ahead = math.min(ahead, period)
+    answer[head + 4 + c * 2] = fitting(ahead, period, count)
     answer[head + 5 + c * 2] = math.ceil(ahead / 1000)
   end
   answer[head + 2] = refusing
@@ -47,6 +52,7 @@ while at <= #ARGV do
   at = at + 2 + charges * 3
 end
 for place in pairs(changed) do
-  redis.call('SET', KEYS[place], string.format('%.0f', tats[place]), 'PX', math.ceil((tats[place] - now) / 1000) + 1)
+  local ahead = aheads[place]
+  redis.call('SET', KEYS[place], string.format('%.0f', now + ahead), 'PX', math.ceil(ahead / 1000) + 1)
 end
 return answer

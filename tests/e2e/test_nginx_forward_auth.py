@@ -109,6 +109,11 @@ async def test_what_only_a_proxy_may_claim_is_overwritten_on_both_sides(site: Si
     ]
     assert not {claim.lower() for claim in CLAIMS[4:]} & seen.names()
     assert site.gateway.lines[-1]["remote_ip"] == "127.0.0.1"
+    heard = [
+        tuple(line.split(": ")) for line in site.tap.sent.decode().split("\r\n") if line.startswith("X-Forwarded-")
+    ]
+    for name, said in (("For", "127.0.0.1"), ("Proto", "http"), ("Host", "gateway.test")):
+        assert [value for header, value in heard if header == f"X-Forwarded-{name}"] == [said, said]
 
 
 async def test_an_upload_reaches_the_transcriber_whole_and_the_gateway_not_at_all(site: Site) -> None:
@@ -236,6 +241,8 @@ async def test_without_a_good_key_the_answer_is_401_with_the_gateways_challenge(
     """RFC 6750 section 3.1: no error code where no credential was sent."""
     missing, bad = await site.edge.ask(key=None), await site.edge.ask(key="thk_live_bad")
     assert [(a.status, a.code) for a in (missing, bad)] == [(401, "missing_credential"), (401, "invalid_api_key")]
+    assert [a["x-request-id"] for a in (missing, bad)] == [line["request_id"] for line in site.gateway.lines]
+    assert [a["cache-control"] for a in (missing, bad)] == ["no-store"] * 2
     assert missing["www-authenticate"] == 'Bearer realm="tahoe-gateway"'
     assert bad["www-authenticate"].startswith('Bearer realm="tahoe-gateway", error="invalid_token"')
     assert not site.seen
@@ -256,6 +263,7 @@ async def test_past_the_limit_the_client_gets_429_and_learns_when_to_come_back(s
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert [answer["ratelimit-policy"] for answer in answers] == ['"key-requests";q=2;w=60'] * 3
     assert answers[0]["ratelimit"].startswith('"key-requests";r=1;t=')
+    assert answers[2]["ratelimit"].startswith('"key-requests";r=0;t=')
     assert 25 <= int(answers[2]["retry-after"]) <= 30
     assert orjson.loads(answers[2].body)["error"]["type"] == "rate_limit_exceeded"
     assert len(site.seen) == 2

@@ -225,9 +225,9 @@ async def test_bytes_on_a_connection_at_rest_end_it(server: Scripted, late: byte
     connection.release()
     given_back.set()
     await sent.wait()
-    while connection.is_open:
+    while connection in server.pool._idle:
         await asyncio.sleep(0)
-    assert not server.pool._idle
+    assert not connection.is_open
     server.script = says(OK)
     assert (await ask(server.pool))[2] == b"ok"
     assert server.connections == 2

@@ -76,6 +76,14 @@ async def test_a_ledger_that_takes_too_long_is_not_waited_for(tmp_path: Path, jo
     assert "Not in these figures" in await fetch(tmp_path, Slow(), own=True, patience=0.05)
 
 
-async def test_a_journal_of_a_newer_gateway_is_said(tmp_path: Path, journal: Journal) -> None:
-    (tmp_path / f"{journal.journal_id}.00000000.journal").rename(tmp_path / f"{'0' * 32}.00000000.journal")
-    assert "renamed" in await fetch(tmp_path, MemoryLedger(), own=True)
+async def test_a_journal_that_cannot_be_read_is_said_and_holds_no_other_back(tmp_path: Path, journal: Journal) -> None:
+    broken = Journal(tmp_path, segment_bytes=1 << 16)
+    broken.append(encode(record()))
+    broken.close()
+    (tmp_path / f"{broken.journal_id}.00000000.journal").rename(tmp_path / f"{'0' * 32}.00000000.journal")
+    ledger = MemoryLedger()
+    journal.append(encode(record()))
+    missing = await fetch(tmp_path, ledger, own=True, patience=60)
+    assert "somebody renamed it" in missing.replace("\n", " ")
+    assert "bytes of usage" not in missing
+    assert len(ledger.rows) == 1

@@ -161,6 +161,15 @@ def test_the_shipped_routes_are_fine() -> None:
     assert route_faults(shipped("routes.toml")) == []
 
 
+def test_a_user_without_a_home_must_name_a_state_directory(stranger: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under any user id."""
+    del stranger.environment["GATEWAY_STATE_DIR"]
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
+    for words in (("check-config",), ("tenant", "list")):
+        assert "choose a state directory with GATEWAY_STATE_DIR" in stranger.run(*words, status=1).stderr
+
+
 def test_the_settings_know_every_source_of_forward_auth() -> None:
     assert tuple(SOURCES) == FORWARD_AUTH_SOURCES
 

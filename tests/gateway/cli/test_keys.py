@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.services import Blueprint
-from gateway.settings import Settings
+from gateway.secrets import derived
 from gateway.snapshot import digest
 from policies.credentials import is_well_formed
 from policies.principals import Principal, Standing
@@ -29,7 +28,7 @@ def identified(operator: Operator, key: str) -> Principal | None:
 
     async def ask() -> Principal | None:
         url = operator.environment["GATEWAY_DATABASE_URL"]
-        pepper = Blueprint(Settings(), url, "", SECRET).secret_for("api-keys")
+        pepper = derived(SECRET, "api-keys")
         pool = Pool(url)
         try:
             return await PostgresKeyRegistry(pool).identify_key(digest(pepper, key.encode()))

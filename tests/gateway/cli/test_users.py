@@ -7,8 +7,7 @@ import pytest
 
 from gateway import passwords
 from gateway.passwords import verify
-from gateway.services import Blueprint
-from gateway.settings import Settings
+from gateway.secrets import derived
 from storage.ports import Invalidation
 from tests.gateway.cli.conftest import SECRET, Operator
 from tests.gateway.cli.listening import invalidations
@@ -48,7 +47,7 @@ def stored_hash(operator: Operator) -> str | None:
 
 
 def pepper() -> bytes:
-    return Blueprint(Settings(), "", "", SECRET).secret_for("passwords")
+    return derived(SECRET, "passwords")
 
 
 def test_a_person_becomes_a_member(acme: Operator) -> None:

@@ -1,0 +1,155 @@
+"""Wound: a client that is in no hurry (aiohttp has no time-out for a body: D-01, D-02).
+
+A body may take as long as it likes while it moves; one that stops for longer than its route's ``idle_s`` is given up.
+"""
+
+import asyncio
+import logging
+
+import pytest
+
+from policies.routes import RouteTable
+from policies.usage import Outcome
+from tests.gateway.harness import Answer, Options, running
+from tests.wounds.wire import answers, request
+
+POST = b"POST /v1/listen HTTP/1.1"
+IDLE_S = 0.15
+
+
+def impatient() -> Options:
+    route = {"name": "up", "path": "/v1/listen", "methods": ["POST"], "scope": "transcribe", "idle_s": IDLE_S}
+    return Options(routes=RouteTable.compile({"routes": [route]}))
+
+
+STALLED = {
+    "length": (b"Content-Length: 1000", b"half"),
+    "length, nothing sent": (b"Content-Length: 1000", b""),
+    "length, one byte missing": (b"Content-Length: 1000", bytes(999)),
+    "chunk": (b"Transfer-Encoding: chunked", b"10\r\nhalf"),
+    "between chunks": (b"Transfer-Encoding: chunked", b"4\r\nhalf\r\n"),
+    "chunk size": (b"Transfer-Encoding: chunked", b"4"),
+    "before the last": (b"Transfer-Encoding: chunked", b"4\r\nhalf\r\n0\r\n"),
+    "in a trailer": (b"Transfer-Encoding: chunked", b"4\r\nhalf\r\n0\r\nX-A: "),
+    "huge chunk": (b"Transfer-Encoding: chunked", b"fffffff\r\nhalf"),
+}
+
+
+@pytest.mark.parametrize("case", STALLED)
+async def test_a_body_that_stops_is_given_up(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    """408 that can be read, the upstream's connection closed, one record of what had arrived, and no word of a failure."""
+    framing, body = STALLED[case]
+    async with running(impatient()) as gateway:
+        gone = asyncio.Event()
+
+        async def early(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: bytes) -> bool:
+            while await reader.read(65_536):
+                pass
+            gone.set()
+            raise ConnectionError
+
+        gateway.upstream.early = early
+        started = asyncio.get_running_loop().time()
+        (answer,) = answers(await gateway.raw(request(gateway.key, POST, framing, body=body)))
+        assert asyncio.get_running_loop().time() - started < 20 * IDLE_S
+        assert (answer.status, answer.code, answer["connection"]) == (408, "body_timeout", "close")
+        await asyncio.wait_for(gone.wait(), 5)
+        (record,) = gateway.journal.records
+        assert (record.status, record.outcome, record.measured.audio_ms) == (408, Outcome.DENIED, 0)
+        assert not gateway.upstream.seen
+        assert gateway.metrics.inflight == 0
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
+
+
+async def test_a_body_that_moves_may_take_its_time() -> None:
+    """Ten pauses, each shorter than the bound, together longer than it."""
+    async with running(impatient()) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(request(gateway.key, POST, b"Content-Length: 10", b"Connection: close"))
+        for _ in range(10):
+            writer.write(b"x")
+            await asyncio.sleep(IDLE_S / 3)  # the pause is what is under test
+        assert Answer.parse(await reader.read()).status == 200
+        writer.close()
+        assert gateway.upstream.seen[0].body == b"x" * 10
+
+
+async def test_a_slow_body_holds_up_nobody_else() -> None:
+    """D-02: fifty stalled uploads, and a fifty-first request is answered at once."""
+    async with running(impatient()) as gateway:
+        stalled = [
+            asyncio.get_running_loop().create_task(gateway.raw(request(gateway.key, POST, b"Content-Length: 9", body=b"x")))
+            for _ in range(50)
+        ]
+        while gateway.upstream.connections < 50:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(IDLE_S * 5):
+            assert (await gateway.ask("POST", "/v1/listen", body=b"audio")).status == 200
+        assert {answers(data)[0].status for data in await asyncio.gather(*stalled)} == {408}
+        assert len(gateway.journal.records) == 51
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", b"GET /v1/models HTTP/1.1\r\n", b"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-A: b"])
+async def test_a_header_that_does_not_come_ends_the_connection(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D-01: counted from the connection's start; a byte now and then does not help."""
+    monkeypatch.setattr("gateway.server.HEADER_S", 0.15)
+    async with running() as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(sent)
+        started = asyncio.get_running_loop().time()
+        while not reader.at_eof():
+            writer.write(b"x" if sent else b"")
+            try:
+                async with asyncio.timeout(0.02):
+                    await reader.read(1)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert asyncio.get_running_loop().time() - started < 3
+        writer.close()
+        assert not gateway.upstream.seen
+
+
+async def test_a_kept_connection_is_closed_when_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D-10: the time counts anew from the end of every answer."""
+    monkeypatch.setattr("gateway.server.HEADER_S", 0.15)
+    async with running() as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(request(gateway.key))
+        async with asyncio.timeout(3):
+            (answer,) = answers(await reader.read())
+        assert answer.status == 200
+        writer.close()
+
+
+async def test_a_client_that_does_not_read_is_given_up_by_none_but_costs_little() -> None:
+    """D-03, D-11: an answer of 64 MB to a client that reads nothing is taken from the upstream only as far as buffers go."""
+    size, wrote = 64_000_000, 0
+    stalled = asyncio.Event()
+
+    async def large(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+        nonlocal wrote
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while wrote < size:
+            writer.write(bytes(100_000))
+            wrote += 100_000
+            try:
+                async with asyncio.timeout(0.3):
+                    await writer.drain()
+            except TimeoutError:
+                stalled.set()
+                await writer.drain()
+
+    async with running() as gateway:
+        gateway.upstream.respond = large
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(request(gateway.key, b"GET /v1/models HTTP/1.1", b"Connection: close"))
+        await stalled.wait()
+        assert wrote < 32_000_000
+        got = 0
+        while piece := await reader.read(1 << 20):
+            got += len(piece)
+        writer.close()
+        assert got > size
+        assert gateway.journal.records[0].bytes_out == size
