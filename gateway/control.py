@@ -45,7 +45,7 @@ class Channel:
     async def run(self) -> None:
         """Serve the stream to its end."""
         try:
-            while line := await self._reader.readline():
+            while (line := await self._reader.readline()).endswith(b"\n"):  # half a line is a death in mid-sentence
                 await self._take(orjson.loads(line))
         except ConnectionError:
             pass
@@ -56,9 +56,9 @@ class Channel:
             self._writer.close()
 
     async def _take(self, message: Message) -> None:
-        future = self._asked.pop(message.get("n", 0), None) if "is" in message else None
-        if future is not None:
-            if not future.done():
+        if "is" in message:
+            future = self._asked.pop(message["n"], None)
+            if future is not None and not future.done():  # an answer that comes too late is nobody's
                 future.set_result(message["is"])
             return
         answer = await self._on_message(message)

@@ -59,6 +59,9 @@ class _Process:
                 sys.executable, "-P", "-m", "gateway.worker", str(theirs.fileno()),
                 pass_fds=descriptors, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise StartFailed(f"worker {self.number} could not be started: {error.strerror}") from error
         finally:
             theirs.close()
         self._channel = await Channel.over(ours, self._hear)
@@ -86,9 +89,11 @@ class _Process:
         """Bring ``figures`` up to date, if it still answers."""
         if self._channel is not None and self.up:
             try:
-                self.figures = await self._channel.ask("metrics", _FIGURES_S)
+                figures = await self._channel.ask("metrics", _FIGURES_S)
             except Gone:
                 return
+            if self.up:  # else they were counted as a dead one's, as last heard before
+                self.figures = figures
 
     def forget(self, change: Invalidation) -> None:
         """Pass a change on; a worker that is not up yet knows nothing it could forget."""
@@ -96,9 +101,8 @@ class _Process:
             self._channel.tell({"do": "forget", "tenant_id": change.tenant_id, "key_id": change.key_id})
 
     async def ended(self) -> int:
-        """Wait for its end; the exit status, negative for a signal."""
-        assert self._process is not None
-        return await self._process.wait()
+        """Wait for its end; the exit status, negative for a signal. One that could not even be forked ended at once."""
+        return await self._process.wait() if self._process is not None else -1
 
     async def drain(self, within_s: float) -> None:
         """Let it finish, then insist."""
@@ -185,6 +189,8 @@ class Crew:
             if time.monotonic() - started > _STEADY_S:
                 pause = _FIRST_PAUSE_S
             await asyncio.sleep(pause)
+            if self._draining:
+                return
             pause = min(pause * 2, _LONGEST_PAUSE_S)
             process = await self._replace(process)
 
@@ -200,6 +206,7 @@ class Crew:
     def _retire(self, process: _Process) -> None:
         if process.figures is not None:
             self._retired.merge(process.figures, alive=False)
+            process.figures = None  # counted once, though the process stays a member until another takes its place
 
     def up(self) -> Mapping[str, bool]:
         """Each worker by number, and whether it serves."""

@@ -93,7 +93,7 @@ class ForwardAuth:
             raw = algebra.single(asked.head.raw, self._source.target)
         except ValueError:
             return Deny(refusal=Refusal.UNREADABLE_QUESTION)
-        if not method or not raw or not raw.isascii() or not method.isascii():
+        if not method or not raw or not raw.isascii() or not method.isalpha() or len(method) > 32:
             return Deny(refusal=Refusal.UNREADABLE_QUESTION)
         text = raw.decode("ascii")
         if self._source.absolute:

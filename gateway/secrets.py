@@ -1,8 +1,10 @@
 """The one secret that everything is derived from: given by the operator, or made once in the state directory."""
 
+import contextlib
 import hmac
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from storage.ports import StorageError
@@ -25,25 +27,23 @@ def generated_secret(state_dir: Path) -> str:
     try:
         if not path.exists():
             _make(path)
-        secret = path.read_text().strip()
+        secret = path.read_bytes().strip()
     except OSError as error:
         raise StorageError(f"The secret {path} cannot be read or made: {error.strerror}.") from error
-    if len(secret) < 32:
+    if len(secret) < 32 or not secret.isascii():
         raise StorageError(f"The secret {path} is damaged: restore it from a backup, or every key must be made anew.")
-    return secret
+    return secret.decode("ascii")
 
 
 def _make(path: Path) -> None:
-    making = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # A name never used before: a process number comes again in every container, and what a crash left is in the way.
+    descriptor, making = tempfile.mkstemp(prefix=f"{_NAME}.", dir=path.parent)
     try:
-        os.write(descriptor, secrets.token_hex(32).encode() + b"\n")
-        os.fsync(descriptor)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(32).encode() + b"\n")
+            file.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(making, path)
     finally:
-        os.close(descriptor)
-    try:
-        os.link(making, path)
-    except FileExistsError:
-        pass
-    finally:
-        making.unlink()
+        Path(making).unlink()

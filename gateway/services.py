@@ -128,7 +128,7 @@ class Services:
                 routes=load_routes(settings),
                 snapshot=snapshot,
                 counters=counters,
-                local=LocalCounters(lambda: time.monotonic() * 1000),
+                local=LocalCounters(lambda: time.monotonic() * 1000, sharers=max(1, settings.workers)),
                 metrics=metrics,
                 accepts_usage=lambda: not journal.full,
                 default_rate=settings.default_requests,

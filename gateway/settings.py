@@ -20,6 +20,7 @@ from typing_extensions import override
 from gateway.inquiries import Network
 from gateway.upstream import Origin
 from policies.limits import Rate
+from policies.routes import LONGEST_S
 from storage.state import StateUnusable, default_state_dir
 
 PREFIX = "GATEWAY_"
@@ -128,9 +129,14 @@ class Settings(BaseSettings):
         "http://127.0.0.1:9300",
         description="The transcription service: http://host:port, https://host:port, unix:/path.",
     )
-    upstream_connect_timeout: float = Field(5.0, gt=0, description="Seconds until a connection to it must stand.")
+    upstream_connect_timeout: float = Field(
+        5.0, gt=0, le=LONGEST_S, description="Seconds until a connection to it must stand."
+    )
     upstream_timeout: float = Field(
-        600.0, gt=0, description="Seconds until its answer must begin, for routes that do not say otherwise."
+        600.0,
+        gt=0,
+        le=LONGEST_S,
+        description="Seconds until its answer must begin, for routes that do not say otherwise.",
     )
     database_url: Annotated[SecretStr | None, _url("postgresql", "postgres")] = Field(
         None, description="PostgreSQL 14 or newer. Empty with --embedded: one is started under the state directory."
@@ -166,9 +172,12 @@ class Settings(BaseSettings):
     journal_max_bytes: int = Field(
         4_294_967_296,
         ge=33_554_432,
+        le=2**50,
         description="Usage that may wait on the local disk before new requests are refused.",
     )
-    drain_timeout: float = Field(30.0, ge=0, description="Seconds that requests in flight get at shutdown.")
+    drain_timeout: float = Field(
+        30.0, ge=0, le=LONGEST_S, description="Seconds that requests in flight get at shutdown."
+    )
     log_level: Annotated[str, _one_of(("debug", "info", "warning", "error"))] = Field(
         "info", description="debug, info, warning or error. Access lines are always written."
     )
@@ -203,10 +212,10 @@ def load(
     values: dict[str, Any] = {}
     if config is None and environ.get("GATEWAY_CONFIG"):
         config = Path(environ["GATEWAY_CONFIG"])
-    for source in (_from_file(config, faults), _from_environment(environ, faults), (dict(overrides or {}), "--")):
-        for name, value in source[0].items():
+    for source in (_from_file(config, faults), _from_environment(environ, faults), _from_options(overrides or {})):
+        for name, (value, spelling) in source.items():
             values[name] = value
-            named[name] = _spelling(name, source[1])
+            named[name] = spelling
     known = Settings.model_fields
     for name in [name for name in values if name not in known]:
         del values[name]
@@ -224,27 +233,32 @@ def load(
     raise SettingsInvalid(faults, Path(routes_file) if isinstance(routes_file, str | Path) else None)
 
 
-def _from_file(config: Path | None, faults: list[str]) -> tuple[dict[str, Any], str]:
+_Found = dict[str, tuple[Any, str]]
+"""By name: the value, and the setting as the operator wrote it."""
+
+
+def _from_file(config: Path | None, faults: list[str]) -> _Found:
     if config is None:
-        return {}, ""
+        return {}
     try:
-        return tomllib.loads(config.read_text()), f"{config}: "
+        return {name: (value, f"{config}: {name}") for name, value in tomllib.loads(config.read_text()).items()}
     except OSError as error:
         faults.append(f"{config}: it cannot be read: {error.strerror}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         faults.append(f"{config}: it is not TOML: {error}")
-    return {}, ""
+    return {}
 
 
-def _from_environment(environ: Mapping[str, str], faults: list[str]) -> tuple[dict[str, Any], str]:
-    values: dict[str, Any] = {}
+def _from_environment(environ: Mapping[str, str], faults: list[str]) -> _Found:
+    """An empty variable is one that is not set."""
+    found: _Found = {}
     for variable, text in environ.items():
         if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or _KUBERNETES.match(variable):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name.endswith("_file") and name not in Settings.model_fields:
             name = name.removesuffix("_file")
-            if variable.removesuffix("_FILE") in environ:
+            if environ.get(variable.removesuffix("_FILE")):
                 faults.append(f"{variable}: {variable.removesuffix('_FILE')} is set as well; set one of them")
                 continue
             try:
@@ -252,17 +266,15 @@ def _from_environment(environ: Mapping[str, str], faults: list[str]) -> tuple[di
             except (OSError, UnicodeDecodeError) as error:
                 faults.append(f"{variable}: {text} cannot be read: {getattr(error, 'strerror', None) or error}")
                 continue
-        values[name] = text
-    return {name: text for name, text in values.items() if text != "" or name not in Settings.model_fields}, PREFIX
+            if not text:
+                faults.append(f"{variable}: the file is empty")
+        if text or name not in Settings.model_fields:
+            found[name] = (text, variable)
+    return found
 
 
-def _spelling(name: str, origin: str) -> str:
-    """The setting as the operator wrote it."""
-    if origin == PREFIX:
-        return PREFIX + name.upper()
-    if origin == "--":
-        return "--" + name.replace("_", "-")
-    return origin + name
+def _from_options(overrides: Mapping[str, Any]) -> _Found:
+    return {name: (value, "--" + name.replace("_", "-")) for name, value in overrides.items()}
 
 
 def _suggestion(name: str, known: list[str]) -> str:

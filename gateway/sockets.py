@@ -28,6 +28,8 @@ def listen(address: str, setting: str) -> socket.socket:
             raise
     except OSError as error:
         raise PortTaken(_sentence(address, setting, error)) from error
+    except UnicodeError as error:
+        raise PortTaken(f"{address} cannot be bound: no host has such a name. Correct {setting}.") from error
     listening.setblocking(False)  # noqa: FBT003  its only argument
     return listening
 

@@ -132,13 +132,12 @@ _REPEATABLE = {
 }
 _NOTED = {
     _Kind.CONTENT_TYPE: "content_type",
-    _Kind.CONTENT_ENCODING: "content_encoding",
     _Kind.EXPECT: "expect",
     _Kind.UPGRADE: "upgrade",
     _Kind.USER_AGENT: "user_agent",
     _Kind.REQUEST_ID: "request_id",
 }
-_PASSED_AND_NOTED = frozenset({_Kind.CONTENT_TYPE, _Kind.CONTENT_ENCODING, _Kind.USER_AGENT})
+_PASSED_AND_NOTED = frozenset({_Kind.CONTENT_TYPE, _Kind.USER_AGENT})
 
 
 @dataclass(slots=True)

@@ -51,6 +51,19 @@ def is_plain_path(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
+def plain_reading(path: str) -> str:
+    """A plain path as a server may compare it (RFC 3986 section 6.2.2). Never forwarded.
+
+    An escape of what could stand for itself is undone, every other one is in upper case.
+    """
+    return re.sub(r"%[0-9a-fA-F]{2}", lambda escape: _plain_escape(escape[0]), path)
+
+
+def _plain_escape(escape: str) -> str:
+    character = chr(int(escape[1:], 16))
+    return character if character in "!$&'()*+,=:@" else escape.upper()
+
+
 def is_plain_query(query: str) -> bool:
     """Whether the query is visible ASCII with whole escapes and no fragment; its meaning is the upstream's business."""
     return _QUERY.fullmatch(query) is not None

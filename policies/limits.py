@@ -111,8 +111,9 @@ def retry_after_ms(tats: Sequence[float], charges: Sequence[Charge], now_ms: flo
 
 
 def _ahead_ms(tat: float, rate: Rate, now_ms: float) -> float:
-    """How far a TAT is ahead; at most one period, so that neither a clock set back nor a limit that was just raised
-    locks anybody out for longer than the limit itself can.
+    """How far a TAT is ahead, at most one period.
+
+    Neither a clock set back nor a limit that was just raised locks anybody out for longer than the limit itself can.
     """
     return min(max(tat - now_ms, 0.0), float(rate.period_ms))
 

@@ -5,11 +5,11 @@ The table is compiled once from plain data (``config/routes.toml``) and never ch
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from policies.inquiry import is_plain_path
+from policies.inquiry import is_plain_path, plain_reading
 from policies.verdict import Deny, Refusal
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -18,6 +18,10 @@ METERS = ("none", "multipart", "raw")
 DIALECTS = ("openai", "deepgram", "detail")
 _PARAMETER = re.compile(r"\{[a-z_]+\}")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+# A scope-token (RFC 6749 section 3.3), because it is quoted in a challenge; empty for none.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]*")
+LONGEST_S = 86_400
+"""The longest time that a route may grant: a day."""
 
 
 class Access(enum.StrEnum):
@@ -99,7 +103,17 @@ class RouteTable:
         return cls(tuple(routes), *_index(routes))
 
     def match(self, method: str, path: str) -> Route | Deny:
-        """The route for a plain path, or why there is none. HEAD goes where GET goes only if a route lists HEAD."""
+        """The route for a plain path, or why there is none. HEAD goes where GET goes only if a route lists HEAD.
+
+        A server decodes ``%3A`` before it looks for ``/v1/speech:recognize``. So both spellings must lead to one route;
+        a target for which they do not is ambiguous. What goes on is the path as it came.
+        """
+        found = self._find(method, path)
+        if "%" in path and self._find(method, plain_reading(path)) != found:
+            return Deny(refusal=Refusal.AMBIGUOUS_TARGET)
+        return found
+
+    def _find(self, method: str, path: str) -> Route | Deny:
         by_method = self.exact.get(path)
         if by_method is None:
             by_method = next((m for pattern, m in self.patterns if pattern.fullmatch(path)), None)
@@ -112,48 +126,96 @@ class RouteTable:
 
 
 def _compile_route(entry: Mapping[str, Any], where: str) -> Route | list[str]:
-    known = {f.name for f in fields(Route)}
-    faults = [f"{where}: unknown setting '{key}'" for key in entry if key not in known]
+    faults = [f"{where}: unknown setting '{key}'" for key in entry if key not in _READERS]
     faults += [f"{where}: '{key}' is missing" for key in ("name", "path", "methods") if key not in entry]
-    values = dict(entry)
-    for key, allowed in (("access", Access), ("without_limiter", WithoutLimiter)):
-        if key in values:
+    values = {}
+    for key, value in entry.items():
+        if key in _READERS:
             try:
-                values[key] = allowed(values[key])
-            except ValueError:
-                faults.append(f"{where}: {key} is one of {', '.join(allowed)}, not {values[key]!r}")
-    for key, names in (("meter", METERS), ("dialect", DIALECTS)):
-        if values.get(key, names[0]) not in names:
-            faults.append(f"{where}: {key} is one of {', '.join(names)}, not {values[key]!r}")
-    if "name" in entry and not (isinstance(entry["name"], str) and _NAME.fullmatch(entry["name"])):
-        faults.append(f"{where}: a name is lower-case letters, digits and '_.-', and begins with a letter")
-    faults += _path_faults(entry.get("path", "/"), where)
-    methods = values.get("methods", [])
-    if not isinstance(methods, list) or not methods or any(m not in METHODS for m in methods):
-        faults.append(f"{where}: methods is a list out of {', '.join(METHODS)}")
-    for key in ("max_body", "first_byte_s", "idle_s"):
-        if key in values and not (isinstance(values[key], int | float) and values[key] > 0):
-            faults.append(f"{where}: {key} is a number above 0")
-    for key in ("scope", "upstream"):
-        if not isinstance(values.get(key, ""), str):
-            faults.append(f"{where}: {key} is a string")
-    if faults:
-        return faults
-    values["methods"] = tuple(methods)
-    return Route(**values)
+                values[key] = _READERS[key](value)
+            except ValueError as fault:
+                faults.append(f"{where}: {fault}")
+    return faults or Route(**values)
 
 
-def _path_faults(path: object, where: str) -> list[str]:
-    if not isinstance(path, str):
-        return [f"{where}: path is a string"]
-    literal = _PARAMETER.sub("x", path)
-    if "{" in literal or "}" in literal or not is_plain_path(literal):
-        return [f"{where}: {path!r} is not a plain path; a parameter is a whole segment such as {{id}}"]
-    return []
+def _name(value: object) -> str:
+    if not (isinstance(value, str) and _NAME.fullmatch(value)):
+        raise ValueError("a name is lower-case letters, digits and '_.-', and begins with a letter")
+    return value
+
+
+def _path(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    literal = "/".join("x" if _PARAMETER.fullmatch(segment) else segment for segment in text.split("/"))
+    if not is_plain_path(literal) or plain_reading(literal) != literal:
+        raise ValueError(f"{value!r} is not a plain path; a parameter is a whole segment such as {{id}}")
+    return text
+
+
+def _methods(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or any(method not in METHODS for method in value):
+        raise ValueError(f"methods is a list out of {', '.join(METHODS)}")
+    return tuple(value)
+
+
+def _scope(value: object) -> str:
+    if not (isinstance(value, str) and _SCOPE.fullmatch(value)):
+        raise ValueError("scope is one word of visible ASCII without quotes and backslashes")
+    return value
+
+
+def _upstream(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("upstream is a string")  # noqa: TRY004  every fault of the table is one kind of error
+    return value
+
+
+def _one_of(key: str, names: Iterable[str]) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        for name in names:
+            if name == value:
+                return name
+        raise ValueError(f"{key} is one of {', '.join(names)}, not {value!r}")
+
+    return read
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ValueError("max_body is a whole number above 0")
+    return value
+
+
+def _seconds(key: str) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST_S:
+            raise ValueError(f"{key} is a number above 0 and up to {LONGEST_S:,}")
+        return value
+
+    return read
+
+
+_READERS: Mapping[str, Callable[[object], Any]] = {
+    "name": _name,
+    "path": _path,
+    "methods": _methods,
+    "access": _one_of("access", Access),
+    "scope": _scope,
+    "upstream": _upstream,
+    "meter": _one_of("meter", METERS),
+    "dialect": _one_of("dialect", DIALECTS),
+    "without_limiter": _one_of("without_limiter", WithoutLimiter),
+    "max_body": _size,
+    "first_byte_s": _seconds("first_byte_s"),
+    "idle_s": _seconds("idle_s"),
+}
+"""For every field of a Route: its value from the plain data, or a ValueError that says what it is to be."""
 
 
 def _clashes(routes: Sequence[Route]) -> list[str]:
-    faults, seen, names = [], {}, set()
+    faults: list[str] = []
+    names: set[str] = set()
+    seen: dict[tuple[str, str], Route] = {}
     for route in routes:
         if route.name in names:
             faults.append(f"two routes are called '{route.name}'")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from policies.limits import FREE, Charge, Taken, level, retry_after_ms, take
+from policies.limits import FREE, Charge, Rate, Taken, level, retry_after_ms, take
 
 _MOST = 100_000
 
@@ -10,12 +10,14 @@ _MOST = 100_000
 class LocalCounters:
     """The Counters port in memory.
 
-    ``clock_ms`` gives monotonic milliseconds. At most 100 000 counters are kept; full ones are dropped first, because
+    ``clock_ms`` gives monotonic milliseconds. Each of ``sharers`` processes that count apart allows its part of a
+    limit, so that together they hold it. At most 100 000 counters are kept; full ones are dropped first, because
     forgetting a counter that has refilled changes no answer.
     """
 
-    def __init__(self, clock_ms: Callable[[], float]) -> None:
+    def __init__(self, clock_ms: Callable[[], float], sharers: int = 1) -> None:
         self._clock_ms = clock_ms
+        self._sharers = sharers
         self._tats: dict[str, float] = {}
 
     async def take(self, charges: tuple[Charge, ...]) -> Taken:
@@ -26,6 +28,8 @@ class LocalCounters:
         """The same without waiting: nothing here can."""
         if not charges:
             return FREE
+        if self._sharers > 1:
+            charges = tuple(Charge(charge.name, charge.key, self._part(charge.rate)) for charge in charges)
         now = self._clock_ms()
         tats = [self._tats.get(charge.key, 0.0) for charge in charges]
         admitted, after = take(tats, charges, 1, now)
@@ -36,6 +40,11 @@ class LocalCounters:
             self._forget(now)
         self._tats.update((charge.key, tat) for charge, tat in zip(charges, after, strict=True))
         return Taken(told)
+
+    def _part(self, rate: Rate) -> Rate:
+        if rate.count >= self._sharers:
+            return Rate(rate.count // self._sharers, rate.period_ms)
+        return Rate(1, rate.period_ms * self._sharers // rate.count)
 
     def _forget(self, now: float) -> None:
         self._tats = {key: tat for key, tat in self._tats.items() if tat > now}

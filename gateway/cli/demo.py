@@ -188,7 +188,7 @@ def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     yield f"  API key    {credentials.key}"
     yield f"  state      {settings.state_dir}"
     yield ""
-    yield f"Send real speech through it; the answer is: {sample.words}"
+    yield f"Send real speech through it. The words spoken are: {sample.words}"
     yield ask
     yield ""
     yield "The same as subtitles, and as server-sent events while it listens:"

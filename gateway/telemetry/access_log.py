@@ -1,14 +1,14 @@
 """One JSON line a request, gathered and written some milliseconds later. A credential has no way in.
 
-orjson escapes control characters and the line separators, so that a hostile path or user agent stays inside its field
-on one line. Lines go out in pieces of at most 4 096 bytes that end at a line's end: a write of that size to a pipe is
-atomic (pipe(7), PIPE_BUF), so that workers sharing standard output never cut each other's lines.
+Lines go out in pieces of at most 4 096 bytes that end at a line's end: a write of that size to a pipe is atomic
+(pipe(7), PIPE_BUF), so that workers sharing standard output never cut each other's lines. A longer line has its long
+strings cut until it fits.
 """
 
 import asyncio
 import os
 
-import orjson
+from gateway.telemetry.json_lines import json_line
 
 _PIECE = 4_096
 _DELAY_S = 0.02
@@ -24,13 +24,14 @@ class AccessLog:
 
     def emit(self, line: dict[str, object]) -> None:
         """Queue one line."""
-        self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        encoded = json_line(line)
+        self._lines.append(encoded if len(encoded) <= _PIECE else _cut(line))
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
 
     def flush(self) -> None:
-        """Write what is queued. A reader that has gone away costs the lines, never the service."""
+        """Write what is queued. A reader that has gone away or a disk that is full costs the lines, never the service."""
         self._scheduled = False
         lines, self._lines = self._lines, []
         piece: list[bytes] = []
@@ -44,5 +45,13 @@ class AccessLog:
                 size += len(line)
             if piece:
                 os.write(self._descriptor, b"".join(piece))
-        except BrokenPipeError:
+        except OSError:
             return
+
+
+def _cut(line: dict[str, object]) -> bytes:
+    longest, encoded = _PIECE // 4, b""
+    while longest and (not encoded or len(encoded) > _PIECE):
+        encoded = json_line({name: v[:longest] if isinstance(v, str) else v for name, v in line.items()})
+        longest //= 2
+    return encoded

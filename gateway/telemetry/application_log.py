@@ -4,8 +4,9 @@ import logging
 import sys
 from typing import Any
 
-import orjson
 import structlog
+
+from gateway.telemetry.json_lines import json_line
 
 
 def configure(level: str) -> None:
@@ -27,7 +28,7 @@ def configure(level: str) -> None:
             foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(serializer=_dumps),
+                structlog.processors.JSONRenderer(serializer=_line),
             ],
         )
     )
@@ -36,5 +37,5 @@ def configure(level: str) -> None:
     root.setLevel(level.upper())
 
 
-def _dumps(event: dict[str, Any], **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+def _line(event: dict[str, Any], **_: Any) -> str:
+    return json_line(event).decode("ascii").removesuffix("\n")

@@ -1,1 +1,1 @@
-"""Redis: exact counters over one fast connection, and the bus that tells every gateway of a change."""
+"""Redis: request rates that are exact across processes, and the news of changes."""

@@ -7,12 +7,11 @@ stale while nothing happens, and none to be left one reply behind by a cancelled
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -27,28 +26,34 @@ CHANNEL = "platform:invalidate"
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
-"""A change is to be known within a second, also the one that was made just before the server came back."""
+"""A change is to be known within a second, also the one that was made just after the server came back."""
 
 
 class RedisBus:
     """See :class:`storage.ports.Bus`.
 
-    ``timeout`` bounds connecting, and again the answer (seconds). After ``quiet`` seconds without a message the server
+    ``timeout`` bounds connecting, and again each answer (seconds). After ``quiet`` seconds without a message the server
     is asked for a sign of life, and given up after as many more: a vanished host says nothing.
     """
 
     def __init__(self, url: str, *, timeout: float = 2.0, quiet: float = 10.0) -> None:
-        parse_url(url)  # raises ValueError now rather than at the first change
-        self._url = url
-        self._timeout = timeout
         self._quiet = quiet
+        # No pool for us: it reads the address, and makes connections of the right kind. Raises ValueError.
+        self._factory = ConnectionPool.from_url(
+            url,
+            socket_connect_timeout=timeout,
+            socket_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
 
     async def publish(self, invalidation: Invalidation) -> None:
         """Tell every listener, in this process too."""
         message = json.dumps({"tenant_id": invalidation.tenant_id, "key_id": invalidation.key_id})
         try:
-            async with self._connection() as redis:
-                await redis.publish(CHANNEL, message)
+            async with self._connected() as connection:
+                await connection.send_command("PUBLISH", CHANNEL, message)
+                await connection.read_response()
         except (RedisError, OSError) as error:
             raise Unavailable(f"Redis cannot be told of a change: {error}") from error
 
@@ -68,29 +73,35 @@ class RedisBus:
 
     async def _subscription(self) -> AsyncGenerator[Invalidation, None]:
         """One connection's worth of changes, beginning with "anything may have changed"."""
-        async with self._connection() as redis, redis.pubsub() as channel:
-            await channel.subscribe(CHANNEL)
+        async with self._connected() as connection:
+            await connection.send_command("SUBSCRIBE", CHANNEL)
             asked = False
             while True:
-                message = await channel.get_message(timeout=self._quiet)
-                if message is None and asked:
-                    raise RedisConnectionError("no sign of life")
-                asked = message is None
-                if message is None:
-                    await channel.ping()
-                elif message["type"] == "subscribe":  # from here on nothing is missed
-                    yield Invalidation()
-                elif message["type"] == "message":
-                    yield _read(message["data"])
+                match await connection.read_response(timeout=self._quiet):
+                    case [b"subscribe", *_]:  # from here on nothing is missed
+                        yield Invalidation()
+                    case [b"message", _, bytes(data)]:
+                        yield _read(data)
+                    case None if asked:
+                        raise RedisConnectionError("no sign of life")
+                    case None:
+                        await connection.send_command("PING")
+                        asked = True
+                        continue
+                    case _:
+                        pass  # the answer to PING
+                asked = False
 
-    def _connection(self) -> Redis:
-        return Redis.from_url(
-            self._url,
-            socket_connect_timeout=self._timeout,
-            socket_timeout=self._timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AbstractConnection]:
+        connection = self._factory.make_connection()
+        try:
+            await connection.connect()
+            yield connection
+        finally:
+            # Closes before it first lets go of the loop. A client's or a pool's way of closing does not, and a second
+            # cancellation at that moment leaves the connection open.
+            await connection.disconnect(nowait=True)
 
 
 def _read(data: bytes) -> Invalidation:

@@ -57,22 +57,22 @@ class RedisCounters:
 
     async def ping(self) -> None:
         """Raises Unavailable when Redis does not answer now."""
-        wire = self._wire
-        if wire is None or not wire.is_open:
-            wire = self._wire = await Wire.connect(self._address, self._timeout)
         try:
             async with asyncio.timeout(self._timeout):
+                wire = await self._connected()
                 await wire.ask(encode(b"PING"))
-        except TimeoutError as error:
-            wire.close()
-            raise Unavailable("Redis does not answer in time") from error
-        except RedisRefused as error:
-            raise Unavailable(f"Redis refuses to answer: {error}") from error
+        except (RedisRefused, TimeoutError) as error:
+            self._leave(error)
+            raise Unavailable(f"Redis cannot be asked: {str(error) or 'no answer in time'}") from error
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection, also one that is being made; takes under way end with Unavailable."""
+        if self._connecting is not None:
+            await asyncio.wait({self._connecting})
         if self._wire is not None:
             self._wire.close()
+        if self._sending:
+            await asyncio.wait(self._sending)
 
     def _flush(self) -> None:
         groups, self._groups = list(self._groups.values()), {}
@@ -86,8 +86,7 @@ class RedisCounters:
             async with asyncio.timeout(self._timeout):
                 reply = await self._run(keys, arguments)
         except (Unavailable, RedisRefused, TimeoutError) as error:
-            if isinstance(error, TimeoutError) and self._wire is not None:
-                self._wire.close()
+            self._leave(error)
             refusal = Unavailable(f"limits cannot be counted: {str(error) or 'Redis does not answer in time'}")
             refusal.__cause__ = error
             for group in groups:
@@ -96,6 +95,11 @@ class RedisCounters:
                         future.set_exception(refusal)
             return
         _hand_out(groups, reply)
+
+    def _leave(self, error: Exception) -> None:
+        """Give a connection up that hangs, or leads to a server that was demoted: its name may lead elsewhere now."""
+        if self._wire is not None and (isinstance(error, TimeoutError) or str(error).startswith("READONLY")):
+            self._wire.close()
 
     async def _run(self, keys: list[bytes], arguments: list[bytes]) -> list[int]:
         words = (_DIGEST, b"%d" % len(keys), *keys, *arguments)

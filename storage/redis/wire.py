@@ -38,16 +38,27 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Raises ValueError for another scheme."""
-        parts = urlsplit(url)
+        """Raises ValueError, with a sentence that repeats no password."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 6379
+        except ValueError:
+            raise ValueError(
+                "this is no Redis address: is the port a number, and are '/', '@', ':' and '#' in the password written "
+                "as %2F, %40, %3A and %23?"
+            ) from None
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise ValueError(f"a Redis address begins with redis://, rediss:// or unix://, not {parts.scheme!r}")
         query = parse_qs(parts.query)
         local = parts.scheme == "unix"
+        if local and (not parts.path or parts.hostname):
+            raise ValueError("a Redis socket is given by its whole path, with three slashes: unix:///run/redis.sock")
         database = query["db"][0] if "db" in query else ("" if local else parts.path.strip("/"))
+        if not (database or "0").isdecimal():
+            raise ValueError("the Redis database, the last part of the address, is a number")
         return cls(
             host=parts.hostname or "127.0.0.1",
-            port=parts.port or 6379,
+            port=port,
             path=unquote(parts.path) if local else "",
             username=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
@@ -91,7 +102,7 @@ class Wire(asyncio.Protocol):
                 except BaseException:
                     wire.close()
                     raise
-        except (OSError, TimeoutError, RedisRefused) as error:
+        except (OSError, UnicodeError, RedisRefused) as error:  # UnicodeError: no host can have such a name
             raise Unavailable(f"Redis cannot be reached: {str(error) or 'no answer in time'}") from error
         return wire
 

@@ -49,7 +49,7 @@ async def test_the_transcriber_learns_who_is_asking_and_not_with_which_key(site:
     answer = await site.edge.ask("GET", "/v1/models?a=%20b&c", [("Cookie", "session=1"), ("Api-Key", "x")])
     assert (answer.status, answer.body) == (200, b'{"text":"hello"}')
     (seen,) = site.seen
-    assert (seen.method, seen.target) == ("GET", "/v1/models?a=%20b&c")
+    assert (seen.method, seen.target, seen.all("Host")) == ("GET", "/v1/models?a=%20b&c", ["gateway.test"])
     assert {name: seen.all(name) for name in IDENTITY} == {
         "X-Tenant-ID": ["ten_a"],
         "X-User-ID": ["usr_a"],
@@ -186,15 +186,20 @@ async def test_a_principal_with_many_scopes_passes_whole(site: Site) -> None:
     assert set(site.seen[0].all("X-Auth-Scopes")[0].split()) == scopes
 
 
-async def test_the_transcriber_gives_nginx_no_orders(site: Site) -> None:
-    """X-Accel-Redirect would have nginx answer with another location; here it is a header like any other."""
+async def test_the_transcriber_gives_nginx_no_orders_and_the_client_no_identity(site: Site) -> None:
+    """X-Accel-Redirect would have nginx answer with another location; who is asking is none of the client's news."""
 
     async def order(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /elsewhere\r\nContent-Length: 2\r\n\r\nhi")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /elsewhere\r\nX-Tenant-ID: ten_a\r\nX-Request-ID: theirs\r\n"
+        )
+        writer.write(b"Content-Length: 2\r\n\r\nhi")
 
     site.gateway.upstream.respond = order
     answer = await site.edge.ask()
     assert (answer.status, answer.body) == (200, b"hi")
+    assert answer["x-request-id"] == site.gateway.lines[0]["request_id"]
+    assert not answer.all("x-tenant-id")
     assert len(site.seen) == 1
 
 

@@ -24,8 +24,10 @@ def near_misses(key: str, other: str) -> list[str]:
 
 async def test_what_is_nearly_a_key_is_no_key(gateway: Gateway) -> None:
     """A-04: 401 invalid_api_key for each; nothing goes on, and the registry is not even asked about most of them."""
-    gateway.numbers = 0x1234_5678_9ABC_DEF0_1234_5678_9ABC_DEF0  # keys that differ everywhere
-    key, other = gateway.add_key(), gateway.add_key(tenant_id="ten_b")
+    gateway.numbers = 0x1234_5678_9ABC_DEF0_1234_5678_9ABC_DEF0
+    key = gateway.add_key()
+    gateway.numbers = 0xFEDC_BA98_7654_3210_FEDC_BA98_7654_3210  # a key that differs from the first one everywhere
+    other = gateway.add_key(tenant_id="ten_b")
     for secret in near_misses(key, other):
         for name in ("Authorization: Bearer ", "X-API-Key: ", "Authorization: "):
             head = request(None, MODELS, (name + secret).encode(), CLOSE)

@@ -15,9 +15,8 @@ from gateway.inquiries import TrustedProxies
 from gateway.settings import SettingsInvalid, load
 from tests.gateway.harness import Answer, Gateway, Options, running
 from tests.wounds.test_identity_headers import folded, spellings
-from tests.wounds.wire import request
+from tests.wounds.wire import HERE, request
 
-HERE = ipaddress.ip_network("127.0.0.0/8")
 INSIDE = ipaddress.ip_network("10.0.0.0/8")
 FORGED = [
     "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix",

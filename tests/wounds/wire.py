@@ -1,6 +1,7 @@
 """Requests as bytes, ways of sending them, and the answers of a connection told apart."""
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -9,6 +10,9 @@ from tests.gateway.harness import Answer, Gateway
 
 SMUGGLED = "/v1/models/smuggled"
 """The target of the request that is hidden in bodies: once the upstream has seen it, the wound is open."""
+
+HERE = ipaddress.ip_network("127.0.0.0/8")
+"""Trusting this network trusts the test's own connections."""
 
 Send = Callable[[Gateway, bytes], Awaitable[bytes]]
 
