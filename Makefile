@@ -88,11 +88,13 @@ lock: $(VENV)/.test  ## resolve the dependencies again: uv.lock and its hashed e
 	$(BIN)/uv lock
 	$(EXPORT) --extra embedded --extra demo --extra speed -o requirements.lock
 	$(EXPORT) --extra speed -o requirements-image.lock
+	$(EXPORT) --extra speed --extra demo -o requirements-image-demo.lock
 	$(EXPORT) --all-extras -o requirements-test.lock
 	$(EXPORT) --only-group build -o requirements-build.lock
 
 .PHONY: compose-up
-compose-up:  ## build and start everything in containers (needs Docker)
+compose-up:  ## make missing secrets, build and start everything in containers (needs Docker)
+	sh config/docker/make-secrets.sh
 	docker compose up --build --wait
 
 .PHONY: compose-down

@@ -72,6 +72,8 @@ class Channel:
 
     async def ask(self, do: str, timeout: float, **details: Any) -> Any:
         """Send, and wait for the answer. Raises Gone."""
+        if self._writer.is_closing():
+            raise Gone("the other process has ended")
         number = next(self._numbers)
         future = self._asked[number] = asyncio.get_running_loop().create_future()
         self.tell({"do": do, "n": number, **details})

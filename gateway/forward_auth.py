@@ -16,7 +16,7 @@ from gateway.inquiries import TrustedProxies
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from policies import headers as algebra
 from policies.admission import Admit
-from policies.inquiry import Inquiry, Target
+from policies.inquiry import Inquiry, Target, is_plain_host
 from policies.ratelimit_fields import refused_lines, state_line
 from policies.verdict import Deny, Refusal
 
@@ -47,9 +47,9 @@ class ForwardAuth:
         self._source = source
 
     async def answer(
-        self, asked: Inquiry, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
+        self, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
     ) -> Next:
-        """Decide on the request that the proxy describes."""
+        """Decide on the request that the proxy describes; a subrequest that is faulty itself is refused in this dialect."""
         exchange.door = "forward_auth"
         verdict = await self._decide(asked, connection, exchange)
         lines = [b"X-Request-ID: " + exchange.request_id.encode(), b"Cache-Control: no-store"]
@@ -65,15 +65,19 @@ class ForwardAuth:
             lines += responses.challenge(verdict)
             if verdict.taken is not None:
                 lines += refused_lines(verdict.taken)
+            elif status == 503:
+                lines.append(responses.RETRY_SOON)
         self._settlement.settle(exchange)
         exchange.begun = True
         if connection.transport is not None:
             connection.transport.write(responses.plain(exchange.status, lines, b"", keep_alive=keep_alive))
         return KEEP if keep_alive else CLOSE
 
-    async def _decide(self, asked: Inquiry, connection: ClientConnection, exchange: Exchange) -> Admit | Deny:
+    async def _decide(self, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange) -> Admit | Deny:
         if connection.peer not in self._trusted:
             return Deny(refusal=Refusal.UNTRUSTED_PROXY)
+        if isinstance(asked, Deny):
+            return asked
         inquiry = self._question(asked)
         if isinstance(inquiry, Deny):
             return inquiry
@@ -109,9 +113,10 @@ def _limit_lines(admit: Admit) -> list[bytes]:
 
 
 def _origin_form(url: str) -> str:
-    """``https://host/path?query`` -> ``/path?query``, by cutting; nothing is decoded. Other forms become unreadable."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in ("http", "https"):
-        return ""
-    slash = rest.find("/")
-    return rest[slash:] if slash >= 0 else "/"
+    """``https://host/path?query`` -> ``/path?query``, by cutting; nothing is decoded. Other forms become unreadable.
+
+    The host must be a plain one: ``https://host?x=/path`` is ``/`` to a URL parser and ``/path`` to a cutter.
+    """
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    return f"/{path}" if scheme in ("http", "https") and is_plain_host(host) else ""

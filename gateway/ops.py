@@ -8,7 +8,7 @@ while draining, without a worker, or without PostgreSQL, because then nobody new
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -61,8 +61,9 @@ def application(overview: Overview, checks: Mapping[str, Check]) -> web.Applicat
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """The Prometheus page."""
-    figures, state = await request.app[OVERVIEW].metrics()
+    """The Prometheus page; the dependencies are asked as for ``/readyz``."""
+    (figures, state), (_, parts) = await asyncio.gather(request.app[OVERVIEW].metrics(), _examine(request.app))
+    state = replace(state, dependencies={name: parts[name]["status"] == "ok" for name in request.app[CHECKS]})
     return web.Response(body=exposition.render(figures, state), headers={"Content-Type": exposition.CONTENT_TYPE})
 
 

@@ -88,8 +88,9 @@ class Proxy:
     ) -> Next | Deny:
         inquiry = self._reader.read(message.method, message.path, known)
         if isinstance(inquiry, Deny):
+            verify = exchange.path == VERIFY_PATH
             exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
-            return inquiry
+            return await self._forward_auth.answer(inquiry, connection, exchange, keep_alive=False) if verify else inquiry
         if inquiry.path == VERIFY_PATH:
             return await self._forward_auth.answer(
                 inquiry, connection, exchange, keep_alive=not message.should_close and body.is_eof()

@@ -19,6 +19,7 @@ _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 _STATUS_LINES: dict[int, bytes] = {
     code: f"HTTP/1.1 {code} {_PHRASES.get(code, 'Unknown')}\r\n".encode() for code in range(100, 600)
 }
+RETRY_SOON = b"Retry-After: 2"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -51,7 +52,7 @@ def refusal(
     if deny.taken is not None:
         lines += refused_lines(deny.taken)
     elif deny.refusal.status == 503:
-        lines.append(b"Retry-After: 2")
+        lines.append(RETRY_SOON)
     lines.append(b"Cache-Control: no-store")
     body = _BODIES[route.dialect if route is not None else "openai"](deny, request_id)
     whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)

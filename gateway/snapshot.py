@@ -62,8 +62,12 @@ class Snapshot:
         if asking is None:
             asking = asyncio.get_running_loop().create_task(self._ask(key))
             self._asking[key] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+            asking.add_done_callback(lambda done: self._answered(key, done))
         return await asyncio.shield(asking)
+
+    def _answered(self, key: bytes, asking: asyncio.Task[Entry]) -> None:
+        if self._asking.get(key) is asking:
+            del self._asking[key]
 
     async def _ask(self, key: bytes) -> Entry:
         generation = self._generation
@@ -86,6 +90,7 @@ class Snapshot:
     def forget(self, what: Invalidation) -> None:
         """Drop what a change may have made untrue."""
         self._generation += 1
+        self._asking.clear()  # who comes now must not share a question from before the change
         if not what.tenant_id and not what.key_id:
             self._entries.clear()
             return

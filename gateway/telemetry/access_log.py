@@ -31,7 +31,7 @@ class AccessLog:
             asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
 
     def flush(self) -> None:
-        """Write what is queued. A reader that has gone away or a disk that is full costs the lines, never the service."""
+        """Write what is queued. A reader that has gone away, or a full disk, costs the lines and never the service."""
         self._scheduled = False
         lines, self._lines = self._lines, []
         piece: list[bytes] = []

@@ -76,7 +76,7 @@ class Metrics:
         self.ratelimit: defaultdict[Labels, int] = defaultdict(int)
         """limit, decision"""
         self.fail_open: defaultdict[Labels, int] = defaultdict(int)
-        """what"""
+        """what. Zero is said from the start: an increase from nothing is no increase to Prometheus."""
         self.auth: defaultdict[Labels, int] = defaultdict(int)
         """method, result"""
         self.upstream_errors: defaultdict[Labels, int] = defaultdict(int)
@@ -85,6 +85,8 @@ class Metrics:
         """what"""
         self.inflight = 0
         self.open_streams = 0
+        self.fail_open[("ratelimit",)] = 0
+        self.journal_full |= {("request",): 0, ("record",): 0}
 
     def route(self, name: str) -> RouteFigures:
         """The figures of one route."""

@@ -9,9 +9,9 @@ import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -38,14 +38,21 @@ class RedisBus:
 
     def __init__(self, url: str, *, timeout: float = 2.0, quiet: float = 10.0) -> None:
         self._quiet = quiet
-        # No pool for us: it reads the address, and makes connections of the right kind. Raises ValueError.
-        self._factory = ConnectionPool.from_url(
-            url,
-            socket_connect_timeout=timeout,
-            socket_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        options: dict[str, Any] = {**parse_url(url)}
+        options.pop("max_connections", None)  # for a pool; there is none
+        self._kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+        # Ours comes last: a URL that asks for RESP 3 or for decoded answers would make the bus deaf.
+        self._options = options | {
+            "protocol": 2,
+            "decode_responses": False,
+            "socket_connect_timeout": timeout,
+            "socket_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        try:
+            self._kind(**self._options)
+        except TypeError as error:
+            raise ValueError(f"the Redis address has an option that nobody knows: {error}") from error
 
     async def publish(self, invalidation: Invalidation) -> None:
         """Tell every listener, in this process too."""
@@ -94,9 +101,9 @@ class RedisBus:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AbstractConnection]:
-        connection = self._factory.make_connection()
+        connection = self._kind(**self._options)
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py left it unannotated
             yield connection
         finally:
             # Closes before it first lets go of the loop. A client's or a pool's way of closing does not, and a second

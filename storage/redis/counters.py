@@ -10,7 +10,7 @@ from importlib import resources
 
 from policies.limits import FREE, Charge, Level, Taken
 from storage.ports import Unavailable
-from storage.redis.wire import Address, RedisRefused, Wire, encode
+from storage.redis.wire import Address, RedisRefused, Reply, Wire, encode
 
 _SCRIPT = resources.files(__package__).joinpath("take.lua").read_bytes()
 _DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
@@ -29,7 +29,8 @@ class _Group:
 class RedisCounters:
     """The Counters port over one connection, which is opened when first needed and again after it broke.
 
-    ``timeout`` in seconds bounds a take from call to answer: a Redis that is slow is a Redis that is down.
+    ``timeout`` in seconds bounds a take from call to answer: a Redis that is slow is a Redis that is down. A dead one is
+    not tried again on every tick, but at most once a ``timeout``.
     """
 
     def __init__(self, url: str, timeout: float = 0.25) -> None:
@@ -37,9 +38,9 @@ class RedisCounters:
         self._timeout = timeout
         self._wire: Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._groups: dict[int, _Group] = {}
-        self._sending: set[asyncio.Task[None]] = set()
         self._retry_at = 0.0
+        self._groups: dict[int, _Group] = {}
+        self._parked: list[_Group] = []
 
     async def take(self, charges: tuple[Charge, ...]) -> Taken:
         """See :class:`storage.ports.Counters`. Callers that share one ``charges`` tuple share one group."""
@@ -57,90 +58,72 @@ class RedisCounters:
 
     async def ping(self) -> None:
         """Raises Unavailable when Redis does not answer now."""
+        wire = self._wire
+        if wire is None or not wire.is_open:
+            wire = self._wire = await Wire.connect(self._address, self._timeout)
         try:
-            async with asyncio.timeout(self._timeout):
-                wire = await self._connected()
-                await wire.ask(encode(b"PING"))
-        except (RedisRefused, TimeoutError) as error:
-            self._leave(error)
-            raise Unavailable(f"Redis cannot be asked: {str(error) or 'no answer in time'}") from error
+            await wire.ask(encode(b"PING"))
+        except RedisRefused as error:
+            raise Unavailable(f"Redis refuses to answer: {error}") from error
 
     async def close(self) -> None:
-        """Drop the connection, also one that is being made; takes under way end with Unavailable."""
+        """Drop the connection."""
         if self._connecting is not None:
-            await asyncio.wait({self._connecting})
+            self._connecting.cancel()
         if self._wire is not None:
             self._wire.close()
-        if self._sending:
-            await asyncio.wait(self._sending)
 
     def _flush(self) -> None:
+        """Send what this loop iteration gathered, or have it wait for a connection."""
         groups, self._groups = list(self._groups.values()), {}
-        task = asyncio.get_running_loop().create_task(self._send(groups))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-    async def _send(self, groups: list[_Group]) -> None:
-        keys, arguments = _pack(groups)
-        try:
-            async with asyncio.timeout(self._timeout):
-                reply = await self._run(keys, arguments)
-        except (Unavailable, RedisRefused, TimeoutError) as error:
-            self._leave(error)
-            refusal = Unavailable(f"limits cannot be counted: {str(error) or 'Redis does not answer in time'}")
-            refusal.__cause__ = error
-            for group in groups:
-                for future in group.waiting:
-                    if not future.done():
-                        future.set_exception(refusal)
-            return
-        _hand_out(groups, reply)
-
-    def _leave(self, error: Exception) -> None:
-        """Give a connection up that hangs, or leads to a server that was demoted: its name may lead elsewhere now."""
-        if self._wire is not None and (isinstance(error, TimeoutError) or str(error).startswith("READONLY")):
-            self._wire.close()
-
-    async def _run(self, keys: list[bytes], arguments: list[bytes]) -> list[int]:
-        words = (_DIGEST, b"%d" % len(keys), *keys, *arguments)
-        wire = await self._connected()
-        try:
-            reply = await wire.ask(encode(b"EVALSHA", *words))
-        except RedisRefused as error:
-            if not str(error).startswith("NOSCRIPT"):  # SCRIPT FLUSH, or a restarted server
-                raise
-            reply = await wire.ask(encode(b"EVAL", _SCRIPT, *words[1:]))
-        assert isinstance(reply, list)
-        return reply
-
-    async def _connected(self) -> Wire:
-        """The open connection; concurrent callers share one attempt, and a dead server is not tried on every tick."""
         if self._wire is not None and self._wire.is_open:
-            return self._wire
+            self._send(self._wire, groups)
+            return
         loop = asyncio.get_running_loop()
+        if self._connecting is None and loop.time() < self._retry_at:
+            _fail(groups, Unavailable("Redis could not be reached a moment ago"))
+            return
+        self._parked += groups
         if self._connecting is None:
-            if loop.time() < self._retry_at:
-                raise Unavailable("Redis could not be reached a moment ago")
             self._connecting = loop.create_task(self._connect())
-            self._connecting.add_done_callback(_heard)
-        await asyncio.shield(self._connecting)
-        assert self._wire is not None
-        return self._wire
 
     async def _connect(self) -> None:
         try:
             self._wire = await Wire.connect(self._address, self._timeout)
-        except Unavailable:
+        except Unavailable as error:
             self._retry_at = asyncio.get_running_loop().time() + self._timeout
-            raise
+            _fail(self._parked, error)
+        else:
+            self._send(self._wire, self._parked)
         finally:
+            self._parked = []
             self._connecting = None
 
+    def _send(self, wire: Wire, groups: list[_Group]) -> None:
+        keys, arguments = _pack(groups)
+        words = (b"%d" % len(keys), *keys, *arguments)
 
-def _heard(task: asyncio.Task[None]) -> None:
-    """Mark the exception of an attempt as seen, whose every waiter may have given up by now."""
-    if not task.cancelled():
-        task.exception()
+        def hand_out(reply: Reply) -> None:
+            if isinstance(reply, list):
+                _hand_out(groups, reply)
+            else:
+                _fail(groups, reply)
+
+        def know_script(reply: Reply) -> None:
+            if isinstance(reply, RedisRefused) and str(reply).startswith("NOSCRIPT"):
+                wire.send(encode(b"EVAL", _SCRIPT, *words), hand_out)  # SCRIPT FLUSH, or a server that restarted
+            else:
+                hand_out(reply)
+
+        wire.send(encode(b"EVALSHA", _DIGEST, *words), know_script)
+
+
+def _fail(groups: list[_Group], reason: Reply) -> None:
+    """Tell everybody that nobody knows."""
+    for group in groups:
+        for future in group.waiting:
+            if not future.done():
+                future.set_exception(Unavailable(f"limits cannot be counted: {reason}"))
 
 
 def _pack(groups: list[_Group]) -> tuple[list[bytes], list[bytes]]:

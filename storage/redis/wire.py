@@ -8,7 +8,9 @@ reused: one reply behind is somebody else's data (CVE-2023-28858).
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,6 +20,7 @@ from typing_extensions import override
 from storage.ports import Unavailable
 
 Reply = object
+Deliver = Callable[[Reply], None]
 
 
 class RedisRefused(Exception):
@@ -78,25 +81,33 @@ def encode(*words: bytes) -> bytes:
 
 
 class Wire(asyncio.Protocol):
-    """A connection after its handshake. ``ask`` is synchronous up to the future it returns."""
+    """A connection after its handshake.
 
-    def __init__(self) -> None:
+    ``send`` is synchronous: its callback gets the reply as soon as it is parsed, or an exception instead. A reply that
+    is not there within ``timeout`` seconds closes the connection, and with it every reply that was still due: whether a
+    late one would be theirs nobody can tell.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._reader = hiredis.Reader()
-        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._due: deque[tuple[float, Deliver]] = deque()
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.TimerHandle | None = None
 
     @classmethod
     async def connect(cls, address: Address, timeout: float) -> "Wire":
         """Open, authenticate, choose the database. Raises Unavailable."""
         loop = asyncio.get_running_loop()
+        make = partial(cls, timeout)
         try:
             async with asyncio.timeout(timeout):
                 if address.path:
-                    _, wire = await loop.create_unix_connection(cls, address.path)
+                    _, wire = await loop.create_unix_connection(make, address.path)
                 else:
                     tls = ssl.create_default_context() if address.tls else None
-                    _, wire = await loop.create_connection(cls, address.host, address.port, ssl=tls)
+                    _, wire = await loop.create_connection(make, address.host, address.port, ssl=tls)
                 try:
                     await wire.greet(address)
                 except BaseException:
@@ -120,20 +131,53 @@ class Wire(asyncio.Protocol):
         """Whether a command can still be written."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, command: bytes) -> asyncio.Future[Reply]:
-        """Write a command. The future gives the reply, or raises RedisRefused or Unavailable."""
-        future: asyncio.Future[Reply] = self._loop.create_future()
+    def send(self, command: bytes, deliver: Deliver) -> None:
+        """Write a command. ``deliver`` is called once: with the reply, or with RedisRefused or Unavailable."""
         if self._transport is None or self._transport.is_closing():
-            future.set_exception(Unavailable("the connection to Redis is closed"))
-            return future
-        self._waiting.append(future)
+            deliver(Unavailable("the connection to Redis is closed"))
+            return
+        self._due.append((self._loop.time() + self._timeout, deliver))
         self._transport.write(command)
-        return future
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout, self._look)
+
+    async def ask(self, command: bytes) -> Reply:
+        """Write a command and wait for its reply. Raises RedisRefused and Unavailable."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+
+        def deliver(reply: Reply) -> None:
+            if future.done():
+                return
+            if isinstance(reply, RedisRefused | Unavailable):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+        self.send(command, deliver)
+        return await future
 
     def close(self) -> None:
         """Close at once; whoever waits gets Unavailable."""
+        self._give_up("the connection to Redis was closed")
+
+    def _look(self) -> None:
+        """Whether the oldest reply is overdue."""
+        self._watch = None
+        if not self._due:
+            return
+        if self._due[0][0] <= self._loop.time():
+            self._give_up("Redis does not answer in time")
+        else:
+            self._watch = self._loop.call_at(self._due[0][0], self._look)
+
+    def _give_up(self, reason: str) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self._transport is not None:
             self._transport.abort()
+        while self._due:
+            self._due.popleft()[1](Unavailable(reason))
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -144,26 +188,15 @@ class Wire(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
-                self._deliver(reply)
+                if not self._due:  # a server that says what nobody asked for is not in step with us
+                    self.close()
+                    return
+                _, deliver = self._due.popleft()
+                deliver(RedisRefused(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply)
         except hiredis.ProtocolError:
             self.close()
-
-    def _deliver(self, reply: Reply) -> None:
-        if not self._waiting:  # a server that pushes what nobody asked for is not in step with us
-            self.close()
-            return
-        future = self._waiting.popleft()
-        if future.done():
-            return
-        if isinstance(reply, hiredis.ReplyError):
-            future.set_exception(RedisRefused(str(reply)))
-        else:
-            future.set_result(reply)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(Unavailable("the connection to Redis broke"))
+        self._give_up("the connection to Redis broke")

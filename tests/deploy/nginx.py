@@ -19,7 +19,7 @@ from tests import programs
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "nginx"
 
-# What a distribution's /etc/nginx/nginx.conf is around conf.d: a main section and http { }.
+# What a distribution's /etc/nginx/nginx.conf is around conf.d, and as careless with header names as it may be.
 _MAIN = """
 {user}
 pid {directory}/nginx.pid;
@@ -27,6 +27,8 @@ error_log stderr warn;
 events {{ }}
 http {{
     access_log off;
+    underscores_in_headers on;
+    ignore_invalid_headers off;
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;

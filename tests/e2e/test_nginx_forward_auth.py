@@ -128,6 +128,7 @@ async def test_an_upload_reaches_the_transcriber_whole_and_the_gateway_not_at_al
     ).encode()
     assert Answer.parse(await site.edge.raw(head + chunked)).status == 200
     assert [(seen.method, seen.body == body) for seen in site.seen] == [("POST", True), ("POST", True)]
+    assert all(seen.head.startswith(b"POST /v1/audio/transcriptions HTTP/1.1\r\n") for seen in site.seen)
     assert b"AUDIO" not in site.tap.sent
     assert b"content-length" not in site.tap.sent.lower()
     assert b"transfer-encoding" not in site.tap.sent.lower()

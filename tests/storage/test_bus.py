@@ -178,9 +178,18 @@ async def test_a_wrong_password_is_unavailable_and_not_shown(redis_url: str) -> 
     assert "sesame" not in str(told.value)
 
 
-def test_a_bad_address_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="redis://"):
-        RedisBus("http://127.0.0.1")
+async def test_options_in_the_address_do_not_make_the_bus_deaf(redis_url: str) -> None:
+    mark = "&" if "?" in redis_url else "?"
+    bus = RedisBus(f"{redis_url}{mark}protocol=3&decode_responses=True&max_connections=3&socket_timeout=0.01")
+    async with listening(bus) as changes:
+        await bus.publish(KEY)
+        assert await anext(changes) == KEY
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "", "127.0.0.1:6379", "redis://127.0.0.1?colour=green"])
+def test_a_bad_address_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match=r"redis://|Redis address"):
+        RedisBus(url)
 
 
 class Relay:

@@ -110,10 +110,12 @@ class Journey:
         self.gateway.journal.full = False
 
     async def limited(self) -> None:
-        for _ in range(1_000):
-            if any(line["status"] == 429 for line in self.gateway.lines):
-                return
-            await self.send()
+        keys, row = self.gateway.keys.by_digest, digest(PEPPER, self.key.encode())
+        keys[row] = replace(keys[row], key_rate=Rate(1, 60_000))
+        self.gateway.snapshot.forget(Invalidation())
+        await self.send()
+        await self.send()
+        assert [line["status"] for line in self.gateway.lines] == [200, 429]
 
     async def upstream_failing(self) -> None:
         key = self.key.encode()
@@ -218,7 +220,7 @@ async def test_a_credential_is_written_nowhere(
     monkeypatch.setattr(Gateway, "raw", noting)
     async with running(Options(routes=ROUTES, trusted=(HERE,))) as gateway:
         gateway.numbers = CANARY
-        key = gateway.add_key(key_rate=Rate(500, 60_000))
+        key = gateway.add_key(key_rate=Rate(1_000, 60_000))
         secret = key.removeprefix("thk_live_")
         await WAYS[way](Journey(gateway, key))
         assert gateway.lines, "this way was not gone at all"
