@@ -154,7 +154,7 @@ def _line(
 ) -> dict[str, object]:
     """The access line. Every field is listed here and none can hold a credential: the query is not among them."""
     line: dict[str, object] = {
-        "ts": round(now, 3),
+        "ts": int(now * 1e3) / 1e3,  # round() goes through decimal text and costs three times as much
         "level": "info",
         "event": "access",
         "request_id": exchange.request_id,
@@ -168,8 +168,8 @@ def _line(
         "code": exchange.code,
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
-        "duration_ms": round(took * 1e3, 3),
-        "upstream_ms": round(exchange.upstream_s * 1e3, 3),
+        "duration_ms": int(took * 1e6) / 1e3,
+        "upstream_ms": int(exchange.upstream_s * 1e6) / 1e3,
         "audio_ms": measured.audio_ms,
         "audio_source": measured.source,
         "ua": exchange.agent,

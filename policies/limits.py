@@ -85,12 +85,13 @@ def take(tats: Sequence[float], charges: Sequence[Charge], count: int, now_ms: f
     """GCRA over several limits at once: how many of ``count`` equal requests fit, and the TATs afterwards.
 
     ``tats`` are milliseconds, one a charge, 0 for a limit never used. This is the model that the Lua script in
-    ``storage/redis`` and the in-process fallback are tested against.
+    ``storage/redis`` and the in-process fallback are tested against. Store the TATs of a refusal as well: they are
+    the same, unless one was impossibly far ahead.
     """
     aheads = [_ahead_ms(tat, charge.rate, now_ms) for tat, charge in zip(tats, charges, strict=True)]
     fit = min([count, *(_fitting(ahead, charge.rate) for ahead, charge in zip(aheads, charges, strict=True))])
     if not fit:
-        return 0, list(tats)
+        return 0, [min(tat, now_ms + ahead) for tat, ahead in zip(tats, aheads, strict=True)]
     return fit, [now_ms + a + fit * c.rate.interval_ms for a, c in zip(aheads, charges, strict=True)]
 
 

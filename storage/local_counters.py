@@ -33,18 +33,21 @@ class LocalCounters:
         now = self._clock_ms()
         tats = [self._tats.get(charge.key, 0.0) for charge in charges]
         admitted, after = take(tats, charges, 1, now)
+        self._remember(charges, after, now)
         told = tuple(level(tat, charge, now) for tat, charge in zip(after, charges, strict=True))
         if not admitted:
             return Taken(told, *retry_after_ms(tats, charges, now))
-        if len(self._tats) >= _MOST:
-            self._forget(now)
-        self._tats.update((charge.key, tat) for charge, tat in zip(charges, after, strict=True))
         return Taken(told)
 
     def _part(self, rate: Rate) -> Rate:
         if rate.count >= self._sharers:
             return Rate(rate.count // self._sharers, rate.period_ms)
         return Rate(1, rate.period_ms * self._sharers // rate.count)
+
+    def _remember(self, charges: tuple[Charge, ...], tats: list[float], now: float) -> None:
+        if len(self._tats) >= _MOST:
+            self._forget(now)
+        self._tats.update((charge.key, tat) for charge, tat in zip(charges, tats, strict=True))
 
     def _forget(self, now: float) -> None:
         self._tats = {key: tat for key, tat in self._tats.items() if tat > now}

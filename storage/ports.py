@@ -98,7 +98,7 @@ class KeyRegistry(Protocol):
 
         The old one ends at ``old_ends_at`` at the latest.
 
-        Raises NotFound, also for a key that is revoked or expired.
+        Raises NotFound, also for a key that is revoked or expired; AlreadyExists for a key that has a successor.
         """
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> ApiKey:

@@ -15,17 +15,20 @@ _DELAY_S = 0.02
 
 
 class AccessLog:
-    """Writes dictionaries as JSON lines to a file descriptor. ``emit`` never blocks; ``flush`` only on the write."""
+    """Writes dictionaries as JSON lines to a file descriptor. ``emit`` never blocks; ``flush`` only on the write.
+
+    Lines are gathered in one buffer: kept apart they cost several times as much, in memory mapped and given back.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lines: list[bytes] = []
+        self._buffer = bytearray()
         self._scheduled = False
 
     def emit(self, line: dict[str, object]) -> None:
         """Queue one line."""
         encoded = json_line(line)
-        self._lines.append(encoded if len(encoded) <= _PIECE else _cut(line))
+        self._buffer += encoded if len(encoded) <= _PIECE else _cut(line)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
@@ -33,20 +36,17 @@ class AccessLog:
     def flush(self) -> None:
         """Write what is queued. A reader that has gone away, or a full disk, costs the lines and never the service."""
         self._scheduled = False
-        lines, self._lines = self._lines, []
-        piece: list[bytes] = []
-        size = 0
+        start, end = 0, len(self._buffer)
         try:
-            for line in lines:
-                if size + len(line) > _PIECE and piece:
-                    os.write(self._descriptor, b"".join(piece))
-                    piece, size = [], 0
-                piece.append(line)
-                size += len(line)
-            if piece:
-                os.write(self._descriptor, b"".join(piece))
+            with memoryview(self._buffer) as view:
+                while start < end:
+                    stop = self._buffer.rfind(b"\n", start, start + _PIECE) + 1
+                    os.write(self._descriptor, view[start:stop])
+                    start = stop
         except OSError:
             return
+        finally:
+            self._buffer.clear()
 
 
 def _cut(line: dict[str, object]) -> bytes:

@@ -11,5 +11,6 @@ values     what a name, a slug, an e-mail address must look like
 directory  tenants, people, memberships, exceptions to the route table
 registry   API keys
 limits     the rates that operators set
+usage      the account: raw records and their roll-ups; its parts are beside it
 ========== ====================================================================================
 """

@@ -55,7 +55,7 @@ def connecting() -> Iterator[None]:
     except TimeoutError as error:
         raise Unavailable("PostgreSQL did not accept a connection in time.") from error
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise Unavailable(f"PostgreSQL cannot be reached: {error}") from error
+        raise Unavailable(f"PostgreSQL cannot be reached: {_redacted(error)}") from error
 
 
 @contextmanager
@@ -66,16 +66,16 @@ def asking() -> Iterator[None]:
     except TimeoutError as error:
         raise Unavailable("PostgreSQL did not answer in time.") from error
     except _BROKEN as error:
-        raise Lost(f"The connection to PostgreSQL broke: {error}") from error
+        raise Lost(f"The connection to PostgreSQL broke: {_redacted(error)}") from error
     except _PASSING as error:
-        raise Unavailable(f"PostgreSQL cannot answer now: {error}") from error
+        raise Unavailable(f"PostgreSQL cannot answer now: {_redacted(error)}") from error
     except _UNPREPARED as error:
         raise Unavailable(
-            f"The database is not ready for this release: {error}. Run `gateway migrate` as the role that owns the "
-            "schema `platform`, and let the gateway connect as that role."
+            f"The database is not ready for this release: {_redacted(error)}. Run `gateway migrate` as the role that "
+            "owns the schema `platform`, and let the gateway connect as that role."
         ) from error
     except asyncpg.PostgresError as error:
-        raise StorageError(f"PostgreSQL refused a statement: {error}") from error
+        raise StorageError(f"PostgreSQL refused a statement: {_redacted(error)}") from error
 
 
 @contextmanager
@@ -87,4 +87,11 @@ def violating(meanings: Mapping[str, StorageError]) -> Iterator[None]:
         meaning = meanings.get(str(error.constraint_name))
         if meaning is None:
             raise
-        raise meaning from error
+        raise meaning from _redacted(error)
+
+
+def _redacted(error: Exception) -> Exception:
+    """``error`` without its detail, which may be a whole row, and a digest or a password hash with it."""
+    if isinstance(error, asyncpg.PostgresError):
+        error.detail = None
+    return error

@@ -65,13 +65,13 @@ class Applied:
 
 
 def names(directory: Path) -> list[str]:
-    """What :func:`load` would find, in order, unread."""
-    return sorted(file.stem for file in directory.glob("*.sql"))
+    """What :func:`load` would find, in order, unread. Raises MigrationError when there is nothing."""
+    return [file.stem for file in _files(directory)]
 
 
 def load(directory: Path) -> list[Migration]:
     """All files, in order. Raises MigrationError for an unreadable, misnamed, doubly numbered or missing one."""
-    files = sorted(directory.glob("*.sql"))
+    files = _files(directory)
     for number, file in enumerate(files, start=1):
         match = _NAME.fullmatch(file.stem)
         if match is None:
@@ -133,6 +133,13 @@ def outstanding(files: Sequence[Migration], applied: Sequence[Applied]) -> list[
     if troubles:
         raise MigrationError("\n".join(troubles))
     return [migration for migration in files if migration.name in pending]
+
+
+def _files(directory: Path) -> list[Path]:
+    files = sorted(directory.glob("*.sql"))
+    if not files:  # else an installation that lost them would call an empty database up to date
+        raise MigrationError(f"There are no migrations in {directory}. Install this release again.")
+    return files
 
 
 def _trouble(status: MigrationStatus, *, newest_known: str, newest_applied: str) -> str:

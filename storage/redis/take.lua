@@ -4,8 +4,9 @@
 -- its place in KEYS (1-based), its period in microseconds, its count.
 -- A counter holds the theoretical arrival time in whole microseconds since the epoch and expires when it is in the past.
 -- In here it is how far that is ahead: differences are exact where times of 10^15 with a fraction are not. At most one
--- period counts, so that neither a clock set back nor a limit that was just raised locks anybody out. A request may come
--- a microsecond early, but less than half an interval: rounding must refuse nobody and admit nobody beyond the burst.
+-- period counts, and a refusal corrects it, so that neither a clock set back nor a limit that was just raised locks
+-- anybody out. A request may come a microsecond early, but less than half an interval: rounding must refuse nobody and
+-- admit nobody beyond the burst.
 -- Answer, flat: for each group: how many are admitted (the first ones), the refusing charge's place within the group
 -- (0 if none refused), milliseconds until one more fits; then for each charge: requests left, milliseconds to full.
 local time = redis.call('TIME')
@@ -24,7 +25,11 @@ while at <= #ARGV do
   for c = 0, charges - 1 do
     local base = at + 2 + c * 3
     local place, period, count = tonumber(ARGV[base]), tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
-    fit = math.min(fit, fitting(math.min(aheads[place], period), period, count))
+    if aheads[place] > period then
+      aheads[place] = period
+      changed[place] = true
+    end
+    fit = math.min(fit, fitting(aheads[place], period, count))
   end
   local refusing, wait = 0, 0
   local head = #answer
@@ -32,7 +37,7 @@ while at <= #ARGV do
   for c = 0, charges - 1 do
     local base = at + 2 + c * 3
     local place, period, count = tonumber(ARGV[base]), tonumber(ARGV[base + 1]), tonumber(ARGV[base + 2])
-    local ahead = math.min(aheads[place], period) + fit * period / count
+    local ahead = aheads[place] + fit * period / count
     if fit > 0 then
       aheads[place] = ahead
       changed[place] = true

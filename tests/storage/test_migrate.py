@@ -346,6 +346,7 @@ def test_a_file_is_the_same_whatever_ends_its_lines() -> None:
     [
         (["m0001_a", "m0003_c"], "0002 is missing"),
         (["m0002_b"], "0001 is missing"),
+        ([], "no migrations"),
         (["m0001_a", "m0001_b"], "Two migrations are numbered 0001"),
         (["m0001_a", "m0002-b"], "not the name of a migration"),
         (["m1_a"], "not the name of a migration"),

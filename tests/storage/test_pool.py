@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from storage.ports import AlreadyExists, StorageError, Unavailable
+from storage.postgres import pool as pools
 from storage.postgres.address import Address, Connection
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.pool import Pool
@@ -259,6 +260,15 @@ async def test_a_full_pool_is_unavailable_in_time(migrated_url: str) -> None:
 async def test_many_callers_share_few_connections(pool: Pool) -> None:
     rows = await asyncio.gather(*(pool.read(PID) for _ in range(50)))
     assert len({row[0][0] for row in rows}) <= 5
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_trusted(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall in between may have forgotten it, and tells neither end."""
+    before = await warm(pool, 3)
+    assert await pool.read(PID) != []
+    monkeypatch.setattr(pools, "_IDLE_SECONDS", -1.0)
+    (row,) = await pool.read(PID)
+    assert row[0] not in before
 
 
 async def test_a_closed_pool_says_so_and_keeps_nothing_that_comes_back(migrated_url: str) -> None:

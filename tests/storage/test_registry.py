@@ -1,6 +1,7 @@
 """The promises of storage.ports.KeyRegistry, kept by PostgreSQL."""
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ import pytest
 from policies.limits import Rate
 from policies.principals import Method, Principal, Standing
 from policies.tenants import Role, RouteOverride, TenantStatus, UserStatus
-from storage.ports import AlreadyExists, NotFound
+from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.registry import _IDENTIFY
 from tests.storage.world import World, a_digest, world
@@ -76,6 +77,29 @@ async def test_a_digest_is_registered_once(w: World) -> None:
         with pytest.raises(AlreadyExists, match="key"):
             await w.key(tenant, digest=digest)
     assert (await w.registry.identify_key(digest)).key_id == made.id
+
+
+async def test_no_secret_is_in_an_error_or_its_causes(w: World) -> None:
+    """PostgreSQL's detail of a violated constraint is the row: a traceback in a log would show it."""
+    acme = await w.tenant()
+    digest, password_hash = a_digest(), "$2b$12$secret"
+    await w.key(acme, digest=digest)
+    with pytest.raises(AlreadyExists) as known:
+        await w.key(acme, digest=digest)
+
+    async def break_a_check() -> None:
+        async with w.pool.operator() as connection:
+            await connection.execute(
+                "INSERT INTO platform.users (id, email, name, password_hash) VALUES ('bad', 'a@b', 'x', $1)",
+                password_hash,
+            )
+
+    with pytest.raises(StorageError, match="check constraint") as refused:
+        await break_a_check()
+    told = "".join(traceback.format_exception(known.value) + traceback.format_exception(refused.value))
+    assert "UniqueViolationError" in told
+    assert digest.hex() not in told
+    assert password_hash not in told
 
 
 async def test_a_key_needs_a_tenant_and_an_owner_who_is_its_member(w: World) -> None:

@@ -115,7 +115,8 @@ async def test_what_an_upstream_says_unasked_is_nobodys_answer(gateway: Gateway,
 
 async def test_a_second_request_without_credentials_is_nobodys(gateway: Gateway) -> None:
     """S-13: neither the key nor the identity of the first request of a connection holds for the second."""
-    data = request(gateway.key) + request(None) + request("nonsense") + request(gateway.key) + request(None, b"GET /v1/models HTTP/1.1", b"Connection: close")
+    end = request(None, b"GET /v1/models HTTP/1.1", b"Connection: close")
+    data = request(gateway.key) + request(None) + request("nonsense") + request(gateway.key) + end
     rest, statuses = await gateway.raw(data), []
     while rest:
         answer = Answer.parse(rest)
