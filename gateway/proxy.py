@@ -126,8 +126,7 @@ class Proxy:
         """Answer for a bug: 500 while the client has seen nothing, afterwards a cut connection."""
         if not exchange.begun:
             return self._refuse(connection, exchange, Deny(refusal=Refusal.INTERNAL_ERROR), keep_alive=False)
-        if connection.transport is not None:
-            connection.transport.abort()
+        connection.cut()
         return CLOSE
 
     @staticmethod

@@ -83,8 +83,12 @@ class Relay:
         try:
             upstream = passage.upstream = await pool.acquire()
             incoming.connection.client_gone = upstream.abandon
+            if incoming.connection.transport is None:
+                raise ConnectionResetError("the client has gone")  # nobody tells twice: the upstream would work for no one
             passage.ask(upstream)
-            head = await upstream.answered()
+            await upstream.answered()
+            head = upstream.head
+            assert head is not None
             exchange.answered(upstream.status)
             if upstream.body_done:
                 return passage.answer_whole(upstream, head)
@@ -302,8 +306,7 @@ class _Passage:
             return Deny(refusal=refusal, principal=self._admit.permit.principal)
         exchange.code = refusal.code
         self._settle()
-        if self._connection.transport is not None:
-            self._connection.transport.abort()
+        self._connection.cut()
         return CLOSE
 
     def close(self) -> None:

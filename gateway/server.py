@@ -8,6 +8,8 @@ upstream works, a body that stops arriving (there is no time-out for that), and 
 
 import asyncio
 import enum
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -25,6 +27,8 @@ LINGER_S = 2.0
 """How long a refused upload is read and thrown away, so that its sender can read the answer before the close."""
 HEADER_S = 65.0
 """How long a connection may sit idle, or take to send a request's header."""
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""With it a close is a reset (socket(7), SO_LINGER)."""
 
 
 class BodyTooSlow(Exception):
@@ -90,6 +94,12 @@ class ClientConnection(RequestHandler):
         """Wait until the client has taken what was written. Raises ConnectionError when it has gone."""
         await self._drain_helper()
 
+    def cut(self) -> None:
+        """End the connection by a reset: to an answer without a length an orderly close would be its end."""
+        if self.transport is not None:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.transport.abort()
+
     async def next_piece(self, body: StreamReader, idle_s: float) -> bytes:
         """The next piece of a body, empty at its end.
 
@@ -122,7 +132,14 @@ class ClientConnection(RequestHandler):
                 self._request_in_progress = True
                 self._body = body
                 try:
-                    after = await self._serve(message, body)
+                    if isinstance(message, RawRequestMessage):
+                        after = await self._handler(self, message, body)
+                        # After an upgrade that was not taken the parser has stopped: what follows was meant otherwise.
+                        if message.upgrade:
+                            after = CLOSE
+                    else:
+                        self._handler.unreadable(self, too_large=_is_too_large(message.exc))
+                        after = CLOSE
                 finally:
                     self._request_in_progress = False
                     if self._handler_waiter is not None and not self._handler_waiter.done():
@@ -140,17 +157,6 @@ class ClientConnection(RequestHandler):
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
-
-    async def _serve(self, message: Any, body: StreamReader) -> Next:
-        if not isinstance(message, RawRequestMessage):
-            fault = message.exc
-            # aiohttp has a type of its own for a long line, and for too many of them only a sentence.
-            too_large = isinstance(fault, LineTooLong) or fault.message == "Too many headers received"
-            self._handler.unreadable(self, too_large=too_large)
-            return CLOSE
-        after = await self._handler(self, message, body)
-        # After an upgrade that was not taken the parser has stopped: what follows was meant for the other protocol.
-        return CLOSE if message.upgrade else after
 
     async def _next_message(self) -> None:
         self._waiter = self._loop.create_future()
@@ -181,6 +187,11 @@ class ClientConnection(RequestHandler):
                     await body.readany()
         except (TimeoutError, BodyTooSlow, RequestPayloadError, HttpProcessingError):
             return
+
+
+def _is_too_large(fault: HttpProcessingError) -> bool:
+    """aiohttp has a type of its own for a line that is too long; for too many of them only a sentence."""
+    return isinstance(fault, LineTooLong) or fault.message == "Too many headers received"
 
 
 class PublicServer(web.Server):

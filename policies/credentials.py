@@ -87,7 +87,7 @@ def is_well_formed(secret: bytes) -> bool:
 
 
 def redacted(text: str) -> str:
-    """The text without the keys in it, whole or not: people paste them into paths and user agents, and those are logged."""
+    """The text without the keys in it, whole or not: people paste them into paths and user agents, which are logged."""
     return _ANY_KEY.sub(r"\1[redacted]", text) if "thk_" in text else text
 
 

@@ -98,7 +98,7 @@ def take(tats: Sequence[float], charges: Sequence[Charge], count: int, now_ms: f
 def level(tat: float, charge: Charge, now_ms: float) -> Level:
     """What is left of a limit whose TAT is known."""
     ahead = _ahead_ms(tat, charge.rate, now_ms)
-    return Level(charge, _fitting(ahead, charge.rate), _whole_ms(ahead))
+    return Level(charge, _fitting(ahead, charge.rate), math.ceil(ahead - _GRACE_MS))
 
 
 def retry_after_ms(tats: Sequence[float], charges: Sequence[Charge], now_ms: float) -> tuple[Charge, int]:
@@ -108,7 +108,7 @@ def retry_after_ms(tats: Sequence[float], charges: Sequence[Charge], now_ms: flo
         rate = charge.rate
         waits.append((max(_ahead_ms(tat, rate, now_ms) + rate.interval_ms - rate.period_ms, 0.0), charge))
     wait, charge = max(waits, key=lambda pair: pair[0])
-    return charge, _whole_ms(wait)
+    return charge, math.ceil(wait - _grace_ms(charge.rate))
 
 
 def _ahead_ms(tat: float, rate: Rate, now_ms: float) -> float:
@@ -120,11 +120,10 @@ def _ahead_ms(tat: float, rate: Rate, now_ms: float) -> float:
 
 
 def _fitting(ahead_ms: float, rate: Rate) -> int:
-    """How many requests fit now. The grace is below half a request, so a burst is never one too many."""
-    grace = min(_GRACE_MS, rate.interval_ms / 2)
-    return int((rate.period_ms - ahead_ms + grace) / rate.interval_ms)
+    """How many requests fit now."""
+    return int((rate.period_ms - ahead_ms + _grace_ms(rate)) / rate.interval_ms)
 
 
-def _whole_ms(ms: float) -> int:
-    """Rounded up, but for what the grace forgives."""
-    return math.ceil(ms - _GRACE_MS)
+def _grace_ms(rate: Rate) -> float:
+    """Half a request at most, so that a burst is never one too many."""
+    return min(_GRACE_MS, rate.interval_ms / 2)

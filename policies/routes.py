@@ -76,7 +76,7 @@ class RouteTable:
     """Compiled routes.
 
     ``exact`` maps a path without parameters to its routes by method, so that the usual case is two dictionary look-ups;
-    ``patterns`` holds the others in order.
+    ``patterns`` holds the others, the more literal first: where a route stands in the file decides nothing.
     """
 
     routes: tuple[Route, ...]
@@ -233,7 +233,7 @@ def _index(
 ) -> tuple[dict[str, dict[str, Route]], tuple[tuple[re.Pattern[str], dict[str, Route]], ...]]:
     exact: dict[str, dict[str, Route]] = {}
     by_pattern: dict[str, dict[str, Route]] = {}
-    for route in routes:
+    for route in sorted(routes, key=_literal_first):
         if "{" in route.path:
             pattern = "".join(
                 "[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[a-z_]+\})", route.path)
@@ -243,3 +243,8 @@ def _index(
             index = exact.setdefault(route.path, {})
         index.update(dict.fromkeys(route.methods, route))
     return exact, tuple((re.compile(pattern), methods) for pattern, methods in by_pattern.items())
+
+
+def _literal_first(route: Route) -> list[bool]:
+    """Of two paths that fit, the one with a literal where they first differ comes first."""
+    return [segment.startswith("{") for segment in route.path.split("/")]

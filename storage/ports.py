@@ -5,7 +5,7 @@ exception is chained. The first argument that names a tenant scopes the call to 
 (row-level security); methods without one act across tenants and belong to the operator and to the gateway's own work.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -124,7 +124,7 @@ class LimitBook(Protocol):
 class Counters(Protocol):
     """Request rates, exact across every process that shares the store."""
 
-    async def take(self, charges: tuple[Charge, ...]) -> Taken:
+    def take(self, charges: tuple[Charge, ...]) -> Awaitable[Taken]:
         """Take one of each charge, all or nothing. The store's clock decides, never the caller's."""
 
 

@@ -40,7 +40,7 @@ class AccessLog:
         try:
             with memoryview(self._buffer) as view:
                 while start < end:
-                    stop = self._buffer.rfind(b"\n", start, start + _PIECE) + 1
+                    stop = self._buffer.rfind(b"\n", start, start + _PIECE) + 1 or self._buffer.find(b"\n", start) + 1
                     os.write(self._descriptor, view[start:stop])
                     start = stop
         except OSError:

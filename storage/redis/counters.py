@@ -29,47 +29,52 @@ class _Group:
 class RedisCounters:
     """The Counters port over one connection, which is opened when first needed and again after it broke.
 
-    ``timeout`` in seconds bounds a take from call to answer: a Redis that is slow is a Redis that is down. A dead one is
-    not tried again on every tick, but at most once a ``timeout``.
+    ``timeout`` in seconds bounds a take from call to answer: a Redis that is slow is a Redis that is down. A dead one
+    is not tried again on every tick, but at most once a ``timeout``.
     """
 
     def __init__(self, url: str, timeout: float = 0.25) -> None:
         self._address = Address.parse(url)
         self._timeout = timeout
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._wire: Wire | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         self._groups: dict[int, _Group] = {}
         self._parked: list[_Group] = []
 
-    async def take(self, charges: tuple[Charge, ...]) -> Taken:
+    def take(self, charges: tuple[Charge, ...]) -> asyncio.Future[Taken]:
         """See :class:`storage.ports.Counters`. Callers that share one ``charges`` tuple share one group."""
+        loop = self._loop
+        if loop is None:  # asked for once: the question is a system call (getpid) each time
+            loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Taken] = loop.create_future()
         if not charges:
-            return FREE
-        loop = asyncio.get_running_loop()
+            future.set_result(FREE)
+            return future
         if not self._groups:
             loop.call_soon(self._flush)
         group = self._groups.get(id(charges))
         if group is None:
             group = self._groups[id(charges)] = _Group(charges)
-        future: asyncio.Future[Taken] = loop.create_future()
         group.waiting.append(future)
-        return await future
+        return future
 
     async def ping(self) -> None:
         """Raises Unavailable when Redis does not answer now."""
-        wire = self._wire
-        if wire is None or not wire.is_open:
-            wire = self._wire = await Wire.connect(self._address, self._timeout)
+        if self._wire is None or not self._wire.is_open:
+            (await Wire.connect(self._address, self._timeout)).close()  # its greeting was the question
+            return
         try:
-            await wire.ask(encode(b"PING"))
+            await self._wire.ask(encode(b"PING"))
         except RedisRefused as error:
             raise Unavailable(f"Redis refuses to answer: {error}") from error
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection, also one that is being made. Takes under way end with Unavailable."""
         if self._connecting is not None:
             self._connecting.cancel()
+            _fail(self._parked, "the limiter is closing")
         if self._wire is not None:
             self._wire.close()
 
@@ -106,8 +111,10 @@ class RedisCounters:
         def hand_out(reply: Reply) -> None:
             if isinstance(reply, list):
                 _hand_out(groups, reply)
-            else:
-                _fail(groups, reply)
+                return
+            if str(reply).startswith("READONLY"):  # demoted: by now the name may lead to another server
+                wire.close()
+            _fail(groups, reply)
 
         def know_script(reply: Reply) -> None:
             if isinstance(reply, RedisRefused) and str(reply).startswith("NOSCRIPT"):

@@ -15,8 +15,11 @@ local aheads = {}
 for i, key in ipairs(KEYS) do
   aheads[i] = math.max(tonumber(redis.call('GET', key) or 0) - now, 0)
 end
+local function grace(period, count)
+  return math.min(1, period / count / 2)
+end
 local function fitting(ahead, period, count)
-  return math.floor((period - ahead + math.min(1, period / count / 2)) * count / period)
+  return math.floor((period - ahead + grace(period, count)) * count / period)
 end
 local answer, changed, at = {}, {}, 1
 while at <= #ARGV do
@@ -43,7 +46,7 @@ while at <= #ARGV do
       changed[place] = true
     end
     if fit < wanted then
-      local lacks = ahead + period / count - period
+      local lacks = ahead + period / count - period - grace(period, count)
       if lacks > wait then
         refusing, wait = c + 1, lacks
       end

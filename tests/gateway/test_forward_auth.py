@@ -71,7 +71,9 @@ async def test_a_public_route_is_anonymous() -> None:
             assert [answer[name] for name in IDENTITY] == [""] * len(IDENTITY)
 
 
-@pytest.mark.parametrize("connection", ["X-Tenant-ID", "close, x-tenant-id", "X-Auth-Roles, X-User-ID", "X-Original-URI"])
+@pytest.mark.parametrize(
+    "connection", ["X-Tenant-ID", "close, x-tenant-id", "X-Auth-Roles, X-User-ID", "X-Original-URI"]
+)
 async def test_connection_cannot_name_the_identity_away(gateway: Gateway, connection: str) -> None:
     """H-04: neither the answer's headers nor the question's."""
     answer = await verify(gateway, [*MODELS, ("Connection", connection)])
@@ -110,7 +112,7 @@ async def test_two_credentials_are_403(gateway: Gateway) -> None:
 
 
 async def test_a_limit_is_403_with_its_true_status(gateway: Gateway) -> None:
-    """nginx would make a bare 500 of a 429; ``error_page`` restores it from what is said beside it."""
+    """Nginx would make a bare 500 of a 429; ``error_page`` restores it from what is said beside it."""
     key = gateway.add_key(key_rate=Rate(1, 60_000))
     allowed = await verify(gateway, MODELS, key=key)
     assert (allowed.status, allowed["ratelimit-policy"]) == (200, '"key-requests";q=1;w=60')
@@ -174,7 +176,9 @@ UNREADABLE: dict[str, list[tuple[str, str]]] = {
     "not ASCII": [("X-Original-URI", "/v1/models/\xe9"), ("X-Original-Method", "GET")],
     "space": [("X-Original-URI", "/v1/models x"), ("X-Original-Method", "GET")],
     "query not ASCII": [("X-Original-URI", "/v1/models?\xe9"), ("X-Original-Method", "GET")],
-    "other sources": [("X-Forwarded-Uri", "/v1/models"), ("X-Original-URL", "http://a/v1/models"), ("X-Forwarded-Method", "GET")],
+    "other sources": [
+        ("X-Forwarded-Uri", "/v1/models"), ("X-Original-URL", "http://a/v1/models"), ("X-Forwarded-Method", "GET"),
+    ],
     "underscores": [("X_Original_URI", "/v1/models"), ("X_Original_Method", "GET")],
     "dots in names": [("X.Original.URI", "/v1/models"), ("X-Original-Method", "GET")],
 }  # fmt: skip
@@ -189,7 +193,9 @@ async def test_an_unreadable_question_is_never_200(gateway: Gateway, case: str) 
 
 async def test_a_question_larger_than_any_header_is_refused(gateway: Gateway) -> None:
     """P-11: 64 kB do not fit; nginx makes a 500 of it, which lets nobody in either."""
-    answer = await gateway.ask("GET", "/auth/verify", [("X-Original-URI", "/" + "a" * 65_536), ("X-Original-Method", "GET")])
+    answer = await gateway.ask(
+        "GET", "/auth/verify", [("X-Original-URI", "/" + "a" * 65_536), ("X-Original-Method", "GET")]
+    )
     assert answer.status == 431
 
 
@@ -219,18 +225,24 @@ async def test_exactly_one_source_is_believed(source: str) -> None:
         for other, fields in SOURCES.items():
             if other != source:
                 assert (await verify(gateway, fields)).status == 403
-                lie = [(name, "/nowhere" if name.lower() not in dict(SOURCES[source]) else value) for name, value in fields]
+                lie = [
+                    (name, "/nowhere" if name.lower() not in dict(SOURCES[source]) else value) for name, value in fields
+                ]
                 shared = {name for name, _ in SOURCES[source]}
                 lies = [(name, value) for name, value in lie if name not in shared]
                 assert (await verify(gateway, [*SOURCES[source], *lies])).status == 200
 
 
 URLS = [
-    ("https://api.test/v1/models", 200), ("http://api.test:8443/v1/models?x=http://y/z", 200), ("https://[::1]/v1/models", 200),
+    ("https://api.test/v1/models", 200), ("http://api.test:8443/v1/models?x=http://y/z", 200),
+    ("https://[::1]/v1/models", 200),
     ("https://user:pw@api.test/v1/models", 403), ("https://api.test", 403), ("https://api.test?x=/v1/models", 403),
-    ("https://api.test#/v1/models", 403), ("https:///v1/models", 403), ("ftp://api.test/v1/models", 403), ("//api.test/v1/models", 403),
-    ("/v1/models", 403), ("https:/v1/models", 403), ("https:\\\\api.test/v1/models", 403), ("https://api.test\\v1/models", 403),
-    ("https://api.test/v1/../v1/models", 403), ("https://api.test//v1/models", 403), ("HTTPS://api.test/v1/models", 403),
+    ("https://api.test#/v1/models", 403), ("https:///v1/models", 403), ("ftp://api.test/v1/models", 403),
+    ("//api.test/v1/models", 403),
+    ("/v1/models", 403), ("https:/v1/models", 403), ("https:\\\\api.test/v1/models", 403),
+    ("https://api.test\\v1/models", 403),
+    ("https://api.test/v1/../v1/models", 403), ("https://api.test//v1/models", 403),
+    ("HTTPS://api.test/v1/models", 403),
     ("https://a/v1/models,https://b/v1/models", 403), ("javascript://x/v1/models", 403),
 ]  # fmt: skip
 
@@ -248,7 +260,9 @@ _text = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max
 
 @given(target=st.one_of(_text, _text.map(lambda text: "/v1/models" + text)), method=st.one_of(st.just("GET"), _text))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_whatever_the_question_says_yes_means_one_readable_path(gateway: Gateway, target: str, method: str) -> None:
+async def test_whatever_the_question_says_yes_means_one_readable_path(
+    gateway: Gateway, target: str, method: str
+) -> None:
     """P-11, P-15: 200 only for a plain target below a route, spelt as it came; everything else 400, 401 or 403."""
     answer = await gateway.ask("GET", "/auth/verify", [("X-Original-URI", target), ("X-Original-Method", method)])
     assert answer.status in (200, 400, 401, 403)
@@ -263,7 +277,9 @@ async def test_whatever_the_question_says_yes_means_one_readable_path(gateway: G
 async def test_any_method_may_ask(gateway: Gateway, method: str) -> None:
     """Contract: ANY /auth/verify; what counts is the method of the question."""
     assert (await verify(gateway, MODELS, method=method)).status == 200
-    assert (await verify(gateway, [("X-Original-URI", "/v1/models"), ("X-Original-Method", "POST")], method=method)).status == 403
+    assert (
+        await verify(gateway, [("X-Original-URI", "/v1/models"), ("X-Original-Method", "POST")], method=method)
+    ).status == 403
 
 
 async def test_the_question_is_not_asked_by_the_targets_own_query(gateway: Gateway) -> None:
@@ -274,7 +290,16 @@ async def test_the_question_is_not_asked_by_the_targets_own_query(gateway: Gatew
 
 
 @pytest.mark.parametrize(
-    "target", ["/auth/verify/", "/auth/verify/x", "/AUTH/verify", "/auth//verify", "/auth/./verify", "/auth/verify;x", "/auth/%76erify"]
+    "target",
+    [
+        "/auth/verify/",
+        "/auth/verify/x",
+        "/AUTH/verify",
+        "/auth//verify",
+        "/auth/./verify",
+        "/auth/verify;x",
+        "/auth/%76erify",
+    ],
 )
 async def test_the_door_has_one_name(gateway: Gateway, target: str) -> None:
     """Anything like it is an unknown or ambiguous path of the other door."""
@@ -284,7 +309,10 @@ async def test_the_door_has_one_name(gateway: Gateway, target: str) -> None:
 FAULTY = {
     "odd host": (b"GET /auth/verify HTTP/1.1\r\nHost: a b\r\n%b\r\n", 403),
     "host with a user": (b"GET /auth/verify?x HTTP/1.1\r\nHost: user@evil\r\n%b\r\n", 403),
-    "chunks in HTTP/1.0": (b"GET /auth/verify HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n%b\r\n0\r\n\r\n", 403),
+    "chunks in HTTP/1.0": (
+        b"GET /auth/verify HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n%b\r\n0\r\n\r\n",
+        403,
+    ),
     "query that is none": (b"GET /auth/verify?%%zz HTTP/1.1\r\nHost: a\r\n%b\r\n", 403),
     "two hosts": (b"GET /auth/verify HTTP/1.1\r\nHost: a\r\nHost: b\r\n%b\r\n", 400),
     "NUL": (b"GET /auth/verify HTTP/1.1\r\nHost: a\r\nX: \0\r\n%b\r\n", 400),
@@ -295,14 +323,19 @@ FAULTY = {
 async def test_a_faulty_subrequest_is_never_200(gateway: Gateway, case: str) -> None:
     """Though all it asks is allowed: 403 with 400 beside it, or a plain 400 where the parser itself gave up."""
     head, status = FAULTY[case]
-    good = b"".join(f"{n}: {v}\r\n".encode() for n, v in MODELS) + b"Authorization: Bearer " + gateway.key.encode() + b"\r\n"
+    good = (
+        b"".join(f"{n}: {v}\r\n".encode() for n, v in MODELS)
+        + b"Authorization: Bearer "
+        + gateway.key.encode()
+        + b"\r\n"
+    )
     answer = Answer.parse(await gateway.raw(head % good))
     assert (answer.status, answer["connection"]) == (status, "close")
     assert status == 400 or answer["x-auth-status"] == "400"
 
 
 async def test_a_body_does_not_become_the_next_question(gateway: Gateway) -> None:
-    """nginx may forget ``proxy_pass_request_body off``: the connection ends, or the body was read as one."""
+    """Nginx may forget ``proxy_pass_request_body off``: the connection ends, or the body was read as one."""
     inner = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + gateway.key.encode() + b"\r\n\r\n"
     head = b"POST /auth/verify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (len(inner) + 10)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -322,7 +355,13 @@ async def test_one_connection_carries_many_questions(gateway: Gateway) -> None:
     asked = b"GET /auth/verify HTTP/1.1\r\nHost: a\r\n%b%b\r\n"
     yes = b"X-Original-URI: /v1/models\r\nX-Original-Method: GET\r\n"
     no = b"X-Original-URI: /load\r\nX-Original-Method: GET\r\n"
-    data = asked % (yes, key) + asked % (no, key) + asked % (b"", key) + asked % (yes, b"") + asked % (yes, key + b"Connection: close\r\n")
+    data = (
+        asked % (yes, key)
+        + asked % (no, key)
+        + asked % (b"", key)
+        + asked % (yes, b"")
+        + asked % (yes, key + b"Connection: close\r\n")
+    )
     rest, statuses = await gateway.raw(data), []
     while rest:
         answer = Answer.parse(rest)

@@ -1,4 +1,4 @@
-"""Credentials identified already: no cross-talk, no answer that outlives its truth, and no question asked twice at once."""
+"""Credentials identified already: no cross-talk, no answer that outlives its truth, no question asked twice at once."""
 
 import asyncio
 from dataclasses import replace
@@ -21,6 +21,7 @@ class Clock:
         self.now = 1_000.0
 
     def __call__(self) -> float:
+        """Seconds."""
         return self.now
 
 
@@ -34,6 +35,7 @@ class Registry(MemoryKeys):
         self.looked = asyncio.Event()
 
     async def identify_key(self, key: bytes) -> Principal | None:
+        """As the registry does."""
         found = await super().identify_key(key)
         self.looked.set()
         await self.go.wait()
@@ -93,7 +95,10 @@ async def test_an_answer_is_remembered_while_it_is_fresh(snapshot: Snapshot, reg
 
 async def test_keys_that_share_all_but_one_character_are_strangers(snapshot: Snapshot, registry: Registry) -> None:
     """J-14 (LiteLLM CVE-2026-35030): the whole credential is the key, never a part of it."""
-    keys = [add(registry, number, tenant_id=f"ten_{number}") for number in (*range(1, 40), *(2**k for k in range(8, 130, 4)))]
+    keys = [
+        add(registry, number, tenant_id=f"ten_{number}")
+        for number in (*range(1, 40), *(2**k for k in range(8, 130, 4)))
+    ]
     for _ in range(2):
         for key in keys:
             found = await who(snapshot, key)
@@ -111,7 +116,9 @@ async def test_what_cannot_be_a_key_is_never_asked_for_nor_remembered(snapshot: 
     assert not snapshot._entries
 
 
-async def test_an_unknown_key_is_remembered_for_a_moment_only(snapshot: Snapshot, registry: Registry, clock: Clock) -> None:
+async def test_an_unknown_key_is_remembered_for_a_moment_only(
+    snapshot: Snapshot, registry: Registry, clock: Clock
+) -> None:
     """J-14: a poisoned negative entry cannot outlive five seconds, nor an invalidation."""
     key = mint_key((7).to_bytes(RANDOM_BYTES))
     assert await who(snapshot, key) is None
@@ -122,7 +129,10 @@ async def test_an_unknown_key_is_remembered_for_a_moment_only(snapshot: Snapshot
     assert await who(snapshot, key) is not None
 
 
-@pytest.mark.parametrize("what", [Invalidation(), Invalidation(tenant_id="ten_a"), Invalidation(tenant_id="ten_b"), Invalidation(key_id="key_9")])
+@pytest.mark.parametrize(
+    "what",
+    [Invalidation(), Invalidation(tenant_id="ten_a"), Invalidation(tenant_id="ten_b"), Invalidation(key_id="key_9")],
+)
 async def test_any_change_forgets_who_was_unknown(snapshot: Snapshot, registry: Registry, what: Invalidation) -> None:
     """A key that was just created works at once, whatever the message about it names."""
     key = mint_key((7).to_bytes(RANDOM_BYTES))
@@ -134,7 +144,12 @@ async def test_any_change_forgets_who_was_unknown(snapshot: Snapshot, registry: 
 
 async def test_a_revocation_is_believed_at_once(snapshot: Snapshot, registry: Registry) -> None:
     """A-07, J-14: forgotten, and asked for again, by key, by tenant, and all of them."""
-    for what in (Invalidation(key_id="key_1"), Invalidation(tenant_id="ten_a"), Invalidation(), Invalidation("ten_a", "key_1")):
+    for what in (
+        Invalidation(key_id="key_1"),
+        Invalidation(tenant_id="ten_a"),
+        Invalidation(),
+        Invalidation("ten_a", "key_1"),
+    ):
         key = add(registry, 1)
         snapshot.forget(Invalidation())
         assert await who(snapshot, key) is not None
@@ -239,7 +254,9 @@ async def test_while_the_registry_is_down_a_known_key_is_believed_until_it_is_st
     assert await who(snapshot, key) is not None
 
 
-async def test_while_the_registry_is_down_what_was_revoked_is_not_believed(snapshot: Snapshot, registry: Registry) -> None:
+async def test_while_the_registry_is_down_what_was_revoked_is_not_believed(
+    snapshot: Snapshot, registry: Registry
+) -> None:
     """An old answer that an invalidation named is gone, however short the registry's failure."""
     key = add(registry, 1)
     await who(snapshot, key)
@@ -258,7 +275,7 @@ async def test_while_the_registry_is_down_a_revocation_that_comes_during_the_que
     clock.now += FRESH_S
 
     class Failing(Registry):
-        async def identify_key(self, key: bytes) -> Principal | None:
+        async def identify_key(self, _: bytes) -> Principal | None:
             snapshot.forget(Invalidation(key_id="key_1"))
             raise Unavailable("down")
 
@@ -276,7 +293,9 @@ async def test_memory_is_bounded(registry: Registry, clock: Clock, monkeypatch: 
     assert len(snapshot._entries) == 10
 
 
-async def test_an_expired_key_is_refused_while_its_entry_is_fresh(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expired_key_is_refused_while_its_entry_is_fresh(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Expiry is judged at every request, by the clock, whatever was remembered and permitted before."""
     now = 1_000_000
     monkeypatch.setattr(gateway.proxy._gatekeeper, "_now_ms", lambda: now)
@@ -294,7 +313,12 @@ async def test_a_revoked_key_is_refused_on_the_connection_that_used_it(gateway: 
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = f"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-API-Key: {gateway.key}\r\n\r\n".encode()
     statuses = []
-    for act in (lambda: None, lambda: None, lambda: gateway.snapshot.forget(Invalidation(key_id="key_1")), lambda: None):
+    for act in (
+        lambda: None,
+        lambda: None,
+        lambda: gateway.snapshot.forget(Invalidation(key_id="key_1")),
+        lambda: None,
+    ):
         if len(statuses) == 2:
             change(gateway.keys, gateway.key, standing=Standing.REVOKED)
         act()

@@ -27,8 +27,13 @@ STANDINGS = {
 }
 EXPIRIES = {None: False, NOW + 1: False, NOW: True, NOW - 1: True, 0: True}
 OVERRIDES = {frozenset(): False, frozenset({"other"}): False, frozenset({"r", "other"}): True}
-SCOPES = {("", frozenset()): True, ("transcribe", frozenset({"transcribe"})): True, ("admin", frozenset({"transcribe"})): False,
-          ("transcribe", frozenset({"Transcribe", "transcribe2", ""})): False, ("transcribe", frozenset()): False}  # fmt: skip
+SCOPES = {
+    ("", frozenset()): True,
+    ("transcribe", frozenset({"transcribe"})): True,
+    ("admin", frozenset({"transcribe"})): False,
+    ("transcribe", frozenset({"Transcribe", "transcribe2", ""})): False,
+    ("transcribe", frozenset()): False,
+}
 
 
 def test_every_standing_is_in_the_table() -> None:

@@ -138,7 +138,8 @@ def test_fields_that_the_gateway_reads_are_noted_raw() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"Content_Length", b"transfer.encoding", b"X_API_KEY", b"x.api.key", b"Ho_st", b"X-Forwarded_For", b"user_agent"]
+    "name",
+    [b"Content_Length", b"transfer.encoding", b"X_API_KEY", b"x.api.key", b"Ho_st", b"X-Forwarded_For", b"user_agent"],
 )
 def test_an_alias_of_a_field_that_we_read_is_neither_read_nor_passed_on(name: bytes) -> None:
     """It must not act as the real one does: not as framing, not as a credential, not as an address."""
@@ -191,7 +192,7 @@ def test_an_answer_carries_no_identity_no_framing_and_no_session_of_ours(raw: li
         (b"\t=\t__Host-sid=1", False),
     ],
 )
-def test_an_upstream_sets_cookies_but_never_one_of_ours(cookie: bytes, passes: bool) -> None:  # noqa: FBT001  a table
+def test_an_upstream_sets_cookies_but_never_one_of_ours(cookie: bytes, passes: bool) -> None:
     assert AnswerHead.walk([(b"Set-Cookie", cookie)]).lines == ([b"Set-Cookie: " + cookie] if passes else [])
 
 

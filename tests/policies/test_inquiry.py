@@ -41,7 +41,7 @@ plain_paths = (
         ("/v1/listen?model=a&model=b", "/v1/listen", "model=a&model=b"),
         ("/?", "/", ""),
         ("/a?b?c", "/a", "b?c"),
-        ("/a?/../b//c;d=\\&e=[]{}|^`\"<>", "/a", "/../b//c;d=\\&e=[]{}|^`\"<>"),
+        ('/a?/../b//c;d=\\&e=[]{}|^`"<>', "/a", '/../b//c;d=\\&e=[]{}|^`"<>'),
         ("/.well-known/x", "/.well-known/x", ""),
         ("/.../..x/x../.x", "/.../..x/x../.x", ""),
         ("/a%20b/%25/%C3%A9/%e2%82%ac", "/a%20b/%25/%C3%A9/%e2%82%ac", ""),
@@ -91,12 +91,12 @@ def test_what_is_accepted_has_no_empty_and_no_dot_segment_before_and_after_decod
         assert decoded not in (b".", b"..")
         assert not set(decoded) & {*range(0x20), 0x7F, *b"/\\;"}
         assert not re.search(rb"[\xc0\xc1]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]", decoded)
-    assert re.sub("%[0-9A-Fa-f]{2}", lambda e: c if (c := unquote(e[0], "latin-1")) in UNRESERVED else e[0], path) == path
+    assert all(unquote(escape, "latin-1") not in UNRESERVED for escape in re.findall("%..", path))
 
 
 @given(plain_paths, st.booleans())
-def test_no_library_reads_an_accepted_path_in_another_way(path: str, slash: bool) -> None:  # noqa: FBT001  drawn
-    """Normalised, split or joined by posixpath, urllib and yarl, it is what it was: the same segments in the same order."""
+def test_no_library_reads_an_accepted_path_in_another_way(path: str, slash: bool) -> None:
+    """Normalised, split or joined by posixpath, urllib and yarl, it is what it was: the same segments in order."""
     path += "/" * slash
     assert posixpath.normpath(path) == path.removesuffix("/")
     parts = urlsplit(f"http://host{path}?a=b")
@@ -129,7 +129,17 @@ def test_a_query_is_visible_ascii_without_a_fragment(query: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["a", "gw.test", "GW.Test.", "gw.test:443", "gw_1.test:65535", "127.0.0.1:80", "[::1]", "[::1]:9200", "xn--bcher-kva.example"],
+    [
+        "a",
+        "gw.test",
+        "GW.Test.",
+        "gw.test:443",
+        "gw_1.test:65535",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:9200",
+        "xn--bcher-kva.example",
+    ],
 )
 def test_a_plain_host(host: str) -> None:
     assert is_plain_host(host)
@@ -138,8 +148,9 @@ def test_a_plain_host(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "", ":80", "a:", "a:99999", "a:65536", "a:-1", "a:0x50", "a b", "a/b", "a\\b", "user@evil", "a?b", "a#b", "a,b", "[::1",
-        "::1", "[::1]x", "[]", "a..b", ".a", "-a", "a-", "a%2eb", "é", "a\n", "a\r\nX: y", "a\x00", "a:80:80", "a;b", "(a)",
+        "", ":80", "a:", "a:99999", "a:65536", "a:-1", "a:0x50", "a b", "a/b", "a\\b", "user@evil", "a?b", "a#b", "a,b",
+        "[::1", "::1", "[::1]x", "[]", "a..b", ".a", "-a", "a-", "a%2eb", "é", "a\n", "a\r\nX: y",
+        "a\x00", "a:80:80", "a;b", "(a)",
     ],
 )  # fmt: skip
 def test_an_odd_host_is_refused(host: str) -> None:

@@ -27,7 +27,12 @@ def pauses(longest: float = 1.5) -> st.SearchStrategy[list[float]]:
 
 @pytest.mark.parametrize(
     ("text", "rate"),
-    [("1/s", Rate(1, 1_000)), ("600/m", Rate(600, 60_000)), ("5/h", Rate(5, 3_600_000)), ("999999999/d", Rate(999_999_999, 86_400_000))],
+    [
+        ("1/s", Rate(1, 1_000)),
+        ("600/m", Rate(600, 60_000)),
+        ("5/h", Rate(5, 3_600_000)),
+        ("999999999/d", Rate(999_999_999, 86_400_000)),
+    ],
 )
 def test_a_rate_is_read_and_written_alike(text: str, rate: Rate) -> None:
     assert Rate.parse(text) == rate
@@ -36,8 +41,8 @@ def test_a_rate_is_read_and_written_alike(text: str, rate: Rate) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "600", "/m", "0/s", "00/s", "-1/s", "+1/s", "1.5/s", "1e3/s", "600/M", "600/min", "600 / m", " 600/m", "600/m\n",
-     "٦/m", "1000000000/s", "1/s/s", "1/w", "0x10/s", "1_000/s"],
+    ["", "600", "/m", "0/s", "00/s", "-1/s", "+1/s", "1.5/s", "1e3/s", "600/M", "600/min", "600 / m", " 600/m",
+     "600/m\n", "٦/m", "1000000000/s", "1/s/s", "1/w", "0x10/s", "1_000/s"],
 )  # fmt: skip
 def test_what_is_no_rate_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a rate: write a whole number and a unit, such as 600/m"):

@@ -38,7 +38,7 @@ def field(line: bytes, name: str) -> str:
     return line.removeprefix(begin).decode("ascii")
 
 
-@pytest.mark.parametrize("bad", ["", 'a;q=1', '"a";q=1,', '"a" "b"', '"a";Q=1', '"a";q=x', '"a"b"', '"é"'])
+@pytest.mark.parametrize("bad", ["", "a;q=1", '"a";q=1,', '"a" "b"', '"a";Q=1', '"a";q=x', '"a"b"', '"é"'])
 def test_the_little_parser_is_strict(bad: str) -> None:
     with pytest.raises(ValueError, match="at"):
         parsed(bad)
@@ -77,7 +77,7 @@ def test_the_state_says_what_is_left_and_for_how_long(charges: tuple[Charge, ...
 
 @given(charges=several, used=st.integers(0, 3_000), later=st.floats(0, 1e5))
 def test_a_refusal_carries_all_three_and_they_agree(charges: tuple[Charge, ...], used: int, later: float) -> None:
-    """``Retry-After`` is whole seconds, at least one, not before the limit allows, nor before the end of any empty ``t``."""
+    """``Retry-After`` is whole seconds, at least one, not before the limit allows nor before an empty ``t`` ends."""
     _, tats = take([0.0] * len(charges), charges, used, 0.0)
     refused_by, wait = retry_after_ms(tats, charges, later)
     taken = Taken(tuple(level(t, c, later) for t, c in zip(tats, charges, strict=True)), refused_by, wait)

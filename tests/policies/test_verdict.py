@@ -42,7 +42,11 @@ def test_an_unreachable_store_is_never_401() -> None:
 
 def test_what_cannot_be_read_ends_the_connection() -> None:
     """What follows on it may not be what either side thinks."""
-    assert {r.code for r in Refusal if not r.keeps_connection} >= {"malformed_request", "ambiguous_target", "invalid_host"}
+    assert {r.code for r in Refusal if not r.keeps_connection} >= {
+        "malformed_request",
+        "ambiguous_target",
+        "invalid_host",
+    }
     assert Refusal.RATE_LIMIT_EXCEEDED.keeps_connection
 
 

@@ -1,5 +1,7 @@
-"""Wound: the path judged is not the path forwarded (oauth2-proxy GHSA-7rh7-c77v-6434 and GHSA-pxq7-h93f-9jrg,
-Oathkeeper CVE-2026-33494, LemonLDAP::NG CVE-2026-95811, Envoy CVE-2026-73551).
+"""Wound: the path judged is not the path forwarded.
+
+oauth2-proxy GHSA-7rh7-c77v-6434 and GHSA-pxq7-h93f-9jrg, Oathkeeper CVE-2026-33494, LemonLDAP::NG CVE-2026-95811,
+Envoy CVE-2026-73551.
 
 Here ``/public/…`` is open to everybody and ``/admin…`` to nobody who asks: whatever a target is made of, it is either
 refused, or judged and forwarded as the very same bytes.
@@ -57,12 +59,14 @@ AMBIGUOUS = [
     b"/public#/../admin", b"/public/x#", b"#", b"/public?a#b", b"/public?#/../admin", b"/public/x?a=#",
     # controls, spaces, what is not ASCII, broken escapes
     b"/public/%00", b"/admin%00", b"/public/%0d%0aX-Tenant-ID:%20t2", b"/public/%09", b"/admin%09", b"/public/%7f",
-    b"/public/\xc3\xa9", b"/public/\xff", b"/public?\xc3\xa9", b"/public/%", b"/public/%2", b"/public/%zz", b"/public?a=%zz",
+    b"/public/\xc3\xa9", b"/public/\xff", b"/public?\xc3\xa9", b"/public/%", b"/public/%2", b"/public/%zz",
+    b"/public?a=%zz",
     b"/public?a=%", b"/public/\x01", b"/public/\x7f", b"/public/x\x00", b"/public?\x00", b"/public\tx", b"/public?a\tb",
     b"/public/<x>", b'/public/"x"', b"/public/{x}", b"/public/|x", b"/public/^x", b"/public/`x",
     # P-13 other forms of target
     b"http://gateway.test/public/x", b"http://evil.test/admin", b"HTTP://gateway.test/public", b"https://gateway.test/public",
-    b"http:/public", b"http:///public", b"http://", b"gateway.test:80", b"gateway.test/public", b"*", b"public", b"?", b"?a",
+    b"http:/public", b"http:///public", b"http://", b"gateway.test:80", b"gateway.test/public", b"*", b"public",
+    b"?", b"?a",
     b"@evil.test/public", b"//evil.test/public", b"/http://evil.test/", b"/public/http://evil.test", b"ftp://gateway.test/public",
     b"javascript:alert(1)", b"http://gateway.test@evil.test/public", b"http://[::1/public", b"http://gateway.test:99999/public",
 ]  # fmt: skip
@@ -96,13 +100,15 @@ async def test_splitting_the_target_changes_nothing(gateway: Gateway, target: by
 
 NOT_OPEN = [
     # P-04 a doubly encoded name is a name; P-05 case, trailing dots and spaces
-    (b"/ADMIN", 404), (b"/Admin", 404), (b"/admin%20", 404), (b"/admin.", 404), (b"/Admin/x", 404), (b"/admin%2520", 404),
+    (b"/ADMIN", 404), (b"/Admin", 404), (b"/admin%20", 404), (b"/admin.", 404), (b"/Admin/x", 404),
+    (b"/admin%2520", 404),
     # P-07 the query says nothing about the path
     (b"/admin?x=/public/health", 401), (b"/admin?/public/", 401), (b"/admin/public/health", 401), (b"/admin?", 401),
     (b"/admin/..?/public", 400), (b"/?/public", 404),
     # P-08 an encoded '#' or '?' is part of a name
     (b"/admin%23", 404), (b"/admin%3f/public", 404), (b"/admin/%23/public", 401), (b"/admin/%3Fpublic", 401),
-    (b"/publicx", 404), (b"/xpublic/x", 404), (b"/public.x/y", 404), (b"/public/", 404), (b"/public/x/", 404), (b"/admin/", 404),
+    (b"/publicx", 404), (b"/xpublic/x", 404), (b"/public.x/y", 404), (b"/public/", 404), (b"/public/x/", 404),
+    (b"/admin/", 404),
 ]  # fmt: skip
 
 
@@ -145,14 +151,19 @@ async def test_a_target_over_the_limit_is_refused(gateway: Gateway) -> None:
 
 
 _PIECES = [
-    b"/", b"//", b"public", b"admin", b".", b"..", b"...", b"%2e", b"%2E", b"%2f", b"%5c", b"%25", b"%252e", b"%61", b"%20",
-    b"%00", b"%0a", b"%c3%a9", b"%", b"%zz", b"\\", b";", b";x=1", b"#", b"?", b"??", b"&", b"=", b"@", b":", b"*", b"~", b"!",
-    b"a", b"A", b"http:", b"\xc3\xa9", b"\xff", b"\t", b"\x0b", b"\x01", b"\x7f", b"<", b'"', b"|", b"{", b"[", b"^", b"`",
+    b"/", b"//", b"public", b"admin", b".", b"..", b"...", b"%2e", b"%2E", b"%2f", b"%5c", b"%25", b"%252e", b"%61",
+    b"%20",
+    b"%00", b"%0a", b"%c3%a9", b"%", b"%zz", b"\\", b";", b";x=1", b"#", b"?", b"??", b"&", b"=", b"@", b":", b"*",
+    b"~", b"!",
+    b"a", b"A", b"http:", b"\xc3\xa9", b"\xff", b"\t", b"\x0b", b"\x01", b"\x7f", b"<", b'"', b"|", b"{", b"[", b"^",
+    b"`",
 ]  # fmt: skip
 _targets = st.one_of(
     st.lists(st.sampled_from(_PIECES), min_size=1, max_size=10).map(b"".join),
     st.lists(st.sampled_from(_PIECES), max_size=8).map(b"".join).map(lambda rest: b"/public/" + rest),
-    st.binary(min_size=1, max_size=20).filter(lambda data: not set(data) & set(b" \r\n")).map(lambda data: b"/public/" + data),
+    st.binary(min_size=1, max_size=20)
+    .filter(lambda data: not set(data) & set(b" \r\n"))
+    .map(lambda data: b"/public/" + data),
 )
 
 

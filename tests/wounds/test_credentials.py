@@ -17,7 +17,8 @@ def near_misses(key: str, other: str) -> list[str]:
     return [
         key[:-1], key[1:], key[:20], prefix, prefix + "0" * 28, key + "0", key + key[-1], "x" + key, key.swapcase(),
         key.upper(), key.lower(), key.replace("live", "test"), prefix + other[9:20] + body[11:], other[:20] + key[20:],
-        key[::-1], f"{key},{key}", f"{key} {key}", f"{key};", f"{key}=", f'"{key}"', f"<{key}>", f"Bearer {key}"[7:][:-2],
+        key[::-1], f"{key},{key}", f"{key} {key}", f"{key};", f"{key}=", f'"{key}"', f"<{key}>",
+        f"Bearer {key}"[7:][:-2],
         key.replace("_", "-"), key.replace("thk", "Thk"), f"{key}%00", f"%74{key[1:]}", key[:30] + "\u017f",
     ]  # fmt: skip
 
@@ -38,14 +39,18 @@ async def test_what_is_nearly_a_key_is_no_key(gateway: Gateway) -> None:
 
 
 JUNK = [
-    b"", b" ", b"\t", b"' OR '1'='1", b"'; DROP TABLE api_keys; --", b"%", b"%%", b"_", b"*", b"{}", b'{"a":1}', b"null",
-    b"undefined", b"true", b"0", b"\xff\xfe", "schl\u00fcssel".encode(), "\u0417".encode(), b"a" * 8_000, b"thk_live_", b"thk_",
+    b"", b" ", b"\t", b"' OR '1'='1", b"'; DROP TABLE api_keys; --", b"%", b"%%", b"_", b"*", b"{}", b'{"a":1}',
+    b"null",
+    b"undefined", b"true", b"0", b"\xff\xfe", "schl\u00fcssel".encode(), "\u0417".encode(), b"a" * 8_000,
+    b"thk_live_", b"thk_",
     b"Bearer", b"bearer bearer", b"Basic dGhrOnRoaw==", b"Digest x", b"Negotiate x", b"eyJhbGciOiJub25lIn0.e30.", b"${jndi:ldap://x}",
     b"../../etc/passwd", b"<script>", b"\xc2\xa0", b"\xe2\x80\xa8", b"()", b"a b c", b"a,b", b"=", b"==",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", [b"Authorization: Bearer ", b"Authorization: ", b"X-API-Key: ", b"authorization:token "])
+@pytest.mark.parametrize(
+    "place", [b"Authorization: Bearer ", b"Authorization: ", b"X-API-Key: ", b"authorization:token "]
+)
 async def test_junk_is_401_in_every_place(gateway: Gateway, place: bytes) -> None:
     """A-06: 401, never 500; the answer repeats none of it."""
     for junk in JUNK:
@@ -94,14 +99,17 @@ def pairs(one: str, two: str) -> dict[str, tuple[list[str], int]]:
         "a list of keys": ([f"X-API-Key: {one}, {two}"], 401),
         "a list of the same": ([f"X-API-Key: {one}, {one}"], 401),
         "in a cookie only": ([f"Cookie: key={one}; authorization={one}"], 401),
-        "under other names": ([f"Api-Key: {one}", f"X_API_Key: {one}", f"X-Api.Key: {one}", f"Authorization_: Bearer {one}"], 401),
+        "under other names": (
+            [f"Api-Key: {one}", f"X_API_Key: {one}", f"X-Api.Key: {one}", f"Authorization_: Bearer {one}"],
+            401,
+        ),
         "for another proxy": ([f"Proxy-Authorization: Bearer {one}"], 401),
     }
 
 
 @pytest.mark.parametrize("case", pairs("", ""))
 async def test_two_credentials_are_one_or_a_conflict(gateway: Gateway, case: str) -> None:
-    """H-10: there is no precedence; the same one twice is one; what is bad ends the decision and falls through to nothing."""
+    """H-10: there is no precedence; the same one twice is one; a bad one ends the decision, it never falls through."""
     lines, status = pairs(gateway.key, gateway.add_key(tenant_id="ten_b"))[case]
     (answer,) = answers(await gateway.raw(request(None, MODELS, *(line.encode() for line in lines), CLOSE)))
     assert answer.status == status
@@ -113,7 +121,13 @@ async def test_two_credentials_are_one_or_a_conflict(gateway: Gateway, case: str
 async def test_a_key_outside_the_header_is_no_key_and_is_not_logged(gateway: Gateway) -> None:
     """A-01: neither in the query nor in the path nor in Referer; what was tried stands in no log line."""
     key = gateway.key
-    for target in (f"/v1/models?api_key={key}", f"/v1/models?access_token={key}", f"/v1/models/{key}", f"/{key}", f"/v1/{key}/x"):
+    for target in (
+        f"/v1/models?api_key={key}",
+        f"/v1/models?access_token={key}",
+        f"/v1/models/{key}",
+        f"/{key}",
+        f"/v1/{key}/x",
+    ):
         answer = await gateway.ask("GET", target, [("Referer", f"http://a/?key={key}"), ("User-Agent", key)], key=None)
         assert answer.status in (401, 404)
         assert key.encode() not in answer.body
@@ -133,7 +147,9 @@ async def test_no_agent_and_no_health_path_is_a_way_in(gateway: Gateway, agent: 
 
 
 @pytest.mark.parametrize("standing", [s for s in Standing if s is not Standing.GOOD])
-async def test_a_credential_that_fell_from_grace_is_refused_though_well_formed(gateway: Gateway, standing: Standing) -> None:
+async def test_a_credential_that_fell_from_grace_is_refused_though_well_formed(
+    gateway: Gateway, standing: Standing
+) -> None:
     """A-07: refused at the first request that asks."""
     key = gateway.add_key(standing=standing)
     assert is_well_formed(key.encode())

@@ -1,4 +1,4 @@
-"""Wound: one caller's answer in another caller's hands (redis-py CVE-2023-28858, Traefik CVE-2026-71326, shared cookie jars)."""
+"""Wound: one caller's answer in another caller's hands (redis-py CVE-2023-28858, Traefik CVE-2026-71326)."""
 
 import asyncio
 import random
@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from tests.gateway.harness import Answer, Gateway, Seen
+from tests.storage.waiting import until
 from tests.wounds.wire import request
 
 
@@ -29,10 +30,13 @@ async def test_fifty_parallel_requests_of_two_tenants_do_not_mix(gateway: Gatewa
     ]
     group = asyncio.gather(*(asking for *_, asking in asked))
     await all_there.wait()
-    random.Random(1).shuffle(waiting)  # noqa: S311  an order, not a secret
+    random.Random(1).shuffle(waiting)
     for writer, seen in waiting:
         body = orjson.dumps([seen.all("x-tenant-id"), seen.all("x-user-id"), seen.target])
-        writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: t=%b\r\nContent-Length: %d\r\n\r\n%b" % (seen.target.encode(), len(body), body))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nSet-Cookie: t=%b\r\nContent-Length: %d\r\n\r\n%b"
+            % (seen.target.encode(), len(body), body)
+        )
     for (tenant, target, _), answer in zip(asked, await group, strict=True):
         assert orjson.loads(answer.body) == [[tenant], [tenant.replace("ten", "usr")], target]
         assert answer["set-cookie"] == f"t={target}"
@@ -58,7 +62,7 @@ async def test_a_shared_upstream_connection_remembers_nobody(gateway: Gateway) -
 
 
 async def test_two_tenants_on_one_client_connection_are_told_apart(gateway: Gateway) -> None:
-    """A front proxy mixes its users on one connection; what the gateway remembers of the last header is that header's."""
+    """A front proxy mixes its users on one connection; what is remembered of the last header is that header's."""
     other = gateway.add_key(tenant_id="ten_b")
     data = b"".join(request(key) for key in (gateway.key, other, other, gateway.key, gateway.key, other))
     await gateway.raw(data + request(None, b"GET /v1/models HTTP/1.1", b"Connection: close"))
@@ -68,7 +72,7 @@ async def test_two_tenants_on_one_client_connection_are_told_apart(gateway: Gate
 
 async def test_callers_that_vanish_leave_nothing_for_those_who_stay(gateway: Gateway) -> None:
     """F-05: half of the callers drop at random moments; the others get their own answers."""
-    chance = random.Random(2)  # noqa: S311  an order, not a secret
+    chance = random.Random(2)
 
     async def echo(_: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen) -> None:
         for _turn in range(chance.randrange(6)):
@@ -94,8 +98,7 @@ async def test_callers_that_vanish_leave_nothing_for_those_who_stay(gateway: Gat
 
     for _ in range(4):
         await asyncio.gather(*(drops(n) for n in range(25)), *(stays(n) for n in range(25)))
-    while gateway.metrics.inflight:
-        await asyncio.sleep(0)
+    await until(lambda: not gateway.metrics.inflight)
     assert sum(record.status == 200 and record.bytes_out > 0 for record in gateway.journal.records) >= 100
 
 

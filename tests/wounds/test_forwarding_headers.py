@@ -5,7 +5,6 @@ Nobody is trusted by default; a trusted peer's list is read from the right, to t
 
 import asyncio
 import ipaddress
-import os
 import tempfile
 from pathlib import Path
 
@@ -77,7 +76,9 @@ async def test_a_trusted_peer_is_believed_up_to_the_first_stranger(chain: list[s
         ("", "", ("http", "gateway.test")),
     ],
 )
-async def test_a_trusted_peers_scheme_and_host_pass_only_when_plain(proto: str, host: str, told: tuple[str, str]) -> None:
+async def test_a_trusted_peers_scheme_and_host_pass_only_when_plain(
+    proto: str, host: str, told: tuple[str, str]
+) -> None:
     """Nothing that could break out of a URL is repeated, whoever says it."""
     async with running(Options(trusted=(HERE,))) as gateway:
         await gateway.ask(headers=[("X-Forwarded-Proto", proto), ("X-Forwarded-Host", host), ("X-Forwarded-Port", "1")])
@@ -97,15 +98,17 @@ async def test_a_peer_outside_the_list_stays_a_stranger() -> None:
 @pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0", "10.0.0.0/8,0.0.0.0/0"])
 def test_trust_in_everybody_stops_the_start(everybody: str) -> None:
     """H-09."""
-    with pytest.raises(SettingsInvalid, match="(?i)trusted_proxies"):
+    with pytest.raises(SettingsInvalid, match="TRUSTED_PROXIES"):
         load(environ={"GATEWAY_TRUSTED_PROXIES": everybody})
 
 
 def test_an_address_is_trusted_in_whatever_form_the_socket_gives_it() -> None:
     """H-09: a dual-stack listener writes an IPv4 peer as ``::ffff:10.0.0.1``; an empty list trusts nobody at all."""
     trusted = TrustedProxies((INSIDE,))
-    assert {peer: peer in trusted for peer in ("10.1.2.3", "::ffff:10.1.2.3", "::ffff:11.1.2.3", "fe80::1%eth0", "x", "")} == {
-        "10.1.2.3": True, "::ffff:10.1.2.3": True, "::ffff:11.1.2.3": False, "fe80::1%eth0": False, "x": False, "": False,
+    peers = ("10.1.2.3", "::ffff:10.1.2.3", "::ffff:11.1.2.3", "fe80::1%eth0", "x", "")
+    assert {peer: peer in trusted for peer in peers} == {
+        "10.1.2.3": True, "::ffff:10.1.2.3": True, "::ffff:11.1.2.3": False, "fe80::1%eth0": False, "x": False,
+        "": False,
     }  # fmt: skip
     assert not [peer for peer in ("127.0.0.1", "::1", "unix", "") if peer in TrustedProxies(())]
 
@@ -123,5 +126,4 @@ async def test_a_socket_file_is_trusted_only_when_anybody_is(trusted: tuple[ipad
             assert Answer.parse(await reader.read()).status == 200
             writer.close()
             listening.close()
-            os.unlink(path)
         assert gateway.lines[0]["remote_ip"] == ("1.2.3.4" if trusted else "unix")

@@ -1,6 +1,6 @@
 """Wound: the client supplies the identity header (Caddy GHSA-7r4p-vjf4-gxv4, oauth2-proxy GHSA-vjrc-mh2v-45x6).
 
-The upstream believes ``X-Tenant-ID`` and its kin without a question, so each of them comes from the gateway or not at all.
+The upstream believes ``X-Tenant-ID`` and its kin without a question: each of them comes from the gateway or not at all.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import pytest
 from policies.headers import IDENTITY
 from policies.routes import RouteTable
 from tests.gateway.harness import Gateway, Options, Seen, running
-from tests.wounds.wire import answers, request, sent_both_ways, whole, Send
+from tests.wounds.wire import Send, answers, request, sent_both_ways, whole
 
 OURS = {
     "x-tenant-id": ["ten_a"],
@@ -164,7 +164,9 @@ async def test_connection_cannot_name_our_headers_away(gateway: Gateway, connect
 
 async def test_connection_names_the_clients_own_headers_away(gateway: Gateway) -> None:
     """RFC 9110 section 7.6.1: what the list names was meant for us alone."""
-    await gateway.ask(headers=[("Connection", "X-Secret, x-OTHER"), ("X-Secret", "1"), ("X-Other", "1"), ("X-Kept", "1")])
+    await gateway.ask(
+        headers=[("Connection", "X-Secret, x-OTHER"), ("X-Secret", "1"), ("X-Other", "1"), ("X-Kept", "1")]
+    )
     (seen,) = gateway.upstream.seen
     assert not {"x-secret", "x-other"} & seen.names()
     assert seen.all("x-kept") == ["1"]
@@ -177,7 +179,9 @@ async def test_hop_by_hop_fields_end_here_in_both_directions(gateway: Gateway) -
 
     async def back(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
         lines = "".join(f"{name}: trailers\r\n" for name in names)
-        writer.write(f"HTTP/1.1 200 OK\r\nConnection: X-Listed\r\n{lines}X-Kept: 1\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.write(
+            f"HTTP/1.1 200 OK\r\nConnection: X-Listed\r\n{lines}X-Kept: 1\r\nContent-Length: 0\r\n\r\n".encode()
+        )
 
     gateway.upstream.respond = back
     answer = await gateway.ask(headers=[("Connection", "X-Listed"), *((name, "trailers") for name in names)])
@@ -217,7 +221,9 @@ async def test_families_that_neighbours_trust_are_the_clients_to_send_but_not_to
 async def test_credentials_stay_here(gateway: Gateway) -> None:
     """The upstream gets neither the key nor any other credential or cookie of the client, in no spelling."""
     names = ["X-API-Key", "x_api_key", "X-Api.Key", "Cookie", "COOKIE", "Api-Key", "ApiKey", "Authorization", "Api_Key"]
-    data = request(gateway.key, b"GET /v1/models HTTP/1.1", *(f"{n}: {gateway.key}".encode() for n in names), b"Connection: close")
+    data = request(
+        gateway.key, b"GET /v1/models HTTP/1.1", *(f"{n}: {gateway.key}".encode() for n in names), b"Connection: close"
+    )
     (answer,) = answers(await whole(gateway, data))
     assert answer.status == 200
     assert gateway.key.encode() not in gateway.upstream.seen[0].head

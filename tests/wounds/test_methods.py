@@ -6,7 +6,8 @@ from tests.gateway.harness import Gateway
 from tests.wounds.wire import Send, answers, request, sent_both_ways, statuses
 
 STRANGE = [
-    b"TRACE", b"CONNECT", b"PROPFIND", b"get", b"Get", b"X" * 200, b"PRI", b"TRACK", b"DEBUG", b"M-SEARCH", b"G\xc3\x89T",
+    b"TRACE", b"CONNECT", b"PROPFIND", b"delete", b"Post", b"X" * 200, b"PRI", b"TRACK", b"DEBUG", b"M-SEARCH",
+    b"G\xc3\x89T",
     b"GET\x00", b"GET;", b"(GET)", b"G ET", b"", b"\x16\x03\x01",
 ]  # fmt: skip
 
@@ -21,6 +22,16 @@ async def test_a_method_that_no_route_lists_reaches_nothing(gateway: Gateway, se
     if answer.status == 405:
         assert answer["allow"] == "GET, HEAD"
     assert not gateway.upstream.seen
+
+
+@sent_both_ways
+@pytest.mark.parametrize("method", [b"get", b"Get", b"gET"])
+async def test_a_method_is_what_it_is_judged_as(gateway: Gateway, send: Send, method: bytes) -> None:
+    """The pure-Python parser reads ``get`` as GET, the C parser refuses it: judged and sent on as the same word."""
+    (answer,) = answers(
+        await send(gateway, request(gateway.key, method + b" /v1/models HTTP/1.1", b"Connection: close"))
+    )
+    assert [seen.method for seen in gateway.upstream.seen] == ([] if answer.status == 400 else ["GET"])
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "POST"])
@@ -43,7 +54,9 @@ async def test_head_obeys_the_rule_of_get(gateway: Gateway) -> None:
     assert gateway.upstream.seen[0].method == "HEAD"
 
 
-@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X_HTTP_METHOD_OVERRIDE"])
+@pytest.mark.parametrize(
+    "name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X_HTTP_METHOD_OVERRIDE"]
+)
 async def test_no_header_overrides_the_method(gateway: Gateway, name: str) -> None:
     """P-14: neither here nor at the upstream."""
     assert (await gateway.ask("GET", "/v1/models", [(name, "DELETE")])).status == 200
@@ -60,7 +73,7 @@ async def test_methods_do_not_multiply_series(gateway: Gateway) -> None:
         await gateway.ask(method, "/v1/models")
         await gateway.ask(method, f"/nowhere/{method}")
     for number in range(20):
-        await gateway.raw(request(None, b"X%d /v1/models HTTP/1.1" % number))
+        await gateway.raw(request(None, b"X%d /v1/models HTTP/1.1" % number, b"Connection: close"))
     assert set(gateway.metrics.routes) == {"(none)"}
     assert {method for method, *_ in gateway.metrics.routes["(none)"].requests} == {"-"}
 
@@ -68,6 +81,8 @@ async def test_methods_do_not_multiply_series(gateway: Gateway) -> None:
 async def test_connect_gets_no_tunnel(gateway: Gateway) -> None:
     """Neither to the upstream nor anywhere else, in no form of target."""
     for target in (b"evil.test:443", b"127.0.0.1:80", b"/v1/models", b"gateway.test"):
-        got = statuses(await gateway.raw(request(gateway.key, b"CONNECT " + target + b" HTTP/1.1", b"Connection: close")))
+        got = statuses(
+            await gateway.raw(request(gateway.key, b"CONNECT " + target + b" HTTP/1.1", b"Connection: close"))
+        )
         assert got in ([400], [405])
     assert not gateway.upstream.seen

@@ -6,13 +6,17 @@ from tests.gateway.harness import Answer, Gateway
 from tests.wounds.wire import Send, answers, in_pieces, request, sent_both_ways, targets
 
 ODD = [
-    b"a/public?x=", b"gw/public#", b"user@evil.test", b"user:pw@evil.test", b"", b" ", b"a b", b"a, b", b"gw:99999", b"gw:65536",
-    b"gw:-1", b"gw:8o", b"gw:", b"[::1", b"::1", b"[::1]x", b"[::1]:99999", b"evil.test\\@gw", b"gw\x00", b"gw\t.test", b"gw%00",
-    b"gw%2eevil", b"-gw", b"gw-", b".gw", b"gw..test", b"gw_", b"\xc3\xa9.test", b"\xff", b"gw;x", b"gw'", b"<script>", b"*", b"a" * 400 + b"/",
+    b"a/public?x=", b"gw/public#", b"user@evil.test", b"user:pw@evil.test", b"", b" ", b"a b", b"a, b", b"gw:99999",
+    b"gw:65536",
+    b"gw:-1", b"gw:8o", b"gw:", b"[::1", b"::1", b"[::1]x", b"[::1]:99999", b"evil.test\\@gw", b"gw\x00",
+    b"gw\t.test", b"gw%00",
+    b"gw%2eevil", b"-gw", b"gw-", b".gw", b"gw..test", b"gw_", b"\xc3\xa9.test", b"\xff", b"gw;x", b"gw'",
+    b"<script>", b"*", b"a" * 400 + b"/",
     b"http://gw", b"gw:80:80", b"gw,evil.test", b"gw?", b"gw#", b"gw/", b"//gw", b"1.2.3.4/8",
 ]  # fmt: skip
 PLAIN = [
-    b"gw", b"GW.test", b"gw.test.", b"gw.test:443", b"gw:0", b"gw:65535", b"127.0.0.1:9200", b"[::1]", b"[2001:db8::1]:9200",
+    b"gw", b"GW.test", b"gw.test.", b"gw.test:443", b"gw:0", b"gw:65535", b"127.0.0.1:9200", b"[::1]",
+    b"[2001:db8::1]:9200",
     b"xn--bcher-kva.test", b"a_b.test", b"9200",
 ]  # fmt: skip
 
@@ -30,7 +34,9 @@ async def test_a_host_that_is_not_plain_is_refused(gateway: Gateway, send: Send,
 @pytest.mark.parametrize("host", PLAIN, ids=lambda host: host.decode())
 async def test_a_plain_host_passes_and_changes_no_decision(gateway: Gateway, host: bytes) -> None:
     """P-10: one rule for every spelling; the upstream is the configured one, and is told what the client wrote."""
-    data = await gateway.raw(request(gateway.key, b"GET /v1/models HTTP/1.1", b"Connection: close", host=b"Host: " + host))
+    data = await gateway.raw(
+        request(gateway.key, b"GET /v1/models HTTP/1.1", b"Connection: close", host=b"Host: " + host)
+    )
     assert Answer.parse(data).status == 200
     (seen,) = gateway.upstream.seen
     assert seen.all("host") == [f"127.0.0.1:{gateway.upstream.port}"]

@@ -45,7 +45,13 @@ async def test_a_large_header_within_the_bounds_passes(gateway: Gateway, send: S
 
 async def test_a_line_that_never_ends_is_cut_off(gateway: Gateway) -> None:
     """However much a client goes on to send, the gateway stops reading soon."""
-    for start in (b"GET /", b"GET /v1/models HTTP/1.1\r\nX-A: ", b"GET /v1/models HTTP/1.1\r\nX", b"A", b"\r\n" * 10 + b"P"):
+    for start in (
+        b"GET /",
+        b"GET /v1/models HTTP/1.1\r\nX-A: ",
+        b"GET /v1/models HTTP/1.1\r\nX",
+        b"A",
+        b"\r\n" * 10 + b"P",
+    ):
         got = await in_pieces(gateway, [start, *[b"a" * 65_536] * 50])
         assert [answer.status for answer in answers(got)] in ([431], [400], [])
     assert not gateway.upstream.seen

@@ -10,6 +10,7 @@ import pytest
 
 from policies.routes import RouteTable
 from tests.gateway.harness import Answer, Gateway, Options, Seen, running
+from tests.storage.waiting import until
 from tests.wounds.wire import SMUGGLED, Send, answers, last, request, sent_both_ways, smuggled, statuses, targets
 
 POST = b"POST /v1/listen HTTP/1.1"
@@ -20,7 +21,14 @@ SMALL_LIMIT = 1_000
 
 def limited(max_body: int, **more: object) -> Options:
     """A gateway whose one upload route takes so many bytes."""
-    route = {"name": "up", "path": "/v1/listen", "methods": ["POST"], "scope": "transcribe", "max_body": max_body, **more}
+    route = {
+        "name": "up",
+        "path": "/v1/listen",
+        "methods": ["POST"],
+        "scope": "transcribe",
+        "max_body": max_body,
+        **more,
+    }
     models = {"name": "models", "path": "/v1/models/{m}", "methods": ["GET"], "scope": "transcribe"}
     return Options(routes=RouteTable.compile({"routes": [route, models]}))
 
@@ -69,6 +77,19 @@ async def test_what_is_sent_after_the_refusal_is_never_a_request(gateway: Gatewa
     assert not gateway.upstream.seen
 
 
+async def test_a_refused_client_that_leaves_is_forgotten_at_once(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its body is read and thrown away for a while, but not when there is nobody any more."""
+    monkeypatch.setattr("gateway.server.LINGER_S", 30.0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request(None, POST, b"Content-Length: 1000000"))
+    await reader.readuntil(b"\r\n\r\n")
+    writer.transport.abort()
+    async with asyncio.timeout(1):
+        await until(lambda: not gateway.server.connections)
+
+
 async def test_a_client_that_sends_all_before_it_reads_still_gets_the_refusal(gateway: Gateway) -> None:
     """The refusal of a 2 MB upload is read whole: a close with unread data would have reset it away."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -114,8 +135,7 @@ async def test_http_1_0_is_never_asked_to_go_on(gateway: Gateway) -> None:
     line = b"POST /v1/listen HTTP/1.0"
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request(gateway.key, line, b"Expect: 100-continue", b"Content-Length: 5"))
-    while not gateway.upstream.connections:
-        await asyncio.sleep(0)
+    await until(lambda: gateway.upstream.connections > 0)
     writer.write(b"hello")
     assert statuses(await reader.read()) == [200]
     writer.close()
@@ -162,8 +182,7 @@ async def test_chunks_over_the_limit_are_refused_at_the_first_byte_too_many(
                 writer.write(head + body)
             else:
                 writer.write(head)
-                while not gateway.upstream.connections:
-                    await asyncio.sleep(0)
+                await until(lambda: gateway.upstream.connections > 0)
                 writer.write(body)
             got = answers(await reader.read())
             writer.close()
@@ -214,7 +233,7 @@ async def test_an_answer_before_the_upload_is_through_reaches_a_client_that_is_s
 
 @pytest.mark.parametrize("answer_first", [True, False])
 async def test_an_answer_and_the_bodys_next_piece_in_one_turn(gateway: Gateway, answer_first: bool) -> None:
-    """Wound: a pooled connection on which the upstream still waits for a body would take the next tenant's request for it.
+    """Wound: a pooled connection on which the upstream waits for a body would take the next tenant's request for it.
 
     The upstream answers early and would keep the connection; the upload stops short. Both things happen in one turn of
     the loop, in either order, by calling the two protocols directly.

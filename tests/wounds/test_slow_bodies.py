@@ -11,6 +11,7 @@ import pytest
 from policies.routes import RouteTable
 from policies.usage import Outcome
 from tests.gateway.harness import Answer, Options, running
+from tests.storage.waiting import until
 from tests.wounds.wire import answers, request
 
 POST = b"POST /v1/listen HTTP/1.1"
@@ -37,7 +38,7 @@ STALLED = {
 
 @pytest.mark.parametrize("case", STALLED)
 async def test_a_body_that_stops_is_given_up(case: str, caplog: pytest.LogCaptureFixture) -> None:
-    """408 that can be read, the upstream's connection closed, one record of what had arrived, and no word of a failure."""
+    """408 that can be read, the upstream's connection closed, one record, and no word of a failure in the log."""
     framing, body = STALLED[case]
     async with running(impatient()) as gateway:
         gone = asyncio.Event()
@@ -78,18 +79,21 @@ async def test_a_slow_body_holds_up_nobody_else() -> None:
     """D-02: fifty stalled uploads, and a fifty-first request is answered at once."""
     async with running(impatient()) as gateway:
         stalled = [
-            asyncio.get_running_loop().create_task(gateway.raw(request(gateway.key, POST, b"Content-Length: 9", body=b"x")))
+            asyncio.get_running_loop().create_task(
+                gateway.raw(request(gateway.key, POST, b"Content-Length: 9", body=b"x"))
+            )
             for _ in range(50)
         ]
-        while gateway.upstream.connections < 50:
-            await asyncio.sleep(0)
+        await until(lambda: gateway.upstream.connections >= 50)
         async with asyncio.timeout(IDLE_S * 5):
             assert (await gateway.ask("POST", "/v1/listen", body=b"audio")).status == 200
         assert {answers(data)[0].status for data in await asyncio.gather(*stalled)} == {408}
         assert len(gateway.journal.records) == 51
 
 
-@pytest.mark.parametrize("sent", [b"", b"G", b"GET /v1/models HTTP/1.1\r\n", b"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-A: b"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"G", b"GET /v1/models HTTP/1.1\r\n", b"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-A: b"]
+)
 async def test_a_header_that_does_not_come_ends_the_connection(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """D-01: counted from the connection's start; a byte now and then does not help."""
     monkeypatch.setattr("gateway.server.HEADER_S", 0.15)
@@ -124,7 +128,7 @@ async def test_a_kept_connection_is_closed_when_nothing_follows(monkeypatch: pyt
 
 
 async def test_a_client_that_does_not_read_is_given_up_by_none_but_costs_little() -> None:
-    """D-03, D-11: an answer of 64 MB to a client that reads nothing is taken from the upstream only as far as buffers go."""
+    """D-03, D-11: of 64 MB for a client that reads nothing only as much is taken as the buffers hold."""
     size, wrote = 64_000_000, 0
     stalled = asyncio.Event()
 

@@ -44,10 +44,7 @@ def answers(data: bytes) -> list[Answer]:
     found = []
     while data:
         answer = Answer.parse(data)
-        if answer.status < 200:
-            data = answer.body
-        else:
-            data = answer.rest
+        data = answer.body if answer.status < 200 else answer.rest
         found.append(answer)
     return found
 
@@ -80,8 +77,8 @@ async def in_pieces(gateway: Gateway, pieces: Sequence[bytes]) -> bytes:
     try:
         async with asyncio.timeout(4), asyncio.TaskGroup() as group:
             collecting = group.create_task(_collect(reader, collected))
-            while gateway.server.connections == before:
-                await asyncio.sleep(0)  # not accepted yet: pieces sent now would be read as one
+            while gateway.server.connections == before:  # not accepted yet: pieces sent now would be read as one
+                await asyncio.sleep(0)
             for piece in pieces:
                 if collecting.done():
                     break
