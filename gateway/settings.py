@@ -52,6 +52,8 @@ def _address(text: str) -> str:
 
 
 def _upstream(text: str) -> str:
+    if "@" in text:  # not repeated: it may be a password
+        raise ValueError("an upstream is asked without user and password; write http://host:port")
     Origin.parse(text)
     return text
 

@@ -372,15 +372,16 @@ class UpstreamPool:
         self._tls = ssl.create_default_context() if self.origin.tls else None
         self._ticker: asyncio.TimerHandle | None = None
 
-    async def acquire(self) -> UpstreamConnection:
-        """A connection nobody uses: the one used last, or a new one. Raises Unreachable."""
+    def idle(self) -> UpstreamConnection | None:
+        """The connection that was used last, of those that nobody uses."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
-        return await self._connect()
+        return None
 
-    async def _connect(self) -> UpstreamConnection:
+    async def connect(self) -> UpstreamConnection:
+        """A new connection. Raises Unreachable."""
         loop = asyncio.get_running_loop()
         origin = self.origin
         make = partial(UpstreamConnection, self)

@@ -21,7 +21,10 @@ def policy_line(charges: Iterable[Charge]) -> bytes:
 
 def state_line(taken: Taken) -> bytes:
     """The whole ``RateLimit`` line."""
-    items = [f'"{v.charge.name}";r={v.remaining};t={_seconds(_window_ms(v))}' for v in taken.levels]
+    items = [
+        f'"{v.charge.name}";r={v.remaining};t={((v.reset_ms if v.remaining else _wait_ms(v)) + 999) // 1000}'
+        for v in taken.levels
+    ]
     return f"RateLimit: {', '.join(items)}".encode()
 
 
@@ -30,16 +33,11 @@ def refused_lines(taken: Taken) -> list[bytes]:
     return [
         policy_line(level.charge for level in taken.levels),
         state_line(taken),
-        b"Retry-After: %d" % max(1, _seconds(taken.retry_ms)),
+        b"Retry-After: %d" % max(1, (taken.retry_ms + 999) // 1000),
     ]
 
 
-def _window_ms(level: Level) -> int:
-    if level.remaining:
-        return level.reset_ms
+def _wait_ms(level: Level) -> int:
+    """When one more request fits a limit that has nothing left."""
     rate = level.charge.rate
     return max(0, level.reset_ms - rate.period_ms + rate.period_ms // rate.count)
-
-
-def _seconds(ms: int) -> int:
-    return (ms + 999) // 1000

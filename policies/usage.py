@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
 class Outcome(enum.StrEnum):
@@ -64,29 +65,29 @@ def accounted(measured: Measured, outcome: Outcome) -> Measured:
     return measured
 
 
-@dataclass(slots=True, kw_only=True)
-class UsageRecord:
-    """One settled request of one tenant, as the ledger keeps it. Immutable by use; frozen costs every request 2 us.
+class UsageRecord(NamedTuple):
+    """One settled request of one tenant, as the ledger keeps it: texts first, then figures, in the ledger's order.
 
     ``event_id`` is unique for ever and made by the gateway; ``request_id`` may be the client's and need not be unique.
-    ``ended_ms`` is the instant of settlement, milliseconds since the Unix epoch; durations are whole microseconds.
+    ``ended_ms`` is the instant of settlement, milliseconds since the Unix epoch; durations are whole microseconds. A
+    named tuple, because one is made for every request: a frozen dataclass takes four times as long.
     """
 
-    event_id: str
-    ended_ms: int
     tenant_id: str
     key_id: str
     user_id: str
     route: str
-    method: str
-    status: int
     outcome: Outcome
+    event_id: str
+    method: str
     code: str
     """The refusal's stable code, empty where nothing was refused."""
     request_id: str
+    status: int
     bytes_in: int
     bytes_out: int
     duration_us: int
     upstream_us: int
     attempt: int
+    ended_ms: int
     measured: Measured

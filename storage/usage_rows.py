@@ -16,7 +16,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
-from policies.usage import AudioSource, Measured, Outcome, UsageRecord
+from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
 from storage.ports import StorageError
 
 Value = str | int | bool | None
@@ -123,6 +123,22 @@ _texts_of: Final = attrgetter(*(column.attribute for column in CURRENT.dimension
 _numbers_of: Final = attrgetter(*(column.attribute for column in CURRENT.counted + CURRENT.numbers))
 _numbers_format: Final = "\t".join("%s" for _ in CURRENT.counted + CURRENT.numbers)
 
+# Most requests carry no audio: what the measure contributes to their rows is the same text each time.
+_own_texts: Final = sum("." not in column.attribute for column in CURRENT.dimensions + CURRENT.texts)
+_own_end: Final = _own_texts + sum("." not in column.attribute for column in CURRENT.counted + CURRENT.numbers)
+assert tuple(c.attribute for c in CURRENT.columns if "." not in c.attribute) == UsageRecord._fields[:_own_end]
+_silent_texts: Final = "".join(
+    f"\t{getattr(NOT_AUDIO, column.attribute.removeprefix('measured.'))}"
+    for column in CURRENT.texts
+    if "." in column.attribute
+)
+_silent_numbers: Final = "\t".join(
+    str(getattr(NOT_AUDIO, column.attribute.removeprefix("measured."))).replace("None", r"\N")
+    if "." in column.attribute
+    else "%s"
+    for column in CURRENT.counted + CURRENT.numbers
+)
+
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 """PostgreSQL's text holds neither NUL nor half a surrogate pair; both become U+FFFD."""
 _ESCAPE: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
@@ -137,7 +153,11 @@ def encode(record: UsageRecord) -> bytes:
     surrogates become U+FFFD, negative figures 0, an instant outside the years 1970 to 9999 the nearest in them; when
     the texts have more than ``LONG`` characters together, each is cut to its limit.
     """
-    texts = "\t".join(_texts_of(record))
+    measured = record.measured
+    if measured is NOT_AUDIO:
+        texts = "\t".join(record[:_own_texts]) + _silent_texts  # type: ignore[arg-type]  # texts, by the assertion above
+    else:
+        texts = "\t".join(_texts_of(record))
     if (
         len(texts) > LONG
         or texts.count("\t") != _text_tabs
@@ -147,8 +167,11 @@ def encode(record: UsageRecord) -> bytes:
         or "\0" in texts
     ):
         texts = _encode_texts(_texts_of(record))
-    # Digits, True, False and None alone stand here, so a plain replace cannot hit a client's text.
-    numbers = (_numbers_format % _numbers_of(record)).replace("None", r"\N")
+    if measured is NOT_AUDIO:
+        numbers = _silent_numbers % record[_own_texts:_own_end]
+    else:
+        # Digits, True, False and None alone stand here, so a plain replace cannot hit a client's text.
+        numbers = (_numbers_format % _numbers_of(record)).replace("None", r"\N")
     if "-" in numbers:
         numbers = "\t".join("0" if number.startswith("-") else number for number in numbers.split("\t"))
     seconds, milliseconds = divmod(record.ended_ms, 1000)

@@ -158,7 +158,7 @@ def _hand_out(groups: list[_Group], reply: list[int]) -> None:
             if future.done():
                 continue
             behind = max(admitted - number, 0)
-            told = tuple(Level(charge, left + behind, reset) for charge, left, reset in levels)
+            told = tuple([Level(charge, left + behind, reset) for charge, left, reset in levels])  # noqa: C409  a third faster
             if number <= admitted:
                 future.set_result(Taken(told))
             else:

@@ -288,7 +288,7 @@ EDGES = st.tuples(MOMENTS, st.sampled_from([-1, 0, 1])).map(sum)
 @given(
     given_records=st.lists(
         st.builds(
-            replace,
+        UsageRecord._replace,
             records(texts=st.sampled_from(["", "a", "b"])),
             tenant_id=st.sampled_from([ACME, OTHER]),
             ended_ms=EDGES,
@@ -301,7 +301,7 @@ async def test_totals_and_breakdowns_are_those_of_the_records(
     pool: Pool, given_records: Sequence[UsageRecord], ranges: Sequence[tuple[int, int]]
 ) -> None:
     run = f"-{uuid.uuid4().hex}"  # examples share one database
-    kept = [replace(one, tenant_id=one.tenant_id + run) for one in given_records]
+    kept = [one._replace(tenant_id=one.tenant_id + run) for one in given_records]
     ledger = PostgresLedger(pool)
     await keep(ledger, *kept)
     labels = {
@@ -344,7 +344,7 @@ async def test_a_question_that_makes_no_sense_is_a_value_error(ledger: PostgresL
 @given(records(texts=STORABLE))
 async def test_a_record_comes_back_as_it_was(pool: Pool, given_record: UsageRecord) -> None:
     tenant = f"ten_{uuid.uuid4().hex}"
-    kept = replace(given_record, tenant_id=tenant, ended_ms=NOON_MS + given_record.ended_ms % DAY_MS)
+    kept = given_record._replace(tenant_id=tenant, ended_ms=NOON_MS + given_record.ended_ms % DAY_MS)
     ledger = PostgresLedger(pool)
     await keep(ledger, kept)
     assert await exported(ledger, tenant) == [kept]

@@ -71,7 +71,7 @@ def test_an_instant_is_written_as_the_nearest_that_a_date_can_have(ended_ms: int
 
 
 def test_every_fact_of_a_record_has_a_column() -> None:
-    facts = {field.name for field in dataclasses.fields(UsageRecord)} - {"measured", "ended_ms"}
+    facts = set(UsageRecord._fields) - {"measured", "ended_ms"}
     facts |= {f"measured.{field.name}" for field in dataclasses.fields(Measured)}
     assert {column.attribute for column in CURRENT.columns} == facts
 

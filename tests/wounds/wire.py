@@ -77,10 +77,10 @@ async def in_pieces(gateway: Gateway, pieces: Sequence[bytes]) -> bytes:
     try:
         async with asyncio.timeout(4), asyncio.TaskGroup() as group:
             collecting = group.create_task(_collect(reader, collected))
-            while gateway.server.connections == before:  # not accepted yet: pieces sent now would be read as one
+            while gateway.server.connections == before:  # noqa: ASYNC110  until accepted, lest pieces be read as one
                 await asyncio.sleep(0)
             for piece in pieces:
-                if collecting.done():
+                if collecting.done() or writer.is_closing():
                     break
                 writer.write(piece)
                 for _ in range(2):  # turns of the loop that both ends run in: one to be told, one to read

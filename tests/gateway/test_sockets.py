@@ -1,0 +1,61 @@
+"""Listening sockets are bound before anything else starts; what prevents it is one sentence."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from gateway import sockets
+from gateway.sockets import PortTaken, listen, port_of
+
+
+needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this kernel has no IPv6 at all")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needs_ipv6), "localhost:0", "0.0.0.0:0"])
+def test_it_listens_where_it_is_told(address: str) -> None:
+    with listen(address, "GATEWAY_LISTEN") as listening:
+        assert port_of(listening) > 0
+        assert not listening.getblocking()
+        host = listening.getsockname()[0].replace("0.0.0.0", "127.0.0.1")
+        with socket.create_connection((host, port_of(listening)), timeout=5):
+            pass
+
+
+@needs_ipv6
+def test_every_address_means_both_families() -> None:
+    """``[::]`` takes IPv4 as well, whatever the system's default is."""
+    with (
+        listen("[::]:0", "GATEWAY_LISTEN") as listening,
+        socket.create_connection(("127.0.0.1", port_of(listening)), timeout=5),
+    ):
+        pass
+
+
+def test_an_occupied_port_says_so_and_leaves_nothing_open() -> None:
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as first:
+        address = f"127.0.0.1:{port_of(first)}"
+        with pytest.raises(PortTaken) as caught:
+            listen(address, "GATEWAY_OPS_LISTEN")
+    assert str(caught.value) == (
+        f"{address} is in use by another process. Stop that one, or set GATEWAY_OPS_LISTEN to another address."
+    )
+    with listen(address, "GATEWAY_LISTEN") as again:  # at once, also while old connections linger
+        assert port_of(again) == port_of(again)
+
+
+def test_a_port_that_needs_privileges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sockets.socket.socket, "bind", denied)
+    with pytest.raises(PortTaken, match="may not be bound by this user. Choose a port above 1023 with GATEWAY_LISTEN"):
+        listen("127.0.0.1:80", "GATEWAY_LISTEN")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1:0", "no-such-host.invalid:0", "a..b:0", "x" * 70 + ".invalid:0"])
+def test_an_address_that_cannot_be_had_is_a_sentence(address: str) -> None:
+    with pytest.raises(PortTaken) as caught:
+        listen(address, "GATEWAY_LISTEN")
+    assert str(caught.value).startswith(f"{address} cannot be bound: ")
+    assert str(caught.value).endswith("Correct GATEWAY_LISTEN.")
