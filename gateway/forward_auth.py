@@ -49,7 +49,7 @@ class ForwardAuth:
     async def answer(
         self, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
     ) -> Next:
-        """Decide on the request that the proxy describes; a subrequest that is faulty itself is refused in this dialect."""
+        """Decide on the request that the proxy describes; a subrequest that is itself faulty is refused alike."""
         exchange.door = "forward_auth"
         verdict = await self._decide(asked, connection, exchange)
         lines = [b"X-Request-ID: " + exchange.request_id.encode(), b"Cache-Control: no-store"]

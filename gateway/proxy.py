@@ -90,7 +90,9 @@ class Proxy:
         if isinstance(inquiry, Deny):
             verify = exchange.path == VERIFY_PATH
             exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
-            return await self._forward_auth.answer(inquiry, connection, exchange, keep_alive=False) if verify else inquiry
+            if verify:
+                return await self._forward_auth.answer(inquiry, connection, exchange, keep_alive=False)
+            return inquiry
         if inquiry.path == VERIFY_PATH:
             return await self._forward_auth.answer(
                 inquiry, connection, exchange, keep_alive=not message.should_close and body.is_eof()

@@ -84,7 +84,9 @@ class Relay:
             upstream = passage.upstream = pool.idle() or await pool.connect()
             incoming.connection.client_gone = upstream.abandon
             if incoming.connection.transport is None:
-                raise ConnectionResetError("the client has gone")  # nobody tells twice: the upstream would work for no one
+                raise ConnectionResetError(
+                    "the client has gone"
+                )  # nobody tells twice: the upstream would work for no one
             passage.ask(upstream)
             await upstream.answered()
             head = upstream.head
@@ -235,6 +237,7 @@ class _Passage:
             lines.append(b"Transfer-Encoding: chunked")
         answered = self._keep_alive(lines)
         unsent = responses.head(upstream.status, lines)
+        idle_s = self._admit.permit.route.idle_s
         if not upstream.has_piece:
             self._write(unsent)
             unsent = b""
@@ -244,7 +247,7 @@ class _Passage:
                 self._settle()
             self._write(unsent + (b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece))
             unsent = b""
-            await self._connection.drained()
+            await self._connection.drained(idle_s)
         self._settle()
         self._write(unsent + (b"0\r\n\r\n" if chunked else b""))
         return answered if chunked or head.length is not None else CLOSE

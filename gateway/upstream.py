@@ -88,8 +88,8 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure", "_fields",
-        "_head_size", "_idle_s", "_interim", "_loop", "_parser", "_pool", "_read_paused", "_reusable", "_transport",
+        "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure",
+        "_idle_s", "_interim", "_loop", "_parser", "_pool", "_raw", "_read_paused", "_reusable", "_transport",
         "_until_close", "_write_paused", "body_done", "deadline", "head", "idle_since", "status",
     )  # fmt: skip
 
@@ -104,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._read_paused = False
         self._failure: Exception | None = None
         self._asked = False
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._raw = b""
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._idle_s = 0.0
@@ -132,7 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._bodyless = bodyless_answer
         self._idle_s = idle_s
         self._until_close = self._interim = self._reusable = self.body_done = False
-        self._head_size = self.status = 0
+        self.status = 0
         self.head = None
         self._transport.write(head)
 
@@ -253,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         if self.head is None:
-            self._head_size += len(data)
+            self._raw = self._raw + data if self._raw else data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -266,7 +266,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._reusable = False
         if self.head is not None:
             self._wake_answer()
-        elif self._head_size > _MAX_HEAD:
+        elif len(self._raw) > _MAX_HEAD:
             self.fail(Broke(f"its answer has a header of more than {_MAX_HEAD} bytes"))
         if self._buffered > _HIGH_WATER and not self._read_paused and self._transport is not None:
             self._read_paused = True
@@ -315,22 +315,26 @@ class UpstreamConnection(asyncio.Protocol):
         if self._asked and self.head is not None:
             raise Broke("it sent more than one answer")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a field in order. Trailers come here too, after the head was walked, and are dropped with the list."""
-        self._fields.append((name, value))
-
     def on_headers_complete(self) -> None:
-        """Walk the head, and decide how the body will end (RFC 9112 section 6.3)."""
+        """Walk the head, and decide how the body will end (RFC 9112 section 6.3).
+
+        llhttp has judged it; its lines pass on as they came, which is cheaper than putting them together again. It has
+        let only CRLF end a line, so cutting at CRLF reads what it read. Trailers are never looked at.
+        """
         status = self._parser.get_status_code()
-        fields, self._fields = self._fields, []
+        raw = self._raw.lstrip(b"\r\n")  # empty lines before an answer are skipped (RFC 9112 section 2.2)
+        end = raw.find(b"\r\n\r\n")
+        if b"\r\n " in raw[:end] or b"\r\n\t" in raw[:end]:
+            raise Broke("its header has a line that continues another")
         if status < 200:
             if status < 100 or status == 101:
                 raise Broke(f"its status {status} answers nothing that was asked")
             self._interim = True
-            self._head_size = 0
+            self._raw = raw[end + 4 :]
             return
         self.status = status
-        self.head = head = AnswerHead.walk(fields)
+        self._raw = b""
+        self.head = head = AnswerHead.walk(raw[:end].split(b"\r\n")[1:])
         if head.length is None and not head.chunked and status not in (204, 304) and not self._bodyless:
             self._until_close = True
             return
@@ -352,7 +356,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The end of an interim answer, or of the answer."""
-        self._fields = []
         if self._interim:
             self._interim = False
         elif not self._until_close:

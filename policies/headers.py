@@ -208,39 +208,43 @@ class AnswerHead:
     content_encoding: bytes = b""
 
     @classmethod
-    def walk(cls, raw: RawHeaders) -> "AnswerHead":
-        """Sort every field to where it belongs. Raises ValueError for a transfer coding other than chunked, once."""
+    def walk(cls, lines: Sequence[bytes]) -> "AnswerHead":
+        """Sort every line, as received and without its end, to where it belongs.
+
+        Raises ValueError for a transfer coding other than chunked, once.
+        """
         head = cls()
-        lines, known = head.lines, _ANSWER.known
+        passing, known = head.lines, _ANSWER.known
         listed: AbstractSet[bytes] = frozenset()
-        for name, value in raw:
+        for line in lines:
+            name, _, value = line.partition(b":")
             kind = known.get(name) or _ANSWER.learn(name)
             if kind is _PASS:
-                lines.append(name + b": " + value)
+                passing.append(line)
             elif kind is _Kind.CONTENT_LENGTH:
                 head.length = int(value)
             elif kind is _Kind.CONTENT_TYPE:
-                head.content_type = value
-                lines.append(name + b": " + value)
+                head.content_type = value.strip()
+                passing.append(line)
             elif kind is _Kind.CONNECTION:
                 listed |= connection_tokens(value)
             elif kind is not _DROP:
-                head._note(kind, name, value)
+                head._note(kind, line, value)
         if listed:
-            head.lines = _without(lines, listed)
+            head.lines = _without(passing, listed)
         return head
 
-    def _note(self, kind: _Kind, name: bytes, value: bytes) -> None:
+    def _note(self, kind: _Kind, line: bytes, value: bytes) -> None:
         if kind is _Kind.TRANSFER_ENCODING:
             if self.chunked or value.strip().lower() != b"chunked":
                 raise ValueError("a transfer coding that was not asked for")
             self.chunked = True
         elif kind is _Kind.CONTENT_ENCODING:
-            self.content_encoding = _listed(self.content_encoding, value)
-            self.lines.append(name + b": " + value)
+            self.content_encoding = _listed(self.content_encoding, value.strip())
+            self.lines.append(line)
         elif not value.lstrip(b"= \t").lower().startswith(b"__host-"):  # SET_COOKIE
             # The '=' too: a nameless cookie '=__Host-sid=1' comes back from some browsers as '__Host-sid=1'.
-            self.lines.append(name + b": " + value)
+            self.lines.append(line)
 
 
 def _listed(before: bytes, value: bytes) -> bytes:

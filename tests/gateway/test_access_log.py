@@ -1,9 +1,9 @@
-"""The access log: whole lines in order, in pieces that workers cannot cut for each other, and never at a request's cost."""
+"""The access log: whole lines in order, in pieces that workers cannot cut for each other; no request pays for it."""
 
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,10 +35,10 @@ class Written:
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     made = Written()
     monkeypatch.setattr(access_log.os, "write", made.write)
-    yield made
+    return made
 
 
 async def test_lines_come_in_order_a_few_milliseconds_later_in_one_write(written: Written) -> None:
@@ -56,7 +56,9 @@ async def test_lines_come_in_order_a_few_milliseconds_later_in_one_write(written
 
 
 _lines = st.dictionaries(
-    st.sampled_from(["path", "ua", "cause", "id"]), st.one_of(st.text(max_size=2_000), st.integers(0, 2**62)), min_size=1
+    st.sampled_from(["path", "ua", "cause", "id"]),
+    st.one_of(st.text(max_size=2_000), st.integers(0, 2**62)),
+    min_size=1,
 )
 
 

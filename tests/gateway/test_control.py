@@ -1,4 +1,4 @@
-"""Parent and worker talk in questions and answers; the end of the stream is the other one's death, and nothing else is."""
+"""Parent and worker talk in questions and answers; the end of the stream, and nothing else, is the other's death."""
 
 import asyncio
 import socket
@@ -32,10 +32,12 @@ async def talking(
 
 
 @asynccontextmanager
-async def facing_a_socket(hear: Callable[[Message], Awaitable[Any]] = nobody) -> AsyncIterator[tuple[Channel, socket.socket]]:
+async def facing_a_socket(
+    hear: Callable[[Message], Awaitable[Any]] = nobody,
+) -> AsyncIterator[tuple[Channel, socket.socket]]:
     """One end, and the bare socket of the other."""
     ours, theirs = socket.socketpair()
-    theirs.setblocking(False)  # noqa: FBT003  its only argument
+    theirs.setblocking(False)
     end = await Channel.over(ours, hear)
     async with asyncio.TaskGroup() as reading:
         reading.create_task(end.run())
@@ -140,7 +142,7 @@ async def test_a_late_answer_is_nobodys() -> None:
         heard.append(message)
 
     async with talking(parent, worker) as (one, other):
-        with pytest.raises(Gone, match="no answer to 'slow' within 0.01 s"):
+        with pytest.raises(Gone, match=r"no answer to 'slow' within 0\.01 s"):
             await one.ask("slow", 0.01)
         late.set()
         assert await one.ask("quick", 5.0) == "done quick"

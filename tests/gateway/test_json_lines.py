@@ -15,8 +15,9 @@ from policies.usage import Outcome
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = [
-    "\r\n{\"forged\":true}", "\x00\x01\x1b[31m", "\x7f", "\x85", "\x9b31m", "\u2028\u2029", "\ud800", "\udcff\udc80", "é€😀",
-    "\\\"\\u000a", "\ufeff", "\u202e", "\uffff",
+    '\r\n{"forged":true}', "\x00\x01\x1b[31m", "\x7f", "\x85", "\x9b31m", "\u2028\u2029", "\ud800",
+    "\udcff\udc80", "é€😀",
+    '\\"\\u000a', "\ufeff", "\u202e", "\uffff",
 ]  # fmt: skip
 
 

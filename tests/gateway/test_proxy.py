@@ -7,7 +7,8 @@ import pytest
 from policies.limits import Rate
 from policies.principals import Standing
 from policies.usage import Outcome
-from tests.gateway.harness import Answer, Gateway, Seen, SMALL
+from storage.ports import Invalidation
+from tests.gateway.harness import SMALL, Answer, Gateway, Seen
 
 
 async def test_an_admitted_request_reaches_the_upstream_and_its_answer_comes_back(gateway: Gateway) -> None:
@@ -243,3 +244,58 @@ async def test_a_compressed_upload_is_refused_where_audio_is_measured(gateway: G
     answer = await gateway.ask("POST", "/v1/audio/transcriptions", [("Content-Encoding", "gzip")], b"x")
     assert (answer.status, answer.code) == (415, "encoded_body")
     assert not gateway.upstream.seen
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> int:
+    writer.write(data)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    await reader.readexactly(length)
+    return int(head.split(b" ")[1])
+
+
+async def test_the_same_request_again_is_judged_again(gateway: Gateway) -> None:
+    """Recognised by its bytes, it is not parsed twice; key, limits and account are asked each time all the same."""
+    key = gateway.add_key(key_rate=Rate(3, 60_000))
+    same = f"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n\r\n".encode()
+    other = f"GET /v1/models?a=1 HTTP/1.1\r\nHost: a\r\nX-API-Key: {gateway.key}\r\n\r\n".encode()
+    post = f"POST /v1/listen HTTP/1.1\r\nHost: a\r\nX-API-Key: {gateway.key}\r\nContent-Length: 2\r\n\r\nok".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    statuses = [await _exchange(reader, writer, data) for data in (same, same, other, same, same, post, same)]
+    assert statuses == [200, 200, 200, 200, 429, 200, 429]
+    gateway.keys.by_digest.clear()
+    gateway.snapshot.forget(Invalidation())
+    assert await _exchange(reader, writer, same) == 401
+    writer.close()
+    assert [seen.target for seen in gateway.upstream.seen] == ["/v1/models"] * 2 + [
+        "/v1/models?a=1",
+        "/v1/models",
+        "/v1/listen",
+    ]
+    assert len(gateway.journal.rows) == 7
+
+
+async def test_the_end_of_a_request_again_is_no_request(gateway: Gateway) -> None:
+    """Only a whole request that came alone is recognised: its last piece by itself is malformed."""
+    first = b"GET /v1/models HTTP/1.1\r\n"
+    last = f"Host: a\r\nX-API-Key: {gateway.key}\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(first)
+    # A round trip on another connection: by then the gateway has read the first piece on its own.
+    assert (await gateway.ask()).status == 200
+    assert await _exchange(reader, writer, last) == 200
+    assert await _exchange(reader, writer, last) == 400
+    assert await reader.read() == b""
+    writer.close()
+    assert len(gateway.upstream.seen) == 2
+
+
+async def test_pipelined_requests_are_never_taken_for_one(gateway: Gateway) -> None:
+    """Two in one piece, and the same piece again: four answers."""
+    one = f"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-API-Key: {gateway.key}\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    for _ in range(2):
+        assert await _exchange(reader, writer, one + one) == 200
+        assert await _exchange(reader, writer, b"") == 200
+    writer.close()
+    assert len(gateway.upstream.seen) == 4

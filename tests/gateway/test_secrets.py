@@ -40,7 +40,7 @@ def test_only_the_owner_may_read_it_whatever_the_umask_is(tmp_path: Path) -> Non
 
 
 def test_of_several_makers_one_wins_and_all_read_the_same(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from gateway.secrets import generated_secret; print(generated_secret(Path(sys.argv[1])))"
+    code = "import sys, pathlib, gateway.secrets as s; print(s.generated_secret(pathlib.Path(sys.argv[1])))"
     makers = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(4)
     ]
@@ -93,7 +93,9 @@ def test_a_directory_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 
 def test_every_purpose_has_a_key_of_its_own() -> None:
     """X-04: of 256 bits, and the same each time."""
-    keys = {derived("s" * 40, purpose) for purpose in ("api-keys", "passwords", "sessions", "")} | {derived("t" * 40, "api-keys")}
+    keys = {derived("s" * 40, purpose) for purpose in ("api-keys", "passwords", "sessions", "")} | {
+        derived("t" * 40, "api-keys")
+    }
     assert len(keys) == 5
     assert {len(key) for key in keys} == {32}
     assert derived("s" * 40, "api-keys") == derived("s" * 40, "api-keys")

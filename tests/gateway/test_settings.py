@@ -18,7 +18,7 @@ SECRET = "correct-horse-battery-staple-0123456789"
 PASSWORD = "hunter2hunter2"
 
 
-def loaded(environ: Mapping[str, str] = {}, toml: str = "", tmp_path: Path | None = None, **overrides: Any) -> Settings:  # noqa: B006
+def loaded(environ: Mapping[str, str] = {}, toml: str = "", tmp_path: Path | None = None, **overrides: Any) -> Settings:
     config = None
     if tmp_path is not None:
         config = tmp_path / "gateway.toml"
@@ -26,7 +26,9 @@ def loaded(environ: Mapping[str, str] = {}, toml: str = "", tmp_path: Path | Non
     return load(overrides, config, environ)
 
 
-def faults(environ: Mapping[str, str] = {}, toml: str = "", tmp_path: Path | None = None, **overrides: Any) -> list[str]:  # noqa: B006
+def faults(
+    environ: Mapping[str, str] = {}, toml: str = "", tmp_path: Path | None = None, **overrides: Any
+) -> list[str]:
     with pytest.raises(SettingsInvalid) as caught:
         loaded(environ, toml, tmp_path, **overrides)
     assert str(caught.value) == "\n".join(caught.value.faults)
@@ -73,7 +75,8 @@ def test_the_file_is_named_by_the_environment_or_the_caller(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "value"), [(SECRET, SECRET), (f"{SECRET}\n", SECRET), (f"{SECRET}\r\n", SECRET), (f" {SECRET}\n\n", f" {SECRET}\n")]
+    ("content", "value"),
+    [(SECRET, SECRET), (f"{SECRET}\n", SECRET), (f"{SECRET}\r\n", SECRET), (f" {SECRET}\n\n", f" {SECRET}\n")],
 )
 def test_a_value_may_stand_in_a_file(tmp_path: Path, content: str, value: str) -> None:
     """One line end is not part of it, as editors and ``openssl rand`` leave one."""
@@ -168,7 +171,9 @@ def test_an_address_is_a_host_and_a_port(address: str) -> None:
     assert loaded(listen=address).listen == address
 
 
-@pytest.mark.parametrize("address", ["", "9200", ":9200", "host:", "host:x", "host:65536", "host:-1", "host:9200x", "²:²"])
+@pytest.mark.parametrize(
+    "address", ["", "9200", ":9200", "host:", "host:x", "host:65536", "host:-1", "host:9200x", "²:²"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     (fault,) = faults(listen=address)
     assert fault.startswith("--listen: ")
@@ -246,7 +251,13 @@ def test_no_secret_is_shown_when_settings_are_printed() -> None:
         "GATEWAY_DATABASE_URL": f"postgresql://gateway:{PASSWORD}@db/tahoe",
         "GATEWAY_REDIS_URL": f"redis://:{PASSWORD}@redis:6379/0",
     })  # fmt: skip
-    for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump()), f"{dict(settings)}"):
+    for text in (
+        repr(settings),
+        str(settings),
+        settings.model_dump_json(),
+        str(settings.model_dump()),
+        f"{dict(settings)}",
+    ):
         assert SECRET not in text
         assert PASSWORD not in text
 

@@ -8,11 +8,12 @@ import pytest
 from gateway import sockets
 from gateway.sockets import PortTaken, listen, port_of
 
-
 needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this kernel has no IPv6 at all")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needs_ipv6), "localhost:0", "0.0.0.0:0"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needs_ipv6), "localhost:0", "0.0.0.0:0"]
+)
 def test_it_listens_where_it_is_told(address: str) -> None:
     with listen(address, "GATEWAY_LISTEN") as listening:
         assert port_of(listening) > 0
@@ -49,7 +50,9 @@ def test_a_port_that_needs_privileges_says_so(monkeypatch: pytest.MonkeyPatch) -
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(sockets.socket.socket, "bind", denied)
-    with pytest.raises(PortTaken, match="may not be bound by this user. Choose a port above 1023 with GATEWAY_LISTEN"):
+    with pytest.raises(
+        PortTaken, match=r"may not be bound by this user\. Choose a port above 1023 with GATEWAY_LISTEN"
+    ):
         listen("127.0.0.1:80", "GATEWAY_LISTEN")
 
 

@@ -191,7 +191,7 @@ BROKEN = {
 async def test_what_is_no_whole_answer_raises_and_ends_the_connection(server: Scripted, case: str) -> None:
     """S-12: never a clean short answer; the next exchange travels on another connection."""
     server.script = says(*BROKEN[case], close=True)
-    connection = (server.pool.idle() or await server.pool.connect())
+    connection = server.pool.idle() or await server.pool.connect()
     connection.begin(ASK, bodyless_answer=False, idle_s=5.0)
     connection.expect_answer(5.0)
     with pytest.raises(Broke):
@@ -298,7 +298,7 @@ async def test_an_answer_without_a_length_that_is_reset_is_broken(server: Script
 async def test_giving_up_in_the_middle_is_not_an_end_either(server: Scripted) -> None:
     """Whatever we ourselves end a close-delimited answer for, the reader hears of it, even if it was not waiting."""
     server.script = says(b"HTTP/1.1 200 OK\r\n\r\nfirst")
-    connection = (server.pool.idle() or await server.pool.connect())
+    connection = server.pool.idle() or await server.pool.connect()
     connection.begin(ASK, bodyless_answer=False, idle_s=5.0)
     await connection.answered()
     assert await connection.read() == b"first"
@@ -337,7 +337,7 @@ async def test_a_pause_in_an_answer_raises_too_slow(server: Scripted) -> None:
         await stop.wait()
 
     server.script = script
-    connection = (server.pool.idle() or await server.pool.connect())
+    connection = server.pool.idle() or await server.pool.connect()
     connection.begin(ASK, bodyless_answer=False, idle_s=0.3)
     connection.expect_answer(5.0)
     await connection.answered()
@@ -356,7 +356,7 @@ async def test_an_upload_that_the_upstream_does_not_take_raises_too_slow(server:
         await release.wait()
 
     server.script = script
-    connection = (server.pool.idle() or await server.pool.connect())
+    connection = server.pool.idle() or await server.pool.connect()
     connection.begin(ASK[:-2] + b"Content-Length: 1000000000\r\n\r\n", bodyless_answer=False, idle_s=0.2)
     sent = 0
 
@@ -397,7 +397,7 @@ async def test_an_answer_that_nobody_reads_is_not_gathered(server: Scripted) -> 
                 await writer.drain()
 
     server.script = script
-    connection = (server.pool.idle() or await server.pool.connect())
+    connection = server.pool.idle() or await server.pool.connect()
     connection.begin(ASK, bodyless_answer=False, idle_s=5.0)
     await connection.answered()
     await stalled.wait()
@@ -466,7 +466,7 @@ async def test_a_server_that_accepts_and_hangs_up_is_broken(server: Scripted) ->
 
 async def test_a_connection_that_was_never_used_can_be_given_back(server: Scripted) -> None:
     """As happens when something fails between the two."""
-    connection = (server.pool.idle() or await server.pool.connect())
+    connection = server.pool.idle() or await server.pool.connect()
     connection.release()
     assert (await ask(server.pool))[2] == b"ok"
 
@@ -530,7 +530,7 @@ async def test_an_exchange_that_was_abandoned_ends_its_connection(server: Script
             gone.set()
 
     server.script = script
-    connection = (server.pool.idle() or await server.pool.connect())
+    connection = server.pool.idle() or await server.pool.connect()
     connection.begin(ASK, bodyless_answer=False, idle_s=5.0)
     await asked.wait()
     connection.abandon()

@@ -257,3 +257,24 @@ async def test_empty_lines_before_a_request_are_skipped(gateway: Gateway, send: 
     """RFC 9112 section 2.2: a robust server ignores them; they are no request of their own."""
     assert statuses(await send(gateway, b"\r\n\r\n" + last(gateway.key))) == [200]
     assert targets(gateway) == ["/v1/models/next"]
+
+
+@sent_both_ways
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"tcp", b"TLS/1.0", b"websocket, h2c"])
+@pytest.mark.parametrize("body", [b"", b"hello"])
+async def test_an_upgrade_that_is_not_taken_is_one_request_at_most(
+    gateway: Gateway, send: Send, protocol: bytes, body: bytes
+) -> None:
+    """W-06: with a body or without, in either framing: no tunnel, and what follows is a request or it is nothing."""
+    for framing, framed in (
+        (b"Content-Length: %d" % len(body), body),
+        (CHUNKED, (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"),
+    ):
+        gateway.upstream.seen.clear()
+        fields = (b"Connection: Upgrade", b"Upgrade: " + protocol, framing)
+        got = statuses(await send(gateway, request(gateway.key, POST, *fields, body=framed + last(gateway.key))))
+        assert got in ([200], [200, 200], [501], [501, 200])
+        assert targets(gateway) in ([], ["/v1/listen"], ["/v1/models/next"], ["/v1/listen", "/v1/models/next"])
+        for seen in gateway.upstream.seen:
+            assert not {"upgrade", "connection"} & seen.names()
+            assert seen.body in (b"", body)

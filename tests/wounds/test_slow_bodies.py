@@ -127,12 +127,58 @@ async def test_a_kept_connection_is_closed_when_nothing_follows(monkeypatch: pyt
         writer.close()
 
 
-async def test_a_client_that_does_not_read_is_given_up_by_none_but_costs_little() -> None:
+async def large(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+    """64 MB, as fast as they are taken."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 64000000\r\n\r\n")
+    for _turn in range(640):
+        writer.write(bytes(100_000))
+        await writer.drain()
+
+
+async def test_a_client_that_takes_nothing_is_cut_off() -> None:
+    """D-03: it would hold its upstream connection for ever; it is settled as gone, with what it could have taken."""
+    async with running(impatient()) as gateway:
+        gateway.upstream.respond = large
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(request(gateway.key, POST, b"Content-Length: 0"))
+        await until(lambda: bool(gateway.journal.rows), 5.0)
+        await until(lambda: not gateway.pool._all and not gateway.server.connections)
+        writer.close()
+        (record,) = gateway.journal.records
+        assert record.outcome is Outcome.CLIENT_GONE
+        assert 0 < record.bytes_out < 32_000_000
+        assert not gateway.server.writing
+
+
+async def test_a_client_that_takes_little_is_not_cut_off() -> None:
+    """D-03: whoever takes some of it now and then is waited for."""
+    async with running(impatient()) as gateway:
+        gateway.upstream.respond = large
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=65_536)
+        writer.write(request(gateway.key, POST, b"Content-Length: 0", b"Connection: close"))
+        await until(lambda: bool(gateway.server.writing))
+        got = 0
+        for _ in range(6):
+            async with asyncio.timeout(IDLE_S / 2):
+                while got < 64_000_000:
+                    taken = len(await reader.read(1 << 20))
+                    got += taken
+                    if got % 8_000_000 < taken:
+                        break
+            await asyncio.sleep(IDLE_S / 3)  # the pause is what is under test
+        while piece := await reader.read(1 << 20):
+            got += len(piece)
+        writer.close()
+        assert got > 64_000_000
+        assert gateway.journal.records[0].outcome is Outcome.OK
+
+
+async def test_a_client_that_does_not_read_costs_little() -> None:
     """D-03, D-11: of 64 MB for a client that reads nothing only as much is taken as the buffers hold."""
     size, wrote = 64_000_000, 0
     stalled = asyncio.Event()
 
-    async def large(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+    async def counted(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
         nonlocal wrote
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         while wrote < size:
@@ -146,7 +192,7 @@ async def test_a_client_that_does_not_read_is_given_up_by_none_but_costs_little(
                 await writer.drain()
 
     async with running() as gateway:
-        gateway.upstream.respond = large
+        gateway.upstream.respond = counted
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(request(gateway.key, b"GET /v1/models HTTP/1.1", b"Connection: close"))
         await stalled.wait()

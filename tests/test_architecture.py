@@ -1,0 +1,65 @@
+"""The shape of the product: what may import what, what stands where, and that every file says what it is for."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("gateway", "policies", "storage")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TEXTS = sorted(
+    path
+    for package in (*PACKAGES, "config")
+    for path in (ROOT / package).rglob("*")
+    if path.suffix in (".py", ".lua", ".sql", ".toml", ".md", ".html", ".conf", ".yaml", ".yml", ".json", ".sh")
+)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_import_contracts_hold() -> None:
+    """gateway, then storage, then policies; and policies do no I/O (pyproject.toml, [tool.importlinter])."""
+    code = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"Contracts: [1-9]\d* kept, 0 broken", ran.stdout), ran.stdout
+
+
+def test_config_holds_data_only() -> None:
+    """A module called config would be imported by accident, and by others (it is a common stray name)."""
+    assert [name(path) for path in (ROOT / "config").rglob("*.py")] == []
+
+
+def test_tests_are_packages_so_that_none_hides_a_package_of_the_product() -> None:
+    """With tests/policies on the path, ``import policies`` would find the tests."""
+    folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
+    assert [name(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """Line one, for whoever opens the file."""
+    said = ast.get_docstring(ast.parse(path.read_text()))
+    assert said
+    assert said.splitlines()[0].strip()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_map_of_a_package_lists_files_that_are_there(package: str) -> None:
+    """The package's docstring is its map."""
+    said = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
+    listed = re.findall(r"^([a-z_]+)  +\S", said, re.MULTILINE)
+    assert [entry for entry in listed if not list((ROOT / package).glob(f"{entry}*"))] == []
+
+
+def test_nothing_names_the_place_where_it_was_written() -> None:
+    """A path of somebody's machine means nothing on another one."""
+    places = [re.escape(str(ROOT)) + r"(?![\w.-])"] if len(ROOT.parts) > 2 else []
+    machine = re.compile("|".join([*places, r"/home/(?!\{)\w+/", r"/Users/\w+/", r"[A-Z]:\\Users\\"]))
+    assert [name(path) for path in TEXTS if machine.search(path.read_text(errors="replace"))] == []
