@@ -89,7 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure",
-        "_idle_s", "_interim", "_loop", "_parser", "_pool", "_raw", "_read_paused", "_reusable", "_transport",
+        "_idle_s", "_interim", "_loop", "_parser", "_pool", "_raw", "_raw_start", "_read_paused", "_reusable", "_transport",
         "_until_close", "_write_paused", "body_done", "deadline", "head", "idle_since", "status",
     )  # fmt: skip
 
@@ -105,6 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._failure: Exception | None = None
         self._asked = False
         self._raw = b""
+        self._raw_start = 0
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._idle_s = 0.0
@@ -266,7 +267,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._reusable = False
         if self.head is not None:
             self._wake_answer()
-        elif len(self._raw) > _MAX_HEAD:
+        elif len(self._raw) - self._raw_start > _MAX_HEAD:
             self.fail(Broke(f"its answer has a header of more than {_MAX_HEAD} bytes"))
         if self._buffered > _HIGH_WATER and not self._read_paused and self._transport is not None:
             self._read_paused = True
@@ -322,24 +323,28 @@ class UpstreamConnection(asyncio.Protocol):
         let only CRLF end a line, so cutting at CRLF reads what it read. Trailers are never looked at.
         """
         status = self._parser.get_status_code()
-        raw = self._raw.lstrip(b"\r\n")  # empty lines before an answer are skipped (RFC 9112 section 2.2)
-        end = raw.find(b"\r\n\r\n")
-        if b"\r\n " in raw[:end] or b"\r\n\t" in raw[:end]:
+        raw, start = self._raw, self._raw_start
+        while raw.startswith(b"\r\n", start):  # empty lines before an answer are skipped (RFC 9112 section 2.2)
+            start += 2
+        end = raw.find(b"\r\n\r\n", start)
+        head = raw[start:end]
+        if b"\r\n " in head or b"\r\n\t" in head:
             raise Broke("its header has a line that continues another")
         if status < 200:
             if status < 100 or status == 101:
                 raise Broke(f"its status {status} answers nothing that was asked")
             self._interim = True
-            self._raw = raw[end + 4 :]
+            self._raw_start = end + 4
             return
         self.status = status
         self._raw = b""
-        self.head = head = AnswerHead.walk(raw[:end].split(b"\r\n")[1:])
-        if head.length is None and not head.chunked and status not in (204, 304) and not self._bodyless:
+        self._raw_start = 0
+        self.head = answer = AnswerHead.walk(head.split(b"\r\n")[1:])
+        if answer.length is None and not answer.chunked and status not in (204, 304) and not self._bodyless:
             self._until_close = True
             return
         self._reusable = self._parser.should_keep_alive()
-        if status == 204 and (head.length or head.chunked):
+        if status == 204 and (answer.length or answer.chunked):
             self._reusable = False  # it announces a body that cannot be, and may send it
         if self._bodyless and status not in (204, 304):
             # llhttp does not know that the request was HEAD and would wait for the body that the header announces.

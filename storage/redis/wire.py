@@ -131,6 +131,11 @@ class Wire(asyncio.Protocol):
         """Whether a command can still be written."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is open and no reply is due."""
+        return not self._due and self.is_open
+
     def send(self, command: bytes, deliver: Deliver) -> None:
         """Write a command. ``deliver`` is called once: with the reply, or with RedisRefused or Unavailable."""
         if self._transport is None or self._transport.is_closing():
