@@ -57,9 +57,9 @@ class RedisCounters:
             return future
         if not self._groups:
             if self._quiet and self._wire is not None and self._wire.is_idle:
-                group = _Group(charges)
-                group.waiting.append(future)
-                self._send(self._wire, [group])
+                alone = _Group(charges)
+                alone.waiting.append(future)
+                self._send(self._wire, [alone])
                 return future
             loop.call_soon(self._flush)
         group = self._groups.get(id(charges))

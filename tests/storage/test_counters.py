@@ -304,7 +304,7 @@ async def calls(redis: Redis) -> int:
 
 
 async def test_takes_of_one_iteration_travel_together(counters: RedisCounters, redis: Redis) -> None:
-    """After a quiet time the first one goes ahead alone; what comes with it goes together, as does all in busy times."""
+    """After a quiet time the first one goes ahead alone; what comes with it goes together, and in busy times all do."""
     shared = (charge("30/d"),)
     await counters.take((charge("1/d"),))
     before = await calls(redis)
