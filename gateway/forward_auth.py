@@ -70,7 +70,7 @@ class ForwardAuth:
         self._settlement.settle(exchange)
         exchange.begun = True
         if connection.transport is not None:
-            connection.transport.write(responses.plain(exchange.status, lines, b"", keep_alive=keep_alive))
+            connection.write(responses.plain(exchange.status, lines, b"", keep_alive=keep_alive))
         return KEEP if keep_alive else CLOSE
 
     async def _decide(self, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange) -> Admit | Deny:

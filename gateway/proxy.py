@@ -121,7 +121,7 @@ class Proxy:
         self._settlement.settle(exchange)
         exchange.begun = True
         if connection.transport is not None:
-            connection.transport.write(answer)
+            connection.write(answer)
         return KEEP if keep_alive else CLOSE
 
     def _broke(self, connection: ClientConnection, exchange: Exchange) -> Next:

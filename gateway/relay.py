@@ -175,12 +175,18 @@ class _Passage:
         route = permit.route
         upstream.begin(head + data, bodyless_answer=inquiry.method == "HEAD", idle_s=route.idle_s)
         upstream.expect_answer(route.first_byte_s)
+        if self._alone:
+            upstream.flush()
+
+    @property
+    def _alone(self) -> bool:
+        """Whether no other request is being served: then nothing is gained by holding a write back."""
+        return self._relay.metrics.inflight <= 1
 
     def _invite(self) -> None:
         """Ask for the body; never under HTTP/1.0, which knows no interim answers (RFC 9110 section 10.1.1)."""
-        transport = self._connection.transport
-        if transport is not None and self._incoming.message.version == (1, 1):
-            transport.write(responses.CONTINUE)
+        if self._connection.transport is not None and self._incoming.message.version == (1, 1):
+            self._connection.write(responses.CONTINUE)
 
     async def _upload(self, upstream: UpstreamConnection, *, chunked: bool) -> None:
         """Carry the body on. What goes wrong on the client's side ends the exchange; the other side tells itself."""
@@ -224,7 +230,10 @@ class _Passage:
         answered = self._keep_alive(lines)
         self._passed(body)
         self._settle()
-        self._write(responses.head(status, lines) + body)
+        self._exchange.begun = True
+        self._connection.write_soon(responses.head(status, lines) + body)
+        if self._alone:
+            self._connection.flush()
         return answered
 
     async def answer_in_pieces(self, upstream: UpstreamConnection, head: AnswerHead) -> Next:
@@ -277,11 +286,8 @@ class _Passage:
             self._reader.feed(piece)
 
     def _write(self, data: bytes) -> None:
-        transport = self._connection.transport
-        if transport is None:
-            raise ConnectionResetError("the client has gone")
         self._exchange.begun = True
-        transport.write(data)
+        self._connection.write(data)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

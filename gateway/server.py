@@ -21,6 +21,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from typing_extensions import override
 
 from gateway.inquiries import Known
+from gateway.outbox import Outbox
 
 _TICK_S = 0.5
 LINGER_S = 2.0
@@ -65,6 +66,7 @@ class ClientConnection(RequestHandler):
         "_handler",
         "_idle_s",
         "_last",
+        "_later",
         "_server",
         "_take_by",
         "_unsent",
@@ -86,6 +88,7 @@ class ClientConnection(RequestHandler):
         """The address of the other end of the socket; ``unix`` for a socket file."""
         self.known: Known | None = None
         """The last header of this connection, worked out."""
+        self._later = b""
         self._between = True
         """Whether the parser is certainly between two messages."""
         self._last = b""
@@ -132,6 +135,28 @@ class ClientConnection(RequestHandler):
         if gone is not None:
             gone()
 
+    def write(self, data: bytes) -> None:
+        """Write now, behind what waits. Raises ConnectionResetError when the client has gone."""
+        if self.transport is None:
+            raise ConnectionResetError("the client has gone")
+        if self._later:
+            self.flush()
+        self.transport.write(data)
+
+    def write_soon(self, data: bytes) -> None:
+        """Write at the end of this loop iteration. Raises ConnectionResetError when the client has gone."""
+        if self.transport is None:
+            raise ConnectionResetError("the client has gone")
+        if not self._later:
+            self._server.outbox.put(self)
+        self._later += data
+
+    def flush(self) -> None:
+        """Write what waits, if anybody is left to read it."""
+        later, self._later = self._later, b""
+        if later and self.transport is not None:
+            self.transport.write(later)
+
     async def drained(self, idle_s: float) -> None:
         """Wait until the client has taken what was written; one that takes nothing for ``idle_s`` is cut off.
 
@@ -155,6 +180,7 @@ class ClientConnection(RequestHandler):
 
     def cut(self) -> None:
         """End the connection by a reset: to an answer without a length an orderly close would be its end."""
+        self._later = b""
         if self.transport is not None:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.transport.abort()
@@ -217,6 +243,7 @@ class ClientConnection(RequestHandler):
             pass  # the client has gone; the handler has settled what there was
         finally:
             self._task_handler = None
+            self.flush()
             if self.transport is not None:
                 self.transport.close()
 
@@ -262,6 +289,7 @@ class PublicServer(web.Server):
     def __init__(self, handler: Handler) -> None:
         super().__init__(handler, access_log=None)  # type: ignore[arg-type]  # ClientConnection calls it its own way
         self._handler = handler
+        self.outbox = Outbox()
         self.reading: dict[ClientConnection, StreamReader] = {}
         self.writing: set[ClientConnection] = set()
         self._ticker: asyncio.TimerHandle | None = None

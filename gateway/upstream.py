@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import httptools
 from typing_extensions import override
 
+from gateway.outbox import Outbox
 from policies.headers import AnswerHead
 
 _HIGH_WATER = 262_144
@@ -89,7 +90,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure",
-        "_idle_s", "_interim", "_loop", "_parser", "_pool", "_raw", "_raw_start", "_read_paused", "_reusable", "_transport",
+        "_idle_s", "_interim", "_later", "_loop", "_parser", "_pool", "_raw", "_raw_start", "_read_paused", "_reusable", "_transport",
         "_until_close", "_write_paused", "body_done", "deadline", "head", "idle_since", "status",
     )  # fmt: skip
 
@@ -106,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._asked = False
         self._raw = b""
         self._raw_start = 0
+        self._later = b""
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._idle_s = 0.0
@@ -123,7 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def begin(self, head: bytes, *, bodyless_answer: bool, idle_s: float) -> None:
-        """Write a request's head, and a small body with it. ``bodyless_answer`` for HEAD (RFC 9112 section 6.3).
+        """Write a request's head soon, and a small body with it. ``bodyless_answer`` for HEAD (RFC 9112 section 6.3).
 
         Raises what went wrong when the upstream hung up as soon as it was connected.
         """
@@ -135,7 +137,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._until_close = self._interim = self._reusable = self.body_done = False
         self.status = 0
         self.head = None
-        self._transport.write(head)
+        self._later = head
+        self._pool.outbox.put(self)
+
+    def flush(self) -> None:
+        """Write what waits, if the upstream is still there."""
+        later, self._later = self._later, b""
+        if later and self._transport is not None:
+            self._transport.write(later)
 
     def expect_answer(self, within_s: float) -> None:
         """The request is out: the answer's head is due."""
@@ -147,6 +156,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._failure is not None:
             raise self._failure
         assert self._transport is not None
+        if self._later:
+            self.flush()
         self._transport.write(data)
 
     async def drained(self) -> None:
@@ -230,6 +241,7 @@ class UpstreamConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close at once: the upstream sees that nobody waits for its answer any more."""
         self._pool.forget(self)
+        self._later = b""
         if self._transport is not None:
             self._transport.abort()
 
@@ -250,8 +262,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if not self._asked:
-            self.close()
+        if not self._asked or self._later:  # it speaks before it was spoken to
+            self.fail(Broke("it sent an answer before the request"))
             return
         if self.head is None:
             self._raw = self._raw + data if self._raw else data
@@ -375,6 +387,7 @@ class UpstreamPool:
         self.origin = Origin.parse(url)
         self.host_line = b"Host: " + self.origin.authority.encode() + b"\r\n"
         self._connect_s = connect_s
+        self.outbox = Outbox()
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self._tls = ssl.create_default_context() if self.origin.tls else None
