@@ -109,7 +109,7 @@ class ForwardAuth:
 
 
 def _limit_lines(admit: Admit) -> list[bytes]:
-    return [admit.permit.rate_policy, state_line(admit.taken)] if admit.taken.levels else []
+    return [admit.permit.rate_policy, state_line(admit.taken)] if admit.taken.charges else []
 
 
 def _origin_form(url: str) -> str:

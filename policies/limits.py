@@ -64,16 +64,30 @@ class Level:
 class Taken:
     """The answer to one take.
 
-    ``refused_by`` is the charge that did not fit and ``retry_ms`` when it will; both empty when admitted, and then
-    every charge was taken. A refusal takes nothing.
+    ``figures`` holds for each charge in turn what remains and the milliseconds until it is full: flat, because most
+    answers only write them down again; :attr:`levels` reads them apart. ``refused_by`` is the charge that did not fit
+    and ``retry_ms`` when it will; both empty when admitted, and then every charge was taken. A refusal takes nothing.
     """
 
-    levels: tuple[Level, ...]
+    charges: tuple[Charge, ...]
+    figures: tuple[int, ...]
     refused_by: Charge | None = None
     retry_ms: int = 0
 
+    @classmethod
+    def of(cls, levels: Sequence[Level], refused_by: Charge | None = None, retry_ms: int = 0) -> "Taken":
+        """From what each limit says."""
+        figures = tuple(figure for level in levels for figure in (level.remaining, level.reset_ms))
+        return cls(tuple(level.charge for level in levels), figures, refused_by, retry_ms)
 
-FREE = Taken(levels=())
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What each limit says."""
+        left, reset = self.figures[::2], self.figures[1::2]
+        return tuple(Level(*row) for row in zip(self.charges, left, reset, strict=True))
+
+
+FREE = Taken((), ())
 """The answer to a take of no charges."""
 
 

@@ -10,7 +10,7 @@ nothing left it is the wait for one more request, so that it never contradicts `
 
 from collections.abc import Iterable
 
-from policies.limits import Charge, Level, Taken
+from policies.limits import Charge, Rate, Taken
 
 
 def policy_line(charges: Iterable[Charge]) -> bytes:
@@ -21,23 +21,23 @@ def policy_line(charges: Iterable[Charge]) -> bytes:
 
 def state_line(taken: Taken) -> bytes:
     """The whole ``RateLimit`` line."""
-    items = [
-        f'"{v.charge.name}";r={v.remaining};t={((v.reset_ms if v.remaining else _wait_ms(v)) + 999) // 1000}'
-        for v in taken.levels
-    ]
+    items = []
+    figures = iter(taken.figures)
+    for charge, left, reset_ms in zip(taken.charges, figures, figures, strict=True):
+        window_ms = reset_ms if left else _wait_ms(charge.rate, reset_ms)
+        items.append(f'"{charge.name}";r={left};t={(window_ms + 999) // 1000}')
     return f"RateLimit: {', '.join(items)}".encode()
 
 
 def refused_lines(taken: Taken) -> list[bytes]:
     """All three lines of an answer that a limit refused."""
     return [
-        policy_line(level.charge for level in taken.levels),
+        policy_line(taken.charges),
         state_line(taken),
         b"Retry-After: %d" % max(1, (taken.retry_ms + 999) // 1000),
     ]
 
 
-def _wait_ms(level: Level) -> int:
+def _wait_ms(rate: Rate, reset_ms: int) -> int:
     """When one more request fits a limit that has nothing left."""
-    rate = level.charge.rate
-    return max(0, level.reset_ms - rate.period_ms + rate.period_ms // rate.count)
+    return max(0, reset_ms - rate.period_ms + rate.period_ms // rate.count)

@@ -36,8 +36,8 @@ class LocalCounters:
         self._remember(charges, after, now)
         told = tuple(level(tat, charge, now) for tat, charge in zip(after, charges, strict=True))
         if not admitted:
-            return Taken(told, *retry_after_ms(tats, charges, now))
-        return Taken(told)
+            return Taken.of(told, *retry_after_ms(tats, charges, now))
+        return Taken.of(told)
 
     def _part(self, rate: Rate) -> Rate:
         if rate.count >= self._sharers:

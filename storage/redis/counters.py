@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from importlib import resources
 
-from policies.limits import FREE, Charge, Level, Taken
+from policies.limits import FREE, Charge, Taken
 from storage.ports import Unavailable
 from storage.redis.wire import Address, RedisRefused, Reply, Wire, encode
 
@@ -158,17 +158,17 @@ def _hand_out(groups: list[_Group], reply: list[int]) -> None:
     """Give every waiting request its own answer."""
     at = 0
     for group in groups:
+        charges = group.charges
         admitted, refusing, retry_ms = reply[at : at + 3]
-        levels = [
-            (charge, reply[at + 3 + 2 * place], reply[at + 4 + 2 * place]) for place, charge in enumerate(group.charges)
-        ]
-        at += 3 + 2 * len(group.charges)
+        figures = reply[at + 3 : at + 3 + 2 * len(charges)]
+        at += 3 + len(figures)
         for number, future in enumerate(group.waiting, start=1):
             if future.done():
                 continue
-            behind = max(admitted - number, 0)
-            told = tuple([Level(charge, left + behind, reset) for charge, left, reset in levels])
-            if number <= admitted:
-                future.set_result(Taken(told))
-            else:
-                future.set_result(Taken(told, group.charges[refusing - 1], retry_ms))
+            if number > admitted:
+                future.set_result(Taken(charges, tuple(figures), charges[refusing - 1], retry_ms))
+                continue
+            told = figures.copy()
+            for place in range(0, len(told), 2):
+                told[place] += admitted - number  # what those behind it took was there when it was admitted
+            future.set_result(Taken(charges, tuple(told)))

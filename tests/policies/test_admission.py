@@ -13,12 +13,12 @@ PERMIT = Permit(PRINCIPAL, Route(name="r", path="/r", methods=("GET",)), (CHARGE
 
 
 def test_what_was_taken_is_admitted() -> None:
-    for taken in (FREE, Taken((Level(CHARGE, 0, 60_000),))):
+    for taken in (FREE, Taken.of((Level(CHARGE, 0, 60_000),))):
         assert conclude(PERMIT, taken) == Admit(PERMIT, taken)
 
 
 def test_what_was_refused_is_denied_and_says_which_limit_it_was() -> None:
-    taken = Taken((Level(CHARGE, 0, 60_000),), CHARGE, 100)
+    taken = Taken.of((Level(CHARGE, 0, 60_000),), CHARGE, 100)
     answer = conclude(PERMIT, taken)
     assert isinstance(answer, Deny)
     assert (answer.refusal, answer.taken, answer.principal) == (Refusal.RATE_LIMIT_EXCEEDED, taken, PRINCIPAL)

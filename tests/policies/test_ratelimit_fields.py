@@ -66,7 +66,7 @@ def test_without_limits_there_is_no_policy_line() -> None:
 def test_the_state_says_what_is_left_and_for_how_long(charges: tuple[Charge, ...], used: int, later: float) -> None:
     """Q-07. While some is left, until the full burst is back; with nothing left, until one more fits."""
     _, tats = take([0.0] * len(charges), charges, used, 0.0)
-    taken = Taken(tuple(level(tat, charge, later) for tat, charge in zip(tats, charges, strict=True)))
+    taken = Taken.of(tuple(level(tat, charge, later) for tat, charge in zip(tats, charges, strict=True)))
     for (name, said), told, tat in zip(parsed(field(state_line(taken), "RateLimit")), taken.levels, tats, strict=True):
         assert name == told.charge.name
         assert said["r"] == told.remaining
@@ -80,7 +80,7 @@ def test_a_refusal_carries_all_three_and_they_agree(charges: tuple[Charge, ...],
     """``Retry-After`` is whole seconds, at least one, not before the limit allows nor before an empty ``t`` ends."""
     _, tats = take([0.0] * len(charges), charges, used, 0.0)
     refused_by, wait = retry_after_ms(tats, charges, later)
-    taken = Taken(tuple(level(t, c, later) for t, c in zip(tats, charges, strict=True)), refused_by, wait)
+    taken = Taken.of(tuple(level(t, c, later) for t, c in zip(tats, charges, strict=True)), refused_by, wait)
     policy, state, retry = refused_lines(taken)
     assert policy == policy_line(charges)
     assert state == state_line(taken)
@@ -93,7 +93,7 @@ def test_a_refusal_carries_all_three_and_they_agree(charges: tuple[Charge, ...],
 
 def test_the_fields_as_they_look() -> None:
     charges = (Charge("tenant-requests", "a", Rate.parse("600/m")), Charge("key-requests", "b", Rate.parse("2/s")))
-    taken = Taken((Level(charges[0], 12, 58_800), Level(charges[1], 0, 1_000)), charges[1], 500)
+    taken = Taken.of((Level(charges[0], 12, 58_800), Level(charges[1], 0, 1_000)), charges[1], 500)
     assert refused_lines(taken) == [
         b'RateLimit-Policy: "tenant-requests";q=600;w=60, "key-requests";q=2;w=1',
         b'RateLimit: "tenant-requests";r=12;t=59, "key-requests";r=0;t=1',
