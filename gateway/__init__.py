@@ -5,18 +5,28 @@ __main__       the ``gateway`` command; ``cli`` holds its sub-commands
 settings       every setting, its default and its sentence
 services       the composition root: which parts a worker is made of
 supervisor     the parent process: sockets, workers, embedded servers, shipping, signals
+crew           the workers as the parent sees them: started, watched, asked, drained
+control        how parent and worker talk
 worker         one process that serves
+sockets        listening sockets, bound before anything else starts
+secrets        the one secret and what is derived from it
+passwords      bcrypt over a peppered pre-hash
+shipped        the data files that come with the product
 server         the public listener: aiohttp's low-level server with our connection class
-inquiries      an aiohttp request becomes an Inquiry, or a refusal
+inquiries      a request's header, worked out; forwarding headers of trusted proxies
 gatekeeper     the decision: the pure stages of ``policies`` with the I/O between them
 snapshot       credentials already identified, for as long as that may be believed
-proxy          the first door: relay to the upstream
-forward_auth   the second door: answer a proxy's question
+proxy          the first door
+forward_auth   the second door: answers a proxy's question
+relay          carries an admitted request there and its answer back
 upstream       pooled connections to the upstream
+outbox         small writes of one loop iteration, made together
 exchange       what one request did, settled exactly once
 responses      the gateway's own answers
+tasks          background tasks that cannot vanish
 telemetry      metrics, the access log, the application log
 ops            the second listener: metrics and health
+demo           the demo's transcriber and its sample audio
 ============== ==============================================================================
 """
 

@@ -1,7 +1,7 @@
 """Small writes of one loop iteration, made together at its end.
 
-A write to a socket whose reader sleeps wakes that reader there and then, on loopback within the system call: measured,
-an eighth of a worker's time went into waking its neighbours one by one. Writes made back to back wake each of them once.
+A write to a socket whose reader sleeps wakes that reader there and then, on loopback within the system call: an eighth
+of a worker's time went into waking its neighbours one by one. Writes made back to back wake each of them once.
 """
 
 import asyncio

@@ -107,8 +107,8 @@ class _Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_meter", "_pool", "_pump", "_reader", "_relay",
-        "_uploaded", "upstream",
+        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_meter", "_pool", "_pump", "_reader",
+        "_relay", "_uploaded", "upstream",
     )  # fmt: skip
 
     def __init__(

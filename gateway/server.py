@@ -215,23 +215,17 @@ class ClientConnection(RequestHandler):
                 message, body = taken = self._messages.popleft()
                 if taken is not self._again:  # the parser knows nothing of a repeated one
                     self._make_room()
-                self._request_in_progress = True
                 self._body = body
+                self._request_in_progress = True
                 try:
                     if isinstance(message, RawRequestMessage):
                         after = await self._handler(self, message, body)
                         # After an upgrade that was not taken the parser has stopped: what follows was meant otherwise.
-                        if message.upgrade:
-                            after = CLOSE
+                        after = CLOSE if message.upgrade else after
                     else:
-                        self._handler.unreadable(
-                            self, too_large=_is_too_large(cast("HttpProcessingError", message.exc))
-                        )
-                        after = CLOSE
+                        after = self._refuse_unreadable(message.exc)
                 finally:
-                    self._request_in_progress = False
-                    if self._handler_waiter is not None and not self._handler_waiter.done():
-                        self._handler_waiter.set_result(None)
+                    self._finish_request()
                 if not body.is_eof():
                     await self._linger(body)
                     break
@@ -246,6 +240,16 @@ class ClientConnection(RequestHandler):
             self.flush()
             if self.transport is not None:
                 self.transport.close()
+
+    def _refuse_unreadable(self, fault: BaseException) -> Next:
+        self._handler.unreadable(self, too_large=_is_too_large(cast("HttpProcessingError", fault)))
+        return CLOSE
+
+    def _finish_request(self) -> None:
+        """Tell whoever waits for the connection to be idle (aiohttp's shutdown does)."""
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
 
     async def _next_message(self) -> None:
         self._waiter = self._loop.create_future()

@@ -85,13 +85,14 @@ class Origin:
 class UpstreamConnection(asyncio.Protocol):
     """One connection.
 
-    ``begin``, then ``write`` as often as needed, then ``answered``, then ``read`` until empty, then ``release``. After ``answered``: ``status``, ``head`` and ``body_done``.
+    ``begin``, then ``write`` as often as needed, then ``answered``, then ``read`` until empty, then ``release``. After
+    ``answered``: ``status``, ``head`` and ``body_done``.
     """
 
     __slots__ = (
-        "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure",
-        "_idle_s", "_interim", "_later", "_loop", "_parser", "_pool", "_raw", "_raw_start", "_read_paused", "_reusable", "_transport",
-        "_until_close", "_write_paused", "body_done", "deadline", "head", "idle_since", "status",
+        "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure", "_idle_s",
+        "_interim", "_later", "_loop", "_parser", "_pool", "_raw", "_raw_start", "_read_paused", "_reusable",
+        "_transport", "_until_close", "_write_paused", "body_done", "deadline", "head", "idle_since", "status",
     )  # fmt: skip
 
     def __init__(self, pool: "UpstreamPool") -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
 from storage.ports import StorageError
@@ -153,11 +153,9 @@ def encode(record: UsageRecord) -> bytes:
     surrogates become U+FFFD, negative figures 0, an instant outside the years 1970 to 9999 the nearest in them; when
     the texts have more than ``LONG`` characters together, each is cut to its limit.
     """
-    measured = record.measured
-    if measured is NOT_AUDIO:
-        texts = "\t".join(record[:_own_texts]) + _silent_texts  # type: ignore[arg-type]  # texts, by the assertion above
-    else:
-        texts = "\t".join(_texts_of(record))
+    silent = record.measured is NOT_AUDIO
+    own = cast("tuple[str, ...]", record[:_own_texts])  # texts, by the assertion above
+    texts = "\t".join(own) + _silent_texts if silent else "\t".join(_texts_of(record))
     if (
         len(texts) > LONG
         or texts.count("\t") != _text_tabs
@@ -167,7 +165,7 @@ def encode(record: UsageRecord) -> bytes:
         or "\0" in texts
     ):
         texts = _encode_texts(_texts_of(record))
-    if measured is NOT_AUDIO:
+    if silent:
         numbers = _silent_numbers % record[_own_texts:_own_end]
     else:
         # Digits, True, False and None alone stand here, so a plain replace cannot hit a client's text.

@@ -132,10 +132,9 @@ async def _seed(pool: Pool, secret_key: str, memory: Path) -> Credentials:
     except NotFound:
         tenant = await directory.create_tenant(TENANT, "Demo")
     pepper = derived(secret_key, "api-keys")
-    if memory.exists():
-        known = Credentials(**orjson.loads(memory.read_bytes()))
-        if await keys.identify_key(digest(pepper, known.key.encode())) is not None:
-            return known
+    known = _recall(memory)
+    if known is not None and await keys.identify_key(digest(pepper, known.key.encode())) is not None:
+        return known
     made = Credentials(mint_key(secrets.token_bytes(RANDOM_BYTES)), secrets.token_urlsafe(15))
     await keys.create_key(
         tenant.id,
@@ -151,6 +150,10 @@ async def _seed(pool: Pool, secret_key: str, memory: Path) -> Credentials:
         _log.warning("the demo's admin is there already, with the password of an earlier start", email=ADMIN)
     _remember(memory, made)
     return made
+
+
+def _recall(memory: Path) -> Credentials | None:
+    return Credentials(**orjson.loads(memory.read_bytes())) if memory.exists() else None
 
 
 def _remember(memory: Path, made: Credentials) -> None:

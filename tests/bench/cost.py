@@ -27,21 +27,30 @@ NGINX_HEAD = """
 worker_processes 1; daemon on; pid {run}/{name}.pid; error_log {run}/{name}.err;
 events {{ worker_connections 8192; }}
 """
-UPSTREAM = NGINX_HEAD + """
+UPSTREAM = (
+    NGINX_HEAD
+    + """
 http {{ access_log off; keepalive_requests 100000000; client_max_body_size 0;
   server {{ listen 127.0.0.1:9301 reuseport backlog=4096; default_type application/json;
     location / {{ return 200 '{answer}'; }} }} }}
 """
-PLAIN = NGINX_HEAD + """
+)
+PLAIN = (
+    NGINX_HEAD
+    + """
 http {{ access_log off; keepalive_requests 100000000; client_max_body_size 0; proxy_request_buffering off; proxy_buffering off;
   upstream u {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
   server {{ listen 127.0.0.1:9311 reuseport backlog=4096;
     location / {{ proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header X-Tenant-ID acme; }} }} }}
 """
-OPENRESTY = """
+)
+OPENRESTY = (
+    """
 load_module /usr/lib/nginx/modules/ndk_http_module.so;
 load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;
-""" + NGINX_HEAD + """
+"""
+    + NGINX_HEAD
+    + """
 http {{ access_log {run}/openresty.access.log; keepalive_requests 100000000; client_max_body_size 0;
   proxy_request_buffering off; proxy_buffering off; lua_shared_dict keys 10m; lua_shared_dict counts 10m;
   upstream u {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
@@ -68,6 +77,7 @@ http {{ access_log {run}/openresty.access.log; keepalive_requests 100000000; cli
       log_by_lua_block {{ ngx.shared.counts:incr("requests", 1, 0); ngx.shared.counts:incr("bytes", tonumber(ngx.var.bytes_sent), 0) }}
       proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}
 """
+)
 
 
 def tree(pid: int) -> set[int]:
@@ -124,8 +134,11 @@ def stop(name: str) -> None:
 
 
 def redis() -> int:
-    subprocess.run(["redis-server", "--port", "9319", "--save", "", "--daemonize", "yes", "--pidfile", f"{RUN}/redis.pid"],
-                   check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["redis-server", "--port", "9319", "--save", "", "--daemonize", "yes", "--pidfile", f"{RUN}/redis.pid"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     time.sleep(0.3)
     return int((RUN / "redis.pid").read_text())
 
@@ -146,9 +159,12 @@ class Sink(asyncio.Protocol):
             self.chunked = re.search(rb"(?i)\r\ntransfer-encoding: *chunked", head) is not None
             self.left, self.head = int(length[1]) if length else 0, b""
         self.left -= len(data)
-        if (data.endswith(b"0\r\n\r\n") if self.chunked else self.left <= 0):
+        if data.endswith(b"0\r\n\r\n") if self.chunked else self.left <= 0:
             self.left = None
-            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ANSWER)
+                + ANSWER
+            )
 
 
 async def upstream_forever() -> None:
@@ -170,16 +186,36 @@ def wrk(url: str, headers: list[str], connections: int, seconds: int) -> dict:
     latency = {p: float(v) * unit[u] for p, v, u in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", text)}
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     sockets = re.search(r"Socket errors: (.*)", text)
-    return {"requests": int(re.search(r"(\d+) requests in", text)[1]), "p50": latency["50"], "p99": latency["99"],
-            "bad": int(errors[1]) if errors else 0, "sockets": sockets[1] if sockets else ""}
+    return {
+        "requests": int(re.search(r"(\d+) requests in", text)[1]),
+        "p50": latency["50"],
+        "p99": latency["99"],
+        "bad": int(errors[1]) if errors else 0,
+        "sockets": sockets[1] if sockets else "",
+    }
 
 
 def upload(url: str, headers: list[str], size_mb: int) -> None:
     body = RUN / "body"
     if not body.exists() or body.stat().st_size != size_mb * 1_000_000:
         subprocess.run(["truncate", "-s", str(size_mb * 1_000_000), str(body)], check=True)
-    command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Expect:", "-H", "Content-Type: application/octet-stream",
-               "-X", "POST", "-T", str(body), url]
+    command = [
+        "curl",
+        "-sS",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-H",
+        "Expect:",
+        "-H",
+        "Content-Type: application/octet-stream",
+        "-X",
+        "POST",
+        "-T",
+        str(body),
+        url,
+    ]
     for header in headers:
         command += ["-H", header]
     code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -192,11 +228,20 @@ def measure(options) -> None:
     upstream = 9302 if options.mode == "upload" else 9301
     path = "/" + options.url.split("/", 3)[3]
     redis_pid = redis()
-    subprocess.run(["redis-cli", "-p", "9319", "set", "key:Bearer bench", "acme"], check=True, stdout=subprocess.DEVNULL)
-    masters = {"nginx": nginx("nginx", PLAIN, upstream=upstream), "openresty": nginx("openresty", OPENRESTY, upstream=upstream)}
+    subprocess.run(
+        ["redis-cli", "-p", "9319", "set", "key:Bearer bench", "acme"], check=True, stdout=subprocess.DEVNULL
+    )
+    masters = {
+        "nginx": nginx("nginx", PLAIN, upstream=upstream),
+        "openresty": nginx("openresty", OPENRESTY, upstream=upstream),
+    }
     subjects = {
         "nginx": (f"http://127.0.0.1:9311{path}", [], {masters["nginx"]}),
-        "openresty": (f"http://127.0.0.1:9312{path}", ["Authorization: Bearer bench"], {masters["openresty"], redis_pid}),
+        "openresty": (
+            f"http://127.0.0.1:9312{path}",
+            ["Authorization: Bearer bench"],
+            {masters["openresty"], redis_pid},
+        ),
         "gateway": (options.url, options.header, set(options.pid)),
     }
     rows = {name: [] for name in subjects}
@@ -208,13 +253,16 @@ def measure(options) -> None:
                 if options.mode == "upload":
                     upload(url, headers, options.megabytes)
                     wall = time.monotonic() - started
-                    row = {"cost": (cpu_seconds(pids) - before) / (options.megabytes / 1000), "gb_s": options.megabytes / 1000 / wall,
-                           "peak_mb": peak_memory_mb(pids)}
+                    row = {
+                        "cost": (cpu_seconds(pids) - before) / (options.megabytes / 1000),
+                        "gb_s": options.megabytes / 1000 / wall,
+                        "peak_mb": peak_memory_mb(pids),
+                    }
                 else:
                     row = wrk(url, headers, 1 if options.mode == "latency" else options.connections, options.seconds)
                     row["rps"] = row["requests"] / options.seconds
                     row["cost"] = (cpu_seconds(pids) - before) * 1e6 / row["requests"]
-                if round_:                                    # the first round warms up
+                if round_:  # the first round warms up
                     rows[name].append(row)
     finally:
         for name in masters:
@@ -227,12 +275,17 @@ def report(mode: str, rows: dict[str, list[dict]]) -> None:
     median = lambda name, key: statistics.median(r[key] for r in rows[name])
     for name in rows:
         if mode == "upload":
-            print(f"{name:10} {median(name, 'cost'):.3f} CPU s/GB   {median(name, 'gb_s'):.2f} GB/s   peak {median(name, 'peak_mb'):.0f} MB")
+            print(
+                f"{name:10} {median(name, 'cost'):.3f} CPU s/GB   {median(name, 'gb_s'):.2f} GB/s   peak {median(name, 'peak_mb'):.0f} MB"
+            )
         else:
             bad = sum(r["bad"] for r in rows[name])
-            print(f"{name:10} {median(name, 'cost'):7.1f} CPU us/request   {median(name, 'rps'):8.0f} requests/s   "
-                  f"p50 {median(name, 'p50'):.3f} ms   p99 {median(name, 'p99'):.3f} ms"
-                  + (f"   {bad} BAD ANSWERS" if bad else "") + (f"   {rows[name][-1]['sockets']}" if rows[name][-1]["sockets"] else ""))
+            print(
+                f"{name:10} {median(name, 'cost'):7.1f} CPU us/request   {median(name, 'rps'):8.0f} requests/s   "
+                f"p50 {median(name, 'p50'):.3f} ms   p99 {median(name, 'p99'):.3f} ms"
+                + (f"   {bad} BAD ANSWERS" if bad else "")
+                + (f"   {rows[name][-1]['sockets']}" if rows[name][-1]["sockets"] else "")
+            )
     key = "p50" if mode == "latency" else "cost"
     for peer in ("nginx", "openresty"):
         ratios = [g[key] / p[key] for g, p in zip(rows["gateway"], rows[peer])]
@@ -243,7 +296,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["upstream", "requests", "latency", "upload"])
     parser.add_argument("--url")
-    parser.add_argument("--pid", type=int, action="append", help="a root process of the gateway; its descendants are counted too")
+    parser.add_argument(
+        "--pid", type=int, action="append", help="a root process of the gateway; its descendants are counted too"
+    )
     parser.add_argument("--header", action="append", default=[])
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=int, default=4)

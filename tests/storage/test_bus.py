@@ -240,5 +240,5 @@ async def relay(redis_url: str, path: Path) -> AsyncIterator[Relay]:
         yield made
     finally:
         server.close()
-        path.unlink()  # noqa: ASYNC240  a test waits for nobody
+        path.unlink()
         made.cut()

@@ -288,7 +288,7 @@ EDGES = st.tuples(MOMENTS, st.sampled_from([-1, 0, 1])).map(sum)
 @given(
     given_records=st.lists(
         st.builds(
-        UsageRecord._replace,
+            UsageRecord._replace,
             records(texts=st.sampled_from(["", "a", "b"])),
             tenant_id=st.sampled_from([ACME, OTHER]),
             ended_ms=EDGES,

@@ -50,7 +50,7 @@ def test_what_is_no_journal_is_named_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("age_s", "left"), [(10, True), (100, False)])
-def test_a_segment_that_was_never_finished_is_removed_when_it_is_old(tmp_path: Path, age_s: int, left: bool) -> None:  # noqa: FBT001  a table
+def test_a_segment_that_was_never_finished_is_removed_when_it_is_old(tmp_path: Path, age_s: int, left: bool) -> None:
     making = tmp_path / ("0" * 32 + ".00000000.making")
     making.write_bytes(b"\0" * 100)
     then = making.stat().st_mtime - age_s
