@@ -9,7 +9,7 @@ EXPORT := $(BIN)/uv export --quiet --frozen --no-default-groups --no-emit-projec
 
 # A stamp per lock, so that an unchanged lock installs nothing. $(1) lock file, $(2) extras.
 define install
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --require-hashes --no-deps -r $(1)
 	$(PIP) install --require-hashes --no-deps -r requirements-build.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
@@ -31,13 +31,13 @@ $(VENV)/.test: requirements-test.lock requirements-build.lock pyproject.toml
 install: $(VENV)/.demo  ## make .venv and install what serving and the demo need, from the lock
 
 .PHONY: demo
-demo: $(VENV)/.demo  ## PostgreSQL, Valkey, a transcriber, a tenant and a key: all on this machine, until Ctrl-C
+demo: $(VENV)/.demo  ## PostgreSQL, Valkey, a transcriber, a tenant and a key: until Ctrl-C (DEMO='--port 9800')
 	@$(BIN)/gateway demo $(DEMO)
 
 ASR := .venv-asr
 ASR_PORT ?= 9301
 $(ASR)/.installed: config/demo-whisper/requirements.txt
-	test -x $(ASR)/bin/python || $(PYTHON) -m venv $(ASR)
+	$(ASR)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(ASR)
 	$(ASR)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
 	@touch $@
 
@@ -94,7 +94,7 @@ lock: $(VENV)/.test  ## resolve the dependencies again: uv.lock and its hashed e
 
 .PHONY: compose-up
 compose-up:  ## make missing secrets, build and start everything in containers (needs Docker)
-	sh config/docker/make-secrets.sh
+	sh config/docker/make-secrets.sh "$$( [ ! -f .env ] || . ./.env; echo "$${TAHOE_SECRETS:-.state/secrets}" )"
 	docker compose up --build --wait
 
 .PHONY: compose-down

@@ -144,6 +144,10 @@ class _InProcess:
         if self.up:
             self._worker.forget(change)
 
+    def kill(self) -> None:
+        """There is no process to end: cut its connections off."""
+        self._worker.cut_off()
+
     async def drain(self, _: float) -> None:
         self.up = False
         await self._worker.drain()
@@ -201,6 +205,8 @@ class Crew:
             await process.start()
         except StartFailed as error:
             _log.error("worker did not start", worker=process.number, reason=str(error))
+        else:
+            _log.info("worker started", worker=process.number)
         return process
 
     def _retire(self, process: _Process) -> None:
@@ -226,6 +232,11 @@ class Crew:
         """Tell every worker of a change."""
         for member in self._members:
             member.forget(change)
+
+    def kill(self) -> None:
+        """End all workers now; what they had journalled is in the account all the same."""
+        for member in self._members:
+            member.kill()
 
     async def drain(self) -> None:
         """End all workers, politely first."""

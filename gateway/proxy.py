@@ -1,5 +1,6 @@
 """The first door: read the question, decide, relay or refuse, settle. Every request ends here, whatever happens."""
 
+import asyncio
 import time
 
 import structlog
@@ -64,6 +65,10 @@ class Proxy:
             exchange.outcome = Outcome.CLIENT_GONE
             exchange.status = exchange.status or 499
             return CLOSE
+        except asyncio.CancelledError:
+            exchange.outcome = Outcome.GATEWAY_FAILED  # the drain time is over
+            exchange.status = exchange.status or 503
+            raise
         except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500, never passed on
             _log.exception("a request failed inside the gateway", request_id=request_id)
             exchange.outcome = Outcome.GATEWAY_FAILED

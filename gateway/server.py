@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
@@ -23,9 +24,14 @@ from typing_extensions import override
 from gateway.inquiries import Known
 from gateway.outbox import Outbox
 
+_log = structlog.get_logger("gateway.server")
+
 _TICK_S = 0.5
+_CUT_OFF_S = 0.1
 LINGER_S = 2.0
 """How long a refused upload is read and thrown away, so that its sender can read the answer before the close."""
+_UNREAD_S = 10.0
+"""How long a client may leave what was written to it unread between requests, or at the end."""
 HEADER_S = 65.0
 """How long a connection may sit idle, or take to send a request's header."""
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -66,6 +72,7 @@ class ClientConnection(RequestHandler):
         "_handler",
         "_idle_s",
         "_last",
+        "_last_request",
         "_later",
         "_server",
         "_take_by",
@@ -89,6 +96,7 @@ class ClientConnection(RequestHandler):
         self.known: Known | None = None
         """The last header of this connection, worked out."""
         self._later = b""
+        self._last_request = False
         self._between = True
         """Whether the parser is certainly between two messages."""
         self._last = b""
@@ -206,12 +214,32 @@ class ClientConnection(RequestHandler):
         return bool(self._messages) and self._body is not None and not self._body.is_eof()
 
     @override
+    def close(self) -> None:
+        """End the connection after the request that is being served; its body goes on arriving until then.
+
+        aiohttp's own deafens the connection at once, and an upload in flight would never end.
+        """
+        if self._request_in_progress:
+            self._last_request = True
+        else:
+            super().close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being served."""
+        return self._request_in_progress
+
+    @override
     async def start(self) -> None:
         """Serve one message after the other until the connection ends. Runs as the connection's one task."""
         try:
             while not self._force_close:
                 if not self._messages:
                     await self._next_message()
+                else:
+                    await asyncio.sleep(0)  # pipelined: the others have their turn first
+                if self._paused:
+                    await self.drained(_UNREAD_S)  # it sends and does not read: its answers must not pile up here
                 message, body = taken = self._messages.popleft()
                 if taken is not self._again:  # the parser knows nothing of a repeated one
                     self._make_room()
@@ -230,7 +258,7 @@ class ClientConnection(RequestHandler):
                     await self._linger(body)
                     break
                 self._body = None
-                if after is CLOSE or self._close or self._force_close:
+                if after is CLOSE or self._last_request or self._close or self._force_close:
                     break
                 self._await_next()
         except ConnectionError:
@@ -238,18 +266,26 @@ class ClientConnection(RequestHandler):
         finally:
             self._task_handler = None
             self.flush()
-            if self.transport is not None:
-                self.transport.close()
+            self._close_soon()
+
+    def _close_soon(self) -> None:
+        """Close when what was written has been taken; a client that takes nothing is cut off."""
+        if self.transport is not None:
+            if self.transport.get_write_buffer_size():
+                self._loop.call_later(_UNREAD_S, self.cut)
+            self.transport.close()
 
     def _refuse_unreadable(self, fault: BaseException) -> Next:
         self._handler.unreadable(self, too_large=_is_too_large(cast("HttpProcessingError", fault)))
         return CLOSE
 
     def _finish_request(self) -> None:
-        """Tell whoever waits for the connection to be idle (aiohttp's shutdown does)."""
+        """Tell whoever waits for idle connections: aiohttp's shutdown, and our drain."""
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
+        if self._server.idle is not None:
+            self._server.idle.set()
 
     async def _next_message(self) -> None:
         self._waiter = self._loop.create_future()
@@ -294,6 +330,8 @@ class PublicServer(web.Server):
         super().__init__(handler, access_log=None)  # type: ignore[arg-type]  # ClientConnection calls it its own way
         self._handler = handler
         self.outbox = Outbox()
+        self.idle: asyncio.Event | None = None
+        """Set whenever a request ends, while draining."""
         self.reading: dict[ClientConnection, StreamReader] = {}
         self.writing: set[ClientConnection] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -326,6 +364,20 @@ class PublicServer(web.Server):
         for connection in [c for c in self.writing if c.has_stalled(now)]:
             connection.cut()
         self._ticker = loop.call_later(_TICK_S, self._tick)
+
+    async def drain(self, within_s: float) -> None:
+        """Let requests finish for as long as that, then cut off what is left."""
+        self.idle = asyncio.Event()
+        for connection in self.connections:
+            connection.close()
+        try:
+            async with asyncio.timeout(within_s):
+                while any(isinstance(c, ClientConnection) and c.is_busy for c in self.connections):
+                    self.idle.clear()
+                    await self.idle.wait()
+        except TimeoutError:
+            _log.warning("requests were cut off: the drain time is over", within_s=within_s)
+        await self.shutdown(_CUT_OFF_S)
 
     def stop_ticking(self) -> None:
         """Let the loop end."""

@@ -102,7 +102,7 @@ def _one_of(names: Collection[str]) -> AfterValidator:
 def _long_enough(secret: SecretStr | None) -> SecretStr | None:
     if secret is not None:
         text = secret.get_secret_value()
-        if len(text) < _SECRET_CHARACTERS or len(set(text)) < 8:
+        if len(text) < _SECRET_CHARACTERS or len(set(text)) < 8 or "openssl rand" in text:
             raise ValueError(
                 f"a secret key has at least {_SECRET_CHARACTERS} random characters; make one with: openssl rand -hex 32"
             )

@@ -18,6 +18,7 @@ from storage.ports import Invalidation, KeyRegistry, Unavailable
 
 _MOST = 50_000
 _UNKNOWN_S = 5.0
+_RETRY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -75,7 +76,10 @@ class Snapshot:
         try:
             principal = await self._keys.identify_key(key)
         except Unavailable:
-            if old is not None and self._clock() < old.stale_at and self._entries.get(key) is old:
+            now = self._clock()
+            if old is not None and now < old.stale_at and self._entries.get(key) is old:
+                # A registry that hangs must not cost every request its time-out.
+                old.fresh_until = min(now + _RETRY_S, old.stale_at)
                 return old
             raise
         now = self._clock()

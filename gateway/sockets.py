@@ -36,7 +36,7 @@ def listen(address: str, setting: str) -> socket.socket:
 
 def _sentence(address: str, setting: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{address} is in use by another process. Stop that one, or set {setting} to another address."
+        return f"{address} is in use by another process. Stop that one, or choose another with {setting}."
     if error.errno == errno.EACCES:
         return f"{address} may not be bound by this user. Choose a port above 1023 with {setting}."
     return f"{address} cannot be bound: {error.strerror or error}. Correct {setting}."

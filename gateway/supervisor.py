@@ -6,6 +6,7 @@ costs no request. Order of the end: listeners stop, requests drain, journals are
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import time
@@ -35,6 +36,8 @@ from storage.shipper import Shipper
 from storage.state import StateDir
 
 _log = structlog.get_logger("gateway.supervisor")
+
+_FEW_FILES = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Supervisor:
         """Until a signal says stop. Raises StorageError, PortTaken and RoutesInvalid for what prevents a start."""
         settings = self._settings
         load_routes(settings)  # its faults are found before anything is started
+        _raise_file_limit()
         async with contextlib.AsyncExitStack() as stack:
             self._listen_to_signals(stack)
             state = StateDir.claim(settings.state_dir)
@@ -108,7 +112,12 @@ class Supervisor:
             stack.callback(loop.remove_signal_handler, number)
 
     def stop(self) -> None:
-        """Begin to drain."""
+        """Begin to drain; called again, stop waiting for requests."""
+        if self.draining and self._crew is not None:
+            _log.warning("stopping at once: requests in flight are cut off")
+            self._crew.kill()
+        elif not self.draining:
+            _log.info("draining", at_most_s=self._settings.drain_timeout)
         self.draining = True
         self._stop.set()
 
@@ -182,3 +191,12 @@ class Supervisor:
         await self._crew.drain()
         await self._shipper.drain()
         _log.info("drained", took_s=round(time.monotonic() - started, 3))
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system lets us have: each connection is one or two. Workers inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < _FEW_FILES:
+        _log.warning("few open files are allowed: connections beyond them are refused", limit=hard)

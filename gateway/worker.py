@@ -46,14 +46,19 @@ class Worker:
         assert self.services is not None
         self.services.snapshot.forget(change)
 
+    def cut_off(self) -> None:
+        """End every connection now."""
+        if self.services is not None:
+            for connection in self.services.server.connections:
+                connection.force_close()
+
     async def drain(self) -> None:
         """Stop accepting, let requests finish within the drain time, flush the log and the journal, close."""
         for server in self._servers:
             server.close()
         if self.services is not None:
             self.services.proxy.draining = True
-            self.services.server.pre_shutdown()
-            await self.services.server.shutdown(self._blueprint.settings.drain_timeout)
+            await self.services.server.drain(self._blueprint.settings.drain_timeout)
         await self._stack.aclose()
 
 

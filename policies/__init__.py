@@ -11,11 +11,13 @@ routes         which (method, path) is open to whom, and with which limits and u
 credentials    where a credential may stand in a request; the format of an API key
 principals     who is asking
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
+admission      the last word: a permit and what the limits said
 authorise      may this principal use this route now
-limits         charges, levels, the GCRA arithmetic, the RateLimit fields
+limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` says them on the wire
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 usage          the record of one request
 metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
+multipart      finds the audio in a form as it passes
 ============== ==============================================================================
 
 Time is always an argument: whole milliseconds since the Unix epoch, named ``now_ms``.

@@ -28,6 +28,11 @@ _FORWARDED = (
     b"x-original-uri", b"x-original-method", b"x-rewrite-url", b"x-http-method-override", b"x-http-method",
     b"x-method-override",
 )  # fmt: skip
+_CLAIMS = (
+    b"remote-user", b"x-remote-user", b"x-webauth-user", b"x-authenticated-user", b"x-forwarded-user", b"x-user",
+    b"true-client-ip", b"x-client-ip", b"cf-connecting-ip", b"proxy",
+)  # fmt: skip
+"""Who somebody else's gateway says is asking, or from where; ``Proxy`` is httpoxy (CVE-2016-5385)."""
 _HOP_BY_HOP = (
     b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings", b"proxy-authenticate",
     b"proxy-authorization",
@@ -90,7 +95,7 @@ class _Table:
 
 _DROPPED = dict.fromkeys((*_HOP_BY_HOP, *(name.lower().encode() for name in IDENTITY)), _Kind.DROP)
 _REQUEST = _Table(
-    _DROPPED | dict.fromkeys((*_FORWARDED, b"cookie", b"api-key", b"apikey"), _Kind.DROP) | {
+    _DROPPED | dict.fromkeys((*_FORWARDED, *_CLAIMS, b"cookie", b"api-key", b"apikey"), _Kind.DROP) | {
         b"connection": _Kind.CONNECTION,
         b"host": _Kind.HOST,
         b"authorization": _Kind.AUTHORIZATION,

@@ -47,6 +47,8 @@ class Part(NamedTuple):
     is_file: bool
     """It has a file name, which is what makes most services read a part as a file."""
     transfer_encoding: str
+    is_plain: bool = True
+    """Every parser reads its name alike: one Content-Disposition, one plain name (no RFC 2231 forms)."""
 
 
 def parameters(value: str) -> list[tuple[str, str]]:
@@ -217,6 +219,7 @@ class MultipartWalker:
         self.parts += 1
         self.broken = self.parts > MOST_PARTS
         self._in_headers, self._fresh, self._seam = False, False, b""
+        self.irregular = self.irregular or not part.is_plain
         if part.name in NOTED_FIELDS and not part.is_file:
             self._consumer = self._note(part.name)
         else:
@@ -226,13 +229,15 @@ class MultipartWalker:
         kept = self._noted[name] = bytearray()
 
         def note(view: memoryview) -> None:
-            kept.extend(view[: MOST_NOTED_BYTES - len(kept)])
+            room = MOST_NOTED_BYTES - len(kept)
+            kept.extend(view[:room])
+            self.irregular = self.irregular or len(view) > room  # no field is that long: it may be audio to somebody
 
         return note
 
 
 def _part(block: bytes) -> Part:
-    name, transfer_encoding, is_file = "", "", False
+    name, transfer_encoding, is_file, dispositions, plain = "", "", False, 0, True
     text = block.decode("utf-8", "replace")
     if "\n " in text or "\n\t" in text:
         text = _FOLD.sub(" ", text)
@@ -240,12 +245,16 @@ def _part(block: bytes) -> Part:
         key, _, value = line.partition(":")
         match key.strip().lower():
             case "content-disposition":
-                found = dict(parameters(value))
-                name = found.get("name", "")
+                given = parameters(value)
+                name = dict(given).get("name", "")
                 # Looked for in the text too: parsers differ on quotes, and a file must not pass for a field.
-                is_file = is_file or "filename" in found or _FILENAME_NAMED.search(value) is not None
+                is_file = is_file or "filename" in dict(given) or _FILENAME_NAMED.search(value) is not None
+                dispositions += 1
+                # Some parsers take the first line or the first name, some the last; some undo name*= (RFC 2231).
+                names = [key for key, _ in given if key.startswith("name")]
+                plain = plain and dispositions == 1 and names == ["name"]
             case "content-transfer-encoding":
                 transfer_encoding = value.strip().lower()
             case _:
                 pass
-    return Part(name, is_file, transfer_encoding)
+    return Part(name, is_file, transfer_encoding, plain or not dispositions)

@@ -38,7 +38,7 @@ def check_config(given: Given) -> None:
         for warning in warnings:
             remark(f"warning: {warning}")
         if not faults:
-            click.echo("configuration is fine")
+            click.echo("configuration is fine" if not warnings else "configuration is fine, but for the warnings above")
     if faults:
         remark(f"{len(faults)} to correct.")
         sys.exit(1)
@@ -70,7 +70,7 @@ def missing(settings: "Settings", *, embedded: bool) -> list[str]:
     if embedded:
         return []
     return [
-        f"GATEWAY_{name.upper()}: it is required; or add --embedded to bring your own"
+        f"GATEWAY_{name.upper()}: it is required, unless --embedded brings the stores along"
         for name in ("database_url", "redis_url", "secret_key")
         if getattr(settings, name) is None
     ]

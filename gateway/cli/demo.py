@@ -38,6 +38,7 @@ TENANT = "demo"
 ADMIN = "admin@demo.example"
 SCOPE = "transcribe"
 _MEMORY = "demo.json"
+_PORT = 9200
 _RESTART_S = 0.5
 
 _log = structlog.get_logger("gateway.demo")
@@ -52,19 +53,37 @@ class Credentials:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65_534), default=9200, show_default=True, help="The gateway's port.")
+@click.option("--port", type=click.IntRange(1, 65_534), help="The gateway's port on 127.0.0.1.  [default: 9200]")
 @click.option("--upstream", help="Use this transcription service instead of the demo's own.")
 @common
-def demo(given: Given, port: int, upstream: str | None) -> None:
+def demo(given: Given, port: int | None, upstream: str | None) -> None:
     """Try it: PostgreSQL, Valkey, a transcriber, a tenant, a user and an API key, until Ctrl-C."""
+    overrides = given.overrides | _addresses(port)
     with tempfile.TemporaryDirectory(prefix="tahoe-demo-") as sockets:
         own = None if upstream else Path(sockets) / "transcriber.sock"
-        overrides = given.overrides | {"listen": f"127.0.0.1:{port}", "upstream": upstream or f"unix:{own}"}
-        if "GATEWAY_OPS_LISTEN" not in os.environ:
-            overrides["ops_listen"] = f"127.0.0.1:{port + 1}"
+        overrides["upstream"] = upstream or f"unix:{own}"
         settings = settings_or_exit(overrides, given.config, embedded=True)
         application_log.configure(settings.log_level)
         run(_Demo(settings, own, as_json=given.json).run())
+
+
+def _addresses(port: int | None) -> dict[str, str]:
+    """Loopback, unless the environment says otherwise and the command line does not; operations on the next port."""
+    addresses = {}
+    if port is not None or "GATEWAY_LISTEN" not in os.environ:
+        addresses["listen"] = f"127.0.0.1:{port or _PORT}"
+    public = addresses.get("listen") or os.environ["GATEWAY_LISTEN"]
+    chosen = public.rpartition(":")[2]
+    if "GATEWAY_OPS_LISTEN" not in os.environ and chosen.isdecimal():
+        addresses["ops_listen"] = f"127.0.0.1:{int(chosen) + 1}"
+    return addresses
+
+
+def _url(listen: str) -> str:
+    """Where this machine reaches a listening address."""
+    host, _, port = listen.rpartition(":")
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104  compared, not bound
+    return f"http://{here}:{port}"
 
 
 class _Demo:
@@ -164,8 +183,8 @@ def _remember(memory: Path, made: Credentials) -> None:
 
 def _facts(settings: Settings, credentials: Credentials) -> dict[str, str]:
     return {
-        "url": f"http://{settings.listen}",
-        "ops_url": f"http://{settings.ops_listen}",
+        "url": _url(settings.listen),
+        "ops_url": _url(settings.ops_listen),
         "tenant": TENANT,
         "key": credentials.key,
         "admin_email": ADMIN,
@@ -178,14 +197,14 @@ def _facts(settings: Settings, credentials: Credentials) -> dict[str, str]:
 
 def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     """What a newcomer reads. Commands stand alone on their lines and work when pasted into any shell."""
-    url, sample = f"http://{settings.listen}", SAMPLES[0]
+    url, ops, sample = _url(settings.listen), _url(settings.ops_listen), SAMPLES[0]
     auth = f'-H "Authorization: Bearer {credentials.key}"'
     ask = f"curl -sS {url}/v1/audio/transcriptions {auth} -F file=@{shlex.quote(str(sample.path))} -F model=demo"
     yield ""
     yield "Tahoe Gateway is ready. Everything runs on this machine; Ctrl-C stops all of it."
     yield ""
     yield f"  gateway    {url}"
-    yield f"  metrics    http://{settings.ops_listen}/metrics   health  http://{settings.ops_listen}/readyz"
+    yield f"  metrics    {ops}/metrics   health  {ops}/readyz"
     yield f"  tenant     {TENANT}"
     yield f"  admin      {ADMIN}  password  {credentials.password}"
     yield f"  API key    {credentials.key}"
@@ -201,7 +220,7 @@ def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     yield "Without a key it is refused:"
     yield f"curl -sS -i {url}/v1/models"
     yield ""
-    yield "What the tenant has used:"
+    yield "What the tenant has used (a call without a key belongs to nobody):"
     yield f"{_command(settings)} usage report --tenant {TENANT} --json"
     yield ""
 

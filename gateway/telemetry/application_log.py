@@ -13,7 +13,7 @@ def configure(level: str) -> None:
     """Set up structlog and bridge :mod:`logging` into it, once a process."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.processors.TimeStamper(fmt=None, key="ts"),  # seconds since the epoch, as in access lines
         structlog.processors.format_exc_info,
     ]
     structlog.configure(

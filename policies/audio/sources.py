@@ -1,7 +1,7 @@
 """Which figure counts: the sources of a length, ranked.
 
 walked     counted from the containers' own frames. Headers are claims: where they differ, what the bytes hold counts
-reported   the upstream's figure, where not all could be walked; never less than what was
+reported   the upstream's figure, where not all could be walked, or where it heard more; never less than what was walked
 estimated  bytes over an assumed bit rate (``policies.audio.track``), where there is nothing better
 
 So a forged header can neither lower the figure nor raise it above what the bytes hold. It can only be noticed.
@@ -72,6 +72,9 @@ def conclude(
     elif sound and all(file.walked_ms is not None for file in files):
         source, audio_ms = AudioSource.WALKED, walked_ms or 0
         contradicted = reported_ms is not None and _report_differs(audio_ms, reported_ms)
+        if contradicted and fits and reported_ms is not None and reported_ms > audio_ms:
+            # It heard more than the container admits to: a header that only its reader sees through.
+            source, audio_ms = AudioSource.REPORTED, reported_ms
     elif reported_ms is not None and fits:
         source, audio_ms = AudioSource.REPORTED, max(reported_ms, walked_ms or 0)
         contradicted = False

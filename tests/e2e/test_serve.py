@@ -1,9 +1,11 @@
 """``gateway serve`` as an operator meets it: faults at start, draining, one process or several."""
 
 import contextlib
+import http.client
 import http.server
 import json
 import signal
+import socket
 import subprocess
 import threading
 import urllib.request
@@ -52,7 +54,7 @@ def upstream() -> Iterator[SlowUpstream]:
 
 
 @contextlib.contextmanager
-def serving(state: Path, upstream: SlowUpstream, **settings: str) -> Iterator[tuple[Process, str, str]]:
+def serving(state: Path, upstream: http.server.HTTPServer, **settings: str) -> Iterator[tuple[Process, str, str]]:
     """``gateway serve --embedded``, its URL, and a key."""
     port = free_ports()
     env = environment(
@@ -154,3 +156,75 @@ def test_a_state_directory_that_cannot_be_one(tmp_path: Path) -> None:
     assert str(place) in done.stderr
     assert "GATEWAY_STATE_DIR" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_sigterm_lets_an_upload_in_flight_finish(tmp_path: Path, workers: str) -> None:
+    """The rest of the body goes on arriving; a second signal would cut it off."""
+    uploads = UploadUpstream()
+    thread = threading.Thread(target=uploads.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with serving(tmp_path / "state", uploads, workers=workers) as (gateway, url, key):
+            host, _, port = url.removeprefix("http://").partition(":")
+            with socket.create_connection((host, int(port)), timeout=20) as client:
+                head = f"POST /v1/listen HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Length: 12\r\n\r\n"
+                client.sendall(head.encode() + b"half, ")
+                assert uploads.begun.wait(10)
+                gateway.process.send_signal(signal.SIGTERM)
+                assert eventually(lambda: _refuses(url))
+                client.sendall(b"whole.")
+                answer = b""
+                while piece := client.recv(65_536):
+                    answer += piece
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert answer.endswith(b"half, whole.")
+            assert gateway.process.wait(30) == 0
+            assert [line["bytes_in"] for line in gateway.access if line["method"] == "POST"] == [12]
+    finally:
+        uploads.shutdown()
+        uploads.server_close()
+        thread.join()
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, upstream: SlowUpstream) -> None:
+    """Nobody has to wait for the drain time."""
+    with serving(tmp_path / "state", upstream, workers="1", drain_timeout="60") as (gateway, url, key):
+        asking = threading.Thread(target=_get_nothing, args=(url, key))
+        asking.start()
+        assert upstream.asked.wait(10)
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.wait_for('"event":"draining"')
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(15) == 0
+        asking.join(10)
+
+
+def _get_nothing(url: str, key: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        _get(url, key, [])
+
+
+class UploadUpstream(http.server.ThreadingHTTPServer):
+    """Says back what it was sent; ``begun`` is set when the first bytes of a body are there."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        upstream = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(1)
+                upstream.begun.set()
+                body += self.rfile.read(int(self.headers["Content-Length"]) - 1)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        super().__init__(("127.0.0.1", 0), Handler)

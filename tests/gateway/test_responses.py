@@ -14,7 +14,7 @@ from policies.verdict import Deny, Refusal
 from tests.gateway.harness import Answer
 
 CHARGE = Charge("tenant-requests", "rate:{ten_a}", Rate(600, 60_000))
-TAKEN = Taken((Level(CHARGE, 0, 60_000),), CHARGE, 1_500)
+TAKEN = Taken.of((Level(CHARGE, 0, 60_000),), CHARGE, 1_500)
 ROUTE = Route(name="r", path="/r", methods=("GET",))
 
 

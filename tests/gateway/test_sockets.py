@@ -39,7 +39,7 @@ def test_an_occupied_port_says_so_and_leaves_nothing_open() -> None:
         with pytest.raises(PortTaken) as caught:
             listen(address, "GATEWAY_OPS_LISTEN")
     assert str(caught.value) == (
-        f"{address} is in use by another process. Stop that one, or set GATEWAY_OPS_LISTEN to another address."
+        f"{address} is in use by another process. Stop that one, or choose another with GATEWAY_OPS_LISTEN."
     )
     with listen(address, "GATEWAY_LISTEN") as again:  # at once, also while old connections linger
         assert port_of(again) == port_of(again)

@@ -207,3 +207,32 @@ def test_a_large_upload_is_not_kept(file_head):
     tracemalloc.stop()
     assert kept < 4096
     assert peak < 4 * len(block)
+
+
+FREE_RIDES = [
+    b'Content-Disposition: form-data; name="file"\r\nContent-Disposition: form-data; name="model"\r\n',
+    b"Content-Disposition: form-data; name*=utf-8''file; name=\"model\"\r\n",
+    b'Content-Disposition: form-data; name*0="fi"; name*1="le"\r\n',
+    b'Content-Disposition: form-data; name="model"; name="file"\r\n',
+    b'Content-Disposition: form-data; name="language"\r\n',
+]
+
+
+@pytest.mark.parametrize("header", FREE_RIDES)
+def test_a_part_that_some_server_takes_for_the_file_is_never_free(header: bytes) -> None:
+    """Two names, a name in RFC 2231's forms, or a field too long for one: weighed, and flagged."""
+    clip = wav(2.0)
+    body = b"--b\r\n" + header + b"\r\n" + clip + b"\r\n--b--\r\n"
+    meter = meter_for("multipart", "multipart/form-data; boundary=b")
+    meter.feed(body)
+    measured = meter.finish()
+    assert measured.audio_ms >= 2_000
+    assert measured.discrepant
+
+
+def test_an_upstream_that_heard_more_than_the_container_admits_is_believed() -> None:
+    """A header that only its reader sees through must not make audio free; a report beyond the bytes still is not."""
+    meter = meter_for("raw", "audio/wav")
+    meter.feed(riff(fmt(), chunk(b"data", bytes(320)), chunk(b"junk", bytes(90_000))))
+    assert meter.finish(reported_ms=2_789).audio_ms == 2_789
+    assert meter.finish(reported_ms=10**12).audio_ms == 10

@@ -190,7 +190,9 @@ def test_the_boundary_is_read_if_there_is_one_way_to_read_it(content_type, bound
 )
 def test_part_headers(header, is_file, encoding):
     seen = watch(form(header + b"\r\n\r\nAUDIO"))
-    assert seen.parts == [[("file", is_file, encoding), b"AUDIO"]]
+    ((seen_part, body),) = seen.parts
+    assert (seen_part[:3], body) == (("file", is_file, encoding), b"AUDIO")
+    assert seen_part.is_plain == (header.lower().count(b"content-disposition") == 1)
 
 
 def test_parameters_undo_quotes():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import Settings, load
+from gateway.settings import Settings, SettingsInvalid, load
 from gateway.shipped import shipped
 
 EXAMPLE = shipped("gateway.example.toml")
@@ -56,5 +56,11 @@ def test_it_changes_nothing_as_it_is(tmp_path: Path) -> None:
 
 
 def test_all_of_it_can_be_uncommented(tmp_path: Path) -> None:
-    settings = loaded(blocks(), tmp_path)
+    """All but the placeholder of the secret, which would be everybody's."""
+    values = blocks()
+    with pytest.raises(SettingsInvalid) as refused:
+        loaded(values, tmp_path)
+    assert ["secret_key" in fault for fault in refused.value.faults] == [True]
+    del values["secret_key"]
+    settings = loaded(values, tmp_path)
     assert settings.state_dir == Path("/var/lib/tahoe-gateway")

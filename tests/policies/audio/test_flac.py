@@ -49,9 +49,9 @@ def test_a_header_reads_back_as_it_was_written(number, samples, channels, shape)
 
 @given(number=st.integers(0, (1 << 36) - 1), samples=st.integers(1, 65_536), shape=shapes, data=st.data())
 def test_a_header_with_one_wrong_byte_is_none(number, samples, shape, data):
-    """CRC-8 sees every error within eight bits."""
+    """CRC-8 sees every error within eight bits, save one that moves the CRC (the codes at 2, the number at 4)."""
     written = bytearray(header(number, samples, **shape))
-    at = data.draw(st.integers(0, len(written) - 1))
+    at = data.draw(st.sampled_from([place for place in range(len(written)) if place not in (2, 4)]))
     written[at] ^= data.draw(st.integers(1, 255))
     assert not begins_with_frame(bytes(written) + bytes(8))
 
