@@ -90,7 +90,7 @@ async def test_a_killed_worker_is_replaced_and_no_counter_goes_down(tmp_path: Pa
                 seen.append(await counted(crew))
                 await asyncio.sleep(0.01)
         assert seen == [20] * len(seen)
-        assert [line["event"] for line in log] == ["worker died"]
+        assert [line["event"] for line in log] == ["worker died", "worker started"]
         assert log[0]["exit_status"] == -signal.SIGKILL
         for _ in range(10):
             assert (await ask(port)).startswith(b"HTTP/1.1 401 ")
@@ -231,7 +231,7 @@ async def test_a_worker_that_will_not_come_up_is_tried_again_later_and_later(pup
         assert puppets.crew.up() == {"1": False, "2": True}
         puppets.startable = True
         await until(lambda: all(puppets.crew.up().values()))
-    assert {line["event"] for line in log} == {"worker died", "worker did not start"}
+    assert {line["event"] for line in log} == {"worker died", "worker did not start", "worker started"}
 
 
 async def test_nothing_is_started_while_the_crew_drains(puppets: Puppets) -> None:
