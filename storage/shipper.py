@@ -25,8 +25,8 @@ logger: Final = logging.getLogger("storage.shipper")
 
 POLL_S: Final = 0.2
 GATHER_S: Final = 1.0
-BATCH_ROWS: Final = 8000
-BATCH_BYTES: Final = 4 << 20
+BATCH_ROWS: Final = 4000
+BATCH_BYTES: Final = 2 << 20
 LONGEST_PAUSE_S: Final = 5.0
 REJECTED: Final = "rejected"
 
