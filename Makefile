@@ -1,11 +1,7 @@
 # Every target explains itself: `make` prints this list. CI calls the same targets.
 
 .DEFAULT_GOAL := help
-# An interpreter built with optimisations where there is one: without them (pyenv's default) everything is a seventh slower.
-OPTIMISED := import ensurepip, sys, sysconfig; \
-	sys.exit(sys.version_info < (3, 11) or "--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""))
-PYTHON ?= $(or $(firstword $(foreach python,python3 /usr/bin/python3,\
-	$(shell $(python) -c '$(OPTIMISED)' 2>/dev/null && echo $(python)))),python3)
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
