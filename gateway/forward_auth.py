@@ -52,7 +52,7 @@ class ForwardAuth:
         """Decide on the request that the proxy describes; a subrequest that is itself faulty is refused alike."""
         exchange.door = "forward_auth"
         verdict = await self._decide(asked, connection, exchange)
-        lines = [b"X-Request-ID: " + exchange.request_id.encode(), b"Cache-Control: no-store"]
+        lines = [exchange.id_line, b"Cache-Control: no-store"]
         if isinstance(verdict, Admit):
             exchange.status = 200
             lines += [f"{name}: {value}".encode() for name, value in algebra.identity(verdict.permit.principal).items()]

@@ -84,9 +84,8 @@ class Relay:
             upstream = passage.upstream = pool.idle() or await pool.connect()
             incoming.connection.client_gone = upstream.abandon
             if incoming.connection.transport is None:
-                raise ConnectionResetError(
-                    "the client has gone"
-                )  # nobody tells twice: the upstream would work for no one
+                # It went before there was anybody to tell, and nobody tells twice: the upstream would work for no one.
+                raise ConnectionResetError("the client has gone")
             passage.ask(upstream)
             await upstream.answered()
             head = upstream.head

@@ -25,6 +25,7 @@ from storage.journal.directory import JournalFiles, SegmentFile
 from storage.ports import StorageError
 
 _SECOND_LOOK_S: Final = 0.01
+"""Longer than any store takes to be seen by another processor. Slept in the reader's thread, not in a loop."""
 _WHOLE_RECORD: Final = layout.RECORD_BYTES + layout.LONGEST_ROW
 
 

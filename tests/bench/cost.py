@@ -8,6 +8,7 @@ CPU of a process tree is read from /proc; Redis's is added where the peer, or th
 
 import argparse
 import asyncio
+import contextlib
 import os
 import pathlib
 import re
@@ -121,26 +122,36 @@ def nginx(name: str, text: str, **values) -> int:
     conf.write_text(text.format(run=RUN, name=name, **values))
     stop(name)
     subprocess.run(["nginx", "-c", str(conf)], check=True, stderr=subprocess.DEVNULL)
-    time.sleep(0.3)
-    return int((RUN / f"{name}.pid").read_text())
+    return written_pid(RUN / f"{name}.pid")
 
 
 def stop(name: str) -> None:
-    try:
-        os.kill(int((RUN / f"{name}.pid").read_text()), signal.SIGTERM)
-        time.sleep(0.2)
-    except (OSError, ValueError):
-        pass
+    """End a server and wait, at most 5 s, until it has removed its pid file: its port is needed again."""
+    path = RUN / f"{name}.pid"
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int(path.read_text()), signal.SIGTERM)
+        for _ in range(500):
+            if not path.exists():
+                break
+            time.sleep(0.01)
+    path.unlink(missing_ok=True)
 
 
 def redis() -> int:
+    (RUN / "redis.pid").unlink(missing_ok=True)
     subprocess.run(
         ["redis-server", "--port", "9319", "--save", "", "--daemonize", "yes", "--pidfile", f"{RUN}/redis.pid"],
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    time.sleep(0.3)
-    return int((RUN / "redis.pid").read_text())
+    return written_pid(RUN / "redis.pid")
+
+
+def written_pid(path: pathlib.Path) -> int:
+    """The pid of a daemon that was just started: it listens before it writes this file, and nothing else tells us."""
+    while not (path.exists() and path.read_text().strip()):
+        time.sleep(0.01)
+    return int(path.read_text())
 
 
 class Sink(asyncio.Protocol):

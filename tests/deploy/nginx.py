@@ -7,15 +7,10 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from tests import programs
+from tests.certificates import make_certificate
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "nginx"
 
@@ -75,33 +70,6 @@ def _copy(name: str, directory: Path, replaced: dict[str, str]) -> None:
         assert old in text, f"{name} no longer says {old!r}"
         text = text.replace(old, new)
     (directory / "conf.d" / name).write_text(text)
-
-
-def make_certificate(directory: Path) -> Path:
-    """A certificate for ``localhost`` that is its own authority; the path of its PEM file, the key beside it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / "tls.crt"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (directory / "tls.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )  # fmt: skip
-    return path
 
 
 def check(main: Path) -> str:

@@ -1,21 +1,17 @@
 """Connections to an upstream, against servers that write raw bytes: what is an answer, what is none, what is kept."""
 
 import asyncio
-import ipaddress
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from gateway.upstream import Abandoned, Broke, Origin, TooSlow, Unreachable, UpstreamConnection, UpstreamPool
 from policies.headers import AnswerHead
+from tests.certificates import make_certificate
+from tests.gateway.unread import LargeAnswer
 from tests.storage.waiting import until
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -379,34 +375,18 @@ async def test_an_upload_that_the_upstream_does_not_take_raises_too_slow(server:
 
 async def test_an_answer_that_nobody_reads_is_not_gathered(server: Scripted) -> None:
     """Back-pressure towards us: the upstream is told to wait, and goes on when the reader does."""
-    size = 32_000_000
-    wrote = 0
-    stalled = asyncio.Event()
-
-    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal wrote
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        while wrote < size:
-            writer.write(bytes(100_000))
-            wrote += 100_000
-            try:
-                async with asyncio.timeout(0.3):
-                    await writer.drain()
-            except TimeoutError:
-                stalled.set()
-                await writer.drain()
-
-    server.script = script
+    large = LargeAnswer(32_000_000)
+    server.script = lambda _, writer: large.write_to(writer)
     connection = server.pool.idle() or await server.pool.connect()
     connection.begin(ASK, bodyless_answer=False, idle_s=5.0)
     await connection.answered()
-    await stalled.wait()
-    assert wrote < 24_000_000
+    await large.stalled.wait()
+    assert large.wrote < 24_000_000
     assert connection._buffered < 1_000_000
     got = 0
     while piece := await connection.read():
         got += len(piece)
-    assert got == size
+    assert got == large.size
     assert await is_kept(server, connection)
 
 
@@ -557,39 +537,14 @@ async def test_an_upstream_behind_a_socket_file() -> None:
         listening.close()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1 with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream.test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_an_upstream_behind_tls_is_verified(
-    certificate: Path, trusted: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """U-06: the system's authorities decide; an unknown one is unreachable, and nothing was sent to it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, key = make_certificate(tmp_path)
+    context.load_cert_chain(certificate, key)
     made = Scripted()
     listening = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=context)
     if trusted:

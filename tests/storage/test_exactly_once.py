@@ -21,6 +21,7 @@ from storage.postgres.usage import PostgresLedger
 from storage.shipper import Shipper
 from storage.usage_rows import encode
 from tests.storage import shipping
+from tests.storage.background import running
 from tests.storage.journal import appender
 from tests.storage.usage_samples import record
 from tests.storage.waiting import until
@@ -46,17 +47,6 @@ def names(directory: Path) -> list[str]:
 
 def shipper(directory: Path, pool: Pool) -> Shipper:
     return Shipper(directory, PostgresLedger(pool), poll_s=0.005, gather_s=0.0, batch_rows=200)
-
-
-@asynccontextmanager
-async def running(one: Shipper) -> AsyncIterator[Shipper]:
-    task = asyncio.create_task(one.run())  # noqa: TID251  awaited below
-    try:
-        yield one
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @asynccontextmanager

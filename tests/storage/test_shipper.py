@@ -2,8 +2,6 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +13,7 @@ from storage.journal.directory import survey
 from storage.journal.writer import Journal
 from storage.ports import Unavailable
 from storage.shipper import Shipper
+from tests.storage.background import running
 from tests.storage.journal.reading import path, write_dead
 from tests.storage.memory_ledger import MemoryLedger
 from tests.storage.waiting import until
@@ -32,17 +31,6 @@ def ledger() -> MemoryLedger:
 
 def shipper(directory: Path, ledger: MemoryLedger, **more: float) -> Shipper:
     return Shipper(directory, ledger, **{"poll_s": 0.002, "gather_s": 0.0, "batch_rows": 5} | more)
-
-
-@asynccontextmanager
-async def running(one: Shipper) -> AsyncIterator[Shipper]:
-    task = asyncio.create_task(one.run())  # noqa: TID251  awaited below
-    try:
-        yield one
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def names(directory: Path) -> set[str]:

@@ -1,21 +1,17 @@
 """One connection to Redis: addresses, framing, and that every reply goes to the one who asked."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 import ssl
 from pathlib import Path
 
 import hiredis
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.ports import Unavailable
 from storage.redis.wire import Address, RedisRefused, Wire, encode
+from tests.certificates import make_certificate
 from tests.storage.scripted_redis import Command, Scripted, obliging, scripted
 from tests.storage.waiting import until
 
@@ -243,36 +239,11 @@ async def test_a_server_that_is_not_there_is_unavailable(url: str) -> None:
         await Wire.connect(Address.parse(url), 5.0)
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that vouches for itself, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "redis.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
-async def test_tls_is_spoken_and_the_certificate_checked(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_is_spoken_and_the_certificate_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """U-06: an unknown certificate is no connection, and no password is sent over it."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
+    certificate, key = make_certificate(tmp_path)
+    context.load_cert_chain(certificate, key)
     async with scripted(tls=context) as script:
         url = f"rediss://:pw@127.0.0.1:{script.port}"
         with pytest.raises(Unavailable, match="certificate"):

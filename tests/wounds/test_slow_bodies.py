@@ -11,6 +11,7 @@ import pytest
 from policies.routes import RouteTable
 from policies.usage import Outcome
 from tests.gateway.harness import Answer, Options, running
+from tests.gateway.unread import LargeAnswer
 from tests.storage.waiting import until
 from tests.wounds.wire import answers, request
 
@@ -175,31 +176,16 @@ async def test_a_client_that_takes_little_is_not_cut_off() -> None:
 
 async def test_a_client_that_does_not_read_costs_little() -> None:
     """D-03, D-11: of 64 MB for a client that reads nothing only as much is taken as the buffers hold."""
-    size, wrote = 64_000_000, 0
-    stalled = asyncio.Event()
-
-    async def counted(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
-        nonlocal wrote
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        while wrote < size:
-            writer.write(bytes(100_000))
-            wrote += 100_000
-            try:
-                async with asyncio.timeout(0.3):
-                    await writer.drain()
-            except TimeoutError:
-                stalled.set()
-                await writer.drain()
-
+    large = LargeAnswer(64_000_000)
     async with running() as gateway:
-        gateway.upstream.respond = counted
+        gateway.upstream.respond = lambda _, writer, __: large.write_to(writer)
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(request(gateway.key, b"GET /v1/models HTTP/1.1", b"Connection: close"))
-        await stalled.wait()
-        assert wrote < 32_000_000
+        await large.stalled.wait()
+        assert large.wrote < 32_000_000
         got = 0
         while piece := await reader.read(1 << 20):
             got += len(piece)
         writer.close()
-        assert got > size
-        assert gateway.journal.records[0].bytes_out == size
+        assert got > large.size
+        assert gateway.journal.records[0].bytes_out == large.size
