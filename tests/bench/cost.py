@@ -179,8 +179,8 @@ class Sink(asyncio.Protocol):
 
 
 async def upstream_forever() -> None:
-    nginx("upstream", UPSTREAM, answer=ANSWER.decode().rstrip())
     server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 9302, backlog=1024)
+    nginx("upstream", UPSTREAM, answer=ANSWER.decode().rstrip())
     print("upstreams: http://127.0.0.1:9301 (small JSON), http://127.0.0.1:9302 (reads bodies)", flush=True)
     try:
         await server.serve_forever()
@@ -317,7 +317,8 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1000)
     options = parser.parse_args()
     if options.mode == "upstream":
-        asyncio.run(upstream_forever())
+        with contextlib.suppress(KeyboardInterrupt):  # how it is told to end
+            asyncio.run(upstream_forever())
     elif not options.url or not options.pid:
         parser.error("--url and --pid are needed")
     else:

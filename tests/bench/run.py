@@ -64,7 +64,8 @@ def upstreams() -> Iterator[None]:
         [*COST, "upstream"], stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": _PATH}
     )
     assert process.stdout is not None
-    process.stdout.readline()
+    if not process.stdout.readline():
+        sys.exit("the upstreams did not start; what they said stands above")
     try:
         yield
     finally:
