@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import programs
-from tests.certificates import make_certificate
+from tests.certificates import LOCALHOST, make_certificate
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "nginx"
 
@@ -46,7 +46,7 @@ class Places:
 def configure(directory: Path, places: Places, *names: str) -> Path:
     """Write a configuration that includes the shipped files of those names; the path of its main file."""
     (directory / "conf.d").mkdir()
-    make_certificate(directory)
+    make_certificate(directory, LOCALHOST)
     _copy("upstreams.conf", directory, {
         "127.0.0.1:9200": f"127.0.0.1:{places.gateway}",
         "127.0.0.1:9300": f"127.0.0.1:{places.transcriber}",

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.upstream import Abandoned, Broke, Origin, TooSlow, Unreachable, UpstreamConnection, UpstreamPool
 from policies.headers import AnswerHead
-from tests.certificates import make_certificate
+from tests.certificates import LOOPBACK, make_certificate
 from tests.gateway.unread import LargeAnswer
 from tests.storage.waiting import until
 
@@ -543,7 +543,7 @@ async def test_an_upstream_behind_tls_is_verified(
 ) -> None:
     """U-06: the system's authorities decide; an unknown one is unreachable, and nothing was sent to it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate, key = make_certificate(tmp_path)
+    certificate, key = make_certificate(tmp_path, LOOPBACK)
     context.load_cert_chain(certificate, key)
     made = Scripted()
     listening = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=context)

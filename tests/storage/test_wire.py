@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from storage.ports import Unavailable
 from storage.redis.wire import Address, RedisRefused, Wire, encode
-from tests.certificates import make_certificate
+from tests.certificates import LOOPBACK, make_certificate
 from tests.storage.scripted_redis import Command, Scripted, obliging, scripted
 from tests.storage.waiting import until
 
@@ -242,7 +242,7 @@ async def test_a_server_that_is_not_there_is_unavailable(url: str) -> None:
 async def test_tls_is_spoken_and_the_certificate_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """U-06: an unknown certificate is no connection, and no password is sent over it."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    certificate, key = make_certificate(tmp_path)
+    certificate, key = make_certificate(tmp_path, LOOPBACK)
     context.load_cert_chain(certificate, key)
     async with scripted(tls=context) as script:
         url = f"rediss://:pw@127.0.0.1:{script.port}"
