@@ -9,6 +9,8 @@ inquiry        the question, as both doors ask it; ambiguous targets are refused
 verdict        the answer: Admit, Deny, and every refusal by name, status and code
 routes         which (method, path) is open to whom, and with which limits and upstream
 credentials    where a credential may stand in a request; the format of an API key
+tokens         access tokens: what one must say to be believed; ``jws`` takes one apart, ``verification_keys`` are
+               the keys of its issuer
 principals     who is asking
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
 admission      the last word: a permit and what the limits said
