@@ -13,6 +13,7 @@ secrets        the one secret and what is derived from it
 passwords      bcrypt over a peppered pre-hash
 shipped        the data files that come with the product
 server         the public listener: aiohttp's low-level server with our connection class
+clients        how long clients may take, and how many connections they may hold
 inquiries      a request's header, worked out; forwarding headers of trusted proxies
 gatekeeper     the decision: the pure stages of ``policies`` with the I/O between them
 snapshot       credentials already identified, for as long as that may be believed

@@ -77,10 +77,9 @@ class Proxy:
             self._metrics.inflight -= 1
             self._settlement.settle(exchange)
 
-    def unreadable(self, connection: ClientConnection, *, too_large: bool) -> None:
-        """Answer what aiohttp's parser refused: there is no request to speak of, but it is counted and logged."""
+    def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
+        """Answer where there is no request to speak of; it is counted and logged all the same."""
         exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", connection.peer, "")
-        refusal = Refusal.REQUEST_HEADERS_TOO_LARGE if too_large else Refusal.MALFORMED_REQUEST
         self._refuse(connection, exchange, Deny(refusal=refusal), keep_alive=False)
 
     async def _answer(

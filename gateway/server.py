@@ -3,7 +3,7 @@
 aiohttp accepts, parses and keeps the flow control; what it does around a handler for general use (a task, a request, a
 writer and a response object for every message) is a third of its cost, so :meth:`ClientConnection.start` is ours. It
 also answers what aiohttp leaves to its user: errors of its parser in our own shape, a client that goes away while the
-upstream works, a body that stops arriving (there is no time-out for that), and back-pressure for direct writes.
+upstream works, a header or a body that comes too slowly, and back-pressure for direct writes.
 """
 
 import asyncio
@@ -17,12 +17,14 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EmptyStreamReader, StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from typing_extensions import override
 
+from gateway.clients import Census, Patience
 from gateway.inquiries import Known
 from gateway.outbox import Outbox
+from policies.verdict import Refusal
 
 _log = structlog.get_logger("gateway.server")
 
@@ -32,14 +34,14 @@ LINGER_S = 2.0
 """How long a refused upload is read and thrown away, so that its sender can read the answer before the close."""
 _UNREAD_S = 10.0
 """How long a client may leave what was written to it unread between requests, or at the end."""
-HEADER_S = 65.0
-"""How long a connection may sit idle, or take to send a request's header."""
+_MAX_HEADER = 65_536
+"""The largest header taken, in bytes; its lines and their number have bounds of their own."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 """With it a close is a reset (socket(7), SO_LINGER)."""
 
 
 class BodyTooSlow(Exception):
-    """The client's body stopped arriving."""
+    """The client's body stopped arriving, or trickles."""
 
 
 class Next(enum.Enum):
@@ -58,25 +60,30 @@ class Handler(Protocol):
     async def __call__(self, connection: "ClientConnection", message: RawRequestMessage, body: StreamReader) -> Next:
         """Answer, settle, and say whether the connection may be used again."""
 
-    def unreadable(self, connection: "ClientConnection", *, too_large: bool) -> None:
-        """Answer what the parser could not read."""
+    def unreadable(self, connection: "ClientConnection", refusal: Refusal) -> None:
+        """Answer what is no request: what the parser could not read, or a connection that is one too many."""
 
 
 class ClientConnection(RequestHandler):
     """One client's connection."""
 
     __slots__ = (
+        "_admitted",
         "_again",
         "_between",
         "_body",
+        "_had_bytes",
         "_handler",
+        "_header_bytes",
         "_idle_s",
         "_last",
         "_last_request",
         "_later",
+        "_rated",
         "_server",
         "_take_by",
         "_unsent",
+        "_waited_s",
         "body_deadline",
         "client_gone",
         "known",
@@ -102,13 +109,31 @@ class ClientConnection(RequestHandler):
         self._last = b""
         self._again: tuple[RawRequestMessage, StreamReader] | None = None
         """The request that ``_last`` was, byte for byte and whole."""
+        self._admitted = False
+        self._header_bytes = 0
+        """How much has arrived of a header that is not complete."""
+        self._rated: StreamReader | None = None
+        """The body whose rate is being watched; the two below belong to it."""
+        self._had_bytes = 0
+        self._waited_s = 0.0
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.peer = peer[0]
+        self._admitted = self._server.census.enter(self.peer)
+        if self._admitted:
+            super().connection_made(transport)
+        else:
+            self._turn_away(cast("asyncio.Transport", transport))
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        """Say that it is one too many, and nothing else: aiohttp's side never hears of the connection."""
+        self.transport = transport
+        self._handler.unreadable(self, Refusal.TOO_MANY_CONNECTIONS)
+        self._manager = None
+        self.force_close()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -122,9 +147,18 @@ class ClientConnection(RequestHandler):
             waiter.set_result(None)
             return
         queued, between = len(self._messages), self._between
+        before = self._messages[-1][1] if queued else self._body
         super().data_received(data)
         self._again = None
         self._between = False
+        if len(self._messages) == queued:
+            if data and (before is None or before.is_eof()) and not self._upgraded:
+                self._header_grew(len(data))
+            return
+        if len(data) + self._header_bytes > _MAX_HEADER:
+            self._refuse_oversize(queued)
+        if self._header_bytes:
+            self._header_came()
         if not between or len(self._messages) != queued + 1 or not data.endswith(b"\r\n\r\n"):
             return
         message, body = self._messages[-1]
@@ -133,9 +167,43 @@ class ClientConnection(RequestHandler):
             if data.count(b"\r\n\r\n") == 1 and not queued and not message.should_close:
                 self._last, self._again = data, (message, body)
 
+    def _header_grew(self, by: int) -> None:
+        """A piece of a header: its time runs from the first one, and is not renewed."""
+        if not self._header_bytes:
+            self._server.heading[self] = self._loop.time() + self._server.patience.header_s
+        self._header_bytes += by
+        if self._header_bytes > _MAX_HEADER:
+            self.give_up_header(Refusal.REQUEST_HEADERS_TOO_LARGE)
+
+    def _header_came(self) -> None:
+        self._header_bytes = 0
+        self._server.heading.pop(self, None)
+
+    def _refuse_oversize(self, queued: int) -> None:
+        """Judge the headers that came complete as those in pieces are: how they were cut decides nothing."""
+        for place in range(queued, len(self._messages)):
+            message = self._messages[place][0]
+            if isinstance(message, RawRequestMessage) and _size(message) > _MAX_HEADER:
+                while len(self._messages) > place:
+                    self._messages.pop()
+                self.give_up_header(Refusal.REQUEST_HEADERS_TOO_LARGE)
+                return
+
+    def give_up_header(self, refusal: Refusal) -> None:
+        """Answer a header that will not be read to its end, and take nothing more."""
+        self._server.heading.pop(self, None)
+        self._close = True
+        self._messages.append((cast("RawRequestMessage", refusal), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     @override
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        if self._admitted:
+            self._admitted = False
+            self._server.census.leave(self.peer)
+            self._server.heading.pop(self, None)
         body, gone = self._body, self.client_gone
         self.client_gone = None
         if body is not None and not body.is_eof():
@@ -208,6 +276,22 @@ class ClientConnection(RequestHandler):
         finally:
             self._server.reading.pop(self, None)
 
+    def trickles(self, body: StreamReader) -> bool:
+        """Whether a body that is waited for comes below the least rate. Asked at every tick of the server.
+
+        Only time spent waiting for the client counts: a body that the upstream holds up is not slow.
+        """
+        if body is not self._rated:
+            self._rated, self._had_bytes, self._waited_s = body, body.total_bytes, 0.0
+            return False
+        patience = self._server.patience
+        self._waited_s += _TICK_S
+        if self._waited_s < patience.body_window_s:
+            return False
+        slow = body.total_bytes - self._had_bytes < patience.body_rate * self._waited_s
+        self._had_bytes, self._waited_s = body.total_bytes, 0.0
+        return slow
+
     @property
     def body_broke(self) -> bool:
         """Whether the parser gave up inside the body that is being read: it queues an error and tells nobody else."""
@@ -251,7 +335,7 @@ class ClientConnection(RequestHandler):
                         # After an upgrade that was not taken the parser has stopped: what follows was meant otherwise.
                         after = CLOSE if message.upgrade else after
                     else:
-                        after = self._refuse_unreadable(message.exc)
+                        after = self._refuse_unreadable(message)
                 finally:
                     self._finish_request()
                 if not body.is_eof():
@@ -275,8 +359,10 @@ class ClientConnection(RequestHandler):
                 self._loop.call_later(_UNREAD_S, self.cut)
             self.transport.close()
 
-    def _refuse_unreadable(self, fault: BaseException) -> Next:
-        self._handler.unreadable(self, too_large=_is_too_large(cast("HttpProcessingError", fault)))
+    def _refuse_unreadable(self, fault: Any) -> Next:
+        """What stands in the place of a message: an error of the parser, or a refusal of :meth:`give_up_header`."""
+        refusal = fault if isinstance(fault, Refusal) else _refusal_of(fault.exc)
+        self._handler.unreadable(self, refusal)
         return CLOSE
 
     def _finish_request(self) -> None:
@@ -302,10 +388,20 @@ class ClientConnection(RequestHandler):
             self._resume_reading_if_drained()
 
     def _await_next(self) -> None:
-        """Start the time within which the next request's header must be there."""
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        """Start the time within which the next request must begin; if it has, the time in which its header must end."""
+        patience, now = self._server.patience, self._loop.time()
+        self._next_keepalive_close_time = now + patience.idle_s
+        if self._header_bytes:
+            self._server.heading[self] = now + patience.header_s
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    @override
+    def _process_keepalive(self) -> None:
+        """The time to begin is over. A request that has begun has a time of its own."""
+        self._keepalive_handle = None
+        if not self._header_bytes:
+            super()._process_keepalive()
 
     async def _linger(self, body: StreamReader) -> None:
         """Read on for a moment: a close with unread data is a reset, and the reset would eat the answer."""
@@ -318,20 +414,31 @@ class ClientConnection(RequestHandler):
             return
 
 
-def _is_too_large(fault: HttpProcessingError) -> bool:
+def _refusal_of(fault: HttpProcessingError) -> Refusal:
     """Too long a line has a type of its own in aiohttp; too many of them have only a sentence."""
-    return isinstance(fault, LineTooLong) or fault.message == "Too many headers received"
+    if isinstance(fault, LineTooLong) or fault.message == "Too many headers received":
+        return Refusal.REQUEST_HEADERS_TOO_LARGE
+    return Refusal.MALFORMED_REQUEST
+
+
+def _size(message: RawRequestMessage) -> int:
+    """Of a header, in bytes, with its line ends."""
+    return len(message.method) + len(message.path) + sum(len(n) + len(v) + 4 for n, v in message.raw_headers)
 
 
 class PublicServer(web.Server):
-    """Makes connections, and looks twice a second for bodies that have stopped arriving and answers nobody takes."""
+    """Makes connections, and looks twice a second for what comes too slowly and for answers that nobody takes."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, census: Census, patience: Patience) -> None:
         super().__init__(handler, access_log=None)  # type: ignore[arg-type]  # ClientConnection calls it its own way
         self._handler = handler
+        self.census = census
+        self.patience = patience
         self.outbox = Outbox()
         self.idle: asyncio.Event | None = None
         """Set whenever a request ends, while draining."""
+        self.heading: dict[ClientConnection, float] = {}
+        """Who has sent a part of a header, and when its end is due."""
         self.reading: dict[ClientConnection, StreamReader] = {}
         self.writing: set[ClientConnection] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -345,7 +452,7 @@ class PublicServer(web.Server):
             self._handler,
             access_log=None,
             auto_decompress=False,
-            keepalive_timeout=HEADER_S,
+            keepalive_timeout=min(self.patience.header_s, self.patience.idle_s),  # for the first request only
             lingering_time=LINGER_S,
             max_line_size=8_190,
             max_field_size=8_190,
@@ -355,8 +462,10 @@ class PublicServer(web.Server):
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        for connection in [c for c, due in self.heading.items() if due < now and not c.is_busy]:
+            connection.give_up_header(Refusal.HEADER_TIMEOUT)
         for connection, body in tuple(self.reading.items()):
-            if connection.body_deadline < now:
+            if connection.body_deadline < now or connection.trickles(body):
                 connection.body_deadline = float("inf")
                 body.set_exception(BodyTooSlow())
             elif connection.body_broke:

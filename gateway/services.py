@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
 
+from gateway.clients import Census
 from gateway.exchange import Settlement
 from gateway.forward_auth import SOURCES, ForwardAuth
 from gateway.gatekeeper import Gatekeeper
@@ -145,6 +146,9 @@ class Services:
                 metrics=metrics,
                 trusted=trusted,
             )
-            server = PublicServer(proxy)
+            census = Census(
+                metrics, trusted, most=settings.max_connections, most_per_address=settings.max_connections_per_address
+            )
+            server = PublicServer(proxy, census, settings.patience)
             stack.callback(server.stop_ticking)
             yield cls(server, proxy, metrics, snapshot)

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
+from gateway.clients import Patience
 from gateway.inquiries import Network
 from gateway.upstream import Origin
 from policies.limits import Rate
@@ -177,6 +178,35 @@ class Settings(BaseSettings):
         le=2**50,
         description="Usage that may wait on the local disk before new requests are refused.",
     )
+    header_timeout: float = Field(
+        20.0,
+        gt=0,
+        le=LONGEST_S,
+        description="Seconds from the first byte of a request, or from a connection's start, to the end of its header.",
+    )
+    keepalive_timeout: float = Field(
+        65.0, gt=0, le=LONGEST_S, description="Seconds that a connection may be unused between two requests."
+    )
+    body_least_rate: int = Field(
+        100,
+        ge=0,
+        description="Bytes a second that a body must bring on average, or it is given up; 0 for none. A route's "
+        "'idle_s' bounds a pause.",
+    )
+    body_rate_window: float = Field(
+        30.0, gt=0, le=LONGEST_S, description="Seconds over which that average is taken, while a body is waited for."
+    )
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="Client connections of each worker. 0: as many as open files allow with one more for each to the "
+        "upstream, up to 65536; never more than that.",
+    )
+    max_connections_per_address: int = Field(
+        0,
+        ge=0,
+        description="Of these from one address (IPv6: one /64); trusted proxies are exempt. 0: a quarter of them.",
+    )
     drain_timeout: float = Field(
         30.0, ge=0, le=LONGEST_S, description="Seconds that requests in flight get at shutdown."
     )
@@ -196,6 +226,16 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what :func:`load` hands over; it has put the sources in order already."""
         return (init_settings,)
+
+    @property
+    def patience(self) -> Patience:
+        """How long clients may take."""
+        return Patience(
+            header_s=self.header_timeout,
+            idle_s=self.keepalive_timeout,
+            body_rate=self.body_least_rate,
+            body_window_s=self.body_rate_window,
+        )
 
     @property
     def upstream_origin(self) -> Origin:

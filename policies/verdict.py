@@ -30,6 +30,8 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     CONFLICTING_CREDENTIALS = 400, "The request carries two different credentials. Send exactly one."
     EXPECTATION_FAILED = 417, "The only expectation supported is 100-continue."
     REQUEST_HEADERS_TOO_LARGE = 431, "The request's header is too large or has too many fields."
+    HEADER_TIMEOUT = 408, "The request's header did not arrive in time. Send it again."
+    TOO_MANY_CONNECTIONS = 503, "Too many connections are open. Close some of yours, or try again in a moment."
 
     # --- who is asking -----------------------------------------------------------------------------------------------
     MISSING_CREDENTIAL = 401, "Send your API key as 'Authorization: Bearer thk_...' or as 'X-API-Key'."
@@ -49,7 +51,7 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     # --- how much may they -------------------------------------------------------------------------------------------
     BODY_TOO_LARGE = 413, "The body is larger than this route takes."
     ENCODED_BODY = 415, "Send the audio as it is: a compressed body cannot be measured and is not taken here."
-    BODY_TIMEOUT = 408, "The body stopped arriving. Send it again."
+    BODY_TIMEOUT = 408, "The body stopped arriving, or came too slowly. Send it again."
     RATE_LIMIT_EXCEEDED = 429, "Too many requests. Wait as long as Retry-After says, then go on."
 
     # --- forward-auth ------------------------------------------------------------------------------------------------

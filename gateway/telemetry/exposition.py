@@ -21,6 +21,7 @@ _COUNTERS = (
     ("auth", "gateway_auth", "Identifications.", ("method", "result")),
     ("upstream_errors", "gateway_upstream_errors", "Failures of an upstream.", ("upstream", "kind")),
     ("journal_full", "gateway_usage_journal_full", "What the usage journal had no room for.", ("what",)),
+    ("refused_connections", "gateway_refused_connections", "Connections beyond a limit.", ("limit",)),
 )
 
 
@@ -87,6 +88,7 @@ class _Gathered(Collector):
         state = self._state
         yield GaugeMetricFamily("gateway_inflight_requests", "Requests being served.", self._metrics.inflight)
         yield GaugeMetricFamily("gateway_open_streams", "WebSockets being relayed.", self._metrics.open_streams)
+        yield GaugeMetricFamily("gateway_connections", "Client connections that are open.", self._metrics.connections)
         yield GaugeMetricFamily(
             "gateway_usage_journal_pending",
             "Usage records in the journal and not yet in the ledger.",

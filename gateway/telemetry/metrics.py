@@ -59,8 +59,8 @@ class RouteFigures:
         """source"""
 
 
-COUNTERS = ("denials", "ratelimit", "fail_open", "auth", "upstream_errors", "journal_full")
-GAUGES = ("inflight", "open_streams")
+COUNTERS = ("denials", "ratelimit", "fail_open", "auth", "upstream_errors", "journal_full", "refused_connections")
+GAUGES = ("inflight", "open_streams", "connections")
 
 
 class Metrics:
@@ -83,9 +83,13 @@ class Metrics:
         """upstream, kind"""
         self.journal_full: defaultdict[Labels, int] = defaultdict(int)
         """what"""
+        self.refused_connections: defaultdict[Labels, int] = defaultdict(int)
+        """limit"""
         self.inflight = 0
         self.open_streams = 0
+        self.connections = 0
         self.fail_open[("ratelimit",)] = 0
+        self.refused_connections |= {("address",): 0, ("total",): 0}
         self.journal_full |= {("request",): 0, ("record",): 0}
 
     def route(self, name: str) -> RouteFigures:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from gateway.clients import Census, Patience
 from gateway.exchange import Settlement
 from gateway.forward_auth import SOURCES, ForwardAuth
 from gateway.gatekeeper import Gatekeeper
@@ -325,6 +326,9 @@ class Options:
     fresh_s: float = 15.0
     stale_s: float = 60.0
     upstream_url: str = ""
+    patience: Patience = field(default_factory=Patience)
+    most: int = 0
+    most_per_address: int = 0
 
 
 @contextlib.asynccontextmanager
@@ -358,7 +362,8 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         metrics=metrics,
         trusted=trusted,
     )
-    server = PublicServer(proxy)
+    census = Census(metrics, trusted, most=options.most, most_per_address=options.most_per_address)
+    server = PublicServer(proxy, census, options.patience)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     gateway = Gateway(port, keys, counters, journal, metrics, snapshot, proxy, upstream, pool, server, log, Path(name))

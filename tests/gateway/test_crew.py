@@ -89,6 +89,7 @@ async def test_a_killed_worker_is_replaced_and_no_counter_goes_down(tmp_path: Pa
             while crew._members[0] is killed or not crew._members[0].up:
                 seen.append(await counted(crew))
                 await asyncio.sleep(0.01)
+            await until(lambda: len(log) == 2)
         assert seen == [20] * len(seen)
         assert [line["event"] for line in log] == ["worker died", "worker started"]
         assert log[0]["exit_status"] == -signal.SIGKILL

@@ -32,6 +32,8 @@ CONTRACT = {
     "gateway_build_info": {"version", "python"},
     "gateway_upstream_errors_total": {"upstream", "kind"},
     "gateway_usage_journal_full_total": {"what"},
+    "gateway_refused_connections_total": {"limit"},
+    "gateway_connections": set(),
     "gateway_usage_lost_bytes_total": set(),
     "gateway_worker_up": {"worker"},
     "gateway_dependency_up": {"dependency"},
