@@ -142,7 +142,8 @@ class _Passage:
             self._begin(upstream, b"", b"")
             return
         route, head = self._admit.permit.route, self._inquiry.head
-        self._meter = meter_for(route.meter, head.content_type.decode("latin-1"))
+        length = int(head.content_lengths[0]) if head.content_lengths else None
+        self._meter = meter_for(route.meter, head.content_type.decode("latin-1"), length)
         if body.is_eof() and body.total_bytes <= min(_SMALL_BODY, route.max_body):
             data = body.read_nowait()
             self._seen(data)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from policies.audio.sniff import SNIFF_BYTES
-from policies.audio.sources import Heard, conclude, total
+from policies.audio.sources import Heard, conclude, foreseen
 from policies.audio.track import Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk
@@ -35,15 +35,23 @@ class Meter(Protocol):
         """The next bytes of the body, as they were received."""
 
     @property
-    def claimed_ms(self) -> int | None:
-        """What the headers seen so far claim: early, unproved, for a reservation. None where they say nothing."""
+    def so_far_ms(self) -> int:
+        """What the bytes fed so far come to by themselves; final figures may be a little lower or higher."""
+
+    @property
+    def estimate_ms(self) -> int | None:
+        """The best guess at the whole body, at any time: unproved, for a reservation. Never less than ``so_far_ms``.
+
+        From what its header claims; else from what has passed, over the announced length; else from that length alone.
+        None where nothing is known yet.
+        """
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """The figure for all bytes fed so far. ``reported_ms`` is the upstream's, from ``policies.audio.reported``."""
 
 
-def meter_for(profile: str, content_type: str) -> Meter:
-    """The meter for a route's profile (``multipart``, ``raw`` or ``none``) and a request's content type.
+def meter_for(profile: str, content_type: str, body_bytes: int | None = None) -> Meter:
+    """The meter for a route's profile (``multipart``, ``raw`` or ``none``) and a request's content type and length.
 
     A form is read as a form on either kind of route, and anything else as one file: services do not all insist on the
     type they document. Raises ValueError for a profile that is none of the three.
@@ -54,16 +62,17 @@ def meter_for(profile: str, content_type: str) -> Meter:
         raise ValueError(f"{profile!r} is not a metering profile: write multipart, raw or none")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type.startswith("multipart/"):
-        return FormMeter(content_type)
-    return BodyMeter(says_text=media_type in _TEXT_TYPES)
+        return FormMeter(content_type, body_bytes)
+    return BodyMeter(body_bytes, says_text=media_type in _TEXT_TYPES)
 
 
 class FormMeter:
     """A form upload. The audio of all its files is added up; ``model`` and its like are taken down."""
 
-    __slots__ = ("_files", "_size", "_walker")
+    __slots__ = ("_body_bytes", "_files", "_size", "_walker")
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, body_bytes: int | None = None) -> None:
+        self._body_bytes = body_bytes
         self._files: list[_File] = []
         self._size = 0
         self._walker = MultipartWalker(content_type, self._open)
@@ -79,23 +88,31 @@ class FormMeter:
         self._walker.feed(chunk)
 
     @property
-    def claimed_ms(self) -> int | None:
+    def so_far_ms(self) -> int:
         """See :class:`Meter`."""
-        return total(file.track.claimed_ms for file in self._files)
+        return sum(heard.best_ms for heard in self._heard())
+
+    @property
+    def estimate_ms(self) -> int | None:
+        """See :class:`Meter`."""
+        return foreseen(self._heard(), self._size, self._body_bytes)
+
+    def _heard(self) -> list[Heard]:
+        return [found for file in self._files if (found := file.heard()) is not None]
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""
-        heard = [found for file in self._files if (found := file.heard()) is not None]
         walker = self._walker
-        return conclude(heard, self._size, reported_ms, sound=walker.sound, fields=walker.fields)
+        return conclude(self._heard(), self._size, reported_ms, sound=walker.sound, fields=walker.fields)
 
 
 class BodyMeter:
     """A body that is itself the audio, or, where its type and its first bytes both say text, a request without any."""
 
-    __slots__ = ("_head", "_says_text", "_track")
+    __slots__ = ("_body_bytes", "_head", "_says_text", "_track")
 
-    def __init__(self, *, says_text: bool = False) -> None:
+    def __init__(self, body_bytes: int | None = None, *, says_text: bool = False) -> None:
+        self._body_bytes = body_bytes
         self._says_text = says_text
         self._head = b""
         self._track = Track()
@@ -107,15 +124,23 @@ class BodyMeter:
         self._track.feed(chunk)
 
     @property
-    def claimed_ms(self) -> int | None:
+    def so_far_ms(self) -> int:
         """See :class:`Meter`."""
-        return self._track.claimed_ms
+        return sum(heard.best_ms for heard in self._heard())
+
+    @property
+    def estimate_ms(self) -> int | None:
+        """See :class:`Meter`."""
+        return foreseen(self._heard(), self._track.size, self._body_bytes)
+
+    def _heard(self) -> list[Heard]:
+        track = self._track
+        is_audio = track.size and not (self._says_text and not track.container and _is_text(self._head))
+        return [Heard.of(track)] if is_audio else []
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""
-        track = self._track
-        is_audio = track.size and not (self._says_text and not track.container and _is_text(self._head))
-        return conclude([Heard.of(track)] if is_audio else [], track.size, reported_ms, sound=True, fields={})
+        return conclude(self._heard(), self._track.size, reported_ms, sound=True, fields={})
 
 
 class NoMeter:
@@ -123,7 +148,8 @@ class NoMeter:
 
     __slots__ = ()
 
-    claimed_ms = None
+    so_far_ms = 0
+    estimate_ms = None
 
     def feed(self, chunk: Chunk) -> None:
         """See :class:`Meter`."""

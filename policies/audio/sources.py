@@ -21,6 +21,8 @@ _TOLERANCE = 0.02
 _SLACK_MS = 100
 """What a codec's padding and delay come to; less is no discrepancy, however short the file."""
 _SECOND_MS = 1000
+_TELLING_BYTES = 4096
+"""What must have passed before the rest is taken to be like it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,24 @@ def conclude(
         language=fields.get("language", ""),
         response_format=fields.get("response_format", ""),
     )
+
+
+def foreseen(files: Sequence[Heard], seen: int, body_bytes: int | None) -> int | None:
+    """The best guess at a body of which ``seen`` bytes have passed; None where nothing tells.
+
+    ``body_bytes`` is its announced length, and bounds what a header may claim: a guess must not reserve a year.
+    """
+    so_far = sum(file.best_ms for file in files)
+    claimed = total(file.claimed_ms for file in files)
+    if claimed is not None:
+        if body_bytes is not None:
+            claimed = min(claimed, body_bytes * 1000 // SLOWEST_BYTES_PER_SECOND)
+        return min(max(claimed, so_far), LONGEST_MS)
+    if body_bytes is None:
+        return so_far or None
+    if so_far and seen >= _TELLING_BYTES:
+        return min(so_far * max(body_bytes, seen) // seen, LONGEST_MS)
+    return min(max(body_bytes * 8000 // UNKNOWN_BITRATE, so_far), LONGEST_MS)
 
 
 _NOTHING_HEARD = Heard(container="", codec="", channels=None, walked_ms=None, claimed_ms=None, estimated_ms=0)

@@ -2,15 +2,19 @@
 
 A data size is honoured as far as the bytes go, as decoders do. Of 0, and from 0x7FFF0000 on, it means "to the end": a
 pipe leaves that behind (0 and 0xFFFFFFFF from FFmpeg, 0x7FFFF... from SoX). Every data chunk counts, since FFmpeg plays
-them all from a pipe, and the first format chunk, as in FFmpeg. The byte rate is never read: players ignore it.
+them all from a pipe. The byte rate is never read: players ignore it. Of several format chunks FFmpeg obeys the first
+and libsndfile the last: the one that plays longest counts.
+
+A forged size can hide audio from the reader that obeys it and show it to another one: simple readers take all that
+follows the 44th byte for samples. So what stands in a chunk that no recorder writes, behind the last chunk, or in more
+metadata than a recording has, counts as audio. Zeros do not: recorders fill files up with them.
 """
 
 import copy
-import struct
-from collections.abc import Callable
-from typing import NamedTuple
+import enum
 
-from policies.audio.walker import Chunk, milliseconds
+from policies.audio.walker import Chunk
+from policies.audio.wav_formats import Layout, read_format
 
 _RIFF_HEADER_BYTES = 12
 _CHUNK_HEADER_BYTES = 8
@@ -28,137 +32,35 @@ _NO_CHUNK = bytes(_CHUNK_HEADER_BYTES)
 """What recorders fill a file up with: it reads as a chunk without name and size, and is passed over in long strides."""
 _ZEROS_AT_ONCE = 4096
 
+_METADATA_NAMES = (
+    b"LISTlistbextiXMLid3 ID3 factcue smplinstPEAKcartaxmlchna_PMXlevlacidDISPumidminfelm1regnafspubxtSAUR"
+)
+_METADATA = frozenset(_METADATA_NAMES[at : at + 4] for at in range(0, len(_METADATA_NAMES), 4))
+"""What recorders and editors write beside the samples: text, marks, pictures."""
+_MOST_METADATA_BYTES = 65_536
+"""Free in any file; in a longer one an eighth of the samples is."""
+_MOST_STRANGE_BYTES = 8192
+"""Of anything else that is neither samples nor zeros."""
+
+_MOST_LAYOUTS = 4
+
 _READ_CHUNKS = {b"fmt ": 14, b"ds64": 16}
 """The chunks that are read, and the size below which they say too little."""
-
-_EXTENSIBLE = 0xFFFE
-_EXTENSIBLE_BYTES = 26
-_FIRST_RATE_TOO_HIGH = 1 << 31
-"""FFmpeg and libsndfile refuse a rate that is negative in 32 bits."""
-
-
-class _Layout(NamedTuple):
-    """How bytes become samples: blocks of ``block`` bytes, each with a header that already holds ``lead`` samples.
-
-    ``bits`` is what one sample of all channels takes behind the header. Plain PCM is one sample to the block.
-    """
-
-    codec: str
-    channels: int
-    rate: int
-    block: int
-    header: int
-    lead: int
-    bits: int
-
-    def ms(self, size: int) -> int:
-        """The playing time of so many bytes. A last block cut short plays as far as it goes."""
-        blocks, rest = divmod(size, self.block)
-        return milliseconds(blocks * self._samples(self.block) + self._samples(rest), self.rate)
-
-    def _samples(self, size: int) -> int:
-        if size < self.header:
-            return 0
-        return self.lead + (size - self.header) * 8 // self.bits
-
-
-class _Format(NamedTuple):
-    """The format chunk, whose byte rate nobody needs. ``order`` is struct's mark for the byte order."""
-
-    order: str
-    channels: int
-    rate: int
-    block: int
-    bits: int
-
-
-def _pcm(form: _Format) -> _Layout | None:
-    width = (form.bits + 7) // 8
-    if not 1 <= width <= 8:  # bytes: no decoder reads samples above 64 bits
-        return None
-    name = "pcm_u8" if width == 1 else f"pcm_s{8 * width}{'le' if form.order == '<' else 'be'}"
-    return _frames(name, form, width)
-
-
-def _float(form: _Format) -> _Layout | None:
-    if form.bits not in {32, 64}:
-        return None
-    return _frames(f"pcm_f{form.bits}{'le' if form.order == '<' else 'be'}", form, form.bits // 8)
-
-
-def _alaw(form: _Format) -> _Layout:
-    return _frames("pcm_alaw", form, 1)
-
-
-def _mulaw(form: _Format) -> _Layout:
-    return _frames("pcm_mulaw", form, 1)
-
-
-def _frames(codec: str, form: _Format, width: int) -> _Layout:
-    frame = width * form.channels
-    return _Layout(codec, form.channels, form.rate, block=frame, header=0, lead=0, bits=frame * 8)
-
-
-def _ima_adpcm(form: _Format) -> _Layout | None:
-    # Four bytes a channel hold the first sample. The block's true size counts, not the samples it says to hold.
-    header = 4 * form.channels
-    if form.block < header or not 2 <= form.bits <= 5:  # the depths that IMA ADPCM has
-        return None
-    return _Layout("adpcm_ima_wav", form.channels, form.rate, form.block, header, 1, form.bits * form.channels)
-
-
-def _ms_adpcm(form: _Format) -> _Layout | None:
-    header = 7 * form.channels
-    if form.block < header:
-        return None
-    return _Layout("adpcm_ms", form.channels, form.rate, form.block, header, 2, 4 * form.channels)
-
-
-def _gsm(form: _Format) -> _Layout:
-    # Two GSM 06.10 frames share 65 bytes; there is no other size and no stereo.
-    return _Layout("gsm_ms", form.channels, form.rate, block=65, header=65, lead=320, bits=1)
-
-
-_LAYOUTS: dict[int, Callable[[_Format], _Layout | None]] = {
-    0x0001: _pcm,
-    0x0002: _ms_adpcm,
-    0x0003: _float,
-    0x0006: _alaw,
-    0x0007: _mulaw,
-    0x0011: _ima_adpcm,
-    0x0031: _gsm,
-}
-"""By format tag. A tag that is not here (MP3 in WAV, for one) has no length that its bytes alone would tell."""
-
-
-def _played_bits(bits: int, valid: int, block: int, channels: int) -> int:
-    """The depth that WAVE_FORMAT_EXTENSIBLE is played at.
-
-    FFmpeg obeys the "valid bits" and libsndfile the container's, so the smaller one plays the longer. 24 bits that
-    stand in 32 are the case that both know.
-    """
-    if (bits, valid, block) == (32, 24, 4 * channels):
-        return bits
-    return min(bits, valid) or max(bits, valid)
-
-
-def _layout(body: bytes, order: str) -> _Layout | None:
-    """Read a format chunk of 14 bytes or more (without a depth it means 8 bits); None where nothing can be counted."""
-    tag, channels, rate, _byte_rate, block = struct.unpack_from(order + "HHIIH", body)
-    bits = struct.unpack_from(order + "H", body, 14)[0] if len(body) >= 16 else 8  # WAVEFORMAT ends before
-    if tag == _EXTENSIBLE and len(body) >= _EXTENSIBLE_BYTES:
-        valid, tag = struct.unpack_from(order + "H4xH", body, 18)
-        bits = _played_bits(bits, valid, block, channels)
-    make = _LAYOUTS.get(tag)
-    if make is None or not channels or not 0 < rate < _FIRST_RATE_TOO_HIGH:
-        return None
-    return make(_Format(order, channels, rate, block, bits))
 
 
 def _zeros(view: memoryview) -> int:
     """How many bytes of zeros, in whole chunk headers, ``view`` begins with."""
     zeros = len(view) - len(bytes(view).lstrip(b"\0"))
     return zeros - zeros % _CHUNK_HEADER_BYTES
+
+
+class _Kind(enum.Enum):
+    """What the chunk that is passing holds."""
+
+    DATA = 1
+    METADATA = 2
+    STRANGE = 3
+    PAD = 4
 
 
 class _Reading:
@@ -171,8 +73,8 @@ class _Reading:
     __slots__ = (
         "_chunks",
         "_held",
-        "_in_data",
         "_is_long",
+        "_kind",
         "_left",
         "_long_size",
         "_order",
@@ -180,15 +82,23 @@ class _Reading:
         "_size",
         "_waits_for",
         "_want",
+        "_zeros",
         "claimed",
-        "layout",
+        "layouts",
+        "metadata",
         "pads_data",
         "played",
+        "strange",
         "unpadded",
     )
 
     def __init__(self) -> None:
-        self.layout: _Layout | None = None
+        self.layouts: list[Layout] = []
+        """By the format chunks that can be counted; of too many the slowest."""
+        self.metadata = 0
+        self.strange = 0
+        """Bytes of chunks that are known to be no audio, and of all others, without the zeros around them."""
+        self._zeros: int | None = None  # the last ones of this chunk, once it had a byte that is none
         self.played: int | None = None
         """Bytes of data chunks that have passed; None before the first."""
         self.claimed: int | None = 0
@@ -207,7 +117,7 @@ class _Reading:
         self._size = _RIFF_HEADER_BYTES
         self._left = 0
         self._pad = 0
-        self._in_data = False
+        self._kind = _Kind.STRANGE
 
     def feed(self, view: memoryview) -> None:
         if self.unpadded:
@@ -216,10 +126,9 @@ class _Reading:
         while at < end:
             if self._left:
                 step = min(self._left, end - at)
+                self._pass_by(view[at : at + step])
                 at += step
                 self._left -= step
-                if self._in_data:
-                    self.played = (self.played or 0) + step
                 if not self._left:
                     self._end_chunk(view[at:])
             else:
@@ -232,18 +141,57 @@ class _Reading:
                 elif len(self._held) == self._want:
                     self._read()
 
+    def _pass_by(self, view: memoryview) -> None:
+        if self._kind is _Kind.DATA:
+            self.played = (self.played or 0) + len(view)
+        elif self._kind is _Kind.METADATA:
+            self.metadata += len(view)
+        elif self._kind is _Kind.STRANGE:
+            self._weigh(bytes(view))
+
+    def _weigh(self, strange: bytes) -> None:
+        """Count a chunk that is no audio by its name, from its first byte that is not zero to its last one."""
+        upto = len(strange.rstrip(b"\0"))
+        if self._zeros is None:
+            self.strange += len(strange[:upto].lstrip(b"\0"))
+            self._zeros = len(strange) - upto if upto else None
+        elif upto:
+            self.strange += self._zeros + upto
+            self._zeros = len(strange) - upto
+        else:
+            self._zeros += len(strange)
+
     def _end_chunk(self, rest: memoryview) -> None:
         pad, self._pad = self._pad, 0
-        was_data, self._in_data = self._in_data, False
+        was_data, self._kind = self._kind is _Kind.DATA, _Kind.PAD
         if was_data and pad and not self.unpadded:
             self.unpadded = copy.copy(self)
+            self.unpadded.layouts = list(self.layouts)
             self.unpadded.pads_data = False  # so that this one has no data chunk with a pad, and splits no more
             self.unpadded.feed(rest)
         self._left = pad
 
     @property
     def ms(self) -> int | None:
-        return self.layout.ms(self.played) if self.layout and self.played is not None else None
+        played = self.played or 0
+        hidden = self.strange if self.strange > _MOST_STRANGE_BYTES else 0
+        if self.metadata > max(_MOST_METADATA_BYTES, played // 8):
+            hidden += self.metadata
+        if self.played is None and not hidden:
+            return None
+        return max((layout.ms(played + hidden) for layout in self.layouts), default=None)
+
+    @property
+    def layout(self) -> Layout | None:
+        """What the file says it is: the first one."""
+        return self.layouts[0] if self.layouts else None
+
+    def _add_layout(self, layout: Layout | None) -> None:
+        if layout is None or layout in self.layouts:
+            return
+        self.layouts.append(layout)
+        if len(self.layouts) > _MOST_LAYOUTS:
+            self.layouts.remove(min(self.layouts[1:], key=lambda known: known.ms(_TO_THE_END)))
 
     def _read(self) -> None:
         whole, self._held = self._held, b""
@@ -257,7 +205,8 @@ class _Reading:
             case b"ds64":
                 self._long_size = min(int.from_bytes(whole[8:16], "little"), _TO_THE_END)
             case _:
-                self.layout = self.layout or _layout(whole, self._order)
+                self._add_layout(read_format(whole, self._order))
+        self._kind, self._zeros = _Kind.STRANGE, None
         self._pass(self._size - len(whole), padded=bool(self._size & 1))
 
     def _open(self, kind: bytes, size: int) -> None:
@@ -269,6 +218,10 @@ class _Reading:
         elif size >= _READ_CHUNKS.get(kind, _TO_THE_END):
             self._waits_for, self._want, self._size = kind, min(size, _KEPT_BYTES), size
         else:
+            self._kind = _Kind.METADATA if kind in _METADATA else _Kind.STRANGE
+            if self._kind is _Kind.STRANGE:
+                self.strange += _CHUNK_HEADER_BYTES
+                self._zeros = None
             self._pass(size, padded=bool(size & 1))
 
     def _open_data(self, size: int) -> None:
@@ -280,7 +233,7 @@ class _Reading:
             size = 0
         self.claimed = self.claimed + size if size and self.claimed is not None else None
         self.played = self.played or 0
-        self._in_data = True
+        self._kind = _Kind.DATA
         self._pass(size or _TO_THE_END, padded=self.pads_data and bool(size & 1))
 
     def _pass(self, size: int, *, padded: bool) -> None:

@@ -118,7 +118,7 @@ def test_a_format_that_nobody_could_count_says_nothing(form):
         (0x7FFFFFFF, 2000, None),
         (0x7FFFF024, 2000, None),  # SoX, into a pipe
         (640_000, 2000, 20_000),  # more than there is: a cut upload, or a lie
-        (3200, 100, 100),  # less: no decoder plays on
+        (3200, 2000, 100),  # less: decoders stop there, simple readers do not
     ],
 )
 def test_a_data_size_is_honoured_as_far_as_the_bytes_go(size, ms, claimed):
@@ -135,15 +135,15 @@ def test_a_data_size_is_honoured_as_far_as_the_bytes_go(size, ms, claimed):
         pytest.param(riff(fmt(), fmt(rate=48_000), DATA), 2000, id="second format: the first counts"),
         pytest.param(riff(fmt(tag=0x55), fmt(), DATA), 2000, id="second format: the first one that can be counted"),
         pytest.param(riff(fmt(), chunk(b"data", PCM[:3200]), DATA), 2100, id="a second data chunk is played too"),
-        pytest.param(riff(fmt(), DATA) * 2, 2000, id="two files: the second is one unknown chunk to every decoder"),
+        pytest.param(riff(fmt(), DATA) * 2, 4001, id="two files: the second one counts whole, its headers too"),
         pytest.param(
             riff(fmt(), DATA) + b"RIFF" + struct.pack("<I", 4) + riff(fmt(), DATA)[8:],
             4000,
             id="two files, the second with a forged size: FFmpeg plays both",
         ),
-        pytest.param(riff(fmt(bits=8), chunk(b"data", PCM[:3201]), DATA), 4200, id="odd data, padded, and more data"),
+        pytest.param(riff(fmt(bits=8), chunk(b"data", PCM[:3201]), DATA), 4201, id="odd data, padded, and more data"),
         pytest.param(
-            riff(fmt(bits=8), chunk(b"data", PCM[:3201], pad=False), DATA), 4200, id="odd data, unpadded, and more data"
+            riff(fmt(bits=8), chunk(b"data", PCM[:3201], pad=False), DATA), 4201, id="odd data, unpadded, and more data"
         ),
         pytest.param(riff(fmt(bits=8), chunk(b"data", PCM[:3201]), LIST), 200, id="odd data, and a chunk that is none"),
         pytest.param(riff(fmt(), DATA) + bytes(100_003), 2000, id="filled up with zeros"),
@@ -166,6 +166,48 @@ def test_structure(data, ms):
     assert walk(data).ms == ms
 
 
+HIDDEN = PCM[1:] + b"\1"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(riff(fmt(), chunk(b"data", PCM[:320]), chunk(b"junk", HIDDEN)), id="in a junk chunk"),
+        pytest.param(riff(fmt(), chunk(b"junk", HIDDEN), chunk(b"data", PCM[:320])), id="before the data"),
+        pytest.param(riff(fmt(), chunk(b"data", PCM[:320])) + HIDDEN, id="behind the data"),
+        pytest.param(riff(fmt(), chunk(b"data", PCM[:320]), chunk(b"bext", HIDDEN * 2)), id="as metadata"),
+        pytest.param(riff(fmt(), chunk(b"fmt ", fmt()[8:] + HIDDEN), DATA[:328]), id="in a format chunk"),
+        pytest.param(riff(ds64(320), fmt(), chunk(b"data", HIDDEN, size=0xFFFFFFFF), magic=b"RF64"), id="small ds64"),
+        pytest.param(riff(ds64(320), fmt(), chunk(b"data", HIDDEN, size=3200), magic=b"RF64"), id="and small size"),
+        pytest.param(riff(fmt(rate=48_000), fmt(), chunk(b"data", HIDDEN)), id="a faster format first"),
+        pytest.param(riff(fmt(), fmt(rate=48_000), chunk(b"data", HIDDEN)), id="a faster format last"),
+        pytest.param(riff(fmt(), *[chunk(b"%4d" % i, HIDDEN[i * 9 :][:9]) for i in range(7000)]), id="in crumbs"),
+    ],
+)
+def test_no_header_hides_audio_from_the_account(data):
+    """Some reader plays it, so it counts."""
+    assert walk(data).ms >= 2000
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk(b"bext", bytes(range(1, 200)) * 40), LIST],
+        [chunk(b"JUNK", bytes(32_000))],
+        [chunk(b"FLLR", bytes(4044)), chunk(b"id3 ", b"ID3" + PCM[:50_000])],
+    ],
+)
+def test_what_recorders_write_beside_the_samples_is_free(chunks):
+    assert walk(riff(*chunks, fmt(), *chunks[:1], DATA, LIST)).ms == 2000
+
+
+def test_of_many_formats_few_are_kept_and_the_slowest_stays():
+    rates = [48_000, 16_000, *range(17_000, 40_000, 100), 8000, *range(17_000, 40_000, 100)]
+    walked = walk(riff(*[fmt(rate=rate) for rate in rates], DATA))
+    assert walked.ms == 4000
+    assert len(walked._reading.layouts) == 4
+
+
 def test_a_long_size_is_a_claim_of_its_own():
     """RF64 is for files above 4 GiB: the size that counts has 64 bits."""
     head = riff(ds64(10 << 30), fmt(), chunk(b"data", PCM, size=0xFFFFFFFF), magic=b"RF64")
@@ -181,7 +223,7 @@ def test_rifx_is_read_in_the_other_byte_order():
 def test_a_file_of_empty_chunks_pays_for_itself():
     """Beyond 4096 chunks all that follows counts as audio, at no cost by the byte."""
     walked = walk(riff(fmt(), *[chunk(b"junk", b"")] * 5000, DATA))
-    assert walked.ms == 2226  # the two seconds, and 905 chunk headers
+    assert walked.ms == 3250  # the two seconds, and 5000 chunk headers
     assert walked.claimed_ms is None
 
 

@@ -1,0 +1,130 @@
+"""What WAV's format chunk says: how many bytes make how many samples, by format tag."""
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from policies.audio.walker import milliseconds
+
+_EXTENSIBLE = 0xFFFE
+_EXTENSIBLE_BYTES = 26
+_FIRST_RATE_TOO_HIGH = 1 << 31
+"""FFmpeg and libsndfile refuse a rate that is negative in 32 bits."""
+
+
+class Layout(NamedTuple):
+    """How bytes become samples: blocks of ``block`` bytes, each with a header that already holds ``lead`` samples.
+
+    ``bits`` is what one sample of all channels takes behind the header. Plain PCM is one sample to the block.
+    """
+
+    codec: str
+    channels: int
+    rate: int
+    block: int
+    header: int
+    lead: int
+    bits: int
+
+    def ms(self, size: int) -> int:
+        """The playing time of so many bytes. A last block cut short plays as far as it goes."""
+        blocks, rest = divmod(size, self.block)
+        return milliseconds(blocks * self._samples(self.block) + self._samples(rest), self.rate)
+
+    def _samples(self, size: int) -> int:
+        if size < self.header:
+            return 0
+        return self.lead + (size - self.header) * 8 // self.bits
+
+
+class _Format(NamedTuple):
+    """The format chunk, whose byte rate nobody needs. ``order`` is struct's mark for the byte order."""
+
+    order: str
+    channels: int
+    rate: int
+    block: int
+    bits: int
+
+
+def _pcm(form: _Format) -> Layout | None:
+    width = (form.bits + 7) // 8
+    if not 1 <= width <= 8:  # bytes: no decoder reads samples above 64 bits
+        return None
+    name = "pcm_u8" if width == 1 else f"pcm_s{8 * width}{'le' if form.order == '<' else 'be'}"
+    return _frames(name, form, width)
+
+
+def _float(form: _Format) -> Layout | None:
+    if form.bits not in {32, 64}:
+        return None
+    return _frames(f"pcm_f{form.bits}{'le' if form.order == '<' else 'be'}", form, form.bits // 8)
+
+
+def _alaw(form: _Format) -> Layout:
+    return _frames("pcm_alaw", form, 1)
+
+
+def _mulaw(form: _Format) -> Layout:
+    return _frames("pcm_mulaw", form, 1)
+
+
+def _frames(codec: str, form: _Format, width: int) -> Layout:
+    frame = width * form.channels
+    return Layout(codec, form.channels, form.rate, block=frame, header=0, lead=0, bits=frame * 8)
+
+
+def _ima_adpcm(form: _Format) -> Layout | None:
+    # Four bytes a channel hold the first sample. The block's true size counts, not the samples it says to hold.
+    header = 4 * form.channels
+    if form.block < header or not 2 <= form.bits <= 5:  # the depths that IMA ADPCM has
+        return None
+    return Layout("adpcm_ima_wav", form.channels, form.rate, form.block, header, 1, form.bits * form.channels)
+
+
+def _ms_adpcm(form: _Format) -> Layout | None:
+    header = 7 * form.channels
+    if form.block < header:
+        return None
+    return Layout("adpcm_ms", form.channels, form.rate, form.block, header, 2, 4 * form.channels)
+
+
+def _gsm(form: _Format) -> Layout:
+    # Two GSM 06.10 frames share 65 bytes; there is no other size and no stereo.
+    return Layout("gsm_ms", form.channels, form.rate, block=65, header=65, lead=320, bits=1)
+
+
+_LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
+    0x0001: _pcm,
+    0x0002: _ms_adpcm,
+    0x0003: _float,
+    0x0006: _alaw,
+    0x0007: _mulaw,
+    0x0011: _ima_adpcm,
+    0x0031: _gsm,
+}
+"""By format tag. A tag that is not here (MP3 in WAV, for one) has no length that its bytes alone would tell."""
+
+
+def _played_bits(bits: int, valid: int, block: int, channels: int) -> int:
+    """The depth that WAVE_FORMAT_EXTENSIBLE is played at.
+
+    FFmpeg obeys the "valid bits" and libsndfile the container's, so the smaller one plays the longer. 24 bits that
+    stand in 32 are the case that both know.
+    """
+    if (bits, valid, block) == (32, 24, 4 * channels):
+        return bits
+    return min(bits, valid) or max(bits, valid)
+
+
+def read_format(body: bytes, order: str) -> Layout | None:
+    """Read a format chunk of 14 bytes or more (without a depth it means 8 bits); None where nothing can be counted."""
+    tag, channels, rate, _byte_rate, block = struct.unpack_from(order + "HHIIH", body)
+    bits = struct.unpack_from(order + "H", body, 14)[0] if len(body) >= 16 else 8  # WAVEFORMAT ends before
+    if tag == _EXTENSIBLE and len(body) >= _EXTENSIBLE_BYTES:
+        valid, tag = struct.unpack_from(order + "H4xH", body, 18)
+        bits = _played_bits(bits, valid, block, channels)
+    make = _LAYOUTS.get(tag)
+    if make is None or not channels or not 0 < rate < _FIRST_RATE_TOO_HIGH:
+        return None
+    return make(_Format(order, channels, rate, block, bits))
