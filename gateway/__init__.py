@@ -3,6 +3,8 @@
 ============== ==============================================================================
 __main__       the ``gateway`` command; ``cli`` holds its sub-commands
 settings       every setting, its default and its sentence
+route_file     the route table's file, every fault of it with its line
+toml_lines     the line of every key of a TOML file
 services       the composition root: which parts a worker is made of
 supervisor     the parent process: sockets, workers, embedded servers, shipping, signals
 crew           the workers as the parent sees them: started, watched, asked, drained

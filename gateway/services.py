@@ -3,7 +3,6 @@
 import contextlib
 import sys
 import time
-import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,6 +14,7 @@ from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import TrustedProxies
 from gateway.proxy import Proxy
 from gateway.relay import Relay
+from gateway.route_file import read_routes
 from gateway.secrets import derived
 from gateway.server import PublicServer
 from gateway.settings import Settings
@@ -24,7 +24,7 @@ from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import UpstreamPool
-from policies.routes import RoutesInvalid, RouteTable
+from policies.routes import RouteTable
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
 from storage.postgres.pool import Pool
@@ -73,26 +73,11 @@ class Blueprint:
 
 def load_routes(settings: Settings) -> RouteTable:
     """Read and compile the route table. Raises RoutesInvalid with every fault."""
-    path = settings.routes_file or shipped("routes.toml")
-    try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise RoutesInvalid([f"{path}: it cannot be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RoutesInvalid([f"{path}: it is not TOML: {error}"]) from error
-    routes = table.get("routes")
-    for route in routes if isinstance(routes, list) else ():
-        if isinstance(route, dict):
-            route.setdefault("first_byte_s", settings.upstream_timeout)
-    compiled = RouteTable.compile(table)
-    strays = [
-        f"route '{r.name}': no upstream is called '{r.upstream}'"
-        for r in compiled.routes
-        if r.upstream not in UPSTREAMS
-    ]
-    if strays:
-        raise RoutesInvalid(strays)
-    return compiled
+    return read_routes(
+        settings.routes_file or shipped("routes.toml"),
+        upstream_timeout=settings.upstream_timeout,
+        upstreams=UPSTREAMS,
+    )
 
 
 @dataclass(frozen=True, slots=True)

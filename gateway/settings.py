@@ -19,6 +19,8 @@ from typing_extensions import override
 
 from gateway.clients import Patience
 from gateway.inquiries import Network
+from gateway.route_file import not_toml
+from gateway.toml_lines import Lines
 from gateway.upstream import Origin
 from policies.limits import Rate
 from policies.routes import LONGEST_S
@@ -283,11 +285,15 @@ def _from_file(config: Path | None, faults: list[str]) -> _Found:
     if config is None:
         return {}
     try:
-        return {name: (value, f"{config}: {name}") for name, value in tomllib.loads(config.read_text()).items()}
+        text = config.read_text()
+        values = tomllib.loads(text)
     except OSError as error:
         faults.append(f"{config}: it cannot be read: {error.strerror}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        faults.append(f"{config}: it is not TOML: {error}")
+        faults.append(not_toml(config, error))
+    else:
+        lines = Lines(text)
+        return {name: (value, f"{config}{lines.spot((name,))}: {name}") for name, value in values.items()}
     return {}
 
 

@@ -21,6 +21,7 @@ _CHECK_CHARACTERS = 6
 RANDOM_BYTES = 17
 """How much randomness :func:`mint_key` wants: 136 bits, of which 22 base62 characters carry 131."""
 
+_PREFIX = b"thk_"
 _SCHEMES = frozenset({b"bearer", b"token", b"key", b"apikey"})
 
 
@@ -48,25 +49,42 @@ CONFLICT = Conflict()
 
 
 def present(head: RequestHead) -> Presented | Nothing | Conflict:
-    """Find the credential: ``Authorization`` (any known scheme, or a bare key) and ``X-API-Key``.
+    """Find the credential: ``Authorization`` (any known scheme, or a bare key), ``X-API-Key``, or another key header.
 
     The same credential twice is one credential; an empty header is none. An unknown scheme presents its whole value,
-    which then is no valid key: a credential that is present but bad ends the decision, it never falls through.
+    which then is no valid key: a credential that is present but bad ends the decision, it never falls through. The
+    headers of other services (Azure's ``api-key`` and the like) count only with a key of ours in them: what else may
+    stand there was not meant for us.
     """
-    found = {_authorization(value) for value in head.authorizations}
+    found = {secret for value in head.authorizations for secret in _authorization(value.strip())}
     if head.api_keys:
         found.update(value.strip() for value in head.api_keys)
+    if head.foreign_keys:
+        found.update(key for value in head.foreign_keys if (key := value.strip()).startswith(_PREFIX))
     found.discard(b"")
     if not found:
         return NOTHING
     return Presented(found.pop()) if len(found) == 1 else CONFLICT
 
 
-def _authorization(value: bytes) -> bytes:
-    """``Bearer x`` -> ``x``; a bare ``x`` -> ``x``; a scheme alone is an empty credential."""
-    value = value.strip()
+def _authorization(value: bytes) -> tuple[bytes, ...]:
+    """``Bearer x`` -> ``x``; a bare ``x`` -> ``x``; a scheme alone is an empty credential.
+
+    Of ``Basic`` (RFC 7617) the user or the password, whichever is a key of ours; both, if both are.
+    """
     scheme, _, rest = value.partition(b" ")
-    return rest.lstrip() if scheme.lower() in _SCHEMES else value
+    scheme = scheme.lower()
+    if scheme == b"basic":
+        return _basic(rest.strip()) or (value,)
+    return (rest.lstrip() if scheme in _SCHEMES else value,)
+
+
+def _basic(encoded: bytes) -> tuple[bytes, ...]:
+    try:
+        user, _, password = binascii.a2b_base64(encoded, strict_mode=True).partition(b":")
+    except ValueError:
+        return ()
+    return tuple(part for part in (user, password) if part.startswith(_PREFIX))
 
 
 def mint_key(randomness: bytes, *, live: bool = True) -> str:

@@ -33,6 +33,8 @@ _CLAIMS = (
     b"true-client-ip", b"x-client-ip", b"cf-connecting-ip", b"proxy",
 )  # fmt: skip
 """Who somebody else's gateway says is asking, or from where; ``Proxy`` is httpoxy (CVE-2016-5385)."""
+_FOREIGN_KEYS = (b"api-key", b"apikey", b"xi-api-key", b"x-gladia-key")
+"""Where clients of Azure, Kong and APISIX, ElevenLabs and Gladia put their key. None of them reaches the upstream."""
 _HOP_BY_HOP = (
     b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings", b"proxy-authenticate",
     b"proxy-authorization",
@@ -54,6 +56,7 @@ class _Kind(enum.Enum):
     HOST = enum.auto()
     AUTHORIZATION = enum.auto()
     API_KEY = enum.auto()
+    FOREIGN_KEY = enum.auto()
     CONTENT_LENGTH = enum.auto()
     TRANSFER_ENCODING = enum.auto()
     CONTENT_TYPE = enum.auto()
@@ -95,7 +98,10 @@ class _Table:
 
 _DROPPED = dict.fromkeys((*_HOP_BY_HOP, *(name.lower().encode() for name in IDENTITY)), _Kind.DROP)
 _REQUEST = _Table(
-    _DROPPED | dict.fromkeys((*_FORWARDED, *_CLAIMS, b"cookie", b"api-key", b"apikey"), _Kind.DROP) | {
+    _DROPPED
+    | dict.fromkeys((*_FORWARDED, *_CLAIMS, b"cookie"), _Kind.DROP)
+    | dict.fromkeys(_FOREIGN_KEYS, _Kind.FOREIGN_KEY)
+    | {
         b"connection": _Kind.CONNECTION,
         b"host": _Kind.HOST,
         b"authorization": _Kind.AUTHORIZATION,
@@ -131,6 +137,7 @@ _REPEATABLE = {
     _Kind.HOST: "hosts",
     _Kind.AUTHORIZATION: "authorizations",
     _Kind.API_KEY: "api_keys",
+    _Kind.FOREIGN_KEY: "foreign_keys",
     _Kind.CONTENT_LENGTH: "content_lengths",
     _Kind.TRANSFER_ENCODING: "transfer_encodings",
     _Kind.FORWARDED_FOR: "forwarded_for",
@@ -157,6 +164,7 @@ class RequestHead:
     hosts: list[bytes] = field(default_factory=list)
     authorizations: list[bytes] = field(default_factory=list)
     api_keys: list[bytes] = field(default_factory=list)
+    foreign_keys: list[bytes] = field(default_factory=list)
     content_lengths: list[bytes] = field(default_factory=list)
     transfer_encodings: list[bytes] = field(default_factory=list)
     forwarded_for: list[bytes] = field(default_factory=list)

@@ -3,6 +3,7 @@
 The table is compiled once from plain data (``config/routes.toml``) and never changes; a reload compiles another one.
 """
 
+import difflib
 import enum
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """The methods that a route may list. CONNECT and TRACE can never be (RFC 9110 section 9.3.8 explains TRACE)."""
 METERS = ("none", "multipart", "raw")
 DIALECTS = ("openai", "deepgram", "detail")
+RESERVED = ("auth", "account", "admin", "platform", ".well-known")
+"""First segments of the gateway's own paths: only its own routes begin with one, and no parameter stands for it."""
+PORTAL = "portal"
+"""The upstream that the gateway's own paths go to."""
 _PARAMETER = re.compile(r"\{[a-z_]+\}")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 # A scope-token (RFC 6749 section 3.3), because it is quoted in a challenge; empty for none.
@@ -44,9 +49,10 @@ class WithoutLimiter(enum.StrEnum):
 class Route:
     """One line of the table. Sizes in bytes, times in seconds.
 
-    ``path`` is matched whole: literal segments, and ``{name}`` for exactly one segment. ``dialect`` is the shape of
-    the gateway's own errors on this route. ``first_byte_s`` bounds the wait for the answer's head after the request
-    has been sent; ``idle_s`` any pause inside an answer, or inside an upload.
+    ``path`` is matched whole: literal segments, and ``{name}`` for exactly one segment. ``websocket``: this is where a
+    stream opens (RFC 6455: always by GET). ``dialect`` is the shape of the gateway's own errors on this route.
+    ``first_byte_s`` bounds the wait for the answer's head after the request has been sent; ``idle_s`` any pause inside
+    an answer, or inside an upload.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Route:
     access: Access = Access.CREDENTIAL
     scope: str = ""
     upstream: str = "default"
+    websocket: bool = False
     meter: str = "none"
     dialect: str = "openai"
     without_limiter: WithoutLimiter = WithoutLimiter.LOCAL
@@ -63,44 +70,60 @@ class Route:
     idle_s: float = 60.0
 
 
-class RoutesInvalid(ValueError):
-    """The table cannot be compiled; ``faults`` names every fault, one sentence each."""
+Place = tuple[str | int, ...]
+"""Keys and indices from the top of the table down to what is wrong: ``("routes", 3, "scope")``."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = tuple(faults)
+
+class RoutesInvalid(ValueError):
+    """The table cannot be compiled.
+
+    ``faults`` names every fault, one sentence each; ``places`` says of each where it is.
+    """
+
+    def __init__(self, faults: Sequence[tuple[Place, str]]) -> None:
+        self.faults = tuple(sentence for _, sentence in faults)
+        self.places = tuple(place for place, _ in faults)
+        super().__init__("; ".join(self.faults))
+
+
+_ByMethod = Mapping[str, Route]
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
     """Compiled routes.
 
-    ``exact`` maps a path without parameters to its routes by method, so that the usual case is two dictionary look-ups;
-    ``patterns`` holds the others, the more literal first: where a route stands in the file decides nothing.
+    ``exact`` maps a path without parameters to its routes by method, so that the usual case is two dictionary look-ups.
+    ``patterns`` holds the others, by how many segments they have: one regular expression for all of them, the more
+    literal first (where a route stands in the file decides nothing), whose last group tells which one it was.
     """
 
     routes: tuple[Route, ...]
-    exact: Mapping[str, Mapping[str, Route]]
-    patterns: tuple[tuple[re.Pattern[str], Mapping[str, Route]], ...]
+    exact: Mapping[str, _ByMethod]
+    patterns: Mapping[int, tuple[re.Pattern[str], tuple[_ByMethod, ...]]]
 
     @classmethod
     def compile(cls, table: Mapping[str, Any]) -> "RouteTable":
         """Build from ``{"routes": [{"name": …, "path": …, "methods": […], …}, …]}``. Raises RoutesInvalid."""
-        faults = [f"unknown table '{key}': only [[routes]] is known" for key in table if key != "routes"]
-        routes: list[Route] = []
+        faults: list[tuple[Place, str]] = [
+            ((key,), f"unknown table '{key}': only [[routes]] is known") for key in table if key != "routes"
+        ]
         entries = table.get("routes", [])
         if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
-            raise RoutesInvalid([*faults, "'routes' is a list of tables: each route begins with a line [[routes]]"])
-        for number, entry in enumerate(entries, start=1):
-            made = _compile_route(entry, f"route {number} ({entry.get('name', 'without a name')})")
+            wrong = "'routes' is a list of tables: each route begins with a line [[routes]]"
+            raise RoutesInvalid([*faults, (("routes",), wrong)])
+        routes: dict[int, Route] = {}
+        for index, entry in enumerate(entries):
+            made = _compile_route(entry)
             if isinstance(made, Route):
-                routes.append(made)
+                routes[index] = made
             else:
-                faults += made
+                where = f"route {index + 1} ({entry.get('name', 'without a name')})"
+                faults += ((("routes", index, key), f"{where}: {sentence}") for key, sentence in made)
         faults += _clashes(routes)
         if faults:
             raise RoutesInvalid(faults)
-        return cls(tuple(routes), *_index(routes))
+        return cls(tuple(routes.values()), *_index(tuple(routes.values())))
 
     def match(self, method: str, path: str) -> Route | Deny:
         """The route for a plain path, or why there is none. HEAD goes where GET goes only if a route lists HEAD.
@@ -114,9 +137,7 @@ class RouteTable:
         return found
 
     def _find(self, method: str, path: str) -> Route | Deny:
-        by_method = self.exact.get(path)
-        if by_method is None:
-            by_method = next((m for pattern, m in self.patterns if pattern.fullmatch(path)), None)
+        by_method = self.exact.get(path) or self._by_pattern(path)
         if by_method is None:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         route = by_method.get(method)
@@ -124,18 +145,39 @@ class RouteTable:
             return Deny(refusal=Refusal.METHOD_NOT_ALLOWED, allow=tuple(sorted(by_method)))
         return route
 
+    def _by_pattern(self, path: str) -> _ByMethod | None:
+        compiled = self.patterns.get(path.count("/"))
+        found = compiled[0].fullmatch(path) if compiled is not None else None
+        if compiled is None or found is None or found.lastindex is None:
+            return None
+        return compiled[1][found.lastindex - 1]
 
-def _compile_route(entry: Mapping[str, Any], where: str) -> Route | list[str]:
-    faults = [f"{where}: unknown setting '{key}'" for key in entry if key not in _READERS]
-    faults += [f"{where}: '{key}' is missing" for key in ("name", "path", "methods") if key not in entry]
+
+def _compile_route(entry: Mapping[str, Any]) -> Route | list[tuple[str, str]]:
+    """The route, or its faults, each with the key that it is about."""
+    faults = [(key, f"unknown setting '{key}'{_suggestion(key)}") for key in entry if key not in _READERS]
+    faults += [(key, f"'{key}' is missing") for key in ("name", "path", "methods") if key not in entry]
     values = {}
     for key, value in entry.items():
         if key in _READERS:
             try:
                 values[key] = _READERS[key](value)
             except ValueError as fault:
-                faults.append(f"{where}: {fault}")
-    return faults or Route(**values)
+                faults.append((key, str(fault)))
+    if faults:
+        return faults
+    route = Route(**values)
+    if route.websocket and route.methods != ("GET",):
+        faults.append(("methods", 'a WebSocket opens by GET alone (RFC 6455 section 4.1): methods is ["GET"]'))
+    if (route.path.split("/")[1] in RESERVED) != (route.upstream == PORTAL):
+        own = ", ".join(f"/{segment}" for segment in RESERVED)
+        faults.append(("path", f"{own} are the gateway's own, and only they go to its own upstream '{PORTAL}'"))
+    return faults or route
+
+
+def _suggestion(key: str) -> str:
+    close = difflib.get_close_matches(key, _READERS, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _name(value: object) -> str:
@@ -180,6 +222,12 @@ def _one_of(key: str, names: Iterable[str]) -> Callable[[object], str]:
     return read
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("websocket is true or false")  # noqa: TRY004  every fault of the table is one kind of error
+    return value
+
+
 def _size(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise ValueError("max_body is a whole number above 0")
@@ -202,6 +250,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "access": _one_of("access", Access),
     "scope": _scope,
     "upstream": _upstream,
+    "websocket": _flag,
     "meter": _one_of("meter", METERS),
     "dialect": _one_of("dialect", DIALECTS),
     "without_limiter": _one_of("without_limiter", WithoutLimiter),
@@ -212,37 +261,46 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
 """For every field of a Route: its value from the plain data, or a ValueError that says what it is to be."""
 
 
-def _clashes(routes: Sequence[Route]) -> list[str]:
-    faults: list[str] = []
+def _clashes(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
+    faults: list[tuple[Place, str]] = []
     names: set[str] = set()
     seen: dict[tuple[str, str], Route] = {}
-    for route in routes:
+    for index, route in routes.items():
         if route.name in names:
-            faults.append(f"two routes are called '{route.name}'")
+            faults.append((("routes", index, "name"), f"two routes are called '{route.name}'"))
         names.add(route.name)
         shape = _PARAMETER.sub("{}", route.path)
         for method in route.methods:
             other = seen.setdefault((method, shape), route)
             if other is not route:
-                faults.append(f"'{route.name}' and '{other.name}' both claim {method} {route.path}")
+                sentence = f"'{route.name}' and '{other.name}' both claim {method} {route.path}"
+                faults.append((("routes", index, "path"), sentence))
     return faults
 
 
 def _index(
     routes: Sequence[Route],
-) -> tuple[dict[str, dict[str, Route]], tuple[tuple[re.Pattern[str], dict[str, Route]], ...]]:
+) -> tuple[dict[str, dict[str, Route]], dict[int, tuple[re.Pattern[str], tuple[_ByMethod, ...]]]]:
     exact: dict[str, dict[str, Route]] = {}
-    by_pattern: dict[str, dict[str, Route]] = {}
+    by_length: dict[int, dict[str, dict[str, Route]]] = {}
     for route in sorted(routes, key=_literal_first):
         if "{" in route.path:
-            pattern = "".join(
-                "[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[a-z_]+\})", route.path)
-            )
-            index = by_pattern.setdefault(pattern, {})
+            index = by_length.setdefault(route.path.count("/"), {}).setdefault(_pattern(route.path), {})
         else:
             index = exact.setdefault(route.path, {})
         index.update(dict.fromkeys(route.methods, route))
-    return exact, tuple((re.compile(pattern), methods) for pattern, methods in by_pattern.items())
+    return exact, {
+        length: (re.compile("|".join(f"{pattern}()" for pattern in patterns)), tuple(patterns.values()))
+        for length, patterns in by_length.items()
+    }
+
+
+def _pattern(path: str) -> str:
+    """A parameter in the first place does not reach into the gateway's own paths."""
+    first, *rest = ("[^/]+" if _PARAMETER.fullmatch(segment) else re.escape(segment) for segment in path.split("/")[1:])
+    if first == "[^/]+":
+        first = rf"(?!(?:{'|'.join(map(re.escape, RESERVED))})(?:/|$)){first}"
+    return "/" + "/".join((first, *rest))
 
 
 def _literal_first(route: Route) -> list[bool]:

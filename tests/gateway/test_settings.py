@@ -132,9 +132,9 @@ def test_all_faults_are_told_at_once_each_by_the_name_that_was_written(tmp_path:
     found = faults(environ, toml, tmp_path, log_level="loud", drain_timeout=-1, colour="red")
     config = tmp_path / "gateway.toml"
     for expected in (
-        f"{config}: listn: no such setting; did you mean 'listen'?",
-        f"{config}: workers: ",
-        f"{config}: upstream: ",
+        f"{config}:1: listn: no such setting; did you mean 'listen'?",
+        f"{config}:2: workers: ",
+        f"{config}:3: upstream: ",
         "GATEWAY_OPS_LISTEN: write an address and a port",
         "GATEWAY_TRUSTED_PROXY: no such setting; did you mean 'trusted_proxies'?",
         "GATEWAY_LISTEN__HOST: no such setting",
@@ -149,7 +149,8 @@ def test_all_faults_are_told_at_once_each_by_the_name_that_was_written(tmp_path:
 
 
 def test_a_file_that_is_none_is_one_fault_among_the_others(tmp_path: Path) -> None:
-    found = faults({"GATEWAY_LOG_LEVEL": "loud"}, "listen = ", tmp_path)
+    found = faults({"GATEWAY_LOG_LEVEL": "loud"}, "listen = \n", tmp_path)
+    assert found[0].startswith(f"{tmp_path}/gateway.toml:1: ")
     assert [fault.split(": ")[1] for fault in found] == ["it is not TOML", "it is one of debug, info, warning, error"]
     with pytest.raises(SettingsInvalid) as caught:
         load({}, tmp_path / "absent.toml", {})

@@ -1,5 +1,6 @@
 """Where a credential may stand, and that a mistyped key is known without asking anybody."""
 
+import base64
 import binascii
 import re
 
@@ -103,6 +104,13 @@ def test_the_checksum_is_crc_32_in_base62() -> None:
     assert number == binascii.crc32(KEY[:-6].encode())
 
 
+FOREIGN = (b"api-key", b"Api-Key", b"apikey", b"xi-api-key", b"x-gladia-key")
+
+
+def basic(user: str, password: str) -> bytes:
+    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+
+
 def presented(*lines: tuple[bytes, bytes]) -> Presented | Nothing | Conflict:
     return present(RequestHead.walk(lines))
 
@@ -111,6 +119,14 @@ def presented(*lines: tuple[bytes, bytes]) -> Presented | Nothing | Conflict:
 def test_a_scheme_in_any_case_is_taken_off(scheme: bytes) -> None:
     assert presented((b"Authorization", scheme + b" " + KEY.encode())) == Presented(KEY.encode())
     assert presented((b"authorization", scheme + b"   " + KEY.encode() + b"  ")) == Presented(KEY.encode())
+
+
+@pytest.mark.parametrize("pair", [(KEY, ""), ("", KEY), ("user", KEY), (KEY, "x"), (KEY, KEY), ("user", f"{KEY}:x")])
+@pytest.mark.parametrize("scheme", [b"Basic", b"basic"])
+def test_basic_carries_a_key_as_user_or_as_password(pair: tuple[str, str], scheme: bytes) -> None:
+    """As curl's ``-u key:`` sends it (RFC 7617); a password goes on to the end, colons and all."""
+    secret = next(part for part in pair if part.startswith("thk_"))
+    assert presented((b"Authorization", scheme + basic(*pair)[5:])) == Presented(secret.encode())
 
 
 @pytest.mark.parametrize(
@@ -125,6 +141,14 @@ def test_a_scheme_in_any_case_is_taken_off(scheme: bytes) -> None:
         ([(b"Authorization", b"Bearer"), (b"X-API-Key", KEY.encode())], KEY.encode()),
         # What is there and bad is presented whole, and then is no key: it never counts as nothing.
         ([(b"Authorization", b"Basic dXNlcjpwdw==")], b"Basic dXNlcjpwdw=="),
+        ([(b"Authorization", b"Basic")], b"Basic"),
+        ([(b"Authorization", b"Basic " + KEY.encode())], b"Basic " + KEY.encode()),
+        ([(b"Authorization", b"Digest " + KEY.encode())], b"Digest " + KEY.encode()),
+        # The headers of other services, with a key of ours; what else stands in them was not meant for us.
+        *(([(name, KEY.encode())], KEY.encode()) for name in FOREIGN),
+        ([(b"api-key", b"another"), (b"Authorization", b"Bearer " + KEY.encode())], KEY.encode()),
+        ([(b"apikey", KEY.encode() + b" "), (b"X-API-Key", KEY.encode())], KEY.encode()),
+        ([(b"api-key", b"thk_live_short")], b"thk_live_short"),
         ([(b"Authorization", b"Bearer a, Bearer b")], b"a, Bearer b"),
         ([(b"Authorization", b"Bearer\t" + KEY.encode())], b"Bearer\t" + KEY.encode()),
         ([(b"Authorization", b"Bearer Bearer x")], b"Bearer x"),
@@ -145,7 +169,9 @@ def test_one_credential_is_found(lines: list[tuple[bytes, bytes]], secret: bytes
         [(b"Authorization", b"Bearer ")],
         [(b"X-API-Key", b"  ")],
         [(b"X_API_Key", KEY.encode())],
-        [(b"Api-Key", KEY.encode())],
+        [(b"Api_Key", KEY.encode())],
+        [(b"api-key", b"somebody else's")],
+        [(b"xi-api-key", b""), (b"x-gladia-key", b"  ")],
         [(b"Cookie", b"sid=" + KEY.encode())],
         [(b"Referer", b"https://x/?api_key=" + KEY.encode())],
         [(b"Proxy-Authorization", b"Bearer " + KEY.encode())],
@@ -163,6 +189,10 @@ def test_elsewhere_there_is_no_credential(lines: list[tuple[bytes, bytes]]) -> N
         [(b"Authorization", b"Bearer " + KEY.encode()), (b"Authorization", b"Bearer " + OTHER.encode())],
         [(b"X-API-Key", KEY.encode()), (b"X-API-Key", OTHER.encode())],
         [(b"Authorization", b"Basic x"), (b"X-API-Key", KEY.encode())],
+        [(b"Authorization", basic(KEY, OTHER))],
+        [(b"Authorization", basic(KEY, "x")), (b"X-API-Key", OTHER.encode())],
+        [(b"api-key", KEY.encode()), (b"xi-api-key", OTHER.encode())],
+        [(b"Authorization", b"Bearer x"), (b"x-gladia-key", KEY.encode())],
         [(b"Authorization", KEY.encode()), (b"Authorization", KEY.lower().encode())],
     ],
 )

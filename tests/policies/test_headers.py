@@ -38,7 +38,10 @@ MANAGED = [
     "x-original-method", "x-original-anything", "x-rewrite-url", "x-http-method-override", "x-http-method",
     "x-method-override", "x-envoy-anything", "x-internal-anything", "x-auth-user", "x-auth-request-email",
 ]  # fmt: skip
-CREDENTIALS = ["authorization", "x-api-key", "api-key", "apikey", "cookie", "proxy-authorization"]
+CREDENTIALS = [
+    "authorization", "x-api-key", "api-key", "apikey", "xi-api-key", "x-gladia-key", "cookie",
+    "proxy-authorization",
+]  # fmt: skip
 HOP_BY_HOP = [
     "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings",
     "proxy-authenticate",

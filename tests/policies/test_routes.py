@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.shipped import shipped
 from policies import routes
 from policies.inquiry import is_plain_path
-from policies.routes import LONGEST_S, METHODS, Access, Route, RoutesInvalid, RouteTable, WithoutLimiter
+from policies.routes import LONGEST_S, METHODS, RESERVED, Access, Route, RoutesInvalid, RouteTable, WithoutLimiter
 from policies.verdict import Deny, Refusal
 
 PLAIN = {"name": "a", "path": "/a", "methods": ["GET"]}
@@ -31,6 +31,55 @@ def faults(data: object) -> tuple[str, ...]:
 
 def names(found: Route | Deny) -> str:
     return found.refusal.code if isinstance(found, Deny) else found.name
+
+
+OPEN = [
+    ("POST", "/v1/audio/transcriptions", "openai.transcriptions", "multipart"),
+    ("POST", "/v1/audio/translations", "openai.translations", "multipart"),
+    ("GET", "/v1/models", "openai.models", "none"),
+    ("HEAD", "/v1/models/whisper-1", "openai.model", "none"),
+    ("GET", "/v1/models/Systran/faster-whisper-small", "speaches.model", "none"),
+    ("GET", "/v1/realtime", "openai.realtime", "none"),
+    ("POST", "/v1/listen", "deepgram.listen", "raw"),
+    ("GET", "/v1/listen", "deepgram.stream", "none"),
+    ("GET", "/v2/listen", "deepgram.flux", "none"),
+    ("POST", "/v1/audio/speech/timestamps", "speaches.timestamps", "multipart"),
+    ("POST", "/v1/audio/diarization", "speaches.diarization", "multipart"),
+    ("POST", "/v1/audio/speech/embedding", "speaches.embedding", "multipart"),
+    ("POST", "/inference", "whispercpp.inference", "multipart"),
+    ("POST", "/asr", "asr.transcribe", "multipart"),
+    ("POST", "/detect-language", "asr.detect_language", "multipart"),
+]
+CLOSED = [
+    ("POST", "/load"), ("POST", "/v1/models/whisper-1"), ("DELETE", "/v1/models/whisper-1"),
+    ("DELETE", "/v1/models/Systran/faster-whisper-small"), ("POST", "/api/ps/x"), ("DELETE", "/api/ps/x"),
+    ("GET", "/api/ps"), ("GET", "/task/all"), ("DELETE", "/task/1/delete"), ("POST", "/v1/realtime/sessions"),
+    ("POST", "/v1/realtime/client_secrets"), ("POST", "/v1/realtime/transcription_sessions"),
+    ("POST", "/v1/realtime/calls"), ("POST", "/v1/realtime"), ("POST", "/v1/chat/completions"), ("GET", "/load"),
+    ("POST", "/v1/load_lora_adapter"), ("POST", "/sleep"), ("GET", "/v1/registry"), ("POST", "/speech-to-text-url"),
+    ("GET", "/health"), ("GET", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/"),
+    ("POST", "/v1/projects/p/keys"), ("GET", "/auth/verify"), ("GET", "/inference"), ("GET", "/asr"),
+]  # fmt: skip
+
+
+def test_the_shipped_table_opens_what_transcribes() -> None:
+    """Every server of which there is a profile; all with the same scope, streams marked as such."""
+    made = RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text()))
+    for method, path, name, meter in OPEN:
+        route = made.match(method, path)
+        assert isinstance(route, Route), path
+        assert (route.name, route.meter, route.scope, route.access) == (name, meter, "transcribe", Access.CREDENTIAL)
+    assert {route.name for route in made.routes} == {name for _, _, name, _ in OPEN}
+    assert [route.name for route in made.routes if route.websocket] == [
+        "openai.realtime", "deepgram.stream", "deepgram.flux",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+def test_the_shipped_table_keeps_dangerous_neighbours_closed(method: str, path: str) -> None:
+    """What loads, deletes, lists everybody's, mints the server's own credentials or leads past the gateway."""
+    made = RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text()))
+    assert names(made.match(method, path)) in ("unknown_route", "method_not_allowed")
 
 
 def test_the_shipped_table_compiles_and_closes_what_it_does_not_name() -> None:
@@ -54,7 +103,7 @@ def test_a_route_may_say_everything() -> None:
     said = {
         "name": "x.y-z_1", "path": "/a/{id}/b", "methods": list(METHODS), "access": "public", "scope": "audio:read",
         "upstream": "default", "meter": "raw", "dialect": "detail", "without_limiter": "closed", "max_body": 1,
-        "first_byte_s": 0.5, "idle_s": LONGEST_S,
+        "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False,
     }  # fmt: skip
     (made,) = table(said).routes
     assert dataclasses.asdict(made) == said | {"methods": METHODS}
@@ -115,6 +164,13 @@ WRONG = [
     ({"scope": "a\r\nX-Evil: 1"}, "scope is one word"),
     ({"scope": "é"}, "scope is one word"),
     ({"upstream": 1}, "upstream is a string"),
+    ({"websocket": "yes"}, "websocket is true or false"),
+    ({"websocket": 1}, "websocket is true or false"),
+    ({"websocket": True, "methods": ["POST"]}, "a WebSocket opens by GET alone"),
+    ({"websocket": True, "methods": ["GET", "HEAD"]}, "a WebSocket opens by GET alone"),
+    *(({"path": f"/{own}{rest}"}, "are the gateway's own") for own in RESERVED for rest in ("", "/", "/{x}")),
+    ({"upstream": "portal"}, "are the gateway's own"),
+    ({"scop": "x"}, "unknown setting 'scop'; did you mean 'scope'?"),
     ({"max_body": 0}, "max_body is a whole number above 0"),
     ({"max_body": -1}, "max_body is a whole number above 0"),
     ({"max_body": 1.5}, "max_body is a whole number above 0"),
@@ -253,6 +309,28 @@ def test_a_question_finds_its_route_or_none(method: str, path: str, found: str) 
 
 def test_a_refused_method_names_the_ones_allowed() -> None:
     assert MATCHING.match("PATCH", "/v1/models/x") == Deny(refusal=Refusal.METHOD_NOT_ALLOWED, allow=("DELETE", "GET"))
+
+
+def test_no_parameter_reaches_into_the_gateways_own_paths() -> None:
+    """Whatever a table says, /auth/verify and the pages never become an upstream's."""
+    wide = table(
+        *(
+            {"name": f"w{n}", "path": "/" + "/".join(f"{{{c}}}" for c in "abcd"[:n]), "methods": ["GET"]}
+            for n in (1, 2, 3)
+        )
+    )
+    for own in RESERVED:
+        for rest in ("", "/verify", "/", "/verify/envoy"):
+            assert names(wide.match("GET", f"/{own}{rest}")) == "unknown_route"
+        assert names(wide.match("GET", f"/{own}x/y")) == "w2"
+        assert names(wide.match("GET", f"/x/{own}/y")) == "w3"
+
+
+def test_a_table_of_any_size_is_matched_in_one_step() -> None:
+    """Some regular expression engines stop at a hundred groups."""
+    many = table(*({"name": f"r{n}", "path": f"/v{n}/{{id}}", "methods": ["GET"]} for n in range(300)))
+    assert [names(many.match("GET", f"/v{n}/x")) for n in (0, 150, 299, 300)] == ["r0", "r150", "r299", "unknown_route"]
+    assert list(many.patterns) == [2]
 
 
 AZURE = table(

@@ -20,7 +20,7 @@ from tests.gateway.harness import Gateway, Options, running
 from tests.wounds.wire import byte_by_byte, in_pieces, request, statuses, targets
 
 _OPEN = {"methods": ["GET", "OPTIONS"], "access": "public"}
-_CLOSED = {"methods": ["GET", "OPTIONS"], "scope": "admin"}
+_CLOSED = {"methods": ["GET", "OPTIONS"], "scope": "admin", "upstream": "portal"}
 ROUTES = RouteTable.compile(
     {
         "routes": [

@@ -1,5 +1,7 @@
 """Wound: a credential that is nearly one, or two at once (LiteLLM CVE-2026-42208, Zitadel GO-2025-3721, APISIX)."""
 
+import base64
+
 import pytest
 
 from policies.credentials import is_well_formed
@@ -95,12 +97,15 @@ def pairs(one: str, two: str) -> dict[str, tuple[list[str], int]]:
         "two key headers": ([f"X-API-Key: {one}", f"X-API-Key: {two}"], 400),
         "a bad one beside": ([f"Authorization: Bearer {one}", "X-API-Key: nonsense"], 400),
         "another scheme beside": ([f"Authorization: Basic {one}", f"X-API-Key: {one}"], 400),
+        "another service's header beside": ([f"Authorization: Bearer {one}", f"api-key: {two}"], 400),
+        "another service's header, not for us": ([f"Authorization: Bearer {one}", "api-key: nonsense"], 200),
+        "two in Basic": ([f"Authorization: Basic {base64.b64encode(f'{one}:{two}'.encode()).decode()}"], 400),
         "a list": ([f"Authorization: Bearer {one}, Bearer {two}"], 401),
         "a list of keys": ([f"X-API-Key: {one}, {two}"], 401),
         "a list of the same": ([f"X-API-Key: {one}, {one}"], 401),
         "in a cookie only": ([f"Cookie: key={one}; authorization={one}"], 401),
         "under other names": (
-            [f"Api-Key: {one}", f"X_API_Key: {one}", f"X-Api.Key: {one}", f"Authorization_: Bearer {one}"],
+            [f"Api_Key: {one}", f"X_API_Key: {one}", f"X-Api.Key: {one}", f"Authorization_: Bearer {one}"],
             401,
         ),
         "for another proxy": ([f"Proxy-Authorization: Bearer {one}"], 401),

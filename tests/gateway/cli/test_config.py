@@ -87,19 +87,20 @@ def test_all_faults_are_shown_at_once_settings_and_routes(stranger: Operator, ro
     assert not answer["ok"]
     found = "\n".join(answer["faults"])
     for expected in (
-        f"{config}: listen: write an address and a port",
-        f"{config}: worker: no such setting; did you mean 'workers'?",
-        f"{config}: trusted_proxies: 0.0.0.0/0 would trust everybody",
-        f"{config}: workers: ",
+        f"{config}:1: listen: write an address and a port",
+        f"{config}:2: worker: no such setting; did you mean 'workers'?",
+        f"{config}:4: trusted_proxies: 0.0.0.0/0 would trust everybody",
+        f"{config}:5: workers: ",
         "GATEWAY_LISTNE: no such setting; did you mean 'listen'?",
         "GATEWAY_UPSTREAM: an upstream is",
         "GATEWAY_SECRET_KEY: a secret key has at least 32",
         "GATEWAY_DATABASE_URL: the address begins with postgresql://",
         "GATEWAY_REDIS_URL_FILE: ",
         f"{routes}:2: unknown table 'limits'",
-        f"{routes}:10: route 2 (Bad Name): unknown setting 'colour'",
-        f"{routes}:10: route 2 (Bad Name): '/a/../b' is not a plain path",
-        f"{routes}:10: route 2 (Bad Name): methods is a list",
+        f"{routes}:14: route 2 (Bad Name): unknown setting 'colour'",
+        f"{routes}:12: route 2 (Bad Name): '/a/../b' is not a plain path",
+        f"{routes}:13: route 2 (Bad Name): methods is a list",
+        f"{routes}:11: route 2 (Bad Name): a name is lower-case letters",
     ):
         assert expected in found
     assert "hunter2" not in found
@@ -113,7 +114,7 @@ def test_clashing_routes_are_found_by_name(stranger: Operator, tmp_path: Path) -
     path = tmp_path / "routes.toml"
     path.write_text(ROUTES.replace("[limits]\nrate", "#").replace("Bad Name", "fine").replace("/a/../b", "/b"))
     path.write_text(path.read_text().replace("FETCH", "GET").replace('colour = "red"', ""))
-    assert route_faults(path) == [f"{path}:21: 'other' and 'twin' both claim GET /{{two}}"]
+    assert route_faults(path) == [f"{path}:22: 'other' and 'twin' both claim GET /{{two}}"]
 
 
 @pytest.mark.parametrize(
@@ -122,10 +123,10 @@ def test_clashing_routes_are_found_by_name(stranger: Operator, tmp_path: Path) -
         ("routes = 3", "'routes' is a list of tables"),
         ('routes = ["x"]', "'routes' is a list of tables"),
         ("[routes]\na = 1", "'routes' is a list of tables"),
-        ("[[routes]\n", "it is not TOML: "),
+        ("[[routes]\n", "routes.toml:1: it is not TOML: "),
         ("[[routes]]\n\nname = \n", "at line 3"),
-        ("[[routes]]", "route 1 (without a name): 'name' is missing"),
-        ('routes = [{name = "a"}]', "route 1 (a): 'path' is missing"),
+        ("\n[[routes]]", "routes.toml:2: route 1 (without a name): 'name' is missing"),
+        ('routes = [{name = "a"}]', "routes.toml:1: route 1 (a): 'path' is missing"),
     ],
 )
 def test_any_file_is_answered_with_a_sentence(tmp_path: Path, text: str, fault: str) -> None:
@@ -155,6 +156,20 @@ def test_the_slow_parser_is_worth_a_warning(stranger: Operator, monkeypatch: pyt
 
     monkeypatch.setattr(http_parser, "HttpRequestParser", http_parser.HttpRequestParserPy)
     assert "without its C parser" in stranger.run("check-config", "--embedded").stderr
+
+
+def test_an_upstream_that_does_not_exist_is_a_fault_of_the_table(stranger: Operator, tmp_path: Path) -> None:
+    """Found before anything starts, beside the other faults and in the file's order."""
+    path = tmp_path / "routes.toml"
+    path.write_text(
+        "[[routes]]\nname = 'a'\npath = '/a'\nupstream = 'nowhere'\nmethods = ['GET']\n\n[[routes]]\nname = 'b'\n"
+    )
+    stranger.environment["GATEWAY_ROUTES_FILE"] = str(path)
+    assert stranger.json("check-config", "--embedded", status=1)["faults"] == [
+        f"{path}:4: route 1 (a): no upstream is called 'nowhere'",
+        f"{path}:7: route 2 (b): 'path' is missing",
+        f"{path}:7: route 2 (b): 'methods' is missing",
+    ]
 
 
 def test_the_shipped_routes_are_fine() -> None:
