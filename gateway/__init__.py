@@ -7,7 +7,7 @@ route_file     the route table's file, every fault of it with its line
 toml_lines     the line of every key of a TOML file
 services       the composition root: which parts a worker is made of
 supervisor     the parent process: sockets, workers, embedded servers, shipping, signals
-crew           the workers as the parent sees them: started, watched, asked, drained
+crew           the workers and the portal as the parent sees them: started, watched, asked, drained
 control        how parent and worker talk
 worker         one process that serves
 sockets        listening sockets, bound before anything else starts
@@ -29,6 +29,8 @@ responses      the gateway's own answers
 tasks          background tasks that cannot vanish
 telemetry      metrics, the access log, the application log
 ops            the second listener: metrics and health
+reserved       the gateway's own paths: routes to the portal
+portal         pages, accounts and the JSON API, in a process of its own
 demo           the demo's transcriber and its sample audio
 ============== ==============================================================================
 """

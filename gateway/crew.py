@@ -1,4 +1,4 @@
-"""The workers: started, watched, started again when they die, asked for their figures, drained."""
+"""The workers and the portal: started, watched, started again when they die, asked for their figures, drained."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from gateway.control import Channel, Gone, Message
 from gateway.services import Blueprint
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.worker import Worker
+from gateway.worker import Serving, Worker
 from storage.ports import Invalidation
 
 _log = structlog.get_logger("gateway.crew")
@@ -32,7 +32,10 @@ class StartFailed(Exception):
 
 
 class _Process:
-    """One worker in a process of its own."""
+    """One worker, or the portal, in a process of its own."""
+
+    module = "gateway.worker"
+    kind = "worker"
 
     def __init__(self, blueprint: Blueprint, sockets: list[socket.socket], number: int, tasks: Tasks) -> None:
         self._blueprint = blueprint
@@ -56,16 +59,16 @@ class _Process:
         try:
             # -P: a stray storage.py in the working directory must not hide ours.
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "gateway.worker", str(theirs.fileno()),
+                sys.executable, "-P", "-m", self.module, str(theirs.fileno()),
                 pass_fds=descriptors, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             ours.close()
-            raise StartFailed(f"worker {self.number} could not be started: {error.strerror}") from error
+            raise StartFailed(f"{self.kind} {self.number} could not be started: {error.strerror}") from error
         finally:
             theirs.close()
         self._channel = await Channel.over(ours, self._hear)
-        self._tasks.start(self._channel.run(), f"channel to worker {self.number}")
+        self._tasks.start(self._channel.run(), f"channel to {self.kind} {self.number}")
         self._channel.tell(
             {
                 "do": "serve",
@@ -73,13 +76,13 @@ class _Process:
                 "sockets": [s.fileno() for s in self._sockets],
             }
         )
-        ended = self._tasks.start(self._process.wait(), f"worker {self.number} until it ends")
-        ready = self._tasks.start(self._ready.wait(), f"worker {self.number} until it is ready")
+        ended = self._tasks.start(self._process.wait(), f"{self.kind} {self.number} until it ends")
+        ready = self._tasks.start(self._ready.wait(), f"{self.kind} {self.number} until it is ready")
         await asyncio.wait({ended, ready}, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             ready.cancel()
             self.kill()
-            raise StartFailed(f"worker {self.number} did not come up within {_START_S:g} s; its log says why")
+            raise StartFailed(f"{self.kind} {self.number} did not come up within {_START_S:g} s; its log says why")
 
     async def _hear(self, message: Message) -> None:
         if message.get("ready"):
@@ -94,6 +97,12 @@ class _Process:
                 return
             if self.up:  # else they were counted as a dead one's, as last heard before
                 self.figures = figures
+
+    async def ping(self) -> None:
+        """Whether its loop turns. Raises Gone."""
+        if self._channel is None or not self.up:
+            raise Gone(f"the {self.kind} is being started")
+        await self._channel.ask("ping", _FIGURES_S)
 
     def forget(self, change: Invalidation) -> None:
         """Pass a change on; a worker that is not up yet knows nothing it could forget."""
@@ -113,7 +122,7 @@ class _Process:
             async with asyncio.timeout(within_s):
                 await self._process.wait()
         except TimeoutError:
-            _log.warning("worker did not drain in time", worker=self.number, within_s=within_s)
+            _log.warning(f"{self.kind} did not drain in time", worker=self.number, within_s=within_s)
             self.kill()
             await self._process.wait()
 
@@ -122,12 +131,19 @@ class _Process:
             self._process.kill()
 
 
+class _PortalProcess(_Process):
+    """The portal in a process of its own: what takes long there holds up no request of the data plane."""
+
+    module = "gateway.portal"
+    kind = "portal"
+
+
 class _InProcess:
-    """The one worker of ``workers = 0``, in the parent's own loop."""
+    """The one worker of ``workers = 0``, or its portal, in the parent's own loop."""
 
     number = 0
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Serving) -> None:
         self._worker = worker
         self.figures: dict[str, Any] | None = None
         self.up = False
@@ -135,6 +151,10 @@ class _InProcess:
     async def start(self) -> None:
         await self._worker.start()
         self.up = True
+
+    async def ping(self) -> None:
+        if not self.up:
+            raise Gone("the portal is being started")
 
     async def ask_figures(self) -> None:
         if self.up:
@@ -154,13 +174,21 @@ class _InProcess:
 
 
 class Crew:
-    """All workers. With ``workers = 0`` there is one, and no process."""
+    """All workers, and the portal if it is given a socket. With ``workers = 0`` there is one, and no process."""
 
-    def __init__(self, blueprint: Blueprint, sockets: list[socket.socket], tasks: Tasks) -> None:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        sockets: list[socket.socket],
+        tasks: Tasks,
+        portal_socket: socket.socket | None = None,
+    ) -> None:
         self._blueprint = blueprint
         self._sockets = sockets
         self._tasks = tasks
+        self._portal_socket = portal_socket
         self._members: list[_Process | _InProcess] = []
+        self._portal: _Process | _InProcess | None = None
         self._retired = Metrics()
         self._draining = False
 
@@ -168,17 +196,34 @@ class Crew:
         """Start all, and return when all serve. Raises StartFailed."""
         count = self._blueprint.settings.workers
         if not count:
-            self._members = [_InProcess(Worker(self._blueprint, self._sockets))]
-            await self._members[0].start()
+            await self._start_in_process()
             return
         processes = [self._make(number) for number in range(1, count + 1)]
         self._members = [*processes]
+        if self._portal_socket is not None:
+            self._portal = self._make_portal(self._portal_socket)
+            processes.append(self._portal)
         await asyncio.gather(*(process.start() for process in processes))
         for process in processes:
-            self._tasks.start(self._keep(process), f"keeper of worker {process.number}")
+            self._tasks.start(self._keep(process), f"keeper of {process.kind} {process.number}")
+
+    async def _start_in_process(self) -> None:
+        self._members = [_InProcess(Worker(self._blueprint, self._sockets))]
+        if self._portal_socket is not None:
+            from gateway.portal.process import Portal  # noqa: PLC0415  with processes the parent needs none of it
+
+            self._portal = _InProcess(Portal(self._blueprint, [self._portal_socket]))
+        for member in self._all():
+            await member.start()
+
+    def _all(self) -> list[_Process | _InProcess]:
+        return self._members if self._portal is None else [*self._members, self._portal]
 
     def _make(self, number: int) -> _Process:
         return _Process(self._blueprint, self._sockets, number, self._tasks)
+
+    def _make_portal(self, listening: socket.socket) -> _Process:
+        return _PortalProcess(self._blueprint, [listening], 1, self._tasks)
 
     async def _keep(self, process: _Process) -> None:
         """Start a worker again whenever it dies, later and later while that keeps happening."""
@@ -189,7 +234,7 @@ class Crew:
             if self._draining:
                 return
             self._retire(process)
-            _log.error("worker died", worker=process.number, exit_status=status)
+            _log.error(f"{process.kind} died", worker=process.number, exit_status=status)
             if time.monotonic() - started > _STEADY_S:
                 pause = _FIRST_PAUSE_S
             await asyncio.sleep(pause)
@@ -199,14 +244,19 @@ class Crew:
             process = await self._replace(process)
 
     async def _replace(self, dead: _Process) -> _Process:
-        process = self._make(dead.number)
-        self._members[self._members.index(dead)] = process
+        process: _Process
+        if dead is self._portal:
+            assert self._portal_socket is not None
+            self._portal = process = self._make_portal(self._portal_socket)
+        else:
+            process = self._make(dead.number)
+            self._members[self._members.index(dead)] = process
         try:
             await process.start()
         except StartFailed as error:
-            _log.error("worker did not start", worker=process.number, reason=str(error))
+            _log.error(f"{process.kind} did not start", worker=process.number, reason=str(error))
         else:
-            _log.info("worker started", worker=process.number)
+            _log.info(f"{process.kind} started", worker=process.number)
         return process
 
     def _retire(self, process: _Process) -> None:
@@ -218,24 +268,29 @@ class Crew:
         """Each worker by number, and whether it serves."""
         return {str(member.number): member.up for member in self._members}
 
+    async def ping_portal(self) -> None:
+        """Whether the portal answers. Raises Gone."""
+        if self._portal is not None:
+            await self._portal.ping()
+
     async def metrics(self) -> Metrics:
         """The figures of all that live and all that died, merged."""
-        await asyncio.gather(*(member.ask_figures() for member in self._members))
+        await asyncio.gather(*(member.ask_figures() for member in self._all()))
         merged = Metrics()
         merged.merge(self._retired.snapshot(), alive=False)
-        for member in self._members:
+        for member in self._all():
             if member.figures is not None:
                 merged.merge(member.figures, alive=member.up)
         return merged
 
     def forget(self, change: Invalidation) -> None:
         """Tell every worker of a change."""
-        for member in self._members:
+        for member in self._all():
             member.forget(change)
 
     def kill(self) -> None:
         """End all workers now; what they had journalled is in the account all the same."""
-        for member in self._members:
+        for member in self._all():
             member.kill()
 
     async def drain(self) -> None:
@@ -243,3 +298,5 @@ class Crew:
         self._draining = True
         within_s = self._blueprint.settings.drain_timeout + 5.0
         await asyncio.gather(*(member.drain(within_s) for member in self._members))
+        if self._portal is not None:  # last: what workers have in flight may be the portal's to answer
+            await self._portal.drain(within_s)

@@ -73,7 +73,7 @@ class Gatekeeper:
         if not isinstance(presented, Presented):
             if isinstance(presented, Conflict):
                 return Deny(refusal=Refusal.CONFLICTING_CREDENTIALS)
-            self._metrics.auth[(Method.NONE, "ok" if route.access is Access.PUBLIC else "missing")] += 1
+            self._metrics.auth[(Method.NONE, "missing" if route.access is Access.CREDENTIAL else "ok")] += 1
             return authorise(ANONYMOUS, route, 0)
         if route.access is Access.PUBLIC:
             return authorise(ANONYMOUS, route, 0)

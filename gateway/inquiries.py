@@ -116,6 +116,18 @@ class Known:
     """What goes to the upstream of it, with the ``X-Forwarded-*`` lines, joined and with its last line end."""
 
 
+_FOR_THE_PORTAL = frozenset({b"authorization", b"cookie"})
+
+
+def portal_lines(known: Known) -> bytes:
+    """What the portal gets beside what any upstream gets: the credentials, and the client's address as we know it.
+
+    ``X-Client-IP`` is among the names that no client can send on.
+    """
+    lines = [name + b": " + value for name, value in known.head.raw if name.lower() in _FOR_THE_PORTAL]
+    return b"\r\n".join([*lines, b"X-Client-IP: " + known.client.encode(), b""])
+
+
 class Reader:
     """Reads questions. ``exact_paths`` are plain by construction and need no second look."""
 

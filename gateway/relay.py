@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
-from gateway.inquiries import Known
+from gateway.inquiries import Known, portal_lines
 from gateway.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
@@ -26,6 +26,7 @@ from policies.headers import AnswerHead
 from policies.inquiry import Inquiry
 from policies.metering import Meter, meter_for
 from policies.ratelimit_fields import state_line
+from policies.routes import PORTAL
 from policies.usage import Measured, Outcome
 from policies.verdict import Deny, Refusal
 
@@ -163,16 +164,18 @@ class _Passage:
         """Write the head: the path and query that were judged, the lines that pass, and last what only we may say."""
         inquiry, permit = self._inquiry, self._admit.permit
         target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
+        route, passing = permit.route, self._incoming.known.passing
+        if route.upstream == PORTAL:
+            passing += portal_lines(self._incoming.known)
         head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
             inquiry.method.encode("ascii"),
             target.encode("ascii"),
             self._pool.host_line,
-            self._incoming.known.passing,
+            passing,
             self._exchange.id_line,
             framing,
             permit.identity,
         )
-        route = permit.route
         upstream.begin(head + data, bodyless_answer=inquiry.method == "HEAD", idle_s=route.idle_s)
         upstream.expect_answer(route.first_byte_s)
         if self._alone:
@@ -265,6 +268,8 @@ class _Passage:
         lines = head.lines
         lines.append(self._exchange.id_line)
         permit = self._admit.permit
+        if head.own_cookies and permit.route.upstream == PORTAL:
+            lines += head.own_cookies
         if permit.rate_policy:
             lines.append(permit.rate_policy)
             lines.append(state_line(self._admit.taken))

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import quote
 
 from gateway.clients import Census
 from gateway.exchange import Settlement
@@ -14,6 +15,7 @@ from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import TrustedProxies
 from gateway.proxy import Proxy
 from gateway.relay import Relay
+from gateway.reserved import ROUTES as RESERVED
 from gateway.route_file import read_routes
 from gateway.secrets import derived
 from gateway.server import PublicServer
@@ -24,7 +26,7 @@ from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import UpstreamPool
-from policies.routes import RouteTable
+from policies.routes import PORTAL, RouteTable
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
 from storage.postgres.pool import Pool
@@ -43,6 +45,8 @@ class Blueprint:
     database_url: str
     redis_url: str
     secret_key: str
+    portal_socket: str = ""
+    """The path of the socket on which the portal listens; empty without a portal."""
 
     def to_message(self) -> dict[str, Any]:
         """For the control channel, which is the only place where this may be written."""
@@ -61,23 +65,24 @@ class Blueprint:
             "database_url": self.database_url,
             "redis_url": self.redis_url,
             "secret_key": self.secret_key,
+            "portal_socket": self.portal_socket,
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
         """The other end of :meth:`to_message`."""
-        return cls(
-            Settings(**message["settings"]), message["database_url"], message["redis_url"], message["secret_key"]
-        )
+        others = ("database_url", "redis_url", "secret_key", "portal_socket")
+        return cls(Settings(**message["settings"]), *(message[name] for name in others))
 
 
 def load_routes(settings: Settings) -> RouteTable:
-    """Read and compile the route table. Raises RoutesInvalid with every fault."""
-    return read_routes(
+    """The route table, and the gateway's own routes with it. Raises RoutesInvalid with every fault."""
+    table = read_routes(
         settings.routes_file or shipped("routes.toml"),
         upstream_timeout=settings.upstream_timeout,
         upstreams=UPSTREAMS,
     )
+    return table.with_own(RESERVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ class Services:
                 now_ms=lambda: int(time.time() * 1000),
             )
             upstreams = {"default": UpstreamPool("default", settings.upstream, settings.upstream_connect_timeout)}
+            if blueprint.portal_socket:
+                upstreams[PORTAL] = UpstreamPool(PORTAL, f"unix:{quote(blueprint.portal_socket)}")
             for upstream in upstreams.values():
                 stack.callback(upstream.close)
             proxy = Proxy(

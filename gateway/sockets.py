@@ -1,7 +1,13 @@
 """Listening sockets, bound before anything else starts: an occupied port is the first fault seen."""
 
 import errno
+import os
 import socket
+import tempfile
+from pathlib import Path
+
+_LONGEST_PATH = 100
+"""sockaddr_un.sun_path is 108 bytes with its final NUL; some of that is kept in hand."""
 
 
 class PortTaken(Exception):
@@ -32,6 +38,37 @@ def listen(address: str, setting: str) -> socket.socket:
         raise PortTaken(f"{address} cannot be bound: no host has such a name. Correct {setting}.") from error
     listening.setblocking(False)  # noqa: FBT003  its only argument
     return listening
+
+
+def listen_privately(directory: Path, name: str) -> socket.socket:
+    """A listening Unix socket that this user alone can open: in ``directory``, or where a short path can be had.
+
+    Whatever stood there before belonged to a process that is dead: the caller owns the directory. Raises PortTaken.
+    """
+    path = directory / name
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        path = Path(tempfile.mkdtemp(prefix="tahoe-gateway-")) / name
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        listening.listen(1_024)
+    except OSError as error:
+        listening.close()
+        raise PortTaken(f"The socket {path} cannot be made: {error.strerror or error}.") from error
+    finally:
+        os.umask(before)
+    listening.setblocking(False)  # noqa: FBT003  its only argument
+    return listening
+
+
+def close_privately(listening: socket.socket, path: Path) -> None:
+    """Close such a socket, if its server has not, and take its name away."""
+    listening.close()
+    path.unlink(missing_ok=True)
+    if path.parent.name.startswith("tahoe-gateway-"):
+        path.parent.rmdir()
 
 
 def _sentence(address: str, setting: str, error: OSError) -> str:

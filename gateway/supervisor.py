@@ -12,16 +12,18 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from aiohttp import web
 
 from gateway import ops
+from gateway.control import Gone
 from gateway.crew import Crew
 from gateway.secrets import generated_secret
 from gateway.services import Blueprint, load_routes
 from gateway.settings import Settings
-from gateway.sockets import listen
+from gateway.sockets import close_privately, listen, listen_privately
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
 from gateway.telemetry.metrics import Metrics
@@ -84,6 +86,8 @@ class Supervisor:
             stack.callback(public.close)
             operations = listen(settings.ops_listen, "GATEWAY_OPS_LISTEN")
             stack.callback(operations.close)
+            portal = listen_privately(state.path, "portal.sock")
+            stack.callback(close_privately, portal, Path(portal.getsockname()))
             stores = await self._open_stores(state, stack)
             if self._prepare is not None:
                 await self._prepare(stores)
@@ -95,8 +99,10 @@ class Supervisor:
             self._shipper = Shipper(settings.state_dir / "journal", PostgresLedger(pool))
             self._tasks.start(self._shipper.run(), "shipper")
             await self._open_operations(operations, pool, counters, stack)
-            blueprint = Blueprint(settings, stores.database_url, stores.redis_url, stores.secret_key)
-            self._crew = Crew(blueprint, [public], self._tasks)
+            blueprint = Blueprint(
+                settings, stores.database_url, stores.redis_url, stores.secret_key, portal.getsockname()
+            )
+            self._crew = Crew(blueprint, [public], self._tasks, portal)
             await self._crew.start()
             self._tasks.start(self._pass_changes_on(RedisBus(stores.redis_url), self._crew), "changes")
             _log.info("ready", listen=settings.listen, ops=settings.ops_listen, workers=settings.workers)
@@ -149,6 +155,7 @@ class Supervisor:
             "postgres": ops.Check(database, required=True),
             "redis": ops.Check(counters.ping, required=False),
             "upstream": ops.Check(self._reach_upstream, required=False),
+            "portal": ops.Check(self._reach_portal, required=False),
         }
         runner = web.AppRunner(ops.application(self, checks), access_log=None, handle_signals=False)
         await runner.setup()
@@ -162,6 +169,14 @@ class Supervisor:
         else:
             _, writer = await asyncio.open_connection(origin.host, origin.port)
         writer.close()
+
+    async def _reach_portal(self) -> None:
+        if self._crew is None:
+            raise OSError("it has not been started yet")
+        try:
+            await self._crew.ping_portal()
+        except Gone as error:
+            raise OSError(str(error)) from error
 
     def workers(self) -> Mapping[str, bool]:
         """Each worker, and whether it serves."""

@@ -10,13 +10,36 @@ import gc
 import signal
 import socket
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from gateway.control import Channel, Message
 from gateway.services import Blueprint, Services
 from gateway.tasks import Tasks
 from gateway.telemetry import application_log
 from storage.ports import Invalidation
+
+
+class Serving(Protocol):
+    """What serves on listening sockets until drained: in the parent's loop, or in a process of its own."""
+
+    async def start(self) -> None:
+        """Open what it stands on, then listen: nothing is accepted that could not be answered."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Its metrics."""
+
+    def forget(self, change: Invalidation) -> None:
+        """Drop what a change may have made untrue."""
+
+    def cut_off(self) -> None:
+        """End every connection now."""
+
+    async def drain(self) -> None:
+        """Stop accepting, let requests finish within the drain time, close."""
+
+
+Make = Callable[[Blueprint, list[socket.socket]], Serving]
 
 
 class Worker:
@@ -62,9 +85,9 @@ class Worker:
         await self._stack.aclose()
 
 
-async def _serve(end: socket.socket) -> None:
+async def _serve(make: Make, end: socket.socket) -> None:
     told: asyncio.Queue[Message] = asyncio.Queue()
-    worker: Worker | None = None
+    worker: Serving | None = None
 
     async def hear(message: Message) -> Any:
         match message["do"]:
@@ -72,6 +95,8 @@ async def _serve(end: socket.socket) -> None:
                 return worker.snapshot()
             case "forget" if worker is not None:
                 worker.forget(Invalidation(message["tenant_id"], message["key_id"]))
+            case "ping":
+                return True
             case _:
                 told.put_nowait(message)
         return None
@@ -85,7 +110,7 @@ async def _serve(end: socket.socket) -> None:
     blueprint = Blueprint.from_message(first["blueprint"])
     application_log.configure(blueprint.settings.log_level)
     sockets = [socket.socket(fileno=number) for number in first["sockets"]]
-    worker = Worker(blueprint, sockets)
+    worker = make(blueprint, sockets)
     await worker.start()
     gc.collect()
     gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
@@ -99,8 +124,8 @@ async def _serve(end: socket.socket) -> None:
     await asyncio.wait({reading})
 
 
-def main() -> None:
-    """Run a worker over the control socket whose descriptor is the one argument."""
+def main(make: Make = Worker) -> None:
+    """Run what ``make`` makes over the control socket whose descriptor is the one argument."""
     # The parent decides when a worker ends: Ctrl-C reaches the whole foreground group, and must not cut requests off.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -108,9 +133,9 @@ def main() -> None:
     try:
         import uvloop  # noqa: PLC0415  an extra
     except ImportError:
-        asyncio.run(_serve(end))
+        asyncio.run(_serve(make, end))
     else:
-        uvloop.run(_serve(end))
+        uvloop.run(_serve(make, end))
 
 
 if __name__ == "__main__":

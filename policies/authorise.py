@@ -38,7 +38,7 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
         return Deny(refusal=refusal, principal=principal)
     if principal.expires_ms is not None and principal.expires_ms <= now_ms:
         return Deny(refusal=Refusal.API_KEY_EXPIRED, principal=principal)
-    if route.access is Access.PUBLIC:
+    if route.access is Access.PUBLIC or (route.access is Access.OPTIONAL and principal.method is Method.NONE):
         return Permit(principal, route, (), b"", b"")
     if principal.method is Method.NONE:
         return Deny(refusal=Refusal.MISSING_CREDENTIAL)

@@ -42,6 +42,9 @@ _HOP_BY_HOP = (
 _OURS = (b"x-auth-", b"x-internal-", b"x-envoy-", b"x-forwarded-", b"x-original-")
 """Families that upstreams and neighbouring proxies trust; a client has no business in them."""
 
+_OWN_COOKIES = (b"__host-", b"tahoe_")
+"""How names of the gateway's own cookies begin: over https, and over plain http, where a browser takes no __Host-."""
+
 _FOLD = bytes.maketrans(b"_.", b"--")
 _REMEMBERED = 2_048
 """How many spellings a table remembers, so that a client cannot grow it without end."""
@@ -219,6 +222,8 @@ class AnswerHead:
     chunked: bool = False
     content_type: bytes = b""
     content_encoding: bytes = b""
+    own_cookies: list[bytes] = field(default_factory=list)
+    """The lines that set a cookie of the gateway's own: only the portal may."""
 
     @classmethod
     def walk(cls, lines: Sequence[bytes]) -> "AnswerHead":
@@ -255,8 +260,10 @@ class AnswerHead:
         elif kind is _Kind.CONTENT_ENCODING:
             self.content_encoding = _listed(self.content_encoding, value.strip())
             self.lines.append(line)
-        elif not value.lstrip(b"= \t").lower().startswith(b"__host-"):  # SET_COOKIE
+        elif value.lstrip(b"= \t").lower().startswith(_OWN_COOKIES):  # SET_COOKIE
             # The '=' too: a nameless cookie '=__Host-sid=1' comes back from some browsers as '__Host-sid=1'.
+            self.own_cookies.append(line)
+        else:
             self.lines.append(line)
 
 

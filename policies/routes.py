@@ -22,6 +22,7 @@ RESERVED = ("auth", "account", "admin", "platform", ".well-known")
 PORTAL = "portal"
 """The upstream that the gateway's own paths go to."""
 _PARAMETER = re.compile(r"\{[a-z_]+\}")
+_REST = re.compile(r"\{[a-z_]+\.\.\.\}")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 # A scope-token (RFC 6749 section 3.3), because it is quoted in a challenge; empty for none.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]*")
@@ -34,6 +35,8 @@ class Access(enum.StrEnum):
 
     PUBLIC = "public"
     CREDENTIAL = "credential"
+    OPTIONAL = "optional"
+    """Who presents a credential is identified, and refused if it is bad; who presents none passes without identity."""
 
 
 class WithoutLimiter(enum.StrEnum):
@@ -49,8 +52,9 @@ class WithoutLimiter(enum.StrEnum):
 class Route:
     """One line of the table. Sizes in bytes, times in seconds.
 
-    ``path`` is matched whole: literal segments, and ``{name}`` for exactly one segment. ``websocket``: this is where a
-    stream opens (RFC 6455: always by GET). ``dialect`` is the shape of the gateway's own errors on this route.
+    ``path`` is matched whole: literal segments, ``{name}`` for exactly one segment, and at the end ``{name...}`` for
+    one or more. ``websocket``: this is where a stream opens (RFC 6455: always by GET). ``dialect`` is the shape of the
+    gateway's own errors on this route.
     ``first_byte_s`` bounds the wait for the answer's head after the request has been sent; ``idle_s`` any pause inside
     an answer, or inside an upload.
     """
@@ -96,11 +100,13 @@ class RouteTable:
     ``exact`` maps a path without parameters to its routes by method, so that the usual case is two dictionary look-ups.
     ``patterns`` holds the others, by how many segments they have: one regular expression for all of them, the more
     literal first (where a route stands in the file decides nothing), whose last group tells which one it was.
+    ``rests`` are asked last: they take paths of any length.
     """
 
     routes: tuple[Route, ...]
     exact: Mapping[str, _ByMethod]
     patterns: Mapping[int, tuple[re.Pattern[str], tuple[_ByMethod, ...]]]
+    rests: tuple[tuple[re.Pattern[str], _ByMethod], ...]
 
     @classmethod
     def compile(cls, table: Mapping[str, Any]) -> "RouteTable":
@@ -124,6 +130,11 @@ class RouteTable:
         if faults:
             raise RoutesInvalid(faults)
         return cls(tuple(routes.values()), *_index(tuple(routes.values())))
+
+    def with_own(self, own: Sequence[Route]) -> "RouteTable":
+        """The same with the gateway's own routes, which no table can name."""
+        routes = (*self.routes, *own)
+        return RouteTable(routes, *_index(routes))
 
     def match(self, method: str, path: str) -> Route | Deny:
         """The route for a plain path, or why there is none. HEAD goes where GET goes only if a route lists HEAD.
@@ -149,7 +160,7 @@ class RouteTable:
         compiled = self.patterns.get(path.count("/"))
         found = compiled[0].fullmatch(path) if compiled is not None else None
         if compiled is None or found is None or found.lastindex is None:
-            return None
+            return next((by_method for pattern, by_method in self.rests if pattern.fullmatch(path)), None)
         return compiled[1][found.lastindex - 1]
 
 
@@ -172,6 +183,8 @@ def _compile_route(entry: Mapping[str, Any]) -> Route | list[tuple[str, str]]:
     if (route.path.split("/")[1] in RESERVED) != (route.upstream == PORTAL):
         own = ", ".join(f"/{segment}" for segment in RESERVED)
         faults.append(("path", f"{own} are the gateway's own, and only they go to its own upstream '{PORTAL}'"))
+    if route.name.startswith(f"{PORTAL}."):
+        faults.append(("name", f"names that begin with '{PORTAL}.' are those of the gateway's own routes"))
     return faults or route
 
 
@@ -188,9 +201,14 @@ def _name(value: object) -> str:
 
 def _path(value: object) -> str:
     text = value if isinstance(value, str) else ""
-    literal = "/".join("x" if _PARAMETER.fullmatch(segment) else segment for segment in text.split("/"))
+    *before, last = text.split("/")
+    segments = [*before, "x" if _REST.fullmatch(last) else last]
+    literal = "/".join("x" if _PARAMETER.fullmatch(segment) else segment for segment in segments)
     if not is_plain_path(literal) or plain_reading(literal) != literal:
-        raise ValueError(f"{value!r} is not a plain path; a parameter is a whole segment such as {{id}}")
+        raise ValueError(
+            f"{value!r} is not a plain path; a parameter is a whole segment such as {{id}}, and the last one may be "
+            "{rest...}, which stands for one segment or more"
+        )
     return text
 
 
@@ -269,7 +287,7 @@ def _clashes(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
         if route.name in names:
             faults.append((("routes", index, "name"), f"two routes are called '{route.name}'"))
         names.add(route.name)
-        shape = _PARAMETER.sub("{}", route.path)
+        shape = _REST.sub("{...}", _PARAMETER.sub("{}", route.path))
         for method in route.methods:
             other = seen.setdefault((method, shape), route)
             if other is not route:
@@ -280,29 +298,43 @@ def _clashes(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
 
 def _index(
     routes: Sequence[Route],
-) -> tuple[dict[str, dict[str, Route]], dict[int, tuple[re.Pattern[str], tuple[_ByMethod, ...]]]]:
+) -> tuple[
+    dict[str, dict[str, Route]],
+    dict[int, tuple[re.Pattern[str], tuple[_ByMethod, ...]]],
+    tuple[tuple[re.Pattern[str], _ByMethod], ...],
+]:
     exact: dict[str, dict[str, Route]] = {}
+    rests: dict[str, dict[str, Route]] = {}
     by_length: dict[int, dict[str, dict[str, Route]]] = {}
     for route in sorted(routes, key=_literal_first):
-        if "{" in route.path:
+        if route.path.endswith("...}"):
+            index = rests.setdefault(_pattern(route.path), {})
+        elif "{" in route.path:
             index = by_length.setdefault(route.path.count("/"), {}).setdefault(_pattern(route.path), {})
         else:
             index = exact.setdefault(route.path, {})
         index.update(dict.fromkeys(route.methods, route))
-    return exact, {
-        length: (re.compile("|".join(f"{pattern}()" for pattern in patterns)), tuple(patterns.values()))
-        for length, patterns in by_length.items()
+    patterns: dict[int, tuple[re.Pattern[str], tuple[_ByMethod, ...]]] = {
+        length: (re.compile("|".join(f"{pattern}()" for pattern in found)), tuple(found.values()))
+        for length, found in by_length.items()
     }
+    return exact, patterns, tuple((re.compile(pattern), by_method) for pattern, by_method in rests.items())
 
 
 def _pattern(path: str) -> str:
     """A parameter in the first place does not reach into the gateway's own paths."""
-    first, *rest = ("[^/]+" if _PARAMETER.fullmatch(segment) else re.escape(segment) for segment in path.split("/")[1:])
-    if first == "[^/]+":
+    first, *rest = map(_segment_pattern, path.split("/")[1:])
+    if first in ("[^/]+", ".+"):
         first = rf"(?!(?:{'|'.join(map(re.escape, RESERVED))})(?:/|$)){first}"
     return "/" + "/".join((first, *rest))
 
 
-def _literal_first(route: Route) -> list[bool]:
-    """Of two paths that fit, the one with a literal where they first differ comes first."""
-    return [segment.startswith("{") for segment in route.path.split("/")]
+def _segment_pattern(segment: str) -> str:
+    if _REST.fullmatch(segment):
+        return ".+"
+    return "[^/]+" if _PARAMETER.fullmatch(segment) else re.escape(segment)
+
+
+def _literal_first(route: Route) -> list[int]:
+    """Of two paths that fit, the one with a literal where they first differ comes first, and one for the rest last."""
+    return [2 if _REST.fullmatch(segment) else 1 if segment.startswith("{") else 0 for segment in route.path.split("/")]

@@ -61,6 +61,14 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     )
     UNREADABLE_QUESTION = 400, "The proxy must send exactly one original target and one original method."
 
+    # --- pages and the JSON API --------------------------------------------------------------------------------------
+    NOT_FOUND = 404, "There is no such thing here, or it is not yours to see."
+    INVALID_INPUT = 422, "Some of what was sent cannot be taken. Correct it and send it again."
+    NOT_JSON = 415, "Send JSON, with 'Content-Type: application/json'."
+    CROSS_SITE_REQUEST = 403, "This request came from another site, so nothing was changed. Use the pages themselves."
+    FORM_EXPIRED = 403, "This form is too old, or the browser keeps no cookies. Open the page again and repeat."
+    STORE_UNAVAILABLE = 503, "This cannot be done at the moment: a store does not answer. Nothing was lost; try again."
+
     # --- the gateway or what it stands on failed ---------------------------------------------------------------------
     INTERNAL_ERROR = 500, "The gateway failed. The request id leads the operator to the cause."
     UPSTREAM_UNREACHABLE = 502, "The transcription service cannot be reached. Try again in a moment."

@@ -24,6 +24,7 @@ from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Network, TrustedProxies
 from gateway.proxy import Proxy
 from gateway.relay import Relay
+from gateway.reserved import ROUTES as RESERVED
 from gateway.server import PublicServer
 from gateway.shipped import shipped
 from gateway.snapshot import Snapshot, digest
@@ -34,7 +35,7 @@ from gateway.upstream import UpstreamPool
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.limits import Charge, Rate, Taken
 from policies.principals import Method, Principal, Standing
-from policies.routes import RouteTable
+from policies.routes import PORTAL, RouteTable
 from policies.usage import UsageRecord
 from storage.local_counters import LocalCounters
 from storage.ports import Unavailable
@@ -318,7 +319,7 @@ class Options:
     """How a test's gateway differs from the shipped one."""
 
     routes: RouteTable = field(
-        default_factory=lambda: RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text()))
+        default_factory=lambda: RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text())).with_own(RESERVED)
     )
     trusted: tuple[Network, ...] = ()
     source: str = "x-original-uri"
@@ -357,7 +358,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     proxy = Proxy(
         gatekeeper=gatekeeper,
         forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[options.source]),
-        relay=Relay({"default": pool}, settlement, metrics, tasks),
+        relay=Relay({"default": pool, PORTAL: pool}, settlement, metrics, tasks),
         settlement=settlement,
         metrics=metrics,
         trusted=trusted,

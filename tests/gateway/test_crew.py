@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gateway.control import Gone
 from gateway.crew import Crew, StartFailed
 from gateway.services import Blueprint
 from gateway.settings import load
-from gateway.sockets import listen, port_of
+from gateway.sockets import listen, listen_privately, port_of
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from storage.ports import Invalidation
@@ -63,6 +63,15 @@ async def ask(port: int) -> bytes:
     answer = await reader.read()
     writer.close()
     return answer
+
+
+async def status(port: int, path: str) -> int:
+    """The status of a page."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(ASK.replace(b"/v1/models", path.encode()))
+    answer = await reader.read()
+    writer.close()
+    return int(answer.split(b" ", 2)[1])
 
 
 async def counted(crew: Crew) -> int:
@@ -146,6 +155,7 @@ class Puppet:
     count: int = 0
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     drained: bool = False
+    kind: str = "worker"
 
     @property
     def up(self) -> bool:
@@ -276,3 +286,34 @@ async def test_a_worker_that_does_not_answer_keeps_its_last_figures(tmp_path: Pa
     process._ready.set()
     await process.ask_figures()
     assert process.figures == {"early": 1}
+
+
+async def test_the_portal_is_kept_alive_beside_the_workers(tmp_path: Path, tasks: Tasks) -> None:
+    """It is no worker; killed it comes back on the same socket, and its death stops no worker."""
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening, listen_privately(tmp_path, "portal.sock") as private:
+        made = replace(blueprint(tmp_path, 1), portal_socket=private.getsockname())
+        crew = Crew(made, [listening], tasks, private)
+        await crew.start()
+        assert crew.up() == {"1": True}
+        await crew.ping_portal()
+        first = crew._portal
+        os.kill(first._process.pid, signal.SIGKILL)
+        assert await status(port_of(listening), "/auth/nix") in (404, 502)
+        await until(lambda: crew._portal is not first and crew._portal.up)
+        await crew.ping_portal()
+        assert await status(port_of(listening), "/auth/nix") == 404
+        await crew.drain()
+        with pytest.raises(Gone):
+            await crew.ping_portal()
+        assert crew._portal._process.returncode == 0
+
+
+async def test_without_processes_the_portal_is_in_the_parent_too(tmp_path: Path, tasks: Tasks) -> None:
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening, listen_privately(tmp_path, "portal.sock") as private:
+        crew = Crew(replace(blueprint(tmp_path, 0), portal_socket=private.getsockname()), [listening], tasks, private)
+        await crew.start()
+        await crew.ping_portal()
+        assert await status(port_of(listening), "/auth/nix") == 404
+        await crew.drain()
+        with pytest.raises(Gone):
+            await crew.ping_portal()

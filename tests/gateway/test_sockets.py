@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway import sockets
-from gateway.sockets import PortTaken, listen, port_of
+from gateway.sockets import PortTaken, close_privately, listen, listen_privately, port_of
 
 needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this kernel has no IPv6 at all")
 
@@ -62,3 +62,18 @@ def test_an_address_that_cannot_be_had_is_a_sentence(address: str) -> None:
         listen(address, "GATEWAY_LISTEN")
     assert str(caught.value).startswith(f"{address} cannot be bound: ")
     assert str(caught.value).endswith("Correct GATEWAY_LISTEN.")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_private_socket_is_ours_alone_however_long_the_path(tmp_path: Path, deep: bool) -> None:
+    """0600 from the first moment; what a dead process left is replaced; closing leaves nothing."""
+    directory = tmp_path / ("d" * 120 if deep else "d")
+    directory.mkdir()
+    if not deep:
+        (directory / "portal.sock").touch()
+    listening = listen_privately(directory, "portal.sock")
+    path = Path(listening.getsockname())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert deep == (path.parent != directory)
+    close_privately(listening, path)
+    assert not path.exists()

@@ -49,7 +49,7 @@ def test_the_first_reason_against_it_is_the_answer(standing: Standing, access: A
             PRINCIPAL, standing=standing, expires_ms=expires, method=method, denied_routes=denied, scopes=held
         )
         reasons = [(STANDINGS[standing], True), (Refusal.API_KEY_EXPIRED, EXPIRIES[expires])]
-        if access is Access.CREDENTIAL:
+        if access is Access.CREDENTIAL or (access is Access.OPTIONAL and method is not Method.NONE):
             reasons += [
                 (Refusal.MISSING_CREDENTIAL, method is Method.NONE),
                 (Refusal.ROUTE_DENIED, OVERRIDES[denied]),
@@ -88,6 +88,18 @@ def test_a_public_route_identifies_nobody_and_charges_nothing() -> None:
     permit = authorise(PRINCIPAL, dataclasses.replace(ROUTE, access=Access.PUBLIC), NOW, WIDE)
     assert isinstance(permit, Permit)
     assert (permit.charges, permit.identity, permit.rate_policy) == ((), b"", b"")
+
+
+def test_an_optional_route_passes_nobody_as_nobody_and_somebody_by_name() -> None:
+    route = Route(name="r", path="/r", methods=("GET",), access=Access.OPTIONAL)
+    nobody = authorise(ANONYMOUS, route, 0)
+    assert isinstance(nobody, Permit)
+    assert (nobody.identity, nobody.charges) == (b"", ())
+    somebody = authorise(PRINCIPAL, route, 0)
+    assert isinstance(somebody, Permit)
+    assert somebody.identity
+    bad = authorise(dataclasses.replace(PRINCIPAL, standing=Standing.REVOKED), route, 0)
+    assert isinstance(bad, Deny)
 
 
 def test_a_permit_carries_the_identity_lines_and_the_policy_line() -> None:

@@ -151,7 +151,7 @@ WRONG = [
     ({"methods": ["TRACE"]}, "methods is a list out of GET, HEAD"),
     ({"methods": ["CONNECT"]}, "methods is a list out of GET, HEAD"),
     ({"methods": [["GET"]]}, "methods is a list out of GET, HEAD"),
-    ({"access": "open"}, "access is one of public, credential, not 'open'"),
+    ({"access": "open"}, "access is one of public, credential, optional, not 'open'"),
     ({"access": ["public"]}, "access is one of public, credential"),
     ({"access": True}, "access is one of public, credential"),
     ({"without_limiter": "open"}, "without_limiter is one of local, closed, not 'open'"),
@@ -170,6 +170,8 @@ WRONG = [
     ({"websocket": True, "methods": ["GET", "HEAD"]}, "a WebSocket opens by GET alone"),
     *(({"path": f"/{own}{rest}"}, "are the gateway's own") for own in RESERVED for rest in ("", "/", "/{x}")),
     ({"upstream": "portal"}, "are the gateway's own"),
+    ({"name": "portal.x"}, "are those of the gateway's own routes"),
+    ({"path": "/auth/{rest...}"}, "are the gateway's own"),
     ({"scop": "x"}, "unknown setting 'scop'; did you mean 'scope'?"),
     ({"max_body": 0}, "max_body is a whole number above 0"),
     ({"max_body": -1}, "max_body is a whole number above 0"),
@@ -359,6 +361,23 @@ def test_an_escape_is_no_way_around_a_literal_route(path: str, found: str) -> No
     if path != "/jobs/%31/a@b":  # the door refuses that one already
         assert is_plain_path(path)
     assert names(AZURE.match("POST", path)) == found
+
+
+def test_the_rest_of_a_path_comes_after_everything_more_literal() -> None:
+    """One segment or more; a route that says more of the path wins, wherever it stands."""
+    made = table(
+        PLAIN | {"name": "rest", "path": "/a/{rest...}"},
+        PLAIN | {"name": "deep", "path": "/a/{id}/b"},
+        PLAIN | {"name": "deeper", "path": "/a/{id}/{rest...}"},
+        PLAIN | {"name": "exact", "path": "/a/b"},
+    )
+    for path, found in {
+        "/a": "unknown_route", "/a/": "unknown_route", "/a/x": "rest", "/a/x/": "rest", "/a/b": "exact",
+        "/a/x/b": "deep", "/a/x/c": "deeper", "/a/x/b/c/d": "deeper", "/ab/c": "unknown_route",
+    }.items():  # fmt: skip
+        assert names(made.match("GET", path)) == found, path
+    assert faults({"routes": [PLAIN | {"path": "/a/{rest...}/b"}]})
+    assert faults({"routes": [PLAIN | {"path": "/a/{x...}"}, PLAIN | {"name": "b", "path": "/a/{y...}"}]})
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -1,0 +1,31 @@
+"""Pages, accounts and the JSON API: an aiohttp application in a process of its own, one more upstream of the gateway.
+
+============== ==============================================================================
+process        the portal as the parent starts it
+application    the application: which modules there are, middleware, what it stands on
+parts          what every handler may use: stores, secrets, clock
+caller         who asks, as the gateway says it
+problems       errors: RFC 9457 problems for programs, a page for browsers
+bodies         forms and JSON, validated
+crosssite      requests that other sites make (CSRF)
+shield         security headers
+pages          templates, and the style sheet and scripts that they name
+============== ==============================================================================
+
+A module of endpoints holds ``routes = web.RouteTableDef()`` and its handlers, and is one line in
+``application.MODULES``. If it needs more than the parts that all share, it has a ``lifetime`` beside ``routes``: an
+asynchronous generator over the application (aiohttp's ``cleanup_ctx``) that puts its own into ``app[ITS_KEY]``. Paths
+must lie under the prefixes of ``gateway.reserved``; nothing else reaches the portal.
+
+    routes = web.RouteTableDef()
+
+    @routes.post("/platform/v1/things")
+    async def create(request: web.Request) -> web.Response:
+        wish = await read_json(request, ThingWish)              # a pydantic model; its faults are a 422 that lists all
+        who = caller(request)                                   # the identity that the gateway vouches for
+        async with request.app[PARTS].pool.tenant(who.tenant_id) as connection: ...
+        raise Problem(Refusal.NOT_FOUND)                        # a refusal of policies.verdict, as problem or page
+
+The portal trusts the identity headers of its requests. It may, because the gateway deletes a client's own and sets
+them, and because its Unix socket is 0600: nobody but the gateway can ask it anything.
+"""

@@ -1,0 +1,26 @@
+"""The portal's application: which modules there are, in which order the middleware stands, what it stands on."""
+
+from typing import Any
+
+from aiohttp import web
+
+from gateway.portal import crosssite, pages, problems, shield
+from gateway.portal.parts import PARTS, Parts
+
+MODULES: tuple[Any, ...] = (pages,)
+"""Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
+
+_MAX_BODY = 1_048_576
+
+
+def application(parts: Parts) -> web.Application:
+    """Everything in place. Problems outermost: what the others raise is answered there as well."""
+    app = web.Application(middlewares=[problems.middleware, crosssite.middleware], client_max_size=_MAX_BODY)
+    app[PARTS] = parts
+    app.on_response_prepare.append(shield.add_headers)
+    pages.setup(app)
+    for module in MODULES:
+        app.add_routes(module.routes)
+        if hasattr(module, "lifetime"):
+            app.cleanup_ctx.append(module.lifetime)
+    return app

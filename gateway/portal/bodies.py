@@ -1,0 +1,59 @@
+"""Bodies of requests: forms and JSON, validated into a pydantic model; every fault is told at once."""
+
+from typing import TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from gateway.portal.crosssite import FIELD
+from gateway.portal.problems import Problem
+from policies.verdict import Refusal
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+async def read_json(request: web.Request, model: type[_Model]) -> _Model:
+    """The JSON body. Raises Problem: not JSON by its type (415), not JSON at all or not this model (422)."""
+    if request.content_type != "application/json":  # text/plain would need no leave of the browser's (CORS)
+        raise Problem(Refusal.NOT_JSON)
+    try:
+        found = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise Problem(Refusal.INVALID_INPUT, "The body is not well-formed JSON.") from error
+    return validated(model, found)
+
+
+async def read_form(request: web.Request, model: type[_Model]) -> _Model:
+    """The form body, every field once. Raises Problem."""
+    return validated(model, await form_fields(request))
+
+
+async def form_fields(request: web.Request) -> dict[str, str]:
+    """The fields of a form but for its token. Raises Problem when one is there twice, and for a multipart body."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise Problem(Refusal.INVALID_INPUT, "Send the form as application/x-www-form-urlencoded.")
+    fields: dict[str, str] = {}
+    for name, value in (await request.post()).items():
+        if name in fields or not isinstance(value, str):
+            raise Problem(Refusal.INVALID_INPUT, fields={name: "This is there more than once."})
+        fields[name] = value
+    fields.pop(FIELD, None)
+    return fields
+
+
+def validated(model: type[_Model], found: object) -> _Model:
+    """The model of plain data. Raises Problem with a sentence for each field."""
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise Problem(Refusal.INVALID_INPUT, fields=faults(error)) from error
+
+
+def faults(error: ValidationError) -> dict[str, str]:
+    """By field, ``a.b`` for one inside another: what is wrong, never with the value, which may be a secret."""
+    found: dict[str, str] = {}
+    for detail in error.errors(include_input=False, include_url=False):
+        field = ".".join(map(str, detail["loc"])) or "body"
+        found.setdefault(field, str(detail["msg"]).removeprefix("Value error, "))
+    return found

@@ -1,0 +1,51 @@
+"""Who asks, as the gateway says it: identity headers, the client's address, the request's id."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The holder of the API key or token that came with a request; all empty where none did.
+
+    Sessions are not among it: on its own paths the gateway leaves cookies to the portal.
+    """
+
+    tenant_id: str
+    user_id: str
+    key_id: str
+    scopes: frozenset[str]
+    roles: tuple[str, ...]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a credential was presented; it was good then."""
+        return bool(self.tenant_id)
+
+
+def caller(request: web.Request) -> Caller:
+    """The identity that the gateway vouches for."""
+    headers = request.headers
+    return Caller(
+        tenant_id=headers.get("X-Tenant-ID", ""),
+        user_id=headers.get("X-User-ID", ""),
+        key_id=headers.get("X-API-Key-ID", ""),
+        scopes=frozenset(headers.get("X-Auth-Scopes", "").split()),
+        roles=tuple(headers.get("X-Auth-Roles", "").split()),
+    )
+
+
+def client_address(request: web.Request) -> str:
+    """The client's address, judged by the gateway's rules on forwarding headers; empty outside the gateway."""
+    return request.headers.get("X-Client-IP", "")
+
+
+def request_id(request: web.Request) -> str:
+    """The id that the gateway gave this request, and repeats in its answer and its log."""
+    return request.headers.get("X-Request-ID", "")
+
+
+def user_agent(request: web.Request) -> str:
+    """What the client calls itself, cut to a length that can be kept."""
+    return request.headers.get("User-Agent", "")[:256]

@@ -1,0 +1,52 @@
+"""Pages: Jinja templates with everything escaped, and the style sheet and scripts that they name."""
+
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+from gateway import __version__
+
+_HERE = Path(__file__).parent
+routes = web.RouteTableDef()
+
+
+def setup(app: web.Application) -> None:
+    """Prepare the templates. What a template names and nobody gave is an error, not an empty string."""
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["version"] = __version__
+    app[STATIC] = {path.name: path.read_bytes() for path in (_HERE / "static").iterdir()}
+
+
+STATIC: web.AppKey[Mapping[str, bytes]] = web.AppKey("static")
+
+
+def render(request: web.Request, template: str, *, status: int = 200, **context: object) -> web.Response:
+    """A page. The template's form tokens come from ``csrf()``, which is always there."""
+    from gateway.portal.crosssite import token  # noqa: PLC0415  it answers with pages itself
+
+    context.setdefault("title", "Tahoe")
+    response = aiohttp_jinja2.render_template(template, request, {"csrf": lambda: token(request), **context})
+    response.set_status(status)
+    return response
+
+
+@routes.get("/auth/static/{name}")
+async def static(request: web.Request) -> web.Response:
+    """A file that pages name, with the version in its query: it may be kept for long."""
+    name = request.match_info["name"]
+    body = request.app[STATIC].get(name)
+    if body is None:
+        raise web.HTTPNotFound
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return web.Response(body=body, content_type=kind, headers={"Cache-Control": "public, max-age=86400"})

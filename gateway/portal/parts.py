@@ -1,0 +1,85 @@
+"""What every handler may use: settings, stores, secrets, figures, the clock. Opened once, closed in reverse."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from redis.asyncio import Redis
+
+from gateway.secrets import derived
+from gateway.services import Blueprint
+from gateway.settings import Settings
+from gateway.tasks import Tasks
+from gateway.telemetry.metrics import Metrics
+from storage.postgres.pool import Pool
+from storage.redis.bus import RedisBus
+from storage.redis.client import client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The portal's parts. ``now`` is the wall clock; tests set it."""
+
+    settings: Settings
+    pool: Pool
+    redis: "Redis"
+    bus: RedisBus
+    tasks: Tasks
+    metrics: Metrics
+    secret_key: str
+
+    def secret_for(self, purpose: str) -> bytes:
+        """A key of its own for every purpose, 32 bytes; the same in the gateway's workers."""
+        return derived(self.secret_key, purpose)
+
+    def now(self) -> datetime:
+        """The time, with its zone."""
+        return datetime.now(UTC)
+
+    @property
+    def public_url(self) -> str:
+        """How users reach the gateway, without a slash at its end: the one base of every link that leaves here."""
+        return public_url(self.settings)
+
+    @property
+    def is_https(self) -> bool:
+        """Whether users come over TLS: cookies are then ``Secure`` and named ``__Host-``."""
+        return urlsplit(self.public_url).scheme == "https"
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, blueprint: Blueprint) -> AsyncIterator[Self]:
+        """Everything open, nothing connected yet."""
+        async with contextlib.AsyncExitStack() as stack:
+            pool = Pool(blueprint.database_url)
+            stack.push_async_callback(pool.close)
+            redis = client(blueprint.redis_url)
+            stack.push_async_callback(redis.aclose)
+            tasks = Tasks()
+            stack.push_async_callback(tasks.close)
+            yield cls(
+                settings=blueprint.settings,
+                pool=pool,
+                redis=redis,
+                bus=RedisBus(blueprint.redis_url),
+                tasks=tasks,
+                metrics=Metrics(),
+                secret_key=blueprint.secret_key,
+            )
+
+
+PARTS = web.AppKey("parts", Parts)
+
+
+def public_url(settings: Settings) -> str:
+    """The setting, or what can be said from where the gateway listens."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host, _, port = settings.listen.rpartition(":")
+    if host in ("0.0.0.0", "[::]", "127.0.0.1", "[::1]"):  # noqa: S104  a comparison
+        host = "localhost"
+    return f"http://{host}:{port}"

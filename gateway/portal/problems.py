@@ -1,0 +1,116 @@
+"""Errors: RFC 9457 problems for programs, a page for browsers. Every one is a refusal of ``policies.verdict``."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+import structlog
+from aiohttp import web
+
+from gateway.portal.caller import request_id
+from gateway.portal.pages import render
+from policies.verdict import Refusal
+from storage.ports import Unavailable
+
+_log = structlog.get_logger("gateway.portal")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_TITLES = {
+    401: "Please sign in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Wrong method",
+    413: "Too large",
+    415: "Wrong kind of content",
+    422: "Please correct",
+    429: "Too many requests",
+    500: "Something went wrong",
+    503: "Not now",
+}
+_BY_STATUS = {404: Refusal.UNKNOWN_ROUTE, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
+
+
+class Problem(Exception):
+    """A refusal, raised where it is found. ``fields`` holds a sentence for each field that is wrong."""
+
+    def __init__(
+        self,
+        refusal: Refusal,
+        detail: str = "",
+        *,
+        fields: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+        self.detail = detail
+        self.fields = dict(fields or {})
+        self.headers = dict(headers or {})
+
+    @property
+    def sentences(self) -> str:
+        """What happened and what to do."""
+        return f"{self.refusal.message} {self.detail}" if self.detail else self.refusal.message
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into an answer."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return answer(request, problem)
+    except Unavailable as error:
+        _log.warning("a store cannot be asked", reason=str(error), request_id=request_id(request))
+        return answer(request, Problem(Refusal.STORE_UNAVAILABLE, headers={"Retry-After": "2"}))
+    except web.HTTPException as error:
+        refusal = _BY_STATUS.get(error.status)
+        if refusal is None:
+            raise
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return answer(request, Problem(refusal, headers=allow))
+    except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500
+        _log.exception("a request failed inside the portal", request_id=request_id(request))
+        return answer(request, Problem(Refusal.INTERNAL_ERROR))
+
+
+def answer(request: web.Request, problem: Problem) -> web.Response:
+    """The problem as whoever asks can read it."""
+    if wants_page(request):
+        made = render(
+            request,
+            "problem.html",
+            status=problem.refusal.status,
+            title=_TITLES.get(problem.refusal.status, "Refused"),
+            problem=problem,
+            request_id=request_id(request),
+        )
+    else:
+        made = web.Response(
+            body=orjson.dumps(_document(request, problem)),
+            status=problem.refusal.status,
+            content_type="application/problem+json",
+        )
+    made.headers.update(problem.headers)
+    if problem.refusal.status == 401:
+        made.headers["WWW-Authenticate"] = 'Bearer realm="tahoe-gateway"'
+    return made
+
+
+def wants_page(request: web.Request) -> bool:
+    """Whether a person sits there: a browser that asks for a page, anywhere but under the API."""
+    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith("/platform/")
+
+
+def _document(request: web.Request, problem: Problem) -> dict[str, object]:
+    document: dict[str, object] = {
+        "type": f"urn:tahoe-gateway:problem:{problem.refusal.code}",
+        "title": _TITLES.get(problem.refusal.status, "Refused"),
+        "status": problem.refusal.status,
+        "detail": problem.sentences,
+        "code": problem.refusal.code,
+        "request_id": request_id(request),
+    }
+    if problem.fields:
+        document["errors"] = [{"field": field, "message": message} for field, message in problem.fields.items()]
+    return document

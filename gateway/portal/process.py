@@ -1,0 +1,56 @@
+"""The portal as the parent starts it: beside the workers, or in the parent's own loop with ``workers = 0``."""
+
+import contextlib
+import socket
+from typing import Any
+
+from aiohttp import web
+
+from gateway.portal.application import application
+from gateway.portal.parts import Parts
+from gateway.services import Blueprint
+from storage.ports import Invalidation
+
+_KEEP_ALIVE_S = 75.0
+"""Longer than the gateway keeps an idle connection: it is never this end that hangs up on a request."""
+
+
+class Portal:
+    """Serves pages and the API on the socket that the gateway alone can open, until drained."""
+
+    def __init__(self, blueprint: Blueprint, sockets: list[socket.socket]) -> None:
+        self._blueprint = blueprint
+        self._sockets = sockets
+        self._stack = contextlib.AsyncExitStack()
+        self._parts: Parts | None = None
+
+    async def start(self) -> None:
+        """Open the parts, then listen. PostgreSQL and Redis may be down: who needs them is told so."""
+        self._parts = await self._stack.enter_async_context(Parts.open(self._blueprint))
+        runner = web.AppRunner(
+            application(self._parts),
+            access_log=None,  # the gateway in front writes the one line of every request
+            handle_signals=False,
+            keepalive_timeout=_KEEP_ALIVE_S,
+            shutdown_timeout=self._blueprint.settings.drain_timeout,
+            auto_decompress=False,
+        )
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        for listening in self._sockets:
+            await web.SockSite(runner, listening).start()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The metrics of the portal."""
+        assert self._parts is not None
+        return self._parts.metrics.snapshot()
+
+    def forget(self, change: Invalidation) -> None:
+        """The portal asks the stores each time: there is nothing to forget."""
+
+    def cut_off(self) -> None:
+        """Its connections are the workers' own; they end them."""
+
+    async def drain(self) -> None:
+        """Let requests finish, then close."""
+        await self._stack.aclose()

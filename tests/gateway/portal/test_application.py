@@ -1,0 +1,167 @@
+"""What every endpoint of the portal gets for nothing: errors for people, security headers, no other site's forms."""
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import BaseModel, Field
+
+from gateway.portal.application import application
+from gateway.portal.bodies import read_form, read_json
+from gateway.portal.caller import caller, client_address
+from gateway.portal.crosssite import token
+from gateway.portal.parts import Parts
+from storage.ports import Unavailable
+from tests.gateway.portal.conftest import Client
+
+HTML = {"Accept": "text/html,*/*;q=0.8"}
+
+
+class Wish(BaseModel):
+    """What the endpoints of these tests take."""
+
+    name: str = Field(min_length=3)
+    count: int
+
+
+@pytest.fixture
+async def client(parts: Parts) -> Client:
+    """The application with a few handlers of a test's own."""
+    app = application(parts)
+
+    async def wish(request: web.Request) -> web.Response:
+        made = await (read_json if request.content_type == "application/json" else read_form)(request, Wish)
+        return web.json_response(made.model_dump())
+
+    async def broken(request: web.Request) -> web.Response:
+        raise Unavailable("the store") if "store" in request.query else RuntimeError("a bug")
+
+    async def form(request: web.Request) -> web.Response:
+        return web.Response(text=token(request))
+
+    async def who(request: web.Request) -> web.Response:
+        asked = caller(request)
+        return web.json_response([asked.tenant_id, asked.key_id, sorted(asked.scopes), client_address(request)])
+
+    app.router.add_post("/platform/v1/wishes", wish)
+    app.router.add_post("/auth/wishes", wish)
+    app.router.add_get("/auth/broken", broken)
+    app.router.add_get("/auth/form", form)
+    app.router.add_get("/platform/v1/who", who)
+    async with TestClient(TestServer(app)) as made:
+        yield made
+
+
+async def test_a_program_gets_a_problem_and_a_browser_a_page(client: Client) -> None:
+    """The same sentences, with the request's id, and nothing that the address held."""
+    ids = {"X-Request-ID": "req-1"}
+    problem = await client.get("/auth/<script>", headers=ids)
+    assert problem.status == 404
+    assert problem.content_type == "application/problem+json"
+    document = await problem.json(content_type=None)
+    assert (document["code"], document["status"], document["request_id"]) == ("unknown_route", 404, "req-1")
+    page = await client.get("/auth/<script>", headers=HTML | ids)
+    assert (page.status, page.content_type) == (404, "text/html")
+    text = await page.text()
+    assert document["detail"] in text
+    assert "req-1" in text
+    assert "script>" not in text
+
+
+@pytest.mark.parametrize(("query", "status"), [("", 500), ("?store", 503)])
+async def test_a_bug_is_500_and_an_absent_store_503(client: Client, query: str, status: int) -> None:
+    """Neither says what broke."""
+    answer = await client.get(f"/auth/broken{query}")
+    assert answer.status == status
+    assert "a bug" not in await answer.text()
+
+
+async def test_every_fault_of_a_body_is_told_at_once(client: Client) -> None:
+    """By field, and without the value, which may be a secret."""
+    answer = await client.post("/platform/v1/wishes", json={"name": "xy", "count": "many-secrets"})
+    assert answer.status == 422
+    document = await answer.json(content_type=None)
+    assert [error["field"] for error in document["errors"]] == ["name", "count"]
+    assert "many-secrets" not in str(document)
+    assert (await client.post("/platform/v1/wishes", json={"name": "xyz", "count": 1})).status == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 5_000, b"\xff", b'{"name": "\xed\xa0\x80"}'])
+async def test_what_is_not_json_is_422(client: Client, body: bytes) -> None:
+    answer = await client.post("/platform/v1/wishes", data=body, headers={"Content-Type": "application/json"})
+    assert answer.status == 422
+
+
+async def test_answers_carry_the_security_headers(client: Client) -> None:
+    """Pages load nothing from elsewhere, run nothing inline, and are framed and kept by nobody."""
+    for path in ("/auth/nix", "/auth/form"):
+        headers = (await client.get(path, headers=HTML)).headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Server"] == "tahoe-gateway"
+    style = await client.get("/auth/static/portal.css")
+    assert style.content_type == "text/css"
+    assert style.headers["Cache-Control"].startswith("public")
+
+
+@pytest.mark.parametrize("name", ["..%2fapplication.py", "%2e%2e", "nothing.css", "portal.css%00"])
+async def test_static_files_are_those_and_no_others(client: Client, name: str) -> None:
+    assert (await client.get(f"/auth/static/{name}")).status == 404
+
+
+async def test_the_identity_is_what_the_gateway_says(client: Client) -> None:
+    headers = {
+        "X-Tenant-ID": "ten_a", "X-API-Key-ID": "key_1", "X-Auth-Scopes": "b a", "X-Client-IP": "192.0.2.1",
+    }  # fmt: skip
+    assert await (await client.get("/platform/v1/who", headers=headers)).json() == [
+        "ten_a", "key_1", ["a", "b"], "192.0.2.1",
+    ]  # fmt: skip
+
+
+FORM = {"name": "abc", "count": "1"}
+
+
+async def test_a_form_needs_the_token_of_its_cookie(client: Client) -> None:
+    """Without, with another's, or with the token alone: refused before the handler."""
+    assert (await client.post("/auth/wishes", data=FORM)).status == 403
+    good = await (await client.get("/auth/form")).text()
+    assert (await client.post("/auth/wishes", data=FORM | {"csrf": good})).status == 200
+    client.session.cookie_jar.clear()
+    assert (await client.post("/auth/wishes", data=FORM | {"csrf": good})).status == 403
+    await client.get("/auth/form")
+    assert (await client.post("/auth/wishes", data=FORM | {"csrf": good})).status == 403
+    assert (await client.post("/auth/wishes", data="x", headers={"Content-Type": "text/plain"})).status == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://gw.test"}, 403),
+        ({"Origin": "http://gw.test"}, 200),
+        ({"Origin": "http://front.test:8080", "X-Forwarded-Host": "front.test:8080"}, 200),
+        ({"Origin": "http://gw.test.evil"}, 403),
+        ({"Origin": "http://gw.test:81"}, 403),
+        ({"Origin": "null"}, 403),
+        ({}, 403),
+    ],
+)
+async def test_json_with_a_cookie_must_come_from_our_own_pages(
+    client: Client, headers: dict[str, str], status: int
+) -> None:
+    """As the browser says it; a browser that says nothing gets nowhere without the token."""
+    answer = await client.post(
+        "/platform/v1/wishes", json={"name": "abc", "count": 1}, headers=headers | {"Cookie": "a=1"}
+    )
+    assert answer.status == status
+
+
+async def test_json_without_a_cookie_is_a_program(client: Client) -> None:
+    """It can act in nobody's name but that of the credential it sends."""
+    assert (await client.post("/platform/v1/wishes", json={"name": "abc", "count": 1})).status == 200
