@@ -19,6 +19,7 @@ limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` say
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 usage          the record of one request
 metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
+websocket      WebSocket frames as they pass: counted and judged
 multipart      finds the audio in a form as it passes
 ============== ==============================================================================
 
