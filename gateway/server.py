@@ -254,6 +254,28 @@ class ClientConnection(RequestHandler):
             self._unsent, self._take_by = unsent, now + self._idle_s
         return self._take_by < now
 
+    @property
+    def has_switched(self) -> bool:
+        """Whether the parser takes nothing more for HTTP, because the last request asked for an upgrade."""
+        return bool(self._upgraded)
+
+    def hand_over(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, bytes]:
+        """Leave the socket to another protocol after an upgrade, with what has come for it; reading is paused.
+
+        The other one tells :meth:`connection_lost` here. Raises ConnectionResetError when the client has gone.
+        """
+        transport = self.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        transport.pause_reading()
+        transport.set_protocol(protocol)
+        tail, self._message_tail = self._message_tail, b""
+        self._parser = self.known = None
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
+        return transport, tail
+
     def cut(self) -> None:
         """End the connection by a reset: to an answer without a length an orderly close would be its end."""
         self._later = b""

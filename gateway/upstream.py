@@ -86,13 +86,14 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection.
 
     ``begin``, then ``write`` as often as needed, then ``answered``, then ``read`` until empty, then ``release``. After
-    ``answered``: ``status``, ``head`` and ``body_done``.
+    ``answered``: ``status``, ``head`` and ``body_done``. After a 101 to an upgrade comes ``hand_over`` instead.
     """
 
     __slots__ = (
         "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure", "_idle_s",
         "_interim", "_later", "_loop", "_parser", "_pool", "_raw", "_raw_start", "_read_paused", "_reusable",
-        "_transport", "_until_close", "_write_paused", "body_done", "deadline", "head", "idle_since", "status",
+        "_tail", "_transport", "_until_close", "_upgrade", "_write_paused", "body_done", "deadline", "head",
+        "idle_since", "status",
     )  # fmt: skip
 
     def __init__(self, pool: "UpstreamPool") -> None:
@@ -113,7 +114,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffered = 0
         self._idle_s = 0.0
         # An upstream may hang up, and an exchange may fail, before anything was asked.
-        self._until_close = self._reusable = self.body_done = False
+        self._until_close = self._reusable = self.body_done = self._upgrade = False
+        self._tail: bytes | None = None
+        """What came behind a 101; None before one."""
         self.head: AnswerHead | None = None
         self.idle_since = 0.0
         self.deadline = float("inf")
@@ -125,8 +128,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request can be written."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def begin(self, head: bytes, *, bodyless_answer: bool, idle_s: float) -> None:
+    def begin(self, head: bytes, *, bodyless_answer: bool, idle_s: float, upgrade: bool = False) -> None:
         """Write a request's head soon, and a small body with it. ``bodyless_answer`` for HEAD (RFC 9112 section 6.3).
+
+        With ``upgrade`` a 101 is an answer as well.
 
         Raises what went wrong when the upstream hung up as soon as it was connected.
         """
@@ -134,6 +139,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise self._failure or Broke("it closed the connection")
         self._asked = True
         self._bodyless = bodyless_answer
+        self._upgrade = upgrade
         self._idle_s = idle_s
         self._until_close = self._interim = self._reusable = self.body_done = False
         self.status = 0
@@ -219,6 +225,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._answer_waiter = self._loop.create_future()
         await self._answer_waiter
 
+    def hand_over(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, bytes]:
+        """Leave the socket to another protocol after a 101, with what has come for it already; reading is paused.
+
+        Raises what went wrong when it has closed meanwhile.
+        """
+        transport, tail = self._transport, self._tail
+        if transport is None or tail is None:
+            raise self._failure or Broke("it closed the connection")
+        transport.set_protocol(protocol)
+        self._transport = None
+        self._pool.forget(self)
+        return transport, tail
+
     def release(self) -> None:
         """Give the connection back after the exchange; it is kept only when both sides left it clean."""
         if self._reusable and self.body_done and self.is_open and not self._chunks:
@@ -264,6 +283,9 @@ class UpstreamConnection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         if not self._asked or self._later:  # it speaks before it was spoken to
+            if self._tail is not None:
+                self._tail += data
+                return
             self.fail(Broke("it sent an answer before the request"))
             return
         if self.head is None:
@@ -271,10 +293,11 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.fail(Broke("it switched protocols without having been asked to"))
-            return
+            if self._tail is None:
+                self.fail(Broke("it switched protocols without having been asked to"))
+                return
         except httptools.HttpParserError as error:
-            if not self.body_done:
+            if not self.body_done and self._tail is None:
                 self.fail(Broke(f"its answer is not well-formed HTTP: {error.__context__ or error}"))
                 return
             self._reusable = False
@@ -344,6 +367,9 @@ class UpstreamConnection(asyncio.Protocol):
         if b"\r\n " in head or b"\r\n\t" in head:
             raise Broke("its header has a line that continues another")
         if status < 200:
+            if status == 101 and self._upgrade and self._parser.should_upgrade():
+                self._switch(AnswerHead.walk(head.split(b"\r\n")[1:]), raw[end + 4 :])
+                return
             if status < 100 or status == 101:
                 raise Broke(f"its status {status} answers nothing that was asked")
             self._interim = True
@@ -363,6 +389,14 @@ class UpstreamConnection(asyncio.Protocol):
             # llhttp does not know that the request was HEAD and would wait for the body that the header announces.
             self.body_done = True
             self._parser = httptools.HttpResponseParser(self)
+
+    def _switch(self, head: AnswerHead, tail: bytes) -> None:
+        """The upstream speaks another protocol from here on."""
+        self.status, self.head, self._tail = 101, head, tail
+        self._raw = b""
+        self._asked = False
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body until it is read."""

@@ -19,6 +19,8 @@ limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` say
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 usage          the record of one request
 metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
+tickets        one-use tickets for streams; ``subprotocols`` finds credentials where browsers must put them
+upgrade        the opening of a WebSocket: what each side must say
 websocket      WebSocket frames as they pass: counted and judged
 multipart      finds the audio in a form as it passes
 ============== ==============================================================================

@@ -10,11 +10,12 @@ import re
 from dataclasses import dataclass
 
 from policies.headers import RequestHead
+from policies.subprotocols import Offer
 
 KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
 """The published regular expression, for secret scanners."""
 _KEY = re.compile(KEY_PATTERN)
-_ANY_KEY = re.compile(r"(thk_(?:live|test)_)[0-9A-Za-z]+")
+_ANY_KEY = re.compile(r"(thk_(?:live|test)_|tkt_)[0-9A-Za-z]+")
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARACTERS = 22
 _CHECK_CHARACTERS = 6
@@ -30,10 +31,13 @@ class Presented:
     """The one credential of a request, as bytes: nothing has been believed yet.
 
     ``digest`` is filled in by whoever looks it up first, because a connection presents the same one again and again.
+    Of a key that a ticket stands for only the digest is known, and ``secret`` is empty.
     """
 
     secret: bytes
     digest: bytes = b""
+    longest_s: float | None = None
+    """How long a stream may last that a ticket opened, in seconds."""
 
 
 class Nothing:
@@ -49,7 +53,7 @@ CONFLICT = Conflict()
 
 
 def present(head: RequestHead) -> Presented | Nothing | Conflict:
-    """Find the credential: ``Authorization`` (any known scheme, or a bare key), ``X-API-Key``, or another key header.
+    """Find the credential: ``Authorization`` (any known scheme, or bare), a key header, or a WebSocket subprotocol.
 
     The same credential twice is one credential; an empty header is none. An unknown scheme presents its whole value,
     which then is no valid key: a credential that is present but bad ends the decision, it never falls through. The
@@ -61,6 +65,8 @@ def present(head: RequestHead) -> Presented | Nothing | Conflict:
         found.update(value.strip() for value in head.api_keys)
     if head.foreign_keys:
         found.update(key for value in head.foreign_keys if (key := value.strip()).startswith(_PREFIX))
+    if head.websocket:
+        found.update(Offer.read(head.websocket).secrets)
     found.discard(b"")
     if not found:
         return NOTHING
@@ -106,7 +112,12 @@ def is_well_formed(secret: bytes) -> bool:
 
 def redacted(text: str) -> str:
     """The text without the keys in it, whole or not: people paste them into paths and user agents, which are logged."""
-    return _ANY_KEY.sub(r"\1[redacted]", text) if "thk_" in text else text
+    return _ANY_KEY.sub(r"\1[redacted]", text) if "thk_" in text or "tkt_" in text else text
+
+
+def has_key(text: bytes) -> bool:
+    """Whether there is something in it that looks like a key or a ticket."""
+    return _ANY_KEY.search(text.decode("latin-1")) is not None
 
 
 def _checksum(body: str) -> str:

@@ -39,6 +39,11 @@ _HOP_BY_HOP = (
     b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings", b"proxy-authenticate",
     b"proxy-authorization",
 )  # fmt: skip
+_HANDSHAKE = (
+    b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-protocol", b"sec-websocket-extensions",
+    b"sec-websocket-accept",
+)  # fmt: skip
+"""Each side of a stream has a handshake of its own (RFC 6455 section 4), and the protocols may hold a credential."""
 _OURS = (b"x-auth-", b"x-internal-", b"x-envoy-", b"x-forwarded-", b"x-original-")
 """Families that upstreams and neighbouring proxies trust; a client has no business in them."""
 
@@ -70,6 +75,7 @@ class _Kind(enum.Enum):
     REQUEST_ID = enum.auto()
     FORWARDED_FOR = enum.auto()
     SET_COOKIE = enum.auto()
+    WEBSOCKET = enum.auto()
 
 
 _PASS, _DROP = _Kind.PASS, _Kind.DROP
@@ -118,7 +124,7 @@ _REQUEST = _Table(
         b"user-agent": _Kind.USER_AGENT,
         b"x-request-id": _Kind.REQUEST_ID,
         b"x-forwarded-for": _Kind.FORWARDED_FOR,
-    },
+    } | dict.fromkeys(_HANDSHAKE, _Kind.WEBSOCKET),
     _OURS,
 )  # fmt: skip
 _ANSWER = _Table(
@@ -131,7 +137,7 @@ _ANSWER = _Table(
         b"content-type": _Kind.CONTENT_TYPE,
         b"content-encoding": _Kind.CONTENT_ENCODING,
         b"set-cookie": _Kind.SET_COOKIE,
-    },
+    } | dict.fromkeys(_HANDSHAKE, _Kind.WEBSOCKET),
     (b"x-auth-", b"x-internal-"),
 )  # fmt: skip
 
@@ -178,6 +184,8 @@ class RequestHead:
     upgrade: bytes = b""
     user_agent: bytes = b""
     request_id: bytes = b""
+    websocket: tuple[tuple[bytes, bytes], ...] = ()
+    """The fields of a WebSocket handshake, names in lower case."""
 
     @classmethod
     def walk(cls, raw: RawHeaders) -> "RequestHead":
@@ -200,6 +208,8 @@ class RequestHead:
             getattr(self, _REPEATABLE[kind]).append(value)
         elif kind is _Kind.CONNECTION:
             self.connection |= connection_tokens(value)
+        elif kind is _Kind.WEBSOCKET:
+            self.websocket += ((name.lower(), value),)
         elif kind is _Kind.CONTENT_ENCODING:
             self.content_encoding = _listed(self.content_encoding, value)
             self.lines.append(name + b": " + value)
@@ -224,6 +234,8 @@ class AnswerHead:
     content_encoding: bytes = b""
     own_cookies: list[bytes] = field(default_factory=list)
     """The lines that set a cookie of the gateway's own: only the portal may."""
+    websocket: tuple[tuple[bytes, bytes], ...] = ()
+    """The fields of a WebSocket handshake, names in lower case."""
 
     @classmethod
     def walk(cls, lines: Sequence[bytes]) -> "AnswerHead":
@@ -260,6 +272,8 @@ class AnswerHead:
         elif kind is _Kind.CONTENT_ENCODING:
             self.content_encoding = _listed(self.content_encoding, value.strip())
             self.lines.append(line)
+        elif kind is _Kind.WEBSOCKET:
+            self.websocket += ((line.partition(b":")[0].lower(), value.strip()),)
         elif value.lstrip(b"= \t").lower().startswith(_OWN_COOKIES):  # SET_COOKIE
             # The '=' too: a nameless cookie '=__Host-sid=1' comes back from some browsers as '__Host-sid=1'.
             self.own_cookies.append(line)

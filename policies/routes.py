@@ -57,6 +57,10 @@ class Route:
     gateway's own errors on this route.
     ``first_byte_s`` bounds the wait for the answer's head after the request has been sent; ``idle_s`` any pause inside
     an answer, or inside an upload.
+
+    A stream without a message for ``stream_idle_s`` is ended, and so is one that is ``stream_longest_s`` old; a client
+    that is silent for ``ping_s`` is asked for a sign of life, and given up after as long again. ``max_message`` bounds
+    one message in either direction.
     """
 
     name: str
@@ -72,6 +76,10 @@ class Route:
     max_body: int = 2_147_483_648
     first_byte_s: float = 600.0
     idle_s: float = 60.0
+    max_message: int = 16_777_216
+    ping_s: float = 30.0
+    stream_idle_s: float = 600.0
+    stream_longest_s: float = 14_400.0
 
 
 Place = tuple[str | int, ...]
@@ -246,10 +254,13 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _size(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ValueError("max_body is a whole number above 0")
-    return value
+def _size(key: str) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise ValueError(f"{key} is a whole number above 0")
+        return value
+
+    return read
 
 
 def _seconds(key: str) -> Callable[[object], float]:
@@ -272,9 +283,13 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "meter": _one_of("meter", METERS),
     "dialect": _one_of("dialect", DIALECTS),
     "without_limiter": _one_of("without_limiter", WithoutLimiter),
-    "max_body": _size,
+    "max_body": _size("max_body"),
     "first_byte_s": _seconds("first_byte_s"),
     "idle_s": _seconds("idle_s"),
+    "max_message": _size("max_message"),
+    "ping_s": _seconds("ping_s"),
+    "stream_idle_s": _seconds("stream_idle_s"),
+    "stream_longest_s": _seconds("stream_longest_s"),
 }
 """For every field of a Route: its value from the plain data, or a ValueError that says what it is to be."""
 

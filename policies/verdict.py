@@ -28,6 +28,12 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     )
     INVALID_HOST = 400, "Send exactly one Host header with a host name or address and, if need be, a port."
     CONFLICTING_CREDENTIALS = 400, "The request carries two different credentials. Send exactly one."
+    MALFORMED_HANDSHAKE = 400, "This is not a well-formed WebSocket handshake (RFC 6455 section 4.1)."
+    WEBSOCKET_VERSION = 426, "The only WebSocket version spoken here is 13 (RFC 6455)."
+    CREDENTIAL_IN_QUERY = (
+        400,
+        "A key has no place in a URL, where it ends up in logs. Send it in a header or as a subprotocol, or a ticket.",
+    )
     EXPECTATION_FAILED = 417, "The only expectation supported is 100-continue."
     REQUEST_HEADERS_TOO_LARGE = 431, "The request's header is too large or has too many fields."
     HEADER_TIMEOUT = 408, "The request's header did not arrive in time. Send it again."
@@ -38,6 +44,8 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     INVALID_API_KEY = 401, "This is not a key of this gateway. Check it for typing errors, or create a new one."
     API_KEY_EXPIRED = 401, "This API key has expired. Create a new one, or ask your administrator for it."
     API_KEY_REVOKED = 401, "This API key was revoked. Create a new one, or ask your administrator for it."
+    INVALID_TICKET = 401, "This ticket was used, has expired, or is not one of this gateway. Ask for a new one."
+    ORIGIN_NOT_ALLOWED = 403, "A browser session opens streams from this gateway's own pages only."
     USER_DISABLED = 403, "The user who owns this credential is disabled. Ask your administrator."
     TENANT_SUSPENDED = 403, "Your organisation is suspended. Ask the operator of this service."
 

@@ -55,8 +55,8 @@ class FrameWalker:
     """
 
     __slots__ = (
-        "_consume", "_done", "_fin", "_held", "_key", "_key_size", "_left", "_mask_bit", "_max", "_message", "_phase", "_size",
-        "binary", "close_code", "controls", "fault", "frames", "messages", "text",
+        "_consume", "_done", "_fin", "_held", "_key", "_key_size", "_left", "_mask_bit", "_max", "_message", "_phase",
+        "_size", "binary", "close_code", "controls", "fault", "frames", "messages", "text",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, max_message: int, consume: Consumer | None = None) -> None:

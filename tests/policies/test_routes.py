@@ -103,7 +103,8 @@ def test_a_route_may_say_everything() -> None:
     said = {
         "name": "x.y-z_1", "path": "/a/{id}/b", "methods": list(METHODS), "access": "public", "scope": "audio:read",
         "upstream": "default", "meter": "raw", "dialect": "detail", "without_limiter": "closed", "max_body": 1,
-        "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False,
+        "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False, "max_message": 1, "ping_s": 1, "stream_idle_s": 2,
+        "stream_longest_s": 3,
     }  # fmt: skip
     (made,) = table(said).routes
     assert dataclasses.asdict(made) == said | {"methods": METHODS}
