@@ -26,9 +26,12 @@ from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import UpstreamPool
+from policies.audit import SYSTEM
 from policies.routes import PORTAL, RouteTable
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
+from storage.postgres.audit import PURPOSE as CHAIN
+from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.counters import RedisCounters
@@ -112,7 +115,10 @@ class Services:
             stack.push_async_callback(counters.close)
             stack.push_async_callback(tasks.close)
             tasks.start(journal.keep(), "journal")
-            snapshot = Snapshot(PostgresKeyRegistry(pool), derived(blueprint.secret_key, "api-keys"), time.monotonic)
+            trail = AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM)
+            snapshot = Snapshot(
+                PostgresKeyRegistry(pool, trail), derived(blueprint.secret_key, "api-keys"), time.monotonic
+            )
             trusted = TrustedProxies(settings.trusted_proxies)
             settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
             gatekeeper = Gatekeeper(

@@ -13,6 +13,7 @@ tokens         access tokens: what one must say to be believed; ``jws`` takes on
                the keys of its issuer
 principals     who is asking
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
+audit          who changed what, and the chain that makes tampering show
 admission      the last word: a permit and what the limits said
 authorise      may this principal use this route now
 limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` says them on the wire

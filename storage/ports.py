@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from policies.audit import Entry, Fault, Head
 from policies.limits import Charge, Rate, Taken
 from policies.principals import Principal
 from policies.tenants import ApiKey, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
@@ -194,3 +195,41 @@ class Ledger(Protocol):
 
     async def reconcile(self) -> Sequence[Difference]:
         """Recompute the roll-ups from the raw records; every difference found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """Which entries are asked for; empty fields mean any. ``before`` is a sequence: those below it, for paging."""
+
+    action: str = ""
+    actor_id: str = ""
+    target: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditVerdict:
+    """What verifying one chain found: entries looked at, where the chain stands, and the first fault."""
+
+    tenant_id: str
+    entries: int
+    head: Head
+    fault: Fault | None
+
+
+class AuditLog(Protocol):
+    """The audit trail as it is read. It is written by each repository, in the transaction of what it changes."""
+
+    async def entries(self, tenant_id: str, sought: Sought, limit: int) -> Sequence[Entry]:
+        """Newest first. An empty ``tenant_id`` is the platform's own chain."""
+
+    async def chains(self) -> Sequence[str]:
+        """The tenant ids that have a chain, the platform's ('') first."""
+
+    async def verify(self, tenant_id: str) -> AuditVerdict:
+        """Walk one chain from its start to its head."""
+
+    async def prune(self, tenant_id: str, until: datetime) -> int:
+        """Remove the entries before ``until`` and seal where the chain begins now; how many were removed."""

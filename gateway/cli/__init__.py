@@ -20,6 +20,7 @@ keys         ``key …``
 limits       ``limits …``
 usage        ``usage …``; ``records`` writes the export, ``backlog`` fetches what is
              still in the journals
+audit        ``audit …``
 completion   ``completion bash|zsh|fish``
 ============ =====================================================================
 """

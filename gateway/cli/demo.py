@@ -24,11 +24,14 @@ from gateway.settings import Settings
 from gateway.snapshot import digest
 from gateway.supervisor import Stores, Supervisor
 from gateway.telemetry import application_log
+from policies.audit import SYSTEM
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.tenants import Role
 from storage.embedded.account import Account
 from storage.embedded.process import Log, spawn, stop
 from storage.ports import AlreadyExists, NotFound
+from storage.postgres.audit import PURPOSE as CHAIN
+from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
@@ -145,7 +148,8 @@ async def _keep_transcriber(socket: Path) -> None:
 
 async def _seed(pool: Pool, secret_key: str, memory: Path) -> Credentials:
     """The demo's tenant, user and key: made at the first start, found again later."""
-    directory, keys = PostgresDirectory(pool), PostgresKeyRegistry(pool)
+    trail = AuditTrail(lambda: derived(secret_key, CHAIN), SYSTEM)
+    directory, keys = PostgresDirectory(pool, trail), PostgresKeyRegistry(pool, trail)
     try:
         tenant = await directory.tenant(TENANT)
     except NotFound:

@@ -23,6 +23,7 @@ class _Gateway(LazyGroup):
         "key": Entry("gateway.cli.keys:key", "API keys: make, list, rotate, revoke."),
         "limits": Entry("gateway.cli.limits:limits", "Request rates of tenants and keys."),
         "usage": Entry("gateway.cli.usage:usage", "What tenants have used."),
+        "audit": Entry("gateway.cli.audit:audit", "The audit trail: every change, chained so that tampering shows."),
         "completion": Entry("gateway.cli.completion:completion", "Print the completion script of a shell."),
     }
 

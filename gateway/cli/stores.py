@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import getpass
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +16,10 @@ from pydantic import SecretStr
 from gateway.cli.output import remark
 from gateway.secrets import derived, generated_secret
 from gateway.settings import Settings
+from policies.audit import OPERATOR, Actor
 from storage.ports import Invalidation, StorageError, Unavailable
+from storage.postgres.audit import PURPOSE as CHAIN
+from storage.postgres.audit import AuditTrail, PostgresAuditLog
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.migrate import migrate
@@ -41,10 +47,11 @@ class Stores:
     keys: PostgresKeyRegistry
     limits: PostgresLimitBook
     ledger: PostgresLedger
+    audit: PostgresAuditLog
 
     def secret_for(self, purpose: str) -> bytes:
         """The gateway's own secret for one purpose. Raises StorageError."""
-        return derived(self._secret_key(), purpose)
+        return _secret_for(self.settings, purpose, embedded=self.embedded)
 
     async def announce(self, change: Invalidation) -> None:
         """Tell the running gateways what they must forget; if they cannot be told, say when they will."""
@@ -60,14 +67,6 @@ class Stores:
             f"Done, but running gateways could not be told. {trouble} It takes effect within 15 seconds, when what "
             "they remember expires."
         )
-
-    def _secret_key(self) -> str:
-        if self.settings.secret_key is not None:
-            return self.settings.secret_key.get_secret_value()
-        if self.embedded:
-            return generated_secret(self.settings.state_dir)
-        # Made up here, it would be a secret that no gateway has: each would refuse the key made with it.
-        raise Unknown("GATEWAY_SECRET_KEY is not set. Give this command the one that the gateway runs with.")
 
 
 def run(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool) -> _T:
@@ -107,16 +106,36 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
         stack.push_async_callback(pool.close)
         if settings.database_url is not None:
             await _reach(pool)
+        chain = partial(_secret_for, settings, CHAIN, embedded=lent)
+        trail = AuditTrail(chain, _whoever_runs_this())
         yield Stores(
             settings=settings,
             database_url=database,
             redis_url=redis,
             embedded=lent,
-            directory=PostgresDirectory(pool),
-            keys=PostgresKeyRegistry(pool),
+            directory=PostgresDirectory(pool, trail),
+            keys=PostgresKeyRegistry(pool, trail),
             limits=PostgresLimitBook(pool),
             ledger=PostgresLedger(pool),
+            audit=PostgresAuditLog(pool, chain),
         )
+
+
+def _whoever_runs_this() -> Actor:
+    """The operator, by the name that the system knows."""
+    try:
+        return replace(OPERATOR, name=getpass.getuser())
+    except (KeyError, OSError):  # a container's user need not have a name
+        return replace(OPERATOR, name=f"uid {os.getuid()}")
+
+
+def _secret_for(settings: Settings, purpose: str, *, embedded: bool) -> bytes:
+    if settings.secret_key is not None:
+        return derived(settings.secret_key.get_secret_value(), purpose)
+    if embedded:
+        return derived(generated_secret(settings.state_dir), purpose)
+    # Made up here, it would be a secret that no gateway has: each would refuse the key made with it.
+    raise Unknown("GATEWAY_SECRET_KEY is not set. Give this command the one that the gateway runs with.")
 
 
 async def _publish(redis_url: str, change: Invalidation) -> None:

@@ -10,6 +10,7 @@ ids        ``ten_…``, ``usr_…``, ``key_…``
 values     what a name, a slug, an e-mail address must look like
 directory  tenants, people, memberships, exceptions to the route table
 registry   API keys
+audit      the audit trail, written in the transaction of each change; the events of the same changes
 limits     the rates that operators set
 usage      the account: raw records and their roll-ups; its parts are beside it
 ========== ====================================================================================

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from policies.audit import Change
 from policies.tenants import SLUG, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection
+from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.pool import Pool, enter_tenant
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 class PostgresDirectory:
     """See :class:`storage.ports.Directory`. Storing what no tenant or person can be called raises ValueError."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
         self._pool = pool
+        self._trail = trail
 
     async def create_tenant(self, slug: str, name: str) -> Tenant:
         """A new, active tenant."""
@@ -38,7 +41,18 @@ class PostgresDirectory:
                     slug,
                     name,
                 )
-        return _tenant(row)
+            made = _tenant(row)
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=made.id,
+                    action="tenant.created",
+                    target=made.id,
+                    target_name=slug,
+                    after={"name": name, "status": made.status},
+                ),
+            )
+        return made
 
     async def tenant(self, slug: str) -> Tenant:
         """By its short name."""
@@ -61,15 +75,30 @@ class PostgresDirectory:
         async with self._pool.operator() as connection:
             rows = await connection.fetch(
                 """
-                UPDATE platform.tenants SET status = $2 WHERE slug = $1
-                RETURNING id, slug, name, status, created_at
+                UPDATE platform.tenants t SET status = $2
+                FROM (SELECT id, status FROM platform.tenants WHERE slug = $1 FOR NO KEY UPDATE) old
+                WHERE t.id = old.id
+                RETURNING t.id, t.slug, t.name, t.status, t.created_at, old.status AS old_status
                 """,
                 slug,
                 status.value,
             )
-        if not rows:
-            raise _no_tenant(slug)
-        return _tenant(rows[0])
+            if not rows:
+                raise _no_tenant(slug)
+            (row,) = rows
+            if row["old_status"] != status:
+                await self._trail.record(
+                    connection,
+                    Change(
+                        tenant_id=row["id"],
+                        action="tenant.suspended" if status is TenantStatus.SUSPENDED else "tenant.resumed",
+                        target=row["id"],
+                        target_name=slug,
+                        before={"status": row["old_status"]},
+                        after={"status": status},
+                    ),
+                )
+        return _tenant(row)
 
     async def create_user(
         self, tenant_id: str, email: str, name: str, role: Role, password_hash: str | None = None
@@ -98,6 +127,16 @@ class PostgresDirectory:
                     user.id,
                     role.value,
                 )
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=tenant_id,
+                    action="membership.created",
+                    target=user.id,
+                    target_name=email,
+                    after={"role": role},
+                ),
+            )
         return user, Membership(tenant_id=tenant_id, user_id=user.id, role=role, created_at=row["created_at"])
 
     async def users(self, tenant_id: str) -> Sequence[tuple[User, Membership]]:
@@ -131,38 +170,66 @@ class PostgresDirectory:
             rows = await connection.fetch(
                 """
                 UPDATE platform.users u SET status = $3
-                FROM platform.memberships m
-                WHERE lower(u.email) = $2 AND m.user_id = u.id AND m.tenant_id = $1
-                RETURNING u.id, u.email, u.name, u.status, u.created_at
+                FROM (
+                    SELECT id, status FROM platform.users
+                    WHERE lower(email) = $2
+                        AND EXISTS (SELECT FROM platform.memberships WHERE user_id = users.id AND tenant_id = $1)
+                    FOR NO KEY UPDATE
+                ) old
+                WHERE u.id = old.id
+                RETURNING u.id, u.email, u.name, u.status, u.created_at, old.status AS old_status
                 """,
                 tenant_id,
                 email,
                 status.value,
             )
-        if not rows:
-            raise nobody
-        return _user(rows[0])
+            if not rows:
+                raise nobody
+            (row,) = rows
+            if row["old_status"] != status:
+                await self._trail.record(
+                    connection,
+                    Change(
+                        tenant_id=tenant_id,
+                        action="user.disabled" if status is UserStatus.DISABLED else "user.enabled",
+                        target=row["id"],
+                        target_name=email,
+                        before={"status": row["old_status"]},
+                        after={"status": status},
+                    ),
+                )
+        return _user(row)
 
     async def set_route_override(self, override: RouteOverride) -> None:
         """Only prohibitions are kept; ``allowed`` is their absence."""
         route = values.clean_name(override.route, of="a route")
         async with self._pool.tenant(override.tenant_id) as connection:
             if override.allowed:
-                await connection.execute(
+                done = await connection.execute(
                     "DELETE FROM platform.route_overrides WHERE tenant_id = $1 AND route = $2",
                     override.tenant_id,
                     route,
                 )
-                return
-            no_tenant = NotFound(f"There is no tenant with the id {override.tenant_id}.")
-            with violating({"route_overrides_tenant_fkey": no_tenant}):
-                await connection.execute(
-                    """
-                    INSERT INTO platform.route_overrides (tenant_id, route) VALUES ($1, $2)
-                    ON CONFLICT DO NOTHING
-                    """,
-                    override.tenant_id,
-                    route,
+            else:
+                no_tenant = NotFound(f"There is no tenant with the id {override.tenant_id}.")
+                with violating({"route_overrides_tenant_fkey": no_tenant}):
+                    done = await connection.execute(
+                        """
+                        INSERT INTO platform.route_overrides (tenant_id, route) VALUES ($1, $2)
+                        ON CONFLICT DO NOTHING
+                        """,
+                        override.tenant_id,
+                        route,
+                    )
+            if not done.endswith(" 0"):
+                await self._trail.record(
+                    connection,
+                    Change(
+                        tenant_id=override.tenant_id,
+                        action="route.allowed" if override.allowed else "route.denied",
+                        target=route,
+                        target_name=route,
+                    ),
                 )
 
     async def route_overrides(self, tenant_id: str) -> Sequence[RouteOverride]:

@@ -21,6 +21,7 @@ class Kind(enum.StrEnum):
     TENANT = "ten_"
     USER = "usr_"
     KEY = "key_"
+    EVENT = "evt_"
 
 
 def make_id(kind: Kind, now_ms: int, chance: int) -> str:

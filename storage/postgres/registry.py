@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from policies.audit import Change, Facts
 from policies.limits import Rate
 from policies.principals import Method, Principal, Standing
 from policies.tenants import ApiKey, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
+from storage.postgres.address import Connection
+from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.pool import Pool
@@ -63,8 +66,9 @@ _SUCCEED = """
 class PostgresKeyRegistry:
     """See :class:`storage.ports.KeyRegistry`. Storing what no key can be raises ValueError."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
         self._pool = pool
+        self._trail = trail
 
     async def create_key(
         self,
@@ -106,7 +110,9 @@ class PostgresKeyRegistry:
                     """,
                     *row,
                 )
-        return _key(made)
+            key = _key(made)
+            await self._record(connection, "key.created", key, after=_facts(key))
+        return key
 
     async def keys(self, tenant_id: str) -> Sequence[ApiKey]:
         """All of the tenant's keys, newest first, ended ones included."""
@@ -144,7 +150,10 @@ class PostgresKeyRegistry:
                 (made,) = await connection.fetch(
                     _SUCCEED, tenant_id, key_id, new_id(Kind.KEY), digest, last4, old_ends_at
                 )
-        return _key(made)
+            key = _key(made)
+            before: Facts = {"id": key_id, "ends_at": old_ends_at.isoformat()}
+            await self._record(connection, "key.rotated", key, before=before, after=_facts(key))
+        return key
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> ApiKey:
         """The key as it is now."""
@@ -155,14 +164,26 @@ class PostgresKeyRegistry:
                 """
                 UPDATE platform.api_keys SET revoked_at = coalesce(revoked_at, now())
                 WHERE tenant_id = $1 AND id = $2
-                RETURNING id, tenant_id, user_id, name, last4, scopes, created_at, expires_at, revoked_at
+                RETURNING id, tenant_id, user_id, name, last4, scopes, created_at, expires_at, revoked_at,
+                    revoked_at = now() AS just_now
                 """,
                 tenant_id,
                 key_id,
             )
-        if not rows:
-            raise _no_key(key_id)
-        return _key(rows[0])
+            if not rows:
+                raise _no_key(key_id)
+            key = _key(rows[0])
+            if rows[0]["just_now"]:
+                await self._record(connection, "key.revoked", key, before=_facts(key))
+        return key
+
+    async def _record(
+        self, connection: Connection, action: str, key: ApiKey, before: Facts | None = None, after: Facts | None = None
+    ) -> None:
+        change = Change(
+            tenant_id=key.tenant_id, action=action, target=key.id, target_name=key.name, before=before, after=after
+        )
+        await self._trail.record(connection, change)
 
     async def key_tenant(self, key_id: str) -> str:
         """The id of the tenant that holds a key."""
@@ -202,6 +223,16 @@ def _key(row: asyncpg.Record) -> ApiKey:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
     )
+
+
+def _facts(key: ApiKey) -> Facts:
+    return {
+        "name": key.name,
+        "last4": key.last4,
+        "scopes": sorted(key.scopes),
+        "user": key.user_id,
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+    }
 
 
 def _principal(row: asyncpg.Record) -> Principal:

@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from policies.audit import OPERATOR
 from policies.tenants import ApiKey, Role, Tenant, User
+from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
+
+CHAIN_KEY = b"k" * 32
 
 _numbers = itertools.count(1)
 
@@ -60,7 +64,8 @@ async def world(url: str, *, max_size: int = 5) -> AsyncIterator[World]:
     """The repositories over the database at ``url``, closed afterwards."""
     pool = Pool(url, max_size=max_size)
     try:
-        yield World(pool, PostgresDirectory(pool), PostgresKeyRegistry(pool), PostgresLimitBook(pool))
+        trail = AuditTrail(lambda: CHAIN_KEY, OPERATOR)
+        yield World(pool, PostgresDirectory(pool, trail), PostgresKeyRegistry(pool, trail), PostgresLimitBook(pool))
     finally:
         await pool.close()
 

@@ -7,9 +7,11 @@ import pytest
 
 from gateway.secrets import derived
 from gateway.snapshot import digest
+from policies.audit import SYSTEM
 from policies.credentials import is_well_formed
 from policies.principals import Principal, Standing
 from storage.ports import Invalidation
+from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.cli.conftest import SECRET, Operator
@@ -31,7 +33,7 @@ def identified(operator: Operator, key: str) -> Principal | None:
         pepper = derived(SECRET, "api-keys")
         pool = Pool(url)
         try:
-            return await PostgresKeyRegistry(pool).identify_key(digest(pepper, key.encode()))
+            return await PostgresKeyRegistry(pool, AuditTrail(bytes, SYSTEM)).identify_key(digest(pepper, key.encode()))
         finally:
             await pool.close()
 

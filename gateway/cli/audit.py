@@ -1,0 +1,163 @@
+"""``gateway audit``: who changed what, and whether the trail is whole."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.command import Given, common, with_stores
+from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.values import PAST, SLUG
+from policies.audit import Entry
+from storage.ports import AuditVerdict, Sought
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+
+PLATFORM = "(platform)"
+"""What the chain without a tenant is called."""
+
+
+@click.group()
+def audit() -> None:
+    """The audit trail: every change, chained so that tampering shows."""
+
+
+@audit.command("list")
+@click.option("--tenant", type=SLUG, help="The tenant's slug. Default: the platform's own entries.")
+@click.option("--action", default="", help="key.created, or key for all that concern keys.")
+@click.option("--actor", default="", help="Id of who acted.")
+@click.option("--target", default="", help="Id of what was changed.")
+@click.option("--from", "since", type=PAST, help="Not before: 24h, 7d, or a date.")
+@click.option("--to", "until", type=PAST, help="Before: 24h, 7d, or a date.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@common
+def list_entries(
+    given: Given,
+    tenant: str | None,
+    action: str,
+    actor: str,
+    target: str,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+) -> None:
+    """Entries, newest first."""
+    sought = Sought(action=action, actor_id=actor, target=target, since=since, until=until)
+
+    async def ask(stores: "Stores") -> list[Entry]:
+        tenant_id = "" if tenant is None else (await stores.directory.tenant(tenant)).id
+        return list(await stores.audit.entries(tenant_id, sought, limit))
+
+    found = with_stores(given, ask)
+    if given.json:
+        print_json([_facts(each) for each in found])
+        return
+    print_table(
+        ("AT", "WHO", "ACTION", "WHAT", "BEFORE", "AFTER"),
+        [
+            (
+                stamp(each.at),
+                each.actor.name or each.actor.id or each.actor.kind,
+                each.change.action,
+                each.change.target_name or each.change.target,
+                _told(each.change.before),
+                _told(each.change.after),
+            )
+            for each in found
+        ],
+    )
+    if not found:
+        remark(
+            "Nothing was found."
+            if tenant
+            else "Nothing was found. Entries of a tenant: gateway audit list --tenant SLUG"
+        )
+
+
+@audit.command()
+@click.option("--tenant", type=SLUG, help="The tenant's slug. Default: every chain.")
+@common
+@click.pass_context
+def verify(context: click.Context, given: Given, tenant: str | None) -> None:
+    """Prove that no entry was changed, removed or moved. Exit 1 when one was.
+
+    Keep the printed sequence and link elsewhere: a later run that shows less has lost its end.
+    """
+
+    async def ask(stores: "Stores") -> tuple[list[AuditVerdict], dict[str, str]]:
+        slugs = {each.id: each.slug for each in await stores.directory.tenants()}
+        if tenant is not None:
+            return [await stores.audit.verify((await stores.directory.tenant(tenant)).id)], slugs
+        return [await stores.audit.verify(chain) for chain in await stores.audit.chains()], slugs
+
+    verdicts, slugs = with_stores(given, ask)
+    rows: list[dict[str, Any]] = [
+        {
+            "tenant": slugs.get(each.tenant_id, each.tenant_id) or PLATFORM,
+            "entries": each.entries,
+            "sequence": each.head.sequence,
+            "link": each.head.link.hex(),
+            "intact": each.fault is None,
+            "fault_at": each.fault and each.fault.sequence,
+            "finding": each.fault and each.fault.finding,
+        }
+        for each in verdicts
+    ]
+    if given.json:
+        print_json(rows)
+    else:
+        print_table(
+            ("TENANT", "ENTRIES", "UP TO", "LINK", "STATE"),
+            [
+                (row["tenant"], row["entries"], row["sequence"], row["link"][:16], row["finding"] or "intact")
+                for row in rows
+            ],
+        )
+    if not all(row["intact"] for row in rows):
+        remark("The trail is not what was written. Compare it with an export or a backup from before.")
+        context.exit(1)
+
+
+@audit.command()
+@click.option("--tenant", type=SLUG, help="The tenant's slug. Default: the platform's own entries.")
+@click.option("--before", "until", type=PAST, required=True, help="Older than: 365d, or a date.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+def prune(given: Given, tenant: str | None, until: datetime, *, yes: bool) -> None:
+    """Remove old entries for ever; what stays can still be verified. Export them first."""
+    if not yes:
+        click.confirm(f"Remove the entries before {stamp(until)} for ever?", abort=True)
+
+    async def remove(stores: "Stores") -> int:
+        tenant_id = "" if tenant is None else (await stores.directory.tenant(tenant)).id
+        return await stores.audit.prune(tenant_id, until)
+
+    removed = with_stores(given, remove)
+    if given.json:
+        print_json({"removed": removed})
+    else:
+        click.echo(f"{removed} entries removed.")
+
+
+def _told(facts: Any) -> str:
+    return ", ".join(f"{name}={value}" for name, value in facts.items()) if facts else ""
+
+
+def _facts(entry: Entry) -> dict[str, object]:
+    change, actor = entry.change, entry.actor
+    return {
+        "sequence": entry.sequence,
+        "at": stamp(entry.at, "microseconds"),
+        "actor": {"kind": actor.kind.value, "id": actor.id, "name": actor.name},
+        "address": actor.address,
+        "agent": actor.agent,
+        "request_id": actor.request_id,
+        "tenant_id": change.tenant_id,
+        "action": change.action,
+        "target": change.target,
+        "target_name": change.target_name,
+        "before": change.before,
+        "after": change.after,
+        "link": entry.link.hex(),
+    }

@@ -1,0 +1,46 @@
+"""``gateway audit``."""
+
+import json
+
+import pytest
+
+from tests.gateway.cli.conftest import Operator
+
+
+@pytest.fixture
+def acme(operator: Operator) -> Operator:
+    """An operator with a tenant."""
+    operator.run("tenant", "create", "acme")
+    return operator
+
+
+def test_list_shows_who_did_what(acme: Operator) -> None:
+    acme.run("key", "create", "--tenant", "acme", "--name", "ci")
+    entries = json.loads(acme.run("audit", "list", "--tenant", "acme", "--action", "key", "--json").stdout)
+    (entry,) = entries
+    assert entry["action"] == "key.created"
+    assert entry["target_name"] == "ci"
+    assert entry["actor"]["kind"] == "operator"
+    assert entry["actor"]["name"]
+    assert "ci" in acme.run("audit", "list", "--tenant", "acme").stdout
+
+
+def test_verify_says_that_every_chain_is_intact(acme: Operator) -> None:
+    chains = json.loads(acme.run("audit", "verify", "--json").stdout)
+    assert [(chain["tenant"], chain["intact"]) for chain in chains] == [("acme", True)]
+    assert "intact" in acme.run("audit", "verify", "--tenant", "acme").stdout
+
+
+def test_verify_fails_under_another_secret(acme: Operator) -> None:
+    """A chain that this gateway did not write is not intact, and the exit status says so."""
+    acme.environment["GATEWAY_SECRET_KEY"] = "another secret, thirty-two or more letters long"
+    result = acme.run("audit", "verify", status=1)
+    assert "was exchanged" in result.stdout
+
+
+def test_prune_asks_first(acme: Operator) -> None:
+    acme.run("audit", "prune", "--tenant", "acme", "--before", "0s", status=1)
+    assert json.loads(acme.run("audit", "verify", "--json").stdout)[0]["entries"] > 0
+    acme.run("audit", "prune", "--tenant", "acme", "--before", "0s", "--yes")
+    (chain,) = json.loads(acme.run("audit", "verify", "--json").stdout)
+    assert (chain["entries"], chain["intact"]) == (0, True)
