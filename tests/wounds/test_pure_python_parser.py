@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 RAW = (
-    "test_ambiguous_targets", "test_framing", "test_identity_headers", "test_methods", "test_mutated_framing",
-    "test_odd_hosts", "test_oversize_headers", "test_slow_headers", "test_refused_uploads", "test_slow_bodies",
+    "test_ambiguous_targets", "test_framing", "test_identity_headers", "test_many_chunks", "test_methods",
+    "test_mutated_framing", "test_odd_hosts", "test_odd_values", "test_oversize_headers", "test_refused_uploads",
+    "test_slow_bodies", "test_slow_headers", "test_split_messages", "test_whole_messages",
 )  # fmt: skip
 
 

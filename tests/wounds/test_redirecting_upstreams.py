@@ -1,0 +1,40 @@
+"""Wound: the gateway goes where somebody sends it (SSRF): a redirect, a proxy variable, a name in the request."""
+
+import asyncio
+
+import pytest
+
+from tests.gateway.harness import Gateway, Seen, running
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_the_clients_to_follow(gateway: Gateway, status: int) -> None:
+    """U-04: passed on as it is, and nobody is asked but the upstream, once."""
+
+    async def away(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
+        writer.write(b"HTTP/1.1 %d Away\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n" % status)
+
+    gateway.upstream.respond = away
+    answer = await gateway.ask()
+    assert (answer.status, answer["location"]) == (status, "http://169.254.169.254/")
+    assert len(gateway.upstream.seen) == 1
+
+
+async def test_no_variable_of_the_environment_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """U-03: HTTP_PROXY and its kin, which ``Proxy:`` of a client becomes under CGI, are not looked at."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with running() as gateway:
+        assert (await gateway.ask()).status == 200
+        assert len(gateway.upstream.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "target", ["/http://169.254.169.254/", "//169.254.169.254/", "http://169.254.169.254/", "/v1/models@evil.test"]
+)
+async def test_no_request_names_the_upstream(gateway: Gateway, target: str) -> None:
+    """U-01."""
+    names = ("X-Forwarded-Host", "X-Host", "X-Upstream", "Forwarded")
+    answer = await gateway.ask("GET", target, [(name, "169.254.169.254") for name in names])
+    assert answer.status in (400, 404)
+    assert not gateway.upstream.seen
