@@ -3,7 +3,7 @@
 =============== ===========================================================================
 ports           the promises, and how they fail
 postgres        registry, limits and ledger; ``migrations`` holds the schema
-redis           exact counters, and the bus that tells of changes
+redis           exact counters, one-use tickets, and the bus that tells of changes
 local_counters  the counters of one process, while Redis is away
 journal         what a worker appends to before it answers
 usage_rows      a usage record as the row that journal and ledger share

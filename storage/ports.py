@@ -14,6 +14,7 @@ from policies.audit import Entry, Fault, Head
 from policies.limits import Charge, Rate, Taken
 from policies.principals import Principal
 from policies.tenants import ApiKey, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
+from policies.tickets import Ticket
 from policies.usage import UsageRecord
 
 
@@ -135,6 +136,16 @@ class Invalidation:
 
     tenant_id: str = ""
     key_id: str = ""
+
+
+class Tickets(Protocol):
+    """One-use tickets for streams. ``secret`` is a ticket's text; only its hash is stored, for a minute."""
+
+    async def keep(self, secret: bytes, ticket: Ticket) -> None:
+        """From now on the ticket can be taken."""
+
+    async def take(self, secret: bytes) -> Ticket | None:
+        """What the ticket is good for, to the first who asks; None to everybody else, and when its time is over."""
 
 
 class Bus(Protocol):

@@ -1,0 +1,59 @@
+"""The promises of storage.ports.Tickets, kept by Redis: a ticket opens one stream, once, within a minute."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
+from storage.ports import Unavailable
+from storage.redis.tickets import RedisTickets
+from tests.storage.own_redis import own_redis
+
+SECRET = mint_ticket(bytes(TICKET_BYTES)).encode()
+TICKET = Ticket(tenant_id="ten_a", credential=bytes(range(32)), route="openai.realtime", longest_s=90.5)
+
+
+@pytest.fixture
+async def tickets(redis_url: str) -> AsyncIterator[RedisTickets]:
+    made = RedisTickets(redis_url)
+    yield made
+    await made.close()
+
+
+async def test_a_ticket_is_taken_exactly_once(tickets: RedisTickets, redis_url: str) -> None:
+    """However many ask for it at once, and wherever."""
+    await tickets.keep(SECRET, TICKET)
+    other = RedisTickets(redis_url)
+    taken = await asyncio.gather(*(store.take(SECRET) for store in (tickets, other) for _ in range(10)))
+    await other.close()
+    assert [ticket for ticket in taken if ticket is not None] == [TICKET]
+
+
+async def test_an_unknown_ticket_is_nothing(tickets: RedisTickets) -> None:
+    assert await tickets.take(SECRET) is None
+
+
+async def test_a_ticket_lives_for_a_minute_and_its_text_is_nowhere(tickets: RedisTickets, redis_url: str) -> None:
+    await tickets.keep(SECRET, TICKET)
+    async with Redis.from_url(redis_url) as redis:
+        (key,) = await redis.keys("*")
+        assert 0 < await redis.ttl(key) <= LIFE_S
+        assert SECRET not in key
+        assert SECRET not in await redis.get(key)
+
+
+async def test_a_store_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
+    """Nobody knows then whether the ticket is good: that is not "no"."""
+    async with own_redis(tmp_path) as server:
+        tickets = RedisTickets(server.url)
+        await tickets.keep(SECRET, TICKET)
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(Unavailable):
+            await tickets.take(SECRET)
+        with pytest.raises(Unavailable):
+            await tickets.keep(SECRET, TICKET)
+        await tickets.close()
