@@ -63,7 +63,7 @@ def test_a_secret_in_a_file_may_be_named_by_the_table(tmp_path: Path) -> None:
     settings = loaded(f'[upstreams.default]\ncredential_file = "{secret}"', tmp_path)
     assert settings.every_upstream()["default"].credential_line == f"Authorization: Bearer {SECRET}\r\n".encode()
     (absent,) = faults('[upstreams.default]\ncredential_file = "/nonexistent"', tmp_path)
-    where = f"{tmp_path}/gateway.toml: upstreams.default.credential_file"
+    where = f"{tmp_path}/gateway.toml:2: upstreams.default.credential_file"
     assert absent == f"{where}: /nonexistent cannot be read: No such file or directory"
 
 
