@@ -61,11 +61,6 @@ ASSIGNABLE = tuple(sorted(_WITHIN))
 """What custom roles and scopes may name, in a stable order."""
 
 
-def permissions_of(roles: Iterable[str]) -> frozenset[Permission]:
-    """What the roles named in a principal give together; a name that is no role gives nothing."""
-    return frozenset().union(*(ROLES[Role(role)] for role in roles if role in _ROLE_NAMES))
-
-
 def permitted(scopes: frozenset[str], holder: frozenset[Permission] | None) -> frozenset[Permission]:
     """What a key or a token may do: what its scopes name, within what its ``holder`` may; None: it is the tenant's."""
     named = frozenset(Permission(scope) for scope in scopes if scope in _PERMISSION_NAMES)
@@ -80,5 +75,4 @@ def excess(giver: frozenset[Permission], wanted: Iterable[str]) -> list[str]:
     return sorted(name for name in wanted if name in _PERMISSION_NAMES and Permission(name) not in giver)
 
 
-_ROLE_NAMES = frozenset(Role)
 _PERMISSION_NAMES = frozenset(Permission)

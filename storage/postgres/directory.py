@@ -1,6 +1,7 @@
 """The Directory port: tenants, people, memberships, and exceptions to the route table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -68,6 +69,60 @@ class PostgresDirectory:
         """All, by slug."""
         rows = await self._pool.read("SELECT id, slug, name, status, created_at FROM platform.tenants ORDER BY slug")
         return [_tenant(row) for row in rows]
+
+    async def tenant_by_id(self, tenant_id: str) -> Tenant:
+        """Raises NotFound."""
+        rows = await self._pool.read(
+            "SELECT id, slug, name, status, created_at FROM platform.tenants WHERE id = $1", tenant_id
+        )
+        if not rows:
+            raise _no_tenant(tenant_id)
+        return _tenant(rows[0])
+
+    async def tenants_page(self, limit: int, *, after: str, status: TenantStatus | None) -> Sequence[Tenant]:
+        """By slug: those ``after`` one ('' for the first page), in one ``status`` where given."""
+        rows = await self._pool.read(
+            """
+            SELECT id, slug, name, status, created_at FROM platform.tenants
+            WHERE slug > $1 AND ($2::text IS NULL OR status = $2)
+            ORDER BY slug
+            LIMIT $3
+            """,
+            after,
+            status,
+            limit,
+        )
+        return [_tenant(row) for row in rows]
+
+    async def rename_tenant(
+        self, tenant_id: str, name: str, check: Callable[[Tenant], None] = lambda _: None
+    ) -> Tenant:
+        """The tenant with its new name. ``check`` sees it as it is, and may raise. Raises NotFound."""
+        name = values.clean_name(name, of="a tenant")
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                "SELECT id, slug, name, status, created_at FROM platform.tenants WHERE id = $1 FOR NO KEY UPDATE",
+                tenant_id,
+            )
+            if not rows:
+                raise _no_tenant(tenant_id)
+            tenant = _tenant(rows[0])
+            check(tenant)
+            if tenant.name == name:
+                return tenant
+            await connection.execute("UPDATE platform.tenants SET name = $2 WHERE id = $1", tenant_id, name)
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=tenant_id,
+                    action="tenant.renamed",
+                    target=tenant_id,
+                    target_name=tenant.slug,
+                    before={"name": tenant.name},
+                    after={"name": name},
+                ),
+            )
+        return replace(tenant, name=name)
 
     async def set_tenant_status(self, slug: str, status: TenantStatus) -> Tenant:
         """The tenant as it is now."""

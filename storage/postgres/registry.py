@@ -1,6 +1,7 @@
 """The KeyRegistry port: API keys, and who holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from storage import ports
 
 _DIGEST_BYTES = 32
+_KEY = """
+    SELECT id, tenant_id, user_id, name, last4, scopes, created_at, expires_at, revoked_at
+    FROM platform.api_keys
+    WHERE tenant_id = $1
+"""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _IDENTIFY = """
@@ -117,16 +123,63 @@ class PostgresKeyRegistry:
     async def keys(self, tenant_id: str) -> Sequence[ApiKey]:
         """All of the tenant's keys, newest first, ended ones included."""
         rows = await self._pool.read(
-            """
-            SELECT id, tenant_id, user_id, name, last4, scopes, created_at, expires_at, revoked_at
-            FROM platform.api_keys
-            WHERE tenant_id = $1
-            ORDER BY created_at DESC, id DESC
-            """,
+            f"{_KEY} ORDER BY created_at DESC, id DESC",
             tenant_id,
             tenant_id=tenant_id,
         )
         return [_key(row) for row in rows]
+
+    async def keys_page(
+        self, tenant_id: str, limit: int, *, below: str | None, user_id: str | None
+    ) -> Sequence[ApiKey]:
+        """Newest first: those whose id is ``below`` another's, and which belong to one person, where given."""
+        rows = await self._pool.read(
+            f"{_KEY} AND ($2::text IS NULL OR id < $2) AND ($3::text IS NULL OR user_id = $3)"
+            " ORDER BY id DESC LIMIT $4",
+            tenant_id,
+            below,
+            user_id,
+            limit,
+            tenant_id=tenant_id,
+        )
+        return [_key(row) for row in rows]
+
+    async def key(self, tenant_id: str, key_id: str) -> ApiKey:
+        """One key of the tenant. Raises NotFound."""
+        if not is_id(Kind.KEY, key_id):
+            raise _no_key(key_id)
+        rows = await self._pool.read(
+            f"{_KEY} AND id = $2",
+            tenant_id,
+            key_id,
+            tenant_id=tenant_id,
+        )
+        if not rows:
+            raise _no_key(key_id)
+        return _key(rows[0])
+
+    async def rename_key(
+        self, tenant_id: str, key_id: str, name: str, check: Callable[[ApiKey], None] = lambda _: None
+    ) -> ApiKey:
+        """The key with its new name. ``check`` sees the key as it is, and may raise. Raises NotFound."""
+        if not is_id(Kind.KEY, key_id):
+            raise _no_key(key_id)
+        name = values.clean_name(name, of="a key")
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                f"{_KEY} AND id = $2 FOR NO KEY UPDATE",
+                tenant_id,
+                key_id,
+            )
+            if not rows:
+                raise _no_key(key_id)
+            key = _key(rows[0])
+            check(key)
+            if key.name == name:
+                return key
+            await connection.execute("UPDATE platform.api_keys SET name = $2 WHERE id = $1", key_id, name)
+            await self._record(connection, "key.renamed", key, before={"name": key.name}, after={"name": name})
+        return replace(key, name=name)
 
     async def rotate_key(
         self, tenant_id: str, key_id: str, *, digest: bytes, last4: str, old_ends_at: datetime

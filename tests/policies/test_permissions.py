@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.permissions import ASSIGNABLE, OPERATOR, ROLES, Permission, excess, permissions_of, permitted
+from policies.permissions import ASSIGNABLE, OPERATOR, ROLES, Permission, excess, permitted
 from policies.tenants import Role
 
 PERMISSIONS = st.frozensets(st.sampled_from(Permission))
@@ -42,11 +42,6 @@ def test_only_operators_reach_across_tenants() -> None:
 
 def test_viewers_change_nothing() -> None:
     assert all(permission.endswith(":read") for permission in ROLES[Role.VIEWER])
-
-
-def test_a_name_that_is_no_role_gives_nothing() -> None:
-    assert permissions_of(["root", "OWNER", ""]) == frozenset()
-    assert permissions_of(["service", "viewer"]) == ROLES[Role.SERVICE] | ROLES[Role.VIEWER]
 
 
 @given(st.frozensets(st.sampled_from([*Permission, "own-scope", "KEYS:WRITE", "*"])), st.none() | PERMISSIONS)

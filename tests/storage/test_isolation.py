@@ -169,7 +169,6 @@ async def test_no_row_is_put_into_another_tenant(w: World) -> None:
         ("INSERT INTO platform.route_overrides (tenant_id, route) VALUES ($1, 'x')", other.id),
         ("INSERT INTO platform.tenants (id, slug, name) VALUES ('ten_x', 'x', $1)", "x"),
         ("UPDATE platform.api_keys SET tenant_id = $1", other.id),
-        ("UPDATE platform.memberships SET role = $1", "owner"),
         ("UPDATE platform.tenants SET status = $1", "active"),
         ("UPDATE platform.limits SET tenant_id = $1", other.id),
     ):  # fmt: skip

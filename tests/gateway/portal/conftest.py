@@ -11,6 +11,7 @@ from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from gateway.services import Blueprint
 from gateway.settings import load
+from tests.gateway.portal.api import Houses
 
 Client = TestClient[web.Request, web.Application]
 
@@ -29,3 +30,9 @@ async def portal(parts: Parts) -> AsyncIterator[Client]:
     """A browser's view of it: cookies are kept."""
     async with TestClient(TestServer(application(parts))) as client:
         yield client
+
+
+@pytest.fixture
+def houses(portal: Client, parts: Parts) -> Houses:
+    """Makes tenants and callers of the API."""
+    return Houses(portal, parts)

@@ -1,0 +1,210 @@
+"""A tenant's people, and the roles they are in: its own beside those that every tenant has."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
+from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.shapes import Instant, Slug
+from gateway.portal.problems import Problem
+from policies.permissions import ASSIGNABLE, ROLES, Permission, excess
+from policies.tenants import Role, UserStatus
+from policies.verdict import Refusal
+from storage.ports import Invalidation
+from storage.postgres.members import CustomRole, InUse, LastOwner, Member, PostgresMembers
+
+operations = Operations("members")
+
+_ONE_OF_THEM: dict[str, Any] = {"items": {"type": "string", "enum": list(ASSIGNABLE)}, "uniqueItems": True}
+Permissions = Annotated[list[str], Field(max_length=64, json_schema_extra=_ONE_OF_THEM)]
+
+
+class MemberShown(Shown):
+    """A person in the tenant. With a custom role, its permissions stand in place of the role's."""
+
+    user_id: str
+    email: str
+    name: str
+    status: UserStatus
+    role: Role
+    custom_role: str | None
+    permissions: list[str]
+    joined_at: Instant
+
+
+class MemberList(Paged, InTenant):
+    """Which members."""
+
+    role: Role | None = None
+
+
+class RoleChange(Sent):
+    """The role that a member gets."""
+
+    role: Role
+    custom_role: Slug | None = None
+
+
+class RoleShown(Shown):
+    """A role: what it allows."""
+
+    name: str
+    description: str
+    permissions: list[str]
+    built_in: bool
+
+
+class RoleWish(Sent):
+    """A new role of the tenant's own."""
+
+    name: Slug
+    description: str = Field(default="", max_length=200)
+    permissions: Permissions
+
+
+class RoleEdit(Sent):
+    """What of a role changes."""
+
+    description: str | None = Field(default=None, max_length=200)
+    permissions: Permissions | None = None
+
+
+@operations.get("/members", Permission.USERS_READ, query=MemberList, answer=Page[MemberShown])
+async def list_members(ask: Ask[MemberList, Any]) -> Page[MemberShown]:
+    """The tenant's members, by e-mail."""
+    query = ask.query
+    cursors = ask.cursors(query.role)
+    after = cursors.open(query.cursor) or [""]
+    members = _members(ask)
+    found = await members.page(ask.tenant_id, query.limit + 1, after=str(after[0]), role=query.role)
+    custom = {role.name: role for role in await members.roles(ask.tenant_id)}
+    shown = [_shown(each, custom.get(each.custom_role or "")) for each in found]
+    return cursors.page(shown, query.limit, [[each.email] for each in found])
+
+
+@operations.get("/members/{user_id}", Permission.USERS_READ, answer=MemberShown)
+async def show_member(ask: Ask[InTenant, Any]) -> MemberShown:
+    """One member."""
+    return await _with_role(ask, await _members(ask).member(ask.tenant_id, ask.path("user_id")))
+
+
+@operations.patch("/members/{user_id}", Permission.USERS_WRITE, body=RoleChange, answer=MemberShown)
+async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
+    """Give a member another role: one that has no more than one's own permissions, as the present one must."""
+    wish, members = ask.body, _members(ask)
+    current = await _with_role(ask, await members.member(ask.tenant_id, ask.path("user_id")))
+    ask.check_version(current)
+    custom = await members.role(ask.tenant_id, wish.custom_role) if wish.custom_role else None
+    _may_give(ask, current.permissions)
+    _may_give(ask, custom.permissions if custom else ROLES[wish.role])
+
+    def unchanged(member: Member) -> None:
+        if (member.role, member.custom_role) != (current.role, current.custom_role):
+            raise Problem(Refusal.STALE_VERSION)
+
+    try:
+        changed = await members.set_role(ask.tenant_id, current.user_id, wish.role, wish.custom_role, unchanged)
+    except LastOwner as error:
+        raise Problem(Refusal.LAST_OWNER) from error
+    await ask.announce(Invalidation(tenant_id=ask.tenant_id))
+    return _shown(changed, custom)
+
+
+@operations.get("/roles", Permission.ROLES_READ, answer=Page[RoleShown])
+async def list_roles(ask: Ask[InTenant, Any]) -> Page[RoleShown]:
+    """Every role that members can be in: those of all tenants, then the tenant's own."""
+    own = [_own(role) for role in await _members(ask).roles(ask.tenant_id)]
+    return Page(data=[*_BUILT_IN, *own], next_cursor=None)
+
+
+@operations.post("/roles", Permission.ROLES_WRITE, body=RoleWish, answer=RoleShown)
+async def create_role(ask: Ask[InTenant, RoleWish]) -> RoleShown:
+    """Make a role of the tenant's own."""
+    wish = ask.body
+    _may_give(ask, _known(wish.permissions))
+    return _own(await _members(ask).create_role(ask.tenant_id, wish.name, wish.description, wish.permissions))
+
+
+@operations.get("/roles/{name}", Permission.ROLES_READ, answer=RoleShown)
+async def show_role(ask: Ask[InTenant, Any]) -> RoleShown:
+    """One role."""
+    name = ask.path("name")
+    built_in = next((role for role in _BUILT_IN if role.name == name), None)
+    return built_in or _own(await _members(ask).role(ask.tenant_id, name))
+
+
+@operations.patch("/roles/{name}", Permission.ROLES_WRITE, body=RoleEdit, answer=RoleShown)
+async def change_role(ask: Ask[InTenant, RoleEdit]) -> RoleShown:
+    """Change a role of the tenant's own; its members have the new permissions within a second."""
+    edit = ask.body
+
+    def check(current: CustomRole) -> None:
+        ask.check_version(_own(current))
+        _may_give(ask, current.permissions)
+
+    if edit.permissions is not None:
+        _may_give(ask, _known(edit.permissions))
+    changed = await _members(ask).change_role(
+        ask.tenant_id, ask.path("name"), edit.description, edit.permissions, check
+    )
+    await ask.announce(Invalidation(tenant_id=ask.tenant_id))
+    return _own(changed)
+
+
+@operations.delete("/roles/{name}", Permission.ROLES_WRITE)
+async def delete_role(ask: Ask[InTenant, Any]) -> None:
+    """End a role of the tenant's own that nobody is in."""
+    try:
+        await _members(ask).delete_role(ask.tenant_id, ask.path("name"))
+    except InUse as error:
+        raise Problem(Refusal.IN_USE, str(error)) from error
+
+
+def _members(ask: Ask[Any, Any]) -> PostgresMembers:
+    return PostgresMembers(ask.parts.pool, ask.trail)
+
+
+async def _with_role(ask: Ask[Any, Any], member: Member) -> MemberShown:
+    custom = await _members(ask).role(ask.tenant_id, member.custom_role) if member.custom_role else None
+    return _shown(member, custom)
+
+
+def _known(permissions: list[str]) -> list[str]:
+    strangers = sorted(set(permissions) - set(ASSIGNABLE))
+    if strangers:
+        known = ", ".join(ASSIGNABLE)
+        raise Problem(
+            Refusal.INVALID_INPUT,
+            fields={"permissions": f"There is no permission {strangers[0]!r}; there are {known}."},
+        )
+    return permissions
+
+
+def _may_give(ask: Ask[Any, Any], permissions: "list[str] | tuple[str, ...] | frozenset[Permission]") -> None:
+    lacking = excess(ask.who.permissions, permissions)
+    if lacking:
+        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
+
+
+def _shown(member: Member, custom: CustomRole | None) -> MemberShown:
+    return MemberShown(
+        user_id=member.user_id,
+        email=member.email,
+        name=member.name,
+        status=member.status,
+        role=member.role,
+        custom_role=member.custom_role,
+        permissions=sorted(custom.permissions if custom else ROLES[member.role]),
+        joined_at=member.joined_at,
+    )
+
+
+def _own(role: CustomRole) -> RoleShown:
+    return RoleShown(name=role.name, description=role.description, permissions=list(role.permissions), built_in=False)
+
+
+_BUILT_IN = [
+    RoleShown(name=role, description="", permissions=sorted(permissions), built_in=True)
+    for role, permissions in ROLES.items()
+]

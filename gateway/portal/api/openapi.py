@@ -1,0 +1,145 @@
+"""The OpenAPI 3.1 document: made from the declarations that are served, so that the two cannot differ."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+
+from gateway import __version__
+from gateway.portal.api.operations import Operation
+from policies.verdict import Refusal
+
+_REFERENCE = "#/components/schemas/{model}"
+_ALWAYS = (Refusal.MISSING_CREDENTIAL, Refusal.INSUFFICIENT_PERMISSION, Refusal.INVALID_INPUT)
+_PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457; `code` is stable.",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "description": "A sentence for each field that is wrong.",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def document(operations: Iterable[Operation], server: str) -> dict[str, Any]:
+    """The whole document. ``server`` is the public URL."""
+    all_of_them = list(operations)
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = []
+    for operation in all_of_them:
+        models += [(operation.body, "validation")] if operation.body else []
+        models += [(operation.answer, "serialization")] if operation.answer else []
+    references, definitions = models_json_schema(
+        list(dict.fromkeys(models)), ref_template=_REFERENCE, schema_generator=GenerateJsonSchema
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in all_of_them:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, references)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tahoe Gateway", "version": __version__, "description": _ABOUT},
+        "servers": [{"url": server}],
+        "security": [{"bearer": []}, {"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an access token."},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+_ABOUT = (
+    "Tenants, people, keys, limits, usage and audit. Lists are paged by `cursor`; a `GET` of one thing has an `ETag`, "
+    "and a change may carry it in `If-Match`; a `POST` may carry an `Idempotency-Key`. Errors are RFC 9457 problems."
+)
+
+
+def _described(operation: Operation, references: dict[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": _parameters(operation),
+        "responses": _responses(operation, references),
+    }
+    if operation.permission:
+        described["description"] = f"Needs the permission `{operation.permission}`."
+        described["x-permission"] = operation.permission.value
+    if operation.body:
+        schema = references[(operation.body, "validation")]
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return described
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    schema = operation.query.model_json_schema()
+    defined = schema.get("$defs", {})
+    for name, field in schema.get("properties", {}).items():
+        found.append(
+            {
+                "name": name,
+                "in": "query",
+                "required": name in schema.get("required", ()),
+                "description": field.pop("description", ""),
+                "schema": _inlined(field, defined),
+            }
+        )
+    if operation.method == "POST":
+        found.append({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}})
+    if operation.method in ("PATCH", "PUT", "DELETE"):
+        found.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
+    return found
+
+
+def _inlined(schema: Any, defined: dict[str, Any]) -> Any:
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inlined(defined[schema["$ref"].rpartition("/")[2]], defined)
+        return {name: _inlined(value, defined) for name, value in schema.items() if name != "title"}
+    return [_inlined(each, defined) for each in schema] if isinstance(schema, list) else schema
+
+
+def _responses(operation: Operation, references: dict[Any, Any]) -> dict[str, Any]:
+    done: dict[str, Any] = {"description": "Done."}
+    if operation.answer:
+        schema = references[(operation.answer, "serialization")]
+        done["content"] = {"application/json": {"schema": schema}}
+        done["headers"] = {"ETag": {"schema": {"type": "string"}}}
+    responses: dict[str, Any] = {str(operation.status): done}
+    refusals = [*_ALWAYS, Refusal.STORE_UNAVAILABLE, Refusal.INTERNAL_ERROR]
+    if "{" in operation.path or operation.is_in_tenant:
+        refusals.append(Refusal.NOT_FOUND)
+    if operation.method == "POST":
+        refusals.append(Refusal.ALREADY_EXISTS)
+    if operation.method in ("PATCH", "PUT", "DELETE"):
+        refusals += [Refusal.STALE_VERSION, Refusal.IN_USE]
+    if operation.body:
+        refusals += [Refusal.NOT_JSON, Refusal.BODY_TOO_LARGE]
+    for refusal in refusals:
+        responses[str(refusal.status)] = {
+            "description": refusal.message,
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    return dict(sorted(responses.items()))

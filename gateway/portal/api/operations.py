@@ -1,0 +1,284 @@
+"""Operations: declared once, with what they need, take and give; carried out here in one way; described by ``openapi``.
+
+The order is fixed: who asks, whether they may, in which tenant, whether the query and the body are what was declared
+(nothing unknown is taken), whether it was done before, and only then the handler. What a repository says no with is
+translated here: not found 404, exists already 409, a value it cannot store 422.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.portal.api import etags
+from gateway.portal.api.idempotency import Kept, Repeatable, fingerprint, idempotency_key
+from gateway.portal.api.paging import Cursors
+from gateway.portal.api.subject import Subject, actor, subject
+from gateway.portal.bodies import read_json, validated
+from gateway.portal.parts import PARTS, Parts
+from gateway.portal.problems import Handler, Problem
+from policies.audit import Actor
+from policies.permissions import Permission
+from policies.verdict import Refusal
+from storage.ports import AlreadyExists, Invalidation, NotFound, Unavailable
+from storage.postgres.audit import PURPOSE as CHAIN
+from storage.postgres.audit import AuditTrail
+from storage.postgres.directory import PostgresDirectory
+from storage.postgres.idempotency import IdempotencyBook
+from storage.postgres.registry import PostgresKeyRegistry
+
+_log = structlog.get_logger("gateway.portal")
+
+PREFIX = "/platform/v1"
+
+_Query = TypeVar("_Query", bound=BaseModel)
+_Body = TypeVar("_Body", bound=BaseModel | None)
+
+
+class Sent(BaseModel):
+    """What clients send: nothing unknown is taken, so that a misspelt field is told and none is slipped in."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class Nothing(Sent):
+    """No query, or no body."""
+
+
+class InTenant(Sent):
+    """The query of every operation in a tenant."""
+
+    tenant: str | None = Field(
+        default=None,
+        max_length=63,
+        description="For operators: the slug of the tenant that is meant.",
+    )
+
+
+class Shown(BaseModel):
+    """What the API shows."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation as it is declared. ``permission`` None: any identified caller."""
+
+    name: str
+    tag: str
+    method: str
+    path: str
+    summary: str
+    permission: Permission | None
+    query: type[BaseModel]
+    body: type[BaseModel] | None
+    answer: type[BaseModel] | None
+    status: int
+    run: Callable[["Ask[Any, Any]"], Awaitable[Any]]
+
+    @property
+    def is_in_tenant(self) -> bool:
+        """Whether it acts in one tenant."""
+        return issubclass(self.query, InTenant)
+
+
+class Ask(Generic[_Query, _Body]):
+    """One request to one operation: what was sent, who asks, and what they may work with."""
+
+    def __init__(self, request: web.Request, operation: Operation, who: Subject, query: _Query, body: _Body) -> None:
+        self.request = request
+        self.operation = operation
+        self.who = who
+        self.query = query
+        self.body = body
+        self.tenant_id = who.tenant_id
+        """The tenant in which the operation acts."""
+
+    @property
+    def parts(self) -> Parts:
+        """The portal's parts."""
+        return self.request.app[PARTS]
+
+    @cached_property
+    def actor(self) -> Actor:
+        """Who asks, for the audit trail."""
+        return actor(self.request, self.who)
+
+    @cached_property
+    def trail(self) -> AuditTrail:
+        """Records what this caller does."""
+        return AuditTrail(lambda: self.parts.secret_for(CHAIN), self.actor)
+
+    @cached_property
+    def directory(self) -> PostgresDirectory:
+        """Tenants and people, changed in this caller's name."""
+        return PostgresDirectory(self.parts.pool, self.trail)
+
+    @cached_property
+    def keys(self) -> PostgresKeyRegistry:
+        """API keys, changed in this caller's name."""
+        return PostgresKeyRegistry(self.parts.pool, self.trail)
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return self.request.match_info[name]
+
+    def cursors(self, *filters: object) -> Cursors:
+        """The cursors of this list, in this tenant, with these filters."""
+        name = "\0".join((self.operation.name, self.tenant_id, *map(str, filters)))
+        return Cursors(self.parts.secret_for("cursors"), name)
+
+    async def announce(self, change: Invalidation) -> None:
+        """Tell every gateway what to forget. If it cannot be told, caches expire by themselves within seconds."""
+        try:
+            await self.parts.bus.publish(change)
+        except Unavailable as error:
+            _log.warning("a change could not be announced", reason=str(error), request_id=self.actor.request_id)
+
+    def check_version(self, current: BaseModel) -> None:
+        """Raises Problem when the caller has seen another version than ``current`` and said so."""
+        etags.check(self.request, current)
+
+
+Run = Callable[[Ask[Any, Any]], Awaitable[Any]]
+
+
+class Operations:
+    """The operations of one resource. Paths are relative to ``/platform/v1``."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.all: list[Operation] = []
+
+    def get(self, path: str, permission: Permission | None, **declared: Any) -> Callable[[Run], Run]:
+        """Show something."""
+        return self._declare("GET", path, permission, declared)
+
+    def post(self, path: str, permission: Permission | None, **declared: Any) -> Callable[[Run], Run]:
+        """Make something, or do something to it."""
+        return self._declare("POST", path, permission, {"status": 201, **declared})
+
+    def patch(self, path: str, permission: Permission | None, **declared: Any) -> Callable[[Run], Run]:
+        """Change something."""
+        return self._declare("PATCH", path, permission, declared)
+
+    def put(self, path: str, permission: Permission | None, **declared: Any) -> Callable[[Run], Run]:
+        """Set something."""
+        return self._declare("PUT", path, permission, declared)
+
+    def delete(self, path: str, permission: Permission | None, **declared: Any) -> Callable[[Run], Run]:
+        """End something."""
+        return self._declare("DELETE", path, permission, {"status": 204, **declared})
+
+    def _declare(
+        self, method: str, path: str, permission: Permission | None, declared: dict[str, Any]
+    ) -> Callable[[Run], Run]:
+        def add(run: Run) -> Run:
+            summary = (run.__doc__ or "").strip().partition("\n")[0]
+            defaults: dict[str, Any] = {"query": InTenant, "body": None, "answer": None, "status": 200}
+            self.all.append(
+                Operation(
+                    name=run.__name__,
+                    tag=self.tag,
+                    method=method,
+                    path=PREFIX + path,
+                    summary=summary,
+                    permission=permission,
+                    run=run,
+                    **{**defaults, **declared},
+                )
+            )
+            return run
+
+        return add
+
+
+def handler(operation: Operation) -> Handler:
+    """What aiohttp calls for an operation."""
+
+    async def carry_out(request: web.Request) -> web.StreamResponse:
+        who = await subject(request)
+        who.require(operation.permission)
+        query = _query(request, operation)
+        body = None if operation.body is None else await read_json(request, operation.body)
+        ask: Ask[Any, Any] = Ask(request, operation, who, query, body)
+        try:
+            if operation.is_in_tenant:
+                ask.tenant_id = await _tenant(ask)
+            return await (_create(ask) if operation.method == "POST" else _run(ask))
+        except NotFound as error:
+            raise Problem(Refusal.NOT_FOUND, str(error)) from error
+        except AlreadyExists as error:
+            raise Problem(Refusal.ALREADY_EXISTS, str(error)) from error
+        except ValueError as error:
+            raise Problem(Refusal.INVALID_INPUT, f"{error}.") from error
+
+    return carry_out
+
+
+def _query(request: web.Request, operation: Operation) -> BaseModel:
+    sent: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in sent:
+            raise Problem(Refusal.INVALID_INPUT, fields={name: "This is there more than once."})
+        sent[name] = value
+    return validated(operation.query, sent)
+
+
+async def _tenant(ask: Ask[InTenant, Any]) -> str:
+    """The caller's own tenant; an operator's choice. Another tenant is nowhere to be seen for everybody else."""
+    slug = ask.query.tenant
+    if slug is None:
+        if not ask.who.tenant_id:
+            raise Problem(Refusal.INVALID_INPUT, fields={"tenant": "Say which tenant is meant."})
+        return ask.who.tenant_id
+    found = await ask.directory.tenant(slug)
+    if found.id != ask.who.tenant_id and not ask.who.is_operator:
+        raise NotFound(f"There is no tenant {slug!r}.")
+    return found.id
+
+
+async def _run(ask: Ask[Any, Any]) -> web.StreamResponse:
+    shown = await ask.operation.run(ask)
+    if isinstance(shown, web.StreamResponse):
+        return shown
+    if shown is None:
+        return web.Response(status=ask.operation.status)
+    headers = {"ETag": etags.etag(shown)}
+    if ask.operation.method == "GET" and etags.is_known(ask.request, shown):
+        return web.Response(status=304, headers=headers)
+    return _answer(ask.operation.status, shown.model_dump_json().encode(), headers)
+
+
+async def _create(ask: Ask[Any, Any]) -> web.StreamResponse:
+    key = idempotency_key(ask.request)
+    if key is None:
+        return await _run(ask)
+    scope = f"{ask.tenant_id}\0{ask.actor.kind}\0{ask.actor.id}\0{ask.operation.name}"
+    repeatable = Repeatable(
+        IdempotencyBook(ask.parts.pool),
+        ask.parts.secret_for("idempotency"),
+        scope=scope,
+        key=key,
+        fingerprint=await fingerprint(ask.request),
+    )
+    kept = await repeatable.begin()
+    if kept is not None:
+        return _answer(kept.status, kept.body, {"Idempotent-Replayed": "true"})
+    try:
+        made = await _run(ask)
+    except BaseException:
+        await repeatable.forget()
+        raise
+    assert isinstance(made, web.Response)
+    await repeatable.keep(Kept(status=made.status, body=bytes(made.body or b"")))  # type: ignore[arg-type]
+    return made
+
+
+def _answer(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)

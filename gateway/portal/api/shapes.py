@@ -1,0 +1,38 @@
+"""What several resources say, and how plain values are checked before a repository sees them."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, Field, PlainSerializer
+
+from storage.postgres import values
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _name(text: str) -> str:
+    return values.clean_name(text, of="it")
+
+
+def _email(text: str) -> str:
+    return values.clean_email(text)
+
+
+def _scopes(scopes: list[str]) -> list[str]:
+    return values.sorted_scopes(frozenset(scopes))
+
+
+Instant = Annotated[datetime, PlainSerializer(_stamp, return_type=str), Field(description="RFC 3339, in UTC.")]
+"""A moment that is shown."""
+SentInstant = Annotated[AwareDatetime, Field(description="RFC 3339, with a time zone.")]
+Name = Annotated[str, AfterValidator(_name), Field(min_length=1, max_length=200)]
+Email = Annotated[
+    str, AfterValidator(_email), Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})
+]
+Scopes = Annotated[list[str], AfterValidator(_scopes), Field(max_length=64, description="Scopes, each at most once.")]
+Slug = Annotated[
+    str,
+    Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Small letters, digits and hyphens."),
+]

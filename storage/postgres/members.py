@@ -1,0 +1,308 @@
+"""Memberships and the tenant's own roles: who is in which role, and that an owner stays."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from policies.audit import Change, changed
+from policies.permissions import OPERATOR, ROLES, Permission, permitted
+from policies.tenants import Role, UserStatus
+from storage.ports import AlreadyExists, NotFound, StorageError
+from storage.postgres import values
+from storage.postgres.address import Connection
+from storage.postgres.audit import AuditTrail
+from storage.postgres.faults import violating
+from storage.postgres.ids import Kind, is_id
+from storage.postgres.pool import Pool
+
+
+class LastOwner(StorageError):
+    """Without this member the tenant would have no owner."""
+
+
+class InUse(StorageError):
+    """Members are in this role."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A person in a tenant. ``custom_role`` is the tenant's own role that stands in place of ``role``."""
+
+    user_id: str
+    email: str
+    name: str
+    status: UserStatus
+    role: Role
+    custom_role: str | None
+    joined_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomRole:
+    """A tenant's own role."""
+
+    name: str
+    description: str
+    permissions: tuple[str, ...]
+    created_at: datetime
+
+
+_MEMBER = """
+    SELECT m.user_id, u.email, u.name, u.status, m.role, m.custom_role, m.created_at
+    FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
+    WHERE m.tenant_id = $1
+"""
+_ROLE = "SELECT name, description, permissions, created_at FROM platform.roles WHERE tenant_id = $1"
+
+
+class PostgresMembers:
+    """One tenant's people and roles, by the first argument of each method."""
+
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
+        self._pool = pool
+        self._trail = trail
+
+    async def page(self, tenant_id: str, limit: int, *, after: str, role: Role | None) -> Sequence[Member]:
+        """By e-mail: those ``after`` one ('' for the first page), in one built-in ``role`` where given."""
+        rows = await self._pool.read(
+            f"{_MEMBER} AND u.email > $2 AND ($3::text IS NULL OR m.role = $3) ORDER BY u.email LIMIT $4",
+            tenant_id,
+            after,
+            role,
+            limit,
+            tenant_id=tenant_id,
+        )
+        return [_member(row) for row in rows]
+
+    async def member(self, tenant_id: str, user_id: str) -> Member:
+        """Raises NotFound."""
+        if not is_id(Kind.USER, user_id):
+            raise _nobody(user_id)
+        rows = await self._pool.read(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id, tenant_id=tenant_id)
+        if not rows:
+            raise _nobody(user_id)
+        return _member(rows[0])
+
+    async def set_role(
+        self,
+        tenant_id: str,
+        user_id: str,
+        role: Role,
+        custom_role: str | None,
+        check: Callable[[Member], None] = lambda _: None,
+    ) -> Member:
+        """The member in the new role. ``check`` sees the member as it is, and may raise.
+
+        Raises NotFound, also for a custom role that the tenant has not; LastOwner.
+        """
+        if not is_id(Kind.USER, user_id):
+            raise _nobody(user_id)
+        no_role = {"memberships_custom_role_fkey": NotFound(f"This tenant has no role {custom_role!r}.")}
+        async with self._pool.tenant(tenant_id) as connection:
+            # All owners, so that two who step down at once do not both see the other still there.
+            await connection.execute(
+                "SELECT FROM platform.memberships WHERE tenant_id = $1 AND (role = 'owner' OR user_id = $2)"
+                " ORDER BY user_id FOR NO KEY UPDATE",
+                tenant_id,
+                user_id,
+            )
+            rows = await connection.fetch(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id)
+            if not rows:
+                raise _nobody(user_id)
+            old = _member(rows[0])
+            check(old)
+            with violating(no_role):
+                await connection.execute(
+                    "UPDATE platform.memberships SET role = $3, custom_role = $4 WHERE tenant_id = $1 AND user_id = $2",
+                    tenant_id,
+                    user_id,
+                    role.value,
+                    custom_role,
+                )
+            if old.role is Role.OWNER and old.custom_role is None:
+                await _require_owner(connection, tenant_id)
+            new = _member((await connection.fetch(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id))[0])
+            before, after = changed(_facts(old), _facts(new))
+            if after:
+                change = Change(
+                    tenant_id=tenant_id,
+                    action="membership.changed",
+                    target=user_id,
+                    target_name=new.email,
+                    before=before,
+                    after=after,
+                )
+                await self._trail.record(connection, change)
+        return new
+
+    async def roles(self, tenant_id: str) -> Sequence[CustomRole]:
+        """The tenant's own, by name."""
+        rows = await self._pool.read(f"{_ROLE} ORDER BY name", tenant_id, tenant_id=tenant_id)
+        return [_role(row) for row in rows]
+
+    async def role(self, tenant_id: str, name: str) -> CustomRole:
+        """Raises NotFound."""
+        rows = await self._pool.read(f"{_ROLE} AND name = $2", tenant_id, name, tenant_id=tenant_id)
+        if not rows:
+            raise _no_role(name)
+        return _role(rows[0])
+
+    async def create_role(self, tenant_id: str, name: str, description: str, permissions: Sequence[str]) -> CustomRole:
+        """Raises AlreadyExists."""
+        values.check_slug(name)
+        if name in {role.value for role in Role}:
+            raise AlreadyExists(f"{name} is a role that every tenant has.")
+        description = values.clean_line(description, "the description of a role")
+        async with self._pool.tenant(tenant_id) as connection:
+            with violating({"roles_pkey": AlreadyExists(f"There is a role {name} already.")}):
+                rows = await connection.fetch(
+                    """
+                    INSERT INTO platform.roles (tenant_id, name, description, permissions) VALUES ($1, $2, $3, $4)
+                    RETURNING name, description, permissions, created_at
+                    """,
+                    tenant_id,
+                    name,
+                    description,
+                    sorted(set(permissions)),
+                )
+            made = _role(rows[0])
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=tenant_id,
+                    action="role.created",
+                    target=name,
+                    target_name=name,
+                    after={"description": description, "permissions": list(made.permissions)},
+                ),
+            )
+        return made
+
+    async def change_role(
+        self,
+        tenant_id: str,
+        name: str,
+        description: str | None,
+        permissions: Sequence[str] | None,
+        check: Callable[[CustomRole], None] = lambda _: None,
+    ) -> CustomRole:
+        """The role with what is given changed. ``check`` sees it as it is, and may raise. Raises NotFound."""
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(f"{_ROLE} AND name = $2 FOR NO KEY UPDATE", tenant_id, name)
+            if not rows:
+                raise _no_role(name)
+            old = _role(rows[0])
+            check(old)
+            rows = await connection.fetch(
+                """
+                UPDATE platform.roles SET description = $3, permissions = $4 WHERE tenant_id = $1 AND name = $2
+                RETURNING name, description, permissions, created_at
+                """,
+                tenant_id,
+                name,
+                old.description if description is None else values.clean_line(description, "the description of a role"),
+                list(old.permissions) if permissions is None else sorted(set(permissions)),
+            )
+            new = _role(rows[0])
+            before, after = changed(_role_facts(old), _role_facts(new))
+            if after:
+                change = Change(
+                    tenant_id=tenant_id,
+                    action="role.changed",
+                    target=name,
+                    target_name=name,
+                    before=before,
+                    after=after,
+                )
+                await self._trail.record(connection, change)
+        return new
+
+    async def delete_role(self, tenant_id: str, name: str) -> None:
+        """Raises NotFound; InUse while members are in it."""
+        in_use = InUse(f"Members are in the role {name}. Give them another one first.")
+        async with self._pool.tenant(tenant_id) as connection:
+            with violating({"memberships_custom_role_fkey": in_use}):
+                done = await connection.execute(
+                    "DELETE FROM platform.roles WHERE tenant_id = $1 AND name = $2", tenant_id, name
+                )
+            if done == "DELETE 0":
+                raise _no_role(name)
+            await self._trail.record(
+                connection, Change(tenant_id=tenant_id, action="role.deleted", target=name, target_name=name)
+            )
+
+
+async def permissions_in(pool: Pool, tenant_id: str, user_id: str) -> frozenset[Permission]:
+    """What a person may do in a tenant at this moment: nothing when disabled; an operator everything, everywhere."""
+    rows = await pool.read(
+        """
+        SELECT u.operator, m.role, m.custom_role, r.permissions
+        FROM platform.users u
+        LEFT JOIN platform.memberships m ON m.user_id = u.id AND m.tenant_id = $1
+        LEFT JOIN platform.roles r ON r.tenant_id = m.tenant_id AND r.name = m.custom_role
+        WHERE u.id = $2 AND u.status = 'active'
+        """,
+        tenant_id,
+        user_id,
+    )
+    if not rows:
+        return frozenset()
+    (row,) = rows
+    if row["operator"]:
+        return OPERATOR
+    if row["custom_role"] is None:
+        return ROLES[Role(row["role"])] if row["role"] else frozenset()
+    return permitted(frozenset(row["permissions"]), None)
+
+
+async def _require_owner(connection: Connection, tenant_id: str) -> None:
+    left = await connection.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
+            WHERE m.tenant_id = $1 AND m.role = 'owner' AND m.custom_role IS NULL AND u.status = 'active'
+        )
+        """,
+        tenant_id,
+    )
+    if not left:
+        raise LastOwner("This is the tenant's last owner.")
+
+
+def _nobody(user_id: str) -> NotFound:
+    return NotFound(f"This tenant has no member {user_id!r}.")
+
+
+def _no_role(name: str) -> NotFound:
+    return NotFound(f"This tenant has no role {name!r}.")
+
+
+def _member(row: asyncpg.Record) -> Member:
+    return Member(
+        user_id=row["user_id"],
+        email=row["email"],
+        name=row["name"],
+        status=UserStatus(row["status"]),
+        role=Role(row["role"]),
+        custom_role=row["custom_role"],
+        joined_at=row["created_at"],
+    )
+
+
+def _role(row: asyncpg.Record) -> CustomRole:
+    return CustomRole(
+        name=row["name"],
+        description=row["description"],
+        permissions=tuple(row["permissions"]),
+        created_at=row["created_at"],
+    )
+
+
+def _facts(member: Member) -> dict[str, str | None]:
+    return {"role": member.role.value, "custom_role": member.custom_role}
+
+
+def _role_facts(role: CustomRole) -> dict[str, str | list[str]]:
+    return {"description": role.description, "permissions": list(role.permissions)}

@@ -1,0 +1,319 @@
+"""What every operation of the platform API keeps to, and the resources one by one."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.portal.api.service import OPERATIONS
+from gateway.portal.parts import Parts
+from gateway.snapshot import digest
+from policies.audit import SYSTEM
+from policies.permissions import Permission
+from policies.tenants import Role
+from storage.postgres.audit import AuditTrail
+from storage.postgres.registry import PostgresKeyRegistry
+from tests.gateway.portal.api import Houses
+from tests.gateway.portal.conftest import Client
+
+STRANGER = {
+    "key_id": "key_00000000000000000000", "user_id": "usr_00000000000000000000", "slug": "nobody", "name": "nobody",
+}  # fmt: skip
+
+
+# Every operation
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+async def test_nobody_is_told_to_say_who_they_are(portal: Client, operation: object) -> None:
+    answer = await portal.request(operation.method, operation.path.format(**STRANGER))
+    assert answer.status == 401
+    assert (await answer.json(content_type=None))["code"] == "missing_credential"
+    assert "Bearer" in answer.headers["WWW-Authenticate"]
+
+
+async def test_every_operation_wants_its_permission(houses: Houses) -> None:
+    """With all permissions but the one that is needed, each is refused and says which."""
+    tenant = await houses.tenant()
+    for operation in OPERATIONS:
+        if operation.permission is None:
+            continue
+        scopes = " ".join(set(Permission) - {operation.permission})
+        caller = await houses.person(tenant, scopes=scopes, operator=True)
+        path = operation.path.format(**STRANGER).removeprefix("/platform/v1")
+        problem = await caller.ask(operation.method, path, status=403)
+        assert problem["code"] == "insufficient_permission"
+        assert operation.permission in problem["detail"]
+
+
+async def test_what_nobody_declared_is_not_taken(houses: Houses) -> None:
+    """A misspelt field is told; a field that would change more than one may is not slipped in (T-04)."""
+    caller = await houses.person()
+    problem = await caller.ask("POST", "/keys", {"name": "k", "tenant_id": "ten_x", "digest": ""}, status=422)
+    assert {error["field"] for error in problem["errors"]} == {"tenant_id", "digest"}
+    problem = await caller.ask("GET", "/keys?limt=5&limit=0", status=422)
+    assert {error["field"] for error in problem["errors"]} == {"limt", "limit"}
+    assert (await caller.ask("GET", "/keys?limit=1&limit=2", status=422))["code"] == "invalid_input"
+    assert (await caller.ask("GET", "/keys?limit=1000000000", status=422))["code"] == "invalid_input"
+
+
+async def test_every_faulty_field_is_named_at_once(houses: Houses) -> None:
+    caller = await houses.person()
+    body = {"name": "", "scopes": ["a b"], "expires_at": "soon", "test": "perhaps"}
+    problem = await caller.ask("POST", "/keys", body, status=422)
+    assert {error["field"].partition(".")[0] for error in problem["errors"]} == set(body)
+
+
+async def test_another_tenants_things_are_not_there(houses: Houses) -> None:
+    """By id, by slug, by cursor (T-01, T-06)."""
+    mine, other = await houses.person(), await houses.person()
+    theirs = await other.ask("POST", "/keys", {"name": "theirs"}, status=201)
+    for method, path, body in (
+        ("GET", f"/keys/{theirs['id']}", None),
+        ("PATCH", f"/keys/{theirs['id']}", {"name": "mine"}),
+        ("POST", f"/keys/{theirs['id']}/rotate", {}),
+        ("DELETE", f"/keys/{theirs['id']}", None),
+        ("GET", f"/keys?tenant={other.tenant.slug}", None),
+        ("GET", f"/members?tenant={other.tenant.slug}", None),
+        ("GET", f"/members/{other.user.id}", None),
+        ("PATCH", f"/members/{other.user.id}", {"role": "viewer"}),
+        ("POST", f"/keys?tenant={other.tenant.slug}", {"name": "k"}),
+        ("POST", "/keys", {"name": "k", "user_id": other.user.id}),
+    ):
+        problem = await mine.ask(method, path, body, status=404)
+        assert problem["code"] == "not_found", (method, path)
+    for name in ("a", "b"):
+        await other.ask("POST", "/keys", {"name": name}, status=201)
+    cursor = (await other.ask("GET", "/keys?limit=1"))["next_cursor"]
+    await mine.ask("GET", f"/keys?cursor={cursor}", status=422)
+    assert [key["name"] for key in (await other.ask("GET", "/keys"))["data"]] == ["b", "a", "theirs"]
+
+
+async def test_an_operator_acts_in_the_tenant_that_is_named(houses: Houses) -> None:
+    operator, other = await houses.person(operator=True), await houses.person()
+    made = await operator.ask("POST", f"/keys?tenant={other.tenant.slug}", {"name": "by operator"}, status=201)
+    assert [key["id"] for key in (await other.ask("GET", "/keys"))["data"]] == [made["id"]]
+    (entry, *_) = (await other.ask("GET", "/audit"))["data"]
+    assert (entry["action"], entry["actor"]["id"]) == ("key.created", operator.headers["X-API-Key-ID"])
+    assert (entry["address"], entry["request_id"]) == ("192.0.2.9", operator.headers["X-Request-ID"])
+
+
+# Cursors, versions, repetition
+
+
+async def test_pages_together_are_the_list(houses: Houses) -> None:
+    caller = await houses.person()
+    made = [(await caller.ask("POST", "/keys", {"name": str(n)}, status=201))["id"] for n in range(5)]
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = await caller.ask("GET", f"/keys?limit=2&cursor={cursor}")
+        seen += [key["id"] for key in page["data"]]
+        cursor = page["next_cursor"]
+    assert seen == made[::-1]
+
+
+@pytest.mark.parametrize("cursor", ["x", "AAAA", "A" * 1024, "%00", "Zm9v.Zm9v", "é"])
+async def test_a_cursor_that_was_not_given_is_refused(houses: Houses, cursor: str) -> None:
+    caller = await houses.person()
+    assert (await caller.ask("GET", f"/keys?cursor={cursor}", status=422))["errors"][0]["field"] == "cursor"
+
+
+async def test_a_change_of_another_version_is_refused(houses: Houses) -> None:
+    """Two who change one thing at once do not undo each other (T-11)."""
+    caller = await houses.person()
+    key = await caller.ask("POST", "/keys", {"name": "first"}, status=201)
+    async with caller.client.get(f"/platform/v1/keys/{key['id']}", headers=caller.headers) as answer:
+        tag = answer.headers["ETag"]
+    await caller.ask("GET", f"/keys/{key['id']}", status=304, headers={"If-None-Match": tag})
+    await caller.ask("PATCH", f"/keys/{key['id']}", {"name": "second"}, headers={"If-Match": tag})
+    problem = await caller.ask("PATCH", f"/keys/{key['id']}", {"name": "third"}, status=412, headers={"If-Match": tag})
+    assert problem["code"] == "stale_version"
+    assert (await caller.ask("GET", f"/keys/{key['id']}"))["name"] == "second"
+
+
+async def test_a_creation_that_is_repeated_is_done_once(houses: Houses) -> None:
+    caller = await houses.person()
+    once = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
+    first = await caller.ask("POST", "/keys", {"name": "k"}, status=201, headers=once)
+    again = await caller.ask("POST", "/keys", {"name": "k"}, status=201, headers=once)
+    assert again == first
+    assert len((await caller.ask("GET", "/keys"))["data"]) == 1
+    other = await caller.ask("POST", "/keys", {"name": "other"}, status=422, headers=once)
+    assert other["code"] == "idempotency_key_reused"
+    neighbour = await houses.person(caller.tenant)
+    await neighbour.ask("POST", "/keys", {"name": "k"}, status=201, headers=once)  # each caller has its own keys
+    assert len((await caller.ask("GET", "/keys"))["data"]) == 2
+
+
+async def test_repetitions_at_once_make_one_thing(houses: Houses) -> None:
+    caller = await houses.person()
+
+    async def make() -> int:
+        headers = {**caller.headers, "Idempotency-Key": "k-1"}
+        async with caller.client.post("/platform/v1/keys", json={"name": "k"}, headers=headers) as answer:
+            return answer.status
+
+    assert set(await asyncio.gather(*(make() for _ in range(8)))) <= {201, 409}
+    assert len((await caller.ask("GET", "/keys"))["data"]) == 1
+
+
+async def test_what_was_refused_may_be_sent_again(houses: Houses) -> None:
+    caller = await houses.person()
+    once = {"Idempotency-Key": "k-1"}
+    await caller.ask("POST", "/keys", {"name": ""}, status=422, headers=once)
+    await caller.ask("POST", "/keys", {"name": "k"}, status=201, headers=once)
+
+
+async def test_an_answer_that_is_kept_holds_no_secret_that_can_be_read(houses: Houses, parts: Parts) -> None:
+    caller = await houses.person()
+    made = await caller.ask("POST", "/keys", {"name": "k"}, status=201, headers={"Idempotency-Key": "k-1"})
+    (row,) = await parts.pool.read("SELECT body FROM platform.idempotency")
+    assert made["key"].encode() not in row["body"]
+
+
+# Keys
+
+
+async def test_a_key_is_shown_once_and_works(houses: Houses, parts: Parts) -> None:
+    caller = await houses.person()
+    made = await caller.ask("POST", "/keys", {"name": "ci", "scopes": ["transcribe", "usage:read"]}, status=201)
+    shown = await caller.ask("GET", f"/keys/{made['id']}")
+    assert made["key"].startswith("thk_live_")
+    assert made["key"] not in str(shown)
+    assert {**shown, "key": made["key"]} == made
+    registry = PostgresKeyRegistry(parts.pool, AuditTrail(bytes, SYSTEM))
+    principal = await registry.identify_key(digest(parts.secret_for("api-keys"), made["key"].encode()))
+    assert principal is not None
+    assert principal.scopes == {"transcribe", "usage:read"}
+
+
+async def test_nobody_gives_a_key_what_they_do_not_hold(houses: Houses) -> None:
+    """At its making, and at its rotation, which shows the successor (A-08, T-05)."""
+    owner = await houses.person()
+    strong = await owner.ask("POST", "/keys", {"name": "k", "scopes": ["audit:read", "limits:write"]}, status=201)
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    for method, path, body in (
+        ("POST", "/keys", {"name": "k", "scopes": ["limits:write"]}),
+        ("POST", "/keys", {"name": "k", "scopes": ["platform:write"]}),
+        ("POST", f"/keys/{strong['id']}/rotate", {}),
+    ):
+        assert (await admin.ask(method, path, body, status=403))["code"] == "exceeds_own_permissions"
+    await admin.ask("DELETE", f"/keys/{strong['id']}", status=204)
+
+
+async def test_a_person_who_is_demoted_has_less_at_once_with_every_key(houses: Houses) -> None:
+    owner = await houses.person()
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    await admin.ask("POST", "/keys", {"name": "k"}, status=201)
+    await owner.ask("PATCH", f"/members/{admin.user.id}", {"role": "viewer"})
+    await admin.ask("POST", "/keys", {"name": "k"}, status=403)
+    await admin.ask("GET", "/keys")
+
+
+async def test_rotation_keeps_the_old_key_for_as_long_as_was_said(houses: Houses) -> None:
+    caller = await houses.machine()
+    old = await caller.ask("POST", "/keys", {"name": "k"}, status=201)
+    new = await caller.ask("POST", f"/keys/{old['id']}/rotate", {"overlap_s": 60}, status=201)
+    assert (new["name"], new["scopes"]) == (old["name"], old["scopes"])
+    ends = datetime.fromisoformat((await caller.ask("GET", f"/keys/{old['id']}"))["expires_at"])
+    assert abs(ends - datetime.now(UTC) - timedelta(seconds=60)) < timedelta(seconds=30)
+    again = await caller.ask("POST", f"/keys/{old['id']}/rotate", {}, status=409)
+    assert again["code"] == "already_exists"
+
+
+async def test_a_revoked_key_says_so(houses: Houses) -> None:
+    caller = await houses.machine()
+    made = await caller.ask("POST", "/keys", {"name": "k"}, status=201)
+    await caller.ask("DELETE", f"/keys/{made['id']}", status=204)
+    assert (await caller.ask("GET", f"/keys/{made['id']}"))["status"] == "revoked"
+
+
+# People and roles
+
+
+async def test_a_tenant_keeps_an_owner(houses: Houses) -> None:
+    owner = await houses.person()
+    problem = await owner.ask("PATCH", f"/members/{owner.user.id}", {"role": "admin"}, status=409)
+    assert problem["code"] == "last_owner"
+    second = await houses.person(owner.tenant)
+    ends = await asyncio.gather(
+        *(
+            caller.client.patch(
+                f"/platform/v1/members/{caller.user.id}", json={"role": "admin"}, headers=caller.headers
+            )
+            for caller in (owner, second)
+        )
+    )
+    assert sorted(end.status for end in ends) == [200, 409]
+
+
+async def test_an_admin_makes_nobody_an_owner_and_touches_no_owner(houses: Houses) -> None:
+    owner = await houses.person()
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    for path, role in ((admin.user.id, "owner"), (owner.user.id, "member")):
+        problem = await admin.ask("PATCH", f"/members/{path}", {"role": role}, status=403)
+        assert problem["code"] == "exceeds_own_permissions"
+
+
+async def test_a_role_of_the_tenants_own(houses: Houses) -> None:
+    owner = await houses.person()
+    clerk = await houses.person(owner.tenant, Role.MEMBER)
+    wish = {"name": "accountant", "description": "Reads bills", "permissions": ["usage:read", "audit:read"]}
+    made = await owner.ask("POST", "/roles", wish, status=201)
+    assert made["permissions"] == ["audit:read", "usage:read"]
+    await clerk.ask("GET", "/audit", status=403)
+    changed = await owner.ask("PATCH", f"/members/{clerk.user.id}", {"role": "member", "custom_role": "accountant"})
+    assert changed["permissions"] == ["audit:read", "usage:read"]
+    await clerk.ask("GET", "/audit")
+    await clerk.ask("GET", "/keys", status=403)
+    assert (await owner.ask("DELETE", "/roles/accountant", status=409))["code"] == "in_use"
+    await owner.ask("PATCH", "/roles/accountant", {"permissions": ["usage:read"]})
+    await clerk.ask("GET", "/audit", status=403)
+    await owner.ask("PATCH", f"/members/{clerk.user.id}", {"role": "member"})
+    await owner.ask("DELETE", "/roles/accountant", status=204)
+    assert [role["name"] for role in (await owner.ask("GET", "/roles"))["data"]] == list(Role)
+
+
+async def test_roles_are_no_way_around_ones_own_permissions(houses: Houses) -> None:
+    owner = await houses.person()
+    wish = {"name": "limiter", "permissions": ["limits:write"]}
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    await admin.ask("POST", "/roles", wish, status=403)
+    await owner.ask("POST", "/roles", wish, status=201)
+    await admin.ask("PATCH", f"/members/{admin.user.id}", {"role": "admin", "custom_role": "limiter"}, status=403)
+    await admin.ask("PATCH", "/roles/limiter", {"permissions": ["usage:read"]}, status=403)
+    for permissions in (["platform:write"], ["everything"]):
+        await owner.ask("POST", "/roles", {"name": "x", "permissions": permissions}, status=422)
+    await owner.ask("POST", "/roles", {"name": "owner", "permissions": []}, status=409)
+
+
+# Tenants
+
+
+async def test_operators_make_suspend_and_resume_tenants(houses: Houses) -> None:
+    operator = await houses.person(operator=True)
+    await operator.ask("POST", "/tenants", {"slug": "acme", "name": "Acme"}, status=201)
+    assert (await operator.ask("POST", "/tenants", {"slug": "acme", "name": "A"}, status=409))[
+        "code"
+    ] == "already_exists"
+    await operator.ask("POST", "/tenants", {"slug": "Not One", "name": "A"}, status=422)
+    assert (await operator.ask("POST", "/tenants/acme/suspend"))["status"] == "suspended"
+    listed = await operator.ask("GET", "/tenants?status=suspended")
+    assert [tenant["slug"] for tenant in listed["data"]] == ["acme"]
+    assert (await operator.ask("POST", "/tenants/acme/resume"))["status"] == "active"
+
+
+async def test_a_tenant_names_itself(houses: Houses) -> None:
+    owner = await houses.person()
+    assert (await owner.ask("PATCH", "/tenant", {"name": "New"}))["name"] == "New"
+    assert (await owner.ask("GET", "/tenant"))["name"] == "New"
+    (entry, *_) = (await owner.ask("GET", "/audit?action=tenant"))["data"]
+    assert (entry["before"], entry["after"]) == ({"name": "House"}, {"name": "New"})
+
+
+async def test_the_document_describes_what_is_served(portal: Client) -> None:
+    document = await (await portal.get("/platform/v1/openapi.json")).json()
+    served = {(operation.method.lower(), operation.path) for operation in OPERATIONS}
+    assert {(method, path) for path, methods in document["paths"].items() for method in methods} == served
+    assert document["openapi"].startswith("3.1")
+    assert "ApiKey" not in document["components"]["schemas"]
