@@ -6,6 +6,7 @@ can wait, so a client that vanishes cannot prevent it.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.telemetry.access_log import AccessLog
@@ -13,7 +14,7 @@ from gateway.telemetry.metrics import Metrics
 from policies.credentials import redacted
 from policies.principals import Principal
 from policies.routes import Route
-from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
+from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
 from policies.verdict import Deny
 from storage.journal.writer import JournalFull
 from storage.usage_rows import encode
@@ -29,12 +30,24 @@ class Journal(Protocol):
         """Raises JournalFull."""
 
 
+@dataclass(slots=True)
+class Booked:
+    """How much of a stream earlier records hold, and how many they are."""
+
+    records: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    took: float = 0.0
+    measured: Measured = NOT_AUDIO
+
+
 class Exchange:
     """The facts of one request, filled in as it goes. Times are ``time.perf_counter()`` seconds, sizes body bytes."""
 
     __slots__ = (
-        "agent", "begun", "bytes_in", "bytes_out", "cause", "client", "code", "door", "id_line", "measure", "method",
-        "outcome", "path", "principal", "request_id", "route", "settled", "started", "status", "upstream_s",
+        "agent", "begun", "booked", "bytes_in", "bytes_out", "cause", "client", "close_code", "code", "door",
+        "id_line", "measure", "method", "outcome", "path", "principal", "request_id", "route", "settled", "started",
+        "status", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, request_id: str, method: str, path: str, client: str, agent: str) -> None:
@@ -60,6 +73,16 @@ class Exchange:
         self.begun = False
         """Whether the client has been sent anything."""
         self.settled = False
+        self.booked: Booked | None = None
+        """What has been written down of a stream."""
+        self.close_code = 0
+        """How a stream was closed (RFC 6455 section 7.4)."""
+
+    def stream(self) -> None:
+        """It has become a stream: what passes is written down as it goes."""
+        self.status = 101
+        self.begun = True
+        self.booked = Booked()
 
     def denied(self, deny: Deny) -> None:
         """Note a refusal. Who asked may be known all the same."""
@@ -96,6 +119,9 @@ class Settlement:
             return
         exchange.settled = True
         took = time.perf_counter() - exchange.started
+        if exchange.booked is not None:
+            self._settle_stream(exchange, exchange.booked, took)
+            return
         measured = NOT_AUDIO if exchange.measure is None else accounted(exchange.measure(), exchange.outcome)
         now = time.time()
         principal = exchange.principal
@@ -103,6 +129,52 @@ class Settlement:
             self._record(exchange, principal, exchange.route.name, measured, now, took)
         self._count(exchange, measured, took)
         self._log.emit(_line(exchange, principal, measured, now, took))
+
+    def checkpoint(self, exchange: Exchange) -> None:
+        """Write down what has passed of an open stream since the last time, so that a crash loses only what came after.
+
+        Its records add up: each holds the difference, and all but the last have the interim status 100.
+        """
+        assert exchange.booked is not None
+        exchange.status = INTERIM
+        self._book(exchange, exchange.booked, time.perf_counter() - exchange.started)
+        exchange.status = 101
+
+    def _settle_stream(self, exchange: Exchange, booked: Booked, took: float) -> None:
+        measured = self._book(exchange, booked, took)
+        figures = self._metrics.route(exchange.route.name if exchange.route is not None else _MISSED)
+        figures.requests[(exchange.method, exchange.status, exchange.outcome)] += 1
+        figures.duration.observe(took)
+        figures.overhead.observe(took - exchange.upstream_s)
+        if exchange.code:
+            self._metrics.denials[(exchange.code,)] += 1
+        line = _line(exchange, exchange.principal, measured, time.time(), took)
+        self._log.emit(line | {"close_code": exchange.close_code})
+
+    def _book(self, exchange: Exchange, booked: Booked, took: float) -> Measured:
+        """One record of a stream, and its share of the figures; what was measured in all.
+
+        The audio is accounted whatever the end is: it was worked on as it came.
+        """
+        measured = NOT_AUDIO if exchange.measure is None else exchange.measure()
+        gained = measured.since(booked.measured)
+        passed = exchange.bytes_in - booked.bytes_in, exchange.bytes_out - booked.bytes_out
+        booked.records += 1
+        principal, route = exchange.principal, exchange.route
+        if principal is not None and principal.tenant_id and route is not None:
+            totals = exchange.bytes_in, exchange.bytes_out, exchange.upstream_s
+            exchange.bytes_in, exchange.bytes_out = passed
+            exchange.upstream_s = max(exchange.upstream_s - booked.took, 0.0)
+            self._record(exchange, principal, route.name, gained, time.time(), took - booked.took)
+            exchange.bytes_in, exchange.bytes_out, exchange.upstream_s = totals
+        figures = self._metrics.route(route.name if route is not None else _MISSED)
+        figures.bytes_in += passed[0]
+        figures.bytes_out += passed[1]
+        if gained.audio_ms:
+            figures.audio_ms[gained.source] += gained.audio_ms
+        booked.bytes_in, booked.bytes_out = exchange.bytes_in, exchange.bytes_out
+        booked.took, booked.measured = took, measured
+        return measured
 
     def _record(
         self, exchange: Exchange, principal: Principal, route: str, measured: Measured, now: float, took: float
@@ -123,7 +195,7 @@ class Settlement:
             exchange.bytes_out,
             int(took * 1e6),
             int(exchange.upstream_s * 1e6),
-            1,
+            1 if exchange.booked is None else exchange.booked.records,
             int(now * 1000),
             measured,
         )

@@ -15,9 +15,10 @@ from policies.inquiry import Inquiry
 from policies.limits import FREE, Rate
 from policies.principals import Method
 from policies.routes import Access, Route, RouteTable, WithoutLimiter
+from policies.tickets import is_ticket
 from policies.verdict import Deny, Refusal
 from storage.local_counters import LocalCounters
-from storage.ports import Counters, Unavailable
+from storage.ports import Counters, Tickets, Unavailable
 
 
 class Gatekeeper:
@@ -32,6 +33,7 @@ class Gatekeeper:
         local: LocalCounters,
         metrics: Metrics,
         accepts_usage: Callable[[], bool],
+        tickets: Tickets,
         default_rate: Rate | None,
         now_ms: Callable[[], int],
     ) -> None:
@@ -41,6 +43,7 @@ class Gatekeeper:
         self._local = local
         self._metrics = metrics
         self._accepts_usage = accepts_usage
+        self._tickets = tickets
         self._default_rate = default_rate
         self._now_ms = now_ms
 
@@ -83,11 +86,33 @@ class Gatekeeper:
     async def _ask(self, inquiry: Inquiry, route: Route) -> Permit | Deny:
         assert isinstance(inquiry.presented, Presented)
         try:
+            if is_ticket(inquiry.presented.secret):
+                behind = await self._redeem(inquiry.presented.secret, route)
+                if isinstance(behind, Deny):
+                    return behind
+                inquiry.presented = behind
             entry = await self._snapshot.identify(inquiry.presented)
         except Unavailable:
             self._metrics.auth[(Method.API_KEY, "unavailable")] += 1
             return Deny(refusal=Refusal.REGISTRY_UNAVAILABLE)
         return self._authorised(entry, route)
+
+    async def _redeem(self, secret: bytes, route: Route) -> Presented | Deny:
+        """The credential behind a ticket, which is used up by this. Raises Unavailable."""
+        ticket = await self._tickets.take(secret)
+        if ticket is None or ticket.route != route.name or not route.websocket:
+            self._metrics.auth[("ticket", "unknown" if ticket is None else "other_route")] += 1
+            return Deny(refusal=Refusal.INVALID_TICKET)
+        self._metrics.auth[("ticket", "ok")] += 1
+        return Presented(b"", ticket.credential, ticket.longest_s)
+
+    async def still_good(self, presented: Presented, route: Route) -> Deny | None:
+        """Whether an open stream's credential would be let in again; None, or why not. Raises Unavailable."""
+        principal = (self._snapshot.known(presented) or await self._snapshot.identify(presented)).principal
+        if principal is None:
+            return Deny(refusal=Refusal.INVALID_API_KEY)
+        permit = authorise(principal, route, self._now_ms(), self._default_rate)
+        return permit if isinstance(permit, Deny) else None
 
     def _authorised(self, entry: Entry, route: Route) -> Permit | Deny:
         principal = entry.principal

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Set as AbstractSet
 
 import structlog
 from aiohttp.http_parser import RawRequestMessage
@@ -18,8 +17,10 @@ from gateway.relay import Incoming, Relay
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned
+from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.inquiry import Inquiry
 from policies.routes import Route
+from policies.upgrade import Upgrade
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
 
@@ -38,7 +39,6 @@ class Proxy:
         settlement: Settlement,
         metrics: Metrics,
         trusted: TrustedProxies,
-        withheld: AbstractSet[bytes] = frozenset(),
     ) -> None:
         self._gatekeeper = gatekeeper
         self._forward_auth = forward_auth
@@ -46,7 +46,7 @@ class Proxy:
         self._settlement = settlement
         self._metrics = metrics
         self._ids = RequestIds()
-        self._reader = Reader(frozenset((*gatekeeper.routes.exact, VERIFY_PATH)), trusted, withheld)
+        self._reader = Reader(frozenset((*gatekeeper.routes.exact, VERIFY_PATH)), trusted)
         self.draining = False
 
     async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
@@ -61,7 +61,7 @@ class Proxy:
             answer = await self._answer(connection, message, body, known, exchange)
             if isinstance(answer, Next):
                 return answer
-            keep = answer.refusal.keeps_connection and not message.should_close and body.is_eof()
+            keep = answer.refusal.keeps_connection and not (message.should_close or message.upgrade) and body.is_eof()
             return self._refuse(connection, exchange, answer, keep_alive=keep)
         except (ConnectionError, Abandoned):
             exchange.outcome = Outcome.CLIENT_GONE
@@ -109,6 +109,8 @@ class Proxy:
         if isinstance(route, Deny):
             return route
         exchange.route = route
+        if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
+            return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
         decision = await self._gatekeeper.decide(inquiry, route)
         if isinstance(decision, Deny):
             return decision
@@ -117,6 +119,24 @@ class Proxy:
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
         return await self._relay.carry(decision, inquiry, Incoming(connection, message, body, known), exchange)
+
+    async def _open_stream(self, inquiry: Inquiry, route: Route, incoming: Incoming, exchange: Exchange) -> Next | Deny:
+        """An upgrade is judged like any request, and before its 101."""
+        head, connection = inquiry.head, incoming.connection
+        upgrade = Upgrade.read(head, inquiry.method, incoming.message.version, inquiry.query)
+        if isinstance(upgrade, Deny):
+            return upgrade
+        if not connection.has_switched:  # two Upgrade lines, of which the parser believed the other one
+            return Deny(refusal=Refusal.MALFORMED_HANDSHAKE)
+        inquiry.query = upgrade.query
+        if upgrade.ticket:
+            alone = inquiry.presented is NOTHING
+            inquiry.presented = Presented(upgrade.ticket) if alone else CONFLICT
+        decision = await self._gatekeeper.decide(inquiry, route)
+        if isinstance(decision, Deny):
+            return decision
+        exchange.principal = decision.permit.principal
+        return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
 
     def _refuse(self, connection: ClientConnection, exchange: Exchange, deny: Deny, *, keep_alive: bool) -> Next:
         """Settle, then answer a refusal."""

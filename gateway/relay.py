@@ -7,7 +7,6 @@ the last byte of the answer is written: what a client has seen complete is in th
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp.http_parser import RawRequestMessage
@@ -18,10 +17,10 @@ from gateway import responses
 from gateway.exchange import Exchange, Settlement
 from gateway.inquiries import Known, portal_lines
 from gateway.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
+from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, Unsent, UpstreamConnection, UpstreamError
-from gateway.upstreams import NoneLeft, Upstream
+from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, UpstreamConnection, UpstreamError, UpstreamPool
 from policies.admission import Admit
 from policies.audio.reported import AnswerReader, answer_reader
 from policies.headers import AnswerHead
@@ -29,6 +28,7 @@ from policies.inquiry import Inquiry
 from policies.metering import Meter, meter_for
 from policies.ratelimit_fields import state_line
 from policies.routes import PORTAL
+from policies.upgrade import Upgrade
 from policies.usage import Measured, Outcome
 from policies.verdict import Deny, Refusal
 
@@ -36,8 +36,8 @@ _SMALL_BODY = 262_144
 """A request body up to this size is written together with its head when all of it has arrived."""
 
 
-_TRIES = 3
-"""How many connections a request may find closed before a byte of it was written."""
+_HANDSHAKE_S = 30.0
+"""How long an upstream may think about an upgrade."""
 
 
 class BodyTooLarge(Exception):
@@ -46,7 +46,6 @@ class BodyTooLarge(Exception):
 
 _REFUSALS: dict[type[Exception], Refusal] = {
     Unreachable: Refusal.UPSTREAM_UNREACHABLE,
-    NoneLeft: Refusal.UPSTREAM_UNAVAILABLE,
     TooSlow: Refusal.UPSTREAM_TIMEOUT,
     BodyTooSlow: Refusal.BODY_TIMEOUT,
     BodyTooLarge: Refusal.BODY_TOO_LARGE,
@@ -68,9 +67,15 @@ class Relay:
     """What relaying needs, whoever asks."""
 
     def __init__(
-        self, upstreams: Mapping[str, Upstream], settlement: Settlement, metrics: Metrics, tasks: Tasks
+        self,
+        upstreams: dict[str, UpstreamPool],
+        streams: Streams,
+        settlement: Settlement,
+        metrics: Metrics,
+        tasks: Tasks,
     ) -> None:
         self._upstreams = upstreams
+        self.streams = streams
         self.settlement = settlement
         self.metrics = metrics
         self.tasks = tasks
@@ -81,26 +86,29 @@ class Relay:
         inquiry: Inquiry,
         incoming: Incoming,
         exchange: Exchange,
+        upgrade: Upgrade | None = None,
     ) -> Next | Deny:
         """Answer from the upstream, or say why not if the client has seen nothing yet. Only an Admit gets here.
 
+        With ``upgrade`` the upstream may agree to a stream; then this lasts until that is over.
+
         Raises ConnectionError or Abandoned when the client has gone.
         """
-        upstreams = self._upstreams[admit.permit.route.upstream]
-        passage = _Passage(self, upstreams, admit, inquiry, incoming, exchange)
+        pool = self._upstreams[admit.permit.route.upstream]
+        passage = _Passage(self, pool, admit, inquiry, incoming, exchange, upgrade)
         try:
-            upstream = upstreams.idle() or await upstreams.take()
-            while True:
-                try:
-                    passage.ask(upstream)
-                    await upstream.answered()
-                    break
-                except Unsent as error:
-                    upstream = await passage.find_another(upstream, error)
+            idle = pool.idle() if upgrade is None else None
+            upstream = passage.upstream = idle or await pool.connect()
+            incoming.connection.client_gone = upstream.abandon
+            if incoming.connection.transport is None:
+                # It went before there was anybody to tell, and nobody tells twice: the upstream would work for no one.
+                raise ConnectionResetError("the client has gone")
+            passage.ask(upstream)
+            await upstream.answered()
             head = upstream.head
             assert head is not None
-            if upstream.pool.is_suspect:
-                upstreams.went_well(upstream.pool)
+            if upgrade is not None and upstream.status == 101:
+                return await passage.switch(upstream, head, upgrade)
             exchange.answered(upstream.status)
             if upstream.body_done:
                 return passage.answer_whole(upstream, head)
@@ -117,21 +125,23 @@ class _Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_data", "_exchange", "_incoming", "_inquiry", "_meter", "_pump", "_reader",
-        "_relay", "_tries", "_uploaded", "_upstreams", "upstream",
+        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_meter", "_pool", "_pump", "_reader",
+        "_relay", "_upgrade", "_uploaded", "upstream",
     )  # fmt: skip
 
     def __init__(
         self,
         relay: Relay,
-        upstreams: Upstream,
+        pool: UpstreamPool,
         admit: Admit,
         inquiry: Inquiry,
         incoming: Incoming,
         exchange: Exchange,
+        upgrade: Upgrade | None,
     ) -> None:
         self._relay = relay
-        self._upstreams = upstreams
+        self._upgrade = upgrade
+        self._pool = pool
         self._admit = admit
         self._inquiry = inquiry
         self._incoming = incoming
@@ -140,9 +150,6 @@ class _Passage:
         self._asked = time.perf_counter()
         self._pump: asyncio.Task[None] | None = None
         self._uploaded = False
-        self._tries = 0
-        self._data: bytes | None = None
-        """The whole body, where it was written with the head."""
         self._meter: Meter | None = None
         self._reader: AnswerReader | None = None
         self.upstream: UpstreamConnection | None = None
@@ -151,23 +158,19 @@ class _Passage:
 
     def ask(self, upstream: UpstreamConnection) -> None:
         """Write the request; what of its body has not arrived yet follows in the background."""
-        self.upstream = upstream
-        self._connection.client_gone = upstream.abandon
-        if self._connection.transport is None:
-            # It went before there was anybody to tell, and nobody tells twice: the upstream would work for no one.
-            raise ConnectionResetError("the client has gone")
+        if self._upgrade is not None:
+            self._begin(upstream, self._upgrade.lines, b"")
+            upstream.expect_answer(min(_HANDSHAKE_S, self._admit.permit.route.first_byte_s))
+            return
         body = self._incoming.body
         if isinstance(body, EmptyStreamReader):
             self._begin(upstream, b"", b"")
-            return
-        if self._data is not None:
-            self._begin(upstream, b"Content-Length: %d\r\n" % len(self._data), self._data)
             return
         route, head = self._admit.permit.route, self._inquiry.head
         length = int(head.content_lengths[0]) if head.content_lengths else None
         self._meter = meter_for(route.meter, head.content_type.decode("latin-1"), length)
         if body.is_eof() and body.total_bytes <= min(_SMALL_BODY, route.max_body):
-            data = self._data = body.read_nowait()
+            data = body.read_nowait()
             self._seen(data)
             self._begin(upstream, b"Content-Length: %d\r\n" % len(data), data)
             return
@@ -176,28 +179,10 @@ class _Passage:
             b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % int(head.content_lengths[0])
         )
         self._begin(upstream, framing, b"")
-        upstream.flush()
-        if not upstream.is_open:
-            return  # nothing of the body was read: the request can go another way
         upstream.deadline = float("inf")
         if head.expect and not body.total_bytes:
             self._invite()
         self._pump = self._relay.tasks.start(self._upload(upstream, chunked=chunked), "upload")
-
-    async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
-        """Another connection after one that was closed before a byte was written.
-
-        Raises Unreachable or NoneLeft, and ``error`` itself when this has happened too often.
-        """
-        self._tries += 1
-        if self._tries == _TRIES:
-            raise error
-        self._relay.metrics.upstream_retries[(self._upstreams.name, "unsent")] += 1
-        if not upstream.idle_since:
-            self._upstreams.failed(upstream.pool, error)
-        upstream.close()
-        self.upstream = None
-        return await self._upstreams.take_new()
 
     def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
         """Write the head: the path and query that were judged, the lines that pass, and last what only we may say."""
@@ -209,13 +194,18 @@ class _Passage:
         head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
             inquiry.method.encode("ascii"),
             target.encode("ascii"),
-            upstream.pool.host_line,
+            self._pool.host_line,
             passing,
             self._exchange.id_line,
             framing,
             permit.identity,
         )
-        upstream.begin(head + data, bodyless_answer=inquiry.method == "HEAD", idle_s=route.idle_s)
+        upstream.begin(
+            head + data,
+            bodyless_answer=inquiry.method == "HEAD",
+            idle_s=route.idle_s,
+            upgrade=self._upgrade is not None,
+        )
         upstream.expect_answer(route.first_byte_s)
         if self._alone:
             upstream.flush()
@@ -256,6 +246,33 @@ class _Passage:
         self._exchange.bytes_in += len(piece)
         if self._meter is not None:
             self._meter.feed(piece)
+
+    async def switch(self, upstream: UpstreamConnection, head: AnswerHead, upgrade: Upgrade) -> Next:
+        """The upstream agreed to a stream: agree as well, and stay until it is over.
+
+        Raises Broke when its handshake is not one, and ConnectionError when the client has gone.
+        """
+        try:
+            handshake = upgrade.answer(head)
+        except ValueError as error:
+            raise Broke(f"its WebSocket handshake: {error}") from error
+        lines = [*handshake, *self._answer_lines(head)]
+        connection, streams = self._connection, self._relay.streams
+        if connection.transport is None:
+            raise ConnectionResetError("the client has gone")
+        connection.client_gone = None
+        tunnel = streams.tunnel(connection, self._exchange, self._admit.permit, self._inquiry.presented)
+        tunnel.upstream.transport, upstream_tail = upstream.hand_over(tunnel.upstream)
+        tunnel.client.transport, client_tail = connection.hand_over(tunnel.client)
+        streams.opened(tunnel)
+        tunnel.client.transport.write(responses.head(101, lines))
+        try:
+            tunnel.begin(client_tail, upstream_tail)
+            await tunnel.over
+        finally:
+            tunnel.abort()
+            self._exchange.upstream_s = time.perf_counter() - self._asked
+        return CLOSE
 
     # --- towards the client ------------------------------------------------------------------------------------------
 
@@ -319,7 +336,12 @@ class _Passage:
     def _keep_alive(self, lines: list[bytes]) -> Next:
         """Whether the client's connection goes on; a body that is still arriving would be read as the next request."""
         message = self._incoming.message
-        if not message.should_close and message.version == (1, 1) and self._incoming.body.is_eof():
+        if (
+            not message.should_close
+            and not message.upgrade
+            and message.version == (1, 1)
+            and self._incoming.body.is_eof()
+        ):
             return KEEP
         lines.append(b"Connection: close")
         return CLOSE
@@ -353,9 +375,7 @@ class _Passage:
         exchange.cause = str(error)
         if isinstance(error, UpstreamError):
             exchange.outcome = Outcome.UPSTREAM_FAILED
-            self._relay.metrics.upstream_errors[(self._upstreams.name, refusal.code)] += 1
-            if self.upstream is not None and self.upstream.head is None and isinstance(error, Broke | TooSlow):
-                self._upstreams.failed(self.upstream.pool, error)
+            self._relay.metrics.upstream_errors[(self._pool.name, refusal.code)] += 1
         if not exchange.begun:
             exchange.status = 0
             return Deny(refusal=refusal, principal=self._admit.permit.principal)
@@ -372,7 +392,7 @@ class _Passage:
             exchange.upstream_s = time.perf_counter() - self._asked
             if self._meter is not None:
                 exchange.measure = self._measured
-        self._relay.metrics.upstream[self._upstreams.name].observe(exchange.upstream_s)
+        self._relay.metrics.upstream[self._pool.name].observe(exchange.upstream_s)
         upstream, pump = self.upstream, self._pump
         if upstream is None:
             return

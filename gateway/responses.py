@@ -47,6 +47,8 @@ def refusal(
     """A refusal, whole: challenge, limits, dialect; and the size of its body as sent."""
     lines = [b"Content-Type: application/json; charset=utf-8", b"X-Request-ID: " + request_id.encode()]
     lines += challenge(deny)
+    if deny.refusal is Refusal.WEBSOCKET_VERSION:
+        lines += [b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
     if deny.allow:
         lines.append(b"Allow: " + ", ".join(deny.allow).encode())
     if deny.taken is not None:
@@ -91,6 +93,16 @@ def _deepgram(deny: Deny, request_id: str) -> bytes:
 def _detail(deny: Deny, request_id: str) -> bytes:
     """What FastAPI servers say."""
     return orjson.dumps({"detail": deny.message, "code": deny.refusal.code, "request_id": request_id})
+
+
+def stream_error(dialect: str, code: str, message: str, request_id: str) -> bytes:
+    """A last message on a stream, in the shape that the route's clients know."""
+    if dialect == "deepgram":
+        return orjson.dumps({"type": "Error", "variant": code, "description": message, "request_id": request_id})
+    if dialect == "openai":
+        error = {"type": "invalid_request_error", "code": code, "message": message, "param": None, "event_id": None}
+        return orjson.dumps({"type": "error", "event_id": request_id, "error": error})
+    return orjson.dumps({"detail": message, "code": code, "request_id": request_id})
 
 
 _BODIES = {"openai": _openai, "deepgram": _deepgram, "detail": _detail}

@@ -22,13 +22,12 @@ from gateway.server import PublicServer
 from gateway.settings import Settings
 from gateway.shipped import shipped
 from gateway.snapshot import Snapshot
+from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream_settings import UpstreamSettings
-from gateway.upstreams import Upstream
+from gateway.upstream import UpstreamPool
 from policies.audit import SYSTEM
-from policies.headers import folded
 from policies.routes import PORTAL, RouteTable
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
@@ -37,6 +36,10 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.counters import RedisCounters
+from storage.redis.tickets import RedisTickets
+
+UPSTREAMS = ("default",)
+"""The upstreams that routes may name; "default" is the setting ``upstream``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,6 @@ class Blueprint:
             for name, value in self.settings
             if value is not None
         }
-        settings["upstreams"] = {name: one.to_message() for name, one in self.settings.upstreams.items()}
-        if self.settings.upstreams.get("default", UpstreamSettings()).addresses:
-            del settings["upstream"]
         for name in ("trusted_proxies",):
             settings[name] = [str(item) for item in settings[name]]
         for name in ("state_dir", "routes_file", "default_requests"):
@@ -85,7 +85,7 @@ def load_routes(settings: Settings) -> RouteTable:
     table = read_routes(
         settings.routes_file or shipped("routes.toml"),
         upstream_timeout=settings.upstream_timeout,
-        upstreams=settings.every_upstream(),
+        upstreams=UPSTREAMS,
     )
     return table.with_own(RESERVED)
 
@@ -98,6 +98,7 @@ class Services:
     proxy: Proxy
     metrics: Metrics
     snapshot: Snapshot
+    streams: Streams
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -117,6 +118,8 @@ class Services:
             stack.push_async_callback(counters.close)
             stack.push_async_callback(tasks.close)
             tasks.start(journal.keep(), "journal")
+            tickets = RedisTickets(blueprint.redis_url)
+            stack.push_async_callback(tickets.close)
             trail = AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM)
             snapshot = Snapshot(
                 PostgresKeyRegistry(pool, trail), derived(blueprint.secret_key, "api-keys"), time.monotonic
@@ -130,35 +133,28 @@ class Services:
                 local=LocalCounters(lambda: time.monotonic() * 1000, sharers=max(1, settings.workers)),
                 metrics=metrics,
                 accepts_usage=lambda: not journal.full,
+                tickets=tickets,
                 default_rate=settings.default_requests,
                 now_ms=lambda: int(time.time() * 1000),
             )
-            upstreams = {
-                name: Upstream(name, one, metrics, settings.upstream_connect_timeout)
-                for name, one in settings.every_upstream().items()
-            }
+            upstreams = {"default": UpstreamPool("default", settings.upstream, settings.upstream_connect_timeout)}
             if blueprint.portal_socket:
-                address = f"unix:{quote(blueprint.portal_socket)}"
-                upstreams[PORTAL] = Upstream(PORTAL, UpstreamSettings(addresses=(address,)), metrics)
+                upstreams[PORTAL] = UpstreamPool(PORTAL, f"unix:{quote(blueprint.portal_socket)}")
             for upstream in upstreams.values():
                 stack.callback(upstream.close)
-                upstream.start(tasks)
+            streams = Streams(gatekeeper, settlement, metrics, tasks)
+            stack.callback(streams.close)
             proxy = Proxy(
                 gatekeeper=gatekeeper,
                 forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[settings.forward_auth_source]),
-                relay=Relay(upstreams, settlement, metrics, tasks),
+                relay=Relay(upstreams, streams, settlement, metrics, tasks),
                 settlement=settlement,
                 metrics=metrics,
                 trusted=trusted,
-                withheld=frozenset(
-                    folded(one.credential_header.encode())
-                    for one in settings.every_upstream().values()
-                    if one.credential is not None
-                ),
             )
             census = Census(
                 metrics, trusted, most=settings.max_connections, most_per_address=settings.max_connections_per_address
             )
             server = PublicServer(proxy, census, settings.patience)
             stack.callback(server.stop_ticking)
-            yield cls(server, proxy, metrics, snapshot)
+            yield cls(server, proxy, metrics, snapshot, streams)

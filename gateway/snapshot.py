@@ -56,9 +56,9 @@ class Snapshot:
 
     async def identify(self, presented: Presented) -> Entry:
         """The answer, asked for if need be; callers with one credential share one question. Raises Unavailable."""
-        if not is_well_formed(presented.secret):
+        if presented.secret and not is_well_formed(presented.secret):
             return Entry(None, 0.0, 0.0)
-        key = digest(self._pepper, presented.secret)
+        key = presented.digest or digest(self._pepper, presented.secret)
         asking = self._asking.get(key)
         if asking is None:
             asking = asyncio.get_running_loop().create_task(self._ask(key))

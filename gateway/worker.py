@@ -17,6 +17,7 @@ from gateway.control import Channel, Message
 from gateway.services import Blueprint, Services
 from gateway.tasks import Tasks
 from gateway.telemetry import application_log
+from policies.streams import Ending
 from storage.ports import Invalidation
 
 
@@ -68,6 +69,7 @@ class Worker:
         """Drop what a change may have made untrue."""
         assert self.services is not None
         self.services.snapshot.forget(change)
+        self.services.streams.forget(change)
 
     def cut_off(self) -> None:
         """End every connection now."""
@@ -81,6 +83,7 @@ class Worker:
             server.close()
         if self.services is not None:
             self.services.proxy.draining = True
+            self.services.streams.end_all(Ending.SHUTTING_DOWN)
             await self.services.server.drain(self._blueprint.settings.drain_timeout)
         await self._stack.aclose()
 

@@ -20,6 +20,10 @@ class Outcome(enum.StrEnum):
     """A fault of the gateway itself, or of a store it needs."""
 
 
+INTERIM = 100
+"""The status of a record that is not the last one of its stream. It is no request of its own: only the last is."""
+
+
 class AudioSource(enum.StrEnum):
     """Where ``audio_ms`` comes from, best first; the ``source`` label of ``gateway_audio_seconds_total``."""
 
@@ -50,6 +54,20 @@ class Measured:
     model: str = ""
     language: str = ""
     response_format: str = ""
+
+    def since(self, before: "Measured") -> "Measured":
+        """The same facts, with the times that were added to an earlier figure."""
+        return replace(
+            self,
+            audio_ms=self.audio_ms - before.audio_ms,
+            walked_ms=_added(self.walked_ms, before.walked_ms),
+            reported_ms=_added(self.reported_ms, before.reported_ms),
+            estimated_ms=_added(self.estimated_ms, before.estimated_ms),
+        )
+
+
+def _added(now: int | None, before: int | None) -> int | None:
+    return None if now is None else now - (before or 0)
 
 
 NOT_AUDIO = Measured()

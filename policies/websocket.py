@@ -55,8 +55,8 @@ class FrameWalker:
     """
 
     __slots__ = (
-        "_consume", "_done", "_fin", "_held", "_key", "_key_size", "_left", "_mask_bit", "_max", "_message", "_phase",
-        "_size", "binary", "close_code", "controls", "fault", "frames", "messages", "text",
+        "_consume", "_done", "_fin", "_held", "_key", "_key_size", "_left", "_mask_bit", "_max", "_message", "_mute",
+        "_muted", "_phase", "_size", "binary", "close_code", "controls", "fault", "frames", "messages", "text",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, max_message: int, consume: Consumer | None = None) -> None:
@@ -72,7 +72,7 @@ class FrameWalker:
         self._message = 0
         """The opcode of the message under way, 0 between messages."""
         self._size = 0
-        self._done = False
+        self._done = self._mute = self._muted = False
         self.fault: Fault | None = None
         self.close_code: int | None = None
         """The code of the close frame that has passed; 1005 where it had none (RFC 6455 section 7.1.5)."""
@@ -90,7 +90,7 @@ class FrameWalker:
     @property
     def at_boundary(self) -> bool:
         """Whether a frame of ours may follow what was let go on."""
-        return not self._left
+        return not self._left or self._muted
 
     @property
     def in_message(self) -> bool:
@@ -100,11 +100,12 @@ class FrameWalker:
     @property
     def done(self) -> bool:
         """Whether nothing goes on any more: a close frame has passed, a fault was found, or it was told to stop."""
-        return self._done and not self._left
+        return self._done or self._muted
 
     def stop(self) -> None:
-        """Let the frame under way end, and nothing behind it."""
-        self._done = True
+        """Let the frame under way end, and nothing behind it. What comes is still read, for its close frame."""
+        self._mute = True
+        self._muted = not self._left
 
     def feed(self, data: bytes) -> bytes:
         """The bytes that may go on now, out of these and what was held back. Never raises."""
@@ -112,14 +113,24 @@ class FrameWalker:
             data = self._held + data
             self._held = b""
         end = len(data)
+        muted = self._muted
         at = self._pass(data, 0, end) if self._left else 0
+        if self._mute:
+            passing = b"" if muted else data[:at]
+            self._walk(data, at, end)
+            return passing
+        at = self._walk(data, at, end)
+        return data if at == end else data[:at]
+
+    def _walk(self, data: bytes, at: int, end: int) -> int:
+        """Frame by frame, up to where something has to wait or to be refused."""
         while at < end and not self._done:
             after = self._frame(data, at, end)
             if after < 0:
                 self._held = data[at:] if self.fault is None else b""
                 break
             at = after
-        return data if at == end else data[:at]
+        return at
 
     def _frame(self, data: bytes, at: int, end: int) -> int:
         """One frame's header, and what has come of its payload: where that ends, or -1 if nothing of it may go on."""
@@ -173,14 +184,16 @@ class FrameWalker:
         """Let payload of the frame under way go on, up to its end."""
         left = self._left
         stop = min(start + left, end)
-        if self._message == TEXT:
-            self.text += stop - start
-        else:
-            self.binary += stop - start
         self._left = left = left - (stop - start)
         last = not left and self._fin
-        if self._consume is not None:
-            self._hand_out(data[start:stop], last=last)
+        if not self._muted:
+            if self._message == TEXT:
+                self.text += stop - start
+            else:
+                self.binary += stop - start
+            if self._consume is not None:
+                self._hand_out(data[start:stop], last=last)
+            self._muted = self._mute and not left
         if last:
             self._message = 0
             self.messages += 1

@@ -28,17 +28,16 @@ from gateway.reserved import ROUTES as RESERVED
 from gateway.server import PublicServer
 from gateway.shipped import shipped
 from gateway.snapshot import Snapshot, digest
+from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import UpstreamPool
-from gateway.upstream_settings import UpstreamSettings
-from gateway.upstreams import Upstream
 from policies.credentials import RANDOM_BYTES, mint_key
-from policies.headers import folded
 from policies.limits import Charge, Rate, Taken
 from policies.principals import Method, Principal, Standing
 from policies.routes import PORTAL, RouteTable
+from policies.tickets import Ticket
 from policies.usage import UsageRecord
 from storage.local_counters import LocalCounters
 from storage.ports import Unavailable
@@ -162,6 +161,22 @@ class SwitchableCounters(LocalCounters):
         return self.take_now(charges)
 
 
+class MemoryTickets:
+    """Tickets in a dictionary."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Ticket] = {}
+        self.down = False
+
+    async def keep(self, secret: bytes, ticket: Ticket) -> None:
+        self.kept[secret] = ticket
+
+    async def take(self, secret: bytes) -> Ticket | None:
+        if self.down:
+            raise Unavailable("Redis is down")
+        return self.kept.pop(secret, None)
+
+
 class MemoryJournal:
     """Keeps rows; ``full`` refuses new work as the real one does."""
 
@@ -190,8 +205,10 @@ class Gateway:
     snapshot: Snapshot
     proxy: Proxy
     upstream: RecordingUpstream
-    upstreams: Upstream
+    pool: UpstreamPool
     server: PublicServer
+    streams: Streams
+    tickets: MemoryTickets
     _log: AccessLog
     _log_path: Path
     key: str = ""
@@ -204,12 +221,6 @@ class Gateway:
         made = principal or replace(PRINCIPAL, key_id=f"key_{self.numbers}", **changes)
         self.keys.by_digest[digest(PEPPER, key.encode())] = made
         return key
-
-    @property
-    def pool(self) -> UpstreamPool:
-        """The connections to the upstream's one address."""
-        (pool,) = self.upstreams.addresses
-        return pool
 
     @property
     def url(self) -> str:
@@ -339,7 +350,6 @@ class Options:
     patience: Patience = field(default_factory=Patience)
     most: int = 0
     most_per_address: int = 0
-    upstream_settings: UpstreamSettings | None = None
 
 
 @contextlib.asynccontextmanager
@@ -352,7 +362,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     log = AccessLog(descriptor)
     counters = SwitchableCounters(lambda: time.monotonic() * 1000)
     snapshot = Snapshot(keys, PEPPER, time.monotonic, options.fresh_s, options.stale_s)
-    trusted = TrustedProxies(options.trusted)
+    trusted, tickets = TrustedProxies(options.trusted), MemoryTickets()
     settlement = Settlement(metrics, log, journal, "test-")
     gatekeeper = Gatekeeper(
         routes=options.routes,
@@ -361,39 +371,50 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         local=LocalCounters(lambda: time.monotonic() * 1000),
         metrics=metrics,
         accepts_usage=lambda: not journal.full,
+        tickets=tickets,
         default_rate=options.default_rate,
         now_ms=lambda: int(time.time() * 1000),
     )
-    addresses = options.upstream_settings or UpstreamSettings(
-        addresses=(options.upstream_url or f"http://127.0.0.1:{upstream.port}",)
-    )
-    upstreams = Upstream("default", addresses, metrics, 2.0)
-    upstreams.start(tasks)
+    pool = UpstreamPool("default", options.upstream_url or f"http://127.0.0.1:{upstream.port}", 2.0)
+    streams = Streams(gatekeeper, settlement, metrics, tasks)
     proxy = Proxy(
         gatekeeper=gatekeeper,
         forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[options.source]),
-        relay=Relay({"default": upstreams, PORTAL: upstreams}, settlement, metrics, tasks),
+        relay=Relay({"default": pool, PORTAL: pool}, streams, settlement, metrics, tasks),
         settlement=settlement,
         metrics=metrics,
         trusted=trusted,
-        withheld=frozenset({folded(addresses.credential_header.encode())} if addresses.credential else ()),
     )
     census = Census(metrics, trusted, most=options.most, most_per_address=options.most_per_address)
     server = PublicServer(proxy, census, options.patience)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     gateway = Gateway(
-        port, keys, counters, journal, metrics, snapshot, proxy, upstream, upstreams, server, log, Path(name)
+        port,
+        keys,
+        counters,
+        journal,
+        metrics,
+        snapshot,
+        proxy,
+        upstream,
+        pool,
+        server,
+        streams,
+        tickets,
+        log,
+        Path(name),
     )
     gateway.key = gateway.add_key()
     try:
         yield gateway
     finally:
         listening.close()
+        streams.close()
         server.pre_shutdown()
         await server.shutdown(1.0)
         server.stop_ticking()
-        upstreams.close()
+        pool.close()
         await upstream.stop()
         await tasks.close()
         log.flush()

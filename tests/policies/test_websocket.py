@@ -194,6 +194,24 @@ def test_a_stop_waits_for_the_end_of_the_frame_under_way() -> None:
     watched.feed(first[20:] + first)
     assert watched.passed == first
     assert watched.walker.done
+    assert watched.walker.binary == 50
+    watched.feed(first[:20])
+    assert watched.walker.at_boundary, "what is not let go on is no frame under way"
+    watched.feed(first[20:] + close_frame(1000, "", KEY))
+    assert watched.passed == first
+    assert watched.walker.close_code == 1000, "the answer to our own close frame is still seen"
+
+
+@given(st.lists(_sound, min_size=1, max_size=5).map(b"".join), st.data())
+def test_a_stop_lets_whole_frames_through_wherever_it_comes(data: bytes, draw: st.DataObject) -> None:
+    at = draw.draw(st.integers(0, len(data)))
+    watched = Watched().feed(data[:at])
+    watched.walker.stop()
+    watched.feed(*(data[i : i + 1] for i in range(at, len(data))))
+    again = Watched().feed(watched.passed)
+    assert again.passed == watched.passed
+    assert again.walker.at_boundary
+    assert watched.walker.fault is None
 
 
 def test_a_frame_in_one_piece_is_not_copied() -> None:

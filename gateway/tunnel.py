@@ -1,0 +1,389 @@
+"""One open WebSocket: bytes pass both ways with back-pressure, while a walker of each direction watches the frames.
+
+Nothing is put together or taken apart on the way. What the gateway has to say itself, a ping or a close frame, is
+written between two frames of the direction, so that no half-sent message is ever corrupted; a direction that does not
+come to such a point in time is cut instead.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+from typing import Protocol
+
+from typing_extensions import override
+
+from gateway import responses
+from gateway.exchange import Exchange, Settlement
+from gateway.server import ClientConnection
+from policies.credentials import Presented
+from policies.routes import Route
+from policies.streams import GOING_AWAY, Ending, StreamMeter
+from policies.usage import Outcome
+from policies.websocket import PING, TEXT, Fault, FrameWalker, close_frame, frame
+from storage.ports import Invalidation
+
+_CHECKPOINT_S = 5.0
+"""How often what has passed is written down: a crash loses no more."""
+_BOUNDARY_S = 0.5
+"""How long a frame under way may take to end when the gateway ends the stream."""
+_REPLY_S = 1.5
+"""How long after that a peer may take to answer our close frame."""
+_HANDSHAKE_S = 10.0
+"""How long one peer may take to answer the other's close frame."""
+_FLUSH_S = 2.0
+"""How long what was written at the end may take to go out."""
+_CONTROLS, _WITHIN_S = 1_000, 10.0
+"""More control frames than that, within so many seconds, are a flood."""
+_NO_LINGER = struct.pack("ii", 1, 0)
+_NEVER = float("inf")
+
+
+class Home(Protocol):
+    """Who keeps the open streams."""
+
+    settlement: Settlement
+
+    def closed(self, tunnel: "Tunnel", code: int, by: str) -> None:
+        """A stream is over."""
+
+
+class _End(asyncio.Protocol):
+    """One end: what comes from it is walked and goes on to the other one."""
+
+    __slots__ = ("_flood_at", "_flood_since", "finished", "heard", "lost", "other", "paused_at", "said", "transport",
+                 "tunnel", "walker")  # fmt: skip
+
+    def __init__(self, tunnel: "Tunnel", walker: FrameWalker, now: float) -> None:
+        self.tunnel = tunnel
+        self.walker = walker
+        self.transport: asyncio.Transport
+        self.other: _End
+        self.heard = self._flood_since = now
+        self._flood_at = _CONTROLS
+        self.paused_at = _NEVER
+        """Since when it has not taken what is written to it."""
+        self.said = self.finished = self.lost = False
+        """Whether it was sent a close frame; whether we have closed it; whether it is gone."""
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        walker, tunnel = self.walker, self.tunnel
+        self.heard = now = tunnel.loop.time()
+        frames, controls = walker.frames, walker.controls
+        passing = walker.feed(data)
+        if passing and not self.other.finished:
+            self.other.transport.write(passing)
+        if walker.controls == controls or walker.frames != frames:
+            tunnel.spoken = now
+        elif walker.controls >= self._flood_at:
+            self._count_controls(now)
+        if walker.done:
+            tunnel.noticed(self)
+
+    def _count_controls(self, now: float) -> None:
+        if now - self._flood_since < _WITHIN_S:
+            self.tunnel.end(Ending.POLICY_VIOLATED)
+        self._flood_at, self._flood_since = self.walker.controls + _CONTROLS, now
+
+    @override
+    def pause_writing(self) -> None:
+        self.paused_at = self.tunnel.loop.time()
+        self.other.listen(False)  # noqa: FBT003
+
+    @override
+    def resume_writing(self) -> None:
+        self.paused_at = _NEVER
+        self.other.listen(True)  # noqa: FBT003
+
+    def listen(self, on: bool) -> None:  # noqa: FBT001  a switch
+        """Read on, or let the kernel's buffers fill until the sender notices."""
+        if self.finished or self.lost:
+            return
+        if on:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    @override
+    def eof_received(self) -> bool:
+        return False  # RFC 6455 knows no half-open connection: the transport closes, and connection_lost follows
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = self.finished = True
+        self.tunnel.lost(self, exc)
+
+    def say(self, data: bytes) -> None:
+        """Write something of our own, between two frames."""
+        if not self.finished:
+            self.transport.write(data)
+
+    def finish(self) -> None:
+        """Close when what was written has gone out."""
+        if not self.finished:
+            self.finished = True
+            self.transport.close()
+
+    def cut(self) -> None:
+        """Close at once, by a reset: a message may have been left in the middle."""
+        self.finished = True
+        if not self.lost:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.transport.abort()
+
+
+class Tunnel:
+    """A stream from its 101 to its end; ``over`` is done when both connections are gone.
+
+    ``presented`` is the credential that opened it, by which it can be asked for again. ``lasts``: for how many seconds
+    at most, how it ends then, and with which code (empty: the ending's own). ``meter`` sees the payload; without one
+    nothing is unmasked.
+    """
+
+    __slots__ = (
+        "_by", "_connection", "_deadline", "_ends_at", "_exchange", "_home", "_last", "_overdue", "_pinged", "_route",
+        "_written", "_written_at", "client", "code", "due", "ending", "loop", "over", "presented", "route", "spoken",
+        "upstream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        home: Home,
+        connection: ClientConnection,
+        exchange: Exchange,
+        route: Route,
+        presented: Presented | None,
+        lasts: tuple[float, Ending, str],
+        meter: StreamMeter | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        now = self.loop.time()
+        self.route = route
+        self._home = home
+        self._connection = connection
+        self._exchange = exchange
+        self.presented = presented
+        self.over: asyncio.Future[None] = self.loop.create_future()
+        most, watch = route.max_message, (meter.client_piece, meter.upstream_piece) if meter else (None, None)
+        self.client = _End(self, FrameWalker(masked=True, max_message=most, consume=watch[0]), now)
+        self.upstream = _End(self, FrameWalker(masked=False, max_message=most, consume=watch[1]), now)
+        self.client.other, self.upstream.other = self.upstream, self.client
+        self.spoken = now
+        """When a message passed last, either way."""
+        self.ending: Ending | None = None
+        self.code = 0
+        """The close code: of the frame that came first, ours or a peer's."""
+        self._by = ""
+        self._ends_at, self._last = now + lasts[0], lasts[1:]
+        self._pinged = now
+        self._written, self._written_at = 0, now
+        self._deadline = _NEVER
+        self._overdue = 0
+        self.due = now
+        """When to look at it again."""
+
+    def is_touched_by(self, change: Invalidation) -> bool:
+        """Whether a change may concern whoever opened it."""
+        principal = self._exchange.principal
+        if principal is None or not (change.tenant_id or change.key_id):
+            return True
+        return principal.key_id == change.key_id if change.key_id else principal.tenant_id == change.tenant_id
+
+    def begin(self, client_tail: bytes, upstream_tail: bytes) -> None:
+        """Both transports are ours and the 101 is written: let what came behind the handshakes pass, and read."""
+        self._exchange.stream()
+        for end, tail in ((self.client, client_tail), (self.upstream, upstream_tail)):
+            if tail:
+                end.data_received(tail)
+        for end in (self.client, self.upstream):
+            end.listen(True)  # noqa: FBT003
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def end(self, ending: Ending, code: str = "", message: str = "") -> None:
+        """End it: close frames both ways as soon as no frame is under way. ``code`` and ``message`` say more exactly.
+
+        Later calls do nothing, and neither does one after a peer has begun to close.
+        """
+        if self.ending is not None or self.code:
+            return
+        self.ending, self.code, self._by = ending, ending.close_code, "gateway"
+        exchange = self._exchange
+        exchange.outcome, exchange.code = ending.outcome, code or ending.code
+        reason = f"{exchange.code}: {message or ending.message}"
+        self._wait(_BOUNDARY_S, 0)
+        for end in (self.client, self.upstream):
+            end.walker.stop()
+        self._farewell(self.client, reason)
+        self._farewell(self.upstream, reason)
+
+    def _farewell(self, end: _End, reason: str = "") -> None:
+        """Send our close frame to one end, if it can be sent now."""
+        assert self.ending is not None
+        source = end.other.walker
+        if end.said or end.finished:
+            return
+        if not source.at_boundary:
+            if end.other.lost:
+                end.cut()  # the rest of the frame will never come
+            return
+        end.said = True
+        reason = reason or f"{self._exchange.code}: {self.ending.message}"
+        if end is self.client:
+            end.say(self._explanation(source) + close_frame(self.ending.close_code, reason))
+        else:
+            code = self.ending.close_code if end.walker.fault is not None else GOING_AWAY
+            end.say(close_frame(code, reason, os.urandom(4)))
+        end.listen(True)  # noqa: FBT003  for its answer; and unread data would turn our close into a reset
+
+    def _explanation(self, source: FrameWalker) -> bytes:
+        """A message in the dialect of the route's clients, for those whose library hides close codes."""
+        if source.in_message or self.client.walker.fault is not None or self.ending is None:
+            return b""
+        exchange = self._exchange
+        text = responses.stream_error(self.route.dialect, exchange.code, self.ending.message, exchange.request_id)
+        return frame(TEXT, text)
+
+    def noticed(self, source: _End) -> None:
+        """Nothing more goes on from one end: it broke the rules, sent a close frame, or we are ending."""
+        walker = source.walker
+        if self.ending is not None:
+            self._farewell(source.other)
+            if source.said and walker.close_code is not None:
+                source.finish()
+        elif walker.fault is not None:
+            self._broke(source, walker.fault)
+        elif walker.close_code is not None:
+            self._closing(source, walker.close_code)
+
+    def _broke(self, source: _End, fault: Fault) -> None:
+        if self.code:  # it was closing anyway
+            self.abort()
+            return
+        self.end(Ending.of(fault), message=fault.message)
+        if source is self.upstream:
+            self._exchange.outcome = Outcome.UPSTREAM_FAILED
+
+    def _closing(self, source: _End, code: int) -> None:
+        """A close frame has passed."""
+        source.other.said = True
+        if not self.code:
+            self.code, self._by = code, "client" if source is self.client else "upstream"
+            if source is self.upstream and code == 1011:
+                self._exchange.outcome = Outcome.UPSTREAM_FAILED
+            self._wait(_HANDSHAKE_S, 1)
+        elif source.said:  # and the other one before: the handshake is complete
+            self.client.finish()
+            self.upstream.finish()
+            self._wait(_FLUSH_S, 2)
+
+    def lost(self, end: _End, exc: Exception | None) -> None:
+        """One connection is gone."""
+        if end is self.client:
+            self._connection.connection_lost(exc)
+            if not self.code:
+                self.code, self._by = 1006, "client"
+                self._exchange.outcome = Outcome.CLIENT_GONE
+            self.upstream.finish()
+            self._wait(_FLUSH_S, 2)
+        elif not self.client.finished:
+            if not self.code:
+                self._exchange.cause = (
+                    f"the upstream closed the stream without a close frame{f': {exc}' if exc else ''}"
+                )
+                self.end(Ending.UPSTREAM_GONE)
+            elif self.ending is not None:
+                self._farewell(self.client)
+            elif self.client.walker.close_code is not None:
+                self.client.finish()
+        if self.client.lost and self.upstream.lost:
+            self._book()
+            self._home.closed(self, self.code, self._by)
+            if not self.over.done():
+                self.over.set_result(None)
+
+    def abort(self) -> None:
+        """Cut both connections now, unless they are gone."""
+        self._book()
+        self.client.cut()
+        self.upstream.cut()
+
+    # --- the clock ---------------------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Do what has become due, and say when to look again."""
+        if self._deadline <= now:
+            self._overstayed()
+        if not self.code:
+            self._watch(now)
+        if now >= self._written_at + _CHECKPOINT_S:
+            self._checkpoint(now)
+        route, client = self.route, self.client
+        self.due = self._deadline if self.code else min(
+            self._ends_at, self.spoken + route.stream_idle_s, max(client.heard, self._pinged) + route.ping_s,
+            client.paused_at + route.idle_s, now + _CHECKPOINT_S
+        )  # fmt: skip
+
+    def _watch(self, now: float) -> None:
+        route, client = self.route, self.client
+        if now >= self._ends_at:
+            self.end(*self._last)
+        elif now >= self.spoken + route.stream_idle_s:
+            self.end(Ending.STREAM_IDLE)
+        elif now >= client.paused_at + route.idle_s:
+            self._gone("it takes nothing of what it is sent")
+        elif now >= max(client.heard, self._pinged) + route.ping_s and self.upstream.paused_at == _NEVER:
+            self._ping(now)
+
+    def _ping(self, now: float) -> None:
+        """Ask a silent client for a sign of life. What it answers passes on: an unasked-for pong harms nobody."""
+        if self._pinged > self.client.heard:
+            self._gone("it did not answer a ping")
+            return
+        if self.upstream.walker.at_boundary:
+            self.client.say(frame(PING, b"tahoe"))
+            self._pinged = now
+
+    def _gone(self, cause: str) -> None:
+        """The client is there no more, though nobody has closed its connection."""
+        self.code, self._by = 1006, "client"
+        self._exchange.outcome, self._exchange.cause = Outcome.CLIENT_GONE, cause
+        self.client.cut()
+
+    def _wait(self, seconds: float, overdue: int) -> None:
+        self._deadline, self._overdue = self.loop.time() + seconds, overdue
+        self.due = min(self.due, self._deadline)
+
+    def _overstayed(self) -> None:
+        """A deadline has passed: who has no close frame is cut, later the rest is closed, at last all are cut."""
+        if self._overdue == 0:
+            for end in (self.client, self.upstream):
+                if not end.said:
+                    end.cut()
+            self._wait(_REPLY_S, 1)
+        elif self._overdue == 1:
+            self.client.finish()
+            self.upstream.finish()
+            self._wait(_FLUSH_S, 2)
+        else:
+            self.abort()
+            self._deadline = _NEVER
+
+    # --- the account -------------------------------------------------------------------------------------------------
+
+    def _book(self) -> int:
+        """Tell the exchange what has passed; the sum."""
+        sent, received = self.client.walker, self.upstream.walker
+        exchange = self._exchange
+        exchange.close_code = self.code
+        exchange.bytes_in = sent.text + sent.binary
+        exchange.bytes_out = received.text + received.binary
+        return exchange.bytes_in + exchange.bytes_out
+
+    def _checkpoint(self, now: float) -> None:
+        self._written_at = now
+        passed = self._book()
+        if passed != self._written:
+            self._written = passed
+            self._home.settlement.checkpoint(self._exchange)
