@@ -22,9 +22,12 @@ snapshot       credentials already identified, for as long as that may be believ
 proxy          the first door
 forward_auth   the second door: answers a proxy's question
 relay          carries an admitted request there and its answer back
+upstreams      an upstream by its name: which of its addresses, looked up, checked, judged
+upstream       pooled connections to one address
+origin         where an upstream listens; ``upstream_settings`` what is set of it
+upstream_status how an upstream is, for readiness
 streams        all open WebSockets: their clock, and what ends many at once
 tunnel         one open WebSocket
-upstream       pooled connections to the upstream
 outbox         small writes of one loop iteration, made together
 exchange       what one request did, settled exactly once
 responses      the gateway's own answers

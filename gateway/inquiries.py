@@ -9,10 +9,11 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from policies.credentials import Conflict, Nothing, Presented, present, redacted
-from policies.headers import RawHeaders, RequestHead, first
+from policies.headers import RawHeaders, RequestHead, first, without_folded
 from policies.inquiry import Inquiry, Target, is_plain_host
 from policies.verdict import Deny, Refusal
 
@@ -129,15 +130,23 @@ def portal_lines(known: Known) -> bytes:
 
 
 class Reader:
-    """Reads questions. ``exact_paths`` are plain by construction and need no second look."""
+    """Reads questions. ``exact_paths`` are plain by construction and need no second look.
 
-    def __init__(self, exact_paths: frozenset[str], trusted: TrustedProxies) -> None:
+    ``withheld``: headers, folded, that carry our own credential to an upstream and never a client's value.
+    """
+
+    def __init__(
+        self, exact_paths: frozenset[str], trusted: TrustedProxies, withheld: AbstractSet[bytes] = frozenset()
+    ) -> None:
         self._exact_paths = exact_paths
         self._trusted = trusted
+        self._withheld = withheld
 
     def know(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
         """Work a header out."""
         head = RequestHead.walk(raw)
+        if self._withheld:
+            head.lines = without_folded(head.lines, self._withheld)
         trusted = peer in self._trusted
         return Known(
             head=head,

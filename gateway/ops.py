@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
@@ -24,9 +24,12 @@ _CHECK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One dependency: how to ask it (raises StorageError or OSError), and whether nothing goes without it."""
+    """One dependency: how to ask it (raises StorageError or OSError), and whether nothing goes without it.
 
-    ask: Callable[[], Awaitable[None]]
+    One that has more to say than that it is well answers with its ``status`` (ok, degraded or down) and details.
+    """
+
+    ask: Callable[[], Awaitable[Mapping[str, Any] | None]]
     required: bool
 
 
@@ -63,7 +66,7 @@ def application(overview: Overview, checks: Mapping[str, Check]) -> web.Applicat
 async def metrics(request: web.Request) -> web.Response:
     """The Prometheus page; the dependencies are asked as for ``/readyz``."""
     (figures, state), (_, parts) = await asyncio.gather(request.app[OVERVIEW].metrics(), _examine(request.app))
-    state = replace(state, dependencies={name: parts[name]["status"] == "ok" for name in request.app[CHECKS]})
+    state = replace(state, dependencies={name: parts[name]["status"] != "down" for name in request.app[CHECKS]})
     return web.Response(body=exposition.render(figures, state), headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
@@ -93,10 +96,10 @@ async def healthz(request: web.Request) -> web.Response:
     )
 
 
-async def _examine(app: web.Application) -> tuple[str, dict[str, dict[str, str]]]:
+async def _examine(app: web.Application) -> tuple[str, dict[str, Mapping[str, Any]]]:
     checks = app[CHECKS]
     answers = await asyncio.gather(*(_ask(check) for check in checks.values()))
-    parts = dict(zip(checks, answers, strict=True))
+    parts: dict[str, Mapping[str, Any]] = dict(zip(checks, answers, strict=True))
     overview = app[OVERVIEW]
     up = sum(overview.workers().values())
     parts["workers"] = {"status": "ok" if up else "down", "detail": f"{up} serving"}
@@ -109,13 +112,12 @@ async def _examine(app: web.Application) -> tuple[str, dict[str, dict[str, str]]
     return ("degraded" if down <= optional else "down"), parts
 
 
-async def _ask(check: Check) -> dict[str, str]:
+async def _ask(check: Check) -> Mapping[str, Any]:
     try:
         async with asyncio.timeout(_CHECK_S):
-            await check.ask()
+            return await check.ask() or {"status": "ok"}
     except (StorageError, OSError, TimeoutError) as error:
         return {"status": "down", "detail": str(error) or f"no answer within {_CHECK_S:g} s"}
-    return {"status": "ok"}
 
 
 def _json(value: object, status: int = 200) -> web.Response:

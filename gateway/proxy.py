@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Set as AbstractSet
 
 import structlog
 from aiohttp.http_parser import RawRequestMessage
@@ -39,6 +40,7 @@ class Proxy:
         settlement: Settlement,
         metrics: Metrics,
         trusted: TrustedProxies,
+        withheld: AbstractSet[bytes] = frozenset(),
     ) -> None:
         self._gatekeeper = gatekeeper
         self._forward_auth = forward_auth
@@ -46,7 +48,7 @@ class Proxy:
         self._settlement = settlement
         self._metrics = metrics
         self._ids = RequestIds()
-        self._reader = Reader(frozenset((*gatekeeper.routes.exact, VERIFY_PATH)), trusted)
+        self._reader = Reader(frozenset((*gatekeeper.routes.exact, VERIFY_PATH)), trusted, withheld)
         self.draining = False
 
     async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:

@@ -7,6 +7,7 @@ the last byte of the answer is written: what a client has seen complete is in th
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp.http_parser import RawRequestMessage
@@ -20,7 +21,8 @@ from gateway.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
 from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, UpstreamConnection, UpstreamError, UpstreamPool
+from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, Unsent, UpstreamConnection, UpstreamError
+from gateway.upstreams import NoneLeft, Upstream
 from policies.admission import Admit
 from policies.audio.reported import AnswerReader, answer_reader
 from policies.headers import AnswerHead
@@ -36,6 +38,8 @@ _SMALL_BODY = 262_144
 """A request body up to this size is written together with its head when all of it has arrived."""
 
 
+_TRIES = 3
+"""How many connections a request may find closed before a byte of it was written."""
 _HANDSHAKE_S = 30.0
 """How long an upstream may think about an upgrade."""
 
@@ -46,6 +50,7 @@ class BodyTooLarge(Exception):
 
 _REFUSALS: dict[type[Exception], Refusal] = {
     Unreachable: Refusal.UPSTREAM_UNREACHABLE,
+    NoneLeft: Refusal.UPSTREAM_UNAVAILABLE,
     TooSlow: Refusal.UPSTREAM_TIMEOUT,
     BodyTooSlow: Refusal.BODY_TIMEOUT,
     BodyTooLarge: Refusal.BODY_TOO_LARGE,
@@ -68,7 +73,7 @@ class Relay:
 
     def __init__(
         self,
-        upstreams: dict[str, UpstreamPool],
+        upstreams: Mapping[str, Upstream],
         streams: Streams,
         settlement: Settlement,
         metrics: Metrics,
@@ -94,19 +99,24 @@ class Relay:
 
         Raises ConnectionError or Abandoned when the client has gone.
         """
-        pool = self._upstreams[admit.permit.route.upstream]
-        passage = _Passage(self, pool, admit, inquiry, incoming, exchange, upgrade)
+        upstreams = self._upstreams[admit.permit.route.upstream]
+        passage = _Passage(self, upstreams, admit, inquiry, incoming, exchange, upgrade)
         try:
-            idle = pool.idle() if upgrade is None else None
-            upstream = passage.upstream = idle or await pool.connect()
-            incoming.connection.client_gone = upstream.abandon
-            if incoming.connection.transport is None:
-                # It went before there was anybody to tell, and nobody tells twice: the upstream would work for no one.
-                raise ConnectionResetError("the client has gone")
-            passage.ask(upstream)
-            await upstream.answered()
+            if upgrade is not None:
+                upstream = await upstreams.take_new()
+            else:
+                upstream = upstreams.idle() or await upstreams.take()
+            while True:
+                try:
+                    passage.ask(upstream)
+                    await upstream.answered()
+                    break
+                except Unsent as error:
+                    upstream = await passage.find_another(upstream, error)
             head = upstream.head
             assert head is not None
+            if upstream.pool.is_suspect:
+                upstreams.went_well(upstream.pool)
             if upgrade is not None and upstream.status == 101:
                 return await passage.switch(upstream, head, upgrade)
             exchange.answered(upstream.status)
@@ -125,14 +135,14 @@ class _Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_meter", "_pool", "_pump", "_reader",
-        "_relay", "_upgrade", "_uploaded", "upstream",
+        "_admit", "_asked", "_connection", "_data", "_exchange", "_incoming", "_inquiry", "_meter", "_pump", "_reader",
+        "_relay", "_tries", "_upgrade", "_uploaded", "_upstreams", "upstream",
     )  # fmt: skip
 
     def __init__(
         self,
         relay: Relay,
-        pool: UpstreamPool,
+        upstreams: Upstream,
         admit: Admit,
         inquiry: Inquiry,
         incoming: Incoming,
@@ -141,7 +151,7 @@ class _Passage:
     ) -> None:
         self._relay = relay
         self._upgrade = upgrade
-        self._pool = pool
+        self._upstreams = upstreams
         self._admit = admit
         self._inquiry = inquiry
         self._incoming = incoming
@@ -150,6 +160,9 @@ class _Passage:
         self._asked = time.perf_counter()
         self._pump: asyncio.Task[None] | None = None
         self._uploaded = False
+        self._tries = 0
+        self._data: bytes | None = None
+        """The whole body, where it was written with the head."""
         self._meter: Meter | None = None
         self._reader: AnswerReader | None = None
         self.upstream: UpstreamConnection | None = None
@@ -158,6 +171,11 @@ class _Passage:
 
     def ask(self, upstream: UpstreamConnection) -> None:
         """Write the request; what of its body has not arrived yet follows in the background."""
+        self.upstream = upstream
+        self._connection.client_gone = upstream.abandon
+        if self._connection.transport is None:
+            # It went before there was anybody to tell, and nobody tells twice: the upstream would work for no one.
+            raise ConnectionResetError("the client has gone")
         if self._upgrade is not None:
             self._begin(upstream, self._upgrade.lines, b"")
             upstream.expect_answer(min(_HANDSHAKE_S, self._admit.permit.route.first_byte_s))
@@ -166,11 +184,14 @@ class _Passage:
         if isinstance(body, EmptyStreamReader):
             self._begin(upstream, b"", b"")
             return
+        if self._data is not None:
+            self._begin(upstream, b"Content-Length: %d\r\n" % len(self._data), self._data)
+            return
         route, head = self._admit.permit.route, self._inquiry.head
         length = int(head.content_lengths[0]) if head.content_lengths else None
         self._meter = meter_for(route.meter, head.content_type.decode("latin-1"), length)
         if body.is_eof() and body.total_bytes <= min(_SMALL_BODY, route.max_body):
-            data = body.read_nowait()
+            data = self._data = body.read_nowait()
             self._seen(data)
             self._begin(upstream, b"Content-Length: %d\r\n" % len(data), data)
             return
@@ -179,10 +200,28 @@ class _Passage:
             b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % int(head.content_lengths[0])
         )
         self._begin(upstream, framing, b"")
+        upstream.flush()
+        if not upstream.is_open:
+            return  # nothing of the body was read: the request can go another way
         upstream.deadline = float("inf")
         if head.expect and not body.total_bytes:
             self._invite()
         self._pump = self._relay.tasks.start(self._upload(upstream, chunked=chunked), "upload")
+
+    async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
+        """Another connection after one that was closed before a byte was written.
+
+        Raises Unreachable or NoneLeft, and ``error`` itself when this has happened too often.
+        """
+        self._tries += 1
+        if self._tries == _TRIES:
+            raise error
+        self._relay.metrics.upstream_retries[(self._upstreams.name, "unsent")] += 1
+        if not upstream.idle_since:
+            self._upstreams.failed(upstream.pool, error)
+        upstream.close()
+        self.upstream = None
+        return await self._upstreams.take_new()
 
     def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
         """Write the head: the path and query that were judged, the lines that pass, and last what only we may say."""
@@ -194,7 +233,7 @@ class _Passage:
         head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
             inquiry.method.encode("ascii"),
             target.encode("ascii"),
-            self._pool.host_line,
+            upstream.pool.host_line,
             passing,
             self._exchange.id_line,
             framing,
@@ -266,11 +305,13 @@ class _Passage:
         tunnel.client.transport, client_tail = connection.hand_over(tunnel.client)
         streams.opened(tunnel)
         tunnel.client.transport.write(responses.head(101, lines))
+        upstream.pool.others += 1
         try:
             tunnel.begin(client_tail, upstream_tail)
             await tunnel.over
         finally:
             tunnel.abort()
+            upstream.pool.others -= 1
             self._exchange.upstream_s = time.perf_counter() - self._asked
         return CLOSE
 
@@ -375,7 +416,9 @@ class _Passage:
         exchange.cause = str(error)
         if isinstance(error, UpstreamError):
             exchange.outcome = Outcome.UPSTREAM_FAILED
-            self._relay.metrics.upstream_errors[(self._pool.name, refusal.code)] += 1
+            self._relay.metrics.upstream_errors[(self._upstreams.name, refusal.code)] += 1
+            if self.upstream is not None and self.upstream.head is None and isinstance(error, Broke | TooSlow):
+                self._upstreams.failed(self.upstream.pool, error)
         if not exchange.begun:
             exchange.status = 0
             return Deny(refusal=refusal, principal=self._admit.permit.principal)
@@ -392,7 +435,7 @@ class _Passage:
             exchange.upstream_s = time.perf_counter() - self._asked
             if self._meter is not None:
                 exchange.measure = self._measured
-        self._relay.metrics.upstream[self._pool.name].observe(exchange.upstream_s)
+        self._relay.metrics.upstream[self._upstreams.name].observe(exchange.upstream_s)
         upstream, pump = self.upstream, self._pump
         if upstream is None:
             return

@@ -26,8 +26,10 @@ from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import UpstreamPool
+from gateway.upstream_settings import UpstreamSettings
+from gateway.upstreams import Upstream
 from policies.audit import SYSTEM
+from policies.headers import folded
 from policies.routes import PORTAL, RouteTable
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
@@ -37,9 +39,6 @@ from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.counters import RedisCounters
 from storage.redis.tickets import RedisTickets
-
-UPSTREAMS = ("default",)
-"""The upstreams that routes may name; "default" is the setting ``upstream``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,9 @@ class Blueprint:
             for name, value in self.settings
             if value is not None
         }
+        settings["upstreams"] = {name: one.to_message() for name, one in self.settings.upstreams.items()}
+        if self.settings.upstreams.get("default", UpstreamSettings()).addresses:
+            del settings["upstream"]
         for name in ("trusted_proxies",):
             settings[name] = [str(item) for item in settings[name]]
         for name in ("state_dir", "routes_file", "default_requests"):
@@ -85,7 +87,7 @@ def load_routes(settings: Settings) -> RouteTable:
     table = read_routes(
         settings.routes_file or shipped("routes.toml"),
         upstream_timeout=settings.upstream_timeout,
-        upstreams=UPSTREAMS,
+        upstreams=settings.every_upstream(),
     )
     return table.with_own(RESERVED)
 
@@ -137,11 +139,16 @@ class Services:
                 default_rate=settings.default_requests,
                 now_ms=lambda: int(time.time() * 1000),
             )
-            upstreams = {"default": UpstreamPool("default", settings.upstream, settings.upstream_connect_timeout)}
+            upstreams = {
+                name: Upstream(name, one, metrics, settings.upstream_connect_timeout)
+                for name, one in settings.every_upstream().items()
+            }
             if blueprint.portal_socket:
-                upstreams[PORTAL] = UpstreamPool(PORTAL, f"unix:{quote(blueprint.portal_socket)}")
+                address = f"unix:{quote(blueprint.portal_socket)}"
+                upstreams[PORTAL] = Upstream(PORTAL, UpstreamSettings(addresses=(address,)), metrics)
             for upstream in upstreams.values():
                 stack.callback(upstream.close)
+                upstream.start(tasks)
             streams = Streams(gatekeeper, settlement, metrics, tasks)
             stack.callback(streams.close)
             proxy = Proxy(
@@ -151,6 +158,11 @@ class Services:
                 settlement=settlement,
                 metrics=metrics,
                 trusted=trusted,
+                withheld=frozenset(
+                    folded(one.credential_header.encode())
+                    for one in settings.every_upstream().values()
+                    if one.credential is not None
+                ),
             )
             census = Census(
                 metrics, trusted, most=settings.max_connections, most_per_address=settings.max_connections_per_address

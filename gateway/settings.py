@@ -9,19 +9,20 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
 from gateway.clients import Patience
 from gateway.inquiries import Network
+from gateway.origin import Origin
 from gateway.route_file import not_toml
 from gateway.toml_lines import Lines
-from gateway.upstream import Origin
+from gateway.upstream_settings import UpstreamSettings
 from policies.limits import Rate
 from policies.routes import LONGEST_S
 from storage.state import StateUnusable, default_state_dir
@@ -31,6 +32,9 @@ _NOT_SETTINGS = frozenset({"GATEWAY_CONFIG", "GATEWAY_EMBEDDED_PG_BINDIR"})
 _KUBERNETES = re.compile(r"GATEWAY_(?:SERVICE_(?:HOST|PORT)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)|$))")
 """What Kubernetes puts into every pod beside a Service that is called ``gateway``."""
 _SECRET_CHARACTERS = 32
+_DEPTH = 3
+_NESTED = {"upstreams": UpstreamSettings}
+"""Settings that are tables of tables: ``[upstreams.NAME]``, ``GATEWAY_UPSTREAMS__NAME__…``."""
 FORWARD_AUTH_SOURCES = ("x-original-uri", "x-original-url", "x-forwarded-uri")
 """The keys of ``gateway.forward_auth.SOURCES``, which a test sees to: importing it would load the server here."""
 
@@ -55,10 +59,20 @@ def _address(text: str) -> str:
 
 
 def _upstream(text: str) -> str:
-    if "@" in text:  # not repeated: it may be a password
-        raise ValueError("an upstream is asked without user and password; write http://host:port")
-    Origin.parse(text)
+    if not Origin.parse_all(text):
+        raise ValueError("an upstream has at least one address, such as http://host:port")
     return text
+
+
+def _upstreams(upstreams: dict[str, UpstreamSettings]) -> dict[str, UpstreamSettings]:
+    for name, upstream in upstreams.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
+            raise ValueError(f"{name!r}: a name is lower-case letters, digits, '_' and '-', and begins with a letter")
+        if name == "portal":
+            raise ValueError("'portal' is the name of the gateway's own pages")
+        if name != "default" and not upstream.addresses:
+            raise ValueError(f"{name}: it has no addresses")
+    return upstreams
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -132,7 +146,11 @@ class Settings(BaseSettings):
     )
     upstream: Annotated[str, AfterValidator(_upstream)] = Field(
         "http://127.0.0.1:9300",
-        description="The transcription service: http://host:port, https://host:port, unix:/path.",
+        description="The transcription service: http://host:port, https://host:port, unix:/path; several addresses "
+        "with commas between them share the requests. The short form of 'addresses' in [upstreams.default].",
+    )
+    upstreams: Annotated[dict[str, UpstreamSettings], AfterValidator(_upstreams)] = Field(
+        {}, description="More about it, and other services that routes may name: one table [upstreams.NAME] each."
     )
     upstream_connect_timeout: float = Field(
         5.0, gt=0, le=LONGEST_S, description="Seconds until a connection to it must stand."
@@ -239,10 +257,19 @@ class Settings(BaseSettings):
             body_window_s=self.body_rate_window,
         )
 
-    @property
-    def upstream_origin(self) -> Origin:
-        """The upstream, parsed."""
-        return Origin.parse(self.upstream)
+    @model_validator(mode="after")
+    def _addresses_once(self) -> Self:
+        default = self.upstreams.get("default")
+        if default is not None and default.addresses and "upstream" in self.model_fields_set:
+            raise ValueError("upstream: [upstreams.default] has addresses as well; keep one of them")
+        return self
+
+    def every_upstream(self) -> dict[str, UpstreamSettings]:
+        """By name, the default one first, each with its addresses."""
+        default = self.upstreams.get("default", UpstreamSettings())
+        if not default.addresses:
+            default = default.model_copy(update={"addresses": tuple(map(str.strip, self.upstream.split(",")))})
+        return {"default": default} | {name: one for name, one in self.upstreams.items() if name != "default"}
 
 
 def load(
@@ -252,20 +279,20 @@ def load(
 ) -> Settings:
     """Gather the sources and validate once. Raises SettingsInvalid with every fault at once."""
     faults: list[str] = []
-    named: dict[str, str] = {}
-    values: dict[str, Any] = {}
+    named: dict[_Path, str] = {}
+    values: dict[_Path, Any] = {}
     if config is None and environ.get("GATEWAY_CONFIG"):
         config = Path(environ["GATEWAY_CONFIG"])
     for source in (_from_file(config, faults), _from_environment(environ, faults), _from_options(overrides or {})):
-        for name, (value, spelling) in source.items():
-            values[name] = value
-            named[name] = spelling
+        for path, (value, spelling) in source.items():
+            values[path] = value
+            named[path] = spelling
     known = Settings.model_fields
-    for name in [name for name in values if name not in known]:
-        del values[name]
-        faults.append(f"{named[name]}: no such setting{_suggestion(name, list(known))}")
+    for path in [path for path in values if path[0] not in known]:
+        del values[path]
+        faults.append(f"{named[path]}: no such setting{_suggestion(path[0], list(known))}")
     try:
-        settings = Settings(**values)
+        settings = Settings(**_tree(values))
     except ValidationError as error:
         faults += [_sentence(detail, named) for detail in error.errors()]
     except StateUnusable as error:  # nobody's home: there is no default
@@ -273,12 +300,26 @@ def load(
     else:
         if not faults:
             return settings
-    routes_file = values.get("routes_file")
+    routes_file = values.get(("routes_file",))
     raise SettingsInvalid(faults, Path(routes_file) if isinstance(routes_file, str | Path) else None)
 
 
-_Found = dict[str, tuple[Any, str]]
-"""By name: the value, and the setting as the operator wrote it."""
+_Path = tuple[str, ...]
+"""Where a setting is: its name, and for one in a table the names on the way to it."""
+_Found = dict[_Path, tuple[Any, str]]
+"""By path: the value, and the setting as the operator wrote it."""
+
+
+def _tree(values: Mapping[_Path, Any]) -> dict[str, Any]:
+    """Nested as the paths say. What is no table where one should be stays, and is a fault of its own."""
+    tree: dict[str, Any] = {}
+    for path, value in sorted(values.items(), key=lambda item: len(item[0])):
+        inner: Any = tree
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {}) if isinstance(inner, dict) else None
+        if isinstance(inner, dict):
+            inner[path[-1]] = value
+    return tree
 
 
 def _from_file(config: Path | None, faults: list[str]) -> _Found:
@@ -293,36 +334,70 @@ def _from_file(config: Path | None, faults: list[str]) -> _Found:
         faults.append(not_toml(config, error))
     else:
         lines = Lines(text)
-        return {name: (value, f"{config}{lines.spot((name,))}: {name}") for name, value in values.items()}
+        written = {
+            path: (value, f"{config}{lines.spot(path)}: {'.'.join(path)}")
+            for name, whole in values.items()
+            for path, value in _leaves((name,), whole, deep=name in _NESTED)
+        }
+        return _with_files_read(written, faults)
     return {}
+
+
+def _leaves(path: _Path, value: Any, *, deep: bool) -> Iterator[tuple[_Path, Any]]:
+    if deep and isinstance(value, dict) and value and len(path) < _DEPTH:
+        for name, inner in value.items():
+            yield from _leaves((*path, name), inner, deep=True)
+    else:
+        yield path, value
 
 
 def _from_environment(environ: Mapping[str, str], faults: list[str]) -> _Found:
     """An empty variable is one that is not set."""
-    found: _Found = {}
+    written: _Found = {}
     for variable, text in environ.items():
         if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or _KUBERNETES.match(variable):
             continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name.endswith("_file") and name not in Settings.model_fields:
-            name = name.removesuffix("_file")
-            if environ.get(variable.removesuffix("_FILE")):
-                faults.append(f"{variable}: {variable.removesuffix('_FILE')} is set as well; set one of them")
-                continue
-            try:
-                text = Path(text).read_text().removesuffix("\n")  # noqa: PLW2901  the file stands in for the value
-            except (OSError, UnicodeDecodeError) as error:
-                faults.append(f"{variable}: {text} cannot be read: {getattr(error, 'strerror', None) or error}")
-                continue
-            if not text:
-                faults.append(f"{variable}: the file is empty")
-        if text or name not in Settings.model_fields:
-            found[name] = (text, variable)
+        path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+        if path[0] not in _NESTED or len(path) != _DEPTH:
+            path = ("__".join(path),)
+        if text or path[-1] not in _fields(path):
+            written[path] = (text, variable)
+    return _with_files_read(written, faults)
+
+
+def _fields(path: _Path) -> Collection[str]:
+    return (_NESTED[path[0]] if len(path) == _DEPTH else Settings).model_fields
+
+
+def _with_files_read(written: _Found, faults: list[str]) -> _Found:
+    """Every ``…_file`` replaced by the setting whose value the file holds."""
+    found: _Found = {}
+    for path, (value, spelling) in written.items():
+        setting = (*path[:-1], path[-1].removesuffix("_file"))
+        if setting == path or path[-1] in _fields(path) or not isinstance(value, str) or not value:
+            found[path] = (value, spelling)
+        elif setting in written:
+            faults.append(f"{spelling}: {written[setting][1]} is set as well; set one of them")
+        else:
+            text = _content(value, spelling, faults)
+            if text or (text is not None and setting[-1] not in _fields(setting)):
+                found[setting] = (text, spelling)
     return found
 
 
+def _content(file: str, spelling: str, faults: list[str]) -> str | None:
+    try:
+        text = Path(file).read_text().removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{spelling}: {file} cannot be read: {getattr(error, 'strerror', None) or error}")
+        return None
+    if not text:
+        faults.append(f"{spelling}: the file is empty")
+    return text
+
+
 def _from_options(overrides: Mapping[str, Any]) -> _Found:
-    return {name: (value, "--" + name.replace("_", "-")) for name, value in overrides.items()}
+    return {(name,): (value, "--" + name.replace("_", "-")) for name, value in overrides.items()}
 
 
 def _suggestion(name: str, known: list[str]) -> str:
@@ -330,7 +405,16 @@ def _suggestion(name: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _sentence(detail: Any, named: Mapping[str, str]) -> str:
-    name = str(detail["loc"][0]) if detail["loc"] else ""
+def _sentence(detail: Any, named: Mapping[_Path, str]) -> str:
+    path = tuple(map(str, detail["loc"]))
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{named.get(name, name)}: {message}"
+    if detail["type"] == "extra_forbidden":
+        message = f"no such setting{_suggestion(path[-1], list(_NESTED[path[0]].model_fields))}"
+    for length in range(len(path), 0, -1):
+        if path[:length] in named:
+            return f"{named[path[:length]]}: {message}"
+    # Of a whole table: what was written of it leads there.
+    written = next((spelling for where, spelling in named.items() if where[: len(path)] == path and path), "")
+    if written:
+        return f"{written}: {message}"
+    return ": ".join(filter(None, (".".join(path), message)))

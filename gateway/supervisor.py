@@ -12,7 +12,9 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -27,6 +29,8 @@ from gateway.sockets import close_privately, listen, listen_privately
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream_settings import UpstreamSettings
+from gateway.upstream_status import upstream_status
 from storage.embedded import EmbeddedServers
 from storage.ports import StorageError
 from storage.postgres.migrate import migrate, pending
@@ -154,21 +158,20 @@ class Supervisor:
         checks = {
             "postgres": ops.Check(database, required=True),
             "redis": ops.Check(counters.ping, required=False),
-            "upstream": ops.Check(self._reach_upstream, required=False),
             "portal": ops.Check(self._reach_portal, required=False),
         }
+        for name, upstream in self._settings.every_upstream().items():
+            ask = partial(self._look_at_upstream, name, upstream)
+            checks["upstream" if name == "default" else f"upstream {name}"] = ops.Check(ask, required=False)
         runner = web.AppRunner(ops.application(self, checks), access_log=None, handle_signals=False)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listening).start()
 
-    async def _reach_upstream(self) -> None:
-        origin = self._settings.upstream_origin
-        if origin.path:
-            _, writer = await asyncio.open_unix_connection(origin.path)
-        else:
-            _, writer = await asyncio.open_connection(origin.host, origin.port)
-        writer.close()
+    async def _look_at_upstream(self, name: str, upstream: UpstreamSettings) -> dict[str, Any]:
+        figures = await self._crew.metrics() if self._crew is not None else Metrics()
+        workers = {address: counts for (of, address), counts in figures.upstream_addresses.items() if of == name}
+        return await upstream_status(upstream, workers)
 
     async def _reach_portal(self) -> None:
         if self._crew is None:

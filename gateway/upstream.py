@@ -1,26 +1,28 @@
-"""Connections to an upstream: pooled, parsed by llhttp, with back-pressure both ways, never retried.
+"""Connections to one address of an upstream: pooled, parsed by llhttp, with back-pressure both ways.
 
 One connection carries one exchange at a time. A request whose bytes may have been seen is not sent again (RFC 9110
-section 9.2.2 would allow it for some methods; metering and money do not). A connection goes back to the pool only
-after an answer that ended cleanly with nothing behind it; anything else closes it (CVE-2026-39821 class: a stray byte
-is the next caller's answer).
+section 9.2.2 would allow it for some methods; metering and money do not); one of which certainly nothing was written
+ends in ``Unsent``, and may be. A connection goes back to the pool only after an answer that ended cleanly with nothing
+behind it; anything else closes it (CVE-2026-39821 class: a stray byte is the next caller's answer).
 
 Deadlines are looked at twice a second by one ticker for all connections, which is what a timer per request would cost
 at full load.
 """
 
 import asyncio
+import select
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import cast
-from urllib.parse import unquote, urlsplit
+from typing import TypeVar, cast
 
 import httptools
 from typing_extensions import override
 
+from gateway.origin import Origin, bracketed
 from gateway.outbox import Outbox
 from policies.headers import AnswerHead
+from policies.upstreams import GOOD, Health
 
 _HIGH_WATER = 262_144
 """Bytes of an answer kept for a client that reads slowly, before the upstream is told to wait."""
@@ -29,6 +31,11 @@ _MAX_HEAD = 65_536
 _TICK_S = 0.5
 _IDLE_S = 4.0
 """How long an unused connection is kept: below the 5 s after which uvicorn, the usual neighbour, closes its end."""
+_RESTED_S = 0.02
+"""A connection that was unused for this long is looked at once more before it is written to."""
+_ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 class UpstreamError(Exception):
@@ -43,43 +50,16 @@ class Broke(UpstreamError):
     """The connection ended, or what came is not HTTP."""
 
 
+class Unsent(Broke):
+    """The connection ended before a byte of the request was written: it may be sent on another one."""
+
+
 class TooSlow(UpstreamError):
     """The first byte or the next one did not come in time."""
 
 
 class Abandoned(UpstreamError):
     """We gave up ourselves, because the client has gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an upstream listens: ``http://host[:port]``, ``https://…``, ``unix:/path``. No path prefix is taken."""
-
-    host: str
-    port: int
-    path: str
-    tls: bool
-
-    @classmethod
-    def parse(cls, url: str) -> "Origin":
-        """Raises ValueError with a sentence."""
-        if url.startswith("unix:"):
-            path = unquote(url.removeprefix("unix:"))
-            path = "/" + path.lstrip("/")
-            return cls("localhost", 80, path, tls=False)
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"an upstream is http://host:port, https://host:port or unix:/path, not {url!r}")
-        if parts.path.strip("/") or parts.query or parts.username:
-            raise ValueError(f"an upstream is an origin, without path, query or user: {url!r}")
-        tls = parts.scheme == "https"
-        return cls(parts.hostname, parts.port or (443 if tls else 80), "", tls)
-
-    @property
-    def authority(self) -> str:
-        """What goes into Host."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -91,13 +71,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure", "_idle_s",
-        "_interim", "_later", "_loop", "_parser", "_pool", "_raw", "_raw_start", "_read_paused", "_reusable",
-        "_tail", "_transport", "_until_close", "_upgrade", "_write_paused", "body_done", "deadline", "head",
-        "idle_since", "status",
+        "_interim", "_later", "_loop", "_parser", "_raw", "_raw_start", "_read_paused", "_rested", "_reusable", "_tail",
+        "_transport", "_until_close", "_upgrade", "_write_paused", "body_done", "deadline", "end_by", "head",
+        "idle_since", "pool", "status",
     )  # fmt: skip
 
     def __init__(self, pool: "UpstreamPool") -> None:
-        self._pool = pool
+        self.pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -118,8 +98,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._tail: bytes | None = None
         """What came behind a 101; None before one."""
         self.head: AnswerHead | None = None
+        self._rested = False
         self.idle_since = 0.0
-        self.deadline = float("inf")
+        """When the last exchange ended; 0.0 while the first one lasts."""
+        self.deadline = self.end_by = float("inf")
 
     # --- the request -------------------------------------------------------------------------------------------------
 
@@ -133,11 +115,12 @@ class UpstreamConnection(asyncio.Protocol):
 
         With ``upgrade`` a 101 is an answer as well.
 
-        Raises what went wrong when the upstream hung up as soon as it was connected.
+        Raises Unsent when the upstream has hung up already.
         """
         if self._transport is None:
-            raise self._failure or Broke("it closed the connection")
+            raise self._failure or Unsent("it closed the connection")
         self._asked = True
+        self._rested = self._loop.time() - self.idle_since > _RESTED_S
         self._bodyless = bodyless_answer
         self._upgrade = upgrade
         self._idle_s = idle_s
@@ -145,13 +128,28 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = 0
         self.head = None
         self._later = head
-        self._pool.outbox.put(self)
+        self.pool.outbox.put(self)
 
     def flush(self) -> None:
-        """Write what waits, if the upstream is still there."""
-        later, self._later = self._later, b""
-        if later and self._transport is not None:
-            self._transport.write(later)
+        """Write what waits, if the upstream is still there; else whoever waits for the answer gets Unsent."""
+        later = self._later
+        if not later or self._transport is None:
+            return
+        if self._rested and self._has_ended(self._transport):
+            self.fail(Unsent("it closed the connection at rest"))
+            return
+        self._later = b""
+        self._transport.write(later)
+
+    @staticmethod
+    def _has_ended(transport: asyncio.Transport) -> bool:
+        """Whether the other end's farewell is in the socket already, though the loop has not told of it yet.
+
+        A turn of a busy loop takes milliseconds, and a service that restarts closes its connections at any moment.
+        """
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), _ENDED)
+        return bool(poll.poll(0))
 
     def expect_answer(self, within_s: float) -> None:
         """The request is out: the answer's head is due."""
@@ -235,15 +233,16 @@ class UpstreamConnection(asyncio.Protocol):
             raise self._failure or Broke("it closed the connection")
         transport.set_protocol(protocol)
         self._transport = None
-        self._pool.forget(self)
+        self.pool.forget(self)
         return transport, tail
 
     def release(self) -> None:
         """Give the connection back after the exchange; it is kept only when both sides left it clean."""
         if self._reusable and self.body_done and self.is_open and not self._chunks:
             self._asked = False
+            self.end_by = float("inf")
             self.idle_since = self._loop.time()
-            self._pool.put_back(self)
+            self.pool.put_back(self)
         else:
             self.close()
 
@@ -260,7 +259,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close at once: the upstream sees that nobody waits for its answer any more."""
-        self._pool.forget(self)
+        self.pool.forget(self)
         self._later = b""
         if self._transport is not None:
             self._transport.abort()
@@ -286,7 +285,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._tail is not None:
                 self._tail += data
                 return
-            self.fail(Broke("it sent an answer before the request"))
+            self.fail(Unsent("it sent an answer before the request"))
             return
         if self.head is None:
             self._raw = self._raw + data if self._raw else data
@@ -319,12 +318,13 @@ class UpstreamConnection(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._pool.forget(self)
+        self.pool.forget(self)
         if self._until_close and not self.body_done and exc is None and self._failure is None:
             self.body_done = True
             self._wake_answer()
         elif not self.body_done:
-            self._failure = self._failure or Broke(f"it closed the connection{f': {exc}' if exc else ''}")
+            kind = Broke if self._asked and not self._later else Unsent
+            self._failure = self._failure or kind(f"it closed the connection{f': {exc}' if exc else ''}")
             self._wake_failed(self._failure)
 
     def _wake_answer(self) -> None:
@@ -415,18 +415,48 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 class UpstreamPool:
-    """The connections to one upstream. ``connect_s`` bounds the making of a new one."""
+    """The connections to one address of the upstream ``name``.
 
-    def __init__(self, name: str, url: str, connect_s: float = 5.0) -> None:
+    ``connect_s`` bounds the making of a new one; ``ip`` is the address of a host that is given by name; ``tls`` what an
+    https address is verified with (the system's authorities by default), as ``server_name``, which goes into Host too.
+    ``credential_line`` is ours, with its line end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str | Origin,
+        connect_s: float = 5.0,
+        *,
+        ip: str = "",
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+        credential_line: bytes = b"",
+    ) -> None:
         self.name = name
-        self.origin = Origin.parse(url)
-        self.host_line = b"Host: " + self.origin.authority.encode() + b"\r\n"
+        self.origin = origin = Origin.parse(url) if isinstance(url, str) else url
+        self.address = f"unix:{origin.path}" if origin.path else f"{bracketed(ip or origin.host)}:{origin.port}"
+        """What it is called in metrics and logs."""
+        self.ip = ip
+        self.host_line = b"Host: %b\r\n%b" % ((server_name or origin.authority).encode(), credential_line)
+        """The lines that only this address gets: Host and our credential."""
         self._connect_s = connect_s
+        self._server_name = server_name or origin.host
+        self._tls = (tls or ssl.create_default_context()) if origin.tls else None
         self.outbox = Outbox()
+        self.health: Health = GOOD
+        self.is_suspect = False
+        """Whether an answer would be news; see ``Health.is_suspect``."""
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
-        self._tls = ssl.create_default_context() if self.origin.tls else None
+        self.others = 0
+        """Connections in the making, and those that are not in the pool's care, such as tunnels."""
         self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> int:
+        """What it has to do now."""
+        return len(self._all) - len(self._idle) + self.others
 
     def idle(self) -> UpstreamConnection | None:
         """The connection that was used last, of those that nobody uses."""
@@ -438,21 +468,35 @@ class UpstreamPool:
 
     async def connect(self) -> UpstreamConnection:
         """A new connection. Raises Unreachable."""
+        connection = await self.open(partial(UpstreamConnection, self))
+        self._all.add(connection)
+        if self._ticker is None:
+            self._ticker = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+        return connection
+
+    async def open(self, make: Callable[[], P]) -> P:
+        """A new connection for a protocol of the caller's. Raises Unreachable."""
         loop = asyncio.get_running_loop()
         origin = self.origin
-        make = partial(UpstreamConnection, self)
+        self.others += 1
         try:
             async with asyncio.timeout(self._connect_s):
                 if origin.path:
-                    _, connection = await loop.create_unix_connection(make, origin.path)
+                    _, protocol = await loop.create_unix_connection(make, origin.path)
                 else:
-                    _, connection = await loop.create_connection(make, origin.host, origin.port, ssl=self._tls)
+                    _, protocol = await loop.create_connection(
+                        make,
+                        self.ip or origin.host,
+                        origin.port,
+                        ssl=self._tls,
+                        server_hostname=self._server_name if self._tls is not None else None,
+                    )
         except (OSError, TimeoutError) as error:
-            raise Unreachable(f"{self.name}: {str(error) or f'no connection within {self._connect_s:g} s'}") from error
-        self._all.add(connection)
-        if self._ticker is None:
-            self._ticker = loop.call_later(_TICK_S, self._tick)
-        return connection
+            reason = str(error) or f"no connection within {self._connect_s:g} s"
+            raise Unreachable(f"{self.name}: {self.address}: {reason}") from error
+        finally:
+            self.others -= 1
+        return protocol
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep a clean connection for the next exchange."""
@@ -467,8 +511,8 @@ class UpstreamPool:
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection in [c for c in self._all if c.deadline < now]:
-            connection.fail(TooSlow(f"{self.name}: no answer in time"))
+        for connection in [c for c in self._all if c.deadline < now or c.end_by < now]:
+            connection.fail(TooSlow(f"{self.name}: {self.address}: no answer in time"))
         while self._idle and self._idle[0].idle_since < now - _IDLE_S:
             self._idle.pop(0).close()
         self._ticker = loop.call_later(_TICK_S, self._tick) if self._all else None

@@ -19,6 +19,7 @@ authorise      may this principal use this route now
 limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` says them on the wire
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 usage          the record of one request
+upstreams      which address gets a request, and what is learnt from how it went
 metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
 tickets        one-use tickets for streams; ``subprotocols`` finds credentials where browsers must put them
 streams        how a stream ends, by name; what may watch one pass

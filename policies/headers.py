@@ -97,8 +97,8 @@ class _Table:
         lower = name.lower()
         kind = self._kinds.get(lower)
         if kind is None:
-            folded = lower.translate(_FOLD)
-            ours = folded in self._kinds or folded.startswith(self._families)
+            loose = folded(lower)
+            ours = loose in self._kinds or loose.startswith(self._families)
             kind = _Kind.DROP if ours else _Kind.PASS
         if len(self.known) < _REMEMBERED:
             self.known[name] = kind
@@ -288,6 +288,16 @@ def _listed(before: bytes, value: bytes) -> bytes:
 
 def _without(lines: list[bytes], names: AbstractSet[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
+
+
+def without_folded(lines: Sequence[bytes], names: AbstractSet[bytes]) -> list[bytes]:
+    """The lines whose name is none of ``names`` (:func:`folded`), however it is spelt."""
+    return [line for line in lines if folded(line.partition(b":")[0]) not in names]
+
+
+def folded(name: bytes) -> bytes:
+    """A field name as the loosest reader of it takes it."""
+    return name.lower().translate(_FOLD)
 
 
 @lru_cache(maxsize=256)

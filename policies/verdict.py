@@ -88,6 +88,10 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     # --- the gateway or what it stands on failed ---------------------------------------------------------------------
     INTERNAL_ERROR = 500, "The gateway failed. The request id leads the operator to the cause."
     UPSTREAM_UNREACHABLE = 502, "The transcription service cannot be reached. Try again in a moment."
+    UPSTREAM_UNAVAILABLE = (
+        503,
+        "The transcription service is down, and is tried by one request at a time until it is back. Try again shortly.",
+    )
     UPSTREAM_BROKE = 502, "The transcription service broke off, or its answer is not HTTP."
     UPSTREAM_TIMEOUT = 504, "The transcription service did not answer in time."
     REGISTRY_UNAVAILABLE = (

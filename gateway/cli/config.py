@@ -39,7 +39,6 @@ def check_config(given: Given) -> None:
 
 def _check(given: Given) -> tuple[list[str], list[str]]:
     """The faults, and what is no fault but may be unwanted."""
-    from gateway.services import UPSTREAMS  # noqa: PLC0415  slow: see the package's docstring
     from gateway.settings import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
     from gateway.shipped import shipped  # noqa: PLC0415  the same
 
@@ -52,7 +51,8 @@ def _check(given: Given) -> tuple[list[str], list[str]]:
         faults += error.faults
         routes_file = error.routes_file
     else:
-        routes_file, upstreams = settings.routes_file, UPSTREAMS
+        routes_file, upstreams = settings.routes_file, list(settings.every_upstream())
+        faults += upstream_faults(settings)
         (warnings if _is_bare(settings) else faults).extend(missing(settings, embedded=given.embedded))
     faults += route_faults(routes_file or shipped("routes.toml"), upstreams)
     if not _parses_in_c():
@@ -69,6 +69,17 @@ def missing(settings: "Settings", *, embedded: bool) -> list[str]:
         for name in ("database_url", "redis_url", "secret_key")
         if getattr(settings, name) is None
     ]
+
+
+def upstream_faults(settings: "Settings") -> list[str]:
+    """What is wrong with the files that settings of upstreams name."""
+    faults = []
+    for name, upstream in settings.every_upstream().items():
+        try:
+            upstream.tls()
+        except ValueError as fault:
+            faults.append(f"upstreams.{name}: {fault}")
+    return faults
 
 
 def _is_bare(settings: "Settings") -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from gateway.cli.command import Given, common
-from gateway.cli.config import missing
+from gateway.cli.config import missing, upstream_faults
 from gateway.crew import StartFailed
 from gateway.settings import Settings, SettingsInvalid, load
 from gateway.sockets import PortTaken
@@ -33,7 +33,7 @@ def settings_or_exit(overrides: dict[str, Any], config: Path | None, *, embedded
     """The settings; every fault on standard error and exit 1 when there is one."""
     try:
         settings = load(overrides, config)
-        faults = missing(settings, embedded=embedded)
+        faults = missing(settings, embedded=embedded) + upstream_faults(settings)
     except SettingsInvalid as error:
         faults = error.faults
     else:

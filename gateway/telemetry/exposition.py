@@ -20,6 +20,13 @@ _COUNTERS = (
     ("fail_open", "gateway_fail_open", "Requests let through while a check could not be made.", ("what",)),
     ("auth", "gateway_auth", "Identifications.", ("method", "result")),
     ("upstream_errors", "gateway_upstream_errors", "Failures of an upstream.", ("upstream", "kind")),
+    ("upstream_ejections", "gateway_upstream_ejections", "Times an address was set aside.", ("upstream", "address")),
+    (
+        "upstream_retries",
+        "gateway_upstream_retries",
+        "Requests sent elsewhere, unseen by anybody.",
+        ("upstream", "why"),
+    ),
     ("stream_closes", "gateway_stream_closes", "Ends of streams, by close code and by who ended it.", ("code", "by")),
     ("journal_full", "gateway_usage_journal_full", "What the usage journal had no room for.", ("what",)),
     ("refused_connections", "gateway_refused_connections", "Connections beyond a limit.", ("limit",)),
@@ -97,6 +104,12 @@ class _Gathered(Collector):
         )
         yield _counter("gateway_usage_shipped", "Usage records shipped to the ledger.", (), {(): state.shipped})
         yield _counter("gateway_usage_lost_bytes", "Journal bytes that could not be read.", (), {(): state.lost_bytes})
+        up = GaugeMetricFamily(
+            "gateway_upstream_up", "The share of workers that use an address.", labels=("upstream", "address")
+        )
+        for labels, (using, knowing) in sorted(self._metrics.upstream_addresses.items()):
+            up.add_metric(labels, using / knowing)
+        yield up
         yield _gauge("gateway_worker_up", "Whether a worker serves.", "worker", state.workers)
         yield _gauge("gateway_dependency_up", "Whether a dependency answered last.", "dependency", state.dependencies)
         info = GaugeMetricFamily("gateway_build_info", "Which build this is.", labels=("version", "python"))

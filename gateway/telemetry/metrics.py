@@ -60,8 +60,8 @@ class RouteFigures:
 
 
 COUNTERS = (
-    "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "journal_full", "refused_connections",
-    "stream_closes",
+    "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",
+    "journal_full", "refused_connections", "stream_closes",
 )  # fmt: skip
 GAUGES = ("inflight", "open_streams", "connections")
 
@@ -69,7 +69,7 @@ GAUGES = ("inflight", "open_streams", "connections")
 class Metrics:
     """The figures of one process. Counters are keyed by their label values, in the contract's order."""
 
-    __slots__ = ("routes", "upstream", *COUNTERS, *GAUGES)
+    __slots__ = ("routes", "upstream", "upstream_addresses", *COUNTERS, *GAUGES)
 
     def __init__(self) -> None:
         self.routes: dict[str, RouteFigures] = {}
@@ -84,6 +84,12 @@ class Metrics:
         """method, result"""
         self.upstream_errors: defaultdict[Labels, int] = defaultdict(int)
         """upstream, kind"""
+        self.upstream_ejections: defaultdict[Labels, int] = defaultdict(int)
+        """upstream, address"""
+        self.upstream_retries: defaultdict[Labels, int] = defaultdict(int)
+        """upstream, why"""
+        self.upstream_addresses: dict[Labels, list[int]] = {}
+        """upstream, address: how many workers use it, of how many that know it"""
         self.journal_full: defaultdict[Labels, int] = defaultdict(int)
         """what"""
         self.refused_connections: defaultdict[Labels, int] = defaultdict(int)
@@ -118,6 +124,7 @@ class Metrics:
                 for name, f in self.routes.items()
             },
             "upstream": {name: h.snapshot() for name, h in self.upstream.items()},
+            "upstream_addresses": [[*labels, *counts] for labels, counts in self.upstream_addresses.items()],
             "counters": {name: [[*labels, n] for labels, n in getattr(self, name).items()] for name in COUNTERS},
             "gauges": {name: getattr(self, name) for name in GAUGES},
         }
@@ -141,5 +148,9 @@ class Metrics:
             for *labels, n in rows:
                 counter[tuple(labels)] += n
         if alive:
+            for upstream, address, using, knowing in snapshot["upstream_addresses"]:
+                counts = self.upstream_addresses.setdefault((upstream, address), [0, 0])
+                counts[0] += using
+                counts[1] += knowing
             for name, value in snapshot["gauges"].items():
                 setattr(self, name, getattr(self, name) + value)

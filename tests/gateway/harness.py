@@ -33,7 +33,10 @@ from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import UpstreamPool
+from gateway.upstream_settings import UpstreamSettings
+from gateway.upstreams import Upstream
 from policies.credentials import RANDOM_BYTES, mint_key
+from policies.headers import folded
 from policies.limits import Charge, Rate, Taken
 from policies.principals import Method, Principal, Standing
 from policies.routes import PORTAL, RouteTable
@@ -205,7 +208,7 @@ class Gateway:
     snapshot: Snapshot
     proxy: Proxy
     upstream: RecordingUpstream
-    pool: UpstreamPool
+    upstreams: Upstream
     server: PublicServer
     streams: Streams
     tickets: MemoryTickets
@@ -221,6 +224,12 @@ class Gateway:
         made = principal or replace(PRINCIPAL, key_id=f"key_{self.numbers}", **changes)
         self.keys.by_digest[digest(PEPPER, key.encode())] = made
         return key
+
+    @property
+    def pool(self) -> UpstreamPool:
+        """The connections to the upstream's one address."""
+        (pool,) = self.upstreams.addresses
+        return pool
 
     @property
     def url(self) -> str:
@@ -350,6 +359,7 @@ class Options:
     patience: Patience = field(default_factory=Patience)
     most: int = 0
     most_per_address: int = 0
+    upstream_settings: UpstreamSettings | None = None
 
 
 @contextlib.asynccontextmanager
@@ -375,15 +385,20 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         default_rate=options.default_rate,
         now_ms=lambda: int(time.time() * 1000),
     )
-    pool = UpstreamPool("default", options.upstream_url or f"http://127.0.0.1:{upstream.port}", 2.0)
+    addresses = options.upstream_settings or UpstreamSettings(
+        addresses=(options.upstream_url or f"http://127.0.0.1:{upstream.port}",)
+    )
+    upstreams = Upstream("default", addresses, metrics, 2.0)
+    upstreams.start(tasks)
     streams = Streams(gatekeeper, settlement, metrics, tasks)
     proxy = Proxy(
         gatekeeper=gatekeeper,
         forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[options.source]),
-        relay=Relay({"default": pool, PORTAL: pool}, streams, settlement, metrics, tasks),
+        relay=Relay({"default": upstreams, PORTAL: upstreams}, streams, settlement, metrics, tasks),
         settlement=settlement,
         metrics=metrics,
         trusted=trusted,
+        withheld=frozenset({folded(addresses.credential_header.encode())} if addresses.credential else ()),
     )
     census = Census(metrics, trusted, most=options.most, most_per_address=options.most_per_address)
     server = PublicServer(proxy, census, options.patience)
@@ -398,7 +413,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         snapshot,
         proxy,
         upstream,
-        pool,
+        upstreams,
         server,
         streams,
         tickets,
@@ -414,7 +429,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         server.pre_shutdown()
         await server.shutdown(1.0)
         server.stop_ticking()
-        pool.close()
+        upstreams.close()
         await upstream.stop()
         await tasks.close()
         log.flush()

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
+from gateway.origin import Origin
 from gateway.settings import Settings, SettingsInvalid, load
-from gateway.upstream import Origin
 from policies.limits import Rate
 
 SECRET = "correct-horse-battery-staple-0123456789"
@@ -38,7 +38,7 @@ def faults(
 def test_the_defaults_are_the_contracts() -> None:
     settings = loaded()
     assert (settings.listen, settings.ops_listen) == ("0.0.0.0:9200", "127.0.0.1:9201")
-    assert settings.upstream_origin == Origin("127.0.0.1", 9300, "", tls=False)
+    assert settings.every_upstream()["default"].origins == (Origin("127.0.0.1", 9300, "", tls=False),)
     assert (settings.database_url, settings.redis_url, settings.secret_key, settings.routes_file) == (None,) * 4
     assert (settings.trusted_proxies, settings.default_requests, settings.log_level) == ((), None, "info")
     assert settings.workers >= 1

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.upstream import Abandoned, Broke, Origin, TooSlow, Unreachable, UpstreamConnection, UpstreamPool
+from gateway.origin import Origin
+from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, UpstreamConnection, UpstreamPool
 from policies.headers import AnswerHead
 from tests.certificates import LOOPBACK, make_certificate
 from tests.gateway.unread import LargeAnswer
@@ -26,13 +27,17 @@ class Scripted:
     def __init__(self) -> None:
         self.script: Script = says(OK)
         self.connections = 0
+        self.requests = 0
+        self.writers: list[asyncio.StreamWriter] = []
         self.pool: UpstreamPool
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
+        self.writers.append(writer)
         try:
             while await reader.readuntil(b"\r\n\r\n"):
+                self.requests += 1
                 await self.script(reader, writer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -10,19 +10,31 @@ import pytest
 
 from gateway.settings import Settings, SettingsInvalid, load
 from gateway.shipped import shipped
+from gateway.upstream_settings import UpstreamSettings
 
 EXAMPLE = shipped("gateway.example.toml")
 SETTING = re.compile(r"#([a-z_]+) = ")
+TABLE = re.compile(r"#\[([a-z_]+)\.[a-z_]+\]")
+TABLES = {"upstreams": UpstreamSettings}
+NESTED = [(table, name) for table, settings in TABLES.items() for name in settings.model_fields]
 
 
-def blocks() -> dict[str, tuple[str, str]]:
-    """For each setting in the file: the comment above it, as one line, and its own line without the '#'."""
+def blocks(of: str = "") -> dict[str, tuple[str, str]]:
+    """For each setting in the file, or in a table of it: the comment above it, and its own line without the '#'.
+
+    The comment as one line. A table is a setting too, with its heading for a line.
+    """
     found: dict[str, tuple[str, str]] = {}
     comment: list[str] = []
+    table = ""
     for line in EXAMPLE.read_text().splitlines():
-        if match := SETTING.match(line):
-            assert match[1] not in found, f"{match[1]} stands there twice"
-            found[match[1]] = (" ".join(comment), line.removeprefix("#"))
+        heading = TABLE.match(line)
+        table = heading[1] if heading else table
+        match = SETTING.match(line)
+        name = match[1] if match and table == of else heading[1] if heading and not of else ""
+        if name:
+            assert name not in found, f"{name} stands there twice"
+            found[name] = (" ".join(comment), line.removeprefix("#"))
         comment = [*comment, line.removeprefix("# ")] if line.startswith("# ") else []
     return found
 
@@ -43,8 +55,27 @@ def test_its_sentence_is_the_settings_own(name: str) -> None:
     assert blocks()[name][0] == Settings.model_fields[name].description
 
 
+@pytest.mark.parametrize("table", TABLES)
+def test_every_setting_of_a_table_is_there_and_no_other(table: str) -> None:
+    assert list(blocks(table)) == list(TABLES[table].model_fields)
+
+
+@pytest.mark.parametrize(("table", "name"), NESTED)
+def test_a_table_has_its_sentences_and_its_defaults(table: str, name: str) -> None:
+    sentence, line = blocks(table)[name]
+    field = TABLES[table].model_fields[name]
+    assert sentence == field.description
+    if field.default not in (None, (), ""):
+        assert tomllib.loads(line)[name] == field.default
+
+
 @pytest.mark.parametrize(
-    "name", [n for n, f in Settings.model_fields.items() if f.default not in (None, ...) and not f.default_factory]
+    "name",
+    [
+        n
+        for n, f in Settings.model_fields.items()
+        if f.default not in (None, ...) and not f.default_factory and n not in TABLES
+    ],
 )
 def test_its_value_is_the_default(name: str) -> None:
     default = Settings.model_fields[name].default
@@ -58,9 +89,13 @@ def test_it_changes_nothing_as_it_is(tmp_path: Path) -> None:
 def test_all_of_it_can_be_uncommented(tmp_path: Path) -> None:
     """All but the placeholder of the secret, which would be everybody's."""
     values = blocks()
+    for table in TABLES:
+        heading = values.pop(table)
+        values |= {table: heading} | {f"{table}.{name}": block for name, block in blocks(table).items()}
     with pytest.raises(SettingsInvalid) as refused:
         loaded(values, tmp_path)
     assert ["secret_key" in fault for fault in refused.value.faults] == [True]
     del values["secret_key"]
     settings = loaded(values, tmp_path)
+    assert settings.every_upstream()["whisper"].origins
     assert settings.state_dir == Path("/var/lib/tahoe-gateway")

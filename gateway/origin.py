@@ -1,0 +1,56 @@
+"""Where an upstream listens, as its setting says it."""
+
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """``http://host[:port]``, ``https://…``, or ``unix:/path``. No path prefix is taken."""
+
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> "Origin":
+        """Raises ValueError with a sentence."""
+        if "@" in url:  # not repeated: it may be a password
+            raise ValueError("an upstream is asked without user and password; write http://host:port")
+        if url.startswith("unix:"):
+            path = unquote(url.removeprefix("unix:"))
+            path = "/" + path.lstrip("/")
+            return cls("localhost", 80, path, tls=False)
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"an upstream is http://host:port, https://host:port or unix:/path, not {url!r}")
+        if parts.path.strip("/") or parts.query:
+            raise ValueError(f"an upstream is an origin, without path and query: {url!r}")
+        tls = parts.scheme == "https"
+        return cls(parts.hostname, parts.port or (443 if tls else 80), "", tls)
+
+    @classmethod
+    def parse_all(cls, text: str) -> "tuple[Origin, ...]":
+        """Several, separated by commas. Raises ValueError with a sentence."""
+        return tuple(cls.parse(part.strip()) for part in text.split(",") if part.strip())
+
+    @property
+    def authority(self) -> str:
+        """What goes into Host."""
+        return self.host_and_port if self.port != (443 if self.tls else 80) else bracketed(self.host)
+
+    @property
+    def host_and_port(self) -> str:
+        """The port always said."""
+        return f"{bracketed(self.host)}:{self.port}"
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"{'https' if self.tls else 'http'}://{self.host_and_port}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
