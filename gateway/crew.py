@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -107,7 +108,7 @@ class _Process:
     def forget(self, change: Invalidation) -> None:
         """Pass a change on; a worker that is not up yet knows nothing it could forget."""
         if self._channel is not None:
-            self._channel.tell({"do": "forget", "tenant_id": change.tenant_id, "key_id": change.key_id})
+            self._channel.tell({"do": "forget", "change": asdict(change)})
 
     async def ended(self) -> int:
         """Wait for its end; the exit status, negative for a signal. One that could not even be forked ended at once."""

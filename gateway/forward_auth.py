@@ -55,7 +55,8 @@ class ForwardAuth:
         lines = [exchange.id_line, b"Cache-Control: no-store"]
         if isinstance(verdict, Admit):
             exchange.status = 200
-            lines += [f"{name}: {value}".encode() for name, value in algebra.identity(verdict.permit.principal).items()]
+            identity = algebra.identity(verdict.permit.principal, verdict.permit.assertion)
+            lines += [f"{name}: {value}".encode() for name, value in identity.items()]
             lines += _limit_lines(verdict)
         else:
             exchange.denied(verdict)

@@ -12,8 +12,9 @@ from policies.admission import Admit, conclude
 from policies.authorise import ANONYMOUS, Permit, authorise
 from policies.credentials import Conflict, Presented
 from policies.inquiry import Inquiry
+from policies.jws import looks_like_one
 from policies.limits import FREE, Rate
-from policies.principals import Method
+from policies.principals import Method, Principal
 from policies.routes import Access, Route, RouteTable, WithoutLimiter
 from policies.tickets import is_ticket
 from policies.verdict import Deny, Refusal
@@ -36,12 +37,14 @@ class Gatekeeper:
         tickets: Tickets,
         default_rate: Rate | None,
         now_ms: Callable[[], int],
+        assertion: Callable[[Principal, str], str] = lambda _principal, _upstream: "",
     ) -> None:
         self.routes = routes
         self._snapshot = snapshot
         self._counters = counters
         self._local = local
         self._metrics = metrics
+        self._assertion = assertion
         self._accepts_usage = accepts_usage
         self._tickets = tickets
         self._default_rate = default_rate
@@ -93,7 +96,8 @@ class Gatekeeper:
                 inquiry.presented = behind
             entry = await self._snapshot.identify(inquiry.presented)
         except Unavailable:
-            self._metrics.auth[(Method.API_KEY, "unavailable")] += 1
+            method = Method.JWT if looks_like_one(inquiry.presented.secret) else Method.API_KEY
+            self._metrics.auth[(method, "unavailable")] += 1
             return Deny(refusal=Refusal.REGISTRY_UNAVAILABLE)
         return self._authorised(entry, route)
 
@@ -117,15 +121,16 @@ class Gatekeeper:
     def _authorised(self, entry: Entry, route: Route) -> Permit | Deny:
         principal = entry.principal
         if principal is None:
-            self._metrics.auth[(Method.API_KEY, "unknown")] += 1
-            return Deny(refusal=Refusal.INVALID_API_KEY)
+            self._metrics.auth[(entry.method, entry.reason)] += 1
+            return Deny(refusal=entry.refusal)
         permit: Permit | Deny | None = entry.permits.get(route.name)
         if permit is None or (principal.expires_ms is not None and principal.expires_ms <= self._now_ms()):
             permit = authorise(principal, route, self._now_ms(), self._default_rate)
             if isinstance(permit, Permit):
+                permit = permit.asserted(self._assertion(principal, route.upstream))
                 entry.permits[route.name] = permit
         if isinstance(permit, Deny):
-            self._metrics.auth[(Method.API_KEY, permit.refusal.code)] += 1
+            self._metrics.auth[(principal.method, permit.refusal.code)] += 1
         else:
-            self._metrics.auth[(Method.API_KEY, "ok")] += 1
+            self._metrics.auth[(principal.method, "ok")] += 1
         return permit

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote
 
+from gateway.assertions import Assertions
+from gateway.bearers import Bearers
 from gateway.clients import Census
 from gateway.exchange import Settlement
 from gateway.forward_auth import SOURCES, ForwardAuth
@@ -26,6 +28,7 @@ from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
+from gateway.token_state import TokenState
 from gateway.upstream_settings import UpstreamSettings
 from gateway.upstreams import Upstream
 from policies.audit import SYSTEM
@@ -33,10 +36,12 @@ from policies.headers import folded
 from policies.routes import PORTAL, RouteTable
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
+from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.subjects import PostgresSubjects
 from storage.redis.counters import RedisCounters
 from storage.redis.tickets import RedisTickets
 
@@ -101,6 +106,14 @@ class Services:
     metrics: Metrics
     snapshot: Snapshot
     streams: Streams
+    tokens: TokenState
+
+    def forget(self, change: Invalidation) -> None:
+        """Drop what a change may have made untrue."""
+        self.tokens.hear(change)
+        if not change.revoked:
+            self.snapshot.forget(change)
+        self.streams.forget(change)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -123,9 +136,18 @@ class Services:
             tickets = RedisTickets(blueprint.redis_url)
             stack.push_async_callback(tickets.close)
             trail = AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM)
+            tokens = TokenState.over(pool, blueprint.secret_key)
+            tasks.start(tokens.run(), "tokens")
+            bearers = Bearers(tokens, PostgresSubjects(pool), settings.base_url)
             snapshot = Snapshot(
-                PostgresKeyRegistry(pool, trail), derived(blueprint.secret_key, "api-keys"), time.monotonic
+                PostgresKeyRegistry(pool, trail),
+                derived(blueprint.secret_key, "api-keys"),
+                time.monotonic,
+                bearers=bearers,
+                metrics=metrics,
             )
+            assertions = Assertions(tokens, settings.base_url)
+            tokens.listeners += [snapshot.forget_tokens, assertions.forget]
             trusted = TrustedProxies(settings.trusted_proxies)
             settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
             gatekeeper = Gatekeeper(
@@ -134,6 +156,7 @@ class Services:
                 counters=counters,
                 local=LocalCounters(lambda: time.monotonic() * 1000, sharers=max(1, settings.workers)),
                 metrics=metrics,
+                assertion=assertions.of,
                 accepts_usage=lambda: not journal.full,
                 tickets=tickets,
                 default_rate=settings.default_requests,
@@ -169,4 +192,4 @@ class Services:
             )
             server = PublicServer(proxy, census, settings.patience)
             stack.callback(server.stop_ticking)
-            yield cls(server, proxy, metrics, snapshot, streams)
+            yield cls(server, proxy, metrics, snapshot, streams, tokens)

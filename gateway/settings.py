@@ -271,6 +271,19 @@ class Settings(BaseSettings):
             default = default.model_copy(update={"addresses": tuple(map(str.strip, self.upstream.split(",")))})
         return {"default": default} | {name: one for name, one in self.upstreams.items() if name != "default"}
 
+    @property
+    def base_url(self) -> str:
+        """``public_url`` without a slash at its end, or what can be said from where the gateway listens.
+
+        The one base of every link that leaves here, and the issuer of our tokens.
+        """
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host, _, port = self.listen.rpartition(":")
+        if host in ("0.0.0.0", "[::]", "127.0.0.1", "[::1]"):  # noqa: S104  a comparison
+            host = "localhost"
+        return f"http://{host}:{port}"
+
 
 def load(
     overrides: Mapping[str, Any] | None = None,

@@ -1,19 +1,28 @@
-"""Credentials that were identified already, for as long as that may be believed.
+"""Credentials that were identified already, for as long as that may be believed: API keys and tokens alike.
 
 Keyed by the full HMAC-SHA-256 of the credential (a prefix once gave LiteLLM's callers each other's identity,
 CVE-2026-35030). An entry is fresh for a few seconds; then it is asked for again, and if the registry cannot answer the
 old word holds until it is stale. What is revoked meanwhile is told over the bus within a second; after every
 reconnection of the bus everything is forgotten, because something may have been missed.
+
+A token's signature is verified once; what is asked again is whose it is. While the registry cannot be asked a token is
+believed by its own word (counted as a fail-open): it was issued minutes ago, and revocations are known all the same.
 """
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 
+from gateway.bearers import Bearers, as_it_says
+from gateway.telemetry.metrics import Metrics
 from policies.authorise import Permit
 from policies.credentials import Presented, is_well_formed
-from policies.principals import Principal
+from policies.jws import looks_like_one
+from policies.principals import Method, Principal
+from policies.tokens import AccessToken, Fault
+from policies.verdict import Refusal
 from storage.ports import Invalidation, KeyRegistry, Unavailable
 
 _MOST = 50_000
@@ -23,25 +32,45 @@ _RETRY_S = 2.0
 
 @dataclass(slots=True)
 class Entry:
-    """One credential's answer. ``permits`` by route name save the pure stages their work while the answer holds."""
+    """One credential's answer. ``permits`` by route name save the pure stages their work while the answer holds.
+
+    Without a principal, ``refusal`` is what the client is told and ``reason`` what is counted.
+    """
 
     principal: Principal | None
     fresh_until: float
     stale_at: float
     permits: dict[str, Permit] = field(default_factory=dict)
+    token: AccessToken | None = None
+    refusal: Refusal = Refusal.INVALID_API_KEY
+    method: Method = Method.API_KEY
+    reason: str = "unknown"
 
 
 class Snapshot:
-    """Identifies API keys. ``clock`` gives monotonic seconds; ``pepper`` is the HMAC key of the registry's digests."""
+    """Identifies credentials. ``clock`` gives monotonic seconds; ``pepper`` is the HMAC key of the registry's digests.
+
+    Without ``bearers`` no token is taken.
+    """
 
     def __init__(
-        self, keys: KeyRegistry, pepper: bytes, clock: Callable[[], float], fresh_s: float = 15.0, stale_s: float = 60.0
+        self,
+        keys: KeyRegistry,
+        pepper: bytes,
+        clock: Callable[[], float],
+        fresh_s: float = 15.0,
+        stale_s: float = 60.0,
+        *,
+        bearers: Bearers | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._keys = keys
         self._pepper = pepper
         self._clock = clock
         self._fresh_s = fresh_s
         self._stale_s = stale_s
+        self._bearers = bearers
+        self._metrics = metrics or Metrics()
         self._entries: dict[bytes, Entry] = {}
         self._asking: dict[bytes, asyncio.Task[Entry]] = {}
         self._generation = 0
@@ -56,12 +85,18 @@ class Snapshot:
 
     async def identify(self, presented: Presented) -> Entry:
         """The answer, asked for if need be; callers with one credential share one question. Raises Unavailable."""
-        if presented.secret and not is_well_formed(presented.secret):
-            return Entry(None, 0.0, 0.0)
-        key = presented.digest or digest(self._pepper, presented.secret)
+        secret = presented.secret
+        key = presented.digest or digest(self._pepper, secret)
+        if not secret or is_well_formed(secret):
+            return await self._shared(key, self._ask)
+        if self._bearers is not None and looks_like_one(secret):
+            return await self._shared(key, partial(self._ask_of_token, self._bearers, secret))
+        return Entry(None, 0.0, 0.0)
+
+    async def _shared(self, key: bytes, ask: Callable[[bytes], Coroutine[None, None, Entry]]) -> Entry:
         asking = self._asking.get(key)
         if asking is None:
-            asking = asyncio.get_running_loop().create_task(self._ask(key))
+            asking = asyncio.get_running_loop().create_task(ask(key))
             self._asking[key] = asking
             asking.add_done_callback(lambda done: self._answered(key, done))
         return await asyncio.shield(asking)
@@ -80,30 +115,80 @@ class Snapshot:
             if old is not None and now < old.stale_at and self._entries.get(key) is old:
                 # A registry that hangs must not cost every request its time-out.
                 old.fresh_until = min(now + _RETRY_S, old.stale_at)
+                old.permits.clear()  # they hold assertions, which do not live for ever
                 return old
             raise
         now = self._clock()
         fresh_s = self._fresh_s if principal is not None else _UNKNOWN_S
         entry = Entry(principal, now + fresh_s, now + (self._stale_s if principal is not None else fresh_s))
-        if generation == self._generation:  # an invalidation that arrived meanwhile may be newer than this answer
-            if len(self._entries) >= _MOST:
-                del self._entries[next(iter(self._entries))]
-            self._entries[key] = entry
+        self._keep(key, entry, generation)
         return entry
 
+    async def _ask_of_token(self, bearers: Bearers, secret: bytes, key: bytes) -> Entry:
+        generation = self._generation
+        old = self._entries.get(key)
+        token = old.token if old is not None else None
+        verified = token if token is not None else await bearers.examine(secret)
+        if isinstance(verified, Fault):
+            return _no_token(verified)
+        if bearers.is_revoked(verified):
+            return _no_token(Fault.REVOKED)
+        fresh_s = self._fresh_s
+        try:
+            principal = await bearers.principal(verified)
+        except Unavailable:
+            self._metrics.fail_open[("token_subject",)] += 1
+            principal = old.principal if old is not None else as_it_says(verified)
+            fresh_s = _RETRY_S
+        if principal is None or bearers.is_revoked(verified):  # meanwhile
+            return _no_token(Fault.REVOKED)
+        now = self._clock()
+        entry = Entry(principal, now + fresh_s, now + fresh_s, token=verified)
+        self._keep(key, entry, generation)
+        return entry
+
+    def _keep(self, key: bytes, entry: Entry, generation: int) -> None:
+        if generation != self._generation:
+            return  # an invalidation that arrived meanwhile may be newer than this answer
+        if key not in self._entries and len(self._entries) >= _MOST:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = entry
+
     def forget(self, what: Invalidation) -> None:
-        """Drop what a change may have made untrue."""
+        """Drop what a change may have made untrue; a revocation goes to :meth:`forget_tokens`."""
         self._generation += 1
         self._asking.clear()  # who comes now must not share a question from before the change
-        if not what.tenant_id and not what.key_id:
+        if what == Invalidation():
             self._entries.clear()
             return
-        self._entries = {
-            key: entry
+        self._entries = {key: entry for key, entry in self._entries.items() if not _is_touched(entry, what)}
+
+    def forget_tokens(self, revoked: str) -> None:
+        """Drop the tokens that a revocation names (:attr:`Revocation.what`); with ``""`` all of them."""
+        self._generation += 1
+        for key in [
+            key
             for key, entry in self._entries.items()
-            if entry.principal is not None
-            and (entry.principal.key_id != what.key_id if what.key_id else entry.principal.tenant_id != what.tenant_id)
-        }
+            if entry.token is not None and (not revoked or revoked in entry.token.names)
+        ]:
+            del self._entries[key]
+
+
+def _is_touched(entry: Entry, what: Invalidation) -> bool:
+    """Whether a change may have made an answer untrue; who was unknown may be known now."""
+    principal = entry.principal
+    if principal is None:
+        return True
+    if what.key_id:
+        return principal.key_id == what.key_id
+    if what.user_id:
+        return principal.user_id == what.user_id
+    return principal.tenant_id == what.tenant_id
+
+
+def _no_token(fault: Fault) -> Entry:
+    """Never kept: whoever makes up tokens must not fill the memory, and a refusal costs little."""
+    return Entry(None, 0.0, 0.0, refusal=Refusal.INVALID_TOKEN, method=Method.JWT, reason=fault)
 
 
 def digest(pepper: bytes, secret: bytes) -> bytes:

@@ -68,8 +68,7 @@ class Worker:
     def forget(self, change: Invalidation) -> None:
         """Drop what a change may have made untrue."""
         assert self.services is not None
-        self.services.snapshot.forget(change)
-        self.services.streams.forget(change)
+        self.services.forget(change)
 
     def cut_off(self) -> None:
         """End every connection now."""
@@ -97,7 +96,7 @@ async def _serve(make: Make, end: socket.socket) -> None:
             case "metrics" if worker is not None:
                 return worker.snapshot()
             case "forget" if worker is not None:
-                worker.forget(Invalidation(message["tenant_id"], message["key_id"]))
+                worker.forget(Invalidation(**message["change"]))
             case "ping":
                 return True
             case _:

@@ -9,8 +9,11 @@ inquiry        the question, as both doors ask it; ambiguous targets are refused
 verdict        the answer: Admit, Deny, and every refusal by name, status and code
 routes         which (method, path) is open to whom, and with which limits and upstream
 credentials    where a credential may stand in a request; the format of an API key
-tokens         access tokens: what one must say to be believed; ``jws`` takes one apart, ``verification_keys`` are
-               the keys of its issuer
+tokens         access tokens: what one must say to be believed; ``jws`` takes one apart
+verification_keys
+               the keys that signatures are verified with, judged when they are loaded
+signing_keys   a signing key's stage, from its instants and the clock
+refresh        refresh tokens: what one looks like, and what it leads to
 principals     who is asking
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
 audit          who changed what, and the chain that makes tampering show

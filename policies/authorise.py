@@ -1,8 +1,8 @@
 """May this principal use this route now: standing, expiry, the tenant's exceptions, scope; in that order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from policies.headers import identity_lines
+from policies.headers import ASSERTION, identity_lines
 from policies.limits import Charge, Rate
 from policies.principals import Method, Principal, Standing
 from policies.ratelimit_fields import policy_line
@@ -29,15 +29,26 @@ class Permit:
     """The identity lines for the upstream, each with its line end: made once, because a permit is kept."""
     rate_policy: bytes
     """The ``RateLimit-Policy`` line that goes with ``charges``; empty without any."""
+    assertion: str = ""
+    """The signed identity; one of the ``identity`` lines as well."""
+
+    def asserted(self, assertion: str) -> "Permit":
+        """The same leave with a signed identity, where there is one and an identity to go with."""
+        if not (assertion and self.identity):
+            return self
+        line = f"{ASSERTION}: {assertion}\r\n".encode("ascii")
+        return replace(self, identity=self.identity + line, assertion=assertion)
 
 
 def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rate | None = None) -> Permit | Deny:
     """Leave, or the first reason against it. ``default_rate`` bounds a tenant that has no rate of its own."""
     refusal = _BY_STANDING.get(principal.standing)
+    if refusal is None and principal.expires_ms is not None and principal.expires_ms <= now_ms:
+        refusal = Refusal.API_KEY_EXPIRED
     if refusal is not None:
+        if principal.method is Method.JWT and refusal.status == 401:
+            refusal = Refusal.INVALID_TOKEN  # whatever is wrong with a token, the answer is the same
         return Deny(refusal=refusal, principal=principal)
-    if principal.expires_ms is not None and principal.expires_ms <= now_ms:
-        return Deny(refusal=Refusal.API_KEY_EXPIRED, principal=principal)
     if route.access is Access.PUBLIC or (route.access is Access.OPTIONAL and principal.method is Method.NONE):
         return Permit(principal, route, (), b"", b"")
     if principal.method is Method.NONE:

@@ -15,7 +15,8 @@ from policies.subprotocols import Offer
 KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
 """The published regular expression, for secret scanners."""
 _KEY = re.compile(KEY_PATTERN)
-_ANY_KEY = re.compile(r"(thk_(?:live|test)_|tkt_)[0-9A-Za-z]+")
+_ANY_KEY = re.compile(r"(thk_(?:live|test)_|tkt_|thr_|ths_)[0-9A-Za-z_-]+")
+_ANY_TOKEN = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_.-]*")
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARACTERS = 22
 _CHECK_CHARACTERS = 6
@@ -95,10 +96,12 @@ def _basic(encoded: bytes) -> tuple[bytes, ...]:
 
 def mint_key(randomness: bytes, *, live: bool = True) -> str:
     """A new key from :data:`RANDOM_BYTES` of a cryptographic source."""
-    if len(randomness) != RANDOM_BYTES:
-        raise ValueError(f"a key takes exactly {RANDOM_BYTES} random bytes")
-    body = f"thk_{'live' if live else 'test'}_{_base62(int.from_bytes(randomness), _RANDOM_CHARACTERS)}"
-    return body + _checksum(body)
+    return _checked(f"thk_{'live' if live else 'test'}_", randomness)
+
+
+def mint_client_secret(randomness: bytes) -> str:
+    """A service account's new secret, ``ths_...``, in the shape of a key; it is no key, and opens no route."""
+    return _checked("ths_", randomness)
 
 
 def is_well_formed(secret: bytes) -> bool:
@@ -111,13 +114,23 @@ def is_well_formed(secret: bytes) -> bool:
 
 
 def redacted(text: str) -> str:
-    """The text without the keys in it, whole or not: people paste them into paths and user agents, which are logged."""
-    return _ANY_KEY.sub(r"\1[redacted]", text) if "thk_" in text or "tkt_" in text else text
+    """The text without keys and tokens, whole or not: people paste them into paths and user agents, which we log."""
+    if "_" in text:
+        text = _ANY_KEY.sub(r"\1[redacted]", text)
+    return _ANY_TOKEN.sub("eyJ[redacted]", text) if "eyJ" in text else text
 
 
 def has_key(text: bytes) -> bool:
-    """Whether there is something in it that looks like a key or a ticket."""
-    return _ANY_KEY.search(text.decode("latin-1")) is not None
+    """Whether there is something in it that looks like a key, a ticket or a token."""
+    readable = text.decode("latin-1")
+    return _ANY_KEY.search(readable) is not None or _ANY_TOKEN.search(readable) is not None
+
+
+def _checked(prefix: str, randomness: bytes) -> str:
+    if len(randomness) != RANDOM_BYTES:
+        raise ValueError(f"a key takes exactly {RANDOM_BYTES} random bytes")
+    body = prefix + _base62(int.from_bytes(randomness), _RANDOM_CHARACTERS)
+    return body + _checksum(body)
 
 
 def _checksum(body: str) -> str:

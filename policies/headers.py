@@ -19,7 +19,8 @@ from policies.principals import Principal
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
-IDENTITY = ("X-Tenant-ID", "X-User-ID", "X-API-Key-ID", "X-Auth-Scopes", "X-Auth-Roles", "X-Gateway-Assertion")
+ASSERTION = "X-Gateway-Assertion"
+IDENTITY = ("X-Tenant-ID", "X-User-ID", "X-API-Key-ID", "X-Auth-Scopes", "X-Auth-Roles", ASSERTION)
 """What tells the upstream who is asking. Forward-auth always emits every one, empty where there is no value."""
 
 _FORWARDED = (
@@ -309,7 +310,7 @@ def connection_tokens(value: bytes) -> frozenset[bytes]:
     return frozenset(token.strip().lower() for token in value.split(b",")) - {b"", b"close", b"keep-alive"}
 
 
-def identity(principal: Principal) -> dict[str, str]:
+def identity(principal: Principal, assertion: str = "") -> dict[str, str]:
     """Every identity header with its value, empty where the principal has none.
 
     Values are identifiers and names of ours, so they need no escaping; ``ascii_value`` is the belt to that brace.
@@ -320,7 +321,7 @@ def identity(principal: Principal) -> dict[str, str]:
         principal.key_id,
         " ".join(sorted(principal.scopes)),
         " ".join(principal.roles),
-        "",
+        assertion,
     )
     return dict(zip(IDENTITY, map(ascii_value, values), strict=True))
 

@@ -11,6 +11,7 @@ class Method(enum.StrEnum):
 
     NONE = "none"
     API_KEY = "api_key"
+    JWT = "jwt"
 
 
 class Standing(enum.StrEnum):

@@ -2,6 +2,7 @@
 
 import enum
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +32,16 @@ class Role(enum.StrEnum):
     MEMBER = "member"
     VIEWER = "viewer"
     SERVICE = "service"
+
+
+SCOPES_BY_ROLE: Mapping[Role, frozenset[str]] = {
+    Role.OWNER: frozenset({"transcribe"}),
+    Role.ADMIN: frozenset({"transcribe"}),
+    Role.MEMBER: frozenset({"transcribe"}),
+    Role.VIEWER: frozenset(),
+    Role.SERVICE: frozenset({"transcribe"}),
+}
+"""What a member's own tokens may be good for; who loses the role loses it in the tokens that are out already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +89,19 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccount:
+    """A program of a tenant that asks for tokens: for the gateway itself, and for the services it may name."""
+
+    id: str
+    tenant_id: str
+    name: str
+    scopes: frozenset[str]
+    audiences: frozenset[str]
+    created_at: datetime
+    disabled_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

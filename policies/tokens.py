@@ -81,6 +81,11 @@ class AccessToken:
     family: str = ""
 
     @property
+    def names(self) -> tuple[str, str, str]:
+        """What may be revoked of it: itself, its log-in, all of its subject's."""
+        return f"token:{self.id}", f"family:{self.family}", f"subject:{self.subject}"
+
+    @property
     def lapses_ms(self) -> int:
         """Until when it is accepted, in milliseconds since the Unix epoch."""
         return (self.expires_s + LEEWAY_S) * 1_000

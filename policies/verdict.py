@@ -46,6 +46,10 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     API_KEY_REVOKED = 401, "This API key was revoked. Create a new one, or ask your administrator for it."
     INVALID_TICKET = 401, "This ticket was used, has expired, or is not one of this gateway. Ask for a new one."
     ORIGIN_NOT_ALLOWED = 403, "A browser session opens streams from this gateway's own pages only."
+    INVALID_TOKEN = (
+        401,
+        "This token is not valid here: it may have expired, been revoked, or be for another service. Get a new one.",
+    )
     USER_DISABLED = 403, "The user who owns this credential is disabled. Ask your administrator."
     TENANT_SUSPENDED = 403, "Your organisation is suspended. Ask the operator of this service."
 

@@ -1,7 +1,7 @@
 """What must be remembered: PostgreSQL, Redis, and the usage journal on the local disk.
 
 =============== ===========================================================================
-ports           the promises, and how they fail
+ports           the promises, and how they fail; ``token_ports``: those of the stores of tokens
 postgres        registry, limits and ledger; ``migrations`` holds the schema
 redis           exact counters, one-use tickets, and the bus that tells of changes
 local_counters  the counters of one process, while Redis is away

@@ -136,6 +136,9 @@ class Invalidation:
 
     tenant_id: str = ""
     key_id: str = ""
+    user_id: str = ""
+    revoked: str = ""
+    """As :attr:`Revocation.what`: only tokens are meant."""
 
 
 class Tickets(Protocol):

@@ -17,6 +17,8 @@ migrate      ``migrate``
 tenants      ``tenant …``
 users        ``user …``
 keys         ``key …``
+service_accounts, signing_keys
+             ``service-account …``, ``signing-keys …``
 limits       ``limits …``
 usage        ``usage …``; ``records`` writes the export, ``backlog`` fetches what is
              still in the journals

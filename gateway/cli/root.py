@@ -21,6 +21,13 @@ class _Gateway(LazyGroup):
         "tenant": Entry("gateway.cli.tenants:tenant", "Organisations: the unit of isolation, limits and the account."),
         "user": Entry("gateway.cli.users:user", "People, and who belongs to which tenant."),
         "key": Entry("gateway.cli.keys:key", "API keys: make, list, rotate, revoke."),
+        "service-account": Entry(
+            "gateway.cli.service_accounts:service_account",
+            "Programs of a tenant that get short tokens for a secret.",
+        ),
+        "signing-keys": Entry(
+            "gateway.cli.signing_keys:signing_keys", "The keys that sign tokens: list, rotate, revoke."
+        ),
         "limits": Entry("gateway.cli.limits:limits", "Request rates of tenants and keys."),
         "usage": Entry("gateway.cli.usage:usage", "What tenants have used."),
         "audit": Entry("gateway.cli.audit:audit", "The audit trail: every change, chained so that tampering shows."),

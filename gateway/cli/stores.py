@@ -25,6 +25,8 @@ from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.service_accounts import PostgresServiceAccounts
+from storage.postgres.signing_keys import PostgresSigningKeys
 from storage.postgres.usage import PostgresLedger
 from storage.state import owner_of
 
@@ -48,6 +50,8 @@ class Stores:
     limits: PostgresLimitBook
     ledger: PostgresLedger
     audit: PostgresAuditLog
+    signing_keys: PostgresSigningKeys
+    service_accounts: PostgresServiceAccounts
 
     def secret_for(self, purpose: str) -> bytes:
         """The gateway's own secret for one purpose. Raises StorageError."""
@@ -118,6 +122,8 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
             limits=PostgresLimitBook(pool),
             ledger=PostgresLedger(pool),
             audit=PostgresAuditLog(pool, chain),
+            signing_keys=PostgresSigningKeys(pool, trail),
+            service_accounts=PostgresServiceAccounts(pool, trail),
         )
 
 

@@ -10,6 +10,9 @@ ids        ``ten_…``, ``usr_…``, ``key_…``
 values     what a name, a slug, an e-mail address must look like
 directory  tenants, people, memberships, exceptions to the route table
 registry   API keys
+subjects   whose a token is, as things are now
+signing_keys, tokens, service_accounts
+           keys that sign; log-ins and revocations; programs that ask for tokens
 audit      the audit trail, written in the transaction of each change; the events of the same changes
 limits     the rates that operators set
 usage      the account: raw records and their roll-ups; its parts are beside it

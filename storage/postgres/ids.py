@@ -22,6 +22,9 @@ class Kind(enum.StrEnum):
     USER = "usr_"
     KEY = "key_"
     EVENT = "evt_"
+    FAMILY = "fam_"
+    SERVICE = "svc_"
+    TOKEN = "tok_"  # noqa: S105  the prefix of its id
 
 
 def make_id(kind: Kind, now_ms: int, chance: int) -> str:

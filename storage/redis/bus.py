@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
@@ -56,7 +57,7 @@ class RedisBus:
 
     async def publish(self, invalidation: Invalidation) -> None:
         """Tell every listener, in this process too."""
-        message = json.dumps({"tenant_id": invalidation.tenant_id, "key_id": invalidation.key_id})
+        message = json.dumps(asdict(invalidation))
         try:
             async with self._connected() as connection:
                 await connection.send_command("PUBLISH", CHANNEL, message)
@@ -115,12 +116,12 @@ def _read(data: bytes) -> Invalidation:
     """What cannot be understood, from a newer release perhaps, means "anything"."""
     try:
         fields = json.loads(data)
-        tenant_id, key_id = fields["tenant_id"], fields["key_id"]
+        change = Invalidation(
+            fields["tenant_id"], fields["key_id"], fields.get("user_id", ""), fields.get("revoked", "")
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         return Invalidation()
-    if not (isinstance(tenant_id, str) and isinstance(key_id, str)):
-        return Invalidation()
-    return Invalidation(tenant_id=tenant_id, key_id=key_id)
+    return change if all(isinstance(value, str) for value in astuple(change)) else Invalidation()
 
 
 if TYPE_CHECKING:

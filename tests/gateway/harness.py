@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from gateway.bearers import Bearers
 from gateway.clients import Census, Patience
 from gateway.exchange import Settlement
 from gateway.forward_auth import SOURCES, ForwardAuth
@@ -360,6 +361,8 @@ class Options:
     most: int = 0
     most_per_address: int = 0
     upstream_settings: UpstreamSettings | None = None
+    bearers: Bearers | None = None
+    assertion: Callable[[Principal, str], str] = lambda _principal, _upstream: ""
 
 
 @contextlib.asynccontextmanager
@@ -371,7 +374,9 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     descriptor, name = tempfile.mkstemp(suffix=".log")
     log = AccessLog(descriptor)
     counters = SwitchableCounters(lambda: time.monotonic() * 1000)
-    snapshot = Snapshot(keys, PEPPER, time.monotonic, options.fresh_s, options.stale_s)
+    snapshot = Snapshot(
+        keys, PEPPER, time.monotonic, options.fresh_s, options.stale_s, bearers=options.bearers, metrics=metrics
+    )
     trusted, tickets = TrustedProxies(options.trusted), MemoryTickets()
     settlement = Settlement(metrics, log, journal, "test-")
     gatekeeper = Gatekeeper(
@@ -384,6 +389,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         tickets=tickets,
         default_rate=options.default_rate,
         now_ms=lambda: int(time.time() * 1000),
+        assertion=options.assertion,
     )
     addresses = options.upstream_settings or UpstreamSettings(
         addresses=(options.upstream_url or f"http://127.0.0.1:{upstream.port}",)

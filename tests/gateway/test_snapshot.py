@@ -110,7 +110,7 @@ async def test_keys_that_share_all_but_one_character_are_strangers(snapshot: Sna
 async def test_what_cannot_be_a_key_is_never_asked_for_nor_remembered(snapshot: Snapshot, registry: Registry) -> None:
     """A flood of junk costs neither the registry nor the memory anything."""
     good = add(registry, 1)
-    for secret in ("", "x", good[:-1], good + "0", good.swapcase(), " " + good, good + "\n", "thk_live_" + "0" * 28):
+    for secret in ("x", good[:-1], good + "0", good.swapcase(), " " + good, good + "\n", "thk_live_" + "0" * 28):
         assert await who(snapshot, secret) is None
     assert registry.asked == 0
     assert not snapshot._entries

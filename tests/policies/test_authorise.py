@@ -56,6 +56,8 @@ def test_the_first_reason_against_it_is_the_answer(standing: Standing, access: A
                 (Refusal.INSUFFICIENT_SCOPE, not SCOPES[scope, held]),
             ]
         expected = next((refusal for refusal, applies in reasons if applies and refusal is not None), None)
+        if method is Method.JWT and expected in (Refusal.API_KEY_EXPIRED, Refusal.API_KEY_REVOKED):
+            expected = Refusal.INVALID_TOKEN
         answer = authorise(principal, dataclasses.replace(ROUTE, access=access, scope=scope), NOW)
         if expected is None:
             assert isinstance(answer, Permit)

@@ -101,7 +101,7 @@ async def test_what_cannot_be_understood_means_anything(redis_url: str, redis: R
 
 async def test_fields_of_a_newer_release_are_no_obstacle(redis_url: str, redis: Redis) -> None:
     async with listening(RedisBus(redis_url)) as changes:
-        await redis.publish(CHANNEL, json.dumps({"tenant_id": "ten_a", "key_id": "key_a", "user_id": "usr_a"}))
+        await redis.publish(CHANNEL, json.dumps({"tenant_id": "ten_a", "key_id": "key_a", "shade": "blue"}))
         assert await anext(changes) == KEY
 
 

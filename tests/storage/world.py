@@ -16,6 +16,7 @@ from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 
 CHAIN_KEY = b"k" * 32
+TRAIL = AuditTrail(lambda: CHAIN_KEY, OPERATOR)
 
 _numbers = itertools.count(1)
 
@@ -64,8 +65,7 @@ async def world(url: str, *, max_size: int = 5) -> AsyncIterator[World]:
     """The repositories over the database at ``url``, closed afterwards."""
     pool = Pool(url, max_size=max_size)
     try:
-        trail = AuditTrail(lambda: CHAIN_KEY, OPERATOR)
-        yield World(pool, PostgresDirectory(pool, trail), PostgresKeyRegistry(pool, trail), PostgresLimitBook(pool))
+        yield World(pool, PostgresDirectory(pool, TRAIL), PostgresKeyRegistry(pool, TRAIL), PostgresLimitBook(pool))
     finally:
         await pool.close()
 

@@ -1,0 +1,146 @@
+"""``gateway service-account``: programs that ask for tokens. A secret is on the screen once, when it is made."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import Given, common, with_stores
+from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
+from gateway.cli.values import DURATION, NAME, SCOPE, SLUG
+from policies.credentials import RANDOM_BYTES, mint_client_secret
+from policies.tenants import ServiceAccount
+from storage.ports import Invalidation
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+
+_SECRETS = "service-secrets"
+"""The purpose that the digests' key is derived for."""
+
+
+@click.group("service-account")
+def service_account() -> None:
+    """Programs of a tenant that get short tokens for a secret."""
+
+
+@service_account.command()
+@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@click.option("--name", type=NAME, required=True, help="What the program is.")
+@click.option(
+    "--scope", "scopes", type=SCOPE, multiple=True, default=("transcribe",), show_default=True,
+    help="What its tokens may do; give it again for another. 'introspect' lets it ask about its tenant's tokens.",
+)  # fmt: skip
+@click.option(
+    "--audience", "audiences", type=SCOPE, multiple=True,
+    help="Another service that it may have tokens for; give it again for another. The gateway itself needs no mention.",
+)  # fmt: skip
+@common
+def create(given: Given, tenant: str, name: str, scopes: tuple[str, ...], audiences: tuple[str, ...]) -> None:
+    """Make an account and its secret, and print both: the only time that the secret can be seen."""
+
+    async def make(stores: "Stores") -> tuple[ServiceAccount, str]:
+        found = await stores.directory.tenant(tenant)
+        secret, digest = _mint(stores)
+        account = await stores.service_accounts.create(
+            found.id, name=name, scopes=frozenset(scopes), audiences=frozenset(audiences), digest=digest
+        )
+        return account, secret
+
+    _print_secret(given, *with_stores(given, make))
+
+
+@service_account.command("list")
+@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@common
+def list_accounts(given: Given, tenant: str) -> None:
+    """A tenant's service accounts, by name."""
+
+    async def ask(stores: "Stores") -> list[ServiceAccount]:
+        return [*await stores.service_accounts.accounts((await stores.directory.tenant(tenant)).id)]
+
+    found = with_stores(given, ask)
+    if given.json:
+        print_json([_facts(account) for account in found])
+        return
+    print_table(
+        ("ID", "NAME", "SCOPES", "AUDIENCES", "STATUS", "CREATED"),
+        [
+            (
+                account.id,
+                account.name,
+                " ".join(sorted(account.scopes)),
+                " ".join(sorted(account.audiences)),
+                "disabled" if account.disabled_at else "active",
+                stamp(account.created_at),
+            )
+            for account in found
+        ],
+    )
+
+
+@service_account.command()
+@click.argument("account_id", metavar="ID")
+@click.option(
+    "--overlap", type=DURATION, default="1h", show_default=True, help="How long the old secret works; 0s ends it now."
+)
+@common
+def rotate(given: Given, account_id: str, overlap: timedelta) -> None:
+    """Make a new secret. ID is that of `service-account list`."""
+
+    async def replace(stores: "Stores") -> tuple[ServiceAccount, str]:
+        account = await stores.service_accounts.account(account_id)
+        secret, digest = _mint(stores)
+        await stores.service_accounts.rotate(
+            account.tenant_id, account_id, digest=digest, old_ends_at=datetime.now(UTC) + overlap
+        )
+        return account, secret
+
+    _print_secret(given, *with_stores(given, replace))
+
+
+@service_account.command()
+@click.argument("account_id", metavar="ID")
+@common
+def disable(given: Given, account_id: str) -> None:
+    """Give it no more tokens, and refuse those that it has."""
+
+    async def end(stores: "Stores") -> ServiceAccount:
+        account = await stores.service_accounts.account(account_id)
+        account = await stores.service_accounts.disable(account.tenant_id, account_id)
+        await stores.announce(Invalidation(tenant_id=account.tenant_id, user_id=account.id))
+        return account
+
+    ended = with_stores(given, end)
+    if given.json:
+        print_json(_facts(ended))
+    else:
+        click.echo(f"Service account {ended.id} ({ended.name}) is disabled.")
+
+
+def _mint(stores: "Stores") -> tuple[str, bytes]:
+    from gateway.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
+
+    secret = mint_client_secret(secrets.token_bytes(RANDOM_BYTES))
+    return secret, digest(stores.secret_for(_SECRETS), secret.encode("ascii"))
+
+
+def _print_secret(given: Given, account: ServiceAccount, secret: str) -> None:
+    if given.json:
+        print_json(_facts(account) | {"client_id": account.id, "client_secret": secret})
+        return
+    click.echo(f"{account.id} {secret}")
+    remark(f"The id and the secret of service account {account.name}. Keep the secret now: it is not shown again.")
+
+
+def _facts(account: ServiceAccount) -> dict[str, object]:
+    return {
+        "id": account.id,
+        "name": account.name,
+        "scopes": sorted(account.scopes),
+        "audiences": sorted(account.audiences),
+        "status": "disabled" if account.disabled_at else "active",
+        "created_at": stamp(account.created_at),
+        "disabled_at": maybe_stamp(account.disabled_at),
+    }

@@ -1,0 +1,133 @@
+"""``gateway signing-keys``. Private keys are on no screen: they are made here, sealed, and stored."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import Given, common, with_stores
+from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
+from gateway.cli.values import DURATION
+from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage, signer
+from storage.ports import Invalidation
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+
+_LEAD = f"{LEAD // timedelta(minutes=1)}m"
+
+
+@click.group("signing-keys")
+def signing_keys() -> None:
+    """The keys that sign tokens: list, rotate, revoke."""
+
+
+@signing_keys.command("list")
+@click.option("--all", "everything", is_flag=True, help="Those that are gone as well.")
+@common
+def list_keys(given: Given, *, everything: bool) -> None:
+    """All keys in the order in which they become active, and what each is good for now."""
+
+    async def ask(stores: "Stores") -> list[SigningKey]:
+        return [*await stores.signing_keys.keys()]
+
+    now = datetime.now(UTC)
+    found = [key for key in with_stores(given, ask) if everything or key.stage(now) is not Stage.GONE]
+    if given.json:
+        print_json([_facts(key, now) for key in found])
+        return
+    print_table(
+        ("ID", "ALGORITHM", "STAGE", "ACTIVE", "RETIRING", "GONE"),
+        [
+            (
+                key.id,
+                key.algorithm,
+                key.stage(now),
+                stamp(key.active_at),
+                maybe_stamp(key.retiring_at),
+                maybe_stamp(key.gone_at),
+            )
+            for key in found
+        ],
+    )
+    if not found:
+        remark("There is no key yet: the gateway makes the first one when it starts.")
+
+
+@signing_keys.command()
+@click.option(
+    "--after", type=DURATION, default=_LEAD, show_default=True,
+    help="How long the new key is published before it signs; those who keep our key set need some minutes.",
+)  # fmt: skip
+@click.option(
+    "--algorithm", type=click.Choice(["EdDSA", "ES256"]), help="Default: that of the key which signs now, else EdDSA."
+)
+@common
+def rotate(given: Given, after: timedelta, algorithm: str | None) -> None:
+    """Make a new key that takes over. What the old one signed stays good until it expires; nobody notices."""
+
+    async def make(stores: "Stores") -> SigningKey:
+        now = datetime.now(UTC)
+        signing = signer(await stores.signing_keys.keys(), now)
+        chosen = algorithm or (signing.algorithm if signing is not None else "EdDSA")
+        made = _new(stores, chosen, now, now + after if signing is not None else now)
+        await stores.signing_keys.succeed(made, OVERLAP)
+        await stores.announce(Invalidation())
+        return made
+
+    _print_new(given, with_stores(given, make))
+
+
+@signing_keys.command()
+@click.argument("key_id", metavar="ID")
+@common
+def revoke(given: Given, key_id: str) -> None:
+    """Believe a key no more, from now on: for one that others may have. All that it signed is refused within seconds.
+
+    If it was the key that signs, a new one takes its place at once.
+    """
+
+    async def end(stores: "Stores") -> SigningKey | None:
+        now = datetime.now(UTC)
+        ended = await stores.signing_keys.end(key_id, now)
+        made = None
+        if signer(await stores.signing_keys.keys(), now) is None:
+            made = _new(stores, ended.algorithm, now, now)
+            await stores.signing_keys.succeed(made, OVERLAP)
+        await stores.announce(Invalidation())
+        return made
+
+    made = with_stores(given, end)
+    if given.json:
+        print_json({"id": key_id, "stage": Stage.GONE, "successor": made and made.id})
+        return
+    click.echo(f"Key {key_id} is gone. Whoever holds a token that it signed must get a new one.")
+    if made is not None:
+        remark(f"Key {made.id} signs from now on.")
+
+
+def _new(stores: "Stores", algorithm: str, now: datetime, active_at: datetime) -> SigningKey:
+    from gateway.signing import SEALING, new_key  # noqa: PLC0415  slow: see the package's docstring
+
+    return new_key(algorithm, stores.secret_for(SEALING), created_at=now, active_at=active_at)
+
+
+def _print_new(given: Given, made: SigningKey) -> None:
+    now = datetime.now(UTC)
+    if given.json:
+        print_json(_facts(made, now))
+    else:
+        click.echo(made.id)
+        remark(f"The new key ({made.algorithm}) signs from {stamp(made.active_at)} on.")
+
+
+def _facts(key: SigningKey, now: datetime) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "algorithm": key.algorithm,
+        "stage": key.stage(now),
+        "created_at": stamp(key.created_at),
+        "active_at": stamp(key.active_at),
+        "retiring_at": maybe_stamp(key.retiring_at),
+        "gone_at": maybe_stamp(key.gone_at),
+    }

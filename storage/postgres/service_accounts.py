@@ -1,0 +1,169 @@
+"""The ServiceAccounts port: programs that ask for tokens with an id and a secret."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from policies.audit import Change
+from policies.tenants import ServiceAccount
+from storage.ports import AlreadyExists, NotFound
+from storage.postgres import values
+from storage.postgres.audit import AuditTrail
+from storage.postgres.faults import violating
+from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.pool import Pool
+
+if TYPE_CHECKING:
+    from storage import token_ports as ports
+
+_COLUMNS = "id, tenant_id, name, scopes, audiences, created_at, disabled_at"
+_PREFIXED = "a.id, a.tenant_id, a.name, a.scopes, a.audiences, a.created_at, a.disabled_at"
+
+
+class PostgresServiceAccounts:
+    """See :class:`storage.token_ports.ServiceAccounts`. Storing what no account can be raises ValueError."""
+
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
+        self._pool = pool
+        self._trail = trail
+
+    async def create(
+        self, tenant_id: str, *, name: str, scopes: frozenset[str], audiences: frozenset[str], digest: bytes
+    ) -> ServiceAccount:
+        """The account and its first secret, in one transaction."""
+        name = values.clean_name(name, of="a service account")
+        refusals = {
+            "service_accounts_name_key": AlreadyExists(f"This tenant has a service account {name!r} already."),
+            "service_accounts_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
+        }
+        async with self._pool.tenant(tenant_id) as connection:
+            with violating(refusals):
+                (row,) = await connection.fetch(
+                    f"""
+                    INSERT INTO platform.service_accounts (id, tenant_id, name, scopes, audiences)
+                    VALUES ($1, $2, $3, $4, $5) RETURNING {_COLUMNS}
+                    """,  # noqa: S608  a constant
+                    new_id(Kind.SERVICE),
+                    tenant_id,
+                    name,
+                    values.sorted_scopes(scopes),
+                    sorted(audiences),
+                )
+            await connection.execute(_ADD_SECRET, digest, tenant_id, row["id"])
+            made = _account(row)
+            await self._trail.record(connection, _change("created", made))
+        return made
+
+    async def accounts(self, tenant_id: str) -> Sequence[ServiceAccount]:
+        """The tenant's, by name, disabled ones included."""
+        rows = await self._pool.read(
+            f"SELECT {_COLUMNS} FROM platform.service_accounts WHERE tenant_id = $1 ORDER BY name",  # noqa: S608  a constant
+            tenant_id,
+            tenant_id=tenant_id,
+        )
+        return [_account(row) for row in rows]
+
+    async def account(self, account_id: str) -> ServiceAccount:
+        """By its id alone, across tenants."""
+        rows: Sequence[asyncpg.Record] = []
+        if is_id(Kind.SERVICE, account_id):
+            rows = await self._pool.read(
+                f"SELECT {_COLUMNS} FROM platform.service_accounts WHERE id = $1",  # noqa: S608  a constant
+                account_id,
+            )
+        if not rows:
+            raise _no_account(account_id)
+        return _account(rows[0])
+
+    async def rotate(self, tenant_id: str, account_id: str, *, digest: bytes, old_ends_at: datetime) -> ServiceAccount:
+        """A secret more; those before it end then at the latest."""
+        values.check_instant(old_ends_at, "the end of the old secret")
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                f"""
+                SELECT {_COLUMNS} FROM platform.service_accounts
+                WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL
+                """,  # noqa: S608  a constant
+                tenant_id,
+                account_id,
+            )
+            if not rows:
+                raise NotFound(f"This tenant has no service account {account_id!r} that is still enabled.")
+            await connection.execute(
+                "DELETE FROM platform.service_secrets WHERE account_id = $1 AND expires_at <= now()", account_id
+            )
+            await connection.execute(
+                """
+                UPDATE platform.service_secrets SET expires_at = least(expires_at, $3)
+                WHERE tenant_id = $1 AND account_id = $2
+                """,
+                tenant_id,
+                account_id,
+                old_ends_at,
+            )
+            await connection.execute(_ADD_SECRET, digest, tenant_id, account_id)
+            account = _account(rows[0])
+            await self._trail.record(connection, _change("rotated", account))
+        return account
+
+    async def disable(self, tenant_id: str, account_id: str) -> ServiceAccount:
+        """The account as it is now."""
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                f"""
+                UPDATE platform.service_accounts SET disabled_at = coalesce(disabled_at, now())
+                WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
+                """,  # noqa: S608  a constant
+                tenant_id,
+                account_id,
+            )
+            if not rows:
+                raise _no_account(account_id)
+            account = _account(rows[0])
+            await self._trail.record(connection, _change("disabled", account))
+        return account
+
+    async def authenticate(self, account_id: str, digest: bytes) -> ServiceAccount | None:
+        """The account whose secret this is, if account, secret and tenant are all in order; else None."""
+        rows = await self._pool.read(
+            f"""
+            SELECT {_PREFIXED}
+            FROM platform.service_secrets s
+            JOIN platform.service_accounts a ON a.tenant_id = s.tenant_id AND a.id = s.account_id
+            JOIN platform.tenants t ON t.id = a.tenant_id
+            WHERE s.digest = $1 AND a.id = $2 AND a.disabled_at IS NULL AND t.status = 'active'
+                AND (s.expires_at IS NULL OR s.expires_at > now())
+            """,  # noqa: S608  a constant
+            digest,
+            account_id,
+        )
+        return _account(rows[0]) if rows else None
+
+
+_ADD_SECRET = "INSERT INTO platform.service_secrets (digest, tenant_id, account_id) VALUES ($1, $2, $3)"  # noqa: S105  SQL
+
+
+def _change(verb: str, account: ServiceAccount) -> Change:
+    return Change(
+        tenant_id=account.tenant_id,
+        action=f"service_account.{verb}",
+        target=account.id,
+        target_name=account.name,
+        after={"scopes": sorted(account.scopes), "audiences": sorted(account.audiences)},
+    )
+
+
+def _no_account(account_id: str) -> NotFound:
+    return NotFound(f"There is no service account {account_id!r}.")
+
+
+def _account(row: asyncpg.Record) -> ServiceAccount:
+    return ServiceAccount(
+        **{**row, "scopes": frozenset(row["scopes"]), "audiences": frozenset(row["audiences"])},
+    )
+
+
+if TYPE_CHECKING:
+    _promised: type[ports.ServiceAccounts] = PostgresServiceAccounts

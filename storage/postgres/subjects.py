@@ -1,0 +1,72 @@
+"""The Subjects port: whose a token is, as things are now."""
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from policies.limits import Rate
+from policies.principals import Method, Principal, Standing
+from policies.tenants import SCOPES_BY_ROLE, Role, TenantStatus, UserStatus
+from storage.postgres.pool import Pool
+
+if TYPE_CHECKING:
+    from storage import token_ports as ports
+
+_IDENTIFY = """
+    SELECT t.id AS tenant_id, t.slug, t.status AS tenant_status, m.role, u.status AS user_status,
+        a.id AS account_id, a.scopes, a.disabled_at IS NOT NULL AS disabled,
+        l.count AS tenant_count, l.period_ms AS tenant_period_ms,
+        ARRAY(SELECT o.route FROM platform.route_overrides o WHERE o.tenant_id = t.id) AS denied_routes
+    FROM platform.tenants t
+    LEFT JOIN platform.memberships m ON m.tenant_id = t.id AND m.user_id = $2
+    LEFT JOIN platform.users u ON u.id = m.user_id
+    LEFT JOIN platform.service_accounts a ON a.tenant_id = t.id AND a.id = $2
+    LEFT JOIN platform.limits l ON l.holder = t.id
+    WHERE t.id = $1 OR t.slug = $1
+"""
+"""A slug has no underscore, so that none is ever another tenant's id."""
+
+
+class PostgresSubjects:
+    """See :class:`storage.token_ports.Subjects`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def identify_subject(self, tenant: str, subject: str) -> Principal | None:
+        """One round trip."""
+        rows = await self._pool.read(_IDENTIFY, tenant, subject)
+        if not rows or (subject and not (rows[0]["role"] or rows[0]["account_id"])):
+            return None
+        return _principal(rows[0], subject)
+
+
+def _principal(row: asyncpg.Record, subject: str) -> Principal:
+    role = row["role"] or (Role.SERVICE if row["account_id"] else None)
+    scopes = row["scopes"] if row["account_id"] else SCOPES_BY_ROLE[Role(role)] if role else ()
+    count, period_ms = row["tenant_count"], row["tenant_period_ms"]
+    return Principal(
+        method=Method.JWT,
+        standing=_standing(row),
+        tenant_id=row["tenant_id"],
+        tenant_slug=row["slug"],
+        user_id=subject,
+        scopes=frozenset(scopes),
+        roles=(role,) if role else (),
+        tenant_rate=None if count is None else Rate(count, period_ms),
+        denied_routes=frozenset(row["denied_routes"]),
+    )
+
+
+def _standing(row: asyncpg.Record) -> Standing:
+    if row["tenant_status"] != TenantStatus.ACTIVE:
+        return Standing.TENANT_SUSPENDED
+    if row["disabled"]:
+        return Standing.REVOKED
+    if row["role"] and row["user_status"] != UserStatus.ACTIVE:
+        return Standing.USER_DISABLED
+    return Standing.GOOD
+
+
+if TYPE_CHECKING:
+    _promised: type[ports.Subjects] = PostgresSubjects

@@ -1,0 +1,181 @@
+"""Log-ins that can be renewed, and what was revoked before its time."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from policies.audit import Change
+from policies.refresh import Family
+from policies.tokens import LEEWAY_S, LONGEST_S
+from storage.ports import NotFound
+from storage.postgres import values
+from storage.postgres.address import Connection
+from storage.postgres.audit import AuditTrail
+from storage.postgres.faults import violating
+from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.pool import Pool
+from storage.token_ports import Revocation
+
+if TYPE_CHECKING:
+    from storage import token_ports as ports
+
+_COUNTS_FOR = timedelta(seconds=LONGEST_S + 2 * LEEWAY_S)
+_LATE = timedelta(seconds=30)
+"""How long after its instant a revocation may appear: a transaction that began then commits later."""
+_COLUMNS = """
+    f.id, f.tenant_id, f.user_id, f.client_id, f.scopes, f.seed, f.generation, f.created_at, f.rotated_at, f.expires_at,
+    f.ended_at
+"""
+
+
+class PostgresRevocations:
+    """See :class:`storage.token_ports.Revocations`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def revoke(self, what: str) -> Revocation:
+        """Revoked again, it counts from the later instant."""
+        async with self._pool.operator() as connection:
+            return await _revoke(connection, what)
+
+    async def since(self, instant: datetime | None) -> Sequence[Revocation]:
+        """What still counts and was revoked since then, or ever; a little of what was told before is told again."""
+        rows = await self._pool.read(
+            """
+            SELECT what, revoked_at FROM platform.token_revocations
+            WHERE expires_at > now() AND ($1::timestamptz IS NULL OR revoked_at > $1)
+            """,
+            None if instant is None else instant - _LATE,
+        )
+        return [Revocation(row["what"], row["revoked_at"]) for row in rows]
+
+
+class PostgresFamilies:
+    """See :class:`storage.token_ports.RefreshFamilies`."""
+
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
+        self._pool = pool
+        self._trail = trail
+
+    async def begin(
+        self, tenant_id: str, user_id: str, *, client_id: str, scopes: frozenset[str], seed: bytes, life: timedelta
+    ) -> Family:
+        """Raises NotFound when there is no such member."""
+        nobody = NotFound(f"No member of this tenant has the id {user_id}.")
+        async with self._pool.operator() as connection:
+            with violating({"refresh_families_member_fkey": nobody}):
+                (row,) = await connection.fetch(
+                    f"""
+                    INSERT INTO platform.refresh_families AS f
+                        (id, tenant_id, user_id, client_id, scopes, seed, expires_at)
+                    VALUES ($1, $2, $3, $4, $5, $6, now() + $7) RETURNING {_COLUMNS}
+                    """,  # noqa: S608  a constant
+                    new_id(Kind.FAMILY),
+                    tenant_id,
+                    user_id,
+                    client_id,
+                    values.sorted_scopes(scopes),
+                    seed,
+                    life,
+                )
+        return _family(row)
+
+    @asynccontextmanager
+    async def held(self, family_id: str) -> AsyncIterator[tuple[Family | None, "ports.FamilyHold"]]:
+        """The family, locked until the block ends, and what can be done to it meanwhile."""
+        async with self._pool.operator() as connection:
+            rows = []
+            if is_id(Kind.FAMILY, family_id):
+                rows = await connection.fetch(
+                    f"SELECT {_COLUMNS} FROM platform.refresh_families f WHERE f.id = $1 FOR UPDATE",  # noqa: S608  a constant
+                    family_id,
+                )
+            family = _family(rows[0]) if rows else None
+            yield family, _Hold(connection, self._trail, family)
+
+    async def end_all(self, user_id: str, tenant_id: str | None = None) -> Sequence[str]:
+        """The ids of those that were ended; their access tokens are revoked with them."""
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE platform.refresh_families SET ended_at = now(), ended_by = 'ended'
+                WHERE user_id = $1 AND ($2::text IS NULL OR tenant_id = $2) AND ended_at IS NULL AND expires_at > now()
+                RETURNING id
+                """,
+                user_id,
+                tenant_id,
+            )
+            for row in rows:
+                await _revoke(connection, f"family:{row['id']}")
+        return [row["id"] for row in rows]
+
+
+class _Hold:
+    """One locked family."""
+
+    def __init__(self, connection: Connection, trail: AuditTrail, family: Family | None) -> None:
+        self._connection = connection
+        self._trail = trail
+        self._family = family
+
+    async def rotate(self) -> int:
+        """The number of the newest token from now on."""
+        assert self._family is not None
+        number: int = await self._connection.fetchval(
+            """
+            UPDATE platform.refresh_families SET generation = generation + 1, rotated_at = clock_timestamp()
+            WHERE id = $1 RETURNING generation
+            """,
+            self._family.id,
+        )
+        return number
+
+    async def end(self, why: str) -> None:
+        """No token of it is good any more, access tokens included."""
+        family = self._family
+        assert family is not None
+        await self._connection.execute(
+            """
+            UPDATE platform.refresh_families SET ended_at = coalesce(ended_at, now()), ended_by = coalesce(ended_by, $2)
+            WHERE id = $1
+            """,
+            family.id,
+            why,
+        )
+        await _revoke(self._connection, f"family:{family.id}")
+        await self._trail.record(
+            self._connection,
+            Change(
+                tenant_id=family.tenant_id,
+                action=f"refresh_family.{why}",
+                target=family.id,
+                after={"user": family.user_id, "client": family.client_id, "generation": family.generation},
+            ),
+        )
+
+
+async def _revoke(connection: Connection, what: str) -> Revocation:
+    (row,) = await connection.fetch(
+        """
+        INSERT INTO platform.token_revocations (what, revoked_at, expires_at)
+        VALUES ($1, clock_timestamp(), clock_timestamp() + $2)
+        ON CONFLICT (what) DO UPDATE SET revoked_at = excluded.revoked_at, expires_at = excluded.expires_at
+        RETURNING what, revoked_at
+        """,
+        what,
+        _COUNTS_FOR,
+    )
+    await connection.execute("DELETE FROM platform.token_revocations WHERE expires_at < now()")
+    return Revocation(row["what"], row["revoked_at"])
+
+
+def _family(row: asyncpg.Record) -> Family:
+    return Family(**{**row, "scopes": frozenset(row["scopes"])})
+
+
+if TYPE_CHECKING:
+    _promised: tuple[type[ports.Revocations], type[ports.RefreshFamilies]] = (PostgresRevocations, PostgresFamilies)

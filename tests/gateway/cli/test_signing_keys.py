@@ -1,0 +1,43 @@
+"""``gateway signing-keys``: a new key is published before it signs, and one that leaked is gone at once."""
+
+from typing import Any
+
+from tests.gateway.cli.conftest import Operator
+
+
+def stages(operator: Operator, *words: str) -> dict[str, str]:
+    found: Any = operator.json("signing-keys", "list", *words)
+    return {key["id"]: key["stage"] for key in found}
+
+
+def test_a_rotation_publishes_a_key_that_signs_later(operator: Operator) -> None:
+    """The first one signs at once: there is nobody who could hold an older key set."""
+    first: Any = operator.json("signing-keys", "rotate")
+    assert (first["stage"], first["algorithm"]) == ("active", "EdDSA")
+    second: Any = operator.json("signing-keys", "rotate", "--algorithm", "ES256")
+    assert stages(operator) == {first["id"]: "active", second["id"]: "pending"}
+    third: Any = operator.json("signing-keys", "rotate", "--after", "0s")
+    assert stages(operator)[third["id"]] == "active"
+    assert stages(operator)[first["id"]] == "retiring"
+
+
+def test_a_key_that_leaked_is_gone_and_another_signs(operator: Operator) -> None:
+    """X-05."""
+    first: Any = operator.json("signing-keys", "rotate")
+    ended: Any = operator.json("signing-keys", "revoke", first["id"])
+    assert stages(operator) == {ended["successor"]: "active"}
+    assert stages(operator, "--all") == {first["id"]: "gone", ended["successor"]: "active"}
+    assert "no signing key 'x'" in operator.run("signing-keys", "revoke", "x", status=1).stderr
+
+
+def test_no_private_key_is_ever_printed(operator: Operator) -> None:
+    operator.run("signing-keys", "rotate")
+    text = operator.run("signing-keys", "list").stdout + operator.run("signing-keys", "list", "--json").stdout
+    assert "sealed" not in text
+    assert '"d"' not in text
+
+
+def test_keys_are_sealed_with_the_gateways_secret(operator: Operator) -> None:
+    """Without it no command makes one: the gateway could not open it."""
+    del operator.environment["GATEWAY_SECRET_KEY"]
+    assert "GATEWAY_SECRET_KEY is not set" in operator.run("signing-keys", "rotate", status=1).stderr
