@@ -1,13 +1,12 @@
 """The second door: a trusted reverse proxy asks whether a request may pass. The very same decision answers.
 
-The nginx dialect: ``auth_request`` understands 2xx, 401 and 403 and turns every other status into a bare 500, so that
-is all it gets; the true status is in ``X-Auth-Status``, for an ``error_page`` to restore. The target is read from one
-configured source: nginx passes client headers on, so a source that the operator left unset is the client's to forge
-(GHSA-7x63-xv5r-3p2x). An unreadable question is refused and never allowed (Authelia CVE-2021-32637).
+nginx's ``auth_request`` understands 2xx, 401 and 403 and turns every other status into a bare 500, so that is all it
+gets; the true status is in ``X-Auth-Status``, for an ``error_page`` to restore. Traefik, Caddy and Envoy hand a refusal
+on as it is, so they get the one that the client would have had from the first door.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
@@ -16,108 +15,147 @@ from gateway.inquiries import TrustedProxies
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from policies import headers as algebra
 from policies.admission import Admit
-from policies.inquiry import Inquiry, Target, is_plain_host
+from policies.browsers import login_location
+from policies.inquiry import Inquiry
+from policies.principals import Principal
+from policies.questions import CADDY, ENVOY, SOURCES, TRAEFIK, Dialect, nginx, question
 from policies.ratelimit_fields import refused_lines, state_line
+from policies.routes import PORTAL
 from policies.verdict import Deny, Refusal
 
-
-class Source(NamedTuple):
-    """The two headers that carry the question; ``absolute`` when the target is a whole URL."""
-
-    target: bytes
-    method: bytes
-    absolute: bool
+_NOT_STORED = b"Cache-Control: no-store"
+_REMOVED = b"x-envoy-auth-headers-to-remove: " + ", ".join(algebra.CREDENTIALS).encode()
 
 
-SOURCES: Mapping[str, Source] = {
-    "x-original-uri": Source(b"x-original-uri", b"x-original-method", absolute=False),
-    "x-original-url": Source(b"x-original-url", b"x-original-method", absolute=True),
-    "x-forwarded-uri": Source(b"x-forwarded-uri", b"x-forwarded-method", absolute=False),
-}
-PATH = "/auth/verify"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """How the operator wants this door to answer.
+
+    ``source`` is the key of SOURCES that nginx's question is read from; ``status`` the one of a yes, 200 or 202;
+    ``oauth2_proxy`` adds the headers of oauth2-proxy; ``login_base`` is our public URL, empty to redirect nobody.
+    """
+
+    source: str = "x-original-uri"
+    status: int = 200
+    oauth2_proxy: bool = False
+    login_base: str = ""
 
 
 class ForwardAuth:
-    """Answers on :data:`PATH`."""
+    """Answers on the paths of :attr:`dialects`, and below Envoy's."""
 
-    def __init__(self, gatekeeper: Gatekeeper, settlement: Settlement, trusted: TrustedProxies, source: Source) -> None:
+    def __init__(
+        self, gatekeeper: Gatekeeper, settlement: Settlement, trusted: TrustedProxies, manners: Manners
+    ) -> None:
         self._gatekeeper = gatekeeper
         self._settlement = settlement
         self._trusted = trusted
-        self._source = source
+        self._manners = manners
+        self.dialects: Mapping[str, Dialect] = {
+            dialect.path: dialect for dialect in (nginx(SOURCES[manners.source]), TRAEFIK, CADDY, ENVOY)
+        }
+
+    def dialect(self, path: str) -> Dialect | None:
+        """The dialect that is asked in on this path, if it is one of this door's."""
+        return self.dialects.get(path) or (ENVOY if path.startswith(f"{ENVOY.path}/") else None)
 
     async def answer(
-        self, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
-    ) -> Next:
+        self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange, *,
+        keep_alive: bool,
+    ) -> Next:  # fmt: skip
         """Decide on the request that the proxy describes; a subrequest that is itself faulty is refused alike."""
         exchange.door = "forward_auth"
-        verdict = await self._decide(asked, connection, exchange)
-        lines = [exchange.id_line, b"Cache-Control: no-store"]
+        inquiry = self._question(dialect, asked, connection)
+        verdict = inquiry if isinstance(inquiry, Deny) else await self._decide(inquiry, exchange)
         if isinstance(verdict, Admit):
-            exchange.status = 200
-            identity = algebra.identity(verdict.permit.principal, verdict.permit.assertion)
-            lines += [f"{name}: {value}".encode() for name, value in identity.items()]
-            lines += _limit_lines(verdict)
+            exchange.status = self._manners.status if dialect.allows_on_any_2xx else 200
+            whole = responses.plain(exchange.status, self._yes(dialect, verdict, exchange), b"", keep_alive=keep_alive)
         else:
             exchange.denied(verdict)
-            status = exchange.status
-            exchange.status = 401 if status == 401 else 403
-            lines += [b"X-Auth-Status: %d" % status, b"X-Auth-Code: " + verdict.refusal.code.encode()]
-            lines += responses.challenge(verdict)
-            if verdict.taken is not None:
-                lines += refused_lines(verdict.taken)
-            elif status == 503:
-                lines.append(responses.RETRY_SOON)
+            login = login_location(self._manners.login_base, inquiry, verdict) if isinstance(inquiry, Inquiry) else None
+            if not dialect.relays_answers:
+                whole = _no_to_nginx(verdict, exchange, login, keep_alive=keep_alive)
+            elif login is not None:
+                whole = _to_login(exchange, login, keep_alive=keep_alive)
+            else:
+                whole = _no(verdict, asked, exchange, keep_alive=keep_alive)
         self._settlement.settle(exchange)
         exchange.begun = True
         if connection.transport is not None:
-            connection.write(responses.plain(exchange.status, lines, b"", keep_alive=keep_alive))
+            connection.write(whole)
         return KEEP if keep_alive else CLOSE
 
-    async def _decide(self, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange) -> Admit | Deny:
+    def _question(self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection) -> Inquiry | Deny:
         if connection.peer not in self._trusted:
             return Deny(refusal=Refusal.UNTRUSTED_PROXY)
-        if isinstance(asked, Deny):
-            return asked
-        inquiry = self._question(asked)
-        if isinstance(inquiry, Deny):
-            return inquiry
+        return asked if isinstance(asked, Deny) else question(dialect, asked)
+
+    async def _decide(self, inquiry: Inquiry, exchange: Exchange) -> Admit | Deny:
         exchange.method, exchange.path = inquiry.method, inquiry.path
         route = self._gatekeeper.routes.match(inquiry.method, inquiry.path)
         if isinstance(route, Deny):
             return route
+        if route.upstream == PORTAL:  # open to everybody there, and the proxy's own service may have such a path too
+            return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
         decision = await self._gatekeeper.decide(inquiry, route)
         if isinstance(decision, Admit):
             exchange.principal = decision.permit.principal
         return decision
 
-    def _question(self, asked: Inquiry) -> Inquiry | Deny:
-        try:
-            method = algebra.single(asked.head.raw, self._source.method)
-            raw = algebra.single(asked.head.raw, self._source.target)
-        except ValueError:
-            return Deny(refusal=Refusal.UNREADABLE_QUESTION)
-        if not method or not raw or not raw.isascii() or not method.isalpha() or len(method) > 32:
-            return Deny(refusal=Refusal.UNREADABLE_QUESTION)
-        text = raw.decode("ascii")
-        if self._source.absolute:
-            text = _origin_form(text)
-        target = Target.parse(text)
-        if target is None:
-            return Deny(refusal=Refusal.AMBIGUOUS_TARGET)
-        return Inquiry(method.decode("ascii"), target.path, target.query, asked.head, asked.presented)
+    def _yes(self, dialect: Dialect, admit: Admit, exchange: Exchange) -> list[bytes]:
+        """Every identity header, also one without a value: a header that is absent lets the client's copy through."""
+        principal = admit.permit.principal
+        identity = algebra.identity(principal, admit.permit.assertion)
+        lines = [exchange.id_line, _NOT_STORED, *_fields(identity)]
+        if self._manners.oauth2_proxy:
+            lines += _fields(_as_oauth2_proxy(principal))
+        if dialect.removes_headers:
+            lines.append(_REMOVED)
+        if admit.taken.charges:
+            lines += [admit.permit.rate_policy, state_line(admit.taken)]
+        return lines
 
 
-def _limit_lines(admit: Admit) -> list[bytes]:
-    return [admit.permit.rate_policy, state_line(admit.taken)] if admit.taken.charges else []
+def _fields(values: Mapping[str, str]) -> list[bytes]:
+    return [f"{name}: {value}".encode() for name, value in values.items()]
 
 
-def _origin_form(url: str) -> str:
-    """``https://host/path?query`` -> ``/path?query``, by cutting; nothing is decoded. Other forms become unreadable.
+def _as_oauth2_proxy(principal: Principal) -> dict[str, str]:
+    """What oauth2-proxy says of a session (its ``--set-xauthrequest``); e-mail addresses are not known here."""
+    user = principal.user_id or principal.key_id
+    values = {"User": user, "Email": "", "Groups": ",".join(principal.roles), "Preferred-Username": user}
+    return {f"X-Auth-Request-{name}": algebra.ascii_value(value) for name, value in values.items()}
 
-    The host must be a plain one: ``https://host?x=/path`` is ``/`` to a URL parser and ``/path`` to a cutter.
-    """
-    scheme, _, rest = url.partition("://")
-    host, _, path = rest.partition("/")
-    return f"/{path}" if scheme in ("http", "https") and is_plain_host(host) else ""
+
+def _no_to_nginx(deny: Deny, exchange: Exchange, login: str | None, *, keep_alive: bool) -> bytes:
+    """401 or 403, and all that an ``error_page`` needs to say the rest."""
+    true = exchange.status
+    exchange.status = 401 if true == 401 else 403
+    code = deny.refusal.code.encode()
+    lines = [exchange.id_line, _NOT_STORED, b"X-Auth-Status: %d" % true, b"X-Auth-Code: " + code]
+    lines += responses.challenge(deny)
+    if login is not None:
+        lines.append(b"Location: " + login.encode())
+    if deny.allow:
+        lines.append(responses.allowed(deny))
+    if deny.taken is not None:
+        lines += refused_lines(deny.taken)
+    elif true == 503:
+        lines.append(responses.RETRY_SOON)
+    return responses.plain(exchange.status, lines, b"", keep_alive=keep_alive)
+
+
+def _to_login(exchange: Exchange, login: str, *, keep_alive: bool) -> bytes:
+    exchange.status = 302
+    lines: Sequence[bytes] = (exchange.id_line, _NOT_STORED, b"Location: " + login.encode())
+    return responses.plain(302, lines, b"", keep_alive=keep_alive)
+
+
+def _no(deny: Deny, asked: Inquiry | Deny, exchange: Exchange, *, keep_alive: bool) -> bytes:
+    """The refusal of the first door. A subrequest by HEAD is answered without a body, whatever it asks about."""
+    send_body = isinstance(asked, Deny) or asked.method != "HEAD"
+    whole, exchange.bytes_out = responses.refusal(
+        deny, exchange.request_id, exchange.route, keep_alive=keep_alive, send_body=send_body
+    )
+    return whole

@@ -10,7 +10,6 @@ from aiohttp.streams import StreamReader
 
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
-from gateway.forward_auth import PATH as VERIFY_PATH
 from gateway.forward_auth import ForwardAuth
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
@@ -20,7 +19,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.inquiry import Inquiry
-from policies.routes import Route
+from policies.questions import PATH as FORWARD_AUTH
+from policies.routes import PORTAL, Route
 from policies.upgrade import Upgrade
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
@@ -48,7 +48,7 @@ class Proxy:
         self._settlement = settlement
         self._metrics = metrics
         self._ids = RequestIds()
-        self._reader = Reader(frozenset((*gatekeeper.routes.exact, VERIFY_PATH)), trusted, withheld)
+        self._reader = Reader(frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld)
         self.draining = False
 
     async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
@@ -96,20 +96,20 @@ class Proxy:
     ) -> Next | Deny:
         inquiry = self._reader.read(message.method, message.path, known)
         if isinstance(inquiry, Deny):
-            verify = exchange.path == VERIFY_PATH
+            dialect = self._forward_auth.dialect(exchange.path)
             exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
-            if verify:
-                return await self._forward_auth.answer(inquiry, connection, exchange, keep_alive=False)
+            if dialect is not None:
+                return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=False)
             return inquiry
-        if inquiry.path == VERIFY_PATH:
-            return await self._forward_auth.answer(
-                inquiry, connection, exchange, keep_alive=not message.should_close and body.is_eof()
-            )
-        if self.draining:
-            return Deny(refusal=Refusal.DRAINING)
         route = self._gatekeeper.routes.match(inquiry.method, inquiry.path)
+        if isinstance(route, Deny) or route.upstream == PORTAL:  # no other route reaches into forward-auth's paths
+            if inquiry.path.startswith(FORWARD_AUTH):
+                keep_alive = not message.should_close and not message.upgrade and body.is_eof()
+                return await self._second_door(inquiry, connection, exchange, keep_alive=keep_alive)
         if isinstance(route, Deny):
             return route
+        if self.draining:
+            return Deny(refusal=Refusal.DRAINING)
         exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
             return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
@@ -139,6 +139,14 @@ class Proxy:
             return decision
         exchange.principal = decision.permit.principal
         return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
+
+    async def _second_door(
+        self, inquiry: Inquiry, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
+    ) -> Next | Deny:
+        dialect = self._forward_auth.dialect(inquiry.path)
+        if dialect is None:
+            return Deny(refusal=Refusal.UNKNOWN_ROUTE)
+        return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=keep_alive)
 
     def _refuse(self, connection: ClientConnection, exchange: Exchange, deny: Deny, *, keep_alive: bool) -> Next:
         """Settle, then answer a refusal."""

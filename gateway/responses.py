@@ -50,7 +50,7 @@ def refusal(
     if deny.refusal is Refusal.WEBSOCKET_VERSION:
         lines += [b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
     if deny.allow:
-        lines.append(b"Allow: " + ", ".join(deny.allow).encode())
+        lines.append(allowed(deny))
     if deny.taken is not None:
         lines += refused_lines(deny.taken)
     elif deny.refusal.status == 503:
@@ -59,6 +59,11 @@ def refusal(
     body = _BODIES[route.dialect if route is not None else "openai"](deny, request_id)
     whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)
     return whole, len(body) if send_body else 0
+
+
+def allowed(deny: Deny) -> bytes:
+    """``Allow``, which a 405 must have (RFC 9110 section 15.5.6)."""
+    return b"Allow: " + ", ".join(deny.allow).encode()
 
 
 def challenge(deny: Deny) -> list[bytes]:

@@ -12,7 +12,7 @@ from gateway.assertions import Assertions
 from gateway.bearers import Bearers
 from gateway.clients import Census
 from gateway.exchange import Settlement
-from gateway.forward_auth import SOURCES, ForwardAuth
+from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import TrustedProxies
 from gateway.proxy import Proxy
@@ -97,6 +97,15 @@ def load_routes(settings: Settings) -> RouteTable:
     return table.with_own(RESERVED)
 
 
+def _manners(settings: Settings) -> Manners:
+    return Manners(
+        source=settings.forward_auth_source,
+        status=settings.forward_auth_status,
+        oauth2_proxy=settings.forward_auth_oauth2_proxy,
+        login_base=settings.public_url.rstrip("/"),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """One worker's parts that others ask for."""
@@ -176,7 +185,7 @@ class Services:
             stack.callback(streams.close)
             proxy = Proxy(
                 gatekeeper=gatekeeper,
-                forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[settings.forward_auth_source]),
+                forward_auth=ForwardAuth(gatekeeper, settlement, trusted, _manners(settings)),
                 relay=Relay(upstreams, streams, settlement, metrics, tasks),
                 settlement=settlement,
                 metrics=metrics,

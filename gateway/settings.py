@@ -24,6 +24,7 @@ from gateway.route_file import not_toml
 from gateway.toml_lines import Lines
 from gateway.upstream_settings import UpstreamSettings
 from policies.limits import Rate
+from policies.questions import SOURCES
 from policies.routes import LONGEST_S
 from storage.state import StateUnusable, default_state_dir
 
@@ -35,8 +36,6 @@ _SECRET_CHARACTERS = 32
 _DEPTH = 3
 _NESTED = {"upstreams": UpstreamSettings}
 """Settings that are tables of tables: ``[upstreams.NAME]``, ``GATEWAY_UPSTREAMS__NAME__…``."""
-FORWARD_AUTH_SOURCES = ("x-original-uri", "x-original-url", "x-forwarded-uri")
-"""The keys of ``gateway.forward_auth.SOURCES``, which a test sees to: importing it would load the server here."""
 
 
 class SettingsInvalid(Exception):
@@ -116,6 +115,12 @@ def _one_of(names: Collection[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _yes(status: int) -> int:
+    if status not in (200, 202):
+        raise ValueError("it is 200 or 202")
+    return status
+
+
 def _long_enough(secret: SecretStr | None) -> SecretStr | None:
     if secret is not None:
         text = secret.get_secret_value()
@@ -180,10 +185,20 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
         (), description="Addresses or networks whose forwarding headers are believed. Empty: nobody's."
     )
-    forward_auth_source: Annotated[str, _one_of(FORWARD_AUTH_SOURCES)] = Field(
+    forward_auth_source: Annotated[str, _one_of(SOURCES)] = Field(
         "x-original-uri",
-        description="The one header that forward-auth reads the target from: x-original-uri, x-original-url or "
+        description="The one header that forward-auth reads nginx's target from: x-original-uri, x-original-url or "
         "x-forwarded-uri. The method comes from X-Original-Method, or X-Forwarded-Method with the last.",
+    )
+    forward_auth_status: Annotated[int, AfterValidator(_yes)] = Field(
+        200,
+        description="What forward-auth says to allow: 200, or 202 where oauth2-proxy stood before. Envoy always gets "
+        "200.",
+    )
+    forward_auth_oauth2_proxy: bool = Field(
+        False,  # noqa: FBT003  a default
+        description="Whether forward-auth also says who it is as oauth2-proxy does: X-Auth-Request-User, -Email, "
+        "-Groups, -Preferred-Username.",
     )
     routes_file: Path | None = Field(None, description="The route table. Empty: the shipped routes.toml.")
     secret_key: Annotated[SecretStr | None, AfterValidator(_long_enough)] = Field(

@@ -6,6 +6,8 @@ A request travels through one type per stage, so that a skipped stage does not t
 
 ============== ==============================================================================
 inquiry        the question, as both doors ask it; ambiguous targets are refused here
+questions      how each reverse proxy asks whether a request may pass
+browsers       which refused request is a person's before a browser, and where that person signs in
 verdict        the answer: Admit, Deny, and every refusal by name, status and code
 routes         which (method, path) is open to whom, and with which limits and upstream
 credentials    where a credential may stand in a request; the format of an API key

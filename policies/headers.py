@@ -36,6 +36,8 @@ _CLAIMS = (
 """Who somebody else's gateway says is asking, or from where; ``Proxy`` is httpoxy (CVE-2016-5385)."""
 _FOREIGN_KEYS = (b"api-key", b"apikey", b"xi-api-key", b"x-gladia-key")
 """Where clients of Azure, Kong and APISIX, ElevenLabs and Gladia put their key. None of them reaches the upstream."""
+CREDENTIALS = ("Authorization", "X-API-Key", "Cookie", *(name.decode() for name in _FOREIGN_KEYS))
+"""Where a client's credential may stand: what an upstream never gets, whoever carries the request there."""
 _HOP_BY_HOP = (
     b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings", b"proxy-authenticate",
     b"proxy-authorization",

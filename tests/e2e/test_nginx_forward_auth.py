@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.forward_auth import Manners
 from policies.headers import IDENTITY
 from policies.limits import Rate
 from tests.deploy import nginx
@@ -273,6 +274,25 @@ async def test_past_the_limit_the_client_gets_429_and_learns_when_to_come_back(s
     assert 25 <= int(answers[2]["retry-after"]) <= 30
     assert orjson.loads(answers[2].body)["error"]["type"] == "rate_limit_exceeded"
     assert len(site.seen) == 2
+
+
+async def test_a_refused_method_names_the_ones_allowed(site: Site) -> None:
+    assert (await site.edge.ask("DELETE", "/v1/models"))["allow"] == "GET, HEAD"
+
+
+async def test_a_browser_is_sent_to_the_login_page(tmp_path: Path) -> None:
+    """auth_request knows no redirect; the 401's Location becomes one."""
+    options = Options(trusted=(ipaddress.ip_network("127.0.0.1"),), manners=Manners(login_base="https://users.test"))
+    async with (
+        running(options) as gateway,
+        nginx.running(tmp_path, "forward-auth.conf", gateway=gateway.port, transcriber=gateway.upstream.port) as port,
+    ):
+        edge = replace(gateway, port=port)
+        answer = await edge.ask("GET", "/v1/models?a=b", [("Accept", "text/html")], key=None)
+        assert (answer.status, answer["location"]) == (302, "https://users.test/auth/login?next=/v1/models%3Fa%3Db")
+        program = await edge.ask("GET", "/v1/models", [("Accept", "*/*")], key=None)
+        assert (program.status, program.code) == (401, "missing_credential")
+        assert not gateway.upstream.seen
 
 
 CLOSED = [

@@ -20,7 +20,7 @@ import orjson
 from gateway.bearers import Bearers
 from gateway.clients import Census, Patience
 from gateway.exchange import Settlement
-from gateway.forward_auth import SOURCES, ForwardAuth
+from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Network, TrustedProxies
 from gateway.proxy import Proxy
@@ -352,7 +352,7 @@ class Options:
         default_factory=lambda: RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text())).with_own(RESERVED)
     )
     trusted: tuple[Network, ...] = ()
-    source: str = "x-original-uri"
+    manners: Manners = field(default_factory=Manners)
     default_rate: Rate | None = None
     fresh_s: float = 15.0
     stale_s: float = 60.0
@@ -399,7 +399,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     streams = Streams(gatekeeper, settlement, metrics, tasks)
     proxy = Proxy(
         gatekeeper=gatekeeper,
-        forward_auth=ForwardAuth(gatekeeper, settlement, trusted, SOURCES[options.source]),
+        forward_auth=ForwardAuth(gatekeeper, settlement, trusted, options.manners),
         relay=Relay({"default": upstreams, PORTAL: upstreams}, streams, settlement, metrics, tasks),
         settlement=settlement,
         metrics=metrics,

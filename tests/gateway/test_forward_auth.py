@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.forward_auth import Manners
 from policies.headers import IDENTITY
 from policies.limits import Rate
 from policies.principals import Standing
@@ -220,7 +221,7 @@ SOURCES = {
 @pytest.mark.parametrize("source", SOURCES)
 async def test_exactly_one_source_is_believed(source: str) -> None:
     """GHSA-7x63-xv5r-3p2x: the others are the client's to forge, beside it or instead of it."""
-    async with running(Options(trusted=(HERE,), source=source)) as gateway:
+    async with running(Options(trusted=(HERE,), manners=Manners(source=source))) as gateway:
         assert (await verify(gateway, SOURCES[source])).status == 200
         for other, fields in SOURCES.items():
             if other != source:
@@ -250,7 +251,7 @@ URLS = [
 @pytest.mark.parametrize(("url", "status"), URLS, ids=[url for url, _ in URLS])
 async def test_a_whole_url_is_cut_never_decoded(url: str, status: int) -> None:
     """P-11: what a URL parser and a cutter would read differently is refused, or names the same path to both."""
-    async with running(Options(trusted=(HERE,), source="x-original-url")) as gateway:
+    async with running(Options(trusted=(HERE,), manners=Manners(source="x-original-url"))) as gateway:
         answer = await verify(gateway, [("X-Original-URL", url), ("X-Original-Method", "GET")])
         assert answer.status == status
 

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.config import route_faults
-from gateway.forward_auth import SOURCES
-from gateway.settings import FORWARD_AUTH_SOURCES
 from gateway.shipped import shipped
 from tests.gateway.cli.conftest import SECRET, Operator
 
@@ -183,10 +181,6 @@ def test_a_user_without_a_home_must_name_a_state_directory(stranger: Operator, m
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
     for words in (("check-config",), ("tenant", "list")):
         assert "choose a state directory with GATEWAY_STATE_DIR" in stranger.run(*words, status=1).stderr
-
-
-def test_the_settings_know_every_source_of_forward_auth() -> None:
-    assert tuple(SOURCES) == FORWARD_AUTH_SOURCES
 
 
 def test_wrong_usage_is_2(stranger: Operator) -> None:

@@ -13,7 +13,7 @@ from gateway.shipped import shipped
 from gateway.upstream_settings import UpstreamSettings
 
 EXAMPLE = shipped("gateway.example.toml")
-SETTING = re.compile(r"#([a-z_]+) = ")
+SETTING = re.compile(r"#([a-z0-9_]+) = ")
 TABLE = re.compile(r"#\[([a-z_]+)\.[a-z_]+\]")
 TABLES = {"upstreams": UpstreamSettings}
 NESTED = [(table, name) for table, settings in TABLES.items() for name in settings.model_fields]

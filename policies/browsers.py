@@ -1,0 +1,42 @@
+"""Which refused requests come from a person before a browser, and where that person can sign in."""
+
+from urllib.parse import quote
+
+from policies.headers import RequestHead, first
+from policies.inquiry import Inquiry
+from policies.verdict import Deny, Refusal
+
+LOGIN = "/auth/login"
+
+
+def login_location(public_url: str, inquiry: Inquiry, deny: Deny) -> str | None:
+    """Where to send the browser: our own login page, and from there back. None when it is no browser's matter.
+
+    Only a request that could be repeated after the login is sent there, and only one that carried no credential: who
+    sends a bad key must learn that. ``next`` is a path and a query, never another origin; its receiver checks again.
+    """
+    if deny.refusal is not Refusal.MISSING_CREDENTIAL or not public_url or not navigates(inquiry):
+        return None
+    target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
+    return f"{public_url}{LOGIN}?next={quote(target, safe='/')}"
+
+
+def navigates(inquiry: Inquiry) -> bool:
+    """Whether a browser asks for a page. Such a request names ``text/html``; a bare ``*/*`` is a program's."""
+    head = inquiry.head
+    return (
+        inquiry.method in ("GET", "HEAD")
+        and _takes_html(head)
+        and not head.upgrade
+        and first(head.raw, b"x-requested-with").lower() != b"xmlhttprequest"
+        and first(head.raw, b"sec-fetch-mode").lower() in (b"", b"navigate")
+    )
+
+
+def _takes_html(head: RequestHead) -> bool:
+    """Whether ``text/html`` is among the media ranges, and not with a weight of nought (RFC 9110 section 12.5.1)."""
+    for media_range in first(head.raw, b"accept").lower().split(b","):
+        kind, *parameters = (part.strip() for part in media_range.split(b";"))
+        if kind == b"text/html":
+            return not any(part.startswith(b"q=") and not part[2:].strip(b"0. ") for part in parameters)
+    return False

@@ -1,0 +1,89 @@
+"""Caddy and Envoy with the shipped files. Addresses are replaced; nothing else is."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import programs
+
+SHIPPED = Path(__file__).resolve().parents[2] / "config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """How a proxy is started, and the words with which it says that it listens."""
+
+    file: str
+    command: Callable[[Path], list[str]]
+    replaced: Callable[[int, int, int], Mapping[str, str]]
+    ready: bytes
+
+
+PROGRAMS: Mapping[str, Program] = {
+    "caddy": Program(
+        file="caddy/Caddyfile",
+        command=lambda file: [programs.caddy(), "run", "--adapter", "caddyfile", "--config", str(file)],
+        replaced=lambda listen, gateway, transcriber: {
+            "\n:80 {": f"\nhttp://:{listen} {{\n\tbind 127.0.0.1",
+            "TAHOE_GATEWAY:127.0.0.1:9200": f"TAHOE_GATEWAY:127.0.0.1:{gateway}",
+            "TAHOE_TRANSCRIBER:127.0.0.1:9300": f"TAHOE_TRANSCRIBER:127.0.0.1:{transcriber}",
+        },
+        ready=b"serving initial configuration",
+    ),
+    "envoy": Program(
+        file="envoy/envoy.yaml",
+        command=lambda file: [
+            programs.envoy(), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "info",
+        ],
+        replaced=lambda listen, gateway, transcriber: {
+            "address: 0.0.0.0, port_value: 80 ": f"address: 127.0.0.1, port_value: {listen} ",
+            "port_value: 9200 ": f"port_value: {gateway} ",
+            "port_value: 9300 ": f"port_value: {transcriber} ",
+        },
+        ready=b"starting main dispatch loop",
+    ),
+}  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def running(name: str, directory: Path, *, gateway: int, transcriber: int) -> AsyncIterator[int]:
+    """Run the proxy of that name with its shipped file; its port."""
+    program = PROGRAMS[name]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    text = (SHIPPED / program.file).read_text()
+    for old, new in program.replaced(port, gateway, transcriber).items():
+        assert text.count(old) == 1, f"{program.file} no longer says {old!r} once"
+        text = text.replace(old, new)
+    file = directory / Path(program.file).name
+    file.write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        *program.command(file), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE, env={"HOME": str(directory), "PATH": os.defpath},
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = b""
+    async with asyncio.timeout(20):
+        while line := await process.stderr.readline():
+            said += line
+            if program.ready in line:
+                break
+        else:
+            raise AssertionError(f"{name} did not start:\n{said.decode(errors='replace')}")
+    reading = asyncio.get_running_loop().create_task(_read_on(process.stderr))
+    try:
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
+        await reading
+
+
+async def _read_on(stream: asyncio.StreamReader) -> None:
+    """So that the proxy never waits for its log to be read."""
+    while await stream.read(65_536):
+        pass
