@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from policies.usage import Outcome
+from policies.usage import INTERIM, Outcome
 from storage.ports import Rejected
 from storage.usage_rows import Encoding, unescape
 
@@ -54,8 +54,10 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
             sums = groups.get(key)
             if sums is None:
                 groups[key] = sums = [0] * 7
-            sums[0] += 1
-            if int(fields[status]) >= 400:  # RFC 9110 section 15: where errors begin
+            said = int(fields[status])
+            if said != INTERIM:  # of a stream's records only the last one is a request
+                sums[0] += 1
+            if said >= 400:  # RFC 9110 section 15: where errors begin
                 sums[1] += 1
             sums[2] += int(fields[audio])
             sums[3] += int(fields[received])

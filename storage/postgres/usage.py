@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from policies.usage import UsageRecord
+from policies.usage import INTERIM, UsageRecord
 from storage.ports import Difference, Rejected, Unavailable, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
@@ -49,7 +49,8 @@ class PostgresLedger:
         await self._make_days({sums.hour.date() for _, _, gained in batches for sums in gained})
         async with self._pool.operator() as connection:
             with self._judging_values():
-                if not await _advance(connection, journal_id, position, end, len(rows)):
+                requests = sum(sums.requests for _, _, gained in batches for sums in gained)
+                if not await _advance(connection, journal_id, position, end, requests):
                     return False
                 for encoding, group, gained in batches:
                     await _insert(connection, encoding, group)
@@ -130,15 +131,18 @@ def _by_encoding(rows: Sequence[bytes]) -> Iterator[tuple[Encoding, list[bytes]]
         yield encoding_of(listed[0]), listed
 
 
-async def _advance(connection: Connection, journal_id: str, position: int, end: int, records: int) -> bool:
-    """Move a journal's position if it stands at ``position``, and hold it until the transaction ends."""
+async def _advance(connection: Connection, journal_id: str, position: int, end: int, requests: int) -> bool:
+    """Move a journal's position if it stands at ``position``, and hold it until the transaction ends.
+
+    Its count is of the requests that its records tell of: a stream's records are one.
+    """
     moved = await connection.execute(
         "UPDATE platform.journals SET position = $3, records = records + $4, last_shipped_at = now()"
         " WHERE journal_id = $1 AND position = $2",
         journal_id,
         position,
         end,
-        records,
+        requests,
     )
     if moved == "UPDATE 1":
         return True
@@ -148,7 +152,7 @@ async def _advance(connection: Connection, journal_id: str, position: int, end: 
         "INSERT INTO platform.journals (journal_id, position, records) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         journal_id,
         end,
-        records,
+        requests,
     )
     return begun == "INSERT 0 1"
 
@@ -227,7 +231,8 @@ _BOOKS: Final = f"""(
     WHERE tenant_id = $1 AND (bucket >= $3 AND bucket < $4 OR bucket >= $5 AND bucket < $6)
     UNION ALL
     SELECT date_trunc('hour', ended_at, 'UTC'), {names(DIMENSIONS)},
-        1, (status >= 400)::int, (outcome = 'denied')::int, audio_ms, bytes_in, bytes_out
+        (status <> {INTERIM})::int, (status >= 400)::int, (outcome = 'denied' AND status <> {INTERIM})::int,
+        audio_ms, bytes_in, bytes_out
     FROM platform.usage_events
     WHERE tenant_id = $1 AND (ended_at >= $2 AND ended_at < $3 OR ended_at >= $6 AND ended_at < $7)
 ) AS books"""  # noqa: S608  made of this package's own column names

@@ -2,15 +2,17 @@
 
 from typing import Final
 
+from policies.usage import INTERIM
+
 DIMENSIONS: Final = ("tenant_id", "key_id", "user_id", "route", "outcome")
 TOTALS: Final = ("requests", "errors", "denied", "audio_ms", "bytes_in", "bytes_out")
 """The fields of ``UsageTotals``."""
 MEASURES: Final = (*TOTALS, "duration_us", "upstream_us")
 
-RAW_MEASURES: Final = """
-    count(*) AS requests,
+RAW_MEASURES: Final = f"""
+    count(*) FILTER (WHERE status <> {INTERIM}) AS requests,
     count(*) FILTER (WHERE status >= 400) AS errors,
-    count(*) FILTER (WHERE outcome = 'denied') AS denied,
+    count(*) FILTER (WHERE outcome = 'denied' AND status <> {INTERIM}) AS denied,
     sum(audio_ms) AS audio_ms,
     sum(bytes_in) AS bytes_in,
     sum(bytes_out) AS bytes_out,

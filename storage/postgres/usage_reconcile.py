@@ -26,7 +26,7 @@ async def differences(connection: Connection, *, timeout: float) -> list[Differe
     if sums["shipped"] != sums["booked"]:
         found.append(
             Difference(
-                where="records shipped from journals, against requests in usage_hourly",
+                where="requests shipped from journals, against requests in usage_hourly",
                 expected=UsageTotals(requests=int(sums["shipped"])),
                 found=UsageTotals(requests=int(sums["booked"])),
             )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from policies.usage import AudioSource, Measured, Outcome, UsageRecord
+from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 
 ACME = "ten_acme"
 OTHER = "ten_other"
@@ -82,7 +82,7 @@ def records(*, texts: st.SearchStrategy[str], tenants: st.SearchStrategy[str] | 
         user_id=texts,
         route=texts,
         method=texts,
-        status=st.integers(0, 599),
+        status=st.integers(0, 599) | st.just(INTERIM),
         outcome=st.sampled_from(Outcome),
         code=texts,
         request_id=texts,
