@@ -19,6 +19,7 @@ refresh        refresh tokens: what one looks like, and what it leads to
 principals     who is asking
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
 audit          who changed what, and the chain that makes tampering show
+permissions    what a role allows in a tenant's administration
 admission      the last word: a permit and what the limits said
 authorise      may this principal use this route now
 limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` says them on the wire

@@ -9,6 +9,7 @@ problems       errors: RFC 9457 problems for programs, a page for browsers
 bodies         forms and JSON, validated
 crosssite      requests that other sites make (CSRF)
 shield         security headers
+api            the JSON API under ``/platform/v1``: operations declared once, served and documented from that
 pages          templates, and the style sheet and scripts that they name
 ============== ==============================================================================
 

@@ -13,8 +13,11 @@ registry   API keys
 subjects   whose a token is, as things are now
 signing_keys, tokens, service_accounts
            keys that sign; log-ins and revocations; programs that ask for tokens
+members    who is in which role; a tenant's own roles
 audit      the audit trail, written in the transaction of each change; the events of the same changes
 limits     the rates that operators set
+idempotency
+           creations that may be repeated
 usage      the account: raw records and their roll-ups; its parts are beside it
 ========== ====================================================================================
 """
