@@ -207,6 +207,10 @@ class Settings(BaseSettings):
     default_requests: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
         None, description="Request rate of tenants that have none of their own, such as 600/m. Empty: none."
     )
+    webhooks_allow_private: bool = Field(
+        default=False,
+        description="Whether webhooks may go to private addresses, and over plain http. For tests and intranets.",
+    )
     journal_max_bytes: int = Field(
         4_294_967_296,
         ge=33_554_432,

@@ -25,6 +25,7 @@ class Kind(enum.StrEnum):
     FAMILY = "fam_"
     SERVICE = "svc_"
     TOKEN = "tok_"  # noqa: S105  the prefix of its id
+    WEBHOOK = "whk_"
 
 
 def make_id(kind: Kind, now_ms: int, chance: int) -> str:

@@ -7,20 +7,18 @@ was refused. While the first one runs, a second one is told to wait.
 
 import hashlib
 import hmac
-import os
 import re
 from dataclasses import dataclass
 
 from aiohttp import web
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.portal.problems import Problem
+from gateway.sealed import seal, unseal
 from policies.verdict import Refusal
 from storage.postgres.idempotency import Found, IdempotencyBook
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')
-_NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +34,7 @@ class Repeatable:
 
     def __init__(self, book: IdempotencyBook, secret: bytes, *, scope: str, key: str, fingerprint: bytes) -> None:
         self._book = book
-        self._cipher = AESGCM(hmac.digest(secret, key.encode(), "sha256"))
+        self._key = hmac.digest(secret, key.encode(), "sha256")
         self._id = hashlib.sha256(f"{scope}\0{key}".encode()).digest()
         self._fingerprint = fingerprint
 
@@ -53,8 +51,7 @@ class Repeatable:
 
     async def keep(self, answer: Kept) -> None:
         """Keep the answer for those who repeat the request."""
-        nonce = os.urandom(_NONCE_BYTES)
-        await self._book.keep(self._id, answer.status, nonce + self._cipher.encrypt(nonce, answer.body, None))
+        await self._book.keep(self._id, answer.status, seal(self._key, answer.body, self._id.hex()))
 
     async def forget(self) -> None:
         """Nothing was done: whoever asks again may do it."""
@@ -62,7 +59,7 @@ class Repeatable:
 
     def _opened(self, found: Found) -> bytes:
         assert found.body is not None
-        return self._cipher.decrypt(found.body[:_NONCE_BYTES], found.body[_NONCE_BYTES:], None)
+        return unseal(self._key, found.body, self._id.hex())
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -2,12 +2,12 @@
 
 from aiohttp import web
 
-from gateway.portal.api import audit, keys, me, members, tenants
+from gateway.portal.api import audit, keys, me, members, tenants, webhooks
 from gateway.portal.api.openapi import document
 from gateway.portal.api.operations import PREFIX, Operation, handler
 from gateway.portal.parts import PARTS
 
-RESOURCES = (me, tenants, members, keys, audit)
+RESOURCES = (me, tenants, members, keys, webhooks, audit)
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 
 

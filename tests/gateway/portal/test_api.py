@@ -17,7 +17,8 @@ from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import Client
 
 STRANGER = {
-    "key_id": "key_00000000000000000000", "user_id": "usr_00000000000000000000", "slug": "nobody", "name": "nobody",
+    "webhook_id": "whk_00000000000000000000", "delivery_id": "1", "key_id": "key_00000000000000000000",
+    "user_id": "usr_00000000000000000000", "slug": "nobody", "name": "nobody",
 }  # fmt: skip
 
 

@@ -1,0 +1,205 @@
+"""Sends events to the Redis stream and to webhooks, beside the portal's requests.
+
+A webhook's address is looked up once for each attempt, and the connection goes to the very address that was judged: a
+name that leads to our own network gets nothing (U-02), whatever it says a moment later. Redirects are not followed.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from redis.exceptions import RedisError
+from typing_extensions import override
+from yarl import URL
+
+from gateway.portal.parts import PARTS, Parts
+from gateway.sealed import Unsealable, unseal
+from gateway.tasks import Tasks
+from policies.events import Event, envelope, is_public, next_try, signature_headers
+from storage.ports import StorageError, Unavailable
+from storage.postgres.outbox import Outbox
+from storage.postgres.webhooks import Deliveries, Due
+
+_log = structlog.get_logger("gateway.webhooks")
+
+STREAM = "platform:events"
+SECRETS = "webhooks"
+"""What the key that seals webhooks' secrets is derived for."""
+routes: tuple[web.RouteDef, ...] = ()
+
+_STREAM_LENGTH = 100_000
+_PAUSE_S = 0.5
+_TIMEOUT_S = 15.0
+_AT_ONCE = 20
+_AWAY_S = 2.0
+_HOUR_S = 3_600.0
+
+
+class NotAllowed(Exception):
+    """The address is not one that events may be sent to."""
+
+
+class PublicResolver(AbstractResolver):
+    """Looks names up and gives out public addresses alone."""
+
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        results: list[ResolveResult] = []
+        for its_family, _, proto, _, address in found:
+            if not is_public(str(address[0])):
+                raise NotAllowed(f"{host} leads to {address[0]}, which is not on the public internet")
+            results.append(
+                ResolveResult(
+                    hostname=host,
+                    host=str(address[0]),
+                    port=port,
+                    family=its_family,
+                    proto=proto,
+                    flags=socket.AI_NUMERICHOST,
+                )
+            )
+        return results
+
+    @override
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def source_of(parts: Parts) -> str:
+    """The installation, as events name it: where users reach it, the same in every replica."""
+    return parts.public_url
+
+
+async def lifetime(app: web.Application) -> AsyncIterator[None]:
+    """Publish and deliver for as long as the portal runs."""
+    parts = app[PARTS]
+    async with sender(allow_private=parts.settings.webhooks_allow_private) as session:
+        tasks = Tasks()
+        tasks.start(_repeat(lambda: publish(parts), "events"), "events")
+        tasks.start(_repeat(lambda: deliver(parts, session), "webhooks"), "webhooks")
+        tasks.start(_forget(parts), "old events")
+        yield
+        await tasks.close()
+
+
+def sender(*, allow_private: bool) -> aiohttp.ClientSession:
+    """A client that keeps no cookies, follows nothing, and is not moved by proxies in the environment (U-03, U-05)."""
+    resolver = None if allow_private else PublicResolver()
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True, limit=_AT_ONCE),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+        trust_env=False,
+        auto_decompress=False,
+    )
+
+
+async def publish(parts: Parts) -> int:
+    """Send what waits in the outbox to the stream, and make its deliveries; how many events."""
+    source = source_of(parts)
+
+    async def send(events: Sequence[Event]) -> None:
+        try:
+            async with parts.redis.pipeline(transaction=False) as pipe:
+                for event in events:
+                    told = orjson.dumps(envelope(event, source))
+                    fields: dict[Any, Any] = {"id": event.id, "type": event.type, "event": told}
+                    pipe.xadd(STREAM, fields, maxlen=_STREAM_LENGTH, approximate=True)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Redis does not take events: {error}") from error
+
+    return await Outbox(parts.pool, source).publish(send)
+
+
+async def deliver(parts: Parts, session: aiohttp.ClientSession) -> int:
+    """Make the deliveries that are due, some at once; how many."""
+    deliveries = Deliveries(parts.pool)
+    due = await deliveries.due(_AT_ONCE)
+    await asyncio.gather(*(_attempt(parts, deliveries, session, each) for each in due))
+    return len(due)
+
+
+async def _attempt(parts: Parts, deliveries: Deliveries, session: aiohttp.ClientSession, due: Due) -> None:
+    status, trouble = None, ""
+    try:
+        status = await _post(parts, session, due)
+        trouble = "" if 200 <= status < 300 else f"it answered {status}"
+    except NotAllowed as error:
+        trouble = str(error)
+    except Unsealable:
+        trouble = "its secret was sealed under another GATEWAY_SECRET_KEY: replace the secret"
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        refused = error.__cause__ if isinstance(error.__cause__, NotAllowed) else None
+        trouble = str(refused or error) or type(error).__name__
+    wait = next_try(due.attempts, random.random()) if trouble else None  # noqa: S311  spreads load, keeps no secret
+    if trouble:
+        _log.warning("a webhook was not delivered", webhook=due.webhook_id, event_id=due.event_id, trouble=trouble)
+    await deliveries.settle(
+        due.id,
+        status=status,
+        trouble=trouble,
+        next_at=datetime.now(UTC) + wait if wait else None,
+        delivered=not trouble,
+    )
+
+
+async def _post(parts: Parts, session: aiohttp.ClientSession, due: Due) -> int:
+    key = parts.secret_for(SECRETS)
+    sealed = [due.secret, *([due.old_secret] if due.old_secret else [])]
+    secrets = [unseal(key, each, due.webhook_id) for each in sealed]
+    body = due.body.encode()
+    headers = signature_headers(secrets, due.event_id, datetime.now(UTC), body)
+    headers |= {"Content-Type": "application/cloudevents+json", "User-Agent": "tahoe-gateway"}
+    check_host(due.url, allow_private=parts.settings.webhooks_allow_private)
+    async with session.post(due.url, data=body, headers=headers, allow_redirects=False) as answer:
+        return answer.status
+
+
+def check_host(url: str, *, allow_private: bool) -> None:
+    """Raises NotAllowed for an address written as a number that is not public: no resolver is asked for those."""
+    host = URL(url).host or ""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        if not allow_private and not is_public(host):
+            raise NotAllowed(f"{host} is not on the public internet")
+
+
+async def _repeat(work: Callable[[], Awaitable[int]], what: str) -> None:
+    """For ever: at once while there is something to do, else after a pause; a store that is away is waited for."""
+    away = False
+    while True:
+        try:
+            done = await work()
+        except StorageError as error:
+            if not away:
+                _log.warning(f"{what} wait for a store", reason=str(error))
+            away, done = True, 0
+        except Exception:  # noqa: BLE001  a fault of ours in one round must not end the others
+            _log.exception(f"a round of {what} failed")
+            done = 0
+        else:
+            away = False
+        if not done:
+            await asyncio.sleep(_AWAY_S if away else _PAUSE_S)
+
+
+async def _forget(parts: Parts) -> None:
+    outbox = Outbox(parts.pool, source_of(parts))
+    while True:
+        with contextlib.suppress(StorageError):
+            await outbox.forget_old()
+        await asyncio.sleep(_HOUR_S)

@@ -1,0 +1,288 @@
+"""Webhooks: where a tenant's events go, and each delivery until it arrived or was given up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import asyncpg
+
+from policies.audit import Change
+from storage.ports import NotFound
+from storage.postgres import values
+from storage.postgres.audit import AuditTrail
+from storage.postgres.ids import Kind, is_id
+from storage.postgres.pool import Pool
+
+_LEASE = timedelta(minutes=2)
+"""A delivery that was taken and not settled, because its process died, is due again after this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where events go. The secret is not among it."""
+
+    id: str
+    tenant_id: str
+    url: str
+    description: str
+    events: tuple[str, ...]
+    enabled: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One event for one webhook. ``trouble`` is what the last attempt ended with, for people."""
+
+    id: int
+    webhook_id: str
+    event_id: str
+    type: str
+    state: Literal["pending", "delivered", "dead"]
+    attempts: int
+    next_at: datetime
+    status: int | None
+    trouble: str
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A delivery to be made now. ``attempts`` counts this one; the secrets are sealed, the old one only while valid."""
+
+    id: int
+    webhook_id: str
+    event_id: str
+    url: str
+    body: str
+    attempts: int
+    secret: bytes
+    old_secret: bytes | None
+
+
+_WEBHOOK = """
+    SELECT id, tenant_id, url, description, events, enabled, created_at FROM platform.webhooks WHERE tenant_id = $1
+"""
+_DELIVERY = """
+    SELECT id, webhook_id, event_id, type, state, attempts, next_at, status, trouble, created_at, ended_at
+    FROM platform.deliveries
+    WHERE tenant_id = $1 AND webhook_id = $2
+"""
+
+
+class PostgresWebhooks:
+    """One tenant's, by the first argument of each method."""
+
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
+        self._pool = pool
+        self._trail = trail
+
+    async def create(
+        self,
+        tenant_id: str,
+        webhook_id: str,
+        *,
+        url: str,
+        description: str,
+        events: Sequence[str],
+        sealed_secret: bytes,
+    ) -> Webhook:
+        """A new one. The id comes from the caller, because the secret is sealed for it."""
+        description = values.clean_line(description, "the description of a webhook")
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                """
+                INSERT INTO platform.webhooks (id, tenant_id, url, description, events, secret)
+                VALUES ($1, $2, $3, $4, $5, $6)
+                RETURNING id, tenant_id, url, description, events, enabled, created_at
+                """,
+                webhook_id,
+                tenant_id,
+                url,
+                description,
+                sorted(set(events)),
+                sealed_secret,
+            )
+            made = _webhook(rows[0])
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=tenant_id,
+                    action="webhook.created",
+                    target=made.id,
+                    target_name=url,
+                    after={"url": url, "events": list(made.events)},
+                ),
+            )
+        return made
+
+    async def page(self, tenant_id: str, limit: int, *, below: str | None) -> Sequence[Webhook]:
+        """Newest first: those whose id is ``below`` another's."""
+        rows = await self._pool.read(
+            f"{_WEBHOOK} AND ($2::text IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
+            tenant_id,
+            below,
+            limit,
+            tenant_id=tenant_id,
+        )
+        return [_webhook(row) for row in rows]
+
+    async def webhook(self, tenant_id: str, webhook_id: str) -> Webhook:
+        """Raises NotFound."""
+        if not is_id(Kind.WEBHOOK, webhook_id):
+            raise _no_webhook(webhook_id)
+        rows = await self._pool.read(f"{_WEBHOOK} AND id = $2", tenant_id, webhook_id, tenant_id=tenant_id)
+        if not rows:
+            raise _no_webhook(webhook_id)
+        return _webhook(rows[0])
+
+    async def enable(self, tenant_id: str, webhook_id: str, *, enabled: bool) -> Webhook:
+        """The webhook, sending or not. Raises NotFound."""
+        old = await self.webhook(tenant_id, webhook_id)
+        async with self._pool.tenant(tenant_id) as connection:
+            await connection.execute("UPDATE platform.webhooks SET enabled = $2 WHERE id = $1", webhook_id, enabled)
+            if old.enabled != enabled:
+                await self._trail.record(
+                    connection,
+                    Change(
+                        tenant_id=tenant_id,
+                        action="webhook.enabled" if enabled else "webhook.disabled",
+                        target=webhook_id,
+                        target_name=old.url,
+                    ),
+                )
+        return await self.webhook(tenant_id, webhook_id)
+
+    async def replace_secret(self, tenant_id: str, webhook_id: str, sealed: bytes, old_until: datetime) -> Webhook:
+        """Sign with a new secret, and with the old one as well until ``old_until``. Raises NotFound."""
+        found = await self.webhook(tenant_id, webhook_id)
+        async with self._pool.operator() as connection:  # a tenant's scope cannot read a secret, not even to move it
+            await connection.execute(
+                """
+                UPDATE platform.webhooks SET old_secret = secret, old_until = $3, secret = $4
+                WHERE tenant_id = $1 AND id = $2
+                """,
+                tenant_id,
+                webhook_id,
+                old_until,
+                sealed,
+            )
+            await self._trail.record(
+                connection,
+                Change(tenant_id=tenant_id, action="webhook.secret_replaced", target=webhook_id, target_name=found.url),
+            )
+        return found
+
+    async def delete(self, tenant_id: str, webhook_id: str) -> None:
+        """End it, and what was still to be delivered. Raises NotFound."""
+        found = await self.webhook(tenant_id, webhook_id)
+        async with self._pool.tenant(tenant_id) as connection:
+            await connection.execute("DELETE FROM platform.webhooks WHERE id = $1", webhook_id)
+            await self._trail.record(
+                connection,
+                Change(tenant_id=tenant_id, action="webhook.deleted", target=webhook_id, target_name=found.url),
+            )
+
+    async def deliveries(
+        self, tenant_id: str, webhook_id: str, limit: int, *, below: int | None, state: str | None
+    ) -> Sequence[Delivery]:
+        """Newest first. Raises NotFound when the webhook is not the tenant's."""
+        await self.webhook(tenant_id, webhook_id)
+        rows = await self._pool.read(
+            f"{_DELIVERY} AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR state = $4)"
+            " ORDER BY id DESC LIMIT $5",
+            tenant_id,
+            webhook_id,
+            below,
+            state,
+            limit,
+            tenant_id=tenant_id,
+        )
+        return [_delivery(row) for row in rows]
+
+    async def replay(self, tenant_id: str, webhook_id: str, delivery_id: int) -> Delivery:
+        """Send it again, now, whatever became of it before. Raises NotFound."""
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE platform.deliveries SET state = 'pending', attempts = 0, next_at = now(), ended_at = NULL
+                WHERE tenant_id = $1 AND webhook_id = $2 AND id = $3
+                RETURNING id, webhook_id, event_id, type, state, attempts, next_at, status, trouble, created_at,
+                    ended_at
+                """,
+                tenant_id,
+                webhook_id,
+                delivery_id,
+            )
+        if not rows:
+            raise NotFound(f"This webhook has no delivery {delivery_id}.")
+        return _delivery(rows[0])
+
+
+class Deliveries:
+    """All tenants' deliveries, for whoever makes them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def due(self, limit: int) -> Sequence[Due]:
+        """Take what is due. What is not settled within two minutes is due again."""
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE platform.deliveries d SET attempts = d.attempts + 1, next_at = now() + $2::interval
+                FROM platform.webhooks w
+                WHERE w.id = d.webhook_id AND d.id IN (
+                    SELECT due.id FROM platform.deliveries due JOIN platform.webhooks h ON h.id = due.webhook_id
+                    WHERE due.state = 'pending' AND due.next_at <= now() AND h.enabled
+                    ORDER BY due.next_at LIMIT $1
+                    FOR UPDATE OF due SKIP LOCKED
+                )
+                RETURNING d.id, d.webhook_id, d.event_id, w.url, d.body, d.attempts, w.secret,
+                    CASE WHEN w.old_until > now() THEN w.old_secret END AS old_secret
+                """,
+                limit,
+                _LEASE,
+            )
+        return [Due(**dict(row)) for row in rows]
+
+    async def settle(
+        self, delivery_id: int, *, status: int | None, trouble: str, next_at: datetime | None, delivered: bool
+    ) -> None:
+        """What an attempt came to; ``next_at`` None ends the delivery, as delivered or as dead."""
+        state = "delivered" if delivered else "dead" if next_at is None else "pending"
+        async with self._pool.operator() as connection:
+            await connection.execute(
+                """
+                UPDATE platform.deliveries SET state = $2, status = $3, trouble = $4, next_at = coalesce($5, next_at),
+                    ended_at = CASE WHEN $2 = 'pending' THEN NULL ELSE now() END
+                WHERE id = $1
+                """,
+                delivery_id,
+                state,
+                status,
+                trouble[:500],
+                next_at,
+            )
+
+
+def _no_webhook(webhook_id: str) -> NotFound:
+    return NotFound(f"This tenant has no webhook {webhook_id!r}.")
+
+
+def _webhook(row: asyncpg.Record) -> Webhook:
+    return Webhook(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        url=row["url"],
+        description=row["description"],
+        events=tuple(row["events"]),
+        enabled=row["enabled"],
+        created_at=row["created_at"],
+    )
+
+
+def _delivery(row: asyncpg.Record) -> Delivery:
+    return Delivery(**dict(row))

@@ -1,0 +1,182 @@
+"""Events reach the stream and webhooks: each at least once, with one id, signed, and nowhere that is ours."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from gateway.portal.parts import Parts
+from gateway.portal.webhooks import NotAllowed, PublicResolver, deliver, publish, sender
+from gateway.services import Blueprint
+from gateway.settings import load
+from tests.gateway.portal.api import Houses
+from tests.gateway.portal.conftest import SECRET_KEY, Client
+
+
+@dataclass
+class Receiver:
+    """Somebody else's server."""
+
+    url: str = ""
+    status: int = 204
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.got.append((dict(request.headers), await request.read()))
+        return web.Response(status=self.status, headers={"Location": "/elsewhere"})
+
+
+@pytest.fixture
+async def parts(migrated_url: str, redis_url: str, tmp_path: Any) -> AsyncIterator[Parts]:
+    """With webhooks that may go to this machine."""
+    told = {"state_dir": tmp_path, "public_url": "http://gw.test", "webhooks_allow_private": True}
+    async with Parts.open(Blueprint(load(told, None, {}), migrated_url, redis_url, SECRET_KEY)) as made:
+        yield made
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    made = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook", made.take)
+    async with TestServer(app) as server:
+        made.url = str(server.make_url("/hook"))
+        yield made
+
+
+async def rounds(parts: Parts) -> None:
+    """One of publishing, one of delivering, beside those that the portal makes itself."""
+    await publish(parts)
+    async with sender(allow_private=True) as session:
+        await deliver(parts, session)
+
+
+async def settled(caller: Any, hook: str, state: str) -> list[dict[str, Any]]:
+    """The webhook's deliveries, once there are some and all are in this state."""
+    while True:
+        found = (await caller.ask("GET", f"/webhooks/{hook}/deliveries"))["data"]
+        if found and all(each["state"] == state and each["attempts"] for each in found):
+            return list(found)
+        await asyncio.sleep(0)
+
+
+async def test_an_event_arrives_signed(houses: Houses, parts: Parts, receiver: Receiver) -> None:
+    owner = await houses.person()
+    hook = await owner.ask("POST", "/webhooks", {"url": receiver.url, "events": ["key.*"]}, status=201)
+    key = await owner.ask("POST", "/keys", {"name": "ci"}, status=201)
+    await rounds(parts)
+    (delivery,) = await settled(owner, hook["id"], "delivered")
+    assert (delivery["type"], delivery["status"], delivery["next_at"]) == ("key.created", 204, None)
+    ((headers, body),) = receiver.got
+    event = json.loads(body)
+    assert (event["type"], event["subject"], event["source"]) == ("key.created", key["id"], "http://gw.test")
+    assert key["key"] not in body.decode()
+    secret = base64.b64decode(hook["secret"].removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    signature = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{signature}"
+    assert headers["webhook-id"] == event["id"] == delivery["event_id"]
+
+
+async def test_the_stream_has_every_event(houses: Houses, parts: Parts) -> None:
+    owner = await houses.person()
+    await owner.ask("POST", "/keys", {"name": "ci"}, status=201)
+    await publish(parts)
+    types = [json.loads(fields[b"event"])["type"] for _, fields in await parts.redis.xrange("platform:events")]
+    assert types == ["tenant.created", "membership.created", "key.created"]
+
+
+async def test_a_webhook_gets_its_own_tenants_events_alone(houses: Houses, parts: Parts, receiver: Receiver) -> None:
+    owner, other = await houses.person(), await houses.person()
+    hook = await owner.ask("POST", "/webhooks", {"url": receiver.url, "events": ["*"]}, status=201)
+    await other.ask("POST", "/keys", {"name": "theirs"}, status=201)
+    await owner.ask("POST", "/keys", {"name": "ours"}, status=201)
+    await rounds(parts)
+    await settled(owner, hook["id"], "delivered")
+    assert {json.loads(body)["tenantid"] for _, body in receiver.got} == {owner.tenant.id}
+
+
+@pytest.mark.parametrize("status", [500, 302, 404])
+async def test_what_did_not_arrive_is_tried_again(
+    houses: Houses, parts: Parts, receiver: Receiver, status: int
+) -> None:
+    """A redirect is no arrival and is not followed."""
+    receiver.status = status
+    owner = await houses.person()
+    hook = await owner.ask("POST", "/webhooks", {"url": receiver.url, "events": ["key.*"]}, status=201)
+    await owner.ask("POST", "/keys", {"name": "ci"}, status=201)
+    await rounds(parts)
+    while True:
+        (delivery,) = await settled(owner, hook["id"], "pending")
+        if delivery["status"]:
+            break
+    assert (delivery["status"], delivery["trouble"]) == (status, f"it answered {status}")
+    assert len(receiver.got) == 1
+    receiver.status = 200
+    await owner.ask("POST", f"/webhooks/{hook['id']}/deliveries/{delivery['id']}/replay", status=202)
+    await rounds(parts)
+    await settled(owner, hook["id"], "delivered")
+    assert [headers["webhook-id"] for headers, _ in receiver.got] == [delivery["event_id"]] * 2
+
+
+async def test_a_replaced_secret_signs_beside_the_new_one(houses: Houses, parts: Parts, receiver: Receiver) -> None:
+    owner = await houses.person()
+    hook = await owner.ask("POST", "/webhooks", {"url": receiver.url, "events": ["key.*"]}, status=201)
+    again = await owner.ask("POST", f"/webhooks/{hook['id']}/secret", {})
+    assert again["secret"] != hook["secret"]
+    await owner.ask("POST", "/keys", {"name": "ci"}, status=201)
+    await rounds(parts)
+    await settled(owner, hook["id"], "delivered")
+    assert len(receiver.got[0][0]["webhook-signature"].split(" ")) == 2
+
+
+async def test_what_waits_while_a_webhook_is_off_is_sent_when_it_is_on(
+    houses: Houses, parts: Parts, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    owner = await houses.person()
+    hook = await owner.ask("POST", "/webhooks", {"url": receiver.url, "events": ["key.*"]}, status=201)
+    await owner.ask("PATCH", f"/webhooks/{hook['id']}", {"enabled": False})
+    await owner.ask("POST", "/keys", {"name": "ci"}, status=201)
+    await rounds(parts)
+    assert receiver.got == []
+    await owner.ask("DELETE", f"/webhooks/{hook['id']}", status=204)
+    await owner.ask("GET", f"/webhooks/{hook['id']}", status=404)
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://a.example/", "https://", "https://user@a.example/", "nothing-at-all", "https://a.example/#x"]
+)
+async def test_what_is_no_place_for_events_is_refused(houses: Houses, url: str) -> None:
+    owner = await houses.person()
+    problem = await owner.ask("POST", "/webhooks", {"url": url, "events": ["*"]}, status=422)
+    assert problem["errors"][0]["field"] == "url"
+    for events in ([], ["KEY.*"], ["*.created"], ["key."]):
+        await owner.ask("POST", "/webhooks", {"url": "https://a.example/", "events": events}, status=422)
+
+
+async def test_another_tenants_webhook_is_not_there(houses: Houses, receiver: Receiver) -> None:
+    owner, other = await houses.person(), await houses.person()
+    hook = await owner.ask("POST", "/webhooks", {"url": receiver.url, "events": ["*"]}, status=201)
+    for method, path, body in (
+        ("GET", "", None),
+        ("PATCH", "", {"enabled": False}),
+        ("DELETE", "", None),
+        ("GET", "/deliveries", None),
+        ("POST", "/secret", {}),
+        ("POST", "/deliveries/1/replay", None),
+    ):
+        await other.ask(method, f"/webhooks/{hook['id']}{path}", body, status=404)
+
+
+async def test_a_name_that_leads_to_our_own_network_gets_nothing(portal: Client) -> None:
+    with pytest.raises(NotAllowed):
+        await PublicResolver().resolve("localhost", 443)

@@ -1,0 +1,43 @@
+"""U-02: a webhook to loopback, a private network or a metadata service gets nothing, and its maker is told."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.portal.application import application
+from gateway.portal.parts import Parts
+from gateway.portal.webhooks import sender
+from gateway.services import Blueprint
+from gateway.settings import load
+from tests.gateway.portal.api import Caller, Houses
+
+PLACES = [
+    "https://127.0.0.1/", "https://localhost/", "https://169.254.169.254/latest/meta-data/", "https://10.0.0.5/",
+    "https://[::1]/", "https://[::ffff:169.254.169.254]/", "https://[fd00:ec2::254]/", "http://93.184.216.34/",
+    "https://0.0.0.0/", "https://2130706433/", "https://0x7f.1/",
+]  # fmt: skip
+
+
+@pytest.fixture
+async def owner(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Caller]:
+    settings = load({"state_dir": tmp_path}, None, {})
+    blueprint = Blueprint(settings, migrated_url, redis_url, "a secret key of thirty-two letters")
+    async with Parts.open(blueprint) as parts, TestClient(TestServer(application(parts))) as client:
+        yield await Houses(client, parts).person()
+
+
+@pytest.mark.parametrize("url", PLACES)
+async def test_no_event_goes_to_our_own_network(owner: Caller, url: str) -> None:
+    """Refused at once when it is written so; else when the name is looked up, for every attempt anew."""
+    headers = {**owner.headers}
+    async with owner.client.post(
+        "/platform/v1/webhooks", json={"url": url, "events": ["*"]}, headers=headers
+    ) as answer:
+        if answer.status == 422:
+            return
+        assert answer.status == 201
+    async with sender(allow_private=False) as session:
+        with pytest.raises(Exception, match=r"not on the public internet|Cannot connect|not a canonical"):
+            await session.post(url)
