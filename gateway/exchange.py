@@ -12,6 +12,7 @@ from typing import Protocol
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from policies.credentials import redacted
+from policies.holding import Lease, Spent
 from policies.principals import Principal
 from policies.routes import Route
 from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
@@ -46,8 +47,8 @@ class Exchange:
 
     __slots__ = (
         "agent", "begun", "booked", "bytes_in", "bytes_out", "cause", "client", "close_code", "code", "door",
-        "id_line", "measure", "method", "outcome", "path", "principal", "request_id", "route", "settled", "started",
-        "status", "upstream_s",
+        "id_line", "lease", "measure", "method", "outcome", "path", "principal", "request_id", "route", "settled",
+        "started", "status", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, request_id: str, method: str, path: str, client: str, agent: str) -> None:
@@ -68,6 +69,7 @@ class Exchange:
         self.bytes_out = 0
         self.upstream_s = 0.0
         self.measure: Callable[[], Measured] | None = None
+        self.lease: Lease | None = None
         self.cause = ""
         """What failed, for the log alone."""
         self.begun = False
@@ -123,6 +125,8 @@ class Settlement:
             self._settle_stream(exchange, exchange.booked, took)
             return
         measured = NOT_AUDIO if exchange.measure is None else accounted(exchange.measure(), exchange.outcome)
+        if exchange.lease is not None:
+            exchange.lease.settle(Spent(measured.audio_ms, exchange.bytes_in))
         now = time.time()
         principal = exchange.principal
         if principal is not None and principal.tenant_id and exchange.route is not None:
@@ -142,6 +146,8 @@ class Settlement:
 
     def _settle_stream(self, exchange: Exchange, booked: Booked, took: float) -> None:
         measured = self._book(exchange, booked, took)
+        if exchange.lease is not None:
+            exchange.lease.settle(Spent(measured.audio_ms, exchange.bytes_in))
         figures = self._metrics.route(exchange.route.name if exchange.route is not None else _MISSED)
         figures.requests[(exchange.method, exchange.status, exchange.outcome)] += 1
         figures.duration.observe(took)

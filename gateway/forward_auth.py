@@ -98,9 +98,10 @@ class ForwardAuth:
         if route.upstream == PORTAL:  # open to everybody there, and the proxy's own service may have such a path too
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
-        decision = await self._gatekeeper.decide(inquiry, route)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
         if isinstance(decision, Admit):
             exchange.principal = decision.permit.principal
+            exchange.lease = decision.lease  # settled with the answer: when the request itself ends is not told here
         return decision
 
     def _yes(self, dialect: Dialect, admit: Admit, exchange: Exchange) -> list[bytes]:
@@ -114,7 +115,7 @@ class ForwardAuth:
             lines.append(_REMOVED)
         if admit.taken.charges:
             lines += [admit.permit.rate_policy, state_line(admit.taken)]
-        return lines
+        return [*lines, *admit.limit_lines]
 
 
 def _fields(values: Mapping[str, str]) -> list[bytes]:
@@ -141,6 +142,8 @@ def _no_to_nginx(deny: Deny, exchange: Exchange, login: str | None, *, keep_aliv
         lines.append(responses.allowed(deny))
     if deny.taken is not None:
         lines += refused_lines(deny.taken)
+    elif deny.limit_lines:
+        lines += deny.limit_lines
     elif true == 503:
         lines.append(responses.RETRY_SOON)
     return responses.plain(exchange.status, lines, b"", keep_alive=keep_alive)

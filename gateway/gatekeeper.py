@@ -6,6 +6,7 @@ door asked.
 
 from collections.abc import Callable
 
+from gateway.holder import Holder
 from gateway.snapshot import Entry, Snapshot
 from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude
@@ -35,6 +36,7 @@ class Gatekeeper:
         metrics: Metrics,
         accepts_usage: Callable[[], bool],
         tickets: Tickets,
+        holder: Holder,
         default_rate: Rate | None,
         now_ms: Callable[[], int],
         assertion: Callable[[Principal, str], str] = lambda _principal, _upstream: "",
@@ -47,11 +49,12 @@ class Gatekeeper:
         self._assertion = assertion
         self._accepts_usage = accepts_usage
         self._tickets = tickets
+        self._holder = holder
         self._default_rate = default_rate
         self._now_ms = now_ms
 
-    async def decide(self, inquiry: Inquiry, route: Route) -> Admit | Deny:
-        """The answer to one question about a route that was matched."""
+    async def decide(self, inquiry: Inquiry, route: Route, address: str) -> Admit | Deny:
+        """The answer to one question, from a client's address, about a route that was matched."""
         permit = self._permit(inquiry, route)
         if permit is None:
             permit = await self._ask(inquiry, route)
@@ -60,6 +63,8 @@ class Gatekeeper:
         if not self._accepts_usage():
             self._metrics.journal_full[("request",)] += 1
             return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE, principal=permit.principal)
+        if permit.bounds is not None and (bound := self._holder.bound(permit.bounds, inquiry)):
+            return await self._holder.hold(permit, bound, inquiry, address)
         if not permit.charges:
             return Admit(permit, FREE)
         try:
@@ -68,6 +73,8 @@ class Gatekeeper:
             if permit.route.without_limiter is WithoutLimiter.CLOSED:
                 return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
             self._metrics.fail_open[("ratelimit",)] += 1
+            if permit.route.without_limiter is WithoutLimiter.OPEN:
+                return Admit(permit, FREE)
             taken = self._local.take_now(permit.charges)
         for charge in permit.charges if taken.refused_by is None else (taken.refused_by,):
             self._metrics.ratelimit[(charge.name, "admitted" if taken.refused_by is None else "refused")] += 1

@@ -102,10 +102,10 @@ class Proxy:
                 return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=False)
             return inquiry
         route = self._gatekeeper.routes.match(inquiry.method, inquiry.path)
-        if isinstance(route, Deny) or route.upstream == PORTAL:  # no other route reaches into forward-auth's paths
-            if inquiry.path.startswith(FORWARD_AUTH):
-                keep_alive = not message.should_close and not message.upgrade and body.is_eof()
-                return await self._second_door(inquiry, connection, exchange, keep_alive=keep_alive)
+        is_ours = isinstance(route, Deny) or route.upstream == PORTAL  # no other route reaches forward-auth's paths
+        if is_ours and inquiry.path.startswith(FORWARD_AUTH):
+            keep_alive = not message.should_close and not message.upgrade and body.is_eof()
+            return await self._second_door(inquiry, connection, exchange, keep_alive=keep_alive)
         if isinstance(route, Deny):
             return route
         if self.draining:
@@ -113,10 +113,11 @@ class Proxy:
         exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
             return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
-        decision = await self._gatekeeper.decide(inquiry, route)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal
+        exchange.lease = decision.lease
         refusal = _unservable(inquiry, message.upgrade, route)
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
@@ -134,10 +135,11 @@ class Proxy:
         if upgrade.ticket:
             alone = inquiry.presented is NOTHING
             inquiry.presented = Presented(upgrade.ticket) if alone else CONFLICT
-        decision = await self._gatekeeper.decide(inquiry, route)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal
+        exchange.lease = decision.lease
         return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
 
     async def _second_door(

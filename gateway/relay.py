@@ -364,12 +364,14 @@ class _Passage:
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
         lines = head.lines
         lines.append(self._exchange.id_line)
-        permit = self._admit.permit
+        permit, taken = self._admit.permit, self._admit.taken
         if head.own_cookies and permit.route.upstream == PORTAL:
             lines += head.own_cookies
-        if permit.rate_policy:
+        if taken.charges:
             lines.append(permit.rate_policy)
-            lines.append(state_line(self._admit.taken))
+            lines.append(state_line(taken))
+        else:
+            lines += self._admit.limit_lines
         if self._meter is not None:
             self._reader = answer_reader(head.content_type.decode("latin-1"), head.content_encoding.decode("latin-1"))
         return lines

@@ -14,7 +14,8 @@ from policies.routes import Route
 from policies.verdict import Deny, Refusal
 
 _REALM = b'Bearer realm="tahoe-gateway"'
-_OPENAI_TYPES = {Refusal.RATE_LIMIT_EXCEEDED: "rate_limit_exceeded"}
+_OPENAI_TYPES = {Refusal.QUOTA_EXCEEDED: "insufficient_quota"}
+"""Of a 429 others than ``rate_limit_exceeded``."""
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 _STATUS_LINES: dict[int, bytes] = {
     code: f"HTTP/1.1 {code} {_PHRASES.get(code, 'Unknown')}\r\n".encode() for code in range(100, 600)
@@ -53,6 +54,8 @@ def refusal(
         lines.append(allowed(deny))
     if deny.taken is not None:
         lines += refused_lines(deny.taken)
+    elif deny.limit_lines:
+        lines += deny.limit_lines
     elif deny.refusal.status == 503:
         lines.append(RETRY_SOON)
     lines.append(b"Cache-Control: no-store")
@@ -85,7 +88,8 @@ def challenge(deny: Deny) -> list[bytes]:
 def _openai(deny: Deny, request_id: str) -> bytes:
     """The error object of OpenAI's API; all four members are always there."""
     reason = deny.refusal
-    kind = _OPENAI_TYPES.get(reason, "server_error" if reason.status >= 500 else "invalid_request_error")
+    usual = "server_error" if reason.status >= 500 else "invalid_request_error"
+    kind = _OPENAI_TYPES.get(reason, "rate_limit_exceeded" if reason.status == 429 else usual)
     message = f"{deny.message} (request id {request_id})"
     return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": reason.code}})
 

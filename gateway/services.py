@@ -14,7 +14,9 @@ from gateway.clients import Census
 from gateway.exchange import Settlement
 from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
+from gateway.holder import Holder
 from gateway.inquiries import TrustedProxies
+from gateway.limit_events import LoggedEvents
 from gateway.proxy import Proxy
 from gateway.relay import Relay
 from gateway.reserved import ROUTES as RESERVED
@@ -36,13 +38,16 @@ from policies.headers import folded
 from policies.routes import PORTAL, RouteTable
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
+from storage.local_holds import LocalHolds
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.postgres.subjects import PostgresSubjects
+from storage.postgres.usage import PostgresLedger
 from storage.redis.counters import RedisCounters
+from storage.redis.holds import RedisHolds
 from storage.redis.tickets import RedisTickets
 
 
@@ -85,6 +90,14 @@ class Blueprint:
         """The other end of :meth:`to_message`."""
         others = ("database_url", "redis_url", "secret_key", "portal_socket")
         return cls(Settings(**message["settings"]), *(message[name] for name in others))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1000
 
 
 def load_routes(settings: Settings) -> RouteTable:
@@ -140,6 +153,8 @@ class Services:
             stack.push_async_callback(pool.close)
             counters = RedisCounters(blueprint.redis_url)
             stack.push_async_callback(counters.close)
+            holds = RedisHolds(blueprint.redis_url)
+            stack.push_async_callback(holds.close)
             stack.push_async_callback(tasks.close)
             tasks.start(journal.keep(), "journal")
             tickets = RedisTickets(blueprint.redis_url)
@@ -159,17 +174,26 @@ class Services:
             tokens.listeners += [snapshot.forget_tokens, assertions.forget]
             trusted = TrustedProxies(settings.trusted_proxies)
             settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
+            sharers = max(1, settings.workers)
             gatekeeper = Gatekeeper(
                 routes=load_routes(settings),
                 snapshot=snapshot,
                 counters=counters,
-                local=LocalCounters(lambda: time.monotonic() * 1000, sharers=max(1, settings.workers)),
+                local=LocalCounters(_monotonic_ms, sharers),
+                holder=Holder(
+                    holds=holds,
+                    local=LocalHolds(_monotonic_ms, sharers),
+                    account=PostgresLedger(pool),
+                    events=LoggedEvents(metrics),
+                    metrics=metrics,
+                    now_ms=_now_ms,
+                ),
                 metrics=metrics,
                 assertion=assertions.of,
                 accepts_usage=lambda: not journal.full,
                 tickets=tickets,
                 default_rate=settings.default_requests,
-                now_ms=lambda: int(time.time() * 1000),
+                now_ms=_now_ms,
             )
             upstreams = {
                 name: Upstream(name, one, metrics, settings.upstream_connect_timeout)

@@ -1,9 +1,13 @@
 """The last word: a permit and what the limits said become an admission, or a refusal."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from policies.allowances import Allowance, Kind, What
 from policies.authorise import Permit
-from policies.limits import Taken
+from policies.holding import NEVER, Answer, Demand, Lease
+from policies.limits import FREE, Taken
+from policies.ratelimit_fields import refusing_lines, tightest_lines
 from policies.verdict import Deny, Refusal
 
 
@@ -13,6 +17,10 @@ class Admit:
 
     permit: Permit
     taken: Taken
+    lease: Lease | None = None
+    """What the request holds until it is settled."""
+    limit_lines: tuple[bytes, ...] = ()
+    """The header lines of its tightest limit, where ``taken`` does not say it."""
 
 
 def conclude(permit: Permit, taken: Taken) -> Admit | Deny:
@@ -26,3 +34,38 @@ def conclude(permit: Permit, taken: Taken) -> Admit | Deny:
         principal=permit.principal,
         taken=taken,
     )
+
+
+_REFUSALS = {
+    What.REQUESTS: Refusal.RATE_LIMIT_EXCEEDED,
+    What.BYTES: Refusal.BYTES_LIMIT_EXCEEDED,
+    What.AUDIO: Refusal.AUDIO_LIMIT_EXCEEDED,
+    What.CONCURRENCY: Refusal.CONCURRENCY_LIMIT_EXCEEDED,
+    What.STREAMS: Refusal.STREAM_LIMIT_EXCEEDED,
+}
+
+
+def conclude_held(permit: Permit, demands: Sequence[Demand], answer: Answer, lease: Lease | None) -> Admit | Deny:
+    """The same for a request that holds something of its limits."""
+    if answer.refused_by is None:
+        return Admit(permit, FREE, lease, tightest_lines(demands, answer))
+    return outgrown(permit, demands, answer, answer.refused_by)
+
+
+def outgrown(permit: Permit, demands: Sequence[Demand], answer: Answer, place: int) -> Deny:
+    """The refusal of the limit at ``place``: of a new request, or of one that came to more than it had reserved."""
+    demand, figure = demands[place], answer.figures[place]
+    detail = f"The limit '{demand.allowance.name}' is {demand.allowance}."
+    if answer.retry_ms == NEVER:
+        detail += " This request alone is more than that."
+    return Deny(
+        refusal=refusal_of(demand.allowance),
+        detail=detail,
+        principal=permit.principal,
+        limit_lines=refusing_lines(demand, figure, answer.retry_ms),
+    )
+
+
+def refusal_of(allowance: Allowance) -> Refusal:
+    """By which name a limit refuses."""
+    return Refusal.QUOTA_EXCEEDED if allowance.kind is Kind.QUOTA else _REFUSALS[allowance.what]

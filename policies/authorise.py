@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from policies.bounds import Bounds, bounds
 from policies.headers import ASSERTION, identity_lines
 from policies.limits import Charge, Rate
 from policies.principals import Method, Principal, Standing
@@ -29,6 +30,8 @@ class Permit:
     """The identity lines for the upstream, each with its line end: made once, because a permit is kept."""
     rate_policy: bytes
     """The ``RateLimit-Policy`` line that goes with ``charges``; empty without any."""
+    bounds: Bounds | None = None
+    """Limits of other kinds; where there are any, ``charges`` are among them."""
     assertion: str = ""
     """The signed identity; one of the ``identity`` lines as well."""
 
@@ -50,7 +53,7 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
             refusal = Refusal.INVALID_TOKEN  # whatever is wrong with a token, the answer is the same
         return Deny(refusal=refusal, principal=principal)
     if route.access is Access.PUBLIC or (route.access is Access.OPTIONAL and principal.method is Method.NONE):
-        return Permit(principal, route, (), b"", b"")
+        return Permit(principal, route, (), b"", b"", bounds=bounds(ANONYMOUS, route, ()))
     if principal.method is Method.NONE:
         return Deny(refusal=Refusal.MISSING_CREDENTIAL)
     if route.name in principal.denied_routes:
@@ -64,7 +67,12 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
         )
     charged = charges(principal, default_rate)
     return Permit(
-        principal, route, charged, b"".join(line + b"\r\n" for line in identity_lines(principal)), policy_line(charged)
+        principal,
+        route,
+        charged,
+        b"".join(line + b"\r\n" for line in identity_lines(principal)),
+        policy_line(charged),
+        bounds=bounds(principal, route, charged),
     )
 
 

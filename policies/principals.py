@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass, field
 
+from policies.allowances import Allowance
+from policies.calendars import UTC_MONTHS, Calendar
 from policies.limits import Rate
 
 
@@ -41,4 +43,8 @@ class Principal:
     expires_ms: int | None = None
     tenant_rate: Rate | None = None
     key_rate: Rate | None = None
+    """The plain request rates stand apart: most callers have no other limits."""
+    allowances: tuple[Allowance, ...] = ()
+    """Every other limit of the tenant, the user and the key."""
+    calendar: Calendar = UTC_MONTHS
     denied_routes: frozenset[str] = field(default_factory=frozenset)

@@ -8,8 +8,10 @@ draft-ietf-httpapi-ratelimit-headers-11 (May 2026): two Lists of Strings (RFC 96
 nothing left it is the wait for one more request, so that it never contradicts ``Retry-After``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from policies.allowances import Kind, What
+from policies.holding import NEVER, Answer, Demand, Figure
 from policies.limits import Charge, Rate, Taken
 
 
@@ -36,6 +38,49 @@ def refused_lines(taken: Taken) -> list[bytes]:
         state_line(taken),
         b"Retry-After: %d" % max(1, (taken.retry_ms + 999) // 1000),
     ]
+
+
+def tightest_lines(demands: Sequence[Demand], answer: Answer) -> tuple[bytes, ...]:
+    """Both lines, for the one limit of which the least is left; none where all are in shadow."""
+    pairs = [(d, f) for d, f in zip(demands, answer.figures, strict=True) if not d.allowance.shadow]
+    if not pairs:
+        return ()
+    return _lines(*min(pairs, key=lambda pair: pair[1].left / pair[0].allowance.count))
+
+
+def refusing_lines(demand: Demand, figure: Figure, retry_ms: int) -> tuple[bytes, ...]:
+    """Both lines of the limit that refused, and when to come back.
+
+    ``X-Should-Retry: false`` tells the official SDKs that trying again is of no use: they would send an upload thrice.
+    """
+    lines = _lines(demand, figure)
+    if retry_ms != NEVER:
+        lines += (b"Retry-After: %d" % max(1, (retry_ms + 999) // 1000),)
+    if retry_ms == NEVER or demand.allowance.kind is Kind.QUOTA:
+        lines += (b"X-Should-Retry: false",)
+    return lines
+
+
+_UNITS = {
+    What.BYTES: ("content-bytes", 1),
+    What.AUDIO: ("audio-seconds", 1_000),
+    What.CONCURRENCY: ("concurrent-requests", 1),
+    What.STREAMS: ("open-streams", 1),
+}
+
+
+def _lines(demand: Demand, figure: Figure) -> tuple[bytes, ...]:
+    allowance = demand.allowance
+    unit, size = _UNITS.get(allowance.what, ("", 1))
+    policy = f'"{allowance.name}";q={allowance.count // size}'
+    if allowance.period_ms:
+        policy += f";w={max(1, allowance.period_ms // 1000)}"
+    if unit:
+        policy += f';qu="{unit}"'
+    state = f'"{allowance.name}";r={figure.left // size}'
+    if allowance.kind is not Kind.LEASE:
+        state += f";t={(figure.reset_ms + 999) // 1000}"
+    return f"RateLimit-Policy: {policy}".encode(), f"RateLimit: {state}".encode()
 
 
 def _wait_ms(rate: Rate, reset_ms: int) -> int:

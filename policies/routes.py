@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from policies.allowances import Allowance, Scope, What
 from policies.inquiry import is_plain_path, plain_reading
+from policies.limits import Rate
 from policies.verdict import Deny, Refusal
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -23,7 +25,8 @@ PORTAL = "portal"
 """The upstream that the gateway's own paths go to."""
 _PARAMETER = re.compile(r"\{[a-z_]+\}")
 _REST = re.compile(r"\{[a-z_]+\.\.\.\}")
-_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+"""What a route may be called."""
 # A scope-token (RFC 6749 section 3.3), because it is quoted in a challenge; empty for none.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]*")
 LONGEST_S = 86_400
@@ -46,6 +49,8 @@ class WithoutLimiter(enum.StrEnum):
     """Each worker counts for itself, with its share of the limit; every such request is counted as a fail-open."""
     CLOSED = "closed"
     """503 until it can be asked again."""
+    OPEN = "open"
+    """Nothing is counted; every such request is counted as a fail-open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class Route:
     one or more. ``websocket``: this is where a stream opens (RFC 6455: always by GET). ``dialect`` is the shape of the
     gateway's own errors on this route.
     ``first_byte_s`` bounds the wait for the answer's head after the request has been sent; ``idle_s`` any pause inside
-    an answer, or inside an upload.
+    an answer, or inside an upload. ``address_requests`` and ``address_concurrency`` bound each client address.
 
     A stream without a message for ``stream_idle_s`` is ended, and so is one that is ``stream_longest_s`` old; a client
     that is silent for ``ping_s`` is asked for a sign of life, and given up after as long again. ``max_message`` bounds
@@ -73,6 +78,8 @@ class Route:
     meter: str = "none"
     dialect: str = "openai"
     without_limiter: WithoutLimiter = WithoutLimiter.LOCAL
+    address_requests: Rate | None = None
+    address_concurrency: int | None = None
     max_body: int = 2_147_483_648
     first_byte_s: float = 600.0
     idle_s: float = 60.0
@@ -80,6 +87,17 @@ class Route:
     ping_s: float = 30.0
     stream_idle_s: float = 600.0
     stream_longest_s: float = 14_400.0
+
+    @property
+    def of_address(self) -> tuple[Allowance, ...]:
+        """What each client address is allowed on this route."""
+        found = []
+        if self.address_requests is not None:
+            rate = self.address_requests
+            found.append(Allowance(what=What.REQUESTS, count=rate.count, period_ms=rate.period_ms, scope=Scope.ADDRESS))
+        if self.address_concurrency is not None:
+            found.append(Allowance(what=What.CONCURRENCY, count=self.address_concurrency, scope=Scope.ADDRESS))
+        return tuple(found)
 
 
 Place = tuple[str | int, ...]
@@ -202,7 +220,7 @@ def _suggestion(key: str) -> str:
 
 
 def _name(value: object) -> str:
-    if not (isinstance(value, str) and _NAME.fullmatch(value)):
+    if not (isinstance(value, str) and NAME.fullmatch(value)):
         raise ValueError("a name is lower-case letters, digits and '_.-', and begins with a letter")
     return value
 
@@ -263,6 +281,12 @@ def _size(key: str) -> Callable[[object], int]:
     return read
 
 
+def _rate(value: object) -> Rate:
+    if not isinstance(value, str):
+        raise ValueError('address_requests is a rate such as "60/m"')  # noqa: TRY004  as above
+    return Rate.parse(value)
+
+
 def _seconds(key: str) -> Callable[[object], float]:
     def read(value: object) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST_S:
@@ -283,6 +307,8 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "meter": _one_of("meter", METERS),
     "dialect": _one_of("dialect", DIALECTS),
     "without_limiter": _one_of("without_limiter", WithoutLimiter),
+    "address_requests": _rate,
+    "address_concurrency": _size("address_concurrency"),
     "max_body": _size("max_body"),
     "first_byte_s": _seconds("first_byte_s"),
     "idle_s": _seconds("idle_s"),

@@ -65,6 +65,11 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     ENCODED_BODY = 415, "Send the audio as it is: a compressed body cannot be measured and is not taken here."
     BODY_TIMEOUT = 408, "The body stopped arriving, or came too slowly. Send it again."
     RATE_LIMIT_EXCEEDED = 429, "Too many requests. Wait as long as Retry-After says, then go on."
+    BYTES_LIMIT_EXCEEDED = 429, "Too many bytes in a short time. Wait as long as Retry-After says, then go on."
+    AUDIO_LIMIT_EXCEEDED = 429, "Too much audio in a short time. Wait as long as Retry-After says, then go on."
+    CONCURRENCY_LIMIT_EXCEEDED = 429, "Too many requests at one time. Try again when one of them has ended."
+    STREAM_LIMIT_EXCEEDED = 429, "Too many open streams. Close one, then open another."
+    QUOTA_EXCEEDED = 429, "This period's allowance is used up. Ask your administrator, or wait for the next period."
 
     # --- forward-auth ------------------------------------------------------------------------------------------------
     UNTRUSTED_PROXY = (
@@ -123,6 +128,8 @@ class Deny:
     taken: Taken | None = None
     allow: tuple[str, ...] = ()
     """The methods of a path that exists, for the Allow header of a 405 (RFC 9110 section 15.5.6)."""
+    limit_lines: tuple[bytes, ...] = ()
+    """The header lines of a limit that refused, where ``taken`` does not say it."""
     scope: str = ""
     """The scope that was missing, for the challenge of a 403 (RFC 6750 section 3)."""
 

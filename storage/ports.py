@@ -5,13 +5,16 @@ exception is chained. The first argument that names a tenant scopes the call to 
 (row-level security); methods without one act across tenants and belong to the operator and to the gateway's own work.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from policies.allowances import Allowance, What
 from policies.audit import Entry, Fault, Head
-from policies.limits import Charge, Rate, Taken
+from policies.calendars import Calendar
+from policies.holding import Answer, Demand, Lease
+from policies.limits import Charge, Taken
 from policies.principals import Principal
 from policies.tenants import ApiKey, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
 from policies.tickets import Ticket
@@ -113,14 +116,41 @@ class KeyRegistry(Protocol):
         """Who holds this key, with standing, scopes, rates and denied routes; None when no key has that digest."""
 
 
+class Grant(NamedTuple):
+    """One limit that is set, and whose it is: a user's, a key's, or, with neither, the tenant's."""
+
+    allowance: Allowance
+    user_id: str | None
+    key_id: str | None
+
+
 class LimitBook(Protocol):
-    """The limits that operators set. Where there is none the next wider one holds: key, then tenant, then default."""
+    """The limits that operators set. All that fit a request hold."""
 
-    async def set_limits(self, tenant_id: str, *, key_id: str | None = None, requests: Rate | None) -> None:
-        """Set, replace or (None) remove the request rate of a tenant or of one of its keys. Raises NotFound."""
+    async def set_limits(
+        self,
+        tenant_id: str,
+        *,
+        user_id: str | None = None,
+        key_id: str | None = None,
+        route: str = "",
+        lifted: Collection[What] = (),
+        granted: Sequence[Allowance] = (),
+    ) -> None:
+        """Remove every limit of what is ``lifted``, then set what is ``granted``: one holder's, on one route.
 
-    async def limits(self, tenant_id: str) -> Sequence[tuple[str | None, Rate]]:
-        """The tenant's own rate first (key id None), then its keys'."""
+        ``route`` is empty for limits on all routes. What the allowances say of scope and route does not count. Raises
+        NotFound.
+        """
+
+    async def limits(self, tenant_id: str) -> Sequence[Grant]:
+        """The tenant's own first, then its users', then its keys'."""
+
+    async def set_calendar(self, tenant_id: str, calendar: Calendar) -> None:
+        """When the tenant's days and months begin. Raises NotFound."""
+
+    async def calendar(self, tenant_id: str) -> Calendar:
+        """Raises NotFound."""
 
 
 class Counters(Protocol):
@@ -128,6 +158,26 @@ class Counters(Protocol):
 
     def take(self, charges: tuple[Charge, ...]) -> Awaitable[Taken]:
         """Take one of each charge, all or nothing. The store's clock decides, never the caller's."""
+
+
+class Held(NamedTuple):
+    """The answer to a request, and what it holds from now on; ``lease`` is None when it was refused."""
+
+    answer: Answer
+    lease: Lease | None
+
+
+class Holds(Protocol):
+    """Leases and reservations, exact across every process that shares the store."""
+
+    def hold(self, demands: tuple[Demand, ...]) -> Awaitable[Held]:
+        """Take and reserve what a request wants of every limit, all or nothing.
+
+        When a counter is :attr:`Answer.unknown` nothing was taken: :meth:`tell` it and ask again.
+        """
+
+    async def tell(self, demand: Demand, used: int) -> None:
+        """What was used in a calendar period before its counter began. Counts only where nobody was first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +232,19 @@ class Difference:
     found: UsageTotals
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageOf:
+    """Which part of the account: a tenant's, between two instants; where they are given, of one user, key or route."""
+
+    tenant_id: str
+    what: What
+    since: datetime
+    until: datetime
+    user_id: str = ""
+    key_id: str = ""
+    route: str = ""
+
+
 class Ledger(Protocol):
     """The account. Raw records and their roll-ups change in one transaction with the journal's position."""
 
@@ -198,6 +261,9 @@ class Ledger(Protocol):
 
     async def totals(self, tenant_id: str, since: datetime, until: datetime) -> UsageTotals:
         """From the roll-ups for whole hours, from raw records at the edges. ``until`` is exclusive."""
+
+    async def used(self, of: UsageOf) -> int:
+        """Requests that were not refused, bytes of their bodies, or milliseconds of audio."""
 
     async def breakdown(
         self, tenant_id: str, since: datetime, until: datetime, by: str

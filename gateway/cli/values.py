@@ -8,7 +8,8 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from policies.limits import Rate
+from policies.allowances import Allowance, What
+from policies.routes import NAME as ROUTE_NAME
 from storage.postgres import values
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -84,8 +85,14 @@ def _scope(text: str) -> str:
     return values.sorted_scopes(frozenset({text}))[0]
 
 
-def _rate(text: str) -> Rate | None:
-    return None if text == NONE else Rate.parse(text)
+def _amount(what: What) -> Callable[[str], Allowance | None]:
+    return lambda text: None if text == NONE else Allowance.parse(what, text)
+
+
+def _route(text: str) -> str:
+    if not ROUTE_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a route: see the route table")
+    return text
 
 
 SLUG = Written("slug", _slug)
@@ -95,4 +102,8 @@ SCOPE = Written("scope", _scope)
 DURATION = Written("duration", read_duration)
 PAST = Written("time", _past)
 FUTURE = Written("time", _future)
-RATE = Written("rate", _rate)
+REQUESTS = Written("requests", _amount(What.REQUESTS))
+BYTES = Written("bytes", _amount(What.BYTES))
+AUDIO = Written("audio", _amount(What.AUDIO))
+PLACES = {what: Written(what, _amount(what)) for what in (What.CONCURRENCY, What.STREAMS)}
+ROUTE = Written("route", _route)

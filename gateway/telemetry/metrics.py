@@ -61,7 +61,7 @@ class RouteFigures:
 
 COUNTERS = (
     "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",
-    "journal_full", "refused_connections", "stream_closes",
+    "journal_full", "refused_connections", "stream_closes", "limit_events",
 )  # fmt: skip
 GAUGES = ("inflight", "open_streams", "connections")
 
@@ -96,10 +96,12 @@ class Metrics:
         """limit"""
         self.stream_closes: defaultdict[Labels, int] = defaultdict(int)
         """code, by"""
+        self.limit_events: defaultdict[Labels, int] = defaultdict(int)
+        """limit, per cent"""
         self.inflight = 0
         self.open_streams = 0
         self.connections = 0
-        self.fail_open[("ratelimit",)] = 0
+        self.fail_open |= {("ratelimit",): 0, ("quota",): 0}
         self.refused_connections |= {("address",): 0, ("total",): 0}
         self.journal_full |= {("request",): 0, ("record",): 0}
 

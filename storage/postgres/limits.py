@@ -1,70 +1,192 @@
-"""The LimitBook port: the request rates that operators set."""
+"""The LimitBook port: what operators grant; and how the registry reads it along with who is asking."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from policies.allowances import Allowance, Kind, Scope, What
+from policies.calendars import Calendar
 from policies.limits import Rate
-from storage.ports import NotFound
-from storage.postgres.ids import Kind, is_id
+from storage.ports import Grant, NotFound
+from storage.postgres.address import Connection
+from storage.postgres.ids import Kind as IdKind
+from storage.postgres.ids import is_id
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
     from storage import ports
 
 
+class Limits(NamedTuple):
+    """What bounds one caller, as a Principal has it: the two plain request rates, and all the rest."""
+
+    tenant_rate: Rate | None
+    key_rate: Rate | None
+    allowances: tuple[Allowance, ...]
+
+
+def limits_sql(tenant: str, user: str, key: str) -> str:
+    """An expression with the limits of a caller, for :func:`limits_of`; from SQL expressions for its ids, or NULL."""
+    return f"""(
+        SELECT json_agg(json_build_array(
+            CASE WHEN l.key_id IS NOT NULL THEN 'key' WHEN l.user_id IS NOT NULL THEN 'user' ELSE 'tenant' END,
+            l.what, l.count, coalesce(l.period_ms, 0), l.calendar, l.route, l.shadow
+        ) ORDER BY l.key_id NULLS FIRST, l.user_id NULLS FIRST, l.what, l.calendar, l.route)
+        FROM platform.limits l
+        WHERE l.tenant_id = {tenant} AND l.holder IN ({tenant}, {user}, {key})
+    )"""  # noqa: S608  made of this package's own column names
+
+
+def limits_of(text: str | None) -> Limits:
+    """Read what :func:`limits_sql` gave."""
+    plain: dict[Scope, Rate] = {}
+    rest = []
+    for row in json.loads(text or "[]"):
+        allowance = _allowance(*row)
+        if (
+            allowance.kind is Kind.RATE
+            and allowance.scope is not Scope.USER
+            and not (allowance.route or allowance.shadow)
+        ):
+            plain[allowance.scope] = Rate(allowance.count, allowance.period_ms)
+        else:
+            rest.append(allowance)
+    return Limits(plain.get(Scope.TENANT), plain.get(Scope.KEY), tuple(rest))
+
+
 class PostgresLimitBook:
-    """See :class:`storage.ports.LimitBook`. A rate that admits nothing raises ValueError."""
+    """See :class:`storage.ports.LimitBook`. A limit that admits nothing raises ValueError."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def set_limits(self, tenant_id: str, *, key_id: str | None = None, requests: Rate | None) -> None:
-        """Set, replace or (None) remove."""
-        if requests is not None and (requests.count < 1 or requests.period_ms < 1):
-            raise ValueError(f"{requests} admits nothing: to shut a tenant or a key out, suspend or revoke it")
-        missing = NotFound(f"This tenant has no key {key_id!r}." if key_id else f"There is no tenant {tenant_id!r}.")
-        if key_id is not None and not is_id(Kind.KEY, key_id):
-            raise missing
+    async def set_limits(
+        self,
+        tenant_id: str,
+        *,
+        user_id: str | None = None,
+        key_id: str | None = None,
+        route: str = "",
+        lifted: Collection[What] = (),
+        granted: Sequence[Allowance] = (),
+    ) -> None:
+        """In one transaction."""
+        for allowance in granted:
+            _check(allowance)
+        if key_id is not None and user_id is not None:
+            raise ValueError("a limit is a key's or a user's, not both")
+        if key_id is not None and not is_id(IdKind.KEY, key_id):
+            raise _missing(tenant_id, user_id, key_id)
         async with self._pool.tenant(tenant_id) as connection:
-            if not await connection.fetchval(
-                """
-                SELECT EXISTS (SELECT FROM platform.tenants WHERE id = $1)
-                    AND ($2::text IS NULL OR EXISTS (SELECT FROM platform.api_keys WHERE tenant_id = $1 AND id = $2))
-                """,
+            await _check_holder(connection, tenant_id, user_id, key_id)
+            await connection.execute(
+                "DELETE FROM platform.limits WHERE tenant_id = $1 AND holder = coalesce($2::text, $3, $1)"
+                " AND route = $4 AND what = ANY($5::text[])",
                 tenant_id,
                 key_id,
-            ):
-                raise missing
-            if requests is None:
+                user_id,
+                route,
+                list(lifted),
+            )
+            for allowance in granted:
                 await connection.execute(
-                    "DELETE FROM platform.limits WHERE tenant_id = $1 AND holder = coalesce($2::text, $1)",
+                    """
+                    INSERT INTO platform.limits
+                        (tenant_id, key_id, user_id, route, what, count, period_ms, calendar, shadow)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                    ON CONFLICT (tenant_id, holder, what, calendar, route) DO UPDATE
+                    SET count = excluded.count, period_ms = excluded.period_ms, shadow = excluded.shadow
+                    """,
                     tenant_id,
                     key_id,
+                    user_id,
+                    route,
+                    allowance.what,
+                    allowance.count,
+                    allowance.period_ms or None,
+                    allowance.calendar,
+                    allowance.shadow,
                 )
-                return
-            await connection.execute(
-                """
-                INSERT INTO platform.limits (tenant_id, key_id, count, period_ms) VALUES ($1, $2, $3, $4)
-                ON CONFLICT (holder) DO UPDATE SET count = excluded.count, period_ms = excluded.period_ms
-                """,
-                tenant_id,
-                key_id,
-                requests.count,
-                requests.period_ms,
-            )
 
-    async def limits(self, tenant_id: str) -> Sequence[tuple[str | None, Rate]]:
-        """The tenant's own rate first (key id None), then its keys' by id, which is by age."""
+    async def limits(self, tenant_id: str) -> Sequence[Grant]:
+        """The tenant's own first, then its users', then its keys' by id, which is by age."""
         rows = await self._pool.read(
             """
-            SELECT key_id, count, period_ms FROM platform.limits
+            SELECT key_id, user_id, what, count, coalesce(period_ms, 0) AS period_ms, calendar, route, shadow
+            FROM platform.limits
             WHERE tenant_id = $1
-            ORDER BY key_id NULLS FIRST
+            ORDER BY key_id NULLS FIRST, user_id NULLS FIRST, route, what, calendar
             """,
             tenant_id,
             tenant_id=tenant_id,
         )
-        return [(row["key_id"], Rate(row["count"], row["period_ms"])) for row in rows]
+        return [_grant(*row.values()) for row in rows]
+
+    async def set_calendar(self, tenant_id: str, calendar: Calendar) -> None:
+        """Raises ValueError for a zone or a day that is none."""
+        Calendar.checked(calendar.zone, calendar.anchor_day)
+        async with self._pool.tenant(tenant_id) as connection:
+            changed = await connection.execute(
+                "UPDATE platform.tenants SET time_zone = $2, anchor_day = $3 WHERE id = $1",
+                tenant_id,
+                calendar.zone,
+                calendar.anchor_day,
+            )
+        if changed != "UPDATE 1":
+            raise NotFound(f"There is no tenant {tenant_id!r}.")
+
+    async def calendar(self, tenant_id: str) -> Calendar:
+        """When the tenant's days and months begin."""
+        rows = await self._pool.read(
+            "SELECT time_zone, anchor_day FROM platform.tenants WHERE id = $1", tenant_id, tenant_id=tenant_id
+        )
+        if not rows:
+            raise NotFound(f"There is no tenant {tenant_id!r}.")
+        return Calendar(*rows[0].values())
+
+
+def _check(allowance: Allowance) -> None:
+    held = allowance.what in (What.CONCURRENCY, What.STREAMS)
+    if allowance.count < 1 or allowance.period_ms < 0 or (held is (allowance.kind is not Kind.LEASE)):
+        raise ValueError(f"{allowance} admits nothing: to shut a tenant or a key out, suspend or revoke it")
+
+
+def _missing(tenant_id: str, user_id: str | None, key_id: str | None) -> NotFound:
+    if key_id is not None:
+        return NotFound(f"This tenant has no key {key_id!r}.")
+    return NotFound(f"This tenant has no member {user_id!r}." if user_id else f"There is no tenant {tenant_id!r}.")
+
+
+async def _check_holder(connection: Connection, tenant_id: str, user_id: str | None, key_id: str | None) -> None:
+    if not await connection.fetchval(
+        """
+        SELECT EXISTS (SELECT FROM platform.tenants WHERE id = $1)
+            AND ($2::text IS NULL OR EXISTS (SELECT FROM platform.api_keys WHERE tenant_id = $1 AND id = $2))
+            AND ($3::text IS NULL OR EXISTS (SELECT FROM platform.memberships WHERE tenant_id = $1 AND user_id = $3))
+        """,
+        tenant_id,
+        key_id,
+        user_id,
+    ):
+        raise _missing(tenant_id, user_id, key_id)
+
+
+def _grant(key_id: str | None, user_id: str | None, *row: Any) -> Grant:
+    scope = Scope.KEY if key_id else Scope.USER if user_id else Scope.TENANT
+    return Grant(_allowance(scope, *row), user_id, key_id)
+
+
+def _allowance(scope: str, what: str, count: int, period_ms: int, *rest: Any) -> Allowance:
+    calendar, route, shadow = rest
+    return Allowance(
+        scope=Scope(scope),
+        what=What(what),
+        count=count,
+        period_ms=period_ms,
+        calendar=calendar,
+        route=route,
+        shadow=shadow,
+    )
 
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from policies.audit import Change, Facts
-from policies.limits import Rate
+from policies.calendars import Calendar
 from policies.principals import Method, Principal, Standing
 from policies.tenants import ApiKey, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound
@@ -17,6 +17,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.limits import limits_of, limits_sql
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
@@ -30,20 +31,17 @@ _KEY = """
 """
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_IDENTIFY = """
+_IDENTIFY = f"""
     SELECT k.id, k.tenant_id, t.slug, k.user_id, m.role, k.scopes, k.expires_at,
         k.revoked_at IS NOT NULL AS revoked, t.status AS tenant_status, u.status AS user_status,
-        tenant_limit.count AS tenant_count, tenant_limit.period_ms AS tenant_period_ms,
-        key_limit.count AS key_count, key_limit.period_ms AS key_period_ms,
+        t.time_zone, t.anchor_day, {limits_sql("k.tenant_id", "k.user_id", "k.id")} AS limits,
         ARRAY(SELECT o.route FROM platform.route_overrides o WHERE o.tenant_id = k.tenant_id) AS denied_routes
     FROM platform.api_keys k
     JOIN platform.tenants t ON t.id = k.tenant_id
     LEFT JOIN platform.users u ON u.id = k.user_id
     LEFT JOIN platform.memberships m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
-    LEFT JOIN platform.limits tenant_limit ON tenant_limit.holder = k.tenant_id
-    LEFT JOIN platform.limits key_limit ON key_limit.holder = k.id
     WHERE k.digest = $1
-"""
+"""  # noqa: S608  made of this package's own column names
 
 _LOCK_USABLE = """
     SELECT FROM platform.api_keys
@@ -55,8 +53,9 @@ _LOCK_USABLE = """
 
 _SUCCEED = """
     WITH limit_copied AS (
-        INSERT INTO platform.limits (tenant_id, key_id, count, period_ms)
-        SELECT tenant_id, $3, count, period_ms FROM platform.limits WHERE tenant_id = $1 AND key_id = $2
+        INSERT INTO platform.limits (tenant_id, key_id, what, count, period_ms, calendar, route, shadow)
+        SELECT tenant_id, $3, what, count, period_ms, calendar, route, shadow
+        FROM platform.limits WHERE tenant_id = $1 AND key_id = $2
     ), old_ended AS (
         UPDATE platform.api_keys SET expires_at = least(expires_at, $6) WHERE tenant_id = $1 AND id = $2
     )
@@ -289,6 +288,7 @@ def _facts(key: ApiKey) -> Facts:
 
 
 def _principal(row: asyncpg.Record) -> Principal:
+    limits = limits_of(row["limits"])
     return Principal(
         method=Method.API_KEY,
         standing=_standing(row),
@@ -299,8 +299,10 @@ def _principal(row: asyncpg.Record) -> Principal:
         scopes=frozenset(row["scopes"]),
         roles=(row["role"],) if row["role"] else (),
         expires_ms=_ms(row["expires_at"]),
-        tenant_rate=_rate(row["tenant_count"], row["tenant_period_ms"]),
-        key_rate=_rate(row["key_count"], row["key_period_ms"]),
+        tenant_rate=limits.tenant_rate,
+        key_rate=limits.key_rate,
+        allowances=limits.allowances,
+        calendar=Calendar(row["time_zone"], row["anchor_day"]),
         denied_routes=frozenset(row["denied_routes"]),
     )
 
@@ -318,10 +320,6 @@ def _standing(row: asyncpg.Record) -> Standing:
 def _ms(moment: datetime | None) -> int | None:
     # Whole numbers, rounded down: a float would let some keys live a millisecond longer than they should.
     return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _rate(count: int | None, period_ms: int | None) -> Rate | None:
-    return None if count is None or period_ms is None else Rate(count, period_ms)
 
 
 if TYPE_CHECKING:

@@ -4,26 +4,26 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from policies.limits import Rate
+from policies.calendars import Calendar
 from policies.principals import Method, Principal, Standing
 from policies.tenants import SCOPES_BY_ROLE, Role, TenantStatus, UserStatus
+from storage.postgres.limits import limits_of, limits_sql
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
     from storage import token_ports as ports
 
-_IDENTIFY = """
+_IDENTIFY = f"""
     SELECT t.id AS tenant_id, t.slug, t.status AS tenant_status, m.role, u.status AS user_status,
         a.id AS account_id, a.scopes, a.disabled_at IS NOT NULL AS disabled,
-        l.count AS tenant_count, l.period_ms AS tenant_period_ms,
+        t.time_zone, t.anchor_day, {limits_sql("t.id", "$2", "NULL")} AS limits,
         ARRAY(SELECT o.route FROM platform.route_overrides o WHERE o.tenant_id = t.id) AS denied_routes
     FROM platform.tenants t
     LEFT JOIN platform.memberships m ON m.tenant_id = t.id AND m.user_id = $2
     LEFT JOIN platform.users u ON u.id = m.user_id
     LEFT JOIN platform.service_accounts a ON a.tenant_id = t.id AND a.id = $2
-    LEFT JOIN platform.limits l ON l.holder = t.id
     WHERE t.id = $1 OR t.slug = $1
-"""
+"""  # noqa: S608  made of this package's own column names
 """A slug has no underscore, so that none is ever another tenant's id."""
 
 
@@ -44,7 +44,7 @@ class PostgresSubjects:
 def _principal(row: asyncpg.Record, subject: str) -> Principal:
     role = row["role"] or (Role.SERVICE if row["account_id"] else None)
     scopes = row["scopes"] if row["account_id"] else SCOPES_BY_ROLE[Role(role)] if role else ()
-    count, period_ms = row["tenant_count"], row["tenant_period_ms"]
+    limits = limits_of(row["limits"])
     return Principal(
         method=Method.JWT,
         standing=_standing(row),
@@ -53,7 +53,9 @@ def _principal(row: asyncpg.Record, subject: str) -> Principal:
         user_id=subject,
         scopes=frozenset(scopes),
         roles=(role,) if role else (),
-        tenant_rate=None if count is None else Rate(count, period_ms),
+        tenant_rate=limits.tenant_rate,
+        allowances=limits.allowances,
+        calendar=Calendar(row["time_zone"], row["anchor_day"]),
         denied_routes=frozenset(row["denied_routes"]),
     )
 

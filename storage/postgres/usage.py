@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from policies.allowances import What
 from policies.usage import INTERIM, UsageRecord
-from storage.ports import Difference, Rejected, Unavailable, UsageTotals
+from storage.ports import Difference, Rejected, Unavailable, UsageOf, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
 from storage.postgres.usage_columns import DIMENSIONS, MEASURES, TOTALS, names, sums
@@ -66,6 +67,17 @@ class PostgresLedger:
         """Sums over one tenant's records. Raises ValueError for an instant without a time zone."""
         (row,) = await self._pool.read(_TOTALS, tenant_id, *cut(since, until).cuts, tenant_id=tenant_id)
         return _totals_of(row)
+
+    async def used(self, of: UsageOf) -> int:
+        """From the roll-ups, and raw records at the edges of a period that does not begin with an hour of UTC."""
+        cuts = cut(of.since, of.until).cuts
+        (row,) = await self._pool.read(
+            _USED, of.tenant_id, *cuts, of.user_id, of.key_id, of.route, tenant_id=of.tenant_id
+        )
+        totals = _totals_of(row)
+        if of.what is What.AUDIO:
+            return totals.audio_ms
+        return totals.bytes_in if of.what is What.BYTES else totals.requests - totals.denied
 
     async def breakdown(
         self, tenant_id: str, since: datetime, until: datetime, by: str
@@ -238,6 +250,10 @@ _BOOKS: Final = f"""(
 ) AS books"""  # noqa: S608  made of this package's own column names
 
 _TOTALS: Final = f"SELECT {sums(TOTALS)} FROM {_BOOKS}"  # noqa: S608  made of this package's own column names
+_USED: Final = f"""
+    SELECT {sums(TOTALS)} FROM {_BOOKS}
+    WHERE ($8 = '' OR user_id = $8) AND ($9 = '' OR key_id = $9) AND ($10 = '' OR route = $10)
+"""  # noqa: S608  the same
 _BREAKDOWNS: Final = {
     by: f'SELECT {label} COLLATE "C" AS label, {sums(TOTALS)} FROM {_BOOKS} GROUP BY 1 ORDER BY 1'  # noqa: S608  the same
     for by, label in _LABELS.items()

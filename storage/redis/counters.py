@@ -6,15 +6,13 @@ times a take does not wait for the end of the iteration: there is nobody to shar
 """
 
 import asyncio
-import hashlib
-from importlib import resources
 
 from policies.limits import FREE, Charge, Taken
 from storage.ports import Unavailable
-from storage.redis.wire import Address, RedisRefused, Reply, Wire, encode
+from storage.redis.line import Line, Script
+from storage.redis.wire import Reply, Wire
 
-_SCRIPT = resources.files(__package__).joinpath("take.lua").read_bytes()
-_DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
+_TAKE = Script.named("take.lua")
 
 
 class _Group:
@@ -28,23 +26,14 @@ class _Group:
 
 
 class RedisCounters:
-    """The Counters port over one connection, which is opened when first needed and again after it broke.
-
-    ``timeout`` in seconds bounds a take from call to answer: a Redis that is slow is a Redis that is down. A dead one
-    is not tried again on every tick, but at most once a ``timeout``.
-    """
+    """The Counters port over one connection; ``timeout`` in seconds bounds a take from call to answer."""
 
     def __init__(self, url: str, timeout: float = 0.25) -> None:
-        self._address = Address.parse(url)
-        self._timeout = timeout
+        self._line = Line(url, timeout)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wire: Wire | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._retry_at = 0.0
         self._groups: dict[int, _Group] = {}
         self._quiet = True
         """The last loop iteration gathered one take: waiting for a second one would only delay the next."""
-        self._parked: list[_Group] = []
 
     def take(self, charges: tuple[Charge, ...]) -> asyncio.Future[Taken]:
         """See :class:`storage.ports.Counters`. Callers that share one ``charges`` tuple share one group."""
@@ -56,10 +45,10 @@ class RedisCounters:
             future.set_result(FREE)
             return future
         if not self._groups:
-            if self._quiet and self._wire is not None and self._wire.is_idle:
+            if self._quiet and (wire := self._line.wire) is not None and wire.is_idle:
                 alone = _Group(charges)
                 alone.waiting.append(future)
-                self._send(self._wire, [alone])
+                _send(wire, [alone])
                 return future
             loop.call_soon(self._flush)
         group = self._groups.get(id(charges))
@@ -70,68 +59,32 @@ class RedisCounters:
 
     async def ping(self) -> None:
         """Raises Unavailable when Redis does not answer now."""
-        if self._wire is None or not self._wire.is_open:
-            (await Wire.connect(self._address, self._timeout)).close()  # its greeting was the question
-            return
-        try:
-            await self._wire.ask(encode(b"PING"))
-        except RedisRefused as error:
-            raise Unavailable(f"Redis refuses to answer: {error}") from error
+        await self._line.ping()
 
     async def close(self) -> None:
         """Drop the connection, also one that is being made. Takes under way end with Unavailable."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            _fail(self._parked, "the limiter is closing")
-        if self._wire is not None:
-            self._wire.close()
+        await self._line.close()
 
     def _flush(self) -> None:
         """Send what this loop iteration gathered, or have it wait for a connection."""
         groups, self._groups = list(self._groups.values()), {}
         self._quiet = len(groups) == 1 and len(groups[0].waiting) == 1
-        if self._wire is not None and self._wire.is_open:
-            self._send(self._wire, groups)
-            return
-        loop = asyncio.get_running_loop()
-        if self._connecting is None and loop.time() < self._retry_at:
-            _fail(groups, Unavailable("Redis could not be reached a moment ago"))
-            return
-        self._parked += groups
-        if self._connecting is None:
-            self._connecting = loop.create_task(self._connect())
+        self._line.use(lambda wire: _send(wire, groups))
 
-    async def _connect(self) -> None:
-        try:
-            self._wire = await Wire.connect(self._address, self._timeout)
-        except Unavailable as error:
-            self._retry_at = asyncio.get_running_loop().time() + self._timeout
-            _fail(self._parked, error)
+
+def _send(wire: Wire | Unavailable, groups: list[_Group]) -> None:
+    if isinstance(wire, Unavailable):
+        _fail(groups, wire)
+        return
+    keys, arguments = _pack(groups)
+
+    def hand_out(reply: Reply) -> None:
+        if isinstance(reply, list):
+            _hand_out(groups, reply)
         else:
-            self._send(self._wire, self._parked)
-        finally:
-            self._parked = []
-            self._connecting = None
-
-    def _send(self, wire: Wire, groups: list[_Group]) -> None:
-        keys, arguments = _pack(groups)
-        words = (b"%d" % len(keys), *keys, *arguments)
-
-        def hand_out(reply: Reply) -> None:
-            if isinstance(reply, list):
-                _hand_out(groups, reply)
-                return
-            if str(reply).startswith("READONLY"):  # demoted: by now the name may lead to another server
-                wire.close()
             _fail(groups, reply)
 
-        def know_script(reply: Reply) -> None:
-            if isinstance(reply, RedisRefused) and str(reply).startswith("NOSCRIPT"):
-                wire.send(encode(b"EVAL", _SCRIPT, *words), hand_out)  # SCRIPT FLUSH, or a server that restarted
-            else:
-                hand_out(reply)
-
-        wire.send(encode(b"EVALSHA", _DIGEST, *words), know_script)
+    _TAKE.run(wire, keys, arguments, hand_out)
 
 
 def _fail(groups: list[_Group], reason: Reply) -> None:

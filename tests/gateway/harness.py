@@ -46,6 +46,7 @@ from policies.usage import UsageRecord
 from storage.local_counters import LocalCounters
 from storage.ports import Unavailable
 from storage.usage_rows import decode
+from tests.gateway.holding import Holding
 
 PEPPER = b"pepper for tests, thirty-two byte"
 SMALL = b'{"text":"hello"}'
@@ -217,6 +218,7 @@ class Gateway:
     _log_path: Path
     key: str = ""
     numbers: int = 0
+    holding: Holding = field(init=False)
 
     def add_key(self, principal: Principal | None = None, **changes: object) -> str:
         """A new key of the tenant ``ten_a``, or as told."""
@@ -374,6 +376,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     descriptor, name = tempfile.mkstemp(suffix=".log")
     log = AccessLog(descriptor)
     counters = SwitchableCounters(lambda: time.monotonic() * 1000)
+    holding = Holding(metrics)
     snapshot = Snapshot(
         keys, PEPPER, time.monotonic, options.fresh_s, options.stale_s, bearers=options.bearers, metrics=metrics
     )
@@ -384,6 +387,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         snapshot=snapshot,
         counters=counters,
         local=LocalCounters(lambda: time.monotonic() * 1000),
+        holder=holding.holder(),
         metrics=metrics,
         accepts_usage=lambda: not journal.full,
         tickets=tickets,
@@ -426,6 +430,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         log,
         Path(name),
     )
+    gateway.holding = holding
     gateway.key = gateway.add_key()
     try:
         yield gateway

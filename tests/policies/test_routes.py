@@ -104,10 +104,11 @@ def test_a_route_may_say_everything() -> None:
         "name": "x.y-z_1", "path": "/a/{id}/b", "methods": list(METHODS), "access": "public", "scope": "audio:read",
         "upstream": "default", "meter": "raw", "dialect": "detail", "without_limiter": "closed", "max_body": 1,
         "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False, "max_message": 1, "ping_s": 1, "stream_idle_s": 2,
-        "stream_longest_s": 3,
+        "stream_longest_s": 3, "address_requests": "60/m", "address_concurrency": 4,
     }  # fmt: skip
     (made,) = table(said).routes
-    assert dataclasses.asdict(made) == said | {"methods": METHODS}
+    rate = {"count": 60, "period_ms": 60_000}
+    assert dataclasses.asdict(made) == said | {"methods": METHODS, "address_requests": rate}
     assert made.access is Access.PUBLIC
     assert made.without_limiter is WithoutLimiter.CLOSED
 
@@ -155,7 +156,10 @@ WRONG = [
     ({"access": "open"}, "access is one of public, credential, optional, not 'open'"),
     ({"access": ["public"]}, "access is one of public, credential"),
     ({"access": True}, "access is one of public, credential"),
-    ({"without_limiter": "open"}, "without_limiter is one of local, closed, not 'open'"),
+    ({"without_limiter": "maybe"}, "without_limiter is one of local, closed, open, not 'maybe'"),
+    ({"address_requests": 60}, "address_requests is a rate"),
+    ({"address_requests": "60"}, "is not a rate"),
+    ({"address_concurrency": 0}, "address_concurrency is a whole number above 0"),
     ({"meter": "wav"}, "meter is one of none, multipart, raw"),
     ({"dialect": "soap"}, "dialect is one of openai, deepgram, detail"),
     ({"scope": 1}, "scope is one word"),

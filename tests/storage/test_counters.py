@@ -5,7 +5,6 @@ changed but the expiry of its keys, which goes by the server's real clock.
 """
 
 import asyncio
-import hashlib
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,6 +22,7 @@ from storage.local_counters import LocalCounters
 from storage.ports import Counters, Unavailable
 from storage.redis import counters as redis_counters
 from storage.redis.counters import RedisCounters
+from storage.redis.line import Script
 from tests.storage.own_redis import OwnRedis, own_redis
 from tests.storage.scripted_redis import Command, obliging, scripted
 from tests.storage.waiting import until
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 CLOCK = "test:clock"
 START_US = 1_790_000_000_000_000
 _TOLD_TIME = (
-    redis_counters._SCRIPT
+    redis_counters._TAKE.text
     .replace(b"redis.call('TIME')", b"redis.call('LRANGE', 'test:clock', 0, -1)")
     .replace(b"'PX', math.ceil(ahead / 1000) + 1", b"'PX', 3600000")
 )  # fmt: skip
@@ -70,8 +70,7 @@ class Subject:
 def told_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _TOLD_TIME.count(CLOCK.encode()) == 1
     assert b"TIME')" not in _TOLD_TIME
-    monkeypatch.setattr(redis_counters, "_SCRIPT", _TOLD_TIME)
-    monkeypatch.setattr(redis_counters, "_DIGEST", hashlib.sha1(_TOLD_TIME).hexdigest().encode())
+    monkeypatch.setattr(redis_counters, "_TAKE", Script(_TOLD_TIME))
 
 
 @pytest.fixture
@@ -320,6 +319,7 @@ HAMMER = """
 import asyncio, json, sys
 from policies.limits import Charge, Rate
 from storage.redis.counters import RedisCounters
+from storage.redis.line import Script
 
 async def main():
     counters = RedisCounters(sys.argv[1], timeout=30.0)
@@ -383,7 +383,7 @@ async def test_a_killed_connection_is_replaced(counters: RedisCounters, redis: R
     for left in (9, 8, 7):
         assert (await counters.take((limit,))).levels[0].remaining == left
         await redis.client_kill_filter(_type="normal", skipme=True)
-        await until(lambda: not counters._wire.is_open)
+        await until(lambda: not counters._line.wire.is_open)
 
 
 async def test_a_forgotten_script_is_sent_again(counters: RedisCounters, redis: Redis) -> None:
@@ -450,7 +450,7 @@ async def test_ping_asks_and_close_ends(redis_url: str) -> None:
     await counters.ping()
     await counters.take((never_refills(1),))
     await counters.ping()
-    wire = counters._wire
+    wire = counters._line.wire
     await counters.close()
     assert not wire.is_open
 
@@ -533,7 +533,7 @@ async def test_a_demoted_server_is_left_for_the_one_that_its_name_leads_to_now(o
     async with own.client() as client:
         await client.replicaof("127.0.0.1", "1")
         await refused(counters, "READONLY")
-        assert not counters._wire.is_open
+        assert not counters._line.wire.is_open
         await client.replicaof("NO", "ONE")
     assert (await counters.take((charge("1/d"),))).refused_by is None
     await counters.close()

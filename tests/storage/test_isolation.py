@@ -55,8 +55,8 @@ async def furnished(w: World) -> Tenant:
     tenant = await w.tenant()
     user = await w.user(tenant, Role.OWNER)
     key = await w.key(tenant, user=user)
-    await w.limits.set_limits(tenant.id, requests=Rate(600, 60_000))
-    await w.limits.set_limits(tenant.id, key_id=key.id, requests=Rate(5, 1_000))
+    await w.set_rate(tenant.id, requests=Rate(600, 60_000))
+    await w.set_rate(tenant.id, key_id=key.id, requests=Rate(5, 1_000))
     await w.directory.set_route_override(RouteOverride(tenant_id=tenant.id, route="listen", allowed=False))
     return tenant
 
@@ -209,8 +209,8 @@ async def test_another_tenants_key_is_not_found_by_any_method(w: World) -> None:
     for attempt in (
         w.registry.revoke_key(mine.id, theirs.id),
         w.registry.rotate_key(mine.id, theirs.id, digest=a_digest(), last4="WXYZ", old_ends_at=datetime.now(UTC)),
-        w.limits.set_limits(mine.id, key_id=theirs.id, requests=None),
-        w.limits.set_limits(mine.id, key_id=theirs.id, requests=Rate(1, 1)),
+        w.set_rate(mine.id, key_id=theirs.id, requests=None),
+        w.set_rate(mine.id, key_id=theirs.id, requests=Rate(1, 1)),
     ):
         with pytest.raises(NotFound):
             await attempt
@@ -223,7 +223,7 @@ async def test_a_tenant_that_is_not_there_has_nothing(w: World) -> None:
     assert await w.directory.users(nobody) == []
     assert await w.directory.route_overrides(nobody) == []
     assert await w.registry.keys(nobody) == []
-    assert await w.limits.limits(nobody) == []
+    assert await w.rates(nobody) == []
 
 
 async def test_scopes_that_share_connections_do_not_mix(w: World) -> None:
@@ -284,7 +284,7 @@ async def test_no_sequence_of_acts_shows_a_tenant_anything_of_another(w: World, 
                     reached = True
                 case "limit" | "unlimit":
                     rate = Rate(1 + which, 1_000) if act == "limit" else None
-                    await w.limits.set_limits(tenant_id, key_id=key_id, requests=rate)
+                    await w.set_rate(tenant_id, key_id=key_id, requests=rate)
                     reached = True
                 case "forbid" | "allow":
                     override = RouteOverride(tenant_id=tenant_id, route=f"of-{who}", allowed=act == "allow")
@@ -304,7 +304,7 @@ async def test_no_sequence_of_acts_shows_a_tenant_anything_of_another(w: World, 
     for who, tenant in enumerate(tenants):
         own = {key_id for owner, key_id in owned if owner == who}
         assert {key.id for key in await w.registry.keys(tenant.id)} == own
-        assert {key_id for key_id, _ in await w.limits.limits(tenant.id)} <= own
+        assert {key_id for key_id, _ in await w.rates(tenant.id)} <= own
         assert {override.route for override in await w.directory.route_overrides(tenant.id)} <= {f"of-{who}"}
         assert all(user.email.endswith(f"@{tenant.slug}.example") for user, _ in await w.directory.users(tenant.id))
         assert all(user.status is UserStatus.ACTIVE for user, _ in await w.directory.users(tenant.id))

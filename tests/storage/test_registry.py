@@ -143,9 +143,9 @@ async def test_a_key_with_everything_identifies_its_holder(w: World) -> None:
     digest = a_digest()
     ends = datetime(2100, 1, 2, 3, 4, 5, 678_901, UTC)
     key = await w.key(acme, digest=digest, scopes=frozenset({"transcribe", "usage:read"}), expires_at=ends, user=ada)
-    await w.limits.set_limits(acme.id, requests=Rate(600, 60_000))
-    await w.limits.set_limits(acme.id, key_id=key.id, requests=Rate(5, 1_000))
-    await w.limits.set_limits(other.id, requests=Rate(1, 1_000))
+    await w.set_rate(acme.id, requests=Rate(600, 60_000))
+    await w.set_rate(acme.id, key_id=key.id, requests=Rate(5, 1_000))
+    await w.set_rate(other.id, requests=Rate(1, 1_000))
     for tenant, route in ((acme, "deepgram.listen"), (acme, "openai.realtime"), (other, "openai.models")):
         await w.directory.set_route_override(RouteOverride(tenant_id=tenant.id, route=route, allowed=False))
     assert await w.registry.identify_key(digest) == Principal(
@@ -253,7 +253,7 @@ async def test_a_successor_is_the_old_key_in_everything_but_the_secret(w: World)
     ada = await w.user(acme, Role.OWNER)
     old_digest, new_digest = a_digest(), a_digest()
     old = await w.key(acme, digest=old_digest, expires_at=NOW + 9 * HOUR, user=ada)
-    await w.limits.set_limits(acme.id, key_id=old.id, requests=Rate(5, 1_000))
+    await w.set_rate(acme.id, key_id=old.id, requests=Rate(5, 1_000))
     new = await w.registry.rotate_key(acme.id, old.id, digest=new_digest, last4="NEWs", old_ends_at=NOW + HOUR)
     assert new.id != old.id
     assert new.last4 == "NEWs"
@@ -265,7 +265,7 @@ async def test_a_successor_is_the_old_key_in_everything_but_the_secret(w: World)
     before, after = await w.registry.identify_key(old_digest), await w.registry.identify_key(new_digest)
     assert (before.standing, after.standing) == (Standing.GOOD, Standing.GOOD)
     assert before.key_rate == after.key_rate == Rate(5, 1_000)
-    await w.limits.set_limits(acme.id, key_id=new.id, requests=None)
+    await w.set_rate(acme.id, key_id=new.id, requests=None)
     assert (await w.registry.identify_key(old_digest)).key_rate == Rate(5, 1_000)
 
 
@@ -346,7 +346,7 @@ async def test_what_cannot_be_a_keys_id_is_not_even_looked_for(unasked: World, k
     with pytest.raises(NotFound):
         await unasked.registry.rotate_key(tenant_id, key_id, digest=a_digest(), last4="WXYZ", old_ends_at=NOW)
     with pytest.raises(NotFound):
-        await unasked.limits.set_limits(tenant_id, key_id=key_id, requests=None)
+        await unasked.set_rate(tenant_id, key_id=key_id, requests=None)
 
 
 async def test_an_unknown_key_has_no_tenant_and_cannot_be_revoked(w: World) -> None:

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from policies.allowances import Allowance, What
 from policies.audit import OPERATOR
+from policies.limits import Rate
 from policies.tenants import ApiKey, Role, Tenant, User
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
@@ -38,6 +40,20 @@ class World:
         """A new person, member of ``tenant``."""
         user, _ = await self.directory.create_user(tenant.id, f"user{next(_numbers)}@example.com", "Some One", role)
         return user
+
+    async def set_rate(self, tenant_id: str, *, key_id: str | None = None, requests: Rate | None) -> None:
+        """Set or lift a plain request rate."""
+        granted = []
+        if requests is not None:
+            granted = [Allowance(what=What.REQUESTS, count=requests.count, period_ms=requests.period_ms)]
+        await self.limits.set_limits(
+            tenant_id, key_id=key_id, lifted=() if requests else [What.REQUESTS], granted=granted
+        )
+
+    async def rates(self, tenant_id: str) -> list[tuple[str | None, Rate]]:
+        """The plain request rates that are set, by key; the tenant's own has None."""
+        grants = await self.limits.limits(tenant_id)
+        return [(grant.key_id, Rate(grant.allowance.count, grant.allowance.period_ms)) for grant in grants]
 
     async def key(
         self,

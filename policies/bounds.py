@@ -1,0 +1,149 @@
+"""Every limit that a request touches beyond plain request rates, and how much of it the request is likely to need.
+
+Nothing of the body has been read when that is decided. So its length and type stand in: the length over a bit rate that
+is usual for the format, and, before anybody is refused on such a guess, over the highest that is plausible.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from policies.allowances import Allowance, Kind, Scope, What
+from policies.calendars import Calendar
+from policies.holding import Demand, Spent
+from policies.limits import Charge
+from policies.principals import Principal
+from policies.routes import Route
+
+STREAM_AHEAD_MS = 10_000
+"""Audio that a stream reserves ahead of what it has sent."""
+UNSAID_MS = 1_000
+"""Audio reserved for a body whose length nobody says."""
+_USUAL_BITS = {
+    "audio/wav": 256_000,
+    "audio/x-wav": 256_000,
+    "audio/wave": 256_000,
+    "audio/vnd.wave": 256_000,
+    "audio/flac": 160_000,
+    "audio/x-flac": 160_000,
+    "audio/mpeg": 128_000,
+    "audio/mp3": 128_000,
+    "audio/mp4": 128_000,
+    "audio/x-m4a": 128_000,
+    "audio/aac": 128_000,
+    "audio/ogg": 48_000,
+    "audio/opus": 48_000,
+    "audio/webm": 48_000,
+    "audio/amr": 12_200,
+}
+_UNKNOWN_BITS = 256_000
+"""16 kHz, 16 bit, one channel: what speech is recorded in."""
+_HIGHEST_BITS = 3_072_000
+"""48 kHz, 32 bit, two channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One limit and the key of its counter, which lacks only what changes from request to request."""
+
+    allowance: Allowance
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What bounds a request, and what a stream; each empty where plain request rates are all there is."""
+
+    request: tuple[Bound, ...]
+    stream: tuple[Bound, ...]
+
+
+def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bounds | None:
+    """All limits that hold for a caller on a route, its plain rates among them; None when there are no others.
+
+    The hash tag keeps all that one request touches in one slot of a cluster.
+    """
+    tenant = principal.tenant_id
+    holders = {Scope.TENANT: "", Scope.USER: principal.user_id, Scope.KEY: principal.key_id}
+    found = [
+        Bound(a, counter_key(a, tenant, holders[a.scope]))
+        for a in principal.allowances
+        if not a.route or a.route == route.name
+    ]
+    found += [_of_address(a, tenant, route) for a in route.of_address]
+    rates = [Bound(_allowance_of(charge), charge.key) for charge in charges]
+    request = [b for b in found if b.allowance.what is not What.STREAMS and _matters(b.allowance, route)]
+    stream = [b for b in found if b.allowance.what is not What.CONCURRENCY]
+    if not request and not stream:
+        return None
+    return Bounds(tuple(rates + request) if request else (), tuple(rates + stream) if stream else ())
+
+
+def counter_key(allowance: Allowance, tenant_id: str, holder: str) -> str:
+    """The key of a counter, without the period of a calendar; ``holder`` is a user's or a key's id, or empty.
+
+    Plain request rates have the keys of ``policies.authorise.charges``: they are the same counters.
+    """
+    if allowance.kind is Kind.RATE and not allowance.route and allowance.scope is not Scope.USER:
+        return f"rate:{{{tenant_id}}}:{holder}" if holder else f"rate:{{{tenant_id}}}"
+    return f"limit:{{{tenant_id}}}:{holder}:{allowance.what}:{allowance.route}"
+
+
+def demands(
+    bound: Iterable[Bound], calendar: Calendar, now_ms: int, expected: Spent, address: str
+) -> tuple[Demand, ...]:
+    """What one request wants of each."""
+    wanted = []
+    for one in bound:
+        allowance, key, ends_ms = one.allowance, one.key, 0
+        if allowance.scope is Scope.ADDRESS:
+            key = key.replace("?", network(address))
+        if allowance.kind is Kind.QUOTA:
+            period = calendar.period(allowance.calendar, now_ms)
+            key, ends_ms = f"{key}:{allowance.calendar}:{period.label}", period.end_ms
+        wanted.append(Demand(allowance, key, expected.of(allowance.what), ends_ms))
+    return tuple(wanted)
+
+
+def usual(length: int | None, content_type: str, *, has_audio: bool) -> Spent:
+    """What a request is likely to come to; ``length`` of its body in bytes, None where it is not said."""
+    bits = _USUAL_BITS.get(content_type.partition(";")[0].strip().lower(), _UNKNOWN_BITS)
+    return _over(length, bits, has_audio=has_audio)
+
+
+def least(length: int | None, *, has_audio: bool) -> Spent:
+    """What it comes to at the very least, if the length is said truly."""
+    return _over(length, _HIGHEST_BITS, has_audio=has_audio)
+
+
+def network(address: str) -> str:
+    """An address as limits know it: IPv4 whole, IPv6 by its first 64 bits, which is what one customer has."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)).network_address)
+    return str(parsed)
+
+
+def _over(length: int | None, bits: int, *, has_audio: bool) -> Spent:
+    if length is None:
+        return Spent(UNSAID_MS if has_audio else 0, 0)
+    return Spent(length * 8_000 // bits if has_audio else 0, length)
+
+
+def _matters(allowance: Allowance, route: Route) -> bool:
+    return allowance.what is not What.AUDIO or route.meter != "none"
+
+
+def _allowance_of(charge: Charge) -> Allowance:
+    scope = Scope(charge.name.partition("-")[0])
+    return Allowance(what=What.REQUESTS, count=charge.rate.count, period_ms=charge.rate.period_ms, scope=scope)
+
+
+def _of_address(allowance: Allowance, tenant: str, route: Route) -> Bound:
+    tag = f"{{{tenant}}}:?" if tenant else "{?}"
+    return Bound(allowance, f"limit:{tag}:{route.name}:{allowance.what}")

@@ -1,0 +1,86 @@
+"""Calendar periods of a tenant: days and months in its own time zone, months from its own anchor day.
+
+A period is a pair of instants, so that what falls into it needs no calendar any more. Months that lack the anchor day
+begin on their last day. Where a clock is set over midnight (or midnight happens twice), the day begins at the first
+instant that the zone calls by that date.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Milliseconds since the Unix epoch, the end exclusive; ``label`` is its first day, ``2026-11-15``."""
+
+    label: str
+    start_ms: int
+    end_ms: int
+
+    @property
+    def start(self) -> datetime:
+        """In UTC, as the end."""
+        return _EPOCH + timedelta(milliseconds=self.start_ms)
+
+    @property
+    def end(self) -> datetime:
+        """Exclusive."""
+        return _EPOCH + timedelta(milliseconds=self.end_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """``zone`` is a name of the IANA database; ``anchor_day`` (1 to 31) is the day that a month begins with."""
+
+    zone: str = "UTC"
+    anchor_day: int = 1
+
+    @classmethod
+    def checked(cls, zone: str, anchor_day: int) -> "Calendar":
+        """Raises ValueError with a sentence for the reader."""
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: "Europe" is a directory
+            raise ValueError(f"{zone!r} is not a time zone: write such as UTC or Europe/Berlin") from None
+        if not 1 <= anchor_day <= 31:
+            raise ValueError(f"{anchor_day} is not a day of a month: write 1 to 31")
+        return cls(zone, anchor_day)
+
+    def period(self, kind: str, now_ms: int) -> Period:
+        """The "day" or "month" that an instant falls into."""
+        zone = ZoneInfo(self.zone)
+        today = (_EPOCH + timedelta(milliseconds=now_ms)).astimezone(zone).date()
+        if kind == "day":
+            first, after = today, today + timedelta(days=1)
+        else:
+            first = self._anchor(today.year, today.month)
+            if first > today:
+                first = self._anchor(*_month_before(first))
+            after = self._anchor(*_month_after(first))
+        return Period(first.isoformat(), _midnight_ms(first, zone), _midnight_ms(after, zone))
+
+    def _anchor(self, year: int, month: int) -> date:
+        after = date(*_month_after(date(year, month, 1)), 1)
+        return date(year, month, min(self.anchor_day, (after - timedelta(days=1)).day))
+
+
+UTC_MONTHS = Calendar()
+
+
+def _month_before(day: date) -> tuple[int, int]:
+    return (day.year, day.month - 1) if day.month > 1 else (day.year - 1, 12)
+
+
+def _month_after(day: date) -> tuple[int, int]:
+    return (day.year, day.month + 1) if day.month < 12 else (day.year + 1, 1)
+
+
+def _midnight_ms(day: date, zone: ZoneInfo) -> int:
+    """The first instant that the zone calls by this date.
+
+    A midnight that a step forward skips is read with the offset before the step (fold 0): that is the step itself.
+    """
+    return (datetime(day.year, day.month, day.day, tzinfo=zone) - _EPOCH) // timedelta(milliseconds=1)

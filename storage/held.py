@@ -1,0 +1,103 @@
+"""What a request holds, whichever store counts it: the Lease of ``policies.holding``."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from policies.allowances import Kind
+from policies.holding import Answer, Demand, Spent, Step
+
+if TYPE_CHECKING:
+    from policies import holding
+
+
+class Keeper(Protocol):
+    """The store's side of a lease."""
+
+    def change(self, lease: "HeldLease", steps: Sequence[Step]) -> asyncio.Future[Answer]:
+        """Carry out steps on everything that the lease holds. Raises Unavailable."""
+
+    def give_back(self, lease: "HeldLease", steps: Sequence[Step]) -> None:
+        """The last steps. Never waits, and is carried out even if the store is away just now."""
+
+
+class HeldLease:
+    """See :class:`policies.holding.Lease`. ``amounts`` are what is in reserve of each of ``demands``."""
+
+    __slots__ = ("_changing", "_doubts", "_final", "_gone", "_keeper", "amounts", "demands", "id")
+
+    def __init__(self, keeper: Keeper, lease_id: str, demands: Sequence[Demand]) -> None:
+        self._keeper = keeper
+        self.id = lease_id
+        self.demands = tuple(demand for demand in demands if demand.allowance.kind is not Kind.RATE)
+        self.amounts = [demand.want for demand in self.demands]
+        self._gone = [0] * len(self.demands)
+        self._final: Spent | None = None
+        self._changing: asyncio.Future[Answer] | None = None
+        self._doubts: list[Step] = []
+        """Reservations that are there or not: the answer to an extension was lost."""
+
+    def granted(self, demands: Sequence[Demand], answer: Answer) -> None:
+        """Note what was not reserved: in shadow a request passes without."""
+        overruns = {demand.key for demand, said in zip(demands, answer.figures, strict=True) if said.overrun}
+        self.amounts = [0 if d.key in overruns else had for d, had in zip(self.demands, self.amounts, strict=True)]
+
+    def settle(self, spent: Spent) -> None:
+        """See :class:`policies.holding.Lease`."""
+        if self._final is not None:
+            return
+        self._final = spent
+        if self._changing is None:
+            self._give_back(spent)
+
+    def exceeds(self, expected: Spent) -> bool:
+        """See :class:`policies.holding.Lease`."""
+        return self._changing is None and any(
+            expected.of(demand.allowance.what) > had + gone
+            for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True)
+            if demand.allowance.kind is not Kind.LEASE
+        )
+
+    async def extend(self, expected: Spent, spent: Spent) -> Answer:
+        """See :class:`policies.holding.Lease`. One at a time: a second call waits for the first."""
+        while self._changing is not None:
+            await asyncio.wait([self._changing])
+        if self._final is not None:
+            return Answer(())
+        steps = []
+        for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True):
+            what = demand.allowance.what
+            if demand.allowance.kind is Kind.LEASE:
+                steps.append(Step(demand, had, 0, had))
+                continue
+            more = max(spent.of(what) - gone, 0)
+            steps.append(Step(demand, had, more, max(expected.of(what) - gone - more, had - more, 0)))
+        changing = self._changing = self._keeper.change(self, steps)
+        if changing.done():
+            self._changed(steps, changing)
+        else:
+            changing.add_done_callback(lambda done: self._changed(steps, done))
+        return await asyncio.shield(changing)
+
+    def _changed(self, steps: Sequence[Step], done: asyncio.Future[Answer]) -> None:
+        self._changing = None
+        if done.exception() is not None:
+            self._doubts += [Step(step.demand, step.want, 0, 0) for step in steps if step.want != step.had]
+        elif not (answer := done.result()).unknown:
+            for place, step in enumerate(steps):
+                self._gone[place] += step.spent
+                fitted = answer.refused_by is None and not answer.figures[place].overrun
+                self.amounts[place] = step.want if fitted else min(step.want, max(step.had - step.spent, 0))
+        if self._final is not None:
+            self._give_back(self._final)
+
+    def _give_back(self, spent: Spent) -> None:
+        steps = [
+            Step(demand, had, 0 if demand.allowance.kind is Kind.LEASE else spent.of(demand.allowance.what) - gone, 0)
+            for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True)
+        ]
+        self._keeper.give_back(self, steps + self._doubts)
+
+
+if TYPE_CHECKING:
+    _promised: type[holding.Lease] = HeldLease

@@ -1,0 +1,237 @@
+"""Leases and reservations in Redis: exact across processes, renewed while their requests last, free soon after a crash.
+
+One script (``hold.lua``) reserves, extends and settles; all keys of one run carry one hash tag, so that a cluster can
+serve it. A worker renews what it holds every third of a lease's time, in few commands however many there are.
+
+What is given back while Redis is away is kept, and sent when it is back. If only the reply was lost, it is sent again
+and counts where the reservation is still there: nothing is counted twice, and what that misses the ledger has.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+from policies.allowances import Kind
+from policies.holding import Answer, Demand, Figure, Step
+from storage.held import HeldLease
+from storage.ports import Held, Unavailable
+from storage.redis.line import Line, Script
+from storage.redis.wire import Reply, Wire, encode
+
+if TYPE_CHECKING:
+    from storage import ports
+
+_HOLD = Script.named("hold.lua")
+_RENEW = Script.named("renew.lua")
+_KINDS = {Kind.RATE: b"r", Kind.LEASE: b"l", Kind.WINDOW: b"w", Kind.QUOTA: b"q"}
+_PIECE = 500
+"""Leases renewed in one command: Redis serves nobody else meanwhile."""
+_MOST_OWED = 100_000
+
+
+@dataclass(slots=True)
+class _Owed:
+    """Something to give back that has not been acknowledged."""
+
+    lease: HeldLease
+    steps: Sequence[Step]
+    tried: bool = False
+
+
+class RedisHolds:
+    """The Holds port. A lease is free ``lease_s`` after its last renewal; ``timeout`` bounds a question. In seconds."""
+
+    def __init__(self, url: str, lease_s: float = 30.0, timeout: float = 0.25) -> None:
+        self._line = Line(url, timeout)
+        self._timeout = timeout
+        self._lease_ms = round(lease_s * 1000)
+        self._prefix = secrets.token_hex(8)
+        self._numbers = count(1)
+        self._held: dict[str, HeldLease] = {}
+        self._owed: dict[str, _Owed] = {}
+        self._beat: asyncio.TimerHandle | None = None
+        self._paid: asyncio.Future[None] | None = None
+        self._closed = False
+
+    async def hold(self, demands: tuple[Demand, ...]) -> Held:
+        """See :class:`storage.ports.Holds`."""
+        lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
+        asked = self._ask(lease, [Step(demand, 0, 0, demand.want) for demand in demands])
+        try:
+            answer = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(lambda done: self._abandon(lease, done))
+            raise
+        except Unavailable:
+            self._abandon(lease, asked)
+            raise
+        if not answer.admitted or not lease.demands:
+            return Held(answer, None)
+        lease.granted(demands, answer)
+        self._held[lease.id] = lease
+        self._watch()
+        return Held(answer, lease)
+
+    async def look(self, demands: tuple[Demand, ...]) -> Answer:
+        """What every limit says now; takes nothing. Raises Unavailable."""
+        return await self._ask(HeldLease(self, "-", ()), [Step(demand, 0, 0, 0) for demand in demands])
+
+    def change(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:
+        """See :class:`storage.held.Keeper`."""
+        return self._ask(lease, steps)
+
+    def give_back(self, lease: HeldLease, steps: Sequence[Step]) -> None:
+        """See :class:`storage.held.Keeper`."""
+        self._held.pop(lease.id, None)
+        if not steps:
+            return
+        if len(self._owed) >= _MOST_OWED:  # an outage of hours: the reservations have expired, the ledger has the rest
+            del self._owed[next(iter(self._owed))]
+        self._owed[lease.id] = owed = _Owed(lease, steps)
+        self._line.use(lambda wire: self._send_owed(wire, owed))
+
+    async def tell(self, demand: Demand, used: int) -> None:
+        """See :class:`storage.ports.Holds`."""
+        key = demand.key.encode()
+        wire = await self._wire()
+        try:
+            await wire.ask(encode(b"HSETNX", key, b"used", b"%d" % used))
+            await wire.ask(encode(b"PEXPIREAT", key, b"%d" % (demand.ends_ms + 86_400_000)))
+        except Exception as error:
+            raise _unavailable(error) from error
+
+    async def close(self) -> None:
+        """Wait until what was given back has arrived, but no longer than a question may take. What is held expires."""
+        self._closed = True
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._owed:
+            self._paid = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._paid], timeout=self._timeout)
+        await self._line.close()
+
+    def _abandon(self, lease: HeldLease, asked: asyncio.Future[Answer]) -> None:
+        """Nobody will settle it: whatever the question brought about, or may have, is given back."""
+        if asked.exception() is not None or asked.result().admitted:
+            self.give_back(lease, [Step(demand, demand.want, 0, 0) for demand in lease.demands])
+
+    def _ask(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def deliver(reply: Reply) -> None:
+            if future.done():
+                return
+            if isinstance(reply, list):
+                future.set_result(_answer(reply))
+            else:
+                future.set_exception(_unavailable(reply))
+
+        def send(wire: Wire | Unavailable) -> None:
+            if isinstance(wire, Unavailable):
+                deliver(wire)
+            else:
+                _HOLD.run(wire, *self._pack(lease, steps), deliver)
+
+        self._line.use(send)
+        return future
+
+    def _pack(self, lease: HeldLease, steps: Sequence[Step], *, again: bool = False) -> tuple[list[bytes], list[bytes]]:
+        keys, arguments = [], [lease.id.encode(), b"%d" % self._lease_ms, b"%d" % again]
+        for step in steps:
+            demand, allowance = step.demand, step.demand.allowance
+            span = demand.ends_ms if allowance.kind is Kind.QUOTA else allowance.period_ms * 1000
+            keys += _keys(demand)
+            arguments += [
+                _KINDS[allowance.kind],
+                *(b"%d" % figure for figure in (allowance.count, span, allowance.shadow)),
+                *(b"%d" % figure for figure in (step.had, step.spent, step.want)),
+            ]
+        return keys, arguments
+
+    async def _wire(self) -> Wire:
+        future: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
+
+        def deliver(wire: Wire | Unavailable) -> None:
+            if future.done():
+                return
+            if isinstance(wire, Unavailable):
+                future.set_exception(_unavailable(wire))
+            else:
+                future.set_result(wire)
+
+        self._line.use(deliver)
+        return await future
+
+    # --- what is due without being asked ------------------------------------------------------------------------------
+
+    def _send_owed(self, wire: Wire | Unavailable, owed: _Owed) -> None:
+        if isinstance(wire, Unavailable):
+            self._watch()
+            return
+        again, owed.tried = owed.tried, True
+
+        def deliver(reply: Reply) -> None:
+            if not isinstance(reply, list):
+                self._watch()
+                return
+            self._owed.pop(owed.lease.id, None)
+            if self._paid is not None and not self._owed and not self._paid.done():
+                self._paid.set_result(None)
+
+        _HOLD.run(wire, *self._pack(owed.lease, owed.steps, again=again), deliver)
+
+    def _watch(self) -> None:
+        if self._beat is None and not self._closed:
+            self._beat = asyncio.get_running_loop().call_later(self._lease_ms / 3000, self._renew)
+
+    def _renew(self) -> None:
+        """A heartbeat: give back what is owed, then renew what is held. In this order on one connection."""
+        self._beat = None
+        if self._held or self._owed:
+            self._line.use(self._renew_over)
+            self._watch()
+
+    def _renew_over(self, wire: Wire | Unavailable) -> None:
+        if isinstance(wire, Unavailable):
+            return
+        for owed in list(self._owed.values()):
+            self._send_owed(wire, owed)
+        for keys, arguments in _renewals(self._held.values()):
+            _RENEW.run(wire, keys, [b"%d" % self._lease_ms, *arguments], lambda _: None)
+
+
+def _renewals(leases: Iterable[HeldLease]) -> Iterable[tuple[list[bytes], list[bytes]]]:
+    """KEYS and the rest of ARGV for each command: one limit, at most some hundred of its members."""
+    members: dict[str, tuple[Demand, list[bytes]]] = {}
+    for lease in leases:
+        for demand, amount in zip(lease.demands, lease.amounts, strict=True):
+            if amount:
+                name = lease.id if demand.allowance.kind is Kind.LEASE else f"{amount}|{lease.id}"
+                members.setdefault(demand.key, (demand, []))[1].append(name.encode())
+    for demand, names in members.values():
+        rest = iter(names)
+        while piece := list(islice(rest, _PIECE)):
+            yield _keys(demand), [b"%d" % len(piece), *piece]
+
+
+def _keys(demand: Demand) -> list[bytes]:
+    return [demand.key.encode(), f"{demand.key}:held".encode()]
+
+
+def _answer(reply: list[int]) -> Answer:
+    figures = tuple(
+        Figure(reply[at], reply[at + 1], overrun=reply[at + 2] == 1, unknown=reply[at + 2] == 2)
+        for at in range(3, len(reply), 3)
+    )
+    return Answer(figures, reply[1] - 1 if reply[1] else None, reply[2])
+
+
+def _unavailable(reason: object) -> Unavailable:
+    return Unavailable(f"limits cannot be counted: {reason}")
+
+
+if TYPE_CHECKING:
+    _promised: type[ports.Holds] = RedisHolds
