@@ -1,177 +1,31 @@
-"""The workers and the portal: started, watched, started again when they die, asked for their figures, drained."""
+"""The workers and the portal: started, watched, started again when they die, replaced, asked for figures, drained."""
 
 import asyncio
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import structlog
 
-from gateway.control import Channel, Gone, Message
+from gateway.members import InProcess, Member, PortalProcess, Process, StartFailed
 from gateway.services import Blueprint
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.worker import Serving, Worker
+from gateway.worker import Worker
 from storage.ports import Invalidation
 
 _log = structlog.get_logger("gateway.crew")
 
-_START_S = 20.0
-_FIGURES_S = 2.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _STEADY_S = 10.0
 """A worker that lived this long was well: its death starts the back-off anew."""
-
-
-class StartFailed(Exception):
-    """A worker did not come up."""
-
-
-class _Process:
-    """One worker, or the portal, in a process of its own."""
-
-    module = "gateway.worker"
-    kind = "worker"
-
-    def __init__(self, blueprint: Blueprint, sockets: list[socket.socket], number: int, tasks: Tasks) -> None:
-        self._blueprint = blueprint
-        self._sockets = sockets
-        self.number = number
-        self._tasks = tasks
-        self._process: asyncio.subprocess.Process | None = None
-        self._channel: Channel | None = None
-        self._ready = asyncio.Event()
-        self.figures: dict[str, Any] | None = None
-        """As last heard, so that what a killed worker counted stays counted."""
-
-    @property
-    def up(self) -> bool:
-        return self._ready.is_set() and self._process is not None and self._process.returncode is None
-
-    async def start(self) -> None:
-        """Start, and wait until it serves. Raises StartFailed."""
-        ours, theirs = socket.socketpair()
-        descriptors = [theirs.fileno(), *(s.fileno() for s in self._sockets)]
-        try:
-            # -P: a stray storage.py in the working directory must not hide ours.
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", self.module, str(theirs.fileno()),
-                pass_fds=descriptors, stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            ours.close()
-            raise StartFailed(f"{self.kind} {self.number} could not be started: {error.strerror}") from error
-        finally:
-            theirs.close()
-        self._channel = await Channel.over(ours, self._hear)
-        self._tasks.start(self._channel.run(), f"channel to {self.kind} {self.number}")
-        self._channel.tell(
-            {
-                "do": "serve",
-                "blueprint": self._blueprint.to_message(),
-                "sockets": [s.fileno() for s in self._sockets],
-            }
-        )
-        ended = self._tasks.start(self._process.wait(), f"{self.kind} {self.number} until it ends")
-        ready = self._tasks.start(self._ready.wait(), f"{self.kind} {self.number} until it is ready")
-        await asyncio.wait({ended, ready}, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
-        if not ready.done():
-            ready.cancel()
-            self.kill()
-            raise StartFailed(f"{self.kind} {self.number} did not come up within {_START_S:g} s; its log says why")
-
-    async def _hear(self, message: Message) -> None:
-        if message.get("ready"):
-            self._ready.set()
-
-    async def ask_figures(self) -> None:
-        """Bring ``figures`` up to date, if it still answers."""
-        if self._channel is not None and self.up:
-            try:
-                figures = await self._channel.ask("metrics", _FIGURES_S)
-            except Gone:
-                return
-            if self.up:  # else they were counted as a dead one's, as last heard before
-                self.figures = figures
-
-    async def ping(self) -> None:
-        """Whether its loop turns. Raises Gone."""
-        if self._channel is None or not self.up:
-            raise Gone(f"the {self.kind} is being started")
-        await self._channel.ask("ping", _FIGURES_S)
-
-    def forget(self, change: Invalidation) -> None:
-        """Pass a change on; a worker that is not up yet knows nothing it could forget."""
-        if self._channel is not None:
-            self._channel.tell({"do": "forget", "change": asdict(change)})
-
-    async def ended(self) -> int:
-        """Wait for its end; the exit status, negative for a signal. One that could not even be forked ended at once."""
-        return await self._process.wait() if self._process is not None else -1
-
-    async def drain(self, within_s: float) -> None:
-        """Let it finish, then insist."""
-        if self._process is None or self._process.returncode is not None or self._channel is None:
-            return
-        self._channel.tell({"do": "drain"})
-        try:
-            async with asyncio.timeout(within_s):
-                await self._process.wait()
-        except TimeoutError:
-            _log.warning(f"{self.kind} did not drain in time", worker=self.number, within_s=within_s)
-            self.kill()
-            await self._process.wait()
-
-    def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-
-class _PortalProcess(_Process):
-    """The portal in a process of its own: what takes long there holds up no request of the data plane."""
-
-    module = "gateway.portal"
-    kind = "portal"
-
-
-class _InProcess:
-    """The one worker of ``workers = 0``, or its portal, in the parent's own loop."""
-
-    number = 0
-
-    def __init__(self, worker: Serving) -> None:
-        self._worker = worker
-        self.figures: dict[str, Any] | None = None
-        self.up = False
-
-    async def start(self) -> None:
-        await self._worker.start()
-        self.up = True
-
-    async def ping(self) -> None:
-        if not self.up:
-            raise Gone("the portal is being started")
-
-    async def ask_figures(self) -> None:
-        if self.up:
-            self.figures = self._worker.snapshot()
-
-    def forget(self, change: Invalidation) -> None:
-        if self.up:
-            self._worker.forget(change)
-
-    def kill(self) -> None:
-        """There is no process to end: cut its connections off."""
-        self._worker.cut_off()
-
-    async def drain(self, _: float) -> None:
-        self.up = False
-        await self._worker.drain()
+_LAST_CALL_S = 1.0
+"""At the end: how long an unused connection stays open for a request that may be on its way."""
+_FAREWELL_S = 10.0
+"""The same when others have taken over and nobody waits for the end."""
+_INSIST_S = 5.0
+"""How long after its drain time a worker is killed."""
 
 
 class Crew:
@@ -188,94 +42,145 @@ class Crew:
         self._sockets = sockets
         self._tasks = tasks
         self._portal_socket = portal_socket
-        self._members: list[_Process | _InProcess] = []
-        self._portal: _Process | _InProcess | None = None
+        self._members: list[Member] = []
+        """The workers, and the portal last."""
+        self._leaving: list[Member] = []
         self._retired = Metrics()
         self._draining = False
+        self._opening: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+
+    # --- beginning, and beginning anew -------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start all, and return when all serve. Raises StartFailed."""
-        count = self._blueprint.settings.workers
-        if not count:
-            await self._start_in_process()
-            return
-        processes = [self._make(number) for number in range(1, count + 1)]
-        self._members = [*processes]
-        if self._portal_socket is not None:
-            self._portal = self._make_portal(self._portal_socket)
-            processes.append(self._portal)
-        await asyncio.gather(*(process.start() for process in processes))
-        for process in processes:
-            self._tasks.start(self._keep(process), f"keeper of {process.kind} {process.number}")
+        self._members = self._make_all(self._blueprint)
+        await asyncio.gather(*(member.open() for member in self._members))
+        await self._let_in(self._members)
 
-    async def _start_in_process(self) -> None:
-        self._members = [_InProcess(Worker(self._blueprint, self._sockets))]
+    async def replace(self, blueprint: Blueprint) -> None:
+        """Put others in the place of all, made after another blueprint; no connection is lost by it.
+
+        The new ones share the listening sockets with the old ones, whose queues outlive both. They are let at them when
+        all are ready; the old ones are drained in the background, see :meth:`left`. Raises StartFailed, and then
+        nothing has changed.
+        """
+        async with self._changing:
+            if self._draining:
+                raise StartFailed("the gateway is being stopped")
+            fresh = self._make_all(blueprint)
+            self._opening = asyncio.get_running_loop().create_task(_open_in_turn(fresh), name="opening of new workers")
+            try:
+                await self._opening
+            except asyncio.CancelledError:
+                raise StartFailed("the gateway is being stopped") from None
+            finally:
+                self._opening = None
+            old, self._members, self._blueprint = self._members, fresh, blueprint
+            self._leaving += old
+            await self._let_in(fresh, instead_of=old)
+            self._tasks.start(self._see_off(old, blueprint.settings.drain_timeout), "farewell to the old workers")
+
+    async def _let_in(self, members: Sequence[Member], instead_of: Sequence[Member] = ()) -> None:
+        """The portal first: what workers ask of it goes to the new one, and nothing is on its way when the old ends."""
+        for member in reversed(members):
+            await member.accept()
+            if member.kind == "portal":
+                for old in instead_of:
+                    if old.kind == "portal":
+                        await old.decline()
+            self._tasks.start(self._keep(member), f"keeper of {member.kind} {member.number}")
+
+    async def _see_off(self, old: Sequence[Member], drain_s: float) -> None:
+        for kinds in ("worker", "portal"):
+            await asyncio.gather(
+                *(member.drain(drain_s + _INSIST_S, _FAREWELL_S) for member in old if member.kind == kinds)
+            )
+
+    async def left(self) -> None:
+        """Wait until all that were replaced have ended."""
+        await asyncio.gather(*(member.ended() for member in self._leaving))
+
+    def _make_all(self, blueprint: Blueprint) -> list[Member]:
+        count = blueprint.settings.workers
+        if not count:
+            return self._make_in_process(blueprint)
+        members: list[Member] = [self._make(blueprint, number) for number in range(1, count + 1)]
+        if self._portal_socket is not None:
+            members.append(PortalProcess(blueprint, [self._portal_socket], 1, self._tasks))
+        return members
+
+    def _make_in_process(self, blueprint: Blueprint) -> list[Member]:
+        members: list[Member] = [InProcess(Worker(blueprint, self._sockets), "worker")]
         if self._portal_socket is not None:
             from gateway.portal.process import Portal  # noqa: PLC0415  with processes the parent needs none of it
 
-            self._portal = _InProcess(Portal(self._blueprint, [self._portal_socket]))
-        for member in self._all():
-            await member.start()
+            members.append(InProcess(Portal(blueprint, [self._portal_socket]), "portal"))
+        return members
 
-    def _all(self) -> list[_Process | _InProcess]:
-        return self._members if self._portal is None else [*self._members, self._portal]
+    def _make(self, blueprint: Blueprint, number: int) -> Member:
+        return Process(blueprint, self._sockets, number, self._tasks)
 
-    def _make(self, number: int) -> _Process:
-        return _Process(self._blueprint, self._sockets, number, self._tasks)
+    # --- watching ----------------------------------------------------------------------------------------------------
 
-    def _make_portal(self, listening: socket.socket) -> _Process:
-        return _PortalProcess(self._blueprint, [listening], 1, self._tasks)
-
-    async def _keep(self, process: _Process) -> None:
-        """Start a worker again whenever it dies, later and later while that keeps happening."""
+    async def _keep(self, member: Member) -> None:
+        """Start a member again whenever it dies, later and later while that keeps happening."""
         pause = _FIRST_PAUSE_S
         while True:
             started = time.monotonic()
-            status = await process.ended()
-            if self._draining:
+            status = await member.ended()
+            self._retire(member)
+            if self._draining or member not in self._members:
                 return
-            self._retire(process)
-            _log.error(f"{process.kind} died", worker=process.number, exit_status=status)
+            _log.error(f"{member.kind} died", worker=member.number, exit_status=status)
             if time.monotonic() - started > _STEADY_S:
                 pause = _FIRST_PAUSE_S
             await asyncio.sleep(pause)
-            if self._draining:
+            if self._draining or member not in self._members:
                 return
             pause = min(pause * 2, _LONGEST_PAUSE_S)
-            process = await self._replace(process)
+            member = await self._restart(member)
 
-    async def _replace(self, dead: _Process) -> _Process:
-        process: _Process
-        if dead is self._portal:
-            assert self._portal_socket is not None
-            self._portal = process = self._make_portal(self._portal_socket)
-        else:
-            process = self._make(dead.number)
-            self._members[self._members.index(dead)] = process
+    async def _restart(self, dead: Member) -> Member:
+        fresh = self._make_again(dead)
+        self._members[self._members.index(dead)] = fresh
         try:
-            await process.start()
+            await fresh.open()
         except StartFailed as error:
-            _log.error(f"{process.kind} did not start", worker=process.number, reason=str(error))
-        else:
-            _log.info(f"{process.kind} started", worker=process.number)
-        return process
+            _log.error(f"{fresh.kind} did not start", worker=fresh.number, reason=str(error))
+            return fresh
+        if fresh in self._members:
+            await fresh.accept()
+            _log.info(f"{fresh.kind} started", worker=fresh.number)
+        return fresh
 
-    def _retire(self, process: _Process) -> None:
-        if process.figures is not None:
-            self._retired.merge(process.figures, alive=False)
-            process.figures = None  # counted once, though the process stays a member until another takes its place
+    def _make_again(self, dead: Member) -> Member:
+        if dead.kind == "portal":
+            assert self._portal_socket is not None
+            return PortalProcess(self._blueprint, [self._portal_socket], dead.number, self._tasks)
+        return self._make(self._blueprint, dead.number)
+
+    def _retire(self, member: Member) -> None:
+        if member.figures is not None:
+            self._retired.merge(member.figures, alive=False)
+            member.figures = None  # counted once, though it stays a member until another takes its place
+        if member in self._leaving:
+            self._leaving.remove(member)
+
+    # --- questions ---------------------------------------------------------------------------------------------------
 
     def up(self) -> Mapping[str, bool]:
         """Each worker by number, and whether it serves."""
-        return {str(member.number): member.up for member in self._members}
+        return {str(member.number): member.up for member in self._members if member.kind == "worker"}
 
     async def ping_portal(self) -> None:
         """Whether the portal answers. Raises Gone."""
-        if self._portal is not None:
-            await self._portal.ping()
+        for member in self._members:
+            if member.kind == "portal":
+                await member.ping()
 
     async def metrics(self) -> Metrics:
-        """The figures of all that live and all that died, merged."""
+        """The figures of all that live, leave or died, merged."""
         await asyncio.gather(*(member.ask_figures() for member in self._all()))
         merged = Metrics()
         merged.merge(self._retired.snapshot(), alive=False)
@@ -284,20 +189,48 @@ class Crew:
                 merged.merge(member.figures, alive=member.up)
         return merged
 
+    def _all(self) -> list[Member]:
+        return [*self._members, *self._leaving]
+
     def forget(self, change: Invalidation) -> None:
         """Tell every worker of a change."""
         for member in self._all():
             member.forget(change)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
 
     def kill(self) -> None:
         """End all workers now; what they had journalled is in the account all the same."""
         for member in self._all():
             member.kill()
 
-    async def drain(self) -> None:
-        """End all workers, politely first."""
+    async def decline(self) -> None:
+        """Let nobody take a new connection, so that the listening socket can be closed under them."""
         self._draining = True
-        within_s = self._blueprint.settings.drain_timeout + 5.0
-        await asyncio.gather(*(member.drain(within_s) for member in self._members))
-        if self._portal is not None:  # last: what workers have in flight may be the portal's to answer
-            await self._portal.drain(within_s)
+        if self._opening is not None:
+            self._opening.cancel()
+        async with self._changing:
+            await asyncio.gather(*(member.decline() for member in self._members if member.kind == "worker"))
+
+    async def drain(self) -> None:
+        """End all, politely first. What is being made ready is not waited for."""
+        await self.decline()
+        async with self._changing:
+            within_s = self._blueprint.settings.drain_timeout + _INSIST_S
+            for kind in ("worker", "portal"):  # the portal last: what workers have in flight may be its to answer
+                await asyncio.gather(
+                    *(member.drain(within_s, _LAST_CALL_S) for member in self._members if member.kind == kind)
+                )
+            await self.left()
+
+
+async def _open_in_turn(members: Sequence[Member]) -> None:
+    """One after the other: those that serve need the processor meanwhile. Nothing is left of them if one fails."""
+    try:
+        for member in members:
+            await member.open()
+    except BaseException:
+        for member in members:
+            member.kill()
+        await asyncio.gather(*(member.drain(_INSIST_S, 0.0) for member in members))
+        raise

@@ -108,8 +108,6 @@ class Proxy:
             return await self._second_door(inquiry, connection, exchange, keep_alive=keep_alive)
         if isinstance(route, Deny):
             return route
-        if self.draining:
-            return Deny(refusal=Refusal.DRAINING)
         exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
             return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
@@ -125,6 +123,8 @@ class Proxy:
 
     async def _open_stream(self, inquiry: Inquiry, route: Route, incoming: Incoming, exchange: Exchange) -> Next | Deny:
         """An upgrade is judged like any request, and before its 101."""
+        if self.draining:
+            return Deny(refusal=Refusal.DRAINING)  # it would only be closed again
         head, connection = inquiry.head, incoming.connection
         upgrade = Upgrade.read(head, inquiry.method, incoming.message.version, inquiry.query)
         if isinstance(upgrade, Deny):

@@ -11,6 +11,7 @@ import enum
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import structlog
@@ -204,6 +205,8 @@ class ClientConnection(RequestHandler):
             self._admitted = False
             self._server.census.leave(self.peer)
             self._server.heading.pop(self, None)
+        if self._server.idle is not None:
+            self._server.idle.set()
         body, gone = self._body, self.client_gone
         self.client_gone = None
         if body is not None and not body.is_eof():
@@ -319,16 +322,17 @@ class ClientConnection(RequestHandler):
         """Whether the parser gave up inside the body that is being read: it queues an error and tells nobody else."""
         return bool(self._messages) and self._body is not None and not self._body.is_eof()
 
-    @override
-    def close(self) -> None:
-        """End the connection after the request that is being served; its body goes on arriving until then.
+    def finish(self) -> None:
+        """Take one more request at most, and answer it with ``Connection: close``.
 
-        aiohttp's own deafens the connection at once, and an upload in flight would never end.
+        Not closed at once: a request may be on its way, and whoever sent it would have to guess what became of it.
         """
-        if self._request_in_progress:
-            self._last_request = True
-        else:
-            super().close()
+        self._last_request = True
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
+        if not self._request_in_progress:
+            self._await_next()
 
     @property
     def is_busy(self) -> bool:
@@ -351,9 +355,10 @@ class ClientConnection(RequestHandler):
                     self._make_room()
                 self._body = body
                 self._request_in_progress = True
+                last = self._last_request
                 try:
                     if isinstance(message, RawRequestMessage):
-                        after = await self._handler(self, message, body)
+                        after = await self._handler(self, _closing(message) if last else message, body)
                         # After an upgrade that was not taken the parser has stopped: what follows was meant otherwise.
                         after = CLOSE if message.upgrade else after
                     else:
@@ -364,7 +369,7 @@ class ClientConnection(RequestHandler):
                     await self._linger(body)
                     break
                 self._body = None
-                if after is CLOSE or self._last_request or self._close or self._force_close:
+                if after is CLOSE or last or self._close or self._force_close:
                     break
                 self._await_next()
         except ConnectionError:
@@ -388,12 +393,10 @@ class ClientConnection(RequestHandler):
         return CLOSE
 
     def _finish_request(self) -> None:
-        """Tell whoever waits for idle connections: aiohttp's shutdown, and our drain."""
+        """Tell aiohttp's shutdown, if it waits for idle connections."""
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        if self._server.idle is not None:
-            self._server.idle.set()
 
     async def _next_message(self) -> None:
         self._waiter = self._loop.create_future()
@@ -436,6 +439,11 @@ class ClientConnection(RequestHandler):
             return
 
 
+def _closing(message: RawRequestMessage) -> RawRequestMessage:
+    """The request as if its client had said ``Connection: close``."""
+    return message._replace(should_close=True)
+
+
 def _refusal_of(fault: HttpProcessingError) -> Refusal:
     """Too long a line has a type of its own in aiohttp; too many of them have only a sentence."""
     if isinstance(fault, LineTooLong) or fault.message == "Too many headers received":
@@ -458,7 +466,7 @@ class PublicServer(web.Server):
         self.patience = patience
         self.outbox = Outbox()
         self.idle: asyncio.Event | None = None
-        """Set whenever a request ends, while draining."""
+        """Set whenever a connection ends, while draining."""
         self.heading: dict[ClientConnection, float] = {}
         """Who has sent a part of a header, and when its end is due."""
         self.reading: dict[ClientConnection, StreamReader] = {}
@@ -496,18 +504,24 @@ class PublicServer(web.Server):
             connection.cut()
         self._ticker = loop.call_later(_TICK_S, self._tick)
 
-    async def drain(self, within_s: float) -> None:
-        """Let requests finish for as long as that, then cut off what is left."""
+    async def drain(self, within_s: float, idle_s: float) -> None:
+        """Let every connection finish: its request, and the one that may be on its way already.
+
+        Those that ask nothing for ``idle_s`` are closed; what is left after ``within_s`` is cut off.
+        """
         self.idle = asyncio.Event()
-        for connection in self.connections:
-            connection.close()
+        self.patience = replace(self.patience, idle_s=min(idle_s, within_s))
+        connections = [c for c in self.connections if isinstance(c, ClientConnection)]
+        for connection in connections:
+            connection.finish()
         try:
             async with asyncio.timeout(within_s):
-                while any(isinstance(c, ClientConnection) and c.is_busy for c in self.connections):
+                while any(c.transport is not None for c in self.connections):
                     self.idle.clear()
                     await self.idle.wait()
         except TimeoutError:
-            _log.warning("requests were cut off: the drain time is over", within_s=within_s)
+            if any(isinstance(c, ClientConnection) and c.is_busy for c in self.connections):
+                _log.warning("requests were cut off: the drain time is over", within_s=within_s)
         await self.shutdown(_CUT_OFF_S)
 
     def stop_ticking(self) -> None:

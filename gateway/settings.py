@@ -246,6 +246,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Of these from one address (IPv6: one /64); trusted proxies are exempt. 0: a quarter of them.",
     )
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=LONGEST_S,
+        description="Seconds at shutdown in which new connections are still taken, while /readyz says 503 already.",
+    )
     drain_timeout: float = Field(
         30.0, ge=0, le=LONGEST_S, description="Seconds that requests in flight get at shutdown."
     )

@@ -22,10 +22,12 @@ from aiohttp import web
 from gateway import ops
 from gateway.control import Gone
 from gateway.crew import Crew
+from gateway.reload import Reloader
 from gateway.secrets import generated_secret
 from gateway.services import Blueprint, load_routes
 from gateway.settings import Settings
 from gateway.sockets import close_privately, listen, listen_privately
+from gateway.systemd import Systemd
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
 from gateway.telemetry.metrics import Metrics
@@ -56,26 +58,36 @@ class Stores:
 
 
 class Supervisor:
-    """Runs a gateway from start to drained. ``on_ready`` is awaited once, when the first worker serves."""
+    """Runs a gateway from start to drained.
+
+    ``read`` gives the settings anew at a reload, or raises SettingsInvalid. ``on_ready`` is awaited once, when the
+    workers serve.
+    """
 
     def __init__(
         self,
         settings: Settings,
         *,
         embedded: bool,
+        read: Callable[[], Settings],
         prepare: Callable[[Stores], Awaitable[None]] | None = None,
         on_ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
         self._embedded = embedded
+        self._read = read
         self._prepare = prepare
         self._on_ready = on_ready
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._systemd = Systemd()
         self._tasks = Tasks()
         self.draining = False
+        self._public: socket.socket | None = None
+        self._checks: dict[str, ops.Check] = {}
         self._crew: Crew | None = None
+        self._reloader: Reloader | None = None
         self._shipper: Shipper | None = None
-        self._up: dict[str, bool] = {}
 
     async def run(self) -> None:
         """Until a signal says stop. Raises StorageError, PortTaken and RoutesInvalid for what prevents a start."""
@@ -86,7 +98,7 @@ class Supervisor:
             self._listen_to_signals(stack)
             state = StateDir.claim(settings.state_dir)
             stack.callback(state.release)
-            public = listen(settings.listen, "GATEWAY_LISTEN")
+            self._public = public = listen(settings.listen, "GATEWAY_LISTEN")
             stack.callback(public.close)
             operations = listen(settings.ops_listen, "GATEWAY_OPS_LISTEN")
             stack.callback(operations.close)
@@ -108,8 +120,14 @@ class Supervisor:
             )
             self._crew = Crew(blueprint, [public], self._tasks, portal)
             await self._crew.start()
+            self._reloader = Reloader(
+                blueprint, self._crew, self._systemd, read=self._read, applied=self._look_at_upstreams
+            )
+            self._tasks.start(self._reloader.run(), "reloads")
             self._tasks.start(self._pass_changes_on(RedisBus(stores.redis_url), self._crew), "changes")
             _log.info("ready", listen=settings.listen, ops=settings.ops_listen, workers=settings.workers)
+            self._systemd.ready("serving")
+            self._tasks.start(self._systemd.keep_watchdog(), "watchdog")
             if self._on_ready is not None:
                 await self._on_ready()
             await self._stop.wait()
@@ -120,16 +138,31 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
             stack.callback(loop.remove_signal_handler, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
 
     def stop(self) -> None:
         """Begin to drain; called again, stop waiting for requests."""
-        if self.draining and self._crew is not None:
+        if self.draining:
             _log.warning("stopping at once: requests in flight are cut off")
-            self._crew.kill()
-        elif not self.draining:
-            _log.info("draining", at_most_s=self._settings.drain_timeout)
+            self._hurry.set()
+            if self._crew is not None:
+                self._crew.kill()
+        else:
+            settings = self._in_force
+            _log.info("draining", after_s=settings.drain_delay, at_most_s=settings.drain_timeout)
+            self._systemd.stopping()
         self.draining = True
         self._stop.set()
+
+    def reload(self) -> None:
+        """Read the configuration again. While starting or draining there is nothing to be done."""
+        if self._reloader is not None and not self.draining:
+            self._reloader.ask()
+
+    @property
+    def _in_force(self) -> Settings:
+        return self._settings if self._reloader is None else self._reloader.settings
 
     async def _open_stores(self, state: StateDir, stack: contextlib.AsyncExitStack) -> Stores:
         settings = self._settings
@@ -155,18 +188,23 @@ class Supervisor:
             if missing:
                 raise StorageError(f"migrations are missing: {', '.join(missing)}; run: gateway migrate")
 
-        checks = {
+        self._checks |= {
             "postgres": ops.Check(database, required=True),
             "redis": ops.Check(counters.ping, required=False),
             "portal": ops.Check(self._reach_portal, required=False),
         }
-        for name, upstream in self._settings.every_upstream().items():
-            ask = partial(self._look_at_upstream, name, upstream)
-            checks["upstream" if name == "default" else f"upstream {name}"] = ops.Check(ask, required=False)
-        runner = web.AppRunner(ops.application(self, checks), access_log=None, handle_signals=False)
+        self._look_at_upstreams(self._settings)
+        runner = web.AppRunner(ops.application(self, self._checks), access_log=None, handle_signals=False)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listening).start()
+
+    def _look_at_upstreams(self, settings: Settings) -> None:
+        for name in [name for name in self._checks if name.startswith("upstream")]:
+            del self._checks[name]
+        for name, upstream in settings.every_upstream().items():
+            ask = partial(self._look_at_upstream, name, upstream)
+            self._checks["upstream" if name == "default" else f"upstream {name}"] = ops.Check(ask, required=False)
 
     async def _look_at_upstream(self, name: str, upstream: UpstreamSettings) -> dict[str, Any]:
         figures = await self._crew.metrics() if self._crew is not None else Metrics()
@@ -194,6 +232,8 @@ class Supervisor:
             shipped=self._shipper.shipped,
             lost_bytes=self._shipper.lost_bytes,
             workers=self.workers(),
+            reload_failures=self._reloader.failures if self._reloader is not None else 0,
+            last_reload_successful=self._reloader is None or self._reloader.last_successful,
         )
         return figures, state
 
@@ -203,9 +243,17 @@ class Supervisor:
             crew.forget(change)
 
     async def _drain(self) -> None:
-        started = time.monotonic()
+        """Not ready is said already: whoever balances load has ``drain_delay`` to hear of it, then listeners close."""
+        assert self._public is not None
         assert self._crew is not None
         assert self._shipper is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._in_force.drain_delay):
+                await self._hurry.wait()
+        started = time.monotonic()
+        await self._crew.decline()
+        with contextlib.suppress(OSError):
+            self._public.shutdown(socket.SHUT_RDWR)  # in every process that has it: who comes now is refused at once
         await self._crew.drain()
         await self._shipper.drain()
         _log.info("drained", took_s=round(time.monotonic() - started, 3))

@@ -20,12 +20,21 @@ from gateway.telemetry import application_log
 from policies.streams import Ending
 from storage.ports import Invalidation
 
+_ORPHANED_S = 1.0
+"""How long an unused connection stays open when the parent has died."""
+
 
 class Serving(Protocol):
     """What serves on listening sockets until drained: in the parent's loop, or in a process of its own."""
 
-    async def start(self) -> None:
-        """Open what it stands on, then listen: nothing is accepted that could not be answered."""
+    async def open(self) -> None:
+        """Open what it stands on: nothing is accepted that could not be answered."""
+
+    async def accept(self) -> None:
+        """Listen. The listening sockets themselves stay the parent's: other processes share them."""
+
+    def decline(self) -> None:
+        """Stop listening; connections that are there go on."""
 
     def snapshot(self) -> dict[str, Any]:
         """Its metrics."""
@@ -36,8 +45,11 @@ class Serving(Protocol):
     def cut_off(self) -> None:
         """End every connection now."""
 
-    async def drain(self) -> None:
-        """Stop accepting, let requests finish within the drain time, close."""
+    async def drain(self, idle_s: float) -> None:
+        """Stop listening, let requests finish within the drain time, close.
+
+        A connection stays open for one more request, at most for ``idle_s``: it may be on its way already.
+        """
 
 
 Make = Callable[[Blueprint, list[socket.socket]], Serving]
@@ -53,12 +65,23 @@ class Worker:
         self._servers: list[asyncio.Server] = []
         self.services: Services | None = None
 
-    async def start(self) -> None:
-        """Open the services, then listen: nothing is accepted that could not be answered."""
+    async def open(self) -> None:
+        """Open the services."""
         self.services = await self._stack.enter_async_context(Services.open(self._blueprint))
+
+    async def accept(self) -> None:
+        """Listen, on descriptors of its own that it can close."""
+        assert self.services is not None
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
-            self._servers.append(await loop.create_server(self.services.server, sock=listening, backlog=4_096))
+            server = await loop.create_server(self.services.server, sock=listening.dup(), backlog=4_096)
+            self._servers.append(server)
+
+    def decline(self) -> None:
+        """Stop listening. What waits in the socket's queue is for whoever shares it."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     def snapshot(self) -> dict[str, Any]:
         """The metrics of this worker."""
@@ -76,14 +99,13 @@ class Worker:
             for connection in self.services.server.connections:
                 connection.force_close()
 
-    async def drain(self) -> None:
-        """Stop accepting, let requests finish within the drain time, flush the log and the journal, close."""
-        for server in self._servers:
-            server.close()
+    async def drain(self, idle_s: float) -> None:
+        """Stop listening, let requests finish within the drain time, flush the log and the journal, close."""
+        self.decline()
         if self.services is not None:
             self.services.proxy.draining = True
             self.services.streams.end_all(Ending.SHUTTING_DOWN)
-            await self.services.server.drain(self._blueprint.settings.drain_timeout)
+            await self.services.server.drain(self._blueprint.settings.drain_timeout, idle_s)
         await self._stack.aclose()
 
 
@@ -99,13 +121,17 @@ async def _serve(make: Make, end: socket.socket) -> None:
                 worker.forget(Invalidation(**message["change"]))
             case "ping":
                 return True
+            case "accept" if worker is not None:
+                await worker.accept()
+            case "decline" if worker is not None:
+                worker.decline()
             case _:
                 told.put_nowait(message)
         return None
 
     channel = await Channel.over(end, hear)
     reading = Tasks().start(channel.run(), "control channel")
-    reading.add_done_callback(lambda _: told.put_nowait({"do": "drain"}))
+    reading.add_done_callback(lambda _: told.put_nowait({"do": "drain", "idle_s": _ORPHANED_S}))
     first = await told.get()
     if first["do"] == "drain":
         return
@@ -113,15 +139,15 @@ async def _serve(make: Make, end: socket.socket) -> None:
     application_log.configure(blueprint.settings.log_level)
     sockets = [socket.socket(fileno=number) for number in first["sockets"]]
     worker = make(blueprint, sockets)
-    await worker.start()
+    await worker.open()
     gc.collect()
     gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
     gc.set_threshold(20_000, 50, 100)  # requests free what they make by reference count; 700 is for scripts
     channel.tell({"ready": True})
-    while (await told.get())["do"] != "drain":
+    while (message := await told.get())["do"] != "drain":
         pass
-    await worker.drain()
-    channel.tell({"drained": True})
+    await worker.drain(message["idle_s"])
+    channel.tell({"drained": worker.snapshot()})
     channel.close()
     await asyncio.wait({reading})
 

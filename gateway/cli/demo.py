@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from gateway.cli.command import Given, common
-from gateway.cli.serve import run, settings_or_exit
+from gateway.cli.serve import reader, run, settings_or_exit
 from gateway.demo.samples import SAMPLES
 from gateway.passwords import hash_password
 from gateway.secrets import derived
@@ -67,7 +67,8 @@ def demo(given: Given, port: int | None, upstream: str | None) -> None:
         overrides["upstream"] = upstream or f"unix:{own}"
         settings = settings_or_exit(overrides, given.config, embedded=True)
         application_log.configure(settings.log_level)
-        run(_Demo(settings, own, as_json=given.json).run())
+        read = reader(given, embedded=True, overrides=overrides)
+        run(_Demo(settings, own, read, as_json=given.json).run())
 
 
 def _addresses(port: int | None) -> dict[str, str]:
@@ -92,15 +93,18 @@ def _url(listen: str) -> str:
 class _Demo:
     """One run of the demo."""
 
-    def __init__(self, settings: Settings, socket: Path | None, *, as_json: bool) -> None:
+    def __init__(self, settings: Settings, socket: Path | None, read: Callable[[], Settings], *, as_json: bool) -> None:
         self._settings = settings
+        self._read = read
         self._socket = socket
         self._as_json = as_json
         self._credentials: Credentials | None = None
 
     async def run(self) -> None:
         """The transcriber beside the gateway, both until the signal to stop."""
-        supervisor = Supervisor(self._settings, embedded=True, prepare=self._prepare, on_ready=self._greet)
+        supervisor = Supervisor(
+            self._settings, embedded=True, read=self._read, prepare=self._prepare, on_ready=self._greet
+        )
         if self._socket is None:
             await supervisor.run()
             return

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.command import Given, common
 from gateway.cli.config import missing, upstream_faults
-from gateway.crew import StartFailed
+from gateway.members import StartFailed
 from gateway.settings import Settings, SettingsInvalid, load
 from gateway.sockets import PortTaken
 from gateway.supervisor import Supervisor
@@ -23,10 +23,22 @@ from storage.ports import StorageError
 @click.command()
 @common
 def serve(given: Given) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drain."""
+    """Serve until SIGTERM or Ctrl-C, then drain. SIGHUP reads settings, secrets and routes again."""
     settings = settings_or_exit(given.overrides, given.config, embedded=given.embedded)
     application_log.configure(settings.log_level)
-    run(Supervisor(settings, embedded=given.embedded).run())
+    run(Supervisor(settings, embedded=given.embedded, read=reader(given, embedded=given.embedded)).run())
+
+
+def reader(given: Given, *, embedded: bool, overrides: Mapping[str, Any] | None = None) -> Callable[[], Settings]:
+    """How the settings are read again at a reload: from the sources of the start. It raises SettingsInvalid."""
+
+    def read() -> Settings:
+        settings = load(given.overrides if overrides is None else overrides, given.config)
+        if faults := missing(settings, embedded=embedded) + upstream_faults(settings):
+            raise SettingsInvalid(faults)
+        return settings
+
+    return read
 
 
 def settings_or_exit(overrides: dict[str, Any], config: Path | None, *, embedded: bool) -> Settings:

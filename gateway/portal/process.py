@@ -1,5 +1,6 @@
 """The portal as the parent starts it: beside the workers, or in the parent's own loop with ``workers = 0``."""
 
+import asyncio
 import contextlib
 import socket
 from typing import Any
@@ -22,12 +23,14 @@ class Portal:
         self._blueprint = blueprint
         self._sockets = sockets
         self._stack = contextlib.AsyncExitStack()
+        self._servers: list[asyncio.Server] = []
         self._parts: Parts | None = None
+        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
-        """Open the parts, then listen. PostgreSQL and Redis may be down: who needs them is told so."""
+    async def open(self) -> None:
+        """Open the parts. PostgreSQL and Redis may be down: who needs them is told so."""
         self._parts = await self._stack.enter_async_context(Parts.open(self._blueprint))
-        runner = web.AppRunner(
+        self._runner = web.AppRunner(
             application(self._parts),
             access_log=None,  # the gateway in front writes the one line of every request
             handle_signals=False,
@@ -35,10 +38,22 @@ class Portal:
             shutdown_timeout=self._blueprint.settings.drain_timeout,
             auto_decompress=False,
         )
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        await self._runner.setup()
+        self._stack.push_async_callback(self._runner.cleanup)
+
+    async def accept(self) -> None:
+        """Listen, on descriptors of its own that it can close."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        loop = asyncio.get_running_loop()
         for listening in self._sockets:
-            await web.SockSite(runner, listening).start()
+            self._servers.append(await loop.create_unix_server(self._runner.server, sock=listening.dup()))
+
+    def decline(self) -> None:
+        """Stop listening."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     def snapshot(self) -> dict[str, Any]:
         """The metrics of the portal."""
@@ -51,6 +66,7 @@ class Portal:
     def cut_off(self) -> None:
         """Its connections are the workers' own; they end them."""
 
-    async def drain(self) -> None:
+    async def drain(self, idle_s: float) -> None:  # noqa: ARG002  its clients are the workers, which end first
         """Let requests finish, then close."""
+        self.decline()
         await self._stack.aclose()

@@ -41,6 +41,8 @@ class State:
     journal_pending: int = 0
     shipped: int = 0
     lost_bytes: int = 0
+    reload_failures: int = 0
+    last_reload_successful: bool = True
     workers: Mapping[str, bool] = field(default_factory=dict)
     dependencies: Mapping[str, bool] = field(default_factory=dict)
 
@@ -111,6 +113,12 @@ class _Gathered(Collector):
         for labels, (using, knowing) in sorted(self._metrics.upstream_addresses.items()):
             up.add_metric(labels, using / knowing)
         yield up
+        yield _counter(
+            "gateway_config_reload_failures", "Reloads that changed nothing.", (), {(): state.reload_failures}
+        )
+        yield GaugeMetricFamily(
+            "gateway_config_last_reload_successful", "Whether it was.", int(state.last_reload_successful)
+        )
         yield _gauge("gateway_worker_up", "Whether a worker serves.", "worker", state.workers)
         yield _gauge("gateway_dependency_up", "Whether a dependency answered last.", "dependency", state.dependencies)
         info = GaugeMetricFamily("gateway_build_info", "Which build this is.", labels=("version", "python"))

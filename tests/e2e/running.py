@@ -1,6 +1,7 @@
 """``gateway demo`` and ``gateway serve`` as child processes, and what a user reads off them."""
 
 import contextlib
+import http.server
 import json
 import os
 import queue
@@ -195,3 +196,26 @@ class Demo:
         """Send the sample."""
         sample = self.facts["sample"]
         return self.curl("/v1/audio/transcriptions", "-F", f"file=@{sample}", "-F", "model=demo", *arguments, key=key)
+
+
+@contextlib.contextmanager
+def serving(state: Path, upstream: http.server.HTTPServer, **settings: str) -> Iterator[tuple[Process, str, str]]:
+    """``gateway serve --embedded``, its URL, and a key."""
+    port = free_ports()
+    env = environment(
+        state_dir=str(state),
+        listen=f"127.0.0.1:{port}",
+        ops_listen=f"127.0.0.1:{port + 1}",
+        upstream=f"http://127.0.0.1:{upstream.server_port}",
+        **settings,
+    )
+    gateway = Process.start("serve", "--embedded", env=env)
+    try:
+        gateway.wait_for('"event":"ready"')
+        for words in (("tenant", "create", "a"), ("key", "create", "--tenant", "a", "--name", "k", "--json")):
+            made = subprocess.run(
+                [*GATEWAY, *words], env=env, capture_output=True, text=True, check=True, cwd="/"
+            ).stdout
+        yield gateway, f"http://127.0.0.1:{port}", json.loads(made)["key"]
+    finally:
+        gateway.stop(signal.SIGKILL)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import GATEWAY, Process, alive, children, environment, eventually, free_ports
+from tests.e2e.running import GATEWAY, alive, children, environment, eventually, serving
 
 
 class SlowUpstream(http.server.ThreadingHTTPServer):
@@ -51,29 +51,6 @@ def upstream() -> Iterator[SlowUpstream]:
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@contextlib.contextmanager
-def serving(state: Path, upstream: http.server.HTTPServer, **settings: str) -> Iterator[tuple[Process, str, str]]:
-    """``gateway serve --embedded``, its URL, and a key."""
-    port = free_ports()
-    env = environment(
-        state_dir=str(state),
-        listen=f"127.0.0.1:{port}",
-        ops_listen=f"127.0.0.1:{port + 1}",
-        upstream=f"http://127.0.0.1:{upstream.server_port}",
-        **settings,
-    )
-    gateway = Process.start("serve", "--embedded", env=env)
-    try:
-        gateway.wait_for('"event":"ready"')
-        for words in (("tenant", "create", "a"), ("key", "create", "--tenant", "a", "--name", "k", "--json")):
-            made = subprocess.run(
-                [*GATEWAY, *words], env=env, capture_output=True, text=True, check=True, cwd="/"
-            ).stdout
-        yield gateway, f"http://127.0.0.1:{port}", json.loads(made)["key"]
-    finally:
-        gateway.stop(signal.SIGKILL)
 
 
 def _get(url: str, key: str, answers: list[bytes]) -> None:

@@ -13,8 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import crew as crew_module
+from gateway import members as members_module
 from gateway.control import Gone
-from gateway.crew import Crew, StartFailed
+from gateway.crew import Crew
+from gateway.members import Process, StartFailed
 from gateway.services import Blueprint
 from gateway.settings import load
 from gateway.sockets import listen, listen_privately, port_of
@@ -129,7 +131,7 @@ async def test_without_processes_the_one_worker_is_in_the_parent(tmp_path: Path,
 async def test_a_worker_that_cannot_be_started_is_a_sentence(
     tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(members_module.sys, "executable", "/nowhere/python")
     with pytest.raises(StartFailed, match="worker 1 could not be started: No such file or directory"):
         await Crew(blueprint(tmp_path, 1), [], tasks).start()
 
@@ -137,7 +139,7 @@ async def test_a_worker_that_cannot_be_started_is_a_sentence(
 async def test_a_worker_that_dies_at_once_is_a_sentence(
     tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module.sys, "executable", "/bin/false")
+    monkeypatch.setattr(members_module.sys, "executable", "/bin/false")
     with pytest.raises(StartFailed, match="worker 1 did not come up"):
         await Crew(blueprint(tmp_path, 1), [], tasks).start()
 
@@ -162,11 +164,23 @@ class Puppet:
         """Whether it serves."""
         return self.startable and not self.dead.is_set()
 
-    async def start(self) -> None:
+    async def open(self) -> None:
         """Start."""
         if not self.startable:
             self.dead.set()
             raise StartFailed("no")
+
+    async def accept(self) -> None:
+        """Listen."""
+        self.accepting = True
+
+    async def decline(self) -> None:
+        """Stop listening."""
+        self.accepting = False
+
+    def kill(self) -> None:
+        """End at once."""
+        self.dead.set()
 
     async def ask_figures(self) -> None:
         """As a process is asked."""
@@ -184,7 +198,7 @@ class Puppet:
         await self.dead.wait()
         return -9
 
-    async def drain(self, _: float) -> None:
+    async def drain(self, _: float, __: float) -> None:
         """End."""
         self.drained = True
         self.dead.set()
@@ -197,6 +211,8 @@ class Puppets:
     crew: Crew
     made: list[Puppet] = field(default_factory=list)
     startable: bool = True
+    startable_after: int | None = None
+    """Only so many of all that are made can be started."""
 
 
 @pytest.fixture
@@ -205,8 +221,9 @@ async def puppets(tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(crew_module, "_LONGEST_PAUSE_S", 0.04)
     made = Puppets(Crew(blueprint(tmp_path, 2), [], tasks))
 
-    def make(number: int) -> Puppet:
-        made.made.append(Puppet(number, made.startable))
+    def make(_: Blueprint, number: int) -> Puppet:
+        startable = made.startable and (made.startable_after is None or len(made.made) < made.startable_after)
+        made.made.append(Puppet(number, startable))
         return made.made[-1]
 
     monkeypatch.setattr(made.crew, "_make", make)
@@ -255,6 +272,51 @@ async def test_nothing_is_started_while_the_crew_drains(puppets: Puppets) -> Non
     assert all(puppet.drained for puppet in puppets.made)
 
 
+async def test_replaced_workers_leave_when_the_new_ones_serve_and_stay_counted(
+    puppets: Puppets, tmp_path: Path
+) -> None:
+    """All new ones are let in, then all old ones drained; no figure is lost, none of the old is started again."""
+    for puppet in puppets.made:
+        puppet.count = 10
+    assert await counted(puppets.crew) == 20
+    old = list(puppets.made)
+    await puppets.crew.replace(blueprint(tmp_path, 3))
+    fresh = puppets.made[2:]
+    assert [puppet.accepting for puppet in fresh] == [True] * 3
+    await puppets.crew.left()
+    await until(lambda: not puppets.crew._leaving)
+    assert all(puppet.drained for puppet in old)
+    assert not any(puppet.drained for puppet in fresh)
+    assert await counted(puppets.crew) == 20
+    assert puppets.crew.up() == {"1": True, "2": True, "3": True}
+    assert len(puppets.made) == 5
+
+
+async def test_one_new_worker_that_does_not_come_up_changes_nothing(puppets: Puppets, tmp_path: Path) -> None:
+    """The others that had come up are ended, and the old ones are kept alive as before."""
+    puppets.startable_after = 3
+    with pytest.raises(StartFailed):
+        await puppets.crew.replace(blueprint(tmp_path, 2))
+    assert [puppet.up for puppet in puppets.made] == [True, True, False, False]
+    assert not puppets.made[0].drained
+    assert puppets.crew.up() == {"1": True, "2": True}
+    puppets.startable_after = None
+    puppets.made[0].dead.set()
+    await until(lambda: len(puppets.made) == 5 and puppets.made[4].accepting)
+
+
+async def test_a_worker_that_dies_while_others_are_made_ready_comes_back_or_makes_room(
+    puppets: Puppets, tmp_path: Path
+) -> None:
+    """Whatever is started for it, the new ones are what serves in the end, and nothing stays behind."""
+    puppets.made[0].dead.set()
+    await puppets.crew.replace(blueprint(tmp_path, 2))
+    await puppets.crew.left()
+    serving = [puppet for puppet in puppets.made if puppet.up]
+    assert len(serving) == 2
+    assert all(puppet.accepting for puppet in serving)
+
+
 async def test_figures_that_arrive_after_the_death_are_not_counted_twice(
     tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +331,7 @@ async def test_figures_that_arrive_after_the_death_are_not_counted_twice(
     class Ended:
         returncode: int | None = None
 
-    process = crew_module._Process(blueprint(tmp_path, 1), [], 1, tasks)
+    process = Process(blueprint(tmp_path, 1), [], 1, tasks)
     process._process, process._channel, process.figures = Ended(), Channel(), {"early": True}
     process._ready.set()
     await process.ask_figures()
@@ -281,7 +343,7 @@ async def test_a_worker_that_does_not_answer_keeps_its_last_figures(tmp_path: Pa
         async def ask(self, *_: object) -> None:
             raise Gone("no answer")
 
-    process = crew_module._Process(blueprint(tmp_path, 1), [], 1, tasks)
+    process = Process(blueprint(tmp_path, 1), [], 1, tasks)
     process._process, process._channel, process.figures = type("P", (), {"returncode": None})(), Channel(), {"early": 1}
     process._ready.set()
     await process.ask_figures()
@@ -296,16 +358,16 @@ async def test_the_portal_is_kept_alive_beside_the_workers(tmp_path: Path, tasks
         await crew.start()
         assert crew.up() == {"1": True}
         await crew.ping_portal()
-        first = crew._portal
+        first = crew._members[-1]
         os.kill(first._process.pid, signal.SIGKILL)
         assert await status(port_of(listening), "/auth/nix") in (404, 502)
-        await until(lambda: crew._portal is not first and crew._portal.up)
+        await until(lambda: crew._members[-1] is not first and crew._members[-1].up)
         await crew.ping_portal()
         assert await status(port_of(listening), "/auth/nix") == 404
         await crew.drain()
         with pytest.raises(Gone):
             await crew.ping_portal()
-        assert crew._portal._process.returncode == 0
+        assert crew._members[-1]._process.returncode == 0
 
 
 async def test_without_processes_the_portal_is_in_the_parent_too(tmp_path: Path, tasks: Tasks) -> None:

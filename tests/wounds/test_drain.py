@@ -1,0 +1,128 @@
+"""Wound: an end that breaks off what was asked a moment before (F-08; RFC 9112 section 9.6).
+
+A kept connection is closed by one end while the other one sends its next request: whoever sent it cannot know whether
+it was done. So the end is announced on an answer, and unused connections are given time to hear of it.
+"""
+
+import asyncio
+
+import pytest
+
+from tests.gateway.harness import Answer, Gateway, Seen
+from tests.storage.waiting import until
+from tests.wounds.wire import request
+
+POST = b"POST /v1/listen HTTP/1.1"
+Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def used(gateway: Gateway) -> Line:
+    """A connection that is kept after a request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request(gateway.key))
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+    return reader, writer
+
+
+def draining(gateway: Gateway, within_s: float = 5.0, idle_s: float = 5.0) -> asyncio.Task[None]:
+    """The worker's own order of things."""
+    gateway.proxy.draining = True
+    return asyncio.get_running_loop().create_task(gateway.server.drain(within_s, idle_s))
+
+
+async def test_a_request_on_its_way_is_answered_and_says_that_it_was_the_last(gateway: Gateway) -> None:
+    """Also when it repeats the one before, which is not parsed again; then the connection closes, the drain ends."""
+    lines = [await used(gateway) for _ in range(3)]
+    end = draining(gateway)
+    await asyncio.sleep(0)
+    for number, (reader, writer) in enumerate(lines):
+        writer.write(
+            request(gateway.key, b"GET /v1/models/%d HTTP/1.1" % number if number else b"GET /v1/models HTTP/1.1")
+        )
+        answer = Answer.parse(await reader.read())
+        assert (answer.status, answer["connection"]) == (200, "close")
+        writer.close()
+    await asyncio.wait_for(end, 3)
+    assert not gateway.server.connections
+
+
+async def test_a_request_in_flight_is_answered_and_one_more(gateway: Gateway) -> None:
+    """Its answer had been begun as one of a kept connection: what follows on the heels of it is still taken."""
+    go = asyncio.Event()
+    real = gateway.upstream.respond
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen) -> None:
+        await go.wait()
+        await real(reader, writer, seen)
+
+    gateway.upstream.respond = late
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request(gateway.key))
+    await until(lambda: bool(gateway.upstream.seen))
+    end = draining(gateway)
+    await asyncio.sleep(0)
+    go.set()
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+    writer.write(request(gateway.key))
+    answer = Answer.parse(await reader.read())
+    assert (answer.status, answer["connection"]) == (200, "close")
+    writer.close()
+    await asyncio.wait_for(end, 3)
+
+
+async def test_an_upload_in_flight_goes_on_arriving(gateway: Gateway) -> None:
+    """F-08."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request(gateway.key, POST, b"Content-Length: 10", b"Connection: close", body=b"half,"))
+    await until(lambda: gateway.upstream.connections > 0)
+    end = draining(gateway)
+    await asyncio.sleep(0.05)  # the pause is what is under test
+    assert not end.done()
+    writer.write(b"whole")
+    assert Answer.parse(await reader.read()).status == 200
+    writer.close()
+    await asyncio.wait_for(end, 3)
+    assert gateway.upstream.seen[0].body == b"half,whole"
+
+
+async def test_a_connection_that_asks_nothing_is_closed_soon(gateway: Gateway) -> None:
+    """Whether it was ever used or not; nobody waits for the whole drain time."""
+    lines = [await used(gateway), await asyncio.open_connection("127.0.0.1", gateway.port)]
+    await until(lambda: gateway.metrics.connections == 2)
+    end = draining(gateway, within_s=60.0, idle_s=0.1)
+    for reader, writer in lines:
+        assert await asyncio.wait_for(reader.read(), 3) == b""
+        writer.close()
+    await asyncio.wait_for(end, 3)
+
+
+@pytest.mark.parametrize(
+    "start", [b"GET /v1/mod", b"POST /v1/listen HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"]
+)
+async def test_what_does_not_finish_in_the_drain_time_is_cut_off(gateway: Gateway, start: bytes) -> None:
+    """A header or a body without end: the drain has one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(start)
+    await until(lambda: bool(gateway.server.heading) or bool(gateway.lines))
+    await asyncio.wait_for(draining(gateway, within_s=0.2), 3)
+    assert not gateway.server.connections
+    await reader.read()
+    writer.close()
+
+
+async def test_no_stream_is_opened_any_more(gateway: Gateway) -> None:
+    """It would only be closed again: 503, and another instance takes it."""
+    reader, writer = await used(gateway)
+    end = draining(gateway)
+    await asyncio.sleep(0)
+    fields = (
+        b"Connection: Upgrade",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: " + b"A" * 22 + b"==",
+    )
+    writer.write(request(gateway.key, b"GET /v1/listen HTTP/1.1", *fields))
+    answer = Answer.parse(await reader.read())
+    assert (answer.status, answer.code) == (503, "draining")
+    writer.close()
+    await asyncio.wait_for(end, 3)
