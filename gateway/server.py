@@ -148,12 +148,13 @@ class ClientConnection(RequestHandler):
             waiter.set_result(None)
             return
         queued, between = len(self._messages), self._between
-        before = self._messages[-1][1] if queued else self._body
+        body = self._messages[-1][1] if queued else self._body
+        in_header = body is None or body.is_eof()
         super().data_received(data)
         self._again = None
         self._between = False
         if len(self._messages) == queued:
-            if data and (before is None or before.is_eof()) and not self._upgraded:
+            if data and in_header and not self._upgraded:
                 self._header_grew(len(data))
             return
         if len(data) + self._header_bytes > _MAX_HEADER:

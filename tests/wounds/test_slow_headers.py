@@ -109,6 +109,25 @@ async def test_a_header_in_time_in_many_pieces_is_served_though_the_idle_time_en
         writer.close()
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_the_end_of_a_body_is_no_header(chunked: bool) -> None:
+    """A connection that is kept after an upload in pieces has the idle time."""
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 10"
+    pieces = [b"5\r\nhal", b"f,\r\n", b"0\r\n", b"\r\n"] if chunked else [b"half,", b"whole"]
+    async with running(hurried()) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(request(gateway.key, b"POST /v1/listen HTTP/1.1", framing))
+        for piece in pieces:
+            await asyncio.sleep(0.02)  # so that each arrives alone
+            writer.write(piece)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        assert not gateway.server.heading
+        await asyncio.sleep(2 * HEADER_S)  # the pause is what is under test
+        writer.write(request(gateway.key, b"GET /v1/models HTTP/1.1", b"Connection: close"))
+        assert statuses(await reader.read()) == [200]
+        writer.close()
+
+
 async def test_a_header_that_waits_behind_a_long_request_has_its_time_afterwards() -> None:
     """It began while the one before it was being served: that one's time is not held against it."""
     async with running(hurried()) as gateway:
