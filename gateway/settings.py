@@ -252,6 +252,21 @@ class Settings(BaseSettings):
         le=LONGEST_S,
         description="Seconds at shutdown in which new connections are still taken, while /readyz says 503 already.",
     )
+    session_idle: float = Field(
+        43_200.0, ge=60, le=2_592_000, description="Seconds without a request after which a browser is signed out."
+    )
+    session_lifetime: float = Field(
+        604_800.0, ge=60, le=31_536_000, description="Seconds after which it is signed out in any case."
+    )
+    password_cost: int = Field(
+        12, ge=10, le=15, description="bcrypt's cost for passwords; one more doubles the time. 12 takes about 0.25 s."
+    )
+    mail: Annotated[SecretStr | None, _url("smtp", "smtps", "file", "console")] = Field(
+        None,
+        description="How mail leaves: smtp://user:password@host:587 (STARTTLS where offered), smtps://host:465, "
+        "file:/directory, console: (shows links in the log). Empty: no invitations, no forgotten passwords.",
+    )
+    mail_from: str = Field("Tahoe <no-reply@localhost>", description="The sender of mail.")
     drain_timeout: float = Field(
         30.0, ge=0, le=LONGEST_S, description="Seconds that requests in flight get at shutdown."
     )

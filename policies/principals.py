@@ -14,6 +14,7 @@ class Method(enum.StrEnum):
     NONE = "none"
     API_KEY = "api_key"
     JWT = "jwt"
+    SESSION = "session"
 
 
 class Standing(enum.StrEnum):

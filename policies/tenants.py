@@ -18,10 +18,11 @@ class TenantStatus(enum.StrEnum):
 
 
 class UserStatus(enum.StrEnum):
-    """A disabled user keeps its history; none of its credentials is accepted."""
+    """A disabled user keeps its history; none of its credentials is accepted. A deleted one keeps nothing."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
+    DELETED = "deleted"
 
 
 class Role(enum.StrEnum):

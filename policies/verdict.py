@@ -79,6 +79,16 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     UNREADABLE_QUESTION = 400, "The proxy must send exactly one original target and one original method."
 
     # --- pages and the JSON API --------------------------------------------------------------------------------------
+    LOGIN_REQUIRED = 401, "Sign in first, or send a credential."
+    INVALID_LOGIN = (
+        401,
+        "This e-mail address and password do not belong together. Check both, or ask for a new password.",
+    )
+    SECOND_FACTOR_REQUIRED = 401, "Send the current code of your authenticator app, or a recovery code, as well."
+    INVALID_CODE = 401, "This code is not right, or was used already. Wait for the next one and send that."
+    TOO_MANY_TRIES = 429, "Too many tries. Wait as long as Retry-After says; the right password does not help before."
+    FRESH_LOGIN_REQUIRED = 403, "This needs your password once more, because you signed in a while ago."
+    LINK_INVALID = 410, "This link does not work (any more): it was used, replaced, or is too old. Ask for a new one."
     NOT_FOUND = 404, "There is no such thing here, or it is not yours to see."
     INVALID_INPUT = 422, "Some of what was sent cannot be taken. Correct it and send it again."
     NOT_JSON = 415, "Send JSON, with 'Content-Type: application/json'."

@@ -15,9 +15,15 @@ from gateway.services import Blueprint
 from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
+from policies.audit import SYSTEM
+from storage.postgres.audit import PURPOSE as CHAIN
+from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 from storage.redis.bus import RedisBus
 from storage.redis.client import client
+
+_CONNECTIONS = 10
+"""To PostgreSQL: a storm of log-ins asks for more than one at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,8 @@ class Parts:
     tasks: Tasks
     metrics: Metrics
     secret_key: str
+    trail: AuditTrail
+    """Of the gateway itself; what a request does is recorded by its own actor (``actors.trail``)."""
 
     def secret_for(self, purpose: str) -> bytes:
         """A key of its own for every purpose, 32 bytes; the same in the gateway's workers."""
@@ -55,7 +63,7 @@ class Parts:
     async def open(cls, blueprint: Blueprint) -> AsyncIterator[Self]:
         """Everything open, nothing connected yet."""
         async with contextlib.AsyncExitStack() as stack:
-            pool = Pool(blueprint.database_url)
+            pool = Pool(blueprint.database_url, max_size=_CONNECTIONS)
             stack.push_async_callback(pool.close)
             redis = client(blueprint.redis_url)
             stack.push_async_callback(redis.aclose)
@@ -69,6 +77,7 @@ class Parts:
                 tasks=tasks,
                 metrics=Metrics(),
                 secret_key=blueprint.secret_key,
+                trail=AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM),
             )
 
 

@@ -21,6 +21,8 @@ class Kind(enum.StrEnum):
     TENANT = "ten_"
     USER = "usr_"
     KEY = "key_"
+    SESSION = "ses_"
+    INVITATION = "inv_"
     EVENT = "evt_"
     FAMILY = "fam_"
     SERVICE = "svc_"

@@ -7,7 +7,7 @@ bounded in time. Wrap calls in :func:`asking`, so that what goes wrong is :class
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -17,19 +17,23 @@ from storage.ports import Unavailable
 
 
 def client(url: str, *, timeout: float = 2.0, most: int = 20) -> Redis:
-    """A client that connects when first asked, answers bytes, and waits ``timeout`` seconds at most for each answer."""
-    made: Redis = Redis.from_url(
+    """A client that connects when first asked, answers bytes, and waits ``timeout`` seconds at most for each answer.
+
+    Who finds all ``most`` connections busy waits for one, as long as for an answer.
+    """
+    pool = BlockingConnectionPool.from_url(
         url,
         decode_responses=False,
         protocol=2,
         max_connections=most,
+        timeout=timeout,
         socket_connect_timeout=timeout,
         socket_timeout=timeout,
         # One more try, for a connection that died while nobody looked.
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[RedisConnectionError],
     )
-    return made
+    return Redis.from_pool(pool)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ SAME_TO_BCRYPT = [
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords, "_COST", 10)
+    monkeypatch.setattr(passwords, "COST", 10)
 
 
 @pytest.mark.parametrize(("one", "other"), SAME_TO_BCRYPT)

@@ -24,7 +24,7 @@ def acme(operator: Operator) -> Operator:
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords, "_COST", 10)
+    monkeypatch.setattr(passwords, "COST", 10)
 
 
 def create(operator: Operator, *words: str, tenant: str = "acme", stdin: str | bytes | None = None, status: int = 0):

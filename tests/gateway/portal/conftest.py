@@ -1,16 +1,28 @@
 """The portal's application on a real socket, over PostgreSQL and Valkey: what the gateway would send it, tests send."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import html
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
-from aiohttp import web
+from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.passwords import hash_password
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from gateway.services import Blueprint
 from gateway.settings import load
+from policies.tenants import Role, Tenant, User
+from storage.postgres.directory import PostgresDirectory
+from tests import servers
 from tests.gateway.portal.api import Houses
 
 Client = TestClient[web.Request, web.Application]
@@ -18,17 +30,105 @@ Client = TestClient[web.Request, web.Application]
 SECRET_KEY = "a secret key of tests, thirty-two characters"
 
 
+@pytest.fixture(scope="session")
+def portal_database(postgres_server: str, migrated_template: str) -> Iterator[str]:
+    """One database for all tests of the portal; each finds it empty. A new one each would cost more than the tests."""
+    name = f"portal_{secrets.token_hex(6)}"
+    with ThreadPoolExecutor(1) as elsewhere:
+        made = servers.create_database(postgres_server, name, template=migrated_template)
+        yield elsewhere.submit(asyncio.run, made).result()
+        elsewhere.submit(asyncio.run, servers.drop_database(postgres_server, name)).result()
+
+
 @pytest.fixture
-async def parts(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
-    settings = load({"state_dir": tmp_path, "public_url": "http://gw.test"}, None, {})
-    async with Parts.open(Blueprint(settings, migrated_url, redis_url, SECRET_KEY)) as made:
+async def empty_database(portal_database: str) -> str:
+    connection = await asyncpg.connect(portal_database)
+    tables = await connection.fetch(
+        """
+        SELECT string_agg(format('platform.%I', relname), ', ') AS names FROM pg_class
+        WHERE relnamespace = 'platform'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+            AND relname <> 'schema_migrations'
+        """
+    )
+    await connection.execute(f"TRUNCATE {tables[0]['names']} CASCADE")
+    await connection.close()
+    return portal_database
+
+
+@pytest.fixture
+async def parts(empty_database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
+    settings = load(
+        {
+            "state_dir": tmp_path,
+            "public_url": "http://gw.test",
+            "password_cost": 10,
+            "mail": f"file:{tmp_path}/mail",
+        },
+        None,
+        {},
+    )
+    async with Parts.open(Blueprint(settings, empty_database, redis_url, SECRET_KEY)) as made:
         yield made
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """A tenant with one person in it, and the ways to make more."""
+
+    parts: Parts
+    directory: PostgresDirectory
+    tenant: Tenant
+    user: User
+
+    async def add(self, email: str, role: Role = Role.MEMBER, *, tenant: str | None = None) -> User:
+        """One more person, with the usual password."""
+        stored = hash_password(PASSWORD, self.parts.secret_for("passwords"), cost=10)
+        user, _ = await self.directory.create_user(tenant or self.tenant.id, email, "Some One", role, stored)
+        return user
+
+
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+EMAIL = "ada@example.com"
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+async def town(parts: Parts) -> Town:
+    directory = PostgresDirectory(parts.pool, parts.trail)
+    tenant = await directory.create_tenant("acme", "Acme")
+    stored = hash_password(PASSWORD, parts.secret_for("passwords"), cost=10)
+    user, _ = await directory.create_user(tenant.id, EMAIL, "Ada", Role.OWNER, stored)
+    return Town(parts, directory, tenant, user)
+
+
+async def log_in(portal: Client, email: str = EMAIL, password: str = PASSWORD, **more: Any) -> ClientResponse:
+    """As a program does, from the address that ``X-Client-IP`` names."""
+    headers = {"X-Client-IP": "192.0.2.1", **SAME_ORIGIN} | more.pop("headers", {})
+    return await portal.post("/auth/login", json={"email": email, "password": password, **more}, headers=headers)
+
+
+PAGE = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin", "X-Client-IP": "192.0.2.1"}
+
+
+async def fill(portal: Client, path: str, action: str | None = None, **fields: str) -> ClientResponse:
+    """As a browser does: open the page, fill in its form, send it; the answer's redirect is not followed."""
+    page = await (await portal.get(path, headers=PAGE)).text()
+    form = page if action is None else page[page.index(f'action="{action}"') :]
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form.partition("</form>")[0]))
+    target = action or html.unescape(re.search(r'<form method="post" action="([^"]*)"', page)[1])
+    return await portal.post(target, data=hidden | fields, headers=PAGE, allow_redirects=False)
+
+
+async def actions(parts: Parts) -> list[str]:
+    """What the audit trail holds, oldest first."""
+    rows = await parts.pool.read("SELECT action FROM platform.audit_entries ORDER BY at, sequence")
+    return [row["action"] for row in rows]
 
 
 @pytest.fixture
 async def portal(parts: Parts) -> AsyncIterator[Client]:
     """A browser's view of it: cookies are kept."""
-    async with TestClient(TestServer(application(parts))) as client:
+    async with TestClient(TestServer(application(parts)), cookie_jar=CookieJar(unsafe=True)) as client:
         yield client
 
 

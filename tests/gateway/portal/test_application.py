@@ -1,7 +1,7 @@
 """What every endpoint of the portal gets for nothing: errors for people, security headers, no other site's forms."""
 
 import pytest
-from aiohttp import web
+from aiohttp import CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel, Field
 
@@ -47,7 +47,7 @@ async def client(parts: Parts) -> Client:
     app.router.add_get("/auth/broken", broken)
     app.router.add_get("/auth/form", form)
     app.router.add_get("/platform/v1/who", who)
-    async with TestClient(TestServer(app)) as made:
+    async with TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as made:
         yield made
 
 

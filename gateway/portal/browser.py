@@ -1,0 +1,104 @@
+"""A browser's session: its cookie, whose it is, and what a page asks of it."""
+
+import secrets
+from dataclasses import replace
+from urllib.parse import quote
+
+from aiohttp import web
+
+from gateway.portal.caller import client_address, user_agent
+from gateway.portal.identity import IDENTITY, SIGNED_IN, actor, sessions
+from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem, wants_page
+from policies.audit import ActorKind
+from policies.cookies import session_cookie, single
+from policies.people import Person, Place, Session
+from policies.verdict import Refusal
+from storage.ports import Invalidation
+from storage.postgres.sessions import NewSession
+
+_PURPOSE = "sessions"
+_BYTES = 32
+_LOOKED = web.RequestKey("session_looked_up", bool)
+
+
+def secret_of(request: web.Request) -> str | None:
+    """The session's secret in the cookie; None without one, or with two that differ."""
+    return single(request.headers.getall("Cookie", ()), session_cookie(secure=request.app[PARTS].is_https))
+
+
+async def current(request: web.Request) -> Session | None:
+    """The session that the request belongs to, asked once. Raises Unavailable: then nobody knows."""
+    if _LOOKED not in request:
+        request[_LOOKED] = True
+        secret = secret_of(request)
+        found = await sessions(request).find(_digest(request, secret)) if secret is not None else None
+        if found is not None:
+            request[SIGNED_IN] = found
+    return request.get(SIGNED_IN)
+
+
+async def required(request: web.Request) -> Session:
+    """The session; without one a page goes to the log-in and comes back, and anything else is a problem."""
+    found = await current(request)
+    if found is not None:
+        return found
+    if wants_page(request) and request.method in ("GET", "HEAD"):
+        raise web.HTTPSeeOther(f"/auth/login?next={quote(request.raw_path, safe='/')}")
+    raise Problem(Refusal.LOGIN_REQUIRED)
+
+
+async def required_fresh(request: web.Request) -> Session:
+    """The session of who has given the password within minutes; a page asks for it first."""
+    found = await required(request)
+    if found.is_fresh(request.app[PARTS].now()):
+        return found
+    if wants_page(request):
+        back = request.raw_path if request.method in ("GET", "HEAD") else "/account"
+        raise web.HTTPSeeOther(f"/account/confirm?next={quote(back, safe='/')}")
+    raise Problem(Refusal.FRESH_LOGIN_REQUIRED)
+
+
+async def begin(request: web.Request, person: Person, place: Place, methods: tuple[str, ...]) -> tuple[Session, str]:
+    """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840)."""
+    secret, old = secrets.token_urlsafe(_BYTES), secret_of(request)
+    who = replace(actor(request), kind=ActorKind.USER, id=person.id, name=person.email)
+    made = await sessions(request, who).begin(
+        NewSession(
+            digest=_digest(request, secret),
+            tenant_id=place.tenant_id,
+            user_id=person.id,
+            email=person.email,
+            methods=methods,
+            address=client_address(request),
+            agent=user_agent(request),
+            life=request.app[IDENTITY].life,
+            replaces=_digest(request, old) if old is not None else None,
+        )
+    )
+    request[SIGNED_IN] = made
+    return made, secret
+
+
+async def end(request: web.Request, user_id: str, why: str, *, only: str | None = None, but: str | None = None) -> int:
+    """End sessions of a person, here and in every worker's memory; how many tenants they were in."""
+    tenants = await sessions(request).end(user_id, why, only=only, but=but)
+    for tenant in tenants:
+        await request.app[PARTS].bus.publish(Invalidation(tenant_id=tenant))
+    return len(tenants)
+
+
+def set_cookie(request: web.Request, response: web.Response, secret: str) -> None:
+    """Give the browser its session. It ends with the browser, or when the session does."""
+    secure = request.app[PARTS].is_https
+    response.set_cookie(session_cookie(secure=secure), secret, httponly=True, secure=secure, samesite="Lax", path="/")
+
+
+def clear_cookie(request: web.Request, response: web.Response) -> None:
+    """Take a cookie away that is worth nothing any more."""
+    secure = request.app[PARTS].is_https
+    response.del_cookie(session_cookie(secure=secure), httponly=True, secure=secure, samesite="Lax", path="/")
+
+
+def _digest(request: web.Request, secret: str) -> bytes:
+    return request.app[IDENTITY].digest(_PURPOSE, secret)

@@ -1,0 +1,64 @@
+"""bcrypt off the event loop: a few threads of the portal's process, and an end to how much may wait for them."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from gateway import passwords
+from storage.ports import Unavailable
+
+_T = TypeVar("_T")
+
+_MOST_WAITING = 256
+
+
+class Hashing:
+    """Hashes and checks passwords. ``cost`` is bcrypt's; checking nobody's password takes as long as anybody's."""
+
+    def __init__(self, pepper: bytes, cost: int, threads: int) -> None:
+        self._pepper = pepper
+        self._cost = cost
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
+        self._waiting = 0
+        self._nobody: str | None = None
+
+    async def hash(self, password: str, *, shortest: int) -> str:
+        """What to store. Raises ValueError with a sentence, and Unavailable."""
+        passwords.check_length(password, shortest)
+        return await self._run(
+            lambda: passwords.hash_password(password, self._pepper, cost=self._cost, shortest=shortest)
+        )
+
+    async def check(self, password: str, stored: str | None) -> bool:
+        """Whether it is the password that was stored; with None, no after the same time. Raises Unavailable."""
+        return await self._run(lambda: self._check(password[: passwords.LONGEST + 1], stored))
+
+    def is_old(self, stored: str) -> bool:
+        """Whether the setting has changed since it was stored."""
+        return passwords.needs_rehash(stored, self._cost)
+
+    def _check(self, password: str, stored: str | None) -> bool:
+        if stored is None or not passwords.is_usable(stored):
+            if self._nobody is None:
+                self._nobody = passwords.dummy(self._pepper, self._cost)
+            passwords.verify(password, self._nobody, self._pepper)
+            return False
+        return passwords.verify(password, stored, self._pepper)
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Other work that takes long, on the same threads."""
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        if self._waiting >= _MOST_WAITING:
+            raise Unavailable(f"more than {_MOST_WAITING} passwords wait to be checked")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """End the threads; what waits is dropped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,163 @@
+"""Proof of who somebody is: address and password, and the second factor where there is one. One way for all doors.
+
+Nothing tells an account from none: not the answer, not its time, not the wait after too many tries (L-01 to L-04 in the
+catalogue of known attacks). Tries are counted before a password is looked at, so that a storm costs no hashing.
+"""
+
+import ipaddress
+import time
+from dataclasses import dataclass, replace
+
+import pyotp
+from aiohttp import web
+
+from gateway.portal.caller import client_address
+from gateway.portal.identity import IDENTITY, actor, people
+from gateway.portal.problems import Problem
+from gateway.portal.sealing import unsealed
+from policies.audit import ActorKind
+from policies.people import Person, Place, account_bucket
+from policies.tenants import UserStatus
+from policies.verdict import Refusal
+from storage.postgres.people import Account
+from storage.redis.attempts import Bucket
+
+_FREE_BY_ACCOUNT = 5
+FREE_BY_ADDRESS = 30
+"""An office may be behind one address."""
+_FREE_CODES = 5
+_STEP_S = 30
+RECOVERY_PURPOSE = "recovery-codes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """Who it is, where it goes, and how it was proved (RFC 8176)."""
+
+    person: Person
+    place: Place
+    methods: tuple[str, ...]
+
+
+async def prove(
+    request: web.Request, email: str, password: str, *, tenant: str | None = None, code: str | None = None
+) -> Proven:
+    """Check address and password, and the code if the person has a second factor.
+
+    Raises Problem: INVALID_LOGIN, TOO_MANY_TRIES, SECOND_FACTOR_REQUIRED, INVALID_CODE; and Unavailable.
+    """
+    account, place = await prove_password(request, email, password, tenant=tenant)
+    if not account.person.has_second_factor:
+        return Proven(person=account.person, place=place, methods=("pwd",))
+    if not code:
+        raise Problem(Refusal.SECOND_FACTOR_REQUIRED)
+    method = await prove_code(request, account.person, code)
+    return Proven(person=account.person, place=place, methods=("pwd", method))
+
+
+async def prove_password(
+    request: web.Request, email: str, password: str, *, tenant: str | None = None
+) -> tuple[Account, Place]:
+    """The first factor alone; the account and the tenant that it goes to. Raises Problem."""
+    identity = request.app[IDENTITY]
+    buckets = [
+        Bucket(f"account:{account_bucket(email)}", _FREE_BY_ACCOUNT),
+        *_by_address(request, "login", FREE_BY_ADDRESS),
+    ]
+    await _begin_try(request, buckets)
+    known = people(request)
+    account = await known.account(email)
+    right = await identity.hashing.check(password, account.password_hash if account is not None else None)
+    place = _place(account, tenant) if account is not None else None
+    if account is None or not right or place is None or account.person.status is not UserStatus.ACTIVE:
+        await known.note("login.failed", account.person.id if account is not None else "", email[:254])
+        raise Problem(Refusal.INVALID_LOGIN)
+    await identity.attempts.forgive(buckets[0].name)
+    for bucket in buckets[1:]:
+        await identity.attempts.refund(bucket.name)
+    stored = account.password_hash
+    if stored is not None and identity.hashing.is_old(stored):
+        await known.rehash(account.person.id, stored, await identity.hashing.hash(password, shortest=0))
+    return account, place
+
+
+async def prove_code(request: web.Request, person: Person, code: str) -> str:
+    """The second factor; ``otp`` or ``mfa`` by how. A step that was used once is used (RFC 6238 section 5.2)."""
+    identity = request.app[IDENTITY]
+    bucket = Bucket(f"code:{person.id}", _FREE_CODES)
+    await _begin_try(request, [bucket])
+    known = people(request, replace(actor(request), kind=ActorKind.USER, id=person.id, name=person.email))
+    digits = "".join(code.split())
+    if digits.isascii() and digits.isdigit() and len(digits) == 6:
+        good, method = await _is_current(request, person, digits), "otp"
+    else:
+        digest = identity.digest(RECOVERY_PURPOSE, f"{person.id}:{plain_code(code)}")
+        good, method = await known.use_recovery_code(person.id, digest), "mfa"
+    if not good:
+        await known.note("second_factor.failed", person.id, person.email)
+        raise Problem(Refusal.INVALID_CODE)
+    await identity.attempts.forgive(bucket.name)
+    return method
+
+
+async def prove_again(request: web.Request, account: Account, password: str) -> None:
+    """The password of who is signed in already, for what needs it once more. Raises Problem."""
+    identity = request.app[IDENTITY]
+    bucket = Bucket(f"account:{account_bucket(account.person.email)}", _FREE_BY_ACCOUNT)
+    await _begin_try(request, [bucket])
+    if not await identity.hashing.check(password, account.password_hash):
+        await people(request).note("login.failed", account.person.id, account.person.email)
+        raise Problem(Refusal.INVALID_LOGIN)
+    await identity.attempts.forgive(bucket.name)
+
+
+def plain_code(code: str) -> str:
+    """A recovery code as it is hashed: without blanks and hyphens, in small letters."""
+    return "".join(character for character in code.casefold() if character.isalnum())
+
+
+async def limit(request: web.Request, what: str, *names: str, free: int) -> None:
+    """Bound what costs something or tells something: mails, invitations. Raises Problem."""
+    await _begin_try(
+        request, [*(Bucket(f"{what}:{name}", free) for name in names), *_by_address(request, what, free * 4)]
+    )
+
+
+async def _begin_try(request: web.Request, buckets: list[Bucket]) -> None:
+    wait = await request.app[IDENTITY].attempts.begin(buckets)
+    if wait > 0:
+        seconds = int(wait) + 1
+        raise Problem(
+            Refusal.TOO_MANY_TRIES, f"That is {seconds} seconds from now.", headers={"Retry-After": str(seconds)}
+        )
+
+
+async def _is_current(request: web.Request, person: Person, digits: str) -> bool:
+    """Whether it is the code of this step or a neighbour, and of no step that was used: the step is taken with it."""
+    known = people(request)
+    factor = await known.second_factor(person.id)
+    if factor is None:
+        return False
+    generator = pyotp.TOTP(unsealed(request, factor.sealed))
+    now = int(time.time()) // _STEP_S
+    for step in (now, now - 1, now + 1):
+        if pyotp.utils.strings_equal(generator.generate_otp(step), digits):
+            return await known.use_step(person.id, step)
+    return False
+
+
+def _place(account: Account, tenant: str | None) -> Place | None:
+    """Where the log-in goes: the tenant that was named, or the first that serves."""
+    return next((p for p in account.places if p.active and tenant in (None, "", p.slug, p.tenant_id)), None)
+
+
+def _by_address(request: web.Request, what: str, free: int) -> list[Bucket]:
+    """One bucket for the client's address; of IPv6 the /64, which is one customer's. None where it is not known."""
+    text = client_address(request)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return []
+    if isinstance(address, ipaddress.IPv6Address):
+        text = str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    return [Bucket(f"{what}-address:{text}", free)]

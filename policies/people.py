@@ -1,0 +1,137 @@
+"""People: who they are, how they are signed in, how they are asked to join, and what of that still holds."""
+
+import enum
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+
+from policies.inquiry import Target
+from policies.tenants import Role, UserStatus
+
+RESET_S = 1_800
+"""Seconds that a link for a new password works."""
+EMAIL_CHANGE_S = 86_400
+INVITATION_S = 604_800
+FRESH_S = 300
+"""How long ago, in seconds, a password may have been given for what asks for a fresh log-in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A person's own data, as the person sees it."""
+
+    id: str
+    email: str
+    name: str
+    status: UserStatus
+    language: str
+    time_zone: str
+    created_at: datetime
+    password_changed_at: datetime | None
+    last_login_at: datetime | None
+    has_password: bool
+    has_second_factor: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A tenant that a person belongs to, and as what."""
+
+    tenant_id: str
+    slug: str
+    name: str
+    role: Role
+    active: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A browser that somebody signed in with. ``methods`` are those of RFC 8176: ``pwd``, ``otp``.
+
+    Its secret is not here: the cookie has it, the stores have its digest. ``authenticated_at`` is when the password was
+    given last.
+    """
+
+    id: str
+    tenant_id: str
+    user_id: str
+    methods: tuple[str, ...]
+    address: str
+    agent: str
+    created_at: datetime
+    seen_at: datetime
+    authenticated_at: datetime
+    expires_at: datetime
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Whether the person behind it proved itself just now, as sensitive changes ask."""
+        return (now - self.authenticated_at).total_seconds() < FRESH_S
+
+
+class InvitationState(enum.StrEnum):
+    """What has become of an invitation."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """An address that was asked to join a tenant in a role. ``invited_by`` is a user's id, None for the operator."""
+
+    id: str
+    tenant_id: str
+    email: str
+    role: Role
+    invited_by: str | None
+    created_at: datetime
+    sent_at: datetime
+    expires_at: datetime
+    accepted_at: datetime | None
+    revoked_at: datetime | None
+
+    def state(self, now: datetime) -> InvitationState:
+        """Its end is exact: at ``expires_at`` it has expired (CVE-2025-64708 was five minutes late)."""
+        if self.accepted_at is not None:
+            return InvitationState.ACCEPTED
+        if self.revoked_at is not None:
+            return InvitationState.REVOKED
+        return InvitationState.PENDING if now < self.expires_at else InvitationState.EXPIRED
+
+
+_STRENGTH = {role: rank for rank, role in enumerate(reversed(Role))}
+_MAY_INVITE = frozenset({Role.OWNER, Role.ADMIN})
+
+
+def may_grant(granting: Role, granted: Role) -> bool:
+    """Whether who has one role may give another: an owner any, an admin none above its own, the others nothing."""
+    return granting in _MAY_INVITE and _STRENGTH[granted] <= _STRENGTH[granting]
+
+
+def account_bucket(email: str) -> str:
+    """The one name under which tries at an account are counted, however it is spelt.
+
+    Stricter than what finds the account: of ``A.B+c@Example.com.`` and its other spellings none is a bucket of its own
+    (Authelia CVE-2025-24806, Vault CVE-2025-6004).
+    """
+    folded = unicodedata.normalize("NFKC", email).strip().casefold()
+    local, _, domain = folded.rpartition("@")
+    return f"{local.partition('+')[0].strip()}@{domain.strip().rstrip('.')}"
+
+
+_OWN_PAGES = re.compile(r"/auth(?:/|$)")
+
+
+def safe_next(target: str, default: str) -> str:
+    """Where to go on after a log-in: a plain path of this origin, else ``default``.
+
+    Anything that a browser could take for another origin is not plain: ``//``, a backslash, a tab, a scheme. Our own
+    pages are no goal either, so that no chain of redirects is built (oauth2-proxy CVE-2020-11053).
+    """
+    parsed = Target.parse(target)
+    if parsed is None or _OWN_PAGES.match(parsed.path):
+        return default
+    return target

@@ -1,0 +1,172 @@
+"""Sessions as PostgreSQL lists them: who, where, since when, and whether one was ended before its time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from policies.audit import Change
+from policies.people import Session
+from storage.postgres.audit import AuditTrail
+from storage.postgres.ids import Kind, new_id
+from storage.postgres.pool import Pool
+
+_SESSION = """
+    s.id, s.tenant_id, s.user_id, s.methods, s.address, s.agent, s.created_at, s.seen_at, s.authenticated_at,
+    s.expires_at
+"""
+_LIVE = "s.ended_at IS NULL AND s.expires_at > now()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """A session to be made. ``digest`` is HMAC-SHA-256 of its secret (32 bytes); ``replaces`` another one's."""
+
+    digest: bytes
+    tenant_id: str
+    user_id: str
+    email: str
+    methods: tuple[str, ...]
+    address: str
+    agent: str
+    life: timedelta
+    replaces: bytes | None = None
+
+
+class PostgresSessions:
+    """The list. Redis is not asked here."""
+
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
+        self._pool = pool
+        self._trail = trail
+
+    async def begin(self, new: NewSession) -> Session:
+        """The session, with the entry in the tenant's trail; the one that it replaces ends in the same transaction."""
+        async with self._pool.operator() as connection:
+            if new.replaces is not None:
+                await connection.execute(
+                    """
+                    UPDATE platform.sessions SET ended_at = now(), ended_by = 'replaced'
+                    WHERE digest = $1 AND ended_at IS NULL
+                    """,
+                    new.replaces,
+                )
+            (row,) = await connection.fetch(
+                f"""
+                INSERT INTO platform.sessions AS s
+                    (id, digest, tenant_id, user_id, methods, address, agent, expires_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8) RETURNING {_SESSION}
+                """,  # noqa: S608
+                new_id(Kind.SESSION),
+                new.digest,
+                new.tenant_id,
+                new.user_id,
+                list(new.methods),
+                new.address,
+                new.agent,
+                new.life,
+            )
+            await connection.execute("UPDATE platform.users SET last_login_at = now() WHERE id = $1", new.user_id)
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=new.tenant_id,
+                    action="session.started",
+                    target=row["id"],
+                    target_name=new.email,
+                    after={"methods": list(new.methods)},
+                ),
+            )
+        return _session(row)
+
+    async def live(self, digest: bytes) -> Session | None:
+        """The session, unless it has ended, or its person or tenant may not be served."""
+        rows = await self._pool.read(
+            f"""
+            SELECT {_SESSION} FROM platform.sessions s
+            JOIN platform.users u ON u.id = s.user_id JOIN platform.tenants t ON t.id = s.tenant_id
+            WHERE s.digest = $1 AND {_LIVE} AND u.status = 'active' AND t.status = 'active'
+            """,  # noqa: S608
+            digest,
+        )
+        return _session(rows[0]) if rows else None
+
+    async def of(self, user_id: str) -> Sequence[Session]:
+        """A person's live sessions in every tenant, the one used last first."""
+        rows = await self._pool.read(
+            f"""
+            SELECT {_SESSION} FROM platform.sessions s WHERE s.user_id = $1 AND {_LIVE} ORDER BY s.seen_at DESC, s.id
+            """,  # noqa: S608
+            user_id,
+        )
+        return [_session(row) for row in rows]
+
+    async def history(self, user_id: str, limit: int) -> Sequence[tuple[Session, datetime | None]]:
+        """The latest log-ins, live or not, with their end."""
+        rows = await self._pool.read(
+            f"""
+            SELECT {_SESSION}, s.ended_at FROM platform.sessions s WHERE s.user_id = $1
+            ORDER BY s.created_at DESC, s.id DESC LIMIT $2
+            """,  # noqa: S608
+            user_id,
+            limit,
+        )
+        return [(_session(row), row["ended_at"]) for row in rows]
+
+    async def seen(self, session_id: str) -> None:
+        """Note that it was used."""
+        async with self._pool.operator() as connection:
+            await connection.execute("UPDATE platform.sessions SET seen_at = now() WHERE id = $1", session_id)
+
+    async def authenticated(self, session_id: str) -> None:
+        """Note that the password was given again."""
+        async with self._pool.operator() as connection:
+            await connection.execute(
+                "UPDATE platform.sessions SET authenticated_at = now(), seen_at = now() WHERE id = $1", session_id
+            )
+
+    async def end(
+        self, user_id: str, why: str, *, only: str | None = None, but: str | None = None
+    ) -> Sequence[tuple[bytes, str]]:
+        """End a person's sessions: all, ``only`` one, or all ``but`` one, by id. Gives digests and tenants of those."""
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE platform.sessions s SET ended_at = now(), ended_by = $2 FROM platform.users u
+                WHERE s.user_id = $1 AND s.ended_at IS NULL AND u.id = s.user_id
+                    AND ($3::text IS NULL OR s.id = $3) AND ($4::text IS NULL OR s.id <> $4)
+                RETURNING s.id, s.digest, s.tenant_id, u.email
+                """,
+                user_id,
+                why,
+                only,
+                but,
+            )
+            for row in rows:
+                await self._trail.record(
+                    connection,
+                    Change(
+                        tenant_id=row["tenant_id"],
+                        action="session.ended",
+                        target=row["id"],
+                        target_name=row["email"],
+                        after={"why": why},
+                    ),
+                )
+        return [(row["digest"], row["tenant_id"]) for row in rows]
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        user_id=row["user_id"],
+        methods=tuple(row["methods"]),
+        address=row["address"],
+        agent=row["agent"],
+        created_at=row["created_at"],
+        seen_at=row["seen_at"],
+        authenticated_at=row["authenticated_at"],
+        expires_at=row["expires_at"],
+    )

@@ -1,0 +1,58 @@
+"""Tries at log-ins, counted per account and per address in Redis, before a password is looked at.
+
+The account is counted under one name whatever its spelling, and whether it exists or not, so that a wait says nothing
+of it. After the free tries each further one shuts the bucket, twice as long every time, for minutes at the most: nobody
+can keep an administrator out for long. Keys carry a time to live, so that made-up names fill nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from redis.asyncio import Redis
+
+from storage.redis.client import asking
+
+_SCRIPT = resources.files("storage.redis").joinpath("attempt.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What tries are counted under, and how many are free until it shuts."""
+
+    name: str
+    free: int
+
+
+class RedisAttempts:
+    """Waits double from ``first_wait_s`` to ``longest_wait_s``."""
+
+    def __init__(self, redis: "Redis", first_wait_s: float = 30.0, longest_wait_s: float = 600.0) -> None:
+        self._script = redis.register_script(_SCRIPT)
+        self._redis = redis
+        self._waits = (int(first_wait_s * 1000), int(longest_wait_s * 1000))
+
+    async def begin(self, buckets: Sequence[Bucket]) -> float:
+        """Count one try in all of them; 0, or the seconds to wait, and then none was counted."""
+        with asking():
+            wait = await self._script(
+                keys=[_key(b.name) for b in buckets], args=[*(b.free for b in buckets), *self._waits]
+            )
+        return float(wait) / 1000
+
+    async def forgive(self, name: str) -> bool:
+        """Forget a bucket's tries; whether there were any."""
+        with asking():
+            return bool(await self._redis.delete(_key(name)))
+
+    async def refund(self, name: str) -> None:
+        """Take one try back: it was a good one, and so shuts nothing."""
+        with asking():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hincrby(_key(name), "n", -1)
+            pipeline.hdel(_key(name), "until")
+            await pipeline.execute()
+
+
+def _key(name: str) -> str:
+    return f"attempts:{{all}}:{name}"  # one slot of a cluster, because one script takes several

@@ -1,0 +1,128 @@
+"""People: exact ends, no role above one's own, one bucket an account, and no way off our own origin."""
+
+import dataclasses
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from policies.people import FRESH_S, Invitation, InvitationState, Session, account_bucket, may_grant, safe_next
+from policies.tenants import Role
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+INVITATION = Invitation(
+    id="inv_1", tenant_id="ten_1", email="a@b.example", role=Role.MEMBER, invited_by=None, created_at=NOW, sent_at=NOW,
+    expires_at=NOW + SECOND, accepted_at=None, revoked_at=None,
+)  # fmt: skip
+SESSION = Session(
+    id="ses_1", tenant_id="ten_1", user_id="usr_1", methods=("pwd",), address="", agent="", created_at=NOW, seen_at=NOW,
+    authenticated_at=NOW, expires_at=NOW,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "at", "state"),
+    [
+        ({}, NOW, InvitationState.PENDING),
+        ({}, NOW + SECOND - timedelta(microseconds=1), InvitationState.PENDING),
+        ({}, NOW + SECOND, InvitationState.EXPIRED),
+        ({"revoked_at": NOW}, NOW, InvitationState.REVOKED),
+        ({"accepted_at": NOW}, NOW + SECOND, InvitationState.ACCEPTED),
+    ],
+)
+def test_an_invitation_ends_to_the_second(changes: dict[str, datetime], at: datetime, state: InvitationState) -> None:
+    assert dataclasses.replace(INVITATION, **changes).state(at) is state
+
+
+def test_a_log_in_is_fresh_for_minutes() -> None:
+    assert SESSION.is_fresh(NOW + timedelta(seconds=FRESH_S - 1))
+    assert not SESSION.is_fresh(NOW + timedelta(seconds=FRESH_S))
+
+
+def test_nobody_gives_a_role_above_their_own() -> None:
+    """The whole table: who gives, and what they may give."""
+    allowed = {giver: {given for given in Role if may_grant(giver, given)} for giver in Role}
+    everything = set(Role)
+    assert allowed == {
+        Role.OWNER: everything,
+        Role.ADMIN: everything - {Role.OWNER},
+        Role.MEMBER: set(),
+        Role.VIEWER: set(),
+        Role.SERVICE: set(),
+    }
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "Ada@Example.com",
+        " ada@example.com ",
+        "ada+news@example.com",
+        "ada@example.com.",
+        "\uff41da@example.com",
+        "ada @example.com",
+    ],
+)
+def test_one_account_is_one_bucket(spelling: str) -> None:
+    assert account_bucket(spelling) == "ada@example.com"
+
+
+@given(st.text())
+def test_any_text_has_a_bucket_and_keeps_it(text: str) -> None:
+    """No error, and the bucket of a bucket is itself, so that no second spelling is a second bucket."""
+    bucket = account_bucket(text)
+    assert account_bucket(text.upper().lower()) == account_bucket(text.lower())
+    assert isinstance(bucket, str)
+
+
+ORIGIN = "https://gw.example"
+ODD = (
+    "//",
+    "/\\",
+    "..",
+    "evil.example",
+    "gw.example",
+    "https:",
+    "javascript:",
+    "data:",
+    "auth",
+    "login",
+    "next=",
+    "v1",
+)
+ESCAPES = ("%2f", "%5c", "%09", "%00", "%0d%0a", "%2e")
+LETTERS = tuple("/\\.@:?#&=a;[]\t\n\r\0 \u00e9\uff0f\u3002")
+PIECES = st.sampled_from((*ODD, *ESCAPES, *LETTERS))
+
+
+@given(st.one_of(st.text(max_size=30), st.lists(PIECES, max_size=8).map("".join)))
+@example("//evil.example")
+@example("/\\evil.example")
+@example("/\t/evil.example")
+@example("/%09/evil.example")
+@example("///evil.example")
+@example("https:evil.example")
+@example("https://gw.example@evil.example/")
+@example("/auth/login?next=/auth/logout?next=//evil.example")
+@example("javascript:alert(1)")
+@example("/x%0d%0aSet-Cookie:a=b")
+def test_no_goal_leads_off_our_origin(target: str) -> None:
+    """R-01 to R-05: as sent or decoded once more, a browser stays here, on a path, and on no log-in page."""
+    goal = safe_next(target, "/account")
+    for reading in (goal, goal.replace("\\", "/"), re.sub(r"[\t\r\n]", "", goal)):
+        joined = urlsplit(urljoin(ORIGIN + "/auth/login", reading))
+        assert (joined.scheme, joined.netloc) == ("https", "gw.example")
+    assert goal.startswith("/")
+    assert not goal.startswith(("//", "/\\", "/auth/"))
+    assert goal.isascii()
+    assert not re.search(r"[\x00-\x20\x7f]", goal)
+    assert not unquote(urlsplit(goal).path).startswith("//")
+
+
+@pytest.mark.parametrize("target", ["/account", "/v1/models?limit=2", "/admin/users?cursor=a%20b", "/"])
+def test_a_plain_path_is_a_goal(target: str) -> None:
+    assert safe_next(target, "/default") == target
