@@ -236,6 +236,8 @@ class Tunnel:
             code = self.ending.close_code if end.walker.fault is not None else GOING_AWAY
             end.say(close_frame(code, reason, os.urandom(4)))
         end.listen(True)  # noqa: FBT003  for its answer; and unread data would turn our close into a reset
+        if end.other.said and self._overdue == 0:
+            self._wait(_REPLY_S, 1)
 
     def _explanation(self, source: FrameWalker) -> bytes:
         """A message in the dialect of the route's clients, for those whose library hides close codes."""
