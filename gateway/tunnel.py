@@ -88,7 +88,9 @@ class _End(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
-        self.paused_at = self.tunnel.loop.time()
+        tunnel = self.tunnel
+        self.paused_at = now = tunnel.loop.time()
+        tunnel.due = min(tunnel.due, now + tunnel.route.idle_s)
         self.other.listen(False)  # noqa: FBT003
 
     @override

@@ -1,0 +1,303 @@
+"""A stream lasts no longer than it may, and its end leaves nothing behind: no socket, no task, no unwritten byte."""
+
+import asyncio
+import contextlib
+import gc
+import time
+from dataclasses import replace
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from policies.principals import Standing
+from policies.streams import Ending
+from policies.usage import INTERIM, Outcome
+from policies.websocket import BINARY, PING, PONG, TEXT, close_frame, frame
+from storage.ports import Invalidation
+from tests.gateway.stream_harness import MASK, Site, closed, raw_site, site
+
+
+@pytest.fixture(autouse=True)
+def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams are looked at a hundred times a second: tests need not wait."""
+    monkeypatch.setattr("gateway.streams._TICK_S", 0.01)
+
+
+def change_keys(here: Site, change: Invalidation, **changes: object) -> None:
+    """Change every key of the registry, and tell as the bus tells."""
+    keys = here.gateway.keys.by_digest
+    keys.update({digest: replace(principal, **changes) for digest, principal in keys.items()})
+    here.gateway.snapshot.forget(change)
+    here.gateway.streams.forget(change)
+
+
+@pytest.mark.parametrize(
+    ("standing", "change", "code"),
+    [
+        (Standing.REVOKED, Invalidation("ten_a", "key_1"), "api_key_revoked"),
+        (Standing.REVOKED, Invalidation(), "api_key_revoked"),
+        (Standing.TENANT_SUSPENDED, Invalidation("ten_a"), "tenant_suspended"),
+        (Standing.USER_DISABLED, Invalidation("ten_a"), "user_disabled"),
+    ],
+)
+async def test_a_credential_that_ends_takes_its_streams_with_it(
+    standing: Standing, change: Invalidation, code: str
+) -> None:
+    """Within the second, with a message and a close code that say so; the upstream is only told that it is over."""
+    async with site() as here, here.connect() as client:
+        await client.send("x")
+        await client.recv()
+        began = time.monotonic()
+        change_keys(here, change, standing=standing)
+        assert f'"{code}"' in await client.recv()
+        close_code, reason = await closed(client)
+        assert time.monotonic() - began < 1
+        assert close_code == 4001
+        assert reason.startswith(f"{code}: ")
+        await here.upstream_closed()
+        assert here.upstream.closes[0][0] == 1001
+        await here.settled()
+        (record,) = here.gateway.journal.records
+        assert (record.outcome, record.code, record.bytes_in) == (Outcome.DENIED, code, 1)
+        assert here.gateway.metrics.stream_closes == {("4001", "gateway"): 1}
+
+
+async def test_a_change_that_does_not_concern_a_stream_leaves_it_alone() -> None:
+    async with site() as here, here.connect() as client:
+        here.gateway.streams.forget(Invalidation("ten_b"))
+        here.gateway.streams.forget(Invalidation("ten_a", "key_2"))
+        assert here.gateway.keys.asked == 1
+        change_keys(here, Invalidation("ten_a", "key_1"), roles=("owner",))
+        while here.gateway.keys.asked < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await client.send("x")
+        assert await client.recv() == "x"
+
+
+async def test_a_registry_that_cannot_be_asked_ends_nothing_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown is not no; and as soon as it is known, it counts."""
+    monkeypatch.setattr("gateway.streams._RETRY_S", 0.01)
+    async with site() as here, here.connect() as client:
+        here.gateway.keys.down = True
+        change_keys(here, Invalidation("ten_a"), standing=Standing.REVOKED)
+        while here.gateway.keys.asked < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await client.send("x")
+        assert await client.recv() == "x"
+        here.gateway.keys.down = False
+        assert "api_key_revoked" in await client.recv()
+        assert (await closed(client))[0] == 4001
+
+
+async def test_a_key_that_expires_ends_its_stream_on_time() -> None:
+    async with site() as here:
+        key = here.gateway.add_key(expires_ms=int(time.time() * 1000) + 150)
+        client = await here.connect(key=key)
+        code, reason = await closed(client)
+        assert code == 4001
+        assert reason.startswith("api_key_expired: ")
+
+
+async def test_a_revocation_is_found_without_a_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stream's credential is asked for again now and then."""
+    monkeypatch.setattr("gateway.streams._RECHECK_S", 0.02)
+    async with site() as here:
+        client = await here.connect()
+        keys = here.gateway.keys.by_digest
+        keys.update({d: replace(p, standing=Standing.REVOKED) for d, p in keys.items()})
+        here.gateway.snapshot.forget(Invalidation())
+        assert (await closed(client))[0] == 4001
+
+
+@pytest.mark.parametrize(
+    ("route", "code", "name"),
+    [
+        ({"stream_idle_s": 0.1}, 4010, "stream_idle"),
+        ({"stream_longest_s": 0.1}, 4011, "stream_too_long"),
+    ],
+)
+async def test_a_stream_ends_when_its_time_is_over(route: dict[str, float], code: int, name: str) -> None:
+    """And is no failure of anybody."""
+    async with site(**route) as here:
+        client = await here.connect()
+        close_code, reason = await closed(client)
+        assert close_code == code
+        assert reason.startswith(f"{name}: ")
+        await here.settled()
+        (record,) = here.gateway.journal.records
+        assert (record.outcome, record.code) == (Outcome.OK, name)
+
+
+async def test_messages_keep_a_stream_from_idling_and_pings_do_not() -> None:
+    async with site(stream_idle_s=0.3) as here:
+        client = await here.connect()
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            await client.send("x")
+        assert await client.recv() == "x"
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionClosed):
+            while time.monotonic() < began + 2:
+                await (await client.ping())
+                await asyncio.sleep(0.02)
+        assert client.close_code == 4010
+
+
+async def test_a_silent_client_is_asked_and_one_that_answers_stays() -> None:
+    async with raw_site(ping_s=0.05) as raw:
+        client, upstream = await raw.open()
+        ping = frame(PING, b"tahoe")
+        for _ in range(3):
+            assert await client.exactly(len(ping)) == ping
+            client.send(frame(PONG, b"tahoe", MASK))
+        began = time.monotonic()
+        assert await client.rest() == ping
+        assert 0.05 <= time.monotonic() - began < 1
+        assert client.was_reset
+        await upstream.rest()
+        await raw.over()
+        (record,) = raw.gateway.journal.records
+        assert record.outcome is Outcome.CLIENT_GONE
+
+
+async def test_a_ping_never_stands_inside_a_frame() -> None:
+    async with raw_site(ping_s=0.03) as raw:
+        client, upstream = await raw.open()
+        message = frame(TEXT, bytes(300))
+        upstream.send(message[:100])
+        assert await client.exactly(100) == message[:100]
+        await asyncio.sleep(0.1)  # three times as long as a ping would take
+        upstream.send(message[100:])
+        ping = frame(PING, b"tahoe")
+        assert await client.exactly(len(message) - 100 + len(ping)) == message[100:] + ping
+
+
+async def test_a_drain_ends_every_stream_and_those_that_are_just_being_opened() -> None:
+    """1012 says: connect again."""
+    async with site() as here:
+        clients = [await here.connect() for _ in range(3)]
+        here.gateway.streams.end_all(Ending.SHUTTING_DOWN)
+        for client in clients:
+            assert await closed(client) == (1012, "shutting_down: " + Ending.SHUTTING_DOWN.message)
+        late = await here.connect()
+        assert (await closed(late))[0] == 1012
+        await here.gateway.server.drain(1.0, 1.0)
+        assert here.gateway.metrics.open_streams == 0
+
+
+async def test_an_upstream_that_hangs_at_the_end_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never answers the client's close frame."""
+    monkeypatch.setattr("gateway.tunnel._HANDSHAKE_S", 0.05)
+    async with raw_site() as raw:
+        client, upstream = await raw.open()
+        client.send(close_frame(1000, "", MASK))
+        assert await client.rest() == b""
+        assert await upstream.rest() == close_frame(1000, "", MASK)
+        await raw.over()
+        assert raw.gateway.journal.records[0].outcome is Outcome.OK
+
+
+async def test_half_a_connection_is_none() -> None:
+    """RFC 6455 knows no half-open stream: who says that nothing more will come is gone."""
+    async with raw_site() as raw:
+        client, upstream = await raw.open()
+        client.writer.write_eof()
+        assert await upstream.rest() == b""
+        await raw.over()
+
+
+async def test_a_slow_reader_slows_the_sender_down_and_fills_no_memory() -> None:
+    """What the upstream may still send stays in the kernel's buffers; and the other direction goes on meanwhile."""
+    async with raw_site(idle_s=60) as raw:
+        client, upstream = await raw.open()
+        client.writer.transport.pause_reading()
+        piece = frame(BINARY, bytes(1 << 20))
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 200:
+                async with asyncio.timeout(0.3):
+                    upstream.send(piece)
+                    await upstream.writer.drain()
+                sent += 1
+        assert sent < 40
+        (tunnel,) = raw.gateway.streams._open
+        assert tunnel.client.transport.get_write_buffer_size() < 1 << 20
+        client.send(frame(TEXT, b"still here", MASK))
+        assert await upstream.exactly(16) == frame(TEXT, b"still here", MASK)
+        client.writer.transport.resume_reading()
+        assert await client.exactly(sent * len(piece)) == piece * sent
+
+
+async def test_a_client_that_takes_nothing_is_cut_off() -> None:
+    async with raw_site(idle_s=0.2) as raw:
+        client, upstream = await raw.open()
+        client.writer.transport.pause_reading()
+        for _ in range(20):
+            upstream.send(frame(BINARY, bytes(1 << 20)))
+        await raw.over()
+        (record,) = raw.gateway.journal.records
+        assert record.outcome is Outcome.CLIENT_GONE
+
+
+async def test_checkpoints_add_up_to_what_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record holds what came since the last; a silent stream writes none; the log has one line with the sums."""
+    monkeypatch.setattr("gateway.tunnel._CHECKPOINT_S", 0.03)
+    async with site() as here:
+        async with here.connect() as client:
+            for size in (10, 2_000, 300_000):
+                await client.send(bytes(size))
+                await client.recv()
+                count = len(here.gateway.journal.records)
+                while len(here.gateway.journal.records) == count:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            count = len(here.gateway.journal.records)
+            await asyncio.sleep(0.1)
+            assert len(here.gateway.journal.records) == count
+            await client.send(b"last")
+            await client.recv()
+        await here.settled()
+        records = here.gateway.journal.records
+        assert sum(record.bytes_in for record in records) == 302_014
+        assert sum(record.bytes_out for record in records) == 302_014
+        assert {record.status for record in records[:-1]} == {INTERIM}
+        assert records[-1].status == 101
+        assert [record.attempt for record in records] == list(range(1, len(records) + 1))
+        assert len({record.event_id for record in records}) == len(records)
+        assert {record.request_id for record in records} == {records[0].request_id}
+        (line,) = here.gateway.lines
+        assert line["bytes_in"] == 302_014
+        assert sum(r.duration_us for r in records) == pytest.approx(line["duration_ms"] * 1000, rel=0.01)
+        assert here.gateway.metrics.routes["openai.realtime"].bytes_in == 302_014
+
+
+async def test_streams_leave_nothing_behind() -> None:
+    """However they end: closed by either side, vanished, half-way through the opening."""
+    async with raw_site() as raw:
+        await asyncio.sleep(0)
+        before = {id(task) for task in asyncio.all_tasks()}
+        for number in range(200):
+            client, upstream = await raw.open()
+            match number % 4:
+                case 0:
+                    client.vanish()
+                case 1:
+                    upstream.vanish()
+                case 2:
+                    client.send(close_frame(1000, "", MASK))
+                    await upstream.exactly(8)
+                    upstream.send(close_frame(1000, ""))
+                case _:
+                    client.send(frame(BINARY, bytes(500), MASK)[:50])
+                    upstream.writer.close()
+            client.vanish()
+        await raw.over()
+        assert raw.gateway.metrics.inflight == 0
+        assert raw.gateway.streams._open == set()
+        async with asyncio.timeout(5):
+            while raw.gateway.server.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        gc.collect()
+        assert [o for o in gc.get_objects() if type(o).__name__ == "Tunnel"] == []
+        left = [task for task in asyncio.all_tasks() if id(task) not in before and "_serve" not in repr(task)]
+        assert left == []
+        assert len(raw.gateway.journal.records) == 200
