@@ -22,19 +22,21 @@ class Bearers:
         self._issuer = issuer
         self._now_s = now_s
 
-    async def examine(self, secret: bytes) -> AccessToken | Fault:
+    async def examine(self, secret: bytes, *, also_for: frozenset[str] = frozenset()) -> AccessToken | Fault:
         """Verify a token. Waits only before the first keys are read, and for a key that is not known yet.
 
-        Raises Unavailable when no keys could be read at all.
+        ``also_for`` are other audiences whose tokens may be looked at. Raises Unavailable when no keys could be read.
         """
         jws = parse(secret)
         if jws is None:
             return Fault.MALFORMED
         await self._state.ready()
-        token = self._verified(jws)
+        said = jws.claims.get("aud")
+        audience = said if isinstance(said, str) and said in also_for else self._issuer
+        token = self._verified(jws, audience)
         if token is Fault.UNKNOWN_KEY:  # made a moment ago, perhaps
             await self._state.look_again()
-            token = self._verified(jws)
+            token = self._verified(jws, audience)
         return token
 
     def is_revoked(self, token: AccessToken) -> bool:
@@ -48,8 +50,8 @@ class Bearers:
             return None
         return replace(found, scopes=found.scopes & token.scopes, expires_ms=token.lapses_ms)
 
-    def _verified(self, jws: Jws) -> AccessToken | Fault:
-        trust = Trust(issuer=self._issuer, audience=self._issuer, keys=self._state.ring.believed)
+    def _verified(self, jws: Jws, audience: str) -> AccessToken | Fault:
+        trust = Trust(issuer=self._issuer, audience=audience, keys=self._state.ring.believed)
         claims = verify(jws, trust, self._now_s())
         return claims if isinstance(claims, Fault) else read_access_token(claims)
 

@@ -5,6 +5,7 @@ door asked.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.holder import Holder
 from gateway.snapshot import Entry, Snapshot
@@ -12,11 +13,12 @@ from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude
 from policies.authorise import ANONYMOUS, Permit, authorise
 from policies.credentials import Conflict, Presented
+from policies.headers import RequestHead
 from policies.inquiry import Inquiry
 from policies.jws import looks_like_one
 from policies.limits import FREE, Rate
 from policies.principals import Method, Principal
-from policies.routes import Access, Route, RouteTable, WithoutLimiter
+from policies.routes import PORTAL, Access, Route, RouteTable, WithoutLimiter
 from policies.tickets import is_ticket
 from policies.verdict import Deny, Refusal
 from storage.local_counters import LocalCounters
@@ -89,7 +91,8 @@ class Gatekeeper:
             self._metrics.auth[(Method.NONE, "missing" if route.access is Access.CREDENTIAL else "ok")] += 1
             return authorise(ANONYMOUS, route, 0)
         if route.access is Access.PUBLIC:
-            return authorise(ANONYMOUS, route, 0)
+            permit = authorise(ANONYMOUS, route, 0)
+            return _handed_on(permit, inquiry.head) if route.upstream == PORTAL else permit
         entry = self._snapshot.known(presented)
         return self._authorised(entry, route) if entry is not None else None
 
@@ -141,3 +144,10 @@ class Gatekeeper:
         else:
             self._metrics.auth[(principal.method, "ok")] += 1
         return permit
+
+
+def _handed_on(permit: Permit | Deny, head: RequestHead) -> Permit | Deny:
+    """The portal judges what comes to its own public paths: OAuth clients authenticate there (RFC 6749 section 2.3)."""
+    if isinstance(permit, Deny) or len(head.authorizations) != 1:
+        return permit
+    return replace(permit, identity=b"Authorization: %b\r\n" % head.authorizations[0])

@@ -10,6 +10,8 @@ from pathlib import Path
 from storage.ports import StorageError
 
 _NAME = "secret_key"
+SERVICE_SECRETS = "service-secrets"
+"""The purpose of the key under which the digests of service accounts' secrets are made."""
 
 
 def derived(secret_key: str, purpose: str) -> bytes:

@@ -24,6 +24,7 @@ admission      the last word: a permit and what the limits said
 authorise      may this principal use this route now
 limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` says them on the wire
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
+strict_json    JSON with one reading
 usage          the record of one request
 upstreams      which address gets a request, and what is learnt from how it went
 metering       from bytes to audio milliseconds; ``audio`` holds one walker a container

@@ -7,10 +7,11 @@ are to be found is refused and not skipped (RFC 8725 section 3.10), and so is ev
 """
 
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from policies import strict_json
 
 LONGEST = 8_192
 """Bytes of a whole token; the longest header line that is read has about as many."""
@@ -69,18 +70,7 @@ def unpadded(segment: bytes) -> bytes:
 def _json_object(segment: bytes) -> dict[str, Any] | None:
     try:
         # Decoded here: left to itself the JSON reader would also take UTF-16 and UTF-32.
-        value = json.loads(unpadded(segment).decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        value = strict_json.read(unpadded(segment).decode("utf-8"))
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name comes twice")
-    return found
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")

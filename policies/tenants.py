@@ -2,7 +2,6 @@
 
 import enum
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,16 +32,6 @@ class Role(enum.StrEnum):
     MEMBER = "member"
     VIEWER = "viewer"
     SERVICE = "service"
-
-
-SCOPES_BY_ROLE: Mapping[Role, frozenset[str]] = {
-    Role.OWNER: frozenset({"transcribe"}),
-    Role.ADMIN: frozenset({"transcribe"}),
-    Role.MEMBER: frozenset({"transcribe"}),
-    Role.VIEWER: frozenset(),
-    Role.SERVICE: frozenset({"transcribe"}),
-}
-"""What a member's own tokens may be good for; who loses the role loses it in the tokens that are out already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

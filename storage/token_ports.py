@@ -19,7 +19,7 @@ class Subjects(Protocol):
         """The subject of a token in a tenant, which is given by id or slug: a member, a service account, or a guest.
 
         A guest is known to another issuer alone: the subject is ``""``, and the principal is the tenant's own, with
-        its rates and its denied routes. A member's scopes are all that the role may have. None when the person is no
+        its rates and its denied routes. A member's scopes are the person's permissions. None when the person is no
         member (any more), or account or tenant do not exist.
         """
 

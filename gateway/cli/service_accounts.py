@@ -9,15 +9,13 @@ import click
 from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
 from gateway.cli.values import DURATION, NAME, SCOPE, SLUG
+from gateway.secrets import SERVICE_SECRETS
 from policies.credentials import RANDOM_BYTES, mint_client_secret
 from policies.tenants import ServiceAccount
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-
-_SECRETS = "service-secrets"
-"""The purpose that the digests' key is derived for."""
 
 
 @click.group("service-account")
@@ -123,7 +121,7 @@ def _mint(stores: "Stores") -> tuple[str, bytes]:
     from gateway.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
 
     secret = mint_client_secret(secrets.token_bytes(RANDOM_BYTES))
-    return secret, digest(stores.secret_for(_SECRETS), secret.encode("ascii"))
+    return secret, digest(stores.secret_for(SERVICE_SECRETS), secret.encode("ascii"))
 
 
 def _print_secret(given: Given, account: ServiceAccount, secret: str) -> None:

@@ -1,8 +1,8 @@
 """What every handler may use: settings, stores, secrets, figures, the clock. Opened once, closed in reverse."""
 
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from policies.audit import SYSTEM
+from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
@@ -39,6 +40,8 @@ class Parts:
     secret_key: str
     trail: AuditTrail
     """Of the gateway itself; what a request does is recorded by its own actor (``actors.trail``)."""
+    listeners: list[Callable[[Invalidation], None]] = field(default_factory=list)
+    """Told of every change that the bus tells of."""
 
     def secret_for(self, purpose: str) -> bytes:
         """A key of its own for every purpose, 32 bytes; the same in the gateway's workers."""
@@ -51,7 +54,7 @@ class Parts:
     @property
     def public_url(self) -> str:
         """How users reach the gateway, without a slash at its end: the one base of every link that leaves here."""
-        return public_url(self.settings)
+        return self.settings.base_url
 
     @property
     def is_https(self) -> bool:
@@ -82,13 +85,3 @@ class Parts:
 
 
 PARTS = web.AppKey("parts", Parts)
-
-
-def public_url(settings: Settings) -> str:
-    """The setting, or what can be said from where the gateway listens."""
-    if settings.public_url:
-        return settings.public_url.rstrip("/")
-    host, _, port = settings.listen.rpartition(":")
-    if host in ("0.0.0.0", "[::]", "127.0.0.1", "[::1]"):  # noqa: S104  a comparison
-        host = "localhost"
-    return f"http://{host}:{port}"

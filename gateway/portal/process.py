@@ -61,7 +61,9 @@ class Portal:
         return self._parts.metrics.snapshot()
 
     def forget(self, change: Invalidation) -> None:
-        """The portal asks the stores each time: there is nothing to forget."""
+        """Tell those who keep something; most ask the stores each time."""
+        for listener in self._parts.listeners if self._parts is not None else ():
+            listener(change)
 
     def cut_off(self) -> None:
         """Its connections are the workers' own; they end them."""

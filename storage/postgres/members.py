@@ -247,9 +247,11 @@ async def permissions_in(pool: Pool, tenant_id: str, user_id: str) -> frozenset[
         tenant_id,
         user_id,
     )
-    if not rows:
-        return frozenset()
-    (row,) = rows
+    return held(rows[0]) if rows else frozenset()
+
+
+def held(row: asyncpg.Record) -> frozenset[Permission]:
+    """What an active person may, by ``operator``, ``role``, ``custom_role`` and that one's ``permissions``."""
     if row["operator"]:
         return OPERATOR
     if row["custom_role"] is None:

@@ -6,21 +6,24 @@ import asyncpg
 
 from policies.calendars import Calendar
 from policies.principals import Method, Principal, Standing
-from policies.tenants import SCOPES_BY_ROLE, Role, TenantStatus, UserStatus
+from policies.tenants import Role, TenantStatus, UserStatus
 from storage.postgres.limits import limits_of, limits_sql
+from storage.postgres.members import held
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
     from storage import token_ports as ports
 
 _IDENTIFY = f"""
-    SELECT t.id AS tenant_id, t.slug, t.status AS tenant_status, m.role, u.status AS user_status,
+    SELECT t.id AS tenant_id, t.slug, t.status AS tenant_status, u.status AS user_status,
+        m.role, m.custom_role, r.permissions, coalesce(u.operator, false) AS operator,
         a.id AS account_id, a.scopes, a.disabled_at IS NOT NULL AS disabled,
         t.time_zone, t.anchor_day, {limits_sql("t.id", "$2", "NULL")} AS limits,
         ARRAY(SELECT o.route FROM platform.route_overrides o WHERE o.tenant_id = t.id) AS denied_routes
     FROM platform.tenants t
     LEFT JOIN platform.memberships m ON m.tenant_id = t.id AND m.user_id = $2
     LEFT JOIN platform.users u ON u.id = m.user_id
+    LEFT JOIN platform.roles r ON r.tenant_id = m.tenant_id AND r.name = m.custom_role
     LEFT JOIN platform.service_accounts a ON a.tenant_id = t.id AND a.id = $2
     WHERE t.id = $1 OR t.slug = $1
 """  # noqa: S608  made of this package's own column names
@@ -42,8 +45,8 @@ class PostgresSubjects:
 
 
 def _principal(row: asyncpg.Record, subject: str) -> Principal:
-    role = row["role"] or (Role.SERVICE if row["account_id"] else None)
-    scopes = row["scopes"] if row["account_id"] else SCOPES_BY_ROLE[Role(role)] if role else ()
+    role = row["custom_role"] or row["role"] or (Role.SERVICE if row["account_id"] else None)
+    scopes = row["scopes"] if row["account_id"] else held(row)
     limits = limits_of(row["limits"])
     return Principal(
         method=Method.JWT,

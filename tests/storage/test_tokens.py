@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from policies.permissions import ROLES
 from policies.refresh import LIFE, Family
 from policies.tenants import Role, UserStatus
 from storage.ports import NotFound
@@ -152,7 +153,7 @@ async def test_a_subject_is_who_it_is_now(logins: Logins) -> None:
     found = await logins.subjects.identify_subject(tenant.id, user.id)
     assert found is not None
     assert (found.tenant_id, found.tenant_slug, found.user_id) == (tenant.id, tenant.slug, user.id)
-    assert (found.roles, found.scopes, found.standing) == (("admin",), SCOPES, "good")
+    assert (found.roles, found.scopes, found.standing) == (("admin",), ROLES[Role.ADMIN], "good")
     assert await logins.subjects.identify_subject(other.id, user.id) is None
     await w.directory.set_user_status(tenant.id, user.email, UserStatus.DISABLED)
     found = await logins.subjects.identify_subject(tenant.id, user.id)

@@ -10,6 +10,7 @@ from gateway.portal.problems import Problem
 from policies.audit import Actor, ActorKind
 from policies.permissions import Permission, permitted
 from policies.verdict import Refusal
+from storage.postgres.ids import Kind
 from storage.postgres.members import permissions_in
 
 
@@ -42,7 +43,8 @@ async def subject(request: web.Request) -> Subject:
     who = caller(request)
     if not who.is_known:
         raise Problem(Refusal.MISSING_CREDENTIAL)
-    holder = await permissions_in(request.app[PARTS].pool, who.tenant_id, who.user_id) if who.user_id else None
+    is_person = who.user_id.startswith(Kind.USER)  # else a service account's token, or the tenant's own key
+    holder = await permissions_in(request.app[PARTS].pool, who.tenant_id, who.user_id) if is_person else None
     return Subject(
         tenant_id=who.tenant_id,
         user_id=who.user_id,

@@ -1,0 +1,76 @@
+"""What each ``grant_type`` leads to."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from gateway.portal.oauth import clients
+from gateway.portal.oauth.parts import OAUTH, OAuth
+from gateway.portal.oauth.requests import OAuthError, required
+from gateway.portal.oauth.tokens import Issued
+from gateway.portal.parts import PARTS
+from policies.refresh import Step
+from policies.tokens import ACCESS_S, read_scope
+
+Found = Mapping[str, str]
+Grant = Callable[[web.Request, Found], Awaitable[Issued]]
+
+
+async def client_credentials(request: web.Request, found: Found) -> Issued:
+    """RFC 6749 section 4.4: a service account, for itself."""
+    oauth = request.app[OAUTH]
+    account = await clients.authenticated(request, found, request.app[PARTS], oauth.accounts)
+    scopes = chosen(found, account.scopes)
+    audience = _audience(found, oauth, account.audiences)
+    principal = await oauth.tokens.subject(account.tenant_id, account.id)
+    if principal is None:
+        raise OAuthError("invalid_client", "This service account is disabled.", status=401)
+    return oauth.tokens.service(principal, scopes, audience)
+
+
+async def refresh_token(request: web.Request, found: Found) -> Issued:
+    """RFC 6749 section 6, rotated as RFC 9700 section 4.14.2 asks."""
+    tokens = request.app[OAUTH].tokens
+    token = required(found, "refresh_token")
+    family = await tokens.family_of(token)
+    if family is not None:  # what is wrong with the request must not cost the token
+        chosen(found, family.scopes)
+        if found.get("client_id", family.client_id) != family.client_id:
+            raise _no_grant()
+    renewal = await tokens.renew(token)
+    family = renewal.family
+    if family is None or renewal.step in (Step.REFUSED, Step.REUSED):
+        raise _no_grant()
+    principal = await tokens.subject(family.tenant_id, family.user_id)
+    if principal is None:
+        raise _no_grant()
+    scopes = chosen(found, family.scopes) & principal.scopes
+    access = tokens.access(principal, scopes, client_id=family.client_id, family=family.id)
+    return Issued(access, ACCESS_S, scopes, renewal.refresh)
+
+
+GRANTS: Mapping[str, Grant] = {"client_credentials": client_credentials, "refresh_token": refresh_token}
+
+
+def chosen(found: Found, allowed: frozenset[str]) -> frozenset[str]:
+    """The scopes that are asked for: all that are allowed, unless fewer are named. Raises OAuthError."""
+    if "scope" not in found:
+        return allowed
+    wanted = read_scope(found["scope"])
+    if wanted is None or not wanted <= allowed:
+        raise OAuthError("invalid_scope", "A scope that was asked for is malformed, or not this client's to have.")
+    return wanted
+
+
+def _audience(found: Found, oauth: OAuth, allowed: frozenset[str]) -> str:
+    """RFC 8707: for whom the token shall be. One, and one that the account may have tokens for."""
+    named = {found[name] for name in ("resource", "audience") if name in found}
+    if not named:
+        return oauth.tokens.issuer
+    if len(named) > 1 or not named <= {oauth.tokens.issuer, *allowed}:
+        raise OAuthError("invalid_target", "This service account may not have tokens for that audience.")
+    return named.pop()
+
+
+def _no_grant() -> OAuthError:
+    return OAuthError("invalid_grant", "This is no good any more, or never was. Log in again.")
