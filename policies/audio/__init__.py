@@ -4,12 +4,20 @@
 walker    the promise of every container's walker, and the arithmetic they share
 sniff     which container is this, judged by its bytes alone
 track     one file: skips its ID3v2 tag, sniffs it, feeds the right walker; the table of walkers
-wav       RIFF, RIFX, RF64 and BW64: counts the bytes of the data chunks
+chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``) and ``aiff``
+plain     a header and samples: AU, Wave64, CAF
+frames    bare frames, found and followed: ``mpeg`` and ``adts`` (with LATM); ``hunt`` looks for both in the unknown
 flac      native FLAC: counts the blocks of its frames
+amr       AMR and AMR-WB
+packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
+ogg       pages of any number of streams, chained or multiplexed
+matroska  Matroska and WebM, live or not; a track of it is in ``matroska_tracks``
+mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``
 transfer  base64 undone in stream, for file parts that arrive as text
 reported  the upstream's own figure, read from its answer as it passes
 ========= ============================================================================
 
-Two laws hold for every walker. What it says depends on the bytes alone, never on how they were cut into chunks. And a
-header is a claim, never a measurement: where decoders disagree on a forged file, the longest playing is counted.
+Three laws hold for every walker. What it says depends on the bytes alone, never on how they were cut into chunks. A
+header is a claim, never a measurement: where decoders disagree on a forged file, the longest playing is counted. And no
+bytes make it raise, keep more than 64 KiB of them, or cost more than so much a byte.
 """

@@ -126,20 +126,22 @@ def begins_with_frame(head: bytes) -> bool:
         return False
 
 
-class _StreamInfo(NamedTuple):
+class StreamInfo(NamedTuple):
+    """What the first metadata block says of the whole stream."""
+
     rate: int
     channels: int
     bits: int
     samples: int
 
     @classmethod
-    def read(cls, block: bytes) -> "_StreamInfo":
+    def read(cls, block: bytes) -> "StreamInfo":
         """Section 8.2: behind ten bytes of sizes 20 bits of rate, 3 of channels, 5 of depth, 36 of samples."""
         packed = int.from_bytes(block[10:18], "big")
         return cls(packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1)
 
 
-_NO_STREAMINFO = _StreamInfo(0, 0, 0, 0)
+_NO_STREAMINFO = StreamInfo(0, 0, 0, 0)
 
 
 class _Tally:
@@ -156,7 +158,7 @@ class _Tally:
         self._doubtful = 0
         self._doubtful_ns = 0
 
-    def add(self, header: FrameHeader, stream: _StreamInfo) -> None:
+    def add(self, header: FrameHeader, stream: StreamInfo) -> None:
         """Count one frame, at the slower of its rate and STREAMINFO's: FFmpeg obeys the one, libsndfile the other."""
         samples, rate, channels, bits, variable, number = header
         shape = (rate or stream.rate, channels, bits or stream.bits, variable)
@@ -190,6 +192,8 @@ class FlacWalker:
     __slots__ = ("_held", "_in_frames", "_is_last_block", "_passed", "_skip", "_stream", "_tally", "channels")
 
     codec = "flac"
+    strange = 0
+    unsure = False
 
     def __init__(self) -> None:
         self.channels: int | None = None
@@ -250,7 +254,7 @@ class FlacWalker:
         if head[0] & 0x7F == _STREAMINFO and length >= _STREAMINFO_BYTES and not self._stream.rate:
             if len(head) < _BLOCK_HEADER_BYTES + _STREAMINFO_BYTES:
                 return 0
-            self._stream = _StreamInfo.read(head[_BLOCK_HEADER_BYTES:])
+            self._stream = StreamInfo.read(head[_BLOCK_HEADER_BYTES:])
             self.channels = self._stream.channels
         self._is_last_block = head[0] >> 7 == 1
         self._skip = length

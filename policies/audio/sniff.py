@@ -1,6 +1,7 @@
 """Which container is this? Judged by its first bytes alone: names and content types are the sender's to choose."""
 
 import enum
+import re
 
 from policies.audio.flac import begins_with_frame
 
@@ -25,6 +26,13 @@ class Container(enum.StrEnum):
     MATROSKA = "matroska"
     """WebM too: it is Matroska with fewer codecs."""
     AMR = "amr"
+    AIFF = "aiff"
+    """AIFC too."""
+    AU = "au"
+    WAVE64 = "w64"
+    CAF = "caf"
+    LATM = "latm"
+    """LOAS frames around it."""
 
 
 _RIFFS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
@@ -33,22 +41,29 @@ _MAGICS = (
     (b"OggS", Container.OGG),
     (b"\x1aE\xdf\xa3", Container.MATROSKA),
     (b"#!AMR", Container.AMR),
+    (b".snd", Container.AU),
+    (b"caff", Container.CAF),
+    (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb", Container.WAVE64),
 )
-_SMALL_BOXES = (b"ftyp", b"moov", b"moof", b"styp", b"sidx", b"free", b"skip", b"wide", b"pnot")
-"""Boxes that a file may begin with, under 16 MiB each, so that a sentence whose second word is "free" is no video."""
+_BOX = re.compile(rb"\0...[A-Za-z0-9 ]{4}", re.DOTALL)
+"""A box under 16 MiB, so that a sentence whose second word is "free" is no video. FFmpeg lets a file begin with any."""
 
 
 def sniff(head: bytes) -> Container:
     """Name the container that ``head`` begins; :data:`SNIFF_BYTES` bytes are enough, fewer may be too few."""
     if head[:4] in _RIFFS and head[8:12] == b"WAVE":
         return Container.WAV
+    if head[:4] == b"FORM" and head[8:12] in {b"AIFF", b"AIFC"}:
+        return Container.AIFF
     for magic, container in _MAGICS:
         if head.startswith(magic):
             return container
-    if head[4:8] == b"mdat" or (head[4:8] in _SMALL_BOXES and head[:1] == b"\0"):
+    if head[4:8] == b"mdat" or _BOX.match(head):
         return Container.MP4
     if head[:1] == b"\xff":
         return _sniff_sync(head)
+    if head[:1] == b"\x56" and head[1:2] >= b"\xe0":
+        return Container.LATM
     return Container.UNKNOWN
 
 

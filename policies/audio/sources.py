@@ -35,6 +35,7 @@ class Heard:
     walked_ms: int | None
     claimed_ms: int | None
     estimated_ms: int
+    unsure: bool = False
 
     @classmethod
     def of(cls, track: Track) -> "Heard":
@@ -46,6 +47,7 @@ class Heard:
             walked_ms=track.walked_ms,
             claimed_ms=track.claimed_ms,
             estimated_ms=track.estimated_ms,
+            unsure=track.unsure,
         )
 
     @property
@@ -54,9 +56,11 @@ class Heard:
         return self.estimated_ms if self.walked_ms is None else self.walked_ms
 
     @property
-    def lies(self) -> bool:
-        """Whether its header claims another length than was walked."""
-        return None not in {self.walked_ms, self.claimed_ms} and _differ(self.walked_ms or 0, self.claimed_ms or 0)
+    def is_doubtful(self) -> bool:
+        """Whether its header claims another length than was walked, or its figure rests on a guess."""
+        return self.unsure or (
+            None not in {self.walked_ms, self.claimed_ms} and _differ(self.walked_ms or 0, self.claimed_ms or 0)
+        )
 
 
 def conclude(
@@ -91,7 +95,7 @@ def conclude(
         walked_ms=walked_ms,
         reported_ms=reported_ms,
         estimated_ms=estimated_ms if files or not sound else None,
-        discrepant=not sound or contradicted or audio_ms > LONGEST_MS or any(file.lies for file in files),
+        discrepant=not sound or contradicted or audio_ms > LONGEST_MS or any(file.is_doubtful for file in files),
         channels=max((file.channels for file in files if file.channels is not None), default=None),
         container=main.container,
         codec=main.codec,

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable, Mapping
 
+from policies.audio.adts import AdtsWalker, LatmWalker
+from policies.audio.aiff import AiffWalker
+from policies.audio.amr import AmrWalker
 from policies.audio.flac import FlacWalker
+from policies.audio.hunt import HuntWalker
+from policies.audio.matroska import MatroskaWalker
+from policies.audio.mp4 import Mp4Walker
+from policies.audio.mpeg import MpegWalker
+from policies.audio.ogg import OggWalker
+from policies.audio.plain import AuWalker, CafWalker, Wave64Walker
 from policies.audio.sniff import SNIFF_BYTES, Container, id3v2_bytes, sniff
 from policies.audio.walker import LONGEST_MS, Chunk, Walker
 from policies.audio.wav import WavWalker
@@ -10,18 +19,32 @@ from policies.audio.wav import WavWalker
 WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.WAV: WavWalker,
     Container.FLAC: FlacWalker,
+    Container.OGG: OggWalker,
+    Container.MP3: MpegWalker,
+    Container.ADTS: AdtsWalker,
+    Container.LATM: LatmWalker,
+    Container.MP4: Mp4Walker,
+    Container.MATROSKA: MatroskaWalker,
+    Container.AMR: AmrWalker,
+    Container.AIFF: AiffWalker,
+    Container.AU: AuWalker,
+    Container.WAVE64: Wave64Walker,
+    Container.CAF: CafWalker,
+    Container.UNKNOWN: HuntWalker,
 }
 """A new container is one line here, and a file beside this one."""
 
 ASSUMED_BITRATES: Mapping[Container, int] = {
-    Container.OGG: 32_000,
-    Container.MP3: 64_000,
-    Container.ADTS: 64_000,
-    Container.MP4: 64_000,
-    Container.MATROSKA: 32_000,
-    Container.AMR: 12_200,
+    Container.OGG: 16_000,
+    Container.MP3: 32_000,
+    Container.ADTS: 24_000,
+    Container.LATM: 24_000,
+    Container.MP4: 16_000,
+    Container.MATROSKA: 16_000,
+    Container.AMR: 4_750,
+    Container.CAF: 16_000,
 }
-"""Bits per second of common speech recordings, for a file whose container has no walker."""
+"""Bits per second of thrifty speech recordings, for a file whose walker found nothing, or less than half of it."""
 
 UNKNOWN_BITRATE = 32_000
 """For bytes that nothing explains: a foreign container, a foreign codec in a known one, a file that says nothing.
@@ -48,7 +71,10 @@ class Track:
     @property
     def walked_ms(self) -> int | None:
         """What a decoder would play of it; None when that could not be counted. Never 0: that is a file unexplained."""
-        return (self._walker and self._walker.ms) or None
+        walker = self._walker
+        if walker is None or walker.strange * 2 > self.size - self.tag_size:
+            return None
+        return walker.ms or None
 
     @property
     def claimed_ms(self) -> int | None:
@@ -58,9 +84,16 @@ class Track:
 
     @property
     def estimated_ms(self) -> int:
-        """Its bytes over an assumed bit rate. A tag counts only where nothing followed it."""
+        """Its bytes over an assumed bit rate, or what was found among strange ones. An only tag counts."""
+        found = (self._walker.ms or 0) if self._walker else 0
         sound = self.size - self.tag_size if self.size > self.tag_size else self.size
-        return sound * 8000 // ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
+        weight = sound * 8000 // ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
+        return weight if self.walked_ms else max(weight, found)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether its figure rests on a guess, or on what the file says of itself."""
+        return self._walker is not None and self._walker.unsure
 
     @property
     def codec(self) -> str:

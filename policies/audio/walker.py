@@ -35,6 +35,14 @@ class Walker(Protocol):
     def claimed_ms(self) -> int | None:
         """What the header says of the whole file, for an early estimate; None where it says nothing."""
 
+    @property
+    def strange(self) -> int:
+        """Bytes that belong to nothing the walker could make out."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the figure rests on a guess, or on what the file says of itself."""
+
     def feed(self, chunk: Chunk) -> None:
         """The next bytes, of any length."""
 

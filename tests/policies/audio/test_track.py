@@ -39,7 +39,6 @@ def test_any_cut_says_the_same(tag, file, lengths):
     ("file", "bitrate"),
     [
         (b"\x1aE\xdf\xa3" + bytes(9996), ASSUMED_BITRATES[Container.MATROSKA]),
-        (b"#!AMR\n" + bytes(9994), ASSUMED_BITRATES[Container.AMR]),
         (b"FORM\0\0\0\0AIFF" + bytes(9988), UNKNOWN_BITRATE),
         (riff(fmt(tag=0x55), chunk(b"data", bytes(9948))) + bytes(8), UNKNOWN_BITRATE),  # MP3 in WAV
         (flac([]) + bytes(9958), UNKNOWN_BITRATE),  # a container that holds nothing
@@ -52,7 +51,7 @@ def test_what_cannot_be_walked_is_weighed(file, bitrate):
 
 
 def test_a_tag_weighs_nothing_unless_it_is_all_there_is():
-    assert fed(Track(), id3v2(50_000) + b"\x1aE\xdf\xa3" + bytes(9996)).estimated_ms == 2500
+    assert fed(Track(), id3v2(50_000) + b"\x1aE\xdf\xa3" + bytes(9996)).estimated_ms == 5000
     tag_alone = id3v2(1 << 20)[:4000]
     assert fed(Track(), tag_alone).estimated_ms == 1000
 

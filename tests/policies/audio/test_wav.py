@@ -205,7 +205,7 @@ def test_of_many_formats_few_are_kept_and_the_slowest_stays():
     rates = [48_000, 16_000, *range(17_000, 40_000, 100), 8000, *range(17_000, 40_000, 100)]
     walked = walk(riff(*[fmt(rate=rate) for rate in rates], DATA))
     assert walked.ms == 4000
-    assert len(walked._reading.layouts) == 4
+    assert len(walked.reading.layouts) == 4
 
 
 def test_a_long_size_is_a_claim_of_its_own():
@@ -264,7 +264,7 @@ def test_any_cut_says_the_same(data, magic, lengths):
 @given(data=st.one_of(structures, st.binary(max_size=300).map(lambda junk: b"RIFF\0\0\0\0WAVE" + junk)))
 def test_nothing_raises_and_nothing_counts_more_bytes_than_there_are(data):
     walked = walk(data, (7,))
-    reading = walked._reading
+    reading = walked.reading
     assert (reading.played or 0) <= len(data)
     assert len(reading._held) <= 40
     assert reading.unpadded is None or reading.unpadded.unpadded is None

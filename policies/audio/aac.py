@@ -1,0 +1,43 @@
+"""AudioSpecificConfig (ISO/IEC 14496-3 section 1.6.2.1): how many samples a frame of AAC holds, and at what rate.
+
+With spectral band replication the decoder's rate is twice the core's and a frame has twice the samples: it plays as
+long, so only the core is read.
+"""
+
+RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
+"""By sampling frequency index."""
+SAMPLES = 1024
+
+_ESCAPE_TYPE, _ESCAPE_RATE = 31, 15
+_LOW_DELAY = {23: (512, 480), 39: (512, 480)}  # AAC-LD and AAC-ELD, by frameLengthFlag
+_USAC = 42
+
+
+def frame_of(config: bytes) -> tuple[int, int] | None:
+    """Samples to the frame, and their rate in Hz; None where it does not say."""
+    bits = int.from_bytes(config[:16].ljust(16, b"\0"), "big")
+    at = 0
+
+    def field(size: int) -> int:
+        nonlocal at
+        at += size
+        return bits >> 128 - at & (1 << size) - 1
+
+    kind = field(5)
+    if kind == _ESCAPE_TYPE:
+        kind = 32 + field(6)
+    index = field(4)
+    rate = field(24) if index == _ESCAPE_RATE else RATES[index] if index < len(RATES) else 0
+    if not rate or len(config) < 2:
+        return None
+    field(4)  # channels
+    if kind in {5, 29}:  # replication, said in front: the core's own type follows
+        if field(4) == _ESCAPE_RATE:
+            field(24)
+        kind = field(5)
+    if kind == _USAC:
+        return (768 if field(3) == 0 else SAMPLES), rate
+    is_short = field(1)
+    if kind in _LOW_DELAY:
+        return _LOW_DELAY[kind][is_short], rate
+    return (960 if is_short else SAMPLES), rate

@@ -1,0 +1,121 @@
+"""AAC as a stream: ADTS frames (ISO/IEC 13818-7 section 6.2), and LOAS (ISO/IEC 14496-3 section 1.7), flagged.
+
+A frame holds 1024 samples for each of its blocks, at the core's rate: with spectral band replication a decoder puts out
+twice as many at twice the rate, which plays as long.
+"""
+
+import re
+
+from policies.audio.aac import RATES, SAMPLES
+from policies.audio.frames import NS_PER_SECOND, FrameWalker
+
+_ADTS_BYTES = 7
+_LOAS_SYNC = 0x2B7
+_SLOWEST_LATM = 8_000
+"""For a LATM stream whose configuration is not read."""
+
+
+class AdtsWalker(FrameWalker):
+    """Counts the blocks of ADTS frames."""
+
+    __slots__ = ()
+
+    _PATTERN = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
+    _HEADER_BYTES = _ADTS_BYTES
+    _CHANCE_EVERY = 1 << 16
+
+    @property
+    def codec(self) -> str:
+        """Of every frame."""
+        return "aac"
+
+    def _follow(self, data: bytes, at: int, last: int) -> int:
+        number = int.from_bytes
+        while at <= last:
+            header = number(data[at : at + 7], "big")
+            length = header >> 13 & 0x1FFF
+            rate = header >> 34 & 15
+            if header >> 40 & 0xFFF6 != 0xFFF0 or length < _ADTS_BYTES or rate >= len(RATES):
+                break
+            key = rate << 2 | header & 3
+            kind = self._kinds.get(key) or self._kind(key, SAMPLES * ((header & 3) + 1), RATES[rate])
+            if self.channels is None:
+                self.channels = (header >> 30 & 7) or None
+            if self._is_linked:
+                kind.linked += 1
+                at += length
+                continue
+            at = self._seek(kind, at, length, data, last)
+            if not self._is_linked:
+                break
+        return at
+
+    def _is_header(self, data: bytes, at: int) -> bool:
+        header = int.from_bytes(data[at : at + 7], "big")
+        return (
+            header >> 40 & 0xFFF6 == 0xFFF0 and header >> 13 & 0x1FFF >= _ADTS_BYTES and header >> 34 & 15 < len(RATES)
+        )
+
+
+class LatmWalker(FrameWalker):
+    """Counts LOAS frames; the rate is that of the first configuration."""
+
+    __slots__ = ("_kind_known",)
+
+    _PATTERN = re.compile(rb"\x56[\xe0-\xff]")
+    _HEADER_BYTES = 3
+    _CHANCE_EVERY = 1 << 9
+
+    @property
+    def codec(self) -> str:
+        """Of every frame."""
+        return "aac_latm"
+
+    @property
+    def unsure(self) -> bool:
+        """A later configuration may say another rate."""
+        return True
+
+    def __init__(self, *, is_linked: bool = True) -> None:
+        super().__init__(is_linked=is_linked)
+        self._kind_known = False
+
+    def _follow(self, data: bytes, at: int, last: int) -> int:
+        while at <= last:
+            header = int.from_bytes(data[at : at + 3], "big")
+            if header >> 13 != _LOAS_SYNC:
+                break
+            kind = self._kind(0, SAMPLES, _SLOWEST_LATM)
+            if not self._is_linked:
+                at = self._seek(kind, at, 3 + (header & 0x1FFF), data, last)
+                if not self._is_linked:
+                    break
+                continue
+            if not self._kind_known:
+                if len(data) - at < 12:
+                    return ~at
+                self._kind_known = True
+                samples, rate = _latm_frame(data[at + 3 : at + 12])
+                kind.ns = samples * NS_PER_SECOND // rate
+            kind.linked += 1
+            at += 3 + (header & 0x1FFF)
+        return at
+
+    def _is_header(self, data: bytes, at: int) -> bool:
+        return int.from_bytes(data[at : at + 3], "big") >> 13 == _LOAS_SYNC
+
+
+def _latm_frame(mux: bytes) -> tuple[int, int]:
+    """Samples and rate by StreamMuxConfig (section 1.7.3): only its first version is read."""
+    bits = int.from_bytes(mux, "big")
+    width = 8 * len(mux)
+
+    def field(start: int, size: int) -> int:
+        return bits >> width - start - size & (1 << size) - 1
+
+    # useSameStreamMux, audioMuxVersion, allStreamsSameTimeFraming; numSubFrames 6, numProgram 4, numLayer 3;
+    # then AudioSpecificConfig: object type 5, frequency index 4.
+    if field(0, 2) != 0:
+        return SAMPLES, _SLOWEST_LATM
+    rate = field(21, 4)
+    return SAMPLES * (field(3, 6) + 1), RATES[rate] if rate < len(RATES) else _SLOWEST_LATM

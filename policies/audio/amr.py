@@ -1,0 +1,52 @@
+"""AMR and AMR-WB (RFC 4867 section 5): frames of 20 ms, each as long as its first byte says."""
+
+from policies.audio.walker import Chunk
+
+_FRAME_MS = 20
+# Whole frames in bytes, by the frame type in bits 3 to 6 (3GPP TS 26.101 and 26.201; what is undefined takes a byte).
+_NARROW = (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1)
+_WIDE = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
+_MAGICS = ((b"#!AMR-WB\n", _WIDE), (b"#!AMR\n", _NARROW))
+_MAGIC_BYTES = 9
+
+
+class AmrWalker:
+    """Counts frames; keeps no more than the magic."""
+
+    __slots__ = ("_frames", "_held", "_sizes", "_skip", "codec")
+
+    channels = 1
+    claimed_ms = None
+    strange = 0
+    unsure = False
+
+    def __init__(self) -> None:
+        self.codec = ""
+        self._sizes: list[int] | None = None
+        self._held = b""
+        self._frames = 0
+        self._skip = 0
+
+    @property
+    def ms(self) -> int | None:
+        """Of the frames that have begun."""
+        return self._frames * _FRAME_MS or None
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the file, from its magic on."""
+        if self._sizes is None:
+            self._held += chunk
+            if len(self._held) < _MAGIC_BYTES:
+                return
+            chunk, self._held = self._begin(self._held), b""
+        sizes, at, end, frames = self._sizes or [], self._skip, len(chunk), self._frames
+        while at < end:
+            at += sizes[chunk[at]]
+            frames += 1
+        self._frames, self._skip = frames, at - end
+
+    def _begin(self, head: bytes) -> bytes:
+        magic, sizes = next((known for known in _MAGICS if head.startswith(known[0])), (b"", _NARROW))
+        self._sizes = [sizes[first >> 3 & 15] for first in range(256)]
+        self.codec = "amr_wb" if sizes is _WIDE else "amr_nb"
+        return head[len(magic) :]

@@ -1,0 +1,254 @@
+"""One track of a Matroska file: which codec it holds, and what its blocks add up to."""
+
+from collections.abc import Callable, Iterable
+
+from policies.audio import aac, vorbis
+from policies.audio.flac import StreamInfo
+from policies.audio.opus import MOST_SKIP
+from policies.audio.packets import (
+    Ac3Packets,
+    AlacPackets,
+    FixedPackets,
+    FlacPackets,
+    MpegPackets,
+    OpusPackets,
+    Packets,
+    PcmPackets,
+    VorbisPackets,
+)
+
+_NS_PER_SECOND = 1_000_000_000
+_AUDIO = 2
+_NO_LACING, _XIPH, _FIXED = 0, 1, 2
+_STRIPPED_HEADERS = 3
+_NOT_COMPRESSED = -1
+_FRAME_BYTES = 16
+"""Of a frame, enough to tell how long it plays."""
+
+
+class Track:
+    """What the file says of it, and what has passed. Times of blocks are in the file's ticks."""
+
+    __slots__ = (
+        "_discard_ns", "_discarded_at", "_earlier_ns", "_first_time", "_last", "_last_time", "_reader", "_tail_ticks",
+        "bits", "channels", "codec_id", "compression", "default_ns", "delay_ns", "is_begun", "kind", "number",
+        "packets", "private", "rate", "stripped", "total",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.kind = 0
+        self.codec_id = b""
+        self.private = b""
+        self.rate = 0.0
+        self.channels = 0
+        self.bits = 0
+        self.default_ns = 0
+        self.delay_ns = 0
+        self.compression = _NOT_COMPRESSED
+        self.stripped = b""
+        self.is_begun = False
+        self.packets: Packets | None = None
+        """Once begun, where a frame's bytes in the file are those of its packet: the fast way is open."""
+        self.total = 0
+        self._reader: Packets | None = None
+        self._earlier_ns = 0
+        self._last = 0
+        self._discard_ns = 0
+        self._discarded_at = -1
+        self._first_time: int | None = None
+        self._last_time = 0
+        self._tail_ticks = 0
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether it may be what a decoder plays."""
+        return self.kind == _AUDIO
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its codec is unknown, so that timestamps are all there is."""
+        return self.is_begun and self.is_audio and self._reader is None
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name."""
+        return self._reader.codec if self._reader else ""
+
+    def carry(self, old: "Track") -> None:
+        """Take over what an earlier track of this number came to: a decoder drops the delay once."""
+        self._earlier_ns = old.ns(1) + old.skipped_ns
+
+    def begin(self) -> None:
+        """Its first block is here: what the file says of it is complete."""
+        self.is_begun = True
+        if not self.is_audio:
+            return
+        if self.compression in {_NOT_COMPRESSED, _STRIPPED_HEADERS}:
+            self._reader = _packets_of(self)
+        if self.compression == _NOT_COMPRESSED:
+            self.packets = self._reader
+        if self._reader and not self.channels:
+            self.channels = self._reader.channels or 0
+
+    def add(self, samples: int) -> None:
+        """One more frame."""
+        self._last = samples
+        self.total += samples
+
+    def pass_frames(self, data: bytes, frames: Iterable[tuple[int, int]], time: int) -> None:
+        """The frames of one block, each by where it begins and ends."""
+        for at, end in frames:
+            if self._reader is None:
+                break
+            if self.stripped and self.compression == _STRIPPED_HEADERS:
+                head = self.stripped + data[at : at + 16]
+                self.add(self._reader.samples(head, 0, len(self.stripped) + end - at))
+            else:
+                self.add(self._reader.samples(data, at, end))
+        if self._first_time is None:
+            self._first_time = self._last_time = time
+        if time > self._last_time:
+            self._tail_ticks, self._last_time = time - self._last_time, time
+
+    def end_block(self, value: int, *, is_discard: bool) -> None:
+        """DiscardPadding in nanoseconds, honoured behind the last block alone; or BlockDuration in ticks."""
+        if is_discard:
+            self._discard_ns, self._discarded_at = max(value, 0), self.total
+        else:
+            self._tail_ticks = max(value, self._tail_ticks)
+
+    def ns(self, scale: int) -> int:
+        """What has passed so far; ``scale`` is nanoseconds to the tick."""
+        reader = self._reader
+        if reader is None:
+            if self._first_time is None:
+                return self._earlier_ns
+            tail = self.default_ns or self._tail_ticks * scale
+            return self._earlier_ns + (self._last_time - self._first_time) * scale + tail
+        played = self.total * _NS_PER_SECOND // reader.rate
+        played -= self.skipped_ns
+        if self._discarded_at == self.total:
+            played -= min(self._discard_ns, self._last * _NS_PER_SECOND // reader.rate)
+        return self._earlier_ns + max(played, 0)
+
+    @property
+    def skipped_ns(self) -> int:
+        """CodecDelay, as far as it is believed. A Vorbis decoder has none: its first packet plays nothing."""
+        if self._reader is None or self._reader.codec == "vorbis":
+            return 0
+        return min(self.delay_ns, MOST_SKIP * _NS_PER_SECOND // 48_000)
+
+    def frames(self, data: bytes, at: int, end: int, lacing: int) -> list[tuple[int, int]]:
+        """Where the frames of one block lie (RFC 9559 section 10.3): those that begin in it, cut at its end."""
+        if lacing == _NO_LACING:
+            return [(at, end)] if at < end else []
+        known = end if end <= len(data) else len(data) - _FRAME_BYTES
+        if at >= known:
+            return []
+        count = data[at] + 1
+        at += 1
+        if lacing == _FIXED:
+            sizes = [(end - at) // count] * (count - 1)
+        else:
+            sizes, at = (_xiph_sizes if lacing == _XIPH else _ebml_sizes)(data, at, known, count - 1)
+        frames = []
+        for size in [*sizes, end - at - sum(sizes)]:
+            if 0 <= at < known and size > 0:
+                frames.append((at, min(at + size, end)))
+            at += max(size, 0)
+        return frames
+
+
+def _xiph_sizes(data: bytes, at: int, end: int, count: int) -> tuple[list[int], int]:
+    sizes = []
+    for _ in range(count):
+        size = 0
+        while at < end:
+            size += data[at]
+            at += 1
+            if data[at - 1] != 0xFF:
+                break
+        sizes.append(size)
+    return sizes, at
+
+
+def _ebml_sizes(data: bytes, at: int, end: int, count: int) -> tuple[list[int], int]:
+    """The first size is a number, each later one a signed difference to the one before."""
+    sizes: list[int] = []
+    for _ in range(count):
+        width = 9 - data[at].bit_length() if at < end else 9
+        if width > 8:
+            break
+        value = int.from_bytes(data[at : at + width], "big") & (1 << 7 * width) - 1
+        at += width
+        sizes.append(max(value if not sizes else sizes[-1] + value - ((1 << 7 * width - 1) - 1), 0))
+    return sizes, at
+
+
+def _opus(track: Track) -> Packets:
+    return OpusPackets(track.private[:19].ljust(19, b"\0"))
+
+
+def _vorbis(track: Track) -> Packets | None:
+    """CodecPrivate holds the three headers behind each other, as Xiph laces them."""
+    private = track.private
+    if len(private) < 3 or private[0] != 2:
+        return None
+    sizes, at = _xiph_sizes(private, 1, len(private), 2)
+    head = private[at : at + 30]
+    if len(head) < 30 or not vorbis.is_sound(head):
+        return None
+    packets = VorbisPackets(head)
+    packets.set_up(private[at + sum(sizes) :])
+    return packets
+
+
+def _aac(track: Track) -> Packets | None:
+    samples, rate = aac.frame_of(track.private) or (aac.SAMPLES, int(track.rate))
+    return FixedPackets("aac", samples, rate) if rate else None
+
+
+def _flac(track: Track) -> Packets | None:
+    at = track.private.find(b"fLaC") + 8
+    info = StreamInfo.read(track.private[at : at + 34].ljust(34, b"\0"))
+    return FlacPackets(info) if info.rate else None
+
+
+def _alac(track: Track) -> Packets | None:
+    samples = int.from_bytes(track.private[:4], "big")
+    return AlacPackets(samples, int(track.rate)) if 0 < samples < 1 << 20 and track.rate >= 1 else None
+
+
+def _pcm(track: Track) -> Packets | None:
+    if not (track.rate >= 1 and 0 < track.bits <= 64):
+        return None
+    name = {b"A_PCM/FLOAT/IEEE": "f{}le", b"A_PCM/INT/BIG": "s{}be"}.get(track.codec_id, "s{}le").format(track.bits)
+    return PcmPackets(f"pcm_{name}", track.bits, int(track.rate), max(track.channels, 1))
+
+
+def _mpeg(track: Track) -> Packets:
+    return MpegPackets("mp" + track.codec_id[-1:].decode("ascii", "replace"))
+
+
+_CODECS: dict[bytes, Callable[[Track], Packets | None]] = {
+    b"A_OPUS": _opus,
+    b"A_VORBIS": _vorbis,
+    b"A_FLAC": _flac,
+    b"A_ALAC": _alac,
+    b"A_MPEG/L1": _mpeg,
+    b"A_MPEG/L2": _mpeg,
+    b"A_MPEG/L3": _mpeg,
+    b"A_AC3": lambda _: Ac3Packets("ac3"),
+    b"A_EAC3": lambda _: Ac3Packets("eac3"),
+}
+
+
+def _packets_of(track: Track) -> Packets | None:
+    name = track.codec_id.rstrip(b"\0")
+    if name.startswith(b"A_AAC"):
+        return _aac(track)
+    if name.startswith(b"A_PCM/"):
+        return _pcm(track)
+    make = _CODECS.get(name)
+    return make(track) if make else None

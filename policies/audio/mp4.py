@@ -1,0 +1,307 @@
+"""MP4, M4A, MOV, 3GP (ISO/IEC 14496-12, QuickTime): the number of samples in the tables, by what each one plays.
+
+Tables are walked as they pass and not kept: of each only its sums. Durations are claims (``mvhd``, ``mdhd``, ``stts``):
+a decoder plays every frame it is given. Fragments add up the same way. The walker descends into every box that FFmpeg
+descends into, wherever it stands, and a child is cut at its parent's end.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+
+from policies.audio.mp4_tracks import Track, milliseconds_of
+from policies.audio.walker import LONGEST_MS, Chunk
+
+_NS_PER_MS = 1_000_000
+_CONTAINERS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"udta"))
+_DEEPEST = 16
+_MOST_TRACKS = 64
+_TO_THE_END = 1 << 63
+_MOST_READ_BYTES = 65_536
+"""Of a box that is read whole: a sample description may hold a decoder's whole set-up."""
+_MOST_UNSIZED = 1 << 20
+"""Samples that one run may claim without a byte of its own for each."""
+_LANDMARK = re.compile(rb"moo[vf]|mdat")
+
+_WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_READ_BYTES, b"elst": 1024, b"mehd": 12,
+          b"trex": 24, b"tfhd": 40, b"stco": 8, b"co64": 8}  # fmt: skip
+"""Boxes that are read at once, and how much of them."""
+_TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 16}
+"""Boxes whose entries pass, and how much stands before them."""
+
+
+class Mp4Walker:
+    """Walks boxes in any cuts; keeps up to 64 KiB, for a sample description, and 64 tracks' sums."""
+
+    __slots__ = (
+        "_default", "_ends", "_entries", "_entry_bytes", "_held", "_is_lost", "_mdat", "_mdat_ends", "_movie_scale",
+        "_movie_ticks", "_need", "_pass_entries", "_run", "_skip", "_table_ends", "_track", "_tracks", "passed",
+        "strange",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.strange = 0
+        """Bytes that were searched for the next box."""
+        self._tracks: dict[int, Track] = {}
+        self._track = Track()
+        self._movie_scale = 1
+        self._movie_ticks = 0
+        self._mdat = 0
+        self._mdat_ends = 0
+        self._ends: list[int] = []
+        self._default = 0
+        # the table that is passing: who takes its entries, how long one is, how many there are, where it ends
+        self._pass_entries: Callable[[bytes], None] | None = None
+        self._entry_bytes = 1
+        self._entries = 0
+        self._table_ends = 0
+        self._run = (0, 0)
+        self._held = bytearray()
+        self._need = 8
+        self._skip = 0
+        self._is_lost = False
+
+    @property
+    def _heard(self) -> list[Track]:
+        return [track for track in (*self._tracks.values(), self._track) if track.is_audio]
+
+    @property
+    def _main(self) -> Track | None:
+        return max(self._heard, key=lambda track: track.ns, default=None)
+
+    @property
+    def codec(self) -> str:
+        """Of the track that plays longest."""
+        main = self._main
+        return main.codec if main else ""
+
+    @property
+    def channels(self) -> int | None:
+        """Of the same track."""
+        main = self._main
+        return main.channels or None if main else None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the figure rests on the durations that the file states."""
+        main = self._main
+        return main is not None and main.is_timed
+
+    @property
+    def claimed_ms(self) -> int | None:
+        """What the headers say of the whole."""
+        claims = [track.claimed_ms for track in self._heard]
+        claims.append(milliseconds_of(self._movie_ticks, self._movie_scale))
+        return min(max(claims), LONGEST_MS) or None
+
+    @property
+    def ms(self) -> int | None:
+        """Of the longest audio track; None without one. Of a file cut short, the part that is there."""
+        main = self._main
+        if main is None:
+            return None
+        ns = main.ns
+        missing = max(self._mdat_ends - self.passed, 0)
+        held, needed = self._mdat - missing, sum(track.bytes for track in self._tracks.values())
+        if missing and held < needed <= self._mdat:
+            ns = ns * max(held, 0) // needed
+        return (ns + _NS_PER_MS // 2) // _NS_PER_MS
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the file."""
+        size = len(chunk)
+        self.passed += size
+        if self._skip >= size:
+            self._skip -= size
+            return
+        held, skip, self._skip = self._held, self._skip, 0
+        if held or size - skip < self._need:
+            held += memoryview(chunk)[skip:]
+            if len(held) < self._need:
+                return
+            data, at = bytes(held), 0
+            held.clear()
+        else:
+            data, at = bytes(chunk), skip
+        at = self._walk(data, at)
+        held += data[at:]
+        self._skip = max(at - len(data), 0)
+
+    def _walk(self, data: bytes, at: int) -> int:
+        """Pass what is whole; where the first thing stands that is not, or where to go on behind the end."""
+        end = len(data)
+        while at < end:
+            self._need = 8
+            if self._pass_entries is not None:
+                after = self._pass_table(data, at, end)
+            elif self._is_lost:
+                after = self._search(data, at, end)
+            else:
+                after = self._pass_box(data, at, end)
+            if after < 0:
+                return at
+            at = after
+        return at
+
+    def _search(self, data: bytes, at: int, end: int) -> int:
+        found = _LANDMARK.search(data, at + 4)
+        to = found.start() - 4 if found else max(at, end - 7)
+        self.strange += to - at
+        self._is_lost = found is None
+        return to if to > at or found else -1
+
+    def _pass_box(self, data: bytes, at: int, end: int) -> int:
+        """Pass one box, or descend into it; where to go on. -1, with ``_need`` set, while too little has arrived."""
+        begins = self.passed - end + at
+        while self._ends and begins >= self._ends[-1]:
+            self._ends.pop()
+        parent_ends = self._ends[-1] if self._ends else _TO_THE_END
+        if parent_ends - begins < 8:
+            return at + parent_ends - begins
+        if end - at < 8:
+            return -1
+        size, name, body = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+        if size == 1:
+            if end - at < 16:
+                self._need = 16
+                return -1
+            size, body = int.from_bytes(data[body : body + 8], "big"), body + 8
+        ends = min(begins + size, parent_ends) if size else parent_ends
+        after = at + ends - begins
+        if after < body:
+            # No box is smaller than its header: FFmpeg leaves the parent here.
+            self._is_lost = not self._ends
+            return at + 1 if self._is_lost else at + parent_ends - begins
+        if name in _CONTAINERS and len(self._ends) < _DEEPEST:
+            self._open(name)
+            self._ends.append(ends)
+            return body
+        if name == b"mdat":
+            self._mdat += ends - begins
+            self._mdat_ends = ends
+        head = _WHOLE.get(name) or _TABLES.get(name)
+        if head is None:
+            return after
+        head = min(head, after - body)
+        if end - body < head:
+            self._need = body - at + head
+            return -1
+        if name in _WHOLE:
+            self._read(name, data[body : body + head])
+            return after
+        return self._begin_table(name, data[body : body + head], body, ends)
+
+    def _open(self, name: bytes) -> None:
+        if name == b"trak":
+            self._track = Track()
+
+    def _read(self, name: bytes, body: bytes) -> None:
+        track = self._track
+        try:
+            match name:
+                case b"mvhd":
+                    self._movie_scale, self._movie_ticks = _scale_and_duration(body)
+                case b"tkhd":
+                    self._register(int.from_bytes(body[20:24] if body[0] else body[12:16], "big"))
+                case b"mdhd":
+                    track.scale, track.claimed = _scale_and_duration(body)
+                case b"hdlr":
+                    # QuickTime has a second one in the same track, for where its data lies.
+                    track.kind = body[8:12] if track.kind != b"soun" else track.kind
+                case b"stsd":
+                    track.describe(body)
+                case b"elst":
+                    track.edit(body)
+                case b"mehd":
+                    self._movie_ticks = max(self._movie_ticks, int.from_bytes(body[4 : 12 if body[0] else 8], "big"))
+                case b"trex":
+                    number, duration = struct.unpack_from(">I4xI", body, 4)
+                    if number in self._tracks:
+                        self._tracks[number].default = duration
+                case b"tfhd":
+                    self._begin_fragment(body)
+                case _:
+                    track.chunks = int.from_bytes(body[4:8], "big")
+        except (struct.error, IndexError):
+            return  # a box shorter than what it must say: it says nothing
+
+    def _register(self, number: int) -> None:
+        if self._tracks.get(number) is not self._track and number in self._tracks:
+            number = -len(self._tracks)  # taken: two movies in one file, of which the longer plays
+        if len(self._tracks) < _MOST_TRACKS:
+            self._tracks[number] = self._track
+
+    def _begin_fragment(self, body: bytes) -> None:
+        flags, number = struct.unpack_from(">II", body)
+        self._track = self._tracks.get(number) or self._track
+        at = 8 + 8 * (flags & 1) + 4 * (flags >> 1 & 1)
+        self._default = int.from_bytes(body[at : at + 4], "big") if flags & 8 else self._track.default
+
+    def _begin_table(self, name: bytes, head: bytes, body: int, ends: int) -> int:
+        if len(head) < 8:
+            return body
+        track = self._track
+        count, at, width = int.from_bytes(head[4:8], "big"), body + 8, 8
+        take: Callable[[bytes], None] = track.pass_times
+        match name:
+            case b"stsz" | b"stz2":
+                if len(head) < 12:
+                    return body
+                size, count, at = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big"), body + 12
+                if name == b"stz2":
+                    # Compact sizes, which nobody needs: their number counts.
+                    room = (ends - (self.passed - len(self._held))) * 8
+                    track.add_sizes(min(count, max(room, 0)), 0)
+                    count = 0
+                elif size:
+                    track.add_sizes(count, size)
+                    count = 0
+                take, width = track.pass_sizes, 4
+            case b"stsc":
+                take, width = track.pass_chunks, 12
+            case b"trun":
+                flags = int.from_bytes(head[1:4], "big")
+                at = body + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1)
+                width = 4 * (flags >> 8 & 15).bit_count()
+                if not width:
+                    track.add_run(min(count, _MOST_UNSIZED), self._default)
+                    count = 0
+                self._run = (width // 4, flags >> 8 & 1)
+                take = self._pass_run
+            case _:
+                pass
+        self._pass_entries, self._entry_bytes, self._entries = take, width or 4, count
+        self._table_ends = ends
+        return at
+
+    def _pass_run(self, entries: bytes) -> None:
+        words, has_duration = self._run
+        count = len(entries) // (4 * words)
+        if not has_duration:
+            self._track.add_run(count, self._default)
+            return
+        values = struct.unpack(f">{count * words}I", entries)
+        self._track.add_run(count, 0, sum(values[::words]))
+
+    def _pass_table(self, data: bytes, at: int, end: int) -> int:
+        assert self._pass_entries is not None
+        left = self._table_ends - (self.passed - end + at)
+        count = min(self._entries, max(left, 0) // self._entry_bytes)
+        if not count:
+            self._pass_entries = None
+            return at + max(left, 0)
+        here = min(count, (end - at) // self._entry_bytes)
+        if not here:
+            self._need = self._entry_bytes
+            return -1
+        size = here * self._entry_bytes
+        self._pass_entries(data[at : at + size])
+        self._entries -= here
+        return at + size
+
+
+def _scale_and_duration(body: bytes) -> tuple[int, int]:
+    """Of ``mvhd`` and ``mdhd``: ticks to the second, and ticks."""
+    scale, duration = struct.unpack_from(">IQ", body, 20) if body[0] else struct.unpack_from(">II", body, 12)
+    return max(scale, 1), duration if duration < (1 << 32) - 1 else 0

@@ -1,0 +1,267 @@
+"""One track of an MP4 file: what its sample description says that a sample plays, and what its tables add up to."""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from policies.audio import aac
+
+_NS_PER_SECOND = 1_000_000_000
+_SPEC_TYPE, _CONFIG_TYPE, _ELEMENTARY = 0x05, 0x04, 0x03
+_ENTRY_BYTES = 36
+"""Of an audio sample entry, up to its own boxes (QuickTime's later versions have more)."""
+_MOST_TRIMMED = 4
+"""Frames that an edit list is believed to leave out at the start: an encoder's delay."""
+_OPUS_NS = 20_000_000
+"""What an Opus packet plays at least, with next to every encoder. Only the packet itself knows, and it is not read."""
+_MOST_EDITS = 64
+
+
+class Frames(NamedTuple):
+    """What one sample plays: ``samples`` at ``rate``; of plain PCM, a frame of ``size`` bytes is one."""
+
+    codec: str
+    samples: int
+    rate: int
+    size: int = 0
+
+
+def milliseconds_of(ticks: int, scale: int) -> int:
+    """Ticks of a time scale, in whole milliseconds."""
+    return ticks * 1000 // scale
+
+
+class Track:
+    """The sums of its tables; each table may come in any order, and may lie."""
+
+    __slots__ = (
+        "_chunk_runs", "_edit_start", "_frames", "_last_chunk", "_last_delta", "_last_spread", "bytes",
+        "channels", "chunks", "claimed", "codec", "constant", "count", "default", "kind", "rate", "run_count",
+        "run_ticks", "scale", "ticks", "timed",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.kind = b""
+        self.scale = 1
+        self.claimed = 0
+        self.channels = 0
+        self.rate = 0
+        self.codec = ""
+        self.default = 0
+        self.bytes = 0
+        """Of all samples together, by the table of sizes."""
+        self.count = 0
+        self.constant = 0
+        """The size that all samples share; 0 where each has its own."""
+        self.chunks = 0
+        self.timed = 0
+        self.ticks = 0
+        self.run_count = 0
+        self.run_ticks = 0
+        self._last_delta = 0
+        self._frames: Frames | None = None
+        self._chunk_runs = 0
+        self._last_chunk = 0
+        self._last_spread = 0
+        self._edit_start = 0
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether it may be what a decoder plays."""
+        return self.kind == b"soun"
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its codec's frames are unknown, so that stated durations are all there is."""
+        return self._frames is None or not self._frames.samples
+
+    @property
+    def claimed_ms(self) -> int:
+        """By its header."""
+        return milliseconds_of(self.claimed, self.scale)
+
+    # --- tables ------------------------------------------------------------------------------------------------------
+
+    def pass_times(self, entries: bytes) -> None:
+        """``stts``: pairs of a count and what each of so many samples lasts."""
+        for count, delta in struct.iter_unpack(">II", entries):
+            self.timed += count
+            self.ticks += count * delta
+            self._last_delta = delta
+
+    def pass_sizes(self, entries: bytes) -> None:
+        """``stsz``: one size a sample."""
+        count = len(entries) // 4
+        self.count += count
+        self.bytes += sum(struct.unpack(f">{count}I", entries))
+
+    def add_sizes(self, count: int, size: int) -> None:
+        """``stsz`` where all samples have one size, and ``stz2``."""
+        self.count += count
+        self.constant = size
+        self.bytes += count * size
+
+    def pass_chunks(self, entries: bytes) -> None:
+        """``stsc``: from which chunk on a chunk has how many samples."""
+        for first, spread, _ in struct.iter_unpack(">III", entries):
+            self._chunk_runs += max(first - self._last_chunk, 0) * self._last_spread
+            self._last_chunk, self._last_spread = first, spread
+
+    def add_run(self, count: int, default: int, ticks: int = 0) -> None:
+        """``trun``: samples of a fragment."""
+        self.run_count += count
+        self.run_ticks += ticks + count * default
+
+    # --- descriptions ------------------------------------------------------------------------------------------------
+
+    def describe(self, body: bytes) -> None:
+        """``stsd``: the first entry. Raises struct.error for one that is cut short."""
+        entry = body[8:]
+        name = entry[4:8]
+        version, channels, bits, rate = struct.unpack_from(">H6xHH4xI", entry, 16)
+        self.rate, self.channels = rate >> 16, channels
+        if version == 2 and len(entry) >= 72:
+            exact, channels, bits = struct.unpack_from(">dI4xI", entry, 40)
+            self.rate, self.channels = int(exact) if 0 < exact < 1 << 31 else self.rate, channels
+        make = _CODECS.get(name)
+        frames = make(entry, self.rate) if make else _pcm(name, self.rate, self.channels, bits)
+        self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
+        self.codec = frames.codec if frames else ""
+
+    def edit(self, body: bytes) -> None:
+        """``elst``: where its first true edit begins; an empty one has a start of -1."""
+        pattern = ">Qq4x" if body[0] else ">Ii4x"
+        width = struct.calcsize(pattern)
+        count = min(int.from_bytes(body[4:8], "big"), _MOST_EDITS, (len(body) - 8) // width)
+        edits = [struct.unpack_from(pattern, body, 8 + width * index) for index in range(count)]
+        self._edit_start = next((start for _, start in edits if start >= 0), 0)
+
+    # --- the figure --------------------------------------------------------------------------------------------------
+
+    @property
+    def ns(self) -> int:
+        """What it plays, in nanoseconds."""
+        stated = (self.ticks + max(self.count - self.timed, 0) * self._last_delta + self.run_ticks) * _NS_PER_SECOND
+        stated //= self.scale
+        frames, count = self._frames, self.count + self.run_count
+        if frames is None:
+            return stated
+        if frames.size:
+            return self._pcm_frames(frames) * _NS_PER_SECOND // frames.rate
+        if not frames.samples:
+            stated = max(stated, count * _OPUS_NS)
+            return stated - self._trimmed(stated, _OPUS_NS)
+        if self.constant:
+            count = min(count, max(self.bytes // self.constant, self.run_count))
+        one = frames.samples * _NS_PER_SECOND // frames.rate
+        gross = count * frames.samples * _NS_PER_SECOND // frames.rate
+        if frames.codec in {"alac", "flac"}:
+            # The last frame alone may be shorter, and only its duration says so.
+            short = one - self._last_delta * _NS_PER_SECOND // self.scale
+            gross -= short if self.count and 0 < short < one else 0
+        return gross - self._trimmed(gross, one)
+
+    def _trimmed(self, gross: int, one: int) -> int:
+        """What an edit list leaves out at the start, as far as it is believed. Decoders play the end to the end."""
+        start = self._edit_start * _NS_PER_SECOND // self.scale
+        return start if start <= min(_MOST_TRIMMED * one, gross) else 0
+
+    def _pcm_frames(self, frames: Frames) -> int:
+        spread = self._chunk_runs + max(self.chunks - self._last_chunk + 1, 0) * self._last_spread
+        if self.constant:
+            return max(self.count, spread)
+        return self.bytes // frames.size + self.run_count
+
+
+def _inner(entry: bytes, name: bytes) -> bytes:
+    """What stands in a box of this name inside an entry; empty without it."""
+    at = entry.find(name, _ENTRY_BYTES)
+    return entry[at + 4 :] if at >= 0 else b""
+
+
+def _mp4a(entry: bytes, rate: int) -> Frames | None:
+    """ISO/IEC 14496-1 section 7.2.6: descriptors within ``esds``."""
+    body = _inner(entry, b"esds")[4:]
+    at, kind = 0, 0x40
+    config = b""
+    while at + 2 <= len(body):
+        tag, size = body[at], 0
+        at += 1
+        for _ in range(4):
+            if at >= len(body):
+                break
+            size = size << 7 | body[at] & 0x7F
+            at += 1
+            if not body[at - 1] & 0x80:
+                break
+        if tag == _ELEMENTARY:
+            at += 3
+        elif tag == _CONFIG_TYPE and at < len(body):
+            kind = body[at]
+            at += 13
+        elif tag == _SPEC_TYPE:
+            config = body[at : at + size]
+            break
+        else:
+            at += size
+    if kind in {0x69, 0x6B}:
+        return _mp3(entry, rate)
+    if kind in {0x40, 0x66, 0x67, 0x68}:
+        samples, core = aac.frame_of(config) or (aac.SAMPLES, rate)
+        return Frames("aac", samples, core)
+    return {0xA5: _ac3, 0xA6: _ac3}.get(kind, lambda *_: None)(entry, rate)
+
+
+def _mp3(entry: bytes, rate: int) -> Frames:  # noqa: ARG001  one shape for all
+    return Frames("mp3", 1152 if rate >= 32_000 else 576, rate)
+
+
+def _ac3(entry: bytes, rate: int) -> Frames:
+    return Frames("eac3" if entry[4:8] == b"ec-3" else "ac3", 1536, rate)
+
+
+def _alac(entry: bytes, rate: int) -> Frames:
+    cookie = _inner(entry, b"alac")[4:]
+    samples, exact = int.from_bytes(cookie[:4], "big"), int.from_bytes(cookie[20:24], "big")
+    return Frames("alac", samples if 0 < samples < 1 << 20 else 4096, exact or rate)
+
+
+def _flac(entry: bytes, rate: int) -> Frames:
+    info = _inner(entry, b"dfLa")[8:]  # version and flags, and the metadata block's header
+    exact = int.from_bytes(info[10:13], "big") >> 4
+    return Frames("flac", int.from_bytes(info[2:4], "big"), exact or rate)
+
+
+def _opus(entry: bytes, rate: int) -> Frames:  # noqa: ARG001
+    return Frames("opus", 0, 48_000)
+
+
+def _amr(entry: bytes, rate: int) -> Frames:  # noqa: ARG001
+    wide = entry[4:8] == b"sawb"
+    packed = max(_inner(entry, b"damr")[8:9].ljust(1, b"\1")[0], 1)  # frames to the sample (3GPP TS 26.244)
+    return Frames("amr_wb" if wide else "amr_nb", (320 if wide else 160) * packed, 16_000 if wide else 8_000)
+
+
+_CODECS: Mapping[bytes, Callable[[bytes, int], Frames | None]] = {
+    b"mp4a": _mp4a,
+    b".mp3": _mp3,
+    b"ac-3": _ac3,
+    b"ec-3": _ac3,
+    b"alac": _alac,
+    b"fLaC": _flac,
+    b"Opus": _opus,
+    b"samr": _amr,
+    b"sawb": _amr,
+}
+
+_PCM_BITS = {b"sowt": 16, b"twos": 16, b"raw ": 8, b"in24": 24, b"in32": 32, b"fl32": 32, b"fl64": 64, b"ulaw": 8,
+             b"alaw": 8, b"lpcm": 0, b"ipcm": 0, b"fpcm": 0}  # fmt: skip
+
+
+def _pcm(name: bytes, rate: int, channels: int, bits: int) -> Frames | None:
+    known = _PCM_BITS.get(name)
+    if known is None:
+        return None
+    wide = bits if name in {b"sowt", b"twos", b"raw "} and bits in {8, 16, 24, 32} else known or bits
+    size = channels * (wide // 8)
+    return Frames(f"pcm_{name.decode().strip()}", 1, rate, size) if size else None

@@ -1,0 +1,216 @@
+"""What one packet plays, by its codec: for the containers that carry packets (Ogg, Matroska, and by table MP4)."""
+
+from policies.audio import opus, vorbis
+from policies.audio.flac import StreamInfo, frame_header
+from policies.audio.mpeg import shapes
+
+_NS_PER_SECOND = 1_000_000_000
+_AC3_RATES = (48_000, 44_100, 32_000)
+
+
+class Packets:
+    """One codec's packets: samples per packet, at a rate."""
+
+    __slots__ = ()
+
+    codec = ""
+    channels: int | None = None
+    rate = 1
+    headers = 1
+    """Packets in front that hold no sound."""
+    skip = 0
+    """Samples that a decoder drops at the start."""
+    trims_end = False
+    unsure = False
+
+    def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002  the promise
+        """Of the packet from ``at`` to ``end``, of which at least the first 16 bytes are there, if it has so many."""
+        return 0
+
+    def set_up(self, tail: bytes) -> None:
+        """The end of the last header."""
+
+
+class OpusPackets(Packets):
+    """RFC 6716, with RFC 7845's header."""
+
+    __slots__ = ("channels", "skip")
+
+    codec = "opus"
+    rate = opus.RATE
+    trims_end = True
+
+    def __init__(self, head: bytes) -> None:
+        self.channels = head[9] or None
+        skip = int.from_bytes(head[10:12], "little")
+        self.skip = skip if skip <= opus.MOST_SKIP else 0
+
+    def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`."""
+        return 0 if data.startswith(b"Opus", at) else opus.packet_samples(data, at, end)
+
+
+class VorbisPackets(Packets):
+    """Vorbis I."""
+
+    __slots__ = ("_packets", "channels", "rate")
+
+    codec = "vorbis"
+    headers = 3
+    trims_end = True
+
+    def __init__(self, head: bytes) -> None:
+        """``head`` is the identification header."""
+        self._packets = vorbis.Windows(head)
+        self.channels = self._packets.channels
+        self.rate = self._packets.rate
+
+    def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`."""
+        return self._packets.samples(data[at]) if at < end else 0
+
+    def set_up(self, tail: bytes) -> None:
+        """See :class:`Packets`."""
+        self._packets.set_up(tail)
+
+
+class FlacPackets(Packets):
+    """FLAC, one frame a packet (RFC 9639 section 10)."""
+
+    __slots__ = ("channels", "rate")
+
+    codec = "flac"
+
+    def __init__(self, info: StreamInfo) -> None:
+        self.channels = info.channels
+        self.rate = info.rate
+
+    def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`."""
+        if end - at < 6 or data[at] != 0xFF or data[at + 1] & 0xFE != 0xF8:
+            return 0
+        try:
+            header = frame_header(data[at : min(end, at + 16)], 0)
+        except IndexError:
+            return 0
+        return header.samples if header else 0
+
+
+class SpeexPackets(Packets):
+    """Speex: its header alone says how many frames a packet has, and decoders believe it."""
+
+    __slots__ = ("_samples", "channels", "rate")
+
+    codec = "speex"
+    headers = 2
+    unsure = True
+
+    def __init__(self, head: bytes) -> None:
+        self.rate = int.from_bytes(head[36:40], "little")
+        self.channels = int.from_bytes(head[48:52], "little") & 0xFF or None
+        self._samples = min(max(int.from_bytes(head[56:60], "little"), 160) * (head[64] or 1), self.rate)
+
+    def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
+        """See :class:`Packets`."""
+        return self._samples
+
+
+class FixedPackets(Packets):
+    """A codec whose packets all play alike: AAC, for one."""
+
+    __slots__ = ("_samples", "channels", "codec", "rate")
+
+    def __init__(self, codec: str, samples: int, rate: int, channels: int | None = None) -> None:
+        self.codec = codec
+        self._samples = samples
+        self.rate = rate
+        self.channels = channels
+
+    def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
+        """See :class:`Packets`."""
+        return self._samples
+
+
+class AlacPackets(Packets):
+    """ALAC: a frame is full unless it says how many samples it has, as the last one does."""
+
+    __slots__ = ("_samples", "rate")
+
+    codec = "alac"
+
+    def __init__(self, samples: int, rate: int) -> None:
+        self._samples = samples
+        self.rate = rate
+
+    def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`."""
+        # Three bits of element, four of instance, twelve unused; has-size; two and one more; then 32 bits of size.
+        head = int.from_bytes(data[at : min(at + 7, end)].ljust(7, b"\0"), "big")
+        return min(head >> 1 & 0xFFFF_FFFF, self._samples) if head >> 36 & 1 else self._samples
+
+
+class PcmPackets(Packets):
+    """Plain samples: a frame of all channels takes ``bits``."""
+
+    __slots__ = ("_bits", "channels", "codec", "rate")
+
+    def __init__(self, codec: str, bits: int, rate: int, channels: int) -> None:
+        self.codec = codec
+        self._bits = bits * channels
+        self.rate = rate
+        self.channels = channels
+
+    def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
+        """See :class:`Packets`."""
+        return (end - at) * 8 // self._bits
+
+
+class MpegPackets(Packets):
+    """MPEG audio, one frame a packet. A frame says its own rate, so the samples are nanoseconds."""
+
+    __slots__ = ("_shapes", "codec")
+
+    rate = _NS_PER_SECOND
+
+    def __init__(self, codec: str) -> None:
+        self.codec = codec
+        self._shapes = shapes()
+
+    def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`."""
+        shape = self._shapes.get(data[at : min(at + 3, end)])
+        return shape.samples * _NS_PER_SECOND // shape.rate if shape else 0
+
+
+class Ac3Packets(Packets):
+    """AC-3 and E-AC-3 (ATSC A/52 sections 5.4.1 and E.1.3.1): nanoseconds, as each frame says its rate."""
+
+    __slots__ = ("codec",)
+
+    rate = _NS_PER_SECOND
+
+    def __init__(self, codec: str) -> None:
+        self.codec = codec
+
+    def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`."""
+        head = data[at : min(at + 6, end)]
+        if len(head) < 6 or head[4] >> 6 == 3:
+            return 1536 * _NS_PER_SECOND // 16_000 if self.codec == "eac3" else 0
+        blocks = (1, 2, 3, 6)[head[4] >> 4 & 3] if self.codec == "eac3" else 6
+        return 256 * blocks * _NS_PER_SECOND // _AC3_RATES[head[4] >> 6]
+
+
+def ogg_packets(head: bytes) -> Packets | None:
+    """The reader for a stream that begins with this packet; None for pictures, and for what nobody knows."""
+    if head.startswith(b"OpusHead") and len(head) >= 19:
+        return OpusPackets(head)
+    if head.startswith(b"\x01vorbis") and len(head) >= 30:
+        return VorbisPackets(head) if vorbis.is_sound(head) else None
+    if head.startswith(b"\x7fFLAC") and len(head) >= 51:
+        info = StreamInfo.read(head[17:])
+        return FlacPackets(info) if info.rate else None
+    if head.startswith(b"Speex   ") and len(head) >= 68:
+        speex = SpeexPackets(head)
+        return speex if 0 < speex.rate < 1 << 20 else None
+    return None

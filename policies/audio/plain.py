@@ -1,0 +1,114 @@
+"""AU, Wave64 and CAF: a header, and then samples. All that follows the header counts, whatever else stands there.
+
+They are rare, so that is fair enough, and nothing can be hidden. CAF with packets of differing sizes says nothing here.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import ClassVar
+
+from policies.audio.walker import Chunk
+from policies.audio.wav_formats import Layout, read_format
+
+_AU_CODECS = {
+    1: ("pcm_mulaw", 8), 2: ("pcm_s8", 8), 3: ("pcm_s16be", 16), 4: ("pcm_s24be", 24), 5: ("pcm_s32be", 32),
+    6: ("pcm_f32be", 32), 7: ("pcm_f64be", 64), 23: ("adpcm_g726", 4), 24: ("adpcm_g722", 4), 25: ("adpcm_g726", 3),
+    26: ("adpcm_g726", 5), 27: ("pcm_alaw", 8),
+}  # fmt: skip
+_MOST_RATE = 1 << 31
+
+
+def frames_of(codec: str, channels: int, rate: int, bits: int) -> Layout | None:
+    """Plain samples of so many bits each; None where that makes no sense."""
+    if not 0 < channels < 1 << 16 or not 0 < rate < _MOST_RATE or not 0 < bits <= 64:
+        return None
+    return Layout(codec, channels, rate, block=max(channels * bits // 8, 1), header=0, lead=0, bits=channels * bits)
+
+
+def _au(head: bytes) -> Layout | None:
+    _, _, kind, rate, channels = struct.unpack_from(">5I", head, 4)
+    codec, bits = _AU_CODECS.get(kind, ("", 0))
+    return frames_of(codec, channels, rate, bits)
+
+
+def _wave64(head: bytes) -> Layout | None:
+    """Chunks are named by GUIDs that begin with WAV's names, and sizes have 64 bits."""
+    return read_format(head[64:104], "<") if head[40:44] == b"fmt " else None
+
+
+def _caf(head: bytes) -> Layout | None:
+    rate, kind, _, size, samples, channels, _ = struct.unpack_from(">d4s5I", head, 20)
+    if head[8:12] != b"desc" or not size or not samples or not 1 <= rate < _MOST_RATE:
+        return None
+    codec = f"caf_{kind.decode('ascii', 'replace').strip().lower()}"
+    return Layout(codec, channels, int(rate), block=size, header=size, lead=samples, bits=1 << 62)
+
+
+class _PlainWalker:
+    """Counts bytes behind a header; keeps that."""
+
+    __slots__ = ("_held", "_is_begun", "_layout", "_size")
+
+    _HEADER_BYTES: ClassVar[int]
+    READ: ClassVar[Callable[[bytes], Layout | None]]
+    claimed_ms = None
+    strange = 0
+    unsure = False
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._size = 0
+        self._is_begun = False
+        self._layout: Layout | None = None
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name; empty until known."""
+        return self._layout.codec if self._layout else ""
+
+    @property
+    def channels(self) -> int | None:
+        """As the header says."""
+        return self._layout.channels if self._layout else None
+
+    @property
+    def ms(self) -> int | None:
+        """Of the bytes behind the header; None for a header that cannot be read."""
+        return self._layout.ms(self._size) if self._layout else None
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the file."""
+        if self._is_begun:
+            self._size += len(chunk)
+            return
+        self._held += chunk
+        if len(self._held) >= self._HEADER_BYTES:
+            self._is_begun = True
+            self._layout = type(self).READ(self._held)
+            self._size = len(self._held) - self._HEADER_BYTES
+            self._held = b""
+
+
+class AuWalker(_PlainWalker):
+    """Sun's format, also called SND."""
+
+    __slots__ = ()
+    _HEADER_BYTES = 24
+    READ = _au
+
+
+class Wave64Walker(_PlainWalker):
+    """Sony's WAV of 64 bits."""
+
+    __slots__ = ()
+    _HEADER_BYTES = 104
+    READ = _wave64
+
+
+class CafWalker(_PlainWalker):
+    """Apple's Core Audio Format, with packets of one size."""
+
+    __slots__ = ()
+    _HEADER_BYTES = 52
+    READ = _caf
+    unsure = True

@@ -1,0 +1,275 @@
+"""Every container, as FFmpeg writes it: what is measured is what FFmpeg plays, and no forgery makes it less."""
+
+import random
+import struct
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.audio.sources import Heard
+from policies.audio.track import WALKERS, Track
+from tests.policies.audio.feeding import cuts, fed
+from tests.policies.audio.oracle import played_ms, recording
+
+S = 1.3
+_STRICT = (("strict", "-2"),)
+_FASTSTART = (("movflags", "+faststart"),)
+_FRAGMENTED = (("movflags", "+frag_keyframe+empty_moov"), ("frag_duration", "300000"))
+
+# name: what to record, the container and codec that are told
+RECORDINGS = {
+    "mp3": (("mp3", "libmp3lame", S, 16_000), "mp3", "mp3"),
+    "mp3 stereo": (("mp3", "libmp3lame", S, 44_100, 2), "mp3", "mp3"),
+    "mp3 8 kHz": (("mp3", "libmp3lame", S, 8_000, 1, 8_000), "mp3", "mp3"),
+    "mp3 without Xing": (("mp3", "libmp3lame", S, 44_100, 1, None, (("write_xing", "0"),)), "mp3", "mp3"),
+    "mp3 vbr": (("mp3", "libmp3lame", S, 44_100, 1, None, (), (("compression_level", "9"), ("q", "4"))), "mp3", "mp3"),
+    "mp3 with tags": (("mp3", "libmp3lame", S, 16_000, 1, None, (("write_id3v1", "1"),)), "mp3", "mp3"),
+    "mp2": (("mp2", "mp2", S, 44_100), "mp3", "mp2"),
+    "adts": (("adts", "aac", S, 16_000), "adts", "aac"),
+    "adts stereo": (("adts", "aac", S, 44_100, 2), "adts", "aac"),
+    "latm": (("latm", "aac", S, 44_100), "latm", "aac_latm"),
+    "opus": (("ogg", "libopus", S, 16_000), "ogg", "opus"),
+    "opus stereo": (("ogg", "libopus", S, 48_000, 2), "ogg", "opus"),
+    "opus 2.5 ms": (("ogg", "libopus", S, 48_000, 1, 24_000, (), (("frame_duration", "2.5"),)), "ogg", "opus"),
+    "opus 120 ms": (("ogg", "libopus", S, 48_000, 1, 8_000, (), (("frame_duration", "120"),)), "ogg", "opus"),
+    "vorbis": (("ogg", "vorbis", S, 44_100, 2, None, (), _STRICT), "ogg", "vorbis"),
+    "ogg flac": (("ogg", "flac", S, 16_000), "ogg", "flac"),
+    "webm": (("webm", "libopus", S, 48_000), "matroska", "opus"),
+    "webm live": (("webm", "libopus", S, 48_000, 1, 12_000, (("live", "1"),)), "matroska", "opus"),
+    "webm 60 ms": (("webm", "libopus", S, 48_000, 1, None, (), (("frame_duration", "60"),)), "matroska", "opus"),
+    "webm vorbis": (("webm", "vorbis", S, 44_100, 2, None, (), _STRICT), "matroska", "vorbis"),
+    "mka aac": (("matroska", "aac", S, 44_100), "matroska", "aac"),
+    "mka mp3": (("matroska", "libmp3lame", S, 44_100), "matroska", "mp3"),
+    "mka flac": (("matroska", "flac", S, 16_000), "matroska", "flac"),
+    "mka alac": (("matroska", "alac", S, 16_000), "matroska", "alac"),
+    "mka ac3": (("matroska", "ac3", S, 48_000), "matroska", "ac3"),
+    "mka eac3": (("matroska", "eac3", S, 48_000), "matroska", "eac3"),
+    "mka pcm": (("matroska", "pcm_s16le", S, 16_000), "matroska", "pcm_s16le"),
+    "m4a": (("ipod", "aac", S, 16_000), "mp4", "aac"),
+    "m4a moov first": (("ipod", "aac", S, 44_100, 2, None, _FASTSTART), "mp4", "aac"),
+    "m4a 8 kHz": (("ipod", "aac", S, 8_000), "mp4", "aac"),
+    "m4a fragmented": (("mp4", "aac", S, 44_100, 1, None, _FRAGMENTED), "mp4", "aac"),
+    "alac": (("ipod", "alac", S, 44_100), "mp4", "alac"),
+    "mp4 opus": (("mp4", "libopus", S, 48_000), "mp4", "opus"),
+    "mp4 flac": (("mp4", "flac", S, 44_100), "mp4", "flac"),
+    "mp4 mp3": (("mp4", "libmp3lame", S, 44_100), "mp4", "mp3"),
+    "mov": (("mov", "pcm_s16le", S, 16_000), "mp4", "pcm_sowt"),
+    "3gp": (("3gp", "libopencore_amrnb", S, 8_000), "mp4", "amr_nb"),
+    "amr": (("amr", "libopencore_amrnb", S, 8_000), "amr", "amr_nb"),
+    "aiff": (("aiff", "pcm_s16be", S, 16_000), "aiff", "pcm_s16be"),
+    "au": (("au", "pcm_s16be", S, 16_000, 2), "au", "pcm_s16be"),
+    "w64": (("w64", "pcm_s16le", S, 16_000), "w64", "pcm_s16le"),
+    "caf": (("caf", "pcm_s16le", S, 16_000), "caf", "caf_lpcm"),
+    "wav": (("wav", "pcm_s16le", S, 16_000), "wav", "pcm_s16le"),
+    "wav mp3": (("wav", "libmp3lame", S, 16_000), "wav", "mp3"),
+    "flac": (("flac", "flac", S, 16_000), "flac", "flac"),
+}
+
+
+def recorded(name):
+    return recording(*RECORDINGS[name][0])
+
+
+def billed_ms(data, lengths=(1 << 30,)):
+    return Heard.of(fed(Track(), data, lengths)).best_ms
+
+
+def told(track):
+    return (
+        track.container,
+        track.walked_ms,
+        track.claimed_ms,
+        track.estimated_ms,
+        track.codec,
+        track.channels,
+        track.unsure,
+    )
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_an_honest_recording_is_measured_as_ffmpeg_plays_it(name):
+    _, container, codec = RECORDINGS[name]
+    track = fed(Track(), recorded(name))
+    played = played_ms(recorded(name))
+    assert (track.container, track.codec) == (container, codec)
+    assert track.walked_ms == pytest.approx(played, rel=0.005, abs=1)
+    assert track.channels in {None, RECORDINGS[name][0][4] if len(RECORDINGS[name][0]) > 4 else 1}
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_recording_in_single_bytes_is_the_same(name):
+    assert told(fed(Track(), recorded(name), (1,))) == told(fed(Track(), recorded(name)))
+
+
+@given(name=st.sampled_from(sorted(RECORDINGS)), lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=20) | cuts)
+@settings(max_examples=60)
+def test_any_cut_says_the_same(name, lengths):
+    assert told(fed(Track(), recorded(name), lengths)) == told(fed(Track(), recorded(name)))
+
+
+def mutated(data, chance):
+    """A file with a few faults: false fields; lost, strange and doubled bytes; an end too early or too late."""
+    data = bytearray(data)
+    for _ in range(chance.choice([1, 1, 2, 5])):
+        at = chance.randrange(min(len(data), chance.choice([1500, 1 << 30])))
+        match chance.randrange(7):
+            case 0:
+                data[at] = chance.randrange(256)
+            case 1:
+                data[at : at + 4] = chance.choice([bytes(4), b"\xff" * 4, b"\0\0\0\1", chance.randbytes(4)])
+            case 2:
+                del data[at : at + chance.choice([1, 4, 100, 3000])]
+            case 3:
+                data[at:at] = chance.randbytes(chance.choice([1, 4, 100, 3000]))
+            case 4:
+                data[at:at] = data[at : at + chance.choice([4, 100, 3000])]
+            case 5:
+                del data[max(at, 100) :]
+            case _:
+                data += recorded(chance.choice(sorted(RECORDINGS)))
+        if len(data) < 20:
+            break
+    return bytes(data)
+
+
+@given(name=st.sampled_from(sorted(RECORDINGS)), seed=st.integers(0, 1 << 32), lengths=cuts)
+@settings(max_examples=150)
+def test_a_damaged_file_raises_nothing_and_any_cut_of_it_says_the_same(name, seed, lengths):
+    data = mutated(recorded(name), random.Random(seed))
+    assert told(fed(Track(), data, lengths)) == told(fed(Track(), data))
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_damaged_file_is_billed_no_less_than_ffmpeg_plays_of_it(name):
+    """With room for a last frame that one reader cuts and another one does not."""
+    for seed in range(3):
+        data = mutated(recorded(name), random.Random(f"{name} {seed}"))
+        assert played_ms(data) <= billed_ms(data) * 1.005 + 80, seed
+
+
+def replaced(data, old, new, count=-1):
+    assert old in data
+    return data.replace(old, new, count)
+
+
+def box_field(data, name, at, value):
+    """An MP4 box's 32-bit field, at so many bytes behind its name, wherever it stands."""
+    start = data.index(name) + len(name) + at
+    return data[:start] + struct.pack(">I", value) + data[start + 4 :]
+
+
+def interleaved(data, frame_bytes, rubbish):
+    """Rubbish between every two frames of one size."""
+    return b"".join(data[at : at + frame_bytes] + rubbish for at in range(0, len(data), frame_bytes))
+
+
+def silent_granules(data):
+    """Ogg pages that all claim to lie at 0, with checksums that hold."""
+    out, at = bytearray(data), 0
+    while (at := data.find(b"OggS", at)) >= 0:
+        segments = data[at + 26]
+        end = at + 27 + segments + sum(data[at + 27 : at + 27 + segments])
+        out[at + 6 : at + 14] = bytes(8)
+        out[at + 22 : at + 26] = bytes(4)
+        out[at + 22 : at + 26] = struct.pack("<I", ogg_crc(out[at:end]))
+        at = end
+    return bytes(out)
+
+
+def ogg_crc(page):
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x104C11DB7) & 0xFFFFFFFF if crc >> 31 else crc << 1
+    return crc
+
+
+FORGED = {
+    "mp3, Xing says one frame": lambda: box_field(recorded("mp3"), b"Info", 4, 1),
+    "mp3, Xing says a million": lambda: box_field(recorded("mp3"), b"Info", 4, 1_000_000),
+    "mp3, rubbish in front": lambda: random.Random(1).randbytes(3000) + recorded("mp3 without Xing"),
+    "mp3, two in one": lambda: recorded("mp3") + recorded("mp3 stereo"),
+    "mp3, behind a tag in the middle": lambda: recorded("mp3") + b"ID3\4\0\0\0\0\x7f\x7f" + recorded("mp3"),
+    "mp2, a byte between every two frames": lambda: interleaved(
+        recording("mp2", "mp2", S, 48_000, 1, 128_000), 384, b"\0"
+    ),
+    "ogg, all granules 0": lambda: silent_granules(recorded("opus")),
+    "ogg, a large pre-skip": lambda: silent_granules(
+        replaced(recorded("opus"), b"OpusHead\1\1\x38\1", b"OpusHead\1\1\xff\xff")
+    ),
+    "ogg, chained": lambda: recorded("opus") + recorded("opus stereo") + recorded("vorbis"),
+    "vorbis, all granules 0": lambda: silent_granules(recorded("vorbis")),
+    "webm, a Duration of nothing": lambda: replaced(recorded("webm"), b"\x44\x89\x88", b"\xec\x80\x88", 1),
+    "webm, two in one": lambda: recorded("webm") + recorded("webm live"),
+    "webm, timestamps all 0": lambda: replaced(recorded("webm"), b"\xe7\x81", b"\xec\x81"),
+    "m4a, mvhd says nothing": lambda: box_field(recorded("m4a"), b"mvhd", 16, 0),
+    "m4a, mdhd says a millisecond": lambda: box_field(recorded("m4a"), b"mdhd", 16, 16),
+    "m4a, stts says no time": lambda: box_field(recorded("m4a"), b"stts", 12, 0),
+    "m4a, an edit of a millisecond": lambda: box_field(recorded("m4a"), b"elst", 8, 1),
+    "m4a, an edit that begins at the end": lambda: box_field(recorded("m4a"), b"elst", 12, 20_000),
+    "m4a, two in one": lambda: recorded("m4a") + recorded("m4a fragmented"),
+    "aiff, a size of nothing": lambda: box_field(recorded("aiff"), b"SSND", 0, 8),
+    "aiff, no frames": lambda: box_field(recorded("aiff"), b"COMM", 6, 0),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_a_forgery_is_billed_all_that_it_holds(forgery):
+    """Never less than FFmpeg plays, and never less than the honest recording it was made of."""
+    data = FORGED[forgery]()
+    assert billed_ms(data) >= max(played_ms(data) * 0.995 - 1, S * 1000 - 1)
+
+
+@pytest.mark.parametrize("forgery", [name for name in FORGED if "two in one" in name or "chained" in name])
+def test_of_two_files_in_one_every_part_counts_that_a_decoder_plays(forgery):
+    data = FORGED[forgery]()
+    assert billed_ms(data) >= played_ms(data) * 0.995 - 1
+
+
+def test_a_claim_comes_early_where_the_container_has_one():
+    for name in ("mp3", "webm", "m4a moov first", "flac", "aiff"):
+        early = fed(Track(), recorded(name)[:4096])
+        assert early.claimed_ms == pytest.approx(S * 1000, rel=0.1), name
+
+
+def test_a_file_cut_short_is_billed_for_what_came():
+    whole = recorded("m4a moov first")
+    assert billed_ms(whole[: len(whole) * 2 // 3]) < S * 1000 * 0.75
+
+
+HEADS = {name: recorded(name)[:3000] for name in ("mp3", "adts", "opus", "webm", "m4a moov first", "latm", "amr")}
+
+
+@pytest.mark.parametrize("head", [*HEADS, "unknown"])
+def test_any_upload_is_walked_in_a_bounded_memory(head):
+    """Whatever follows a true head: noise, zeros, or a pattern made to be taken for headers."""
+    chance = random.Random(5)
+    blocks = [
+        chance.randbytes(32_768),
+        b"\xff\xfb\x90\x64" * 8_192,
+        b"OggS\0\0" * 5_461,
+        b"\xa3\x41\x00\x81" * 8_192,
+        b"\x00\x00\x00\x08moov" * 4_096,
+    ]
+    for block in blocks:
+        track = Track()
+        track.feed(HEADS.get(head, b"nothing known"))
+        tracemalloc.start()
+        for _ in range(6):
+            track.feed(block)
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 300_000
+        assert peak < 900_000
+
+
+@pytest.mark.parametrize("container", sorted(WALKERS))
+def test_a_walker_takes_any_bytes_from_the_first_on(container):
+    chance = random.Random(str(container))
+    for _ in range(30):
+        data = chance.randbytes(chance.choice([0, 1, 9, 200, 3000]))
+        whole, single = fed(WALKERS[container](), data), fed(WALKERS[container](), data, (1,))
+        assert (whole.ms, whole.strange, whole.codec) == (single.ms, single.strange, single.codec)
