@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from policies.credentials import Conflict, Nothing, Presented, present, redacted
 from policies.headers import RawHeaders, RequestHead, first, without_folded
 from policies.inquiry import Inquiry, Target, is_plain_host
+from policies.networks import Network, address
 from policies.verdict import Deny, Refusal
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class TrustedProxies:
@@ -41,28 +41,22 @@ class TrustedProxies:
     def _judge(self, peer: str) -> bool:
         if peer == "unix":
             return True  # whoever can open our socket file was let in by the file system
-        try:
-            address = ipaddress.ip_address(peer)
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        plain = address(peer)
+        return plain is not None and any(ipaddress.ip_address(plain) in network for network in self._networks)
 
     def client_address(self, peer: str, forwarded_for: bytes) -> str:
         """The right-most address of ``X-Forwarded-For`` that is not a trusted proxy's; the peer if it is not trusted.
 
         An entry that is no address ends the walk at the last address that was one: nothing left of it is believed.
         """
+        best = address(peer) or peer
         if peer not in self:
-            return peer
-        best = peer
+            return best
         for entry in reversed(forwarded_for.split(b",")):
-            text = entry.strip().decode("latin-1")
-            try:
-                best = str(ipaddress.ip_address(text))
-            except ValueError:
+            said = address(entry.decode("latin-1"))
+            if said is None:
                 return best
+            best = said
             if best not in self:
                 return best
         return best
@@ -153,7 +147,7 @@ class Reader:
             version=version,
             presented=present(head),
             fault=_fault(head, version),
-            client=self._trusted.client_address(peer, b",".join(head.forwarded_for)) if trusted else peer,
+            client=self._trusted.client_address(peer, b",".join(head.forwarded_for)),
             agent=redacted(head.user_agent[:256].decode("utf-8", "replace")),
             passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
         )
@@ -192,7 +186,7 @@ def _fault(head: RequestHead, version: tuple[int, int]) -> Deny | None:
 
 def _forwarding(head: RequestHead, peer: str, *, trusted: bool) -> list[bytes]:
     """The three lines that we set; what the peer said of earlier hops is repeated only if it is trusted."""
-    chain, proto, host = peer.encode(), b"http", head.hosts[0] if head.hosts else b""
+    chain, proto, host = (address(peer) or peer).encode(), b"http", head.hosts[0] if head.hosts else b""
     if trusted:
         if head.forwarded_for:
             chain = b", ".join((*head.forwarded_for, chain))

@@ -5,7 +5,6 @@ TOML file, default. All faults are reported at once, each with the name the oper
 """
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
@@ -18,12 +17,12 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from typing_extensions import override
 
 from gateway.clients import Patience
-from gateway.inquiries import Network
 from gateway.origin import Origin
 from gateway.route_file import not_toml
 from gateway.toml_lines import Lines
 from gateway.upstream_settings import UpstreamSettings
 from policies.limits import Rate
+from policies.networks import Network, proxies
 from policies.questions import SOURCES
 from policies.routes import LONGEST_S
 from storage.state import StateUnusable, default_state_dir
@@ -84,22 +83,9 @@ def _url(*schemes: str) -> AfterValidator:
 
 
 def _networks(value: object) -> object:
-    """A comma list, or a TOML array, of addresses and networks.
-
-    The whole internet is refused: it would mean that everybody is believed (oauth2-proxy CVE-2026-76835).
-    """
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple):
-        return value
-    networks: list[Network] = []
-    for part in parts:
-        if isinstance(part, str) and not part:
-            continue
-        network = part if isinstance(part, Network) else ipaddress.ip_network(str(part), strict=False)
-        if network.prefixlen == 0:
-            raise ValueError(f"{network} would trust everybody; name your proxies' own addresses")
-        networks.append(network)
-    return tuple(networks)
+    """A comma list, or a TOML array, of addresses and networks."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return proxies(parts) if isinstance(parts, list | tuple) else value
 
 
 def _rate(value: object) -> object:

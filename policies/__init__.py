@@ -23,6 +23,7 @@ permissions    what a role allows in a tenant's administration
 admission      the last word: a permit and what the limits said
 authorise      may this principal use this route now
 limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` says them on the wire
+networks       addresses and networks of proxies and clients, in one form
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 strict_json    JSON with one reading
 usage          the record of one request

@@ -33,7 +33,9 @@ def envoy_manager() -> dict[str, Any]:
 
 def test_traefik_asks_first_cleans_afterwards_and_names_only_what_exists() -> None:
     made = traefik()
-    (router,) = made["routers"].values()
+    router, own = made["routers"].values()
+    assert (own["service"], "middlewares" in own) == ("tahoe-gateway", False)
+    assert own["rule"].endswith("&& !PathPrefix(`/auth/verify`)")
     assert router["middlewares"] == list(made["middlewares"]) == ["tahoe-verify", "tahoe-clean"]
     assert router["service"] in made["services"]
     balancer = made["services"][router["service"]]["loadBalancer"]

@@ -236,6 +236,20 @@ async def test_fifty_questions_travel_on_few_connections(site: Site) -> None:
     assert site.tap.connections - before <= 16
 
 
+OWN = ["/auth/login?next=/v1", "/account", "/account/keys", "/admin/users", "/platform/v1/me", "/.well-known/jwks.json"]
+
+
+@pytest.mark.parametrize("target", OWN)
+async def test_the_gateways_own_pages_are_reached_without_a_question(site: Site, target: str) -> None:
+    """With the client's cookie, at the gateway and by its first door; nothing of it is the transcriber's."""
+    answer = await site.edge.ask("GET", target, [("Cookie", "__Host-x=1"), ("X-Forwarded-For", "6.6.6.6")], key=None)
+    line = site.gateway.lines[-1]
+    assert (answer.status, line["door"], str(line["route"]).partition(".")[0]) == (200, "proxy", "portal")
+    assert str(line["remote_ip"]) not in ("6.6.6.6", SOURCE)
+    assert site.seen[-1].target == target
+    assert site.seen[-1].all("Cookie") == ["__Host-x=1"]
+
+
 # --- refused: the client gets the gateway's own answer, the transcriber nothing ---------------------------------------
 
 
@@ -266,6 +280,8 @@ NO = [
     ({}, "GET", "/auth/verify", 404, "unknown_route"),
     ({}, "GET", "/auth/verify/envoy/v1/models", 404, "unknown_route"),
     ({}, "GET", "/auth/verify/caddy", 404, "unknown_route"),
+    ({}, "GET", "/auth/verify/traefik?x=/auth/login", 404, "unknown_route"),
+    ({}, "GET", "/adminx", 404, "unknown_route"),
 ]
 
 

@@ -313,6 +313,31 @@ async def test_what_no_route_names_is_closed_even_to_a_good_key(
     assert not site.seen
 
 
+OWN = ["/auth/login?next=/v1", "/account", "/account/keys", "/admin/users", "/platform/v1/me", "/.well-known/jwks.json"]
+
+
+async def test_the_gateways_own_pages_are_reached_without_a_question(site: Site) -> None:
+    """With the client's cookie, at the gateway and by its first door; nothing of it is the transcriber's."""
+    for target in OWN:
+        fields = [("Cookie", "__Host-x=1"), ("X-Forwarded-For", "6.6.6.6")]
+        answer = await site.edge.ask("GET", target, fields, key=None)
+        line = site.gateway.lines[-1]
+        assert (answer.status, line["door"], str(line["route"]).partition(".")[0]) == (200, "proxy", "portal")
+        assert line["remote_ip"] == "127.0.0.1"
+        assert (site.seen[-1].target, site.seen[-1].all("Cookie")) == (target, ["__Host-x=1"])
+
+
+@pytest.mark.parametrize(
+    "target", ["/auth/verify", "/auth/verify/caddy", "/auth/./verify", "/x/../auth/verify", "/auth%2fverify", "/adminx"]
+)
+async def test_where_nginx_asks_no_client_can(site: Site, target: str) -> None:
+    """P-12: through nginx he would be a trusted peer, and could have his own question answered."""
+    forged = [("X-Original-URI", "/v1/models"), ("X-Original-Method", "GET"), ("X-Forwarded-Uri", "/v1/models")]
+    answer = await site.edge.ask("GET", target, [*forged, ("X-Forwarded-Method", "GET")])
+    assert answer.status in (400, 404)
+    assert not site.seen
+
+
 AMBIGUOUS = (
     "/v1/../v1/models", "/v1/./models", "//v1/models", "/v1//models", "/v1/%2e%2e/v1/models", "/v1/%2E/models",
     "/v1%2fmodels", "/v1/%6dodels", "/v1/models;x=1", "/v1\\models", "/v1/models#x", "/v1/models%00", "/v1/models%",

@@ -200,6 +200,34 @@ def test_trusting_everybody_is_refused(text: object) -> None:
     assert "would trust everybody; name your proxies' own addresses" in fault
 
 
+WIDE = ["0.0.0.0/1", "128.0.0.0/1", "8.0.0.0/7", "2000::/3", "2a00::/12", "::/8", "::ffff:0.0.0.0/97"]
+
+
+@pytest.mark.parametrize("text", WIDE)
+def test_trusting_much_of_the_internet_is_refused(text: str) -> None:
+    """As good as everybody: whoever rents a machine is inside."""
+    (fault,) = faults(trusted_proxies=text)
+    assert "would trust much of the internet; name your proxies' own addresses" in fault
+
+
+def test_trusting_everybody_in_pieces_is_refused() -> None:
+    """Each piece for itself could be somebody's network."""
+    for pieces in ([f"{n}.0.0.0/8" for n in range(128)], [f"{n:x}::/16" for n in range(0x2000, 0x3000)]):
+        (fault,) = faults(trusted_proxies=pieces)
+        assert "together these networks would trust everybody" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [("::ffff:10.0.0.1", "10.0.0.1/32"), ("::ffff:10.0.0.0/104", "10.0.0.0/8"), ("fc00::/7", "fc00::/7"),
+     ("fe80::/10", "fe80::/10"), ("10.0.0.0/8", "10.0.0.0/8"), ("104.16.0.0/13", "104.16.0.0/13"),
+     ("2606:4700::/32", "2606:4700::/32"), ("::1", "::1/128")],
+)  # fmt: skip
+def test_what_proxies_are_in_is_taken_in_one_form(text: str, network: str) -> None:
+    """Private networks whole, those of content networks, and IPv4 however it is written."""
+    assert loaded(trusted_proxies=text).trusted_proxies == (ipaddress.ip_network(network),)
+
+
 @pytest.mark.parametrize("text", ["proxy.internal", "10.0.0.0/33", "10.0.0", 5, [5], [["10.0.0.1"]], True, "10.0.0.1/"])
 def test_what_is_no_network_is_refused(text: object) -> None:
     (fault,) = faults(trusted_proxies=text)

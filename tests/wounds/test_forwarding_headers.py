@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.inquiries import TrustedProxies
+from gateway.inquiries import Reader, TrustedProxies
 from gateway.settings import SettingsInvalid, load
 from tests.gateway.harness import Answer, Gateway, Options, running
 from tests.wounds.test_identity_headers import folded, spellings
@@ -48,7 +48,13 @@ CHAINS = [
     (["10.0.0.7, 10.0.0.8"], "10.0.0.7"),
     (["2001:db8::1, 10.0.0.8"], "2001:db8::1"),
     (["1.2.3.4, nonsense, 10.0.0.8"], "10.0.0.8"),
-    (["1.2.3.4, 6.6.6.6:80"], "127.0.0.1"),
+    (["1.2.3.4, 6.6.6.6:80"], "6.6.6.6"),
+    (["6.6.6.6, 1.2.3.4:4711, 10.0.0.8:80"], "1.2.3.4"),
+    (["6.6.6.6, [2001:DB8::0001]:4711"], "2001:db8::1"),
+    (["6.6.6.6, ::ffff:1.2.3.4, ::ffff:10.0.0.8"], "1.2.3.4"),
+    (["1.2.3.4, fe80::1%eth0"], "127.0.0.1"),
+    (["1.2.3.4, 10.0.0.8:99999999"], "127.0.0.1"),
+    (["1.2.3.4, 010.0.0.8"], "127.0.0.1"),
     (["1.2.3.4,"], "127.0.0.1"),
     (["unknown"], "127.0.0.1"),
     (["1.2.3.4, \xff\xfe"], "127.0.0.1"),
@@ -95,7 +101,18 @@ async def test_a_peer_outside_the_list_stays_a_stranger() -> None:
         assert gateway.upstream.seen[0].all("x-forwarded-for") == ["127.0.0.1"]
 
 
-@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0", "10.0.0.0/8,0.0.0.0/0"])
+@pytest.mark.parametrize(
+    "everybody",
+    [
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.0/8,0.0.0.0/0",
+        "::ffff:0.0.0.0/96",
+        "0.0.0.0/1,128.0.0.0/1",
+        "2000::/3",
+        "0.0.0.0/7",
+    ],
+)
 def test_trust_in_everybody_stops_the_start(everybody: str) -> None:
     """H-09."""
     with pytest.raises(SettingsInvalid, match="TRUSTED_PROXIES"):
@@ -111,6 +128,25 @@ def test_an_address_is_trusted_in_whatever_form_the_socket_gives_it() -> None:
         "": False,
     }  # fmt: skip
     assert not [peer for peer in ("127.0.0.1", "::1", "unix", "") if peer in TrustedProxies(())]
+
+
+def test_a_client_has_one_address_however_it_connects() -> None:
+    """Q-02: on a dual-stack listener too, so that limits, the log and the upstream know it under one name."""
+    reader = Reader(frozenset(), TrustedProxies(()))
+    for peer in ("1.2.3.4", "::ffff:1.2.3.4", "::FFFF:102:304"):
+        known = reader.know(((b"Host", b"a"),), (1, 1), peer)
+        assert known.client == "1.2.3.4"
+        assert b"X-Forwarded-For: 1.2.3.4\r\n" in known.passing
+
+
+@pytest.mark.parametrize("trusted", [(), (INSIDE,)])
+async def test_forwarded_passes_no_further_whoever_says_it(trusted: tuple[ipaddress.IPv4Network, ...]) -> None:
+    """RFC 7239: read by us from nobody, so told by us to nobody; an upstream that reads it would believe the client."""
+    async with running(Options(trusted=trusted and (HERE,))) as gateway:
+        await gateway.ask(headers=[("Forwarded", "for=6.6.6.6;proto=https"), ("FORWARDED", "for=_secret")])
+        (seen,) = gateway.upstream.seen
+        assert "forwarded" not in seen.names()
+        assert gateway.lines[0]["remote_ip"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("trusted", [(), (INSIDE,)])
