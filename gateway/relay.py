@@ -243,6 +243,7 @@ class _Passage:
             head + data,
             bodyless_answer=inquiry.method == "HEAD",
             idle_s=route.idle_s,
+            total_s=route.total_s,
             upgrade=self._upgrade is not None,
         )
         upstream.expect_answer(route.first_byte_s)

@@ -10,6 +10,7 @@ at full load.
 """
 
 import asyncio
+import math
 import select
 import ssl
 from collections.abc import Callable
@@ -110,17 +111,21 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request can be written."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def begin(self, head: bytes, *, bodyless_answer: bool, idle_s: float, upgrade: bool = False) -> None:
+    def begin(
+        self, head: bytes, *, bodyless_answer: bool, idle_s: float, total_s: float = math.inf, upgrade: bool = False
+    ) -> None:
         """Write a request's head soon, and a small body with it. ``bodyless_answer`` for HEAD (RFC 9112 section 6.3).
 
-        With ``upgrade`` a 101 is an answer as well.
+        The exchange ends in TooSlow after ``total_s`` at the latest. With ``upgrade`` a 101 is an answer as well.
 
         Raises Unsent when the upstream has hung up already.
         """
         if self._transport is None:
             raise self._failure or Unsent("it closed the connection")
         self._asked = True
-        self._rested = self._loop.time() - self.idle_since > _RESTED_S
+        now = self._loop.time()
+        self._rested = now - self.idle_since > _RESTED_S
+        self.end_by = now + total_s
         self._bodyless = bodyless_answer
         self._upgrade = upgrade
         self._idle_s = idle_s

@@ -5,6 +5,7 @@ The table is compiled once from plain data (``config/routes.toml``) and never ch
 
 import difflib
 import enum
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class Route:
     one or more. ``websocket``: this is where a stream opens (RFC 6455: always by GET). ``dialect`` is the shape of the
     gateway's own errors on this route.
     ``first_byte_s`` bounds the wait for the answer's head after the request has been sent; ``idle_s`` any pause inside
-    an answer, or inside an upload. ``address_requests`` and ``address_concurrency`` bound each client address.
+    an answer, or inside an upload; ``total_s`` all of it, from asking the upstream to the answer's last byte.
+    ``address_requests`` and ``address_concurrency`` bound each client address.
 
     A stream without a message for ``stream_idle_s`` is ended, and so is one that is ``stream_longest_s`` old; a client
     that is silent for ``ping_s`` is asked for a sign of life, and given up after as long again. ``max_message`` bounds
@@ -83,6 +85,7 @@ class Route:
     max_body: int = 2_147_483_648
     first_byte_s: float = 600.0
     idle_s: float = 60.0
+    total_s: float = math.inf
     max_message: int = 16_777_216
     ping_s: float = 30.0
     stream_idle_s: float = 600.0
@@ -312,6 +315,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "max_body": _size("max_body"),
     "first_byte_s": _seconds("first_byte_s"),
     "idle_s": _seconds("idle_s"),
+    "total_s": _seconds("total_s"),
     "max_message": _size("max_message"),
     "ping_s": _seconds("ping_s"),
     "stream_idle_s": _seconds("stream_idle_s"),

@@ -349,6 +349,29 @@ async def test_a_pause_in_an_answer_raises_too_slow(server: Scripted) -> None:
     stop.set()
 
 
+async def test_an_answer_that_never_ends_ends_at_its_total(server: Scripted) -> None:
+    """``total_s`` bounds all of an exchange, also one that never pauses; the next one has its own."""
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        while True:
+            writer.write(b"1\r\nx\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.005)
+
+    connection, _, _ = await ask(server.pool)
+    connection.begin(ASK, bodyless_answer=False, idle_s=5.0, total_s=0.2)
+    await answer_of(connection)
+    connection.release()
+    assert connection.end_by == float("inf")
+    server.script = script
+    taken = server.pool.idle()
+    assert taken is connection
+    taken.begin(ASK, bodyless_answer=False, idle_s=5.0, total_s=0.2)
+    with pytest.raises(TooSlow):
+        await answer_of(taken)
+
+
 async def test_an_upload_that_the_upstream_does_not_take_raises_too_slow(server: Scripted) -> None:
     """Back-pressure towards the upstream: ``drained`` waits, with bounded memory, and not for ever."""
     release = asyncio.Event()

@@ -104,7 +104,7 @@ def test_a_route_may_say_everything() -> None:
         "name": "x.y-z_1", "path": "/a/{id}/b", "methods": list(METHODS), "access": "public", "scope": "audio:read",
         "upstream": "default", "meter": "raw", "dialect": "detail", "without_limiter": "closed", "max_body": 1,
         "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False, "max_message": 1, "ping_s": 1, "stream_idle_s": 2,
-        "stream_longest_s": 3, "address_requests": "60/m", "address_concurrency": 4,
+        "stream_longest_s": 3, "address_requests": "60/m", "address_concurrency": 4, "total_s": 9,
     }  # fmt: skip
     (made,) = table(said).routes
     rate = {"count": 60, "period_ms": 60_000}
