@@ -103,7 +103,7 @@ class Relay:
         passage = _Passage(self, upstreams, admit, inquiry, incoming, exchange, upgrade)
         try:
             if upgrade is not None:
-                upstream = await upstreams.take_new()
+                upstream = await upstreams.take(new=True)
             else:
                 upstream = upstreams.idle() or await upstreams.take()
             while True:
@@ -221,7 +221,7 @@ class _Passage:
             self._upstreams.failed(upstream.pool, error)
         upstream.close()
         self.upstream = None
-        return await self._upstreams.take_new()
+        return await self._upstreams.take(new=True)
 
     def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
         """Write the head: the path and query that were judged, the lines that pass, and last what only we may say."""

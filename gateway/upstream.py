@@ -13,9 +13,8 @@ import asyncio
 import math
 import select
 import ssl
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
 import httptools
 from typing_extensions import override
@@ -35,8 +34,6 @@ _IDLE_S = 4.0
 _RESTED_S = 0.02
 """A connection that was unused for this long is looked at once more before it is written to."""
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-
-P = TypeVar("P", bound=asyncio.Protocol)
 
 
 class UpstreamError(Exception):
@@ -473,23 +470,16 @@ class UpstreamPool:
 
     async def connect(self) -> UpstreamConnection:
         """A new connection. Raises Unreachable."""
-        connection = await self.open(partial(UpstreamConnection, self))
-        self._all.add(connection)
-        if self._ticker is None:
-            self._ticker = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
-        return connection
-
-    async def open(self, make: Callable[[], P]) -> P:
-        """A new connection for a protocol of the caller's. Raises Unreachable."""
         loop = asyncio.get_running_loop()
         origin = self.origin
+        make = partial(UpstreamConnection, self)
         self.others += 1
         try:
             async with asyncio.timeout(self._connect_s):
                 if origin.path:
-                    _, protocol = await loop.create_unix_connection(make, origin.path)
+                    _, connection = await loop.create_unix_connection(make, origin.path)
                 else:
-                    _, protocol = await loop.create_connection(
+                    _, connection = await loop.create_connection(
                         make,
                         self.ip or origin.host,
                         origin.port,
@@ -501,7 +491,10 @@ class UpstreamPool:
             raise Unreachable(f"{self.name}: {self.address}: {reason}") from error
         finally:
             self.others -= 1
-        return protocol
+        self._all.add(connection)
+        if self._ticker is None:
+            self._ticker = loop.call_later(_TICK_S, self._tick)
+        return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep a clean connection for the next exchange."""

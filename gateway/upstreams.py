@@ -7,14 +7,14 @@ no worker is wrong because another one is.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from gateway.origin import Origin
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import P, Unreachable, UpstreamConnection, UpstreamError, UpstreamPool
+from gateway.upstream import Unreachable, UpstreamConnection, UpstreamError, UpstreamPool
 from gateway.upstream_settings import UpstreamSettings
 from policies import upstreams as policy
 from policies.upstreams import Health
@@ -79,28 +79,12 @@ class Upstream:
         """A connection without waiting, if there is one address: the usual case, and the quick one."""
         return self._only.idle() if self._only is not None else None
 
-    async def take(self) -> UpstreamConnection:
+    async def take(self, *, new: bool = False) -> UpstreamConnection:
         """A connection to the address that has least to do. What cannot be connected to is passed over.
 
-        Raises Unreachable, or NoneLeft.
+        ``new``: never one that was used before; those may all have been closed at once. Raises Unreachable, or
+        NoneLeft.
         """
-        return await self._first(lambda pool: pool.idle(), lambda pool: pool.connect())
-
-    async def take_new(self) -> UpstreamConnection:
-        """The same, but never one that was used before: those may all have been closed at once."""
-        return await self._first(lambda _: None, lambda pool: pool.connect())
-
-    async def open(self, make: Callable[[UpstreamPool], P]) -> P:
-        """A new connection for a protocol of the caller's, which ``make`` gets the chosen address for."""
-
-        async def opened(pool: UpstreamPool) -> P:
-            return await pool.open(lambda: make(pool))
-
-        return await self._first(lambda _: None, opened)
-
-    async def _first(
-        self, at_hand: Callable[[UpstreamPool], P | None], connect: Callable[[UpstreamPool], Awaitable[P]]
-    ) -> P:
         if not self._looked_up.is_set():
             await self._wait_for_names()
         tried: list[UpstreamPool] = []
@@ -112,11 +96,11 @@ class Upstream:
         while len(tried) < _MOST_TRIED and (pool := self._choose(tried)) is not None:
             if tried:
                 self._metrics.upstream_retries[(self.name, "connect")] += 1
-            connection = at_hand(pool)
+            connection = None if new else pool.idle()
             if connection is not None:
                 return connection
             try:
-                connection = await connect(pool)
+                connection = await pool.connect()
             except Unreachable as error:
                 failure = error
                 tried.append(pool)
