@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.portal.caller import client_address, user_agent
 from gateway.portal.identity import IDENTITY, SIGNED_IN, actor, sessions
+from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem, wants_page
 from policies.audit import ActorKind
@@ -85,6 +86,8 @@ async def end(request: web.Request, user_id: str, why: str, *, only: str | None 
     tenants = await sessions(request).end(user_id, why, only=only, but=but)
     for tenant in tenants:
         await request.app[PARTS].bus.publish(Invalidation(tenant_id=tenant))
+    if only is None:  # what was logged in without a browser as well
+        await request.app[OAUTH].tokens.log_out_everywhere(user_id)
     return len(tenants)
 
 

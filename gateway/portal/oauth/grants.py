@@ -1,16 +1,22 @@
 """What each ``grant_type`` leads to."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
+from gateway.portal.identity import actor, people
 from gateway.portal.oauth import clients
 from gateway.portal.oauth.parts import OAUTH, OAuth
 from gateway.portal.oauth.requests import OAuthError, required
-from gateway.portal.oauth.tokens import Issued
+from gateway.portal.oauth.tokens import FIRST_PARTY, Issued
 from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem
+from gateway.portal.proving import prove
+from policies.audit import ActorKind
 from policies.refresh import Step
 from policies.tokens import ACCESS_S, read_scope
+from policies.verdict import Refusal
 
 Found = Mapping[str, str]
 Grant = Callable[[web.Request, Found], Awaitable[Issued]]
@@ -49,7 +55,36 @@ async def refresh_token(request: web.Request, found: Found) -> Issued:
     return Issued(access, ACCESS_S, scopes, renewal.refresh)
 
 
-GRANTS: Mapping[str, Grant] = {"client_credentials": client_credentials, "refresh_token": refresh_token}
+async def password(request: web.Request, found: Found) -> Issued:
+    """RFC 6749 section 4.3, for our own apps alone: address, password, and a code where there is a second factor."""
+    tokens = request.app[OAUTH].tokens
+    email = found.get("email") or required(found, "username")
+    try:
+        proven = await prove(
+            request, email, required(found, "password"), tenant=found.get("tenant"), code=found.get("code")
+        )
+    except Problem as problem:
+        raise _as_oauth(problem) from problem
+    principal = await tokens.subject(proven.place.tenant_id, proven.person.id)
+    if principal is None:
+        raise _no_grant()
+    issued = await tokens.begin(principal, chosen(found, principal.scopes), found.get("client_id", FIRST_PARTY)[:64])
+    who = replace(actor(request), kind=ActorKind.USER, id=proven.person.id, name=proven.person.email)
+    await people(request, who).note("login.succeeded", proven.person.id, proven.person.email, {"by": "token"})
+    return issued
+
+
+GRANTS: Mapping[str, Grant] = {
+    "client_credentials": client_credentials,
+    "password": password,
+    "refresh_token": refresh_token,
+}
+_CODES = {
+    Refusal.INVALID_LOGIN: ("invalid_grant", 400),
+    Refusal.INVALID_CODE: ("invalid_grant", 400),
+    Refusal.SECOND_FACTOR_REQUIRED: ("mfa_required", 403),
+    Refusal.TOO_MANY_TRIES: ("too_many_tries", 429),
+}
 
 
 def chosen(found: Found, allowed: frozenset[str]) -> frozenset[str]:
@@ -70,6 +105,11 @@ def _audience(found: Found, oauth: OAuth, allowed: frozenset[str]) -> str:
     if len(named) > 1 or not named <= {oauth.tokens.issuer, *allowed}:
         raise OAuthError("invalid_target", "This service account may not have tokens for that audience.")
     return named.pop()
+
+
+def _as_oauth(problem: Problem) -> OAuthError:
+    code, status = _CODES.get(problem.refusal, ("invalid_request", 400))
+    return OAuthError(code, problem.sentences, status=status, headers=problem.headers)
 
 
 def _no_grant() -> OAuthError:
