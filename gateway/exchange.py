@@ -11,8 +11,9 @@ from typing import Protocol
 
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
+from policies.admission import Hold
 from policies.credentials import redacted
-from policies.holding import Lease, Spent
+from policies.holding import Spent
 from policies.principals import Principal
 from policies.routes import Route
 from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
@@ -69,7 +70,7 @@ class Exchange:
         self.bytes_out = 0
         self.upstream_s = 0.0
         self.measure: Callable[[], Measured] | None = None
-        self.lease: Lease | None = None
+        self.lease: Hold | None = None
         self.cause = ""
         """What failed, for the log alone."""
         self.begun = False

@@ -5,16 +5,16 @@ what was used; what is still in a journal then, some seconds' worth, is not in t
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from gateway.limit_events import Events, LimitReached
 from gateway.telemetry.metrics import Metrics
-from policies.admission import Admit, conclude_held
+from policies.admission import Admit, conclude_held, outgrown
 from policies.allowances import Kind, Scope, What
 from policies.authorise import Permit
-from policies.bounds import STREAM_AHEAD_MS, Bound, Bounds, demands, least, usual
-from policies.holding import Answer, Demand, Spent
+from policies.bounds import STREAM_AHEAD, Bound, Bounds, demands, least, usual, with_margin
+from policies.holding import NOTHING_SPENT, Answer, Demand, Lease, Spent
 from policies.inquiry import Inquiry
 from policies.limits import FREE
 from policies.principals import Principal
@@ -83,7 +83,28 @@ class Holder:
             wanted, held = await self._ask(self._local, permit, wanted)
         self._count(wanted, held.answer)
         self._notice(permit.principal, wanted, held.answer)
-        return conclude_held(permit, wanted, held.answer, held.lease)
+        hold = None if held.lease is None else _Hold(self, permit, held.lease)
+        return conclude_held(permit, wanted, held.answer, hold)
+
+    async def extend(self, permit: Permit, lease: Lease, expected: Spent, spent: Spent) -> Deny | None:
+        """See :class:`policies.admission.Hold`."""
+        try:
+            answer = await lease.extend(with_margin(expected), spent)
+            for demand, figure in zip(lease.demands, answer.figures, strict=False):
+                if figure.unknown:  # Redis lost its memory meanwhile
+                    await self._holds.tell(demand, await self._used(permit.principal, demand))
+            if not answer.admitted:
+                answer = await lease.extend(expected, spent)
+        except Unavailable:
+            if permit.route.without_limiter is WithoutLimiter.CLOSED:
+                return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
+            self._metrics.fail_open[("ratelimit",)] += 1
+            return None
+        self._notice(permit.principal, lease.demands, answer)
+        if answer.refused_by is None:
+            return None
+        self._metrics.ratelimit[(lease.demands[answer.refused_by].allowance.name, "outgrown")] += 1
+        return outgrown(permit, lease.demands, answer, answer.refused_by)
 
     async def _ask(self, holds: Holds, permit: Permit, wanted: tuple[Demand, ...]) -> tuple[tuple[Demand, ...], Held]:
         """Raises Unavailable. What nobody can tell the use of is left out, unless the route is closed then."""
@@ -139,7 +160,7 @@ class Holder:
 
     def _notice(self, principal: Principal, wanted: Sequence[Demand], answer: Answer) -> None:
         """Tell once, per process and counter, that an allowance is nearly used up, and that it is."""
-        for demand, figure in zip(wanted, answer.figures, strict=True):
+        for demand, figure in zip(wanted, answer.figures, strict=False):
             allowance = demand.allowance
             if allowance.kind is not Kind.QUOTA:
                 continue
@@ -154,6 +175,24 @@ class Holder:
                     )
 
 
+class _Hold:
+    """See :class:`policies.admission.Hold`."""
+
+    __slots__ = ("_holder", "_lease", "_permit", "exceeds", "grows", "settle")
+
+    def __init__(self, holder: Holder, permit: Permit, lease: Lease) -> None:
+        self._holder = holder
+        self._permit = permit
+        self._lease = lease
+        self.grows = lease.grows
+        self.settle = lease.settle
+        self.exceeds = lease.exceeds
+
+    def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT) -> Awaitable[Deny | None]:
+        """See :class:`policies.admission.Hold`."""
+        return self._holder.extend(self._permit, self._lease, expected, spent)
+
+
 def _is_stream(inquiry: Inquiry) -> bool:
     return inquiry.head.upgrade.lower() == b"websocket"
 
@@ -161,7 +200,7 @@ def _is_stream(inquiry: Inquiry) -> bool:
 def _expected(permit: Permit, inquiry: Inquiry) -> tuple[Spent, Spent]:
     """What it is likely to come to, and what it comes to at the least."""
     if _is_stream(inquiry):
-        return Spent(STREAM_AHEAD_MS), Spent(1_000)
+        return STREAM_AHEAD, Spent(1_000, 1_000)
     head, has_audio = inquiry.head, permit.route.meter != "none"
     length: int | None = int(head.content_lengths[0]) if head.content_lengths else None
     if length is None and not head.transfer_encodings:

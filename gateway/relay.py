@@ -23,9 +23,10 @@ from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, Unsent, UpstreamConnection, UpstreamError
 from gateway.upstreams import NoneLeft, Upstream
-from policies.admission import Admit
+from policies.admission import Admit, Hold
 from policies.audio.reported import AnswerReader, answer_reader
 from policies.headers import AnswerHead
+from policies.holding import Spent
 from policies.inquiry import Inquiry
 from policies.metering import Meter, meter_for
 from policies.ratelimit_fields import state_line
@@ -46,6 +47,14 @@ _HANDSHAKE_S = 30.0
 
 class BodyTooLarge(Exception):
     """The client sent more than the route takes."""
+
+
+class Outgrown(Exception):
+    """The request came to more than a limit has left."""
+
+    def __init__(self, deny: Deny) -> None:
+        super().__init__(deny.message)
+        self.deny = deny
 
 
 _REFUSALS: dict[type[Exception], Refusal] = {
@@ -102,6 +111,8 @@ class Relay:
         upstreams = self._upstreams[admit.permit.route.upstream]
         passage = _Passage(self, upstreams, admit, inquiry, incoming, exchange, upgrade)
         try:
+            if exchange.lease is not None and exchange.lease.grows:
+                await passage.fit(exchange.lease)
             if upgrade is not None:
                 upstream = await upstreams.take(new=True)
             else:
@@ -125,7 +136,7 @@ class Relay:
             return await passage.answer_in_pieces(upstream, head)
         except Abandoned:
             raise
-        except (UpstreamError, BodyTooSlow, BodyTooLarge, RequestPayloadError) as error:
+        except (UpstreamError, BodyTooSlow, BodyTooLarge, Outgrown, RequestPayloadError) as error:
             return passage.failed(error)
         finally:
             passage.close()
@@ -187,14 +198,11 @@ class _Passage:
         if self._data is not None:
             self._begin(upstream, b"Content-Length: %d\r\n" % len(self._data), self._data)
             return
-        route, head = self._admit.permit.route, self._inquiry.head
-        length = int(head.content_lengths[0]) if head.content_lengths else None
-        self._meter = meter_for(route.meter, head.content_type.decode("latin-1"), length)
-        if body.is_eof() and body.total_bytes <= min(_SMALL_BODY, route.max_body):
-            data = self._data = body.read_nowait()
-            self._seen(data)
+        data = self._read_whole(body)
+        if data is not None:
             self._begin(upstream, b"Content-Length: %d\r\n" % len(data), data)
             return
+        head = self._inquiry.head
         chunked = not head.content_lengths
         framing = (
             b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % int(head.content_lengths[0])
@@ -207,6 +215,32 @@ class _Passage:
         if head.expect and not body.total_bytes:
             self._invite()
         self._pump = self._relay.tasks.start(self._upload(upstream, chunked=chunked), "upload")
+
+    def _read_whole(self, body: StreamReader) -> bytes | None:
+        """Begin to measure the body; the whole of it, where it is small and has arrived."""
+        route, head = self._admit.permit.route, self._inquiry.head
+        length = int(head.content_lengths[0]) if head.content_lengths else None
+        self._meter = meter_for(route.meter, head.content_type.decode("latin-1"), length)
+        if not body.is_eof() or body.total_bytes > min(_SMALL_BODY, route.max_body):
+            return None
+        self._data = body.read_nowait()
+        self._seen(self._data)
+        return self._data
+
+    async def fit(self, lease: Hold) -> None:
+        """Measure a body that is at hand before anybody sees it. Raises Outgrown."""
+        body = self._incoming.body
+        if self._upgrade is None and not isinstance(body, EmptyStreamReader) and self._read_whole(body) is not None:
+            await self._reserve(lease)
+
+    async def _reserve(self, lease: Hold) -> None:
+        """See that what the body is going to come to is reserved. Raises Outgrown."""
+        audio_ms = self._meter.estimate_ms if self._meter is not None else None
+        expected = Spent(audio_ms or 0, self._exchange.bytes_in)
+        if lease.exceeds(expected):
+            deny = await lease.grow(expected)
+            if deny is not None:
+                raise Outgrown(deny)
 
     async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
         """Another connection after one that was closed before a byte was written.
@@ -262,7 +296,7 @@ class _Passage:
 
     async def _upload(self, upstream: UpstreamConnection, *, chunked: bool) -> None:
         """Carry the body on. What goes wrong on the client's side ends the exchange; the other side tells itself."""
-        route = self._admit.permit.route
+        route, lease = self._admit.permit.route, self._exchange.lease
         try:
             while piece := await self._connection.next_piece(self._incoming.body, route.idle_s):
                 if upstream.body_done:
@@ -271,6 +305,8 @@ class _Passage:
                 if self._exchange.bytes_in > route.max_body:
                     upstream.fail(BodyTooLarge())
                     return
+                if lease is not None and lease.grows:
+                    await self._reserve(lease)
                 upstream.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                 await upstream.drained()
             if chunked:
@@ -414,18 +450,24 @@ class _Passage:
 
     def failed(self, error: Exception) -> Deny | Next:
         """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""
-        refusal = _REFUSALS.get(type(error), Refusal.UPSTREAM_BROKE)
         exchange = self._exchange
-        exchange.cause = str(error)
+        if isinstance(error, Outgrown):
+            deny = error.deny
+        else:
+            refusal = _REFUSALS.get(type(error), Refusal.UPSTREAM_BROKE)
+            deny = Deny(refusal=refusal, principal=self._admit.permit.principal)
+            exchange.cause = str(error)
         if isinstance(error, UpstreamError):
             exchange.outcome = Outcome.UPSTREAM_FAILED
-            self._relay.metrics.upstream_errors[(self._upstreams.name, refusal.code)] += 1
+            self._relay.metrics.upstream_errors[(self._upstreams.name, deny.refusal.code)] += 1
             if self.upstream is not None and self.upstream.head is None and isinstance(error, Broke | TooSlow):
                 self._upstreams.failed(self.upstream.pool, error)
         if not exchange.begun:
             exchange.status = 0
-            return Deny(refusal=refusal, principal=self._admit.permit.principal)
-        exchange.code = refusal.code
+            return deny
+        exchange.code = deny.refusal.code
+        if isinstance(error, Outgrown):
+            exchange.outcome = Outcome.DENIED
         self._settle()
         self._connection.cut()
         return CLOSE

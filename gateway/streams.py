@@ -13,8 +13,11 @@ from gateway.server import ClientConnection
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.tunnel import Tunnel
+from policies.admission import Hold
 from policies.authorise import Permit
+from policies.bounds import STREAM_AHEAD
 from policies.credentials import Conflict, Nothing, Presented
+from policies.holding import Spent
 from policies.principals import Method
 from policies.routes import Route
 from policies.streams import Ending
@@ -80,6 +83,16 @@ class Streams:
         self._metrics.open_streams -= 1
         self._metrics.inflight += 1
         self._metrics.stream_closes[(str(code) if code < _APPLICATION or by == "gateway" else "application", by)] += 1
+
+    def reserve(self, tunnel: Tunnel, hold: Hold, spent: Spent) -> None:
+        """See :class:`gateway.tunnel.Home`."""
+        self._tasks.start(self._reserve(tunnel, hold, spent), "streams: audio reserved")
+
+    async def _reserve(self, tunnel: Tunnel, hold: Hold, spent: Spent) -> None:
+        expected = Spent(spent.audio_ms + STREAM_AHEAD.audio_ms, spent.bytes_in + STREAM_AHEAD.bytes_in)
+        deny = await hold.grow(expected, spent)
+        if deny is not None:
+            tunnel.end(Ending.LIMIT_REACHED, deny.refusal.code, deny.message)
 
     def end_all(self, ending: Ending) -> None:
         """End every one, and those that are being opened as soon as they are open."""

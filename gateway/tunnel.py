@@ -16,7 +16,9 @@ from typing_extensions import override
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
 from gateway.server import ClientConnection
+from policies.admission import Hold
 from policies.credentials import Presented
+from policies.holding import Spent
 from policies.routes import Route
 from policies.streams import GOING_AWAY, Ending, StreamMeter
 from policies.usage import Outcome
@@ -46,6 +48,9 @@ class Home(Protocol):
 
     def closed(self, tunnel: "Tunnel", code: int, by: str) -> None:
         """A stream is over."""
+
+    def reserve(self, tunnel: "Tunnel", hold: Hold, spent: Spent) -> None:
+        """Have more audio reserved for a stream that has come to ``spent``; it ends when a limit has none left."""
 
 
 class _End(asyncio.Protocol):
@@ -391,3 +396,7 @@ class Tunnel:
         if passed != self._written:
             self._written = passed
             self._home.settlement.checkpoint(self._exchange)
+            exchange = self._exchange
+            hold, booked = exchange.lease, exchange.booked
+            if hold is not None and hold.grows and booked is not None:
+                self._home.reserve(self, hold, Spent(booked.measured.audio_ms, booked.bytes_in))

@@ -1,14 +1,34 @@
 """The last word: a permit and what the limits said become an admission, or a refusal."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from policies.allowances import Allowance, Kind, What
 from policies.authorise import Permit
-from policies.holding import NEVER, Answer, Demand, Lease
+from policies.holding import NEVER, NOTHING_SPENT, Answer, Demand, Spent
 from policies.limits import FREE, Taken
 from policies.ratelimit_fields import refusing_lines, tightest_lines
 from policies.verdict import Deny, Refusal
+
+
+class Hold(Protocol):
+    """What an admitted request holds of its limits until it is settled."""
+
+    grows: bool
+    """Whether anything of it is to be extended while the request runs: audio or bytes that are limited."""
+
+    def settle(self, spent: Spent) -> None:
+        """Give back what was reserved, and keep what was spent. Never waits; later calls do nothing."""
+
+    def exceeds(self, expected: Spent) -> bool:
+        """Whether more is expected than was reserved."""
+
+    def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT) -> Awaitable[Deny | None]:
+        """Reserve what is expected in all, and some more if it fits; or say which limit is in the way.
+
+        ``spent`` is gone for good: it stays when the process dies before the end.
+        """
 
 
 @dataclass(slots=True)
@@ -17,7 +37,7 @@ class Admit:
 
     permit: Permit
     taken: Taken
-    lease: Lease | None = None
+    lease: Hold | None = None
     """What the request holds until it is settled."""
     limit_lines: tuple[bytes, ...] = ()
     """The header lines of its tightest limit, where ``taken`` does not say it."""
@@ -45,7 +65,7 @@ _REFUSALS = {
 }
 
 
-def conclude_held(permit: Permit, demands: Sequence[Demand], answer: Answer, lease: Lease | None) -> Admit | Deny:
+def conclude_held(permit: Permit, demands: Sequence[Demand], answer: Answer, lease: Hold | None) -> Admit | Deny:
     """The same for a request that holds something of its limits."""
     if answer.refused_by is None:
         return Admit(permit, FREE, lease, tightest_lines(demands, answer))

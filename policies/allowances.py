@@ -54,7 +54,7 @@ class Kind(enum.StrEnum):
 
 
 _UNITS: Mapping[What, tuple[re.Pattern[str], Mapping[str, int], str]] = {
-    What.REQUESTS: (re.compile(r"([0-9]{1,15})()"), {"": 1}, "600/m, 5/s or 100000/month"),
+    What.REQUESTS: (re.compile(r"([0-9]{1,9})()"), {"": 1}, "600/m, 5/s or 100000/month"),
     What.BYTES: (re.compile(r"([0-9]{1,15})([A-Za-z]{0,3})"), _SIZES, "500MB/h, 10GiB/day or 1TB/month"),
     What.AUDIO: (re.compile(r"([0-9]{1,12})([smh])"), _LENGTHS_MS, "3600s/h, 90m/d or 100h/month"),
 }

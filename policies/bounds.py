@@ -15,10 +15,11 @@ from policies.limits import Charge
 from policies.principals import Principal
 from policies.routes import Route
 
-STREAM_AHEAD_MS = 10_000
-"""Audio that a stream reserves ahead of what it has sent."""
+STREAM_AHEAD = Spent(audio_ms=10_000, bytes_in=65_536)
+"""What a stream reserves ahead of what it has sent."""
 UNSAID_MS = 1_000
 """Audio reserved for a body whose length nobody says."""
+_MARGIN_MS, _MARGIN_BYTES = 5_000, 1_048_576
 _USUAL_BITS = {
     "audio/wav": 256_000,
     "audio/x-wav": 256_000,
@@ -114,6 +115,14 @@ def usual(length: int | None, content_type: str, *, has_audio: bool) -> Spent:
 def least(length: int | None, *, has_audio: bool) -> Spent:
     """What it comes to at the very least, if the length is said truly."""
     return _over(length, _HIGHEST_BITS, has_audio=has_audio)
+
+
+def with_margin(expected: Spent) -> Spent:
+    """Some more than is expected, so that a reservation that grows does so in few steps."""
+    return Spent(
+        expected.audio_ms + max(expected.audio_ms // 8, _MARGIN_MS),
+        expected.bytes_in + max(expected.bytes_in // 8, _MARGIN_BYTES),
+    )
 
 
 def network(address: str) -> str:

@@ -35,6 +35,9 @@ class Spent(NamedTuple):
         return self.bytes_in if what is What.BYTES else 1
 
 
+NOTHING_SPENT = Spent()
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """One limit and how much of it a request wants. ``key`` names its counter; ``ends_ms`` a calendar period's end."""
@@ -93,6 +96,10 @@ class Lease(Protocol):
     """What an admitted request holds. It is renewed until it is settled."""
 
     demands: tuple[Demand, ...]
+
+    @property
+    def grows(self) -> bool:
+        """Whether anything of it can be extended: audio or bytes, unless in shadow."""
 
     def settle(self, spent: Spent) -> None:
         """Give everything back and keep what was spent. Never waits; later calls do nothing."""

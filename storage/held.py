@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from policies.allowances import Kind
+from policies.allowances import Kind, What
 from policies.holding import Answer, Demand, Spent, Step
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class HeldLease:
         overruns = {demand.key for demand, said in zip(demands, answer.figures, strict=True) if said.overrun}
         self.amounts = [0 if d.key in overruns else had for d, had in zip(self.demands, self.amounts, strict=True)]
 
+    @property
+    def grows(self) -> bool:
+        """See :class:`policies.holding.Lease`."""
+        return any(map(_grows, self.demands))
+
     def settle(self, spent: Spent) -> None:
         """See :class:`policies.holding.Lease`."""
         if self._final is not None:
@@ -55,7 +60,7 @@ class HeldLease:
         return self._changing is None and any(
             expected.of(demand.allowance.what) > had + gone
             for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True)
-            if demand.allowance.kind is not Kind.LEASE
+            if _grows(demand)
         )
 
     async def extend(self, expected: Spent, spent: Spent) -> Answer:
@@ -67,7 +72,7 @@ class HeldLease:
         steps = []
         for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True):
             what = demand.allowance.what
-            if demand.allowance.kind is Kind.LEASE:
+            if not _grows(demand):
                 steps.append(Step(demand, had, 0, had))
                 continue
             more = max(spent.of(what) - gone, 0)
@@ -97,6 +102,11 @@ class HeldLease:
             for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True)
         ]
         self._keeper.give_back(self, steps + self._doubts)
+
+
+def _grows(demand: Demand) -> bool:
+    """A place does not, requests do not, and in shadow it is enough to count in the end."""
+    return demand.allowance.what in (What.AUDIO, What.BYTES) and not demand.allowance.shadow
 
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from policies.allowances import What
 from policies.usage import INTERIM, Outcome, UsageRecord
-from storage.ports import Difference, Rejected, StorageError, Unavailable, UsageTotals
+from storage.ports import Difference, Rejected, StorageError, Unavailable, UsageOf, UsageTotals
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import CURRENT, encode
@@ -484,3 +485,32 @@ async def test_the_table_has_the_columns_of_the_encoding_and_the_time_of_arrival
         "SELECT attname FROM pg_attribute WHERE attrelid = 'platform.usage_events'::regclass AND attnum > 0"
     )
     assert {row["attname"] for row in rows} == {*CURRENT.names, "recorded_at"}
+
+
+async def test_what_was_used_of_an_allowance_is_found_by_whose_it_is(ledger: PostgresLedger) -> None:
+    """Of a tenant, a user, a key or a route, in a period that begins in the middle of an hour, as India's days do."""
+    kept = [
+        record(
+            ended_ms=NOON_MS + minutes * 60_000,
+            key_id=f"key_{minutes % 2}", user_id=f"usr_{minutes % 3}", route=f"r{minutes % 5}", bytes_in=minutes + 1,
+            outcome=Outcome.DENIED if minutes % 7 == 0 else Outcome.OK,
+        )
+        for minutes in range(0, 240, 3)
+    ]  # fmt: skip
+    await keep(ledger, *kept, replace(kept[1], tenant_id=OTHER))
+    since, until = at(NOON_MS + 30 * 60_000), at(NOON_MS + 210 * 60_000)
+    for names in ({}, {"key_id": "key_1"}, {"user_id": "usr_0"}, {"route": "r3"}, {"route": "r3", "key_id": "key_0"}):
+        found = [
+            one for one in kept
+            if since <= at(one.ended_ms) < until and all(getattr(one, name) == value for name, value in names.items())
+        ]  # fmt: skip
+        assert found
+        expected = totals(found)
+        figures = {
+            What.AUDIO: expected.audio_ms,
+            What.BYTES: expected.bytes_in,
+            What.REQUESTS: expected.requests - expected.denied,
+        }
+        for what, figure in figures.items():
+            of = UsageOf(tenant_id=ACME, what=what, since=since, until=until, **names)
+            assert await ledger.used(of) == figure

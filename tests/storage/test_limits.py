@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from policies.allowances import Allowance, Scope, What
+from policies.calendars import Calendar
 from policies.limits import Rate
 from storage.ports import NotFound
 from storage.postgres.ids import Kind, new_id
-from tests.storage.world import World, world
+from tests.storage.world import World, a_digest, world
 
 PER_MINUTE = Rate(600, 60_000)
 PER_SECOND = Rate(5, 1_000)
@@ -86,3 +89,74 @@ async def test_of_many_who_set_one_limit_the_last_stays_and_none_fails(w: World)
     ((holder, rate),) = await w.rates(acme.id)
     assert holder is None
     assert rate in rates
+
+
+def limit(what: What, text: str, *, shadow: bool = False) -> Allowance:
+    return replace(Allowance.parse(what, text), shadow=shadow)
+
+
+async def test_limits_of_every_kind_reach_the_callers_they_bind(w: World) -> None:
+    """In one question: the tenant's, the user's and the key's, of this route and of all, and the tenant's calendar."""
+    acme, other = await w.tenant(), await w.tenant()
+    user = await w.user(acme)
+    digest = a_digest()
+    key = await w.key(acme, digest=digest, user=user)
+    elsewhere = await w.key(acme)
+    audio, places = limit(What.AUDIO, "100h/month"), limit(What.CONCURRENCY, "3", shadow=True)
+    await w.set_rate(acme.id, requests=PER_MINUTE)
+    await w.limits.set_limits(acme.id, granted=[audio, limit(What.AUDIO, "60s/m")])
+    await w.limits.set_limits(acme.id, user_id=user.id, route="listen", granted=[limit(What.STREAMS, "2")])
+    await w.limits.set_limits(acme.id, key_id=key.id, granted=[places])
+    await w.limits.set_limits(acme.id, key_id=elsewhere.id, granted=[limit(What.BYTES, "1GB/d")])
+    await w.limits.set_limits(other.id, granted=[limit(What.STREAMS, "9")])
+    await w.limits.set_calendar(acme.id, Calendar("Europe/Berlin", 15))
+    principal = await w.registry.identify_key(digest)
+    assert principal is not None
+    assert (principal.tenant_rate, principal.key_rate) == (PER_MINUTE, None)
+    assert principal.calendar == Calendar("Europe/Berlin", 15) == await w.limits.calendar(acme.id)
+    assert set(principal.allowances) == {
+        audio,
+        limit(What.AUDIO, "60s/m"),
+        replace(limit(What.STREAMS, "2"), scope=Scope.USER, route="listen"),
+        replace(places, scope=Scope.KEY),
+    }
+
+
+async def test_a_plain_rate_in_shadow_is_no_plain_rate(w: World) -> None:
+    acme, digest = await w.tenant(), a_digest()
+    await w.key(acme, digest=digest)
+    await w.limits.set_limits(acme.id, granted=[limit(What.REQUESTS, "5/s", shadow=True)])
+    principal = await w.registry.identify_key(digest)
+    assert principal is not None
+    assert (principal.tenant_rate, principal.allowances) == (None, (limit(What.REQUESTS, "5/s", shadow=True),))
+
+
+async def test_lifting_is_of_one_kind_one_holder_and_one_route(w: World) -> None:
+    acme = await w.tenant()
+    user = await w.user(acme)
+    both = [limit(What.AUDIO, "100h/month"), limit(What.AUDIO, "60s/m"), limit(What.STREAMS, "2")]
+    for holder in ({}, {"user_id": user.id}, {"route": "listen"}):
+        await w.limits.set_limits(acme.id, granted=both, **holder)
+    await w.limits.set_limits(acme.id, lifted=[What.AUDIO], granted=[limit(What.AUDIO, "1h/d")])
+    found = [(g.user_id, g.allowance.route, str(g.allowance)) for g in await w.limits.limits(acme.id)]
+    assert found == [
+        (None, "", "3600s/d"), (None, "", "2"), (None, "listen", "60s/m"), (None, "listen", "100h/month"),
+        (None, "listen", "2"), (user.id, "", "60s/m"), (user.id, "", "100h/month"), (user.id, "", "2"),
+    ]  # fmt: skip
+
+
+async def test_whose_it_is_must_be_there(w: World) -> None:
+    acme, other = await w.tenant(), await w.tenant()
+    stranger = await w.user(other)
+    one = [limit(What.STREAMS, "1")]
+    with pytest.raises(NotFound, match="no member"):
+        await w.limits.set_limits(acme.id, user_id=stranger.id, granted=one)
+    with pytest.raises(ValueError, match="not both"):
+        await w.limits.set_limits(acme.id, user_id=stranger.id, key_id="key_x", granted=one)
+    with pytest.raises(ValueError, match="not a time zone"):
+        await w.limits.set_calendar(acme.id, Calendar("Mars/Olympus"))
+    with pytest.raises(NotFound):
+        await w.limits.set_calendar(new_id(Kind.TENANT), Calendar())
+    for wrong in (Allowance(what=What.AUDIO, count=5), Allowance(what=What.STREAMS, count=5, period_ms=1)):
+        with pytest.raises(ValueError, match="admits nothing"):
+            await w.limits.set_limits(acme.id, granted=[wrong])
