@@ -497,7 +497,7 @@ async def test_what_was_used_of_an_allowance_is_found_by_whose_it_is(ledger: Pos
         )
         for minutes in range(0, 240, 3)
     ]  # fmt: skip
-    await keep(ledger, *kept, replace(kept[1], tenant_id=OTHER))
+    await keep(ledger, *kept, kept[1]._replace(tenant_id=OTHER))
     since, until = at(NOON_MS + 30 * 60_000), at(NOON_MS + 210 * 60_000)
     for names in ({}, {"key_id": "key_1"}, {"user_id": "usr_0"}, {"route": "r3"}, {"route": "r3", "key_id": "key_0"}):
         found = [
