@@ -44,6 +44,13 @@ def read_routes(path: Path, *, upstream_timeout: float, upstreams: Collection[st
     return compiled
 
 
+def place_of(path: Path, name: str) -> str:
+    """``file:12``, where the route of that name begins in a table that compiles."""
+    text = path.read_text()
+    index = next(index for index, entry in enumerate(_entries(tomllib.loads(text))) if entry.get("name") == name)
+    return f"{path}{Lines(text).spot(('routes', index))}"
+
+
 def not_toml(path: Path, error: ValueError) -> str:
     """``file:3: it is not TOML: …``; the parser tells the line in its sentence alone."""
     found = _LINE.search(str(error))

@@ -17,6 +17,9 @@ class _Gateway(LazyGroup):
             "gateway.cli.healthcheck:healthcheck", "Exit 0 when the gateway of this machine is alive, 1 when it is not."
         ),
         "check-config": Entry("gateway.cli.config:check_config", "Check settings and routes: every fault at once."),
+        "routes": Entry(
+            "gateway.cli.routes:routes", "The route table: what is open, and why a request is let in or not."
+        ),
         "migrate": Entry("gateway.cli.migrate:migrate", "Bring the database schema up to date, or show where it is."),
         "tenant": Entry("gateway.cli.tenants:tenant", "Organisations: the unit of isolation, limits and the account."),
         "user": Entry("gateway.cli.users:user", "People, and who belongs to which tenant."),
@@ -28,7 +31,7 @@ class _Gateway(LazyGroup):
         "signing-keys": Entry(
             "gateway.cli.signing_keys:signing_keys", "The keys that sign tokens: list, rotate, revoke."
         ),
-        "limits": Entry("gateway.cli.limits:limits", "Request rates of tenants and keys."),
+        "limits": Entry("gateway.cli.limits:limits", "Limits of tenants, users and keys."),
         "usage": Entry("gateway.cli.usage:usage", "What tenants have used."),
         "audit": Entry("gateway.cli.audit:audit", "The audit trail: every change, chained so that tampering shows."),
         "completion": Entry("gateway.cli.completion:completion", "Print the completion script of a shell."),

@@ -164,6 +164,18 @@ async def test_a_key_with_everything_identifies_its_holder(w: World) -> None:
     )
 
 
+async def test_a_holder_can_be_asked_for_by_the_keys_id(w: World) -> None:
+    """The very same answer; what is no id of a key, its secret among them, is NotFound and is not repeated whole."""
+    acme = await w.tenant()
+    digest = a_digest()
+    key = await w.key(acme, digest=digest, user=await w.user(acme))
+    assert await w.registry.key_holder(key.id) == await w.registry.identify_key(digest)
+    for unknown in ("", "key_0", acme.id, f"{key.id}x", "' OR '1'='1", "thk_live_0000000000000000000000000000"):
+        with pytest.raises(NotFound) as caught:
+            await w.registry.key_holder(unknown)
+        assert "0000000000000000" not in str(caught.value)
+
+
 async def test_a_key_with_nothing_identifies_its_tenant(w: World) -> None:
     acme = await w.tenant()
     digest = a_digest()

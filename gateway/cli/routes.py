@@ -1,0 +1,256 @@
+"""``gateway routes``: what the table opens, and what becomes of one request and why."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import Given, common, with_stores
+from gateway.cli.output import print_facts, print_json, print_table, remark
+from policies.authorise import ANONYMOUS, Permit, authorise
+from policies.inquiry import Target
+from policies.limits import Rate
+from policies.principals import Principal
+from policies.routes import PORTAL, Access, Route, RoutesInvalid, RouteTable, WithoutLimiter
+from policies.verdict import Deny, Refusal
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+    from gateway.settings import Settings
+
+_ACCESS = {
+    Access.PUBLIC: "anybody",
+    Access.CREDENTIAL: "who has a valid credential",
+    Access.OPTIONAL: "anybody; a credential that is sent must be valid",
+}
+_WITHOUT_LIMITER = {
+    WithoutLimiter.LOCAL: "each worker counts its share of the limits",
+    WithoutLimiter.CLOSED: "503 until limits can be checked again",
+    WithoutLimiter.OPEN: "nothing is counted",
+}
+_METERS = {
+    "none": "nothing is measured",
+    "multipart": "the audio in a form, walked as it passes",
+    "raw": "the body is the audio, walked as it passes",
+}
+
+
+@click.group()
+def routes() -> None:
+    """The route table: what is open, and why a request is let in or not.
+
+    Everything but --as is read from the settings and the table alone; nothing is connected to.
+    """
+
+
+@routes.command("list")
+@common
+def list_routes(given: Given) -> None:
+    """Every route, the gateway's own last."""
+    found = _table(given.settings()).routes
+    if given.json:
+        print_json([_facts(route) for route in found])
+        return
+    print_table(
+        ("NAME", "METHODS", "PATH", "ACCESS", "SCOPE", "METER", "UPSTREAM"),
+        [
+            (r.name, ",".join(_methods(r)), r.path, r.access, r.scope, r.meter, r.upstream)
+            for r in found
+        ],
+    )  # fmt: skip
+
+
+@routes.command()
+@click.argument("method")
+@click.argument("path")
+@click.option("--as", "key_id", metavar="KEY_ID", help="Also: may this key, and how much? The stores are asked.")
+@common
+def explain(given: Given, method: str, path: str, key_id: str | None) -> None:
+    """What becomes of a request with METHOD and PATH (as a client sends it, with a query if you like), and why."""
+    settings = given.settings()
+    found = _match(settings, method, path)
+    holder = _holder(given, key_id) if key_id is not None else None
+    told = _Told(method, path, found, settings, holder)
+    if given.json:
+        print_json(told.as_json())
+    else:
+        print_facts(told.facts())
+        if told.answer is not None:
+            remark(told.answer.message)
+
+
+def _table(settings: "Settings") -> RouteTable:
+    from gateway.services import load_routes  # noqa: PLC0415  slow: see the package's docstring
+
+    try:
+        return load_routes(settings)
+    except RoutesInvalid as error:
+        faults = "\n".join(f"  {fault}" for fault in error.faults)
+        raise click.ClickException(f"the route table cannot be used.\n{faults}") from error
+
+
+def _match(settings: "Settings", method: str, path: str) -> Route | Deny:
+    """As both doors do: the target must have one reading before any route is looked for."""
+    table = _table(settings)
+    target = Target.parse(path)
+    return Deny(refusal=Refusal.AMBIGUOUS_TARGET) if target is None else table.match(method, target.path)
+
+
+def _holder(given: Given, key_id: str) -> Principal:
+    async def ask(stores: "Stores") -> Principal:
+        return await stores.keys.key_holder(key_id)
+
+    return with_stores(given, ask)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """One request, and all that can be said of it without sending it."""
+
+    method: str
+    target: str
+    found: Route | Deny
+    settings: "Settings"
+    holder: Principal | None
+
+    @property
+    def judged(self) -> Permit | Deny:
+        """The decision, but for the counting: that of the key, or of somebody without any."""
+        if isinstance(self.found, Deny):
+            return self.found
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        return authorise(self.holder or ANONYMOUS, self.found, now_ms, self.settings.default_requests)
+
+    @property
+    def answer(self) -> Deny | None:
+        """The refusal, if there is one. Without --as, that a credential is missing is none."""
+        judged = self.judged
+        if not isinstance(judged, Deny):
+            return None
+        return None if self.holder is None and judged.refusal is Refusal.MISSING_CREDENTIAL else judged
+
+    def verdict(self) -> str:
+        """One line."""
+        if self.answer is not None:
+            return f"refused: {self.answer.refusal.status} {self.answer.refusal.code}"
+        if isinstance(self.found, Route) and self.holder is None and self.found.access is Access.CREDENTIAL:
+            return "admitted, with a credential that may (see --as), within its limits"
+        return "admitted, within the limits"
+
+    def facts(self) -> dict[str, object]:
+        """For a person."""
+        facts: dict[str, object] = {"request": f"{self.method} {self.target}", "verdict": self.verdict()}
+        if self.answer is not None and self.answer.allow:
+            facts["methods there"] = ", ".join(self.answer.allow)
+        if isinstance(self.found, Deny):
+            return facts
+        route = self.found
+        facts |= {
+            "route": f"{route.name} ({self._where(route)})",
+            "path": route.path,
+            "why this one": _why(route),
+            "open to": _ACCESS[route.access] + (f" with the scope '{route.scope}'" if route.scope else ""),
+        }
+        if self.holder is not None:
+            facts["asked as"] = _who(self.holder)
+        facts |= {f"limit {name}": limit for name, limit in self._limits(route)}
+        facts |= {
+            "without Redis": _WITHOUT_LIMITER[route.without_limiter],
+            "upstream": f"{route.upstream} ({self._addresses(route)})",
+            "metering": _METERS.get(route.meter, route.meter),
+            "largest body": f"{route.max_body} bytes",
+            "time-outs": f"{route.first_byte_s:g} s to the answer's begin, {route.idle_s:g} s of silence",
+            "errors": f"in the shape of '{route.dialect}'",
+        }
+        if route.websocket:
+            facts["stream"] = f"at most {route.stream_longest_s:g} s, {route.stream_idle_s:g} s of silence"
+        return facts
+
+    def as_json(self) -> dict[str, object]:
+        """For a program."""
+        answer = self.answer
+        said: dict[str, object] = {
+            "method": self.method,
+            "target": self.target,
+            "verdict": self.verdict(),
+            "refusal": None
+            if answer is None
+            else {"status": answer.refusal.status, "code": answer.refusal.code, "message": answer.message},
+            "route": None,
+            "limits": [],
+        }
+        if isinstance(self.found, Route):
+            said["route"] = _facts(self.found) | {"defined": self._where(self.found), "why": _why(self.found)}
+            said["limits"] = [{"name": name, "limit": limit} for name, limit in self._limits(self.found)]
+        if self.holder is not None:
+            said["as"] = {
+                "key_id": self.holder.key_id,
+                "tenant": self.holder.tenant_slug,
+                "user_id": self.holder.user_id,
+                "scopes": sorted(self.holder.scopes),
+                "standing": self.holder.standing,
+            }
+        return said
+
+    def _limits(self, route: Route) -> list[tuple[str, str]]:
+        """Every limit that such a request touches. Without --as only what holds for everybody can be told."""
+        judged = self.judged
+        if isinstance(judged, Permit):
+            bounds = judged.bounds
+            bound = () if bounds is None else bounds.stream if route.websocket else bounds.request
+            if bound:
+                shadow = " (shadow: counted, refuses nobody)"
+                return [(b.allowance.name, f"{b.allowance}{shadow if b.allowance.shadow else ''}") for b in bound]
+            return [(charge.name, str(charge.rate)) for charge in judged.charges]
+        rate: Rate | None = self.settings.default_requests
+        if self.holder is not None or rate is None or route.access is not Access.CREDENTIAL:
+            return []
+        return [("tenant-requests", f"{rate}, unless the tenant has a rate of its own")]
+
+    def _where(self, route: Route) -> str:
+        from gateway.route_file import place_of  # noqa: PLC0415  slow: see the package's docstring
+        from gateway.shipped import shipped  # noqa: PLC0415  the same
+
+        if route.upstream == PORTAL:
+            return "built in"
+        return place_of(self.settings.routes_file or shipped("routes.toml"), route.name)
+
+    def _addresses(self, route: Route) -> str:
+        if route.upstream == PORTAL:
+            return "the gateway's own pages"
+        return ", ".join(self.settings.every_upstream()[route.upstream].addresses)
+
+
+def _facts(route: Route) -> dict[str, object]:
+    return {
+        "name": route.name,
+        "path": route.path,
+        "methods": list(route.methods),
+        "websocket": route.websocket,
+        "access": route.access,
+        "scope": route.scope or None,
+        "upstream": route.upstream,
+        "meter": route.meter,
+        "dialect": route.dialect,
+        "without_limiter": route.without_limiter,
+        "max_body": route.max_body,
+        "first_byte_s": route.first_byte_s,
+        "idle_s": route.idle_s,
+    }
+
+
+def _methods(route: Route) -> tuple[str, ...]:
+    return ("WS",) if route.websocket and route.methods == ("GET",) else route.methods
+
+
+def _why(route: Route) -> str:
+    if "{" not in route.path:
+        return "the path is named in full"
+    return "the path fits, and no route names more of it in full"
+
+
+def _who(holder: Principal) -> str:
+    owner = f", user {holder.user_id}" if holder.user_id else ""
+    scopes = " ".join(sorted(holder.scopes)) or "none"
+    return f"key {holder.key_id} of tenant {holder.tenant_slug}{owner}; scopes: {scopes}; {holder.standing}"
