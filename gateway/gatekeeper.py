@@ -121,12 +121,24 @@ class Gatekeeper:
         return Presented(b"", ticket.credential, ticket.longest_s)
 
     async def still_good(self, presented: Presented, route: Route) -> Deny | None:
-        """Whether an open stream's credential would be let in again; None, or why not. Raises Unavailable."""
-        principal = (self._snapshot.known(presented) or await self._snapshot.identify(presented)).principal
+        """Whether an open stream's credential would be let in again; None, or why not. Raises Unavailable.
+
+        A token that has lapsed meanwhile counts on, as long as neither it nor its subject was revoked: it is there for
+        openings, and lives for minutes.
+        """
+        entry = self._snapshot.known(presented) or await self._snapshot.identify(presented)
+        principal = entry.principal
         if principal is None:
-            return Deny(refusal=Refusal.INVALID_API_KEY)
-        permit = authorise(principal, route, self._now_ms(), self._default_rate)
+            return Deny(refusal=entry.refusal)
+        now_ms = 0 if principal.method is Method.JWT else self._now_ms()
+        permit = authorise(principal, route, now_ms, self._default_rate)
         return permit if isinstance(permit, Deny) else None
+
+    def pin(self, presented: Presented) -> None:
+        """Keep what a token says with it, for :meth:`still_good` after its time."""
+        entry = self._snapshot.known(presented)
+        if entry is not None:
+            presented.token = entry.token
 
     def _authorised(self, entry: Entry, route: Route) -> Permit | Deny:
         principal = entry.principal

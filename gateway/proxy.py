@@ -19,9 +19,10 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.inquiry import Inquiry
+from policies.principals import Method
 from policies.questions import PATH as FORWARD_AUTH
 from policies.routes import PORTAL, Route
-from policies.upgrade import Upgrade
+from policies.upgrade import Upgrade, from_same_origin
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
 
@@ -41,6 +42,7 @@ class Proxy:
         metrics: Metrics,
         trusted: TrustedProxies,
         withheld: AbstractSet[bytes] = frozenset(),
+        origin: str = "",
     ) -> None:
         self._gatekeeper = gatekeeper
         self._forward_auth = forward_auth
@@ -49,6 +51,8 @@ class Proxy:
         self._metrics = metrics
         self._ids = RequestIds()
         self._reader = Reader(frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld)
+        self._origin = origin.encode()
+        """That of the public address, for browsers; empty where none is set."""
         self.draining = False
 
     async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
@@ -140,6 +144,8 @@ class Proxy:
             return decision
         exchange.principal = decision.permit.principal
         exchange.lease = decision.lease
+        if exchange.principal.method is Method.SESSION and not from_same_origin(head, self._origin):
+            return Deny(refusal=Refusal.ORIGIN_NOT_ALLOWED, principal=exchange.principal)
         return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
 
     async def _second_door(

@@ -90,7 +90,7 @@ class Snapshot:
         if not secret or is_well_formed(secret):
             return await self._shared(key, self._ask)
         if self._bearers is not None and looks_like_one(secret):
-            return await self._shared(key, partial(self._ask_of_token, self._bearers, secret))
+            return await self._shared(key, partial(self._ask_of_token, self._bearers, presented))
         return Entry(None, 0.0, 0.0)
 
     async def _shared(self, key: bytes, ask: Callable[[bytes], Coroutine[None, None, Entry]]) -> Entry:
@@ -124,11 +124,11 @@ class Snapshot:
         self._keep(key, entry, generation)
         return entry
 
-    async def _ask_of_token(self, bearers: Bearers, secret: bytes, key: bytes) -> Entry:
+    async def _ask_of_token(self, bearers: Bearers, presented: Presented, key: bytes) -> Entry:
         generation = self._generation
         old = self._entries.get(key)
-        token = old.token if old is not None else None
-        verified = token if token is not None else await bearers.examine(secret)
+        token = old.token if old is not None else presented.token
+        verified = token if token is not None else await bearers.examine(presented.secret)
         if isinstance(verified, Fault):
             return _no_token(verified)
         if bearers.is_revoked(verified):

@@ -40,6 +40,9 @@ class Judge(Protocol):
     async def still_good(self, presented: Presented, route: Route) -> Deny | None:
         """None, or why not. Raises Unavailable."""
 
+    def pin(self, presented: Presented) -> None:
+        """Remember of it what :meth:`still_good` will need."""
+
 
 class Streams:
     """Opens, watches and ends them."""
@@ -63,6 +66,8 @@ class Streams:
     ) -> Tunnel:
         """A new one, for an admitted request that the upstream has agreed to."""
         presented = credential if isinstance(credential, Presented) else None
+        if presented is not None:
+            self._judge.pin(presented)
         return Tunnel(self, connection, exchange, permit.route, presented, _lasts(permit, presented))
 
     def opened(self, tunnel: Tunnel) -> None:

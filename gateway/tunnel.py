@@ -19,6 +19,7 @@ from gateway.server import ClientConnection
 from policies.admission import Hold
 from policies.credentials import Presented
 from policies.holding import Spent
+from policies.principals import Method
 from policies.routes import Route
 from policies.streams import GOING_AWAY, Ending, StreamMeter
 from policies.usage import Outcome
@@ -193,9 +194,16 @@ class Tunnel:
     def is_touched_by(self, change: Invalidation) -> bool:
         """Whether a change may concern whoever opened it."""
         principal = self._exchange.principal
-        if principal is None or not (change.tenant_id or change.key_id):
-            return True
-        return principal.key_id == change.key_id if change.key_id else principal.tenant_id == change.tenant_id
+        if principal is None:
+            return False
+        if change.revoked:
+            return principal.method is not Method.API_KEY
+        pairs = (
+            (change.key_id, principal.key_id),
+            (change.user_id, principal.user_id),
+            (change.tenant_id, principal.tenant_id),
+        )
+        return next((changed == own for changed, own in pairs if changed), True)
 
     def begin(self, client_tail: bytes, upstream_tail: bytes) -> None:
         """Both transports are ours and the 101 is written: let what came behind the handshakes pass, and read."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from policies.headers import RequestHead
 from policies.subprotocols import Offer
+from policies.tokens import AccessToken
 
 KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
 """The published regular expression, for secret scanners."""
@@ -39,6 +40,8 @@ class Presented:
     digest: bytes = b""
     longest_s: float | None = None
     """How long a stream may last that a ticket opened, in seconds."""
+    token: AccessToken | None = None
+    """What a token said when it opened a stream, which may last longer than the token."""
 
 
 class Nothing:

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policies.credentials import has_key
@@ -104,10 +103,15 @@ def _ticket(query: str) -> tuple[bytes, str]:
     return ticket, "&".join(kept)
 
 
-def from_same_origin(origins: Sequence[bytes], allowed: frozenset[bytes]) -> bool:
+def from_same_origin(head: RequestHead, public: bytes) -> bool:
     """Whether a browser's page of ours asks (RFC 6455 section 10.2).
 
     A cookie travels with every page's upgrade, so who is identified by one must say where the page came from; ``null``
-    and silence are no answer. ``allowed``: origins as ``https://host[:port]`` in lower case.
+    and silence are no answer. ``public``: the gateway's own origin, ``https://host[:port]``; where that is not known
+    (empty), the host that was asked, for which the browser had the cookie.
     """
-    return len(origins) == 1 and origins[0].strip().lower() in allowed
+    origins = [value.strip().lower() for name, value in head.raw if name.lower() == b"origin"]
+    if public:
+        return origins == [public.lower()]
+    host = head.hosts[0].lower() if head.hosts else b""
+    return origins in ([b"http://" + host], [b"https://" + host])

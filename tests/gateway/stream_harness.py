@@ -217,9 +217,9 @@ class RawSite:
             await asyncio.sleep(0)
         return RawPeer(reader, writer, b"")
 
-    async def open(self, *lines: str, **options: Any) -> tuple[RawPeer, RawPeer]:
+    async def open(self, *lines: str, key: str = "", **options: Any) -> tuple[RawPeer, RawPeer]:
         """An open stream: the client's end, and the upstream's."""
-        client = await self.send(opening(self.gateway.key, *lines, **options))
+        client = await self.send(opening(key or self.gateway.key, *lines, **options))
         async with asyncio.timeout(5):
             client.head = await client.reader.readuntil(b"\r\n\r\n")
             assert client.head.startswith(b"HTTP/1.1 101 "), client.head

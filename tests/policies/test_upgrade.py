@@ -182,21 +182,30 @@ def test_an_upstream_that_errs_in_its_handshake_is_not_believed(fields: tuple[tu
 
 
 @pytest.mark.parametrize(
-    ("origins", "ours"),
+    ("origins", "by_setting", "by_host"),
     [
-        ((b"https://gw.test",), True),
-        ((b"HTTPS://GW.test",), True),
-        ((), False),
-        ((b"null",), False),
-        ((b"https://evil.test",), False),
-        ((b"https://gw.test.evil.test",), False),
-        ((b"http://gw.test",), False),
-        ((b"https://gw.test:444",), False),
-        ((b"https://gw.test", b"https://gw.test"), False),
+        ((b"https://gw.test",), True, False),
+        ((b"HTTPS://GW.test",), True, False),
+        ((b"https://gateway.test",), False, True),
+        ((b"http://gateway.test",), False, True),
+        ((), False, False),
+        ((b"null",), False, False),
+        ((b"",), False, False),
+        ((b"https://evil.test",), False, False),
+        ((b"https://gw.test.evil.test",), False, False),
+        ((b"http://gw.test",), False, False),
+        ((b"https://gw.test:444",), False, False),
+        ((b"https://gateway.test:444",), False, False),
+        ((b"ftp://gateway.test",), False, False),
+        ((b"https://gw.test", b"https://gw.test"), False, False),
     ],
 )
-def test_a_cookie_counts_from_our_own_pages_only(origins: tuple[bytes, ...], ours: bool) -> None:
-    assert from_same_origin(origins, frozenset({b"https://gw.test"})) is ours
+def test_a_cookie_counts_from_our_own_pages_only(origins: tuple[bytes, ...], by_setting: bool, by_host: bool) -> None:
+    """Those of the public address, or, where none is set, of the host that was asked."""
+    head = RequestHead.walk([*request().raw, *((b"Origin", origin) for origin in origins)])
+    assert head.hosts == [b"gateway.test"]
+    assert from_same_origin(head, b"https://gw.test") is by_setting
+    assert from_same_origin(head, b"") is by_host
 
 
 def test_a_ticket_has_a_shape_of_its_own() -> None:

@@ -14,13 +14,15 @@ from policies.streams import Ending
 from policies.usage import INTERIM, Outcome
 from policies.websocket import BINARY, PING, PONG, TEXT, close_frame, frame
 from storage.ports import Invalidation
-from tests.gateway.stream_harness import MASK, Site, closed, raw_site, site
+from tests.gateway.stream_harness import MASK, RawSite, RawUpstream, Site, closed, options_for, raw_site, site
+from tests.gateway.token_world import MEMBER, token_world
 
 
 @pytest.fixture(autouse=True)
 def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams are looked at a hundred times a second: tests need not wait."""
     monkeypatch.setattr("gateway.streams._TICK_S", 0.01)
+    monkeypatch.setattr("gateway.tunnel._REPLY_S", 0.1)
 
 
 def change_keys(here: Site, change: Invalidation, **changes: object) -> None:
@@ -301,3 +303,38 @@ async def test_streams_leave_nothing_behind() -> None:
         left = [task for task in asyncio.all_tasks() if id(task) not in before and "_serve" not in repr(task)]
         assert left == []
         assert len(raw.gateway.journal.records) == 200
+
+
+async def test_a_stream_outlives_its_token_but_neither_its_revocation_nor_its_subject() -> None:
+    """A token lives for minutes and is there for openings; when it has lapsed, it is still known whose it was."""
+    upstream = RawUpstream()
+    await upstream.start()
+    async with token_world(options_for(upstream.port, {})) as world:
+        raw, later = RawSite(world.gateway, upstream), time.time() + 10_000
+        try:
+            token, other = world.token(), world.token(sub="usr_b")
+            world.subjects.known["ten_a", "usr_b"] = replace(MEMBER, user_id="usr_b")
+            client, _ = await raw.open(key=token)
+            revoked, _ = await raw.open(key=other)
+            world.gateway.proxy._gatekeeper._now_ms = lambda: int(later * 1000)
+            world.gateway.snapshot._bearers._now_s = lambda: int(later)
+            assert await world.status(token) == 401
+            asked = world.subjects.asked
+            change = Invalidation()
+            world.gateway.snapshot.forget(change)
+            world.gateway.streams.forget(change)
+            while world.subjects.asked < asked + 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert world.gateway.metrics.open_streams == 2
+            world.state.hear(Invalidation(revoked="subject:usr_b"))
+            world.gateway.streams.forget(Invalidation(revoked="subject:usr_b"))
+            assert b"invalid_token: " in await revoked.rest()
+            assert world.gateway.metrics.open_streams == 1
+            world.subjects.known["ten_a", "usr_a"] = replace(MEMBER, standing=Standing.USER_DISABLED)
+            change = Invalidation("ten_a", user_id="usr_a")
+            world.gateway.snapshot.forget(change)
+            world.gateway.streams.forget(change)
+            assert b"user_disabled: " in await client.rest()
+        finally:
+            await raw.leave()
+            await upstream.stop()

@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from policies.principals import Standing
+from policies.principals import Method, Standing
 from policies.tickets import TICKET_BYTES, Ticket, mint_ticket
 from policies.websocket import BINARY, TEXT, frame
 from tests.gateway.harness import PEPPER, Answer, digest
@@ -81,6 +81,26 @@ async def test_no_header_of_the_clients_credential_goes_on(here: Site) -> None:
     assert sent["X-Tenant-ID"] == "ten_a"
     assert sent.get_all("X-Tenant-ID") == ["ten_a"]
     assert await secrets_seen(here, here.gateway.key) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://127.0.0.1:{port}", 101), ("https://evil.test", 403), ("null", 403), (None, 403)],
+)
+async def test_a_cookie_opens_a_stream_from_our_own_pages_only(here: Site, origin: str | None, status: int) -> None:
+    """W-01: a browser sends it along from every page; a key or a token no page can send."""
+    key = here.gateway.add_key(method=Method.SESSION)
+    options = {"origin": origin.format(port=here.gateway.port) if origin else None}
+    if status == 101:
+        async with here.connect(key=key, **options) as client:
+            await client.send("x")
+            assert await client.recv() == "x"
+        return
+    answer = await refused(here.connect(key=key, **options))
+    assert (answer.status_code, b"origin_not_allowed" in answer.body) == (403, True)
+    assert here.upstream.requests == []
+    async with here.connect(**options):
+        pass
 
 
 async def test_two_credentials_are_refused(here: Site) -> None:
