@@ -16,6 +16,7 @@ config       ``check-config``
 migrate      ``migrate``
 tenants      ``tenant …``
 users        ``user …``
+operators    ``operator …``
 keys         ``key …``
 service_accounts, signing_keys
              ``service-account …``, ``signing-keys …``

@@ -23,6 +23,7 @@ class _Gateway(LazyGroup):
         "migrate": Entry("gateway.cli.migrate:migrate", "Bring the database schema up to date, or show where it is."),
         "tenant": Entry("gateway.cli.tenants:tenant", "Organisations: the unit of isolation, limits and the account."),
         "user": Entry("gateway.cli.users:user", "People, and who belongs to which tenant."),
+        "operator": Entry("gateway.cli.operators:operator", "Who may act across tenants."),
         "key": Entry("gateway.cli.keys:key", "API keys: make, list, rotate, revoke."),
         "service-account": Entry(
             "gateway.cli.service_accounts:service_account",

@@ -255,6 +255,42 @@ class PostgresDirectory:
                 )
         return _user(row)
 
+    async def set_operator(self, email: str, *, operator: bool) -> User:
+        """Give or take the platform. Raises NotFound."""
+        email = values.clean_email(email)
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE platform.users u SET operator = $2
+                FROM (SELECT id, operator FROM platform.users WHERE lower(email) = $1 FOR NO KEY UPDATE) old
+                WHERE u.id = old.id
+                RETURNING u.id, u.email, u.name, u.status, u.created_at, old.operator AS was
+                """,
+                email,
+                operator,
+            )
+            if not rows:
+                raise NotFound(f"Nobody has the e-mail address {email}.")
+            (row,) = rows
+            if row["was"] != operator:
+                await self._trail.record(
+                    connection,
+                    Change(
+                        tenant_id="",
+                        action="operator.granted" if operator else "operator.revoked",
+                        target=row["id"],
+                        target_name=email,
+                    ),
+                )
+        return _user(row)
+
+    async def operators(self) -> Sequence[User]:
+        """Who may act across tenants, by e-mail."""
+        rows = await self._pool.read(
+            "SELECT id, email, name, status, created_at FROM platform.users WHERE operator ORDER BY email"
+        )
+        return [_user(row) for row in rows]
+
     async def set_route_override(self, override: RouteOverride) -> None:
         """Only prohibitions are kept; ``allowed`` is their absence."""
         route = values.clean_name(override.route, of="a route")
