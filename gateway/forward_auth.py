@@ -159,6 +159,10 @@ def _no(deny: Deny, asked: Inquiry | Deny, exchange: Exchange, *, keep_alive: bo
     """The refusal of the first door. A subrequest by HEAD is answered without a body, whatever it asks about."""
     send_body = isinstance(asked, Deny) or asked.method != "HEAD"
     whole, exchange.bytes_out = responses.refusal(
-        deny, exchange.request_id, exchange.route, keep_alive=keep_alive, send_body=send_body
+        deny,
+        exchange.request_id,
+        responses.dialect_of(exchange.route, exchange.path),
+        keep_alive=keep_alive,
+        send_body=send_body,
     )
     return whole

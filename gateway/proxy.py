@@ -159,8 +159,9 @@ class Proxy:
     def _refuse(self, connection: ClientConnection, exchange: Exchange, deny: Deny, *, keep_alive: bool) -> Next:
         """Settle, then answer a refusal."""
         exchange.denied(deny)
+        dialect = responses.dialect_of(exchange.route, exchange.path)
         answer, exchange.bytes_out = responses.refusal(
-            deny, exchange.request_id, exchange.route, keep_alive=keep_alive, send_body=exchange.method != "HEAD"
+            deny, exchange.request_id, dialect, keep_alive=keep_alive, send_body=exchange.method != "HEAD"
         )
         self._settlement.settle(exchange)
         exchange.begun = True

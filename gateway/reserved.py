@@ -18,7 +18,7 @@ def _route(name: str, path: str, methods: tuple[str, ...], access: Access = Acce
         methods=methods,
         access=access,
         upstream=PORTAL,
-        dialect="detail",
+        dialect="problem",
         max_body=_MAX_BODY,
         first_byte_s=30.0,
     )

@@ -20,6 +20,9 @@ _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 _STATUS_LINES: dict[int, bytes] = {
     code: f"HTTP/1.1 {code} {_PHRASES.get(code, 'Unknown')}\r\n".encode() for code in range(100, 600)
 }
+PROBLEM_TYPE = "urn:tahoe-gateway:problem:"
+"""What a problem's ``type`` begins with; the code follows."""
+_API = "/platform/"
 RETRY_SOON = b"Retry-After: 2"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -42,11 +45,16 @@ def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool,
     return head(status, [*lines, *framing]) + (body if send_body else b"")
 
 
-def refusal(
-    deny: Deny, request_id: str, route: Route | None, *, keep_alive: bool, send_body: bool
-) -> tuple[bytes, int]:
+def dialect_of(route: Route | None, path: str) -> str:
+    """In which shape errors are told: the route's; where none was found, the portal's on what would be its API."""
+    if route is not None:
+        return route.dialect
+    return "problem" if path.startswith(_API) else "openai"
+
+
+def refusal(deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send_body: bool) -> tuple[bytes, int]:
     """A refusal, whole: challenge, limits, dialect; and the size of its body as sent."""
-    lines = [b"Content-Type: application/json; charset=utf-8", b"X-Request-ID: " + request_id.encode()]
+    lines = [_TYPES.get(dialect, _JSON), b"X-Request-ID: " + request_id.encode()]
     lines += challenge(deny)
     if deny.refusal is Refusal.WEBSOCKET_VERSION:
         lines += [b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
@@ -59,7 +67,7 @@ def refusal(
     elif deny.refusal.status == 503:
         lines.append(RETRY_SOON)
     lines.append(b"Cache-Control: no-store")
-    body = _BODIES[route.dialect if route is not None else "openai"](deny, request_id)
+    body = _BODIES[dialect](deny, request_id)
     whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)
     return whole, len(body) if send_body else 0
 
@@ -114,4 +122,21 @@ def stream_error(dialect: str, code: str, message: str, request_id: str) -> byte
     return orjson.dumps({"detail": message, "code": code, "request_id": request_id})
 
 
-_BODIES = {"openai": _openai, "deepgram": _deepgram, "detail": _detail}
+def _problem(deny: Deny, request_id: str) -> bytes:
+    """A problem of RFC 9457, as the portal says them."""
+    reason = deny.refusal
+    return orjson.dumps(
+        {
+            "type": f"{PROBLEM_TYPE}{reason.code}",
+            "title": _PHRASES[reason.status],
+            "status": reason.status,
+            "detail": deny.message,
+            "code": reason.code,
+            "request_id": request_id,
+        }
+    )
+
+
+_BODIES = {"openai": _openai, "deepgram": _deepgram, "detail": _detail, "problem": _problem}
+_JSON = b"Content-Type: application/json; charset=utf-8"
+_TYPES = {"problem": b"Content-Type: application/problem+json"}

@@ -19,7 +19,7 @@ from policies.verdict import Deny, Refusal
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """The methods that a route may list. CONNECT and TRACE can never be (RFC 9110 section 9.3.8 explains TRACE)."""
 METERS = ("none", "multipart", "raw")
-DIALECTS = ("openai", "deepgram", "detail")
+DIALECTS = ("openai", "deepgram", "detail", "problem")
 RESERVED = ("auth", "account", "admin", "platform", ".well-known")
 """First segments of the gateway's own paths: only its own routes begin with one, and no parameter stands for it."""
 PORTAL = "portal"

@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from gateway.portal.crosssite import FIELD
+from gateway.portal.crosssite import FIELD, FORM, posted
 from gateway.portal.problems import Problem
 from policies.verdict import Refusal
 
@@ -17,11 +17,15 @@ async def read_json(request: web.Request, model: type[_Model]) -> _Model:
     """The JSON body. Raises Problem: not JSON by its type (415), not JSON at all or not this model (422)."""
     if request.content_type != "application/json":  # text/plain would need no leave of the browser's (CORS)
         raise Problem(Refusal.NOT_JSON)
+    body = await request.read()
     try:
-        found = orjson.loads(await request.read())
+        orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Problem(Refusal.INVALID_INPUT, "The body is not well-formed JSON.") from error
-    return validated(model, found)
+    try:
+        return model.model_validate_json(body, strict=True)  # true is no number, and "1" is none either
+    except ValidationError as error:
+        raise Problem(Refusal.INVALID_INPUT, fields=faults(error)) from error
 
 
 async def read_form(request: web.Request, model: type[_Model]) -> _Model:
@@ -31,10 +35,10 @@ async def read_form(request: web.Request, model: type[_Model]) -> _Model:
 
 async def form_fields(request: web.Request) -> dict[str, str]:
     """The fields of a form but for its token. Raises Problem when one is there twice, and for a multipart body."""
-    if request.content_type != "application/x-www-form-urlencoded":
+    if request.content_type != FORM:
         raise Problem(Refusal.INVALID_INPUT, "Send the form as application/x-www-form-urlencoded.")
     fields: dict[str, str] = {}
-    for name, value in (await request.post()).items():
+    for name, value in (await posted(request)).items():
         if name in fields or not isinstance(value, str):
             raise Problem(Refusal.INVALID_INPUT, fields={name: "This is there more than once."})
         fields[name] = value

@@ -9,6 +9,7 @@ A request without any cookie of ours and without a form can do nothing in anybod
 import base64
 import hmac
 import secrets
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -19,9 +20,10 @@ from policies.verdict import Refusal
 
 FIELD = "csrf"
 """The name of the form's field."""
+FORM = "application/x-www-form-urlencoded"
 HEADER = "X-CSRF-Token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain", ""})
+_FORMS = frozenset({FORM, "multipart/form-data", "text/plain", ""})
 """What a page of another site can make a browser send without asking (the simple types of the Fetch standard)."""
 _FRESH = web.RequestKey("fresh_csrf_cookie", str)
 
@@ -56,12 +58,20 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     return response
 
 
+async def posted(request: web.Request) -> Mapping[str, object]:
+    """The fields of a form of :data:`FORM`. Raises Problem for bytes that are none, or in no encoding that is known."""
+    try:
+        return await request.post()
+    except (ValueError, LookupError) as error:
+        raise Problem(Refusal.INVALID_INPUT, "The form cannot be read.") from error
+
+
 async def _check(request: web.Request) -> None:
     known = _is_same_site(request)
     if known is False:
         raise Problem(Refusal.CROSS_SITE_REQUEST)
     if request.content_type in _FORMS and request.body_exists:
-        sent = (await request.post()).get(FIELD, "") if request.content_type in _FORMS - {"text/plain"} else ""
+        sent = (await posted(request)).get(FIELD, "") if request.content_type == FORM else ""
         if not _is_token(request, sent if isinstance(sent, str) else ""):
             raise Problem(Refusal.FORM_EXPIRED)
     elif request.cookies and known is None and not _is_token(request, request.headers.get(HEADER, "")):

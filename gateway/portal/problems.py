@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.portal.caller import request_id
 from gateway.portal.pages import render
+from gateway.responses import PROBLEM_TYPE
 from policies.verdict import Refusal
 from storage.ports import Unavailable
 
@@ -104,7 +105,7 @@ def wants_page(request: web.Request) -> bool:
 
 def _document(request: web.Request, problem: Problem) -> dict[str, object]:
     document: dict[str, object] = {
-        "type": f"urn:tahoe-gateway:problem:{problem.refusal.code}",
+        "type": f"{PROBLEM_TYPE}{problem.refusal.code}",
         "title": _TITLES.get(problem.refusal.status, "Refused"),
         "status": problem.refusal.status,
         "detail": problem.sentences,

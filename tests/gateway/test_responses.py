@@ -1,6 +1,5 @@
 """The gateway's own answers: well-formed HTTP in one piece, in the shape that the route's clients know."""
 
-import dataclasses
 import email.utils
 import re
 
@@ -32,8 +31,7 @@ def deny(refusal: Refusal) -> Deny:
 def answered(
     denied: Deny, dialect: str | None = "openai", *, keep_alive: bool = True, send_body: bool = True
 ) -> tuple[Answer, bytes]:
-    route = None if dialect is None else dataclasses.replace(ROUTE, dialect=dialect)
-    whole, size = responses.refusal(denied, "req-1", route, keep_alive=keep_alive, send_body=send_body)
+    whole, size = responses.refusal(denied, "req-1", dialect or "openai", keep_alive=keep_alive, send_body=send_body)
     answer = Answer.parse(whole)
     assert size == len(answer.body)
     return answer, whole
@@ -47,7 +45,8 @@ def test_every_refusal_is_one_whole_answer_in_every_dialect(refusal: Refusal, di
     assert re.match(rb"HTTP/1\.1 %d [A-Z][A-Za-z' -]+\r\n" % refusal.status, whole)
     assert not answer.rest
     assert (answer["x-request-id"], answer["cache-control"]) == ("req-1", "no-store")
-    assert answer["content-type"] == "application/json; charset=utf-8"
+    json = "application/problem+json" if dialect == "problem" else "application/json; charset=utf-8"
+    assert answer["content-type"] == json
     assert int(answer["content-length"]) == len(answer.body)
     assert email.utils.parsedate_to_datetime(answer["date"])
     assert len({name for name, _ in answer.headers}) == len(answer.headers)
@@ -58,6 +57,9 @@ def test_every_refusal_is_one_whole_answer_in_every_dialect(refusal: Refusal, di
             assert body == {"err_code": refusal.name, "err_msg": said, "request_id": "req-1"}
         case "detail":
             assert body == {"detail": said, "code": refusal.code, "request_id": "req-1"}
+        case "problem":
+            assert (body["status"], body["code"], body["detail"]) == (refusal.status, refusal.code, said)
+            assert body["type"].endswith(refusal.code)
         case _:
             assert list(body) == ["error"]
             assert set(body["error"]) == {"message", "type", "param", "code"}

@@ -12,7 +12,22 @@ from gateway.portal.api.operations import Operation
 from policies.verdict import Refusal
 
 _REFERENCE = "#/components/schemas/{model}"
-_ALWAYS = (Refusal.MISSING_CREDENTIAL, Refusal.INSUFFICIENT_PERMISSION, Refusal.INVALID_INPUT)
+_ALWAYS = (
+    Refusal.CONFLICTING_CREDENTIALS,
+    Refusal.MISSING_CREDENTIAL,
+    Refusal.INSUFFICIENT_PERMISSION,
+    Refusal.INVALID_INPUT,
+)
+_ID = "[0-9a-hjkmnp-tv-z]{20}$"
+_PATH_PARTS = {
+    "key_id": f"^key_{_ID}",
+    "user_id": f"^usr_{_ID}",
+    "webhook_id": f"^whk_{_ID}",
+    "delivery_id": "^[0-9]{1,18}$",
+    "slug": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "name": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+}
+"""What each part of a path looks like; anything else is not there."""
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457; `code` is stable.",
@@ -54,13 +69,12 @@ def document(operations: Iterable[Operation], server: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Tahoe Gateway", "version": __version__, "description": _ABOUT},
         "servers": [{"url": server}],
-        "security": [{"bearer": []}, {"key": []}],
+        "security": [{"bearer": []}],
         "paths": paths,
         "components": {
             "schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or an access token."},
-                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
         },
     }
@@ -91,7 +105,7 @@ def _described(operation: Operation, references: dict[Any, Any]) -> dict[str, An
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": _PATH_PARTS[name]}}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     schema = operation.query.model_json_schema()
@@ -142,4 +156,6 @@ def _responses(operation: Operation, references: dict[Any, Any]) -> dict[str, An
             "description": refusal.message,
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+    too_large = Refusal.REQUEST_HEADERS_TOO_LARGE  # said before anybody knows that this is the API
+    responses[str(too_large.status)] = {"description": too_large.message, "content": {"application/json": {}}}
     return dict(sorted(responses.items()))

@@ -5,8 +5,10 @@ from typing import Any
 from gateway.portal.api.operations import Ask, InTenant, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, Name, Slug
+from gateway.portal.problems import Problem
 from policies.permissions import Permission
 from policies.tenants import Tenant, TenantStatus
+from policies.verdict import Refusal
 from storage.ports import Invalidation
 
 operations = Operations("tenants")
@@ -66,6 +68,8 @@ async def show_tenant(ask: Ask[Nothing, Any]) -> TenantShown:
 @operations.post("/tenants/{slug}/suspend", Permission.PLATFORM_WRITE, query=Nothing, answer=TenantShown, status=200)
 async def suspend_tenant(ask: Ask[Nothing, Any]) -> TenantShown:
     """Refuse all of a tenant's credentials. Its data stays."""
+    if (await ask.directory.tenant(ask.path("slug"))).id == ask.who.tenant_id:
+        raise Problem(Refusal.IN_USE, "It is the tenant of your own credential, which would be refused as well.")
     return await _set_status(ask, TenantStatus.SUSPENDED)
 
 

@@ -23,7 +23,7 @@ from storage.postgres.webhooks import Delivery, PostgresWebhooks, Webhook
 operations = Operations("webhooks")
 
 _SECRET_BYTES = 32
-_PATTERN = re.compile(r"\*|[a-z_]+\.(\*|[a-z_]+)")
+_PATTERN = re.compile(r"^(\*|[a-z_]+\.(\*|[a-z_]+))$")
 
 
 def _pattern(text: str) -> str:
@@ -33,7 +33,9 @@ def _pattern(text: str) -> str:
 
 
 Patterns = Annotated[
-    list[Annotated[str, AfterValidator(_pattern), Field(max_length=64)]],
+    list[
+        Annotated[str, AfterValidator(_pattern), Field(max_length=64, json_schema_extra={"pattern": _PATTERN.pattern})]
+    ],
     Field(min_length=1, max_length=32, description="`key.created`, `key.*`, or `*` for all."),
 ]
 

@@ -165,3 +165,11 @@ async def test_json_with_a_cookie_must_come_from_our_own_pages(
 async def test_json_without_a_cookie_is_a_program(client: Client) -> None:
     """It can act in nobody's name but that of the credential it sends."""
     assert (await client.post("/platform/v1/wishes", json={"name": "abc", "count": 1})).status == 200
+
+
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data", "application/x-www-form-urlencoded; charset=nonsense", "text/plain", "a"]
+)
+async def test_a_body_that_cannot_be_read_is_refused_and_no_fault_of_ours(client: Client, kind: str) -> None:
+    answer = await client.post("/auth/wishes", data=b"\xff=\xff", headers={"Content-Type": kind})
+    assert answer.status in (403, 415, 422)
