@@ -17,15 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.portal.api import etags
 from gateway.portal.api.idempotency import Kept, Repeatable, fingerprint, idempotency_key
 from gateway.portal.api.paging import Cursors
-from gateway.portal.api.subject import Subject, actor, subject
+from gateway.portal.api.subject import Subject, subject
 from gateway.portal.bodies import read_json, validated
+from gateway.portal.caller import request_id
+from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS, Parts
 from gateway.portal.problems import Handler, Problem
-from policies.audit import Actor
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation, NotFound, Unavailable
-from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.idempotency import IdempotencyBook
@@ -105,14 +105,9 @@ class Ask(Generic[_Query, _Body]):
         return self.request.app[PARTS]
 
     @cached_property
-    def actor(self) -> Actor:
-        """Who asks, for the audit trail."""
-        return actor(self.request, self.who)
-
-    @cached_property
     def trail(self) -> AuditTrail:
         """Records what this caller does."""
-        return AuditTrail(lambda: self.parts.secret_for(CHAIN), self.actor)
+        return trail(self.request)
 
     @cached_property
     def directory(self) -> PostgresDirectory:
@@ -138,7 +133,7 @@ class Ask(Generic[_Query, _Body]):
         try:
             await self.parts.bus.publish(change)
         except Unavailable as error:
-            _log.warning("a change could not be announced", reason=str(error), request_id=self.actor.request_id)
+            _log.warning("a change could not be announced", reason=str(error), request_id=request_id(self.request))
 
     def check_version(self, current: BaseModel) -> None:
         """Raises Problem when the caller has seen another version than ``current`` and said so."""
@@ -259,7 +254,7 @@ async def _create(ask: Ask[Any, Any]) -> web.StreamResponse:
     key = idempotency_key(ask.request)
     if key is None:
         return await _run(ask)
-    scope = f"{ask.tenant_id}\0{ask.actor.kind}\0{ask.actor.id}\0{ask.operation.name}"
+    scope = f"{ask.tenant_id}\0{ask.trail.actor.kind}\0{ask.trail.actor.id}\0{ask.operation.name}"
     repeatable = Repeatable(
         IdempotencyBook(ask.parts.pool),
         ask.parts.secret_for("idempotency"),

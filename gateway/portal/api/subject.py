@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.portal.caller import caller, client_address, request_id, user_agent
+from gateway.portal.browser import current
+from gateway.portal.caller import caller
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
-from policies.audit import Actor, ActorKind
 from policies.permissions import Permission, permitted
 from policies.verdict import Refusal
-from storage.postgres.ids import Kind
 from storage.postgres.members import permissions_in
 
 
@@ -35,30 +34,26 @@ class Subject:
 
 
 async def subject(request: web.Request) -> Subject:
-    """The holder of the key or token that came with the request. Raises Problem when there is none.
+    """The holder of the key or token that came with the request, else of the browser's session.
 
-    A person's key may do what its scopes name and the person may, as the registry says at this moment; a key of the
-    tenant itself what its scopes name.
+    Raises Problem when there is neither. A person may do what the registry says at this moment, and with a key or a
+    token no more than its scopes name; a key of the tenant itself what its scopes name.
     """
-    who = caller(request)
-    if not who.is_known:
+    who, pool = caller(request), request.app[PARTS].pool
+    if who.is_known:
+        holder = await permissions_in(pool, who.tenant_id, who.user_id) if who.user_id else None
+        return Subject(
+            tenant_id=who.tenant_id,
+            user_id=who.user_id,
+            key_id=who.key_id,
+            permissions=permitted(who.scopes, holder),
+        )
+    session = await current(request)
+    if session is None:
         raise Problem(Refusal.MISSING_CREDENTIAL)
-    is_person = who.user_id.startswith(Kind.USER)  # else a service account's token, or the tenant's own key
-    holder = await permissions_in(request.app[PARTS].pool, who.tenant_id, who.user_id) if is_person else None
     return Subject(
-        tenant_id=who.tenant_id,
-        user_id=who.user_id,
-        key_id=who.key_id,
-        permissions=permitted(who.scopes, holder),
-    )
-
-
-def actor(request: web.Request, who: Subject) -> Actor:
-    """The same caller, as the audit trail names it."""
-    return Actor(
-        kind=ActorKind.API_KEY if who.key_id else ActorKind.USER,
-        id=who.key_id or who.user_id,
-        address=client_address(request),
-        agent=user_agent(request),
-        request_id=request_id(request),
+        tenant_id=session.tenant_id,
+        user_id=session.user_id,
+        key_id="",
+        permissions=await permissions_in(pool, session.tenant_id, session.user_id),
     )

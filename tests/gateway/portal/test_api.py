@@ -14,7 +14,7 @@ from policies.tenants import Role
 from storage.postgres.audit import AuditTrail
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.api import Houses
-from tests.gateway.portal.conftest import Client
+from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
 
 STRANGER = {
     "webhook_id": "whk_00000000000000000000", "delivery_id": "1", "key_id": "key_00000000000000000000",
@@ -97,6 +97,21 @@ async def test_an_operator_acts_in_the_tenant_that_is_named(houses: Houses) -> N
     (entry, *_) = (await other.ask("GET", "/audit"))["data"]
     assert (entry["action"], entry["actor"]["id"]) == ("key.created", operator.headers["X-API-Key-ID"])
     assert (entry["address"], entry["request_id"]) == ("192.0.2.9", operator.headers["X-Request-ID"])
+
+
+async def test_a_browsers_session_is_a_caller_with_its_persons_permissions(portal: Client, town: Town) -> None:
+    """From our own pages; another site's request changes nothing (CSRF)."""
+    await log_in(portal)
+    me = await (await portal.get("/platform/v1/me")).json()
+    assert (me["user_id"], me["tenant_id"], me["key_id"]) == (town.user.id, town.tenant.id, "")
+    assert "keys:write" in me["permissions"]
+    made = await portal.post("/platform/v1/keys", json={"name": "k"}, headers=SAME_ORIGIN)
+    assert made.status == 201
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {}):
+        refused = await portal.post("/platform/v1/keys", json={"name": "k"}, headers=headers)
+        assert (await refused.json(content_type=None))["code"] == "cross_site_request", headers
+    await portal.post("/auth/logout", headers=SAME_ORIGIN)
+    assert (await portal.get("/platform/v1/me")).status == 401
 
 
 # Cursors, versions, repetition
