@@ -9,7 +9,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from gateway.assertions import Assertions
-from gateway.bearers import Bearers
+from gateway.bearers import Bearers, Stranger
 from gateway.clients import Census
 from gateway.exchange import Settlement
 from gateway.forward_auth import ForwardAuth, Manners
@@ -69,6 +69,7 @@ class Blueprint:
             for name, value in self.settings
             if value is not None
         }
+        settings["issuers"] = {name: one.to_message() for name, one in self.settings.issuers.items()}
         settings["upstreams"] = {name: one.to_message() for name, one in self.settings.upstreams.items()}
         if self.settings.upstreams.get("default", UpstreamSettings()).addresses:
             del settings["upstream"]
@@ -162,7 +163,8 @@ class Services:
             trail = AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM)
             tokens = TokenState.over(pool, blueprint.secret_key)
             tasks.start(tokens.run(), "tokens")
-            bearers = Bearers(tokens, PostgresSubjects(pool), settings.base_url)
+            strangers = Stranger.each(settings.issuers, tasks)
+            bearers = Bearers(tokens, PostgresSubjects(pool), settings.base_url, strangers)
             snapshot = Snapshot(
                 PostgresKeyRegistry(pool, trail),
                 derived(blueprint.secret_key, "api-keys"),

@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from typing_extensions import override
 
 from gateway.clients import Patience
+from gateway.issuer_settings import IssuerSettings
 from gateway.origin import Origin
 from gateway.route_file import not_toml
 from gateway.toml_lines import Lines
@@ -33,7 +34,7 @@ _KUBERNETES = re.compile(r"GATEWAY_(?:SERVICE_(?:HOST|PORT)|PORT(?:_[0-9]+_(?:TC
 """What Kubernetes puts into every pod beside a Service that is called ``gateway``."""
 _SECRET_CHARACTERS = 32
 _DEPTH = 3
-_NESTED = {"upstreams": UpstreamSettings}
+_NESTED: Mapping[str, type[BaseModel]] = {"upstreams": UpstreamSettings, "issuers": IssuerSettings}
 """Settings that are tables of tables: ``[upstreams.NAME]``, ``GATEWAY_UPSTREAMS__NAME__…``."""
 
 
@@ -71,6 +72,15 @@ def _upstreams(upstreams: dict[str, UpstreamSettings]) -> dict[str, UpstreamSett
         if name != "default" and not upstream.addresses:
             raise ValueError(f"{name}: it has no addresses")
     return upstreams
+
+
+def _issuers(issuers: dict[str, IssuerSettings]) -> dict[str, IssuerSettings]:
+    for name in issuers:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
+            raise ValueError(f"{name!r}: a name is lower-case letters, digits and '-', and begins with a letter")
+    if len({one.issuer for one in issuers.values()}) != len(issuers):
+        raise ValueError("two of them have the same 'issuer'")
+    return issuers
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -142,6 +152,9 @@ class Settings(BaseSettings):
     )
     upstreams: Annotated[dict[str, UpstreamSettings], AfterValidator(_upstreams)] = Field(
         {}, description="More about it, and other services that routes may name: one table [upstreams.NAME] each."
+    )
+    issuers: Annotated[dict[str, IssuerSettings], AfterValidator(_issuers)] = Field(
+        {}, description="Others whose access tokens are taken as well: one table [issuers.NAME] each."
     )
     upstream_connect_timeout: float = Field(
         5.0, gt=0, le=LONGEST_S, description="Seconds until a connection to it must stand."
@@ -288,6 +301,12 @@ class Settings(BaseSettings):
         default = self.upstreams.get("default")
         if default is not None and default.addresses and "upstream" in self.model_fields_set:
             raise ValueError("upstream: [upstreams.default] has addresses as well; keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _issuers_are_others(self) -> Self:
+        if self.base_url in {one.issuer for one in self.issuers.values()}:
+            raise ValueError("issuers: one of them is this gateway itself (public_url)")
         return self
 
     def every_upstream(self) -> dict[str, UpstreamSettings]:

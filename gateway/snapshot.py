@@ -74,6 +74,7 @@ class Snapshot:
         self._entries: dict[bytes, Entry] = {}
         self._asking: dict[bytes, asyncio.Task[Entry]] = {}
         self._generation = 0
+        self._registry_rests_until = 0.0
 
     def known(self, presented: Presented) -> Entry | None:
         """The answer, if it is at hand and fresh: the usual case, without waiting."""
@@ -133,19 +134,23 @@ class Snapshot:
             return _no_token(verified)
         if bearers.is_revoked(verified):
             return _no_token(Fault.REVOKED)
-        fresh_s = self._fresh_s
-        try:
-            principal = await bearers.principal(verified)
-        except Unavailable:
-            self._metrics.fail_open[("token_subject",)] += 1
-            principal = old.principal if old is not None else as_it_says(verified)
-            fresh_s = _RETRY_S
+        principal, fresh_s = await self._whose(bearers, verified, old)
         if principal is None or bearers.is_revoked(verified):  # meanwhile
             return _no_token(Fault.REVOKED)
         now = self._clock()
         entry = Entry(principal, now + fresh_s, now + fresh_s, token=verified)
         self._keep(key, entry, generation)
         return entry
+
+    async def _whose(self, bearers: Bearers, token: AccessToken, old: Entry | None) -> tuple[Principal | None, float]:
+        """Whose a token is, and how long that may be believed. A registry that hangs costs one token its time-out."""
+        if self._clock() >= self._registry_rests_until:
+            try:
+                return await bearers.principal(token), self._fresh_s
+            except Unavailable:
+                self._registry_rests_until = self._clock() + _RETRY_S
+        self._metrics.fail_open[("token_subject",)] += 1
+        return old.principal if old is not None else as_it_says(token), _RETRY_S
 
     def _keep(self, key: bytes, entry: Entry, generation: int) -> None:
         if generation != self._generation:

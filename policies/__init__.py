@@ -15,6 +15,7 @@ tokens         access tokens: what one must say to be believed; ``jws`` takes on
 verification_keys
                the keys that signatures are verified with, judged when they are loaded
 signing_keys   a signing key's stage, from its instants and the clock
+foreign        tokens of other issuers: what their claims mean here
 refresh        refresh tokens: what one looks like, and what it leads to
 principals     who is asking
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride

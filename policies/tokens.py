@@ -68,7 +68,10 @@ class Trust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """A verified access token of ours. ``family`` is the log-in it descends from, empty for a service's."""
+    """A verified access token. ``family`` is the log-in it descends from, empty for a service's.
+
+    A ``guest`` is of another issuer: its ``tenant_id`` is a slug, and the registry does not know its subject.
+    """
 
     id: str
     subject: str
@@ -79,6 +82,7 @@ class AccessToken:
     issued_s: int
     expires_s: int
     family: str = ""
+    guest: bool = False
 
     @property
     def names(self) -> tuple[str, str, str]:

@@ -42,7 +42,7 @@ def main() -> None:
         sys.exit(f"The peers are missing. Install them with: apt-get install -y {' '.join(missing)}")
     with upstreams():
         for mode in options.modes:
-            with gateway(9302 if mode == "upload" else 9301, options.workers) as (pid, key):
+            with gateway(9302 if mode == "upload" else 9301, options.workers) as (pid, key, _):
                 path = "/v1/audio/transcriptions" if mode == "upload" else "/v1/models"
                 print(f"\n{mode}:", flush=True)
                 subprocess.run(
@@ -74,8 +74,8 @@ def upstreams() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def gateway(upstream: int, workers: int) -> Iterator[tuple[int, str]]:
-    """A gateway of its own state, with a tenant, a key, and limits that never refuse."""
+def gateway(upstream: int, workers: int) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """A gateway of its own state, with a tenant, a key, and limits that never refuse; and its settings, for commands."""
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as place:
         env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")} | {
             "GATEWAY_STATE_DIR": f"{place}/state",
@@ -91,7 +91,7 @@ def gateway(upstream: int, workers: int) -> Iterator[tuple[int, str]]:
             key = json.loads(run("key", "create", "--tenant", "bench", "--name", "bench", "--json", env=env))
             run("limits", "set", "--tenant", "bench", "--requests", "900000000/m", env=env)
             run("limits", "set", "--tenant", "bench", "--key", key["id"], "--requests", "900000000/m", env=env)
-            yield process.pid, key["key"]
+            yield process.pid, key["key"], env
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)

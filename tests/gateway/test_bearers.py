@@ -137,6 +137,15 @@ async def test_tokens_work_while_the_database_is_down() -> None:
         assert await world.status(seen) == 401
 
 
+async def test_a_registry_that_is_down_is_not_asked_for_every_token() -> None:
+    """One that hangs would cost each of them its time-out."""
+    async with token_world() as world:
+        world.subjects.down = True
+        for _ in range(5):
+            assert await world.status(world.token()) == 200
+        assert world.subjects.asked == 1
+
+
 async def test_who_was_known_to_be_disabled_stays_so_while_the_database_is_down() -> None:
     async with token_world(fresh_s=0.0) as world:
         token = world.token()

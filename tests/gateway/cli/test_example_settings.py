@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.issuer_settings import IssuerSettings
 from gateway.settings import Settings, SettingsInvalid, load
 from gateway.shipped import shipped
 from gateway.upstream_settings import UpstreamSettings
@@ -15,7 +16,7 @@ from gateway.upstream_settings import UpstreamSettings
 EXAMPLE = shipped("gateway.example.toml")
 SETTING = re.compile(r"#([a-z0-9_]+) = ")
 TABLE = re.compile(r"#\[([a-z_]+)\.[a-z_]+\]")
-TABLES = {"upstreams": UpstreamSettings}
+TABLES = {"upstreams": UpstreamSettings, "issuers": IssuerSettings}
 NESTED = [(table, name) for table, settings in TABLES.items() for name in settings.model_fields]
 
 
@@ -66,7 +67,8 @@ def test_a_table_has_its_sentences_and_its_defaults(table: str, name: str) -> No
     field = TABLES[table].model_fields[name]
     assert sentence == field.description
     if field.default not in (None, (), ""):
-        assert tomllib.loads(line)[name] == field.default
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert tomllib.loads(line)[name] == default
 
 
 @pytest.mark.parametrize(
