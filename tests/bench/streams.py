@@ -4,7 +4,7 @@
 
 A real gateway (embedded PostgreSQL and Valkey, one worker, a key check and a limit per opening), a WebSocket service and
 the clients, each a process of its own. Clients come from several loopback addresses, as one has too few ports. Of the
-worker's files (RLIMIT_NOFILE) a stream takes two: with fewer than 20 100 there are fewer streams, and the run says so.
+worker's files (RLIMIT_NOFILE) a stream takes two: with fewer than 20 300 there are fewer streams, and the run says so.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WORDS = frame(TEXT, b'{"type":"Results","is_final":false}')
 PING_S, IDLE_S = 15, 40
 """The bench's route: every stream is to be asked every 15 s, and ended after 40 s without a message."""
 OPENING_AT_ONCE = 200
-SPARE_FILES = 120
+SPARE_FILES = 300
 
 
 # --- the service behind the gateway ----------------------------------------------------------------------------------
@@ -281,6 +281,7 @@ def gateway(port: int) -> Iterator[tuple[int, str]]:
             "GATEWAY_UPSTREAM": f"http://127.0.0.1:{port + 2}",
             "GATEWAY_ROUTES_FILE": f"{place}/routes.toml",
             "GATEWAY_WORKERS": "1",
+            "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "100000",
         }
         with Path(f"{place}/log").open("wb") as log:
             parent = subprocess.Popen([*GATEWAY, "serve", "--embedded"], stdout=log, stderr=log, env=env)

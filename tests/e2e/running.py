@@ -1,7 +1,6 @@
 """``gateway demo`` and ``gateway serve`` as child processes, and what a user reads off them."""
 
 import contextlib
-import http.server
 import json
 import os
 import queue
@@ -15,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 GATEWAY = (sys.executable, "-P", "-m", "gateway")
 READY_S = 60.0
@@ -73,6 +72,12 @@ def eventually(ask: Any, within_s: float = 15.0) -> Any:
         if answer or time.monotonic() > until:
             return answer
         threading.Event().wait(0.05)
+
+
+class Listening(Protocol):
+    """A server of the test's own, on loopback."""
+
+    server_port: int
 
 
 @dataclass
@@ -199,7 +204,7 @@ class Demo:
 
 
 @contextlib.contextmanager
-def serving(state: Path, upstream: http.server.HTTPServer, **settings: str) -> Iterator[tuple[Process, str, str]]:
+def serving(state: Path, upstream: Listening, **settings: str) -> Iterator[tuple[Process, str, str]]:
     """``gateway serve --embedded``, its URL, and a key."""
     port = free_ports()
     env = environment(
