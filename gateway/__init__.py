@@ -40,6 +40,7 @@ tasks          background tasks that cannot vanish
 telemetry      metrics, the access log, the application log
 ops            the second listener: metrics and health
 reserved       the gateway's own paths: routes to the portal
+browser_sessions  whose a browser's session is
 portal         pages, accounts and the JSON API, in a process of its own
 demo           the demo's transcriber and its sample audio
 ============== ==============================================================================

@@ -4,16 +4,15 @@
 door asked.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
 
 from gateway.holder import Holder
 from gateway.snapshot import Entry, Snapshot
 from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude
 from policies.authorise import ANONYMOUS, Permit, authorise
-from policies.credentials import Conflict, Presented
-from policies.headers import RequestHead
+from policies.credentials import Conflict, Presented, present
+from policies.crosssite import from_own_page
 from policies.inquiry import Inquiry
 from policies.jws import looks_like_one
 from policies.limits import FREE, Rate
@@ -41,6 +40,7 @@ class Gatekeeper:
         holder: Holder,
         default_rate: Rate | None,
         now_ms: Callable[[], int],
+        own_hosts: Collection[bytes] = (),
         assertion: Callable[[Principal, str], str] = lambda _principal, _upstream: "",
     ) -> None:
         self.routes = routes
@@ -54,6 +54,7 @@ class Gatekeeper:
         self._holder = holder
         self._default_rate = default_rate
         self._now_ms = now_ms
+        self._own_hosts = own_hosts
 
     async def decide(self, inquiry: Inquiry, route: Route, address: str) -> Admit | Deny:
         """The answer to one question, from a client's address, about a route that was matched."""
@@ -84,6 +85,8 @@ class Gatekeeper:
 
     def _permit(self, inquiry: Inquiry, route: Route) -> Permit | Deny | None:
         """What can be said without waiting; None when the registry must be asked."""
+        if inquiry.head.cookies and route.upstream == PORTAL:
+            inquiry.presented = present(inquiry.head)  # sessions there are the portal's own to know
         presented = inquiry.presented
         if not isinstance(presented, Presented):
             if isinstance(presented, Conflict):
@@ -91,8 +94,9 @@ class Gatekeeper:
             self._metrics.auth[(Method.NONE, "missing" if route.access is Access.CREDENTIAL else "ok")] += 1
             return authorise(ANONYMOUS, route, 0)
         if route.access is Access.PUBLIC:
-            permit = authorise(ANONYMOUS, route, 0)
-            return _handed_on(permit, inquiry.head) if route.upstream == PORTAL else permit
+            return authorise(ANONYMOUS, route, 0)
+        if presented.session and not from_own_page(inquiry.method, inquiry.head, self._own_hosts):
+            return Deny(refusal=Refusal.ORIGIN_NOT_ALLOWED if inquiry.head.upgrade else Refusal.CROSS_SITE_REQUEST)
         entry = self._snapshot.known(presented)
         return self._authorised(entry, route) if entry is not None else None
 
@@ -106,8 +110,7 @@ class Gatekeeper:
                 inquiry.presented = behind
             entry = await self._snapshot.identify(inquiry.presented)
         except Unavailable:
-            method = Method.JWT if looks_like_one(inquiry.presented.secret) else Method.API_KEY
-            self._metrics.auth[(method, "unavailable")] += 1
+            self._metrics.auth[(_method(inquiry.presented), "unavailable")] += 1
             return Deny(refusal=Refusal.REGISTRY_UNAVAILABLE)
         return self._authorised(entry, route)
 
@@ -158,8 +161,8 @@ class Gatekeeper:
         return permit
 
 
-def _handed_on(permit: Permit | Deny, head: RequestHead) -> Permit | Deny:
-    """The portal judges what comes to its own public paths: OAuth clients authenticate there (RFC 6749 section 2.3)."""
-    if isinstance(permit, Deny) or len(head.authorizations) != 1:
-        return permit
-    return replace(permit, identity=b"Authorization: %b\r\n" % head.authorizations[0])
+def _method(presented: Presented) -> Method:
+    """What a credential looks like, where nobody could say whose it is."""
+    if presented.session:
+        return Method.SESSION
+    return Method.JWT if looks_like_one(presented.secret) else Method.API_KEY

@@ -127,14 +127,20 @@ class Reader:
     """Reads questions. ``exact_paths`` are plain by construction and need no second look.
 
     ``withheld``: headers, folded, that carry our own credential to an upstream and never a client's value.
+    ``session_cookie``: the name of the one that holds a browser's session; empty to take none.
     """
 
     def __init__(
-        self, exact_paths: frozenset[str], trusted: TrustedProxies, withheld: AbstractSet[bytes] = frozenset()
+        self,
+        exact_paths: frozenset[str],
+        trusted: TrustedProxies,
+        withheld: AbstractSet[bytes] = frozenset(),
+        session_cookie: str = "",
     ) -> None:
         self._exact_paths = exact_paths
         self._trusted = trusted
         self._withheld = withheld
+        self._session_cookie = session_cookie
 
     def know(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
         """Work a header out."""
@@ -145,7 +151,7 @@ class Reader:
         return Known(
             head=head,
             version=version,
-            presented=present(head),
+            presented=present(head, self._session_cookie),
             fault=_fault(head, version),
             client=self._trusted.client_address(peer, b",".join(head.forwarded_for)),
             agent=redacted(head.user_agent[:256].decode("utf-8", "replace")),

@@ -17,6 +17,7 @@ from gateway.relay import Incoming, Relay
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned
+from policies.browsers import login_path
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.inquiry import Inquiry
 from policies.principals import Method
@@ -43,6 +44,7 @@ class Proxy:
         trusted: TrustedProxies,
         withheld: AbstractSet[bytes] = frozenset(),
         origin: str = "",
+        session_cookie: str = "",
     ) -> None:
         self._gatekeeper = gatekeeper
         self._forward_auth = forward_auth
@@ -50,7 +52,9 @@ class Proxy:
         self._settlement = settlement
         self._metrics = metrics
         self._ids = RequestIds()
-        self._reader = Reader(frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld)
+        self._reader = Reader(
+            frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld, session_cookie
+        )
         self._origin = origin.encode()
         """That of the public address, for browsers; empty where none is set."""
         self.draining = False
@@ -117,7 +121,8 @@ class Proxy:
             return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
         decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
         if isinstance(decision, Deny):
-            return decision
+            login = login_path(inquiry, decision) if decision.refusal.status == 401 else None
+            return decision if login is None else self._to_login(connection, exchange, decision, login)
         exchange.principal = decision.permit.principal
         exchange.lease = decision.lease
         refusal = _unservable(inquiry, message.upgrade, route)
@@ -168,6 +173,17 @@ class Proxy:
         if connection.transport is not None:
             connection.write(answer)
         return KEEP if keep_alive else CLOSE
+
+    def _to_login(self, connection: ClientConnection, exchange: Exchange, deny: Deny, login: str) -> Next:
+        """A person before a browser signs in, and comes back."""
+        exchange.denied(deny)
+        exchange.status = 303
+        self._settlement.settle(exchange)
+        exchange.begun = True
+        if connection.transport is not None:
+            lines = [exchange.id_line, b"Location: " + login.encode(), b"Cache-Control: no-store"]
+            connection.write(responses.plain(303, lines, b"", keep_alive=False))
+        return CLOSE
 
     def _broke(self, connection: ClientConnection, exchange: Exchange) -> Next:
         """Answer for a bug: 500 while the client has seen nothing, afterwards a cut connection."""

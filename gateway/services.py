@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from gateway.assertions import Assertions
 from gateway.bearers import Bearers, Stranger
+from gateway.browser_sessions import PURPOSE as SESSIONS
+from gateway.browser_sessions import BrowserSessions
 from gateway.clients import Census
 from gateway.exchange import Settlement
 from gateway.forward_auth import ForwardAuth, Manners
@@ -34,6 +36,7 @@ from gateway.token_state import TokenState
 from gateway.upstream_settings import UpstreamSettings
 from gateway.upstreams import Upstream
 from policies.audit import SYSTEM
+from policies.cookies import session_cookie
 from policies.headers import folded
 from policies.routes import PORTAL, RouteTable
 from storage.journal.writer import Journal
@@ -44,11 +47,15 @@ from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.sessions import PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
 from storage.postgres.usage import PostgresLedger
+from storage.redis.client import client
 from storage.redis.counters import RedisCounters
 from storage.redis.holds import RedisHolds
+from storage.redis.sessions import RedisSessions
 from storage.redis.tickets import RedisTickets
+from storage.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,8 @@ class Services:
             tasks.start(journal.keep(), "journal")
             tickets = RedisTickets(blueprint.redis_url)
             stack.push_async_callback(tickets.close)
+            redis = client(blueprint.redis_url)
+            stack.push_async_callback(redis.aclose)
             trail = AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM)
             tokens = TokenState.over(pool, blueprint.secret_key)
             tasks.start(tokens.run(), "tokens")
@@ -171,6 +180,11 @@ class Services:
                 time.monotonic,
                 bearers=bearers,
                 metrics=metrics,
+                sessions=BrowserSessions(
+                    Sessions(PostgresSessions(pool, trail), RedisSessions(redis, settings.session_idle)),
+                    PostgresSubjects(pool),
+                    derived(blueprint.secret_key, SESSIONS),
+                ),
             )
             assertions = Assertions(tokens, settings.base_url)
             tokens.listeners += [snapshot.forget_tokens, assertions.forget]
@@ -196,6 +210,7 @@ class Services:
                 tickets=tickets,
                 default_rate=settings.default_requests,
                 now_ms=_now_ms,
+                own_hosts=(urlsplit(settings.base_url).netloc.lower().encode(),),
             )
             upstreams = {
                 name: Upstream(name, one, metrics, settings.upstream_connect_timeout)
@@ -216,6 +231,7 @@ class Services:
                 settlement=settlement,
                 metrics=metrics,
                 trusted=trusted,
+                session_cookie=session_cookie(secure=settings.base_url.startswith("https:")),
                 withheld=frozenset(
                     folded(one.credential_header.encode())
                     for one in settings.every_upstream().values()

@@ -1,4 +1,4 @@
-"""Credentials that were identified already, for as long as that may be believed: API keys and tokens alike.
+"""Credentials that were identified already, for as long as that may be believed: API keys, tokens, sessions.
 
 Keyed by the full HMAC-SHA-256 of the credential (a prefix once gave LiteLLM's callers each other's identity,
 CVE-2026-35030). An entry is fresh for a few seconds; then it is asked for again, and if the registry cannot answer the
@@ -7,6 +7,7 @@ reconnection of the bus everything is forgotten, because something may have been
 
 A token's signature is verified once; what is asked again is whose it is. While the registry cannot be asked a token is
 believed by its own word (counted as a fail-open): it was issued minutes ago, and revocations are known all the same.
+A session is never believed longer than it is fresh: without Redis and PostgreSQL nobody is signed in.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import hmac
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from gateway.bearers import Bearers, as_it_says
 from gateway.telemetry.metrics import Metrics
@@ -24,6 +26,9 @@ from policies.principals import Method, Principal
 from policies.tokens import AccessToken, Fault
 from policies.verdict import Refusal
 from storage.ports import Invalidation, KeyRegistry, Unavailable
+
+if TYPE_CHECKING:
+    from gateway.browser_sessions import BrowserSessions
 
 _MOST = 50_000
 _UNKNOWN_S = 5.0
@@ -50,7 +55,7 @@ class Entry:
 class Snapshot:
     """Identifies credentials. ``clock`` gives monotonic seconds; ``pepper`` is the HMAC key of the registry's digests.
 
-    Without ``bearers`` no token is taken.
+    Without ``bearers`` no token is taken, without ``sessions`` no cookie.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Snapshot:
         stale_s: float = 60.0,
         *,
         bearers: Bearers | None = None,
+        sessions: "BrowserSessions | None" = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._keys = keys
@@ -70,6 +76,7 @@ class Snapshot:
         self._fresh_s = fresh_s
         self._stale_s = stale_s
         self._bearers = bearers
+        self._sessions = sessions
         self._metrics = metrics or Metrics()
         self._entries: dict[bytes, Entry] = {}
         self._asking: dict[bytes, asyncio.Task[Entry]] = {}
@@ -80,19 +87,27 @@ class Snapshot:
         """The answer, if it is at hand and fresh: the usual case, without waiting."""
         key = presented.digest
         if not key:
-            key = presented.digest = digest(self._pepper, presented.secret)
+            key = presented.digest = self._key(presented)
         entry = self._entries.get(key)
         return entry if entry is not None and self._clock() < entry.fresh_until else None
 
     async def identify(self, presented: Presented) -> Entry:
         """The answer, asked for if need be; callers with one credential share one question. Raises Unavailable."""
         secret = presented.secret
-        key = presented.digest or digest(self._pepper, secret)
+        key = presented.digest or self._key(presented)
+        if presented.session:
+            if self._sessions is None:
+                return _no_session()
+            return await self._shared(key, partial(self._ask_of_session, self._sessions, secret))
         if not secret or is_well_formed(secret):
             return await self._shared(key, self._ask)
         if self._bearers is not None and looks_like_one(secret):
             return await self._shared(key, partial(self._ask_of_token, self._bearers, presented))
         return Entry(None, 0.0, 0.0)
+
+    def _key(self, presented: Presented) -> bytes:
+        """A session's secret in another place than its cookie is another credential, and none."""
+        return digest(self._pepper, b"cookie " + presented.secret if presented.session else presented.secret)
 
     async def _shared(self, key: bytes, ask: Callable[[bytes], Coroutine[None, None, Entry]]) -> Entry:
         asking = self._asking.get(key)
@@ -152,6 +167,17 @@ class Snapshot:
         self._metrics.fail_open[("token_subject",)] += 1
         return old.principal if old is not None else as_it_says(token), _RETRY_S
 
+    async def _ask_of_session(self, sessions: "BrowserSessions", secret: bytes, key: bytes) -> Entry:
+        generation = self._generation
+        principal = await sessions.identify(secret)
+        if principal is None:
+            self._entries.pop(key, None)
+            return _no_session()
+        until = self._clock() + self._fresh_s
+        entry = Entry(principal, until, until)
+        self._keep(key, entry, generation)
+        return entry
+
     def _keep(self, key: bytes, entry: Entry, generation: int) -> None:
         if generation != self._generation:
             return  # an invalidation that arrived meanwhile may be newer than this answer
@@ -194,6 +220,11 @@ def _is_touched(entry: Entry, what: Invalidation) -> bool:
 def _no_token(fault: Fault) -> Entry:
     """Never kept: whoever makes up tokens must not fill the memory, and a refusal costs little."""
     return Entry(None, 0.0, 0.0, refusal=Refusal.INVALID_TOKEN, method=Method.JWT, reason=fault)
+
+
+def _no_session() -> Entry:
+    """Never kept, as with tokens."""
+    return Entry(None, 0.0, 0.0, refusal=Refusal.SESSION_ENDED, method=Method.SESSION)
 
 
 def digest(pepper: bytes, secret: bytes) -> bytes:

@@ -8,6 +8,8 @@ import structlog
 
 _log = structlog.get_logger("gateway.tasks")
 
+_AGAIN_S = 1.0
+
 
 class Tasks:
     """An owner of background tasks."""
@@ -28,8 +30,12 @@ class Tasks:
             _log.error("background task failed", task=task.get_name(), exc_info=error)
 
     async def close(self) -> None:
-        """Cancel what still runs, and wait for it."""
-        running = tuple(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        """Cancel what still runs, and wait for it.
+
+        Again and again: a library that swallows one cancellation (``asyncio.wait_for`` before Python 3.12 could) must
+        not hold up the end for ever.
+        """
+        while running := tuple(self._running):
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=_AGAIN_S)

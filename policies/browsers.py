@@ -9,16 +9,26 @@ from policies.verdict import Deny, Refusal
 LOGIN = "/auth/login"
 
 
+_SIGN_IN = frozenset({Refusal.MISSING_CREDENTIAL, Refusal.SESSION_ENDED})
+
+
 def login_location(public_url: str, inquiry: Inquiry, deny: Deny) -> str | None:
+    """Where another proxy is to send the browser: as :func:`login_path`, on our own public URL; None without one."""
+    path = login_path(inquiry, deny)
+    return f"{public_url}{path}" if public_url and path is not None else None
+
+
+def login_path(inquiry: Inquiry, deny: Deny) -> str | None:
     """Where to send the browser: our own login page, and from there back. None when it is no browser's matter.
 
-    Only a request that could be repeated after the login is sent there, and only one that carried no credential: who
-    sends a bad key must learn that. ``next`` is a path and a query, never another origin; its receiver checks again.
+    Only a request that could be repeated after the login is sent there, and only one that carried no credential, or a
+    session that is over: who sends a bad key must learn that. ``next`` is a path and a query, never another origin; its
+    receiver checks again.
     """
-    if deny.refusal is not Refusal.MISSING_CREDENTIAL or not public_url or not navigates(inquiry):
+    if deny.refusal not in _SIGN_IN or not navigates(inquiry):
         return None
     target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
-    return f"{public_url}{LOGIN}?next={quote(target, safe='/')}"
+    return f"{LOGIN}?next={quote(target, safe='/')}"
 
 
 def navigates(inquiry: Inquiry) -> bool:

@@ -9,6 +9,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
+from policies.cookies import values
 from policies.headers import RequestHead
 from policies.subprotocols import Offer
 from policies.tokens import AccessToken
@@ -42,6 +43,8 @@ class Presented:
     """How long a stream may last that a ticket opened, in seconds."""
     token: AccessToken | None = None
     """What a token said when it opened a stream, which may last longer than the token."""
+    session: bool = False
+    """It is a browser's cookie, which any page can make the browser send."""
 
 
 class Nothing:
@@ -56,8 +59,10 @@ NOTHING = Nothing()
 CONFLICT = Conflict()
 
 
-def present(head: RequestHead) -> Presented | Nothing | Conflict:
+def present(head: RequestHead, session_cookie: str = "") -> Presented | Nothing | Conflict:
     """Find the credential: ``Authorization`` (any known scheme, or bare), a key header, or a WebSocket subprotocol.
+
+    Where ``session_cookie`` is a name, also a browser's session; with another credential beside it is one too many.
 
     The same credential twice is one credential; an empty header is none. An unknown scheme presents its whole value,
     which then is no valid key: a credential that is present but bad ends the decision, it never falls through. The
@@ -72,6 +77,10 @@ def present(head: RequestHead) -> Presented | Nothing | Conflict:
     if head.websocket:
         found.update(Offer.read(head.websocket).secrets)
     found.discard(b"")
+    if head.cookies and session_cookie:
+        sessions = values([line.decode("latin-1") for line in head.cookies], session_cookie) - {""}
+        if sessions:
+            return CONFLICT if found or len(sessions) > 1 else Presented(sessions.pop().encode("latin-1"), session=True)
     if not found:
         return NOTHING
     return Presented(found.pop()) if len(found) == 1 else CONFLICT

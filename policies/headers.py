@@ -65,6 +65,7 @@ class _Kind(enum.Enum):
     DROP = enum.auto()
     CONNECTION = enum.auto()
     HOST = enum.auto()
+    COOKIE = enum.auto()
     AUTHORIZATION = enum.auto()
     API_KEY = enum.auto()
     FOREIGN_KEY = enum.auto()
@@ -111,11 +112,12 @@ class _Table:
 _DROPPED = dict.fromkeys((*_HOP_BY_HOP, *(name.lower().encode() for name in IDENTITY)), _Kind.DROP)
 _REQUEST = _Table(
     _DROPPED
-    | dict.fromkeys((*_FORWARDED, *_CLAIMS, b"cookie"), _Kind.DROP)
+    | dict.fromkeys((*_FORWARDED, *_CLAIMS), _Kind.DROP)
     | dict.fromkeys(_FOREIGN_KEYS, _Kind.FOREIGN_KEY)
     | {
         b"connection": _Kind.CONNECTION,
         b"host": _Kind.HOST,
+        b"cookie": _Kind.COOKIE,
         b"authorization": _Kind.AUTHORIZATION,
         b"x-api-key": _Kind.API_KEY,
         b"content-length": _Kind.CONTENT_LENGTH,
@@ -147,6 +149,7 @@ _ANSWER = _Table(
 
 _REPEATABLE = {
     _Kind.HOST: "hosts",
+    _Kind.COOKIE: "cookies",
     _Kind.AUTHORIZATION: "authorizations",
     _Kind.API_KEY: "api_keys",
     _Kind.FOREIGN_KEY: "foreign_keys",
@@ -174,6 +177,7 @@ class RequestHead:
     raw: RawHeaders
     lines: list[bytes] = field(default_factory=list)
     hosts: list[bytes] = field(default_factory=list)
+    cookies: list[bytes] = field(default_factory=list)
     authorizations: list[bytes] = field(default_factory=list)
     api_keys: list[bytes] = field(default_factory=list)
     foreign_keys: list[bytes] = field(default_factory=list)
@@ -344,6 +348,11 @@ def single(headers: RawHeaders, name: bytes) -> bytes | None:
     if len(values) > 1:
         raise ValueError(f"{name.decode()} is there {len(values)} times")
     return values[0] if values else None
+
+
+def all_of(headers: RawHeaders, name: bytes) -> list[bytes]:
+    """Every value of a field."""
+    return [value for field, value in headers if field.lower() == name]
 
 
 def first(headers: RawHeaders, name: bytes) -> bytes:

@@ -50,6 +50,7 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
         401,
         "This token is not valid here: it may have expired, been revoked, or be for another service. Get a new one.",
     )
+    SESSION_ENDED = 401, "Your session has ended. Sign in again."
     USER_DISABLED = 403, "The user who owns this credential is disabled. Ask your administrator."
     TENANT_SUSPENDED = 403, "Your organisation is suspended. Ask the operator of this service."
 

@@ -4,7 +4,6 @@ A Redis that lost its data, or came back from an old copy, lets nobody in: what 
 should not have has ended in PostgreSQL. A store that cannot be asked is ``Unavailable`` and never "no session".
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policies.people import Session
@@ -33,11 +32,11 @@ class Sessions:
             return None
         return await self.listed.live(digest)
 
-    async def end(self, user_id: str, why: str, *, only: str | None = None, but: str | None = None) -> Sequence[str]:
-        """End sessions of a person (:meth:`PostgresSessions.end`); the tenants in which caches must forget them.
+    async def end(self, user_id: str, why: str, *, only: str | None = None, but: str | None = None) -> int:
+        """End sessions of a person (:meth:`PostgresSessions.end`); how many.
 
         They are over when PostgreSQL says so, even if Redis cannot be told.
         """
         ended = await self.listed.end(user_id, why, only=only, but=but)
-        await self.living.drop([digest for digest, _ in ended])
-        return sorted({tenant for _, tenant in ended})
+        await self.living.drop(ended)
+        return len(ended)

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.browser_sessions import PURPOSE
 from gateway.portal.caller import client_address, user_agent
 from gateway.portal.identity import IDENTITY, SIGNED_IN, actor, sessions
 from gateway.portal.oauth.parts import OAUTH
@@ -18,7 +19,6 @@ from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.sessions import NewSession
 
-_PURPOSE = "sessions"
 _BYTES = 32
 _LOOKED = web.RequestKey("session_looked_up", bool)
 
@@ -82,13 +82,13 @@ async def begin(request: web.Request, person: Person, place: Place, methods: tup
 
 
 async def end(request: web.Request, user_id: str, why: str, *, only: str | None = None, but: str | None = None) -> int:
-    """End sessions of a person, here and in every worker's memory; how many tenants they were in."""
-    tenants = await sessions(request).end(user_id, why, only=only, but=but)
-    for tenant in tenants:
-        await request.app[PARTS].bus.publish(Invalidation(tenant_id=tenant))
+    """End sessions of a person, here and in every worker's memory; how many."""
+    ended = await sessions(request).end(user_id, why, only=only, but=but)
+    if ended:
+        await request.app[PARTS].bus.publish(Invalidation(user_id=user_id))
     if only is None:  # what was logged in without a browser as well
         await request.app[OAUTH].tokens.log_out_everywhere(user_id)
-    return len(tenants)
+    return ended
 
 
 def set_cookie(request: web.Request, response: web.Response, secret: str) -> None:
@@ -104,4 +104,4 @@ def clear_cookie(request: web.Request, response: web.Response) -> None:
 
 
 def _digest(request: web.Request, secret: str) -> bytes:
-    return request.app[IDENTITY].digest(_PURPOSE, secret)
+    return request.app[IDENTITY].digest(PURPOSE, secret)

@@ -16,6 +16,8 @@ _SESSION = """
     s.id, s.tenant_id, s.user_id, s.methods, s.address, s.agent, s.created_at, s.seen_at, s.authenticated_at,
     s.expires_at
 """
+_NOTED_EVERY = "1 minute"
+"""A session that is used is not written to on every request."""
 _LIVE = "s.ended_at IS NULL AND s.expires_at > now()"
 
 
@@ -84,12 +86,14 @@ class PostgresSessions:
         """The session, unless it has ended, or its person or tenant may not be served."""
         rows = await self._pool.read(
             f"""
-            SELECT {_SESSION} FROM platform.sessions s
+            SELECT {_SESSION}, s.seen_at < now() - interval '{_NOTED_EVERY}' AS seen_long_ago FROM platform.sessions s
             JOIN platform.users u ON u.id = s.user_id JOIN platform.tenants t ON t.id = s.tenant_id
             WHERE s.digest = $1 AND {_LIVE} AND u.status = 'active' AND t.status = 'active'
             """,  # noqa: S608
             digest,
         )
+        if rows and rows[0]["seen_long_ago"]:
+            await self.seen(rows[0]["id"])
         return _session(rows[0]) if rows else None
 
     async def of(self, user_id: str) -> Sequence[Session]:
@@ -126,10 +130,8 @@ class PostgresSessions:
                 "UPDATE platform.sessions SET authenticated_at = now(), seen_at = now() WHERE id = $1", session_id
             )
 
-    async def end(
-        self, user_id: str, why: str, *, only: str | None = None, but: str | None = None
-    ) -> Sequence[tuple[bytes, str]]:
-        """End a person's sessions: all, ``only`` one, or all ``but`` one, by id. Gives digests and tenants of those."""
+    async def end(self, user_id: str, why: str, *, only: str | None = None, but: str | None = None) -> Sequence[bytes]:
+        """End a person's sessions: all, ``only`` one, or all ``but`` one, by id. Gives their digests."""
         async with self._pool.operator() as connection:
             rows = await connection.fetch(
                 """
@@ -154,7 +156,7 @@ class PostgresSessions:
                         after={"why": why},
                     ),
                 )
-        return [(row["digest"], row["tenant_id"]) for row in rows]
+        return [row["digest"] for row in rows]
 
 
 def _session(row: asyncpg.Record) -> Session:

@@ -155,6 +155,21 @@ class MemoryKeys:
         return self.by_digest.get(key)
 
 
+class MemorySessions:
+    """Browser sessions by secret; ``down`` makes their stores unreachable."""
+
+    def __init__(self) -> None:
+        self.by_secret: dict[bytes, Principal] = {}
+        self.down = False
+        self.asked = 0
+
+    async def identify(self, secret: bytes) -> Principal | None:
+        self.asked += 1
+        if self.down:
+            raise Unavailable("Redis is down")
+        return self.by_secret.get(secret)
+
+
 class SwitchableCounters(LocalCounters):
     """In-process counters that can be made unreachable."""
 
@@ -217,6 +232,7 @@ class Gateway:
     _log: AccessLog
     _log_path: Path
     key: str = ""
+    sessions: MemorySessions = field(default_factory=MemorySessions)
     numbers: int = 0
     holding: Holding = field(init=False)
 
@@ -377,8 +393,16 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     log = AccessLog(descriptor)
     counters = SwitchableCounters(lambda: time.monotonic() * 1000)
     holding = Holding(metrics)
+    sessions = MemorySessions()
     snapshot = Snapshot(
-        keys, PEPPER, time.monotonic, options.fresh_s, options.stale_s, bearers=options.bearers, metrics=metrics
+        keys,
+        PEPPER,
+        time.monotonic,
+        options.fresh_s,
+        options.stale_s,
+        bearers=options.bearers,
+        metrics=metrics,
+        sessions=sessions,
     )
     trusted, tickets = TrustedProxies(options.trusted), MemoryTickets()
     settlement = Settlement(metrics, log, journal, "test-")
@@ -409,6 +433,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         metrics=metrics,
         trusted=trusted,
         withheld=frozenset({folded(addresses.credential_header.encode())} if addresses.credential else ()),
+        session_cookie="tahoe_session",
     )
     census = Census(metrics, trusted, most=options.most, most_per_address=options.most_per_address)
     server = PublicServer(proxy, census, options.patience)
@@ -431,6 +456,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         Path(name),
     )
     gateway.holding = holding
+    gateway.sessions = sessions
     gateway.key = gateway.add_key()
     try:
         yield gateway

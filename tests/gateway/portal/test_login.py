@@ -10,11 +10,15 @@ import orjson
 import pytest
 from redis.asyncio.connection import Connection
 
+from gateway.browser_sessions import PURPOSE, BrowserSessions
 from gateway.passwords import hash_password
 from gateway.portal.hashing import Hashing
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
 from policies.tenants import Role, TenantStatus, UserStatus
+from storage.postgres.sessions import PostgresSessions
+from storage.postgres.subjects import PostgresSubjects
+from storage.sessions import Sessions
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, fill, log_in
 
 COOKIE = "tahoe_session"
@@ -171,6 +175,30 @@ async def test_redis_that_lost_its_data_lets_nobody_in(portal: Client, town: Tow
     assert await signed_in(portal, secret)
     await town.parts.pool.read("UPDATE platform.sessions SET ended_at = now(), ended_by = 'revoked'")
     assert not await signed_in(portal, secret)
+
+
+async def test_the_gateway_knows_the_session_as_the_registry_has_it_now(portal: Client, town: Town) -> None:
+    """The worker's side: role and scopes of this moment, until the session's end; none after it."""
+    await log_in(portal)
+    parts = town.parts
+    identity = portal.server.app[IDENTITY]
+    known = BrowserSessions(
+        Sessions(PostgresSessions(parts.pool, parts.trail), identity.living),
+        PostgresSubjects(parts.pool),
+        parts.secret_for(PURPOSE),
+    )
+    secret = cookie(portal).encode()
+    principal = await known.identify(secret)
+    assert principal is not None
+    assert (principal.method, principal.user_id, principal.tenant_id) == ("session", town.user.id, town.tenant.id)
+    assert (principal.roles, principal.key_id) == (("owner",), "")
+    assert "transcribe" in principal.scopes
+    assert principal.expires_ms is not None
+    await parts.pool.read("UPDATE platform.memberships SET role = 'viewer'")
+    assert "transcribe" not in (await known.identify(secret)).scopes
+    await town.directory.set_user_status(town.tenant.id, EMAIL, UserStatus.DISABLED)
+    assert await known.identify(secret) is None
+    assert await known.identify(b"") is None
 
 
 # --- how many tries ---------------------------------------------------------------------------------------------------
