@@ -164,7 +164,8 @@ class Holder:
             allowance = demand.allowance
             if allowance.kind is not Kind.QUOTA:
                 continue
-            reached = 100 if figure.overrun else 100 * (allowance.count - figure.left) // allowance.count
+            is_used_up = figure.overrun and demand.want <= allowance.count  # and not just too large a request
+            reached = 100 if is_used_up else 100 * (allowance.count - figure.left) // allowance.count
             for mark in _SOFT:
                 if reached >= mark and (demand.key, mark) not in self._told:
                     if len(self._told) >= _MOST_TOLD:

@@ -145,6 +145,6 @@ async def _from_ledger(stores: "Stores", tenant_id: str, grant: Grant, demand: D
 
 def _moment(seconds: int) -> str:
     if not seconds:
-        return "now"
+        return ""
     moment = datetime.fromtimestamp(time.time() + seconds, UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%SZ")

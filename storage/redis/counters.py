@@ -9,8 +9,9 @@ import asyncio
 
 from policies.limits import FREE, Charge, Taken
 from storage.ports import Unavailable
-from storage.redis.line import Line, Script
-from storage.redis.wire import Reply, Wire
+from storage.redis.line import Script
+from storage.redis.nodes import Nodes, slot_of
+from storage.redis.wire import Deliver, Reply, Wire
 
 _TAKE = Script.named("take.lua")
 
@@ -26,10 +27,14 @@ class _Group:
 
 
 class RedisCounters:
-    """The Counters port over one connection; ``timeout`` in seconds bounds a take from call to answer."""
+    """The Counters port; ``timeout`` in seconds bounds a take from call to answer.
+
+    Of a cluster, whose commands cannot span slots, each tenant's takes travel in an EVALSHA of their own.
+    """
 
     def __init__(self, url: str, timeout: float = 0.25) -> None:
-        self._line = Line(url, timeout)
+        self._nodes = Nodes(url, timeout)
+        self._main = self._nodes.main
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[int, _Group] = {}
         self._quiet = True
@@ -45,10 +50,10 @@ class RedisCounters:
             future.set_result(FREE)
             return future
         if not self._groups:
-            if self._quiet and (wire := self._line.wire) is not None and wire.is_idle:
+            if self._quiet and (wire := self._main.wire) is not None and wire.is_idle:
                 alone = _Group(charges)
                 alone.waiting.append(future)
-                _send(wire, [alone])
+                self._send(wire, [alone])
                 return future
             loop.call_soon(self._flush)
         group = self._groups.get(id(charges))
@@ -59,32 +64,43 @@ class RedisCounters:
 
     async def ping(self) -> None:
         """Raises Unavailable when Redis does not answer now."""
-        await self._line.ping()
+        await self._nodes.ping()
 
     async def close(self) -> None:
         """Drop the connection, also one that is being made. Takes under way end with Unavailable."""
-        await self._line.close()
+        await self._nodes.close()
 
     def _flush(self) -> None:
         """Send what this loop iteration gathered, or have it wait for a connection."""
         groups, self._groups = list(self._groups.values()), {}
         self._quiet = len(groups) == 1 and len(groups[0].waiting) == 1
-        self._line.use(lambda wire: _send(wire, groups))
+        self._main.use(lambda wire: self._send(wire, groups))
+
+    def _send(self, wire: Wire | Unavailable, groups: list[_Group]) -> None:
+        if self._main.is_cluster:
+            for part in _by_slot(groups):
+                self._nodes.run(_TAKE, *_pack(part), _deliver(part))
+        elif isinstance(wire, Unavailable):
+            _fail(groups, wire)
+        else:
+            _TAKE.run(wire, *_pack(groups), _deliver(groups))
 
 
-def _send(wire: Wire | Unavailable, groups: list[_Group]) -> None:
-    if isinstance(wire, Unavailable):
-        _fail(groups, wire)
-        return
-    keys, arguments = _pack(groups)
-
+def _deliver(groups: list[_Group]) -> Deliver:
     def hand_out(reply: Reply) -> None:
         if isinstance(reply, list):
             _hand_out(groups, reply)
         else:
             _fail(groups, reply)
 
-    _TAKE.run(wire, keys, arguments, hand_out)
+    return hand_out
+
+
+def _by_slot(groups: list[_Group]) -> list[list[_Group]]:
+    parts: dict[int, list[_Group]] = {}
+    for group in groups:
+        parts.setdefault(slot_of(group.charges[0].key.encode()), []).append(group)
+    return list(parts.values())
 
 
 def _fail(groups: list[_Group], reason: Reply) -> None:

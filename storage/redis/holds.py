@@ -18,18 +18,24 @@ from policies.allowances import Kind
 from policies.holding import Answer, Demand, Figure, Step
 from storage.held import HeldLease
 from storage.ports import Held, Unavailable
-from storage.redis.line import Line, Script
-from storage.redis.wire import Reply, Wire, encode
+from storage.redis.line import Script
+from storage.redis.nodes import Nodes
+from storage.redis.wire import NotSent, RedisRefused, Reply
 
 if TYPE_CHECKING:
     from storage import ports
 
 _HOLD = Script.named("hold.lua")
 _RENEW = Script.named("renew.lua")
+_TELL = Script(b"redis.call('HSETNX', KEYS[1], 'used', ARGV[1]) return redis.call('PEXPIREAT', KEYS[1], ARGV[2])")
+_KEPT_MS = 86_400_000
+"""How long a calendar period's counter outlives it: what began in the period may end later."""
 _KINDS = {Kind.RATE: b"r", Kind.LEASE: b"l", Kind.WINDOW: b"w", Kind.QUOTA: b"q"}
 _PIECE = 500
 """Leases renewed in one command: Redis serves nobody else meanwhile."""
 _MOST_OWED = 100_000
+_MOST_REFUSALS = 30
+"""A Redis that answers and will not do it, full or misused, is asked so often: some minutes."""
 
 
 @dataclass(slots=True)
@@ -39,13 +45,14 @@ class _Owed:
     lease: HeldLease
     steps: Sequence[Step]
     tried: bool = False
+    refusals: int = 0
 
 
 class RedisHolds:
     """The Holds port. A lease is free ``lease_s`` after its last renewal; ``timeout`` bounds a question. In seconds."""
 
     def __init__(self, url: str, lease_s: float = 30.0, timeout: float = 0.25) -> None:
-        self._line = Line(url, timeout)
+        self._nodes = Nodes(url, timeout)
         self._timeout = timeout
         self._lease_ms = round(lease_s * 1000)
         self._prefix = secrets.token_hex(8)
@@ -91,17 +98,23 @@ class RedisHolds:
         if len(self._owed) >= _MOST_OWED:  # an outage of hours: the reservations have expired, the ledger has the rest
             del self._owed[next(iter(self._owed))]
         self._owed[lease.id] = owed = _Owed(lease, steps)
-        self._line.use(lambda wire: self._send_owed(wire, owed))
+        self._send_owed(owed)
 
     async def tell(self, demand: Demand, used: int) -> None:
         """See :class:`storage.ports.Holds`."""
-        key = demand.key.encode()
-        wire = await self._wire()
-        try:
-            await wire.ask(encode(b"HSETNX", key, b"used", b"%d" % used))
-            await wire.ask(encode(b"PEXPIREAT", key, b"%d" % (demand.ends_ms + 86_400_000)))
-        except Exception as error:
-            raise _unavailable(error) from error
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def deliver(reply: Reply) -> None:
+            if done.done():
+                return
+            if isinstance(reply, int):
+                done.set_result(None)
+            else:
+                done.set_exception(_unavailable(reply))
+
+        figures = [b"%d" % used, b"%d" % (demand.ends_ms + _KEPT_MS)]
+        self._nodes.run(_TELL, [demand.key.encode()], figures, deliver)
+        await done
 
     async def close(self) -> None:
         """Wait until what was given back has arrived, but no longer than a question may take. What is held expires."""
@@ -111,7 +124,7 @@ class RedisHolds:
         if self._owed:
             self._paid = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._paid], timeout=self._timeout)
-        await self._line.close()
+        await self._nodes.close()
 
     def _abandon(self, lease: HeldLease, asked: asyncio.Future[Answer]) -> None:
         """Nobody will settle it: whatever the question brought about, or may have, is given back."""
@@ -129,13 +142,7 @@ class RedisHolds:
             else:
                 future.set_exception(_unavailable(reply))
 
-        def send(wire: Wire | Unavailable) -> None:
-            if isinstance(wire, Unavailable):
-                deliver(wire)
-            else:
-                _HOLD.run(wire, *self._pack(lease, steps), deliver)
-
-        self._line.use(send)
+        self._nodes.run(_HOLD, *self._pack(lease, steps), deliver)
         return future
 
     def _pack(self, lease: HeldLease, steps: Sequence[Step], *, again: bool = False) -> tuple[list[bytes], list[bytes]]:
@@ -151,37 +158,25 @@ class RedisHolds:
             ]
         return keys, arguments
 
-    async def _wire(self) -> Wire:
-        future: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
-
-        def deliver(wire: Wire | Unavailable) -> None:
-            if future.done():
-                return
-            if isinstance(wire, Unavailable):
-                future.set_exception(_unavailable(wire))
-            else:
-                future.set_result(wire)
-
-        self._line.use(deliver)
-        return await future
-
     # --- what is due without being asked ------------------------------------------------------------------------------
 
-    def _send_owed(self, wire: Wire | Unavailable, owed: _Owed) -> None:
-        if isinstance(wire, Unavailable):
-            self._watch()
-            return
+    def _send_owed(self, owed: _Owed) -> None:
+        """Unless it could not be sent at all, a second time is marked as one."""
         again, owed.tried = owed.tried, True
 
         def deliver(reply: Reply) -> None:
             if not isinstance(reply, list):
+                owed.tried = again or not isinstance(reply, NotSent)
+                owed.refusals += isinstance(reply, RedisRefused)
+                if owed.refusals > _MOST_REFUSALS:
+                    self._owed.pop(owed.lease.id, None)
                 self._watch()
                 return
             self._owed.pop(owed.lease.id, None)
             if self._paid is not None and not self._owed and not self._paid.done():
                 self._paid.set_result(None)
 
-        _HOLD.run(wire, *self._pack(owed.lease, owed.steps, again=again), deliver)
+        self._nodes.run(_HOLD, *self._pack(owed.lease, owed.steps, again=again), deliver)
 
     def _watch(self) -> None:
         if self._beat is None and not self._closed:
@@ -190,17 +185,12 @@ class RedisHolds:
     def _renew(self) -> None:
         """A heartbeat: give back what is owed, then renew what is held. In this order on one connection."""
         self._beat = None
-        if self._held or self._owed:
-            self._line.use(self._renew_over)
-            self._watch()
-
-    def _renew_over(self, wire: Wire | Unavailable) -> None:
-        if isinstance(wire, Unavailable):
-            return
         for owed in list(self._owed.values()):
-            self._send_owed(wire, owed)
+            self._send_owed(owed)
         for keys, arguments in _renewals(self._held.values()):
-            _RENEW.run(wire, keys, [b"%d" % self._lease_ms, *arguments], lambda _: None)
+            self._nodes.run(_RENEW, keys, [b"%d" % self._lease_ms, *arguments], lambda _: None)
+        if self._held or self._owed:
+            self._watch()
 
 
 def _renewals(leases: Iterable[HeldLease]) -> Iterable[tuple[list[bytes], list[bytes]]]:

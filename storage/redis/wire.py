@@ -27,6 +27,10 @@ class RedisRefused(Exception):
     """The server answered with an error; the message is its own."""
 
 
+class NotSent(Unavailable):
+    """There was no connection: the command was certainly not carried out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a Redis is: ``redis://[user:password@]host:port/db``, ``rediss://…``, ``unix:///path?db=0``."""
@@ -139,7 +143,7 @@ class Wire(asyncio.Protocol):
     def send(self, command: bytes, deliver: Deliver) -> None:
         """Write a command. ``deliver`` is called once: with the reply, or with RedisRefused or Unavailable."""
         if self._transport is None or self._transport.is_closing():
-            deliver(Unavailable("the connection to Redis is closed"))
+            deliver(NotSent("the connection to Redis is closed"))
             return
         self._due.append((self._loop.time() + self._timeout, deliver))
         self._transport.write(command)

@@ -383,7 +383,7 @@ async def test_a_killed_connection_is_replaced(counters: RedisCounters, redis: R
     for left in (9, 8, 7):
         assert (await counters.take((limit,))).levels[0].remaining == left
         await redis.client_kill_filter(_type="normal", skipme=True)
-        await until(lambda: not counters._line.wire.is_open)
+        await until(lambda: not counters._main.wire.is_open)
 
 
 async def test_a_forgotten_script_is_sent_again(counters: RedisCounters, redis: Redis) -> None:
@@ -450,7 +450,7 @@ async def test_ping_asks_and_close_ends(redis_url: str) -> None:
     await counters.ping()
     await counters.take((never_refills(1),))
     await counters.ping()
-    wire = counters._line.wire
+    wire = counters._main.wire
     await counters.close()
     assert not wire.is_open
 
@@ -533,7 +533,7 @@ async def test_a_demoted_server_is_left_for_the_one_that_its_name_leads_to_now(o
     async with own.client() as client:
         await client.replicaof("127.0.0.1", "1")
         await refused(counters, "READONLY")
-        assert not counters._line.wire.is_open
+        assert not counters._main.wire.is_open
         await client.replicaof("NO", "ONE")
     assert (await counters.take((charge("1/d"),))).refused_by is None
     await counters.close()

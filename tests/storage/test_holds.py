@@ -503,7 +503,7 @@ async def test_what_is_given_back_while_redis_hangs_arrives_later_and_once(own: 
     lease = (await holds.hold((month,))).lease
     own.freeze()
     lease.settle(Spent(audio_ms=7_000))
-    await until(lambda: not holds._line.wire.is_open)
+    await until(lambda: not holds._nodes.main.wire.is_open)
     own.thaw()
     await until(lambda: not holds._owed)
     assert (await holds.look((month,))).figures[0].left == 93_000
