@@ -31,6 +31,7 @@ from policies.inquiry import Inquiry
 from policies.metering import Meter, meter_for
 from policies.ratelimit_fields import state_line
 from policies.routes import PORTAL
+from policies.stream_meters import stream_meter
 from policies.upgrade import Upgrade
 from policies.usage import Measured, Outcome
 from policies.verdict import Deny, Refusal
@@ -220,7 +221,7 @@ class _Passage:
         """Begin to measure the body; the whole of it, where it is small and has arrived."""
         route, head = self._admit.permit.route, self._inquiry.head
         length = int(head.content_lengths[0]) if head.content_lengths else None
-        self._meter = meter_for(route.meter, head.content_type.decode("latin-1"), length)
+        self._meter = meter_for(route.meter, head.content_type.decode("latin-1"), length, self._inquiry.query)
         if not body.is_eof() or body.total_bytes > min(_SMALL_BODY, route.max_body):
             return None
         self._data = body.read_nowait()
@@ -337,7 +338,11 @@ class _Passage:
         if connection.transport is None:
             raise ConnectionResetError("the client has gone")
         connection.client_gone = None
-        tunnel = streams.tunnel(connection, self._exchange, self._admit.permit, self._inquiry.presented)
+        permit, inquiry = self._admit.permit, self._inquiry
+        meter = stream_meter(permit.route.meter, inquiry.query)
+        if meter is not None:
+            self._exchange.measure = meter.measured
+        tunnel = streams.tunnel(connection, self._exchange, permit, inquiry.presented, meter)
         tunnel.upstream.transport, upstream_tail = upstream.hand_over(tunnel.upstream)
         tunnel.client.transport, client_tail = connection.hand_over(tunnel.client)
         streams.opened(tunnel)

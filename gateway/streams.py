@@ -20,7 +20,7 @@ from policies.credentials import Conflict, Nothing, Presented
 from policies.holding import Spent
 from policies.principals import Method
 from policies.routes import Route
-from policies.streams import Ending
+from policies.streams import Ending, StreamMeter
 from policies.verdict import Deny, Refusal
 from storage.ports import Invalidation, Unavailable
 
@@ -63,12 +63,13 @@ class Streams:
         exchange: Exchange,
         permit: Permit,
         credential: Presented | Nothing | Conflict,
+        meter: StreamMeter | None,
     ) -> Tunnel:
         """A new one, for an admitted request that the upstream has agreed to."""
         presented = credential if isinstance(credential, Presented) else None
         if presented is not None:
             self._judge.pin(presented)
-        return Tunnel(self, connection, exchange, permit.route, presented, _lasts(permit, presented))
+        return Tunnel(self, connection, exchange, permit.route, presented, _lasts(permit, presented), meter)
 
     def opened(self, tunnel: Tunnel) -> None:
         """It has both its connections."""

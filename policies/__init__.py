@@ -34,7 +34,8 @@ tickets        one-use tickets for streams; ``subprotocols`` finds credentials w
 streams        how a stream ends, by name; what may watch one pass
 upgrade        the opening of a WebSocket: what each side must say
 websocket      WebSocket frames as they pass: counted and judged
-multipart      finds the audio in a form as it passes
+multipart      finds the audio in a form as it passes; ``inline_audio`` inside JSON, which ``json_stream`` reads
+stream_meters  finds the audio in a stream, by its protocol
 ============== ==============================================================================
 
 Time is always an argument: whole milliseconds since the Unix epoch, named ``now_ms``.

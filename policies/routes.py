@@ -19,6 +19,9 @@ from policies.verdict import Deny, Refusal
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """The methods that a route may list. CONNECT and TRACE can never be (RFC 9110 section 9.3.8 explains TRACE)."""
 METERS = ("none", "multipart", "raw")
+STREAM_METERS = ("openai_realtime", "deepgram", "assemblyai", "speechmatics", "whisperlive", "vosk")
+"""Of routes that open streams: the protocol in which the audio comes (``policies.stream_meters``)."""
+_OPENS = {True: "opens streams", False: "opens no streams"}
 DIALECTS = ("openai", "deepgram", "detail", "problem")
 RESERVED = ("auth", "account", "admin", "platform", ".well-known")
 """First segments of the gateway's own paths: only its own routes begin with one, and no parameter stands for it."""
@@ -209,6 +212,9 @@ def _compile_route(entry: Mapping[str, Any]) -> Route | list[tuple[str, str]]:
     route = Route(**values)
     if route.websocket and route.methods != ("GET",):
         faults.append(("methods", 'a WebSocket opens by GET alone (RFC 6455 section 4.1): methods is ["GET"]'))
+    if route.meter not in ("none", *(STREAM_METERS if route.websocket else METERS)):
+        known = ", ".join(("none", *STREAM_METERS) if route.websocket else METERS)
+        faults.append(("meter", f"meter is one of {known} on a route that {_OPENS[route.websocket]}"))
     if (route.path.split("/")[1] in RESERVED) != (route.upstream == PORTAL):
         own = ", ".join(f"/{segment}" for segment in RESERVED)
         faults.append(("path", f"{own} are the gateway's own, and only they go to its own upstream '{PORTAL}'"))
@@ -307,7 +313,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "scope": _scope,
     "upstream": _upstream,
     "websocket": _flag,
-    "meter": _one_of("meter", METERS),
+    "meter": _one_of("meter", METERS + STREAM_METERS),
     "dialect": _one_of("dialect", DIALECTS),
     "without_limiter": _one_of("without_limiter", WithoutLimiter),
     "address_requests": _rate,

@@ -33,6 +33,8 @@ class AudioSource(enum.StrEnum):
     """The upstream's figure."""
     ESTIMATED = "estimated"
     """Bytes over an assumed bit rate."""
+    UNMEASURED = "unmeasured"
+    """The request named its audio by URL, and no answer has told its length."""
     NONE = "none"
     """The request carried no audio."""
 

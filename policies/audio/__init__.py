@@ -13,6 +13,7 @@ packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold th
 ogg       pages of any number of streams, chained or multiplexed
 matroska  Matroska and WebM, live or not; a track of it is in ``matroska_tracks``
 mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``
+pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text
 reported  the upstream's own figure, read from its answer as it passes
 ========= ============================================================================

@@ -64,16 +64,27 @@ class Heard:
 
 
 def conclude(
-    files: Sequence[Heard], body_bytes: int, reported_ms: int | None, *, sound: bool, fields: Mapping[str, str]
+    files: Sequence[Heard],
+    body_bytes: int,
+    reported_ms: int | None,
+    *,
+    sound: bool,
+    fields: Mapping[str, str],
+    by_url: bool = False,
 ) -> Measured:
-    """Rank the sources. ``sound`` is False for a body that its reader may cut into other parts than the meter did."""
+    """Rank the sources.
+
+    ``sound`` is False for a body that its reader may cut into other parts than the meter did; ``by_url`` says that it
+    names a place where more audio is.
+    """
     walked_ms = total(file.walked_ms for file in files)
     estimated_ms = sum(file.estimated_ms for file in files)
     fits = reported_ms is not None and reported_ms * SLOWEST_BYTES_PER_SECOND <= body_bytes * 1000
     if not sound:
         estimated_ms = max(estimated_ms, body_bytes * 8000 // UNKNOWN_BITRATE)
     if sound and not files:
-        source = AudioSource.NONE if reported_ms is None else AudioSource.REPORTED
+        unheard = AudioSource.UNMEASURED if by_url else AudioSource.NONE
+        source = unheard if reported_ms is None else AudioSource.REPORTED
         audio_ms, contradicted = reported_ms or 0, False
     elif sound and all(file.walked_ms is not None for file in files):
         source, audio_ms = AudioSource.WALKED, walked_ms or 0
@@ -95,7 +106,11 @@ def conclude(
         walked_ms=walked_ms,
         reported_ms=reported_ms,
         estimated_ms=estimated_ms if files or not sound else None,
-        discrepant=not sound or contradicted or audio_ms > LONGEST_MS or any(file.is_doubtful for file in files),
+        discrepant=not sound
+        or contradicted
+        or source is AudioSource.UNMEASURED
+        or audio_ms > LONGEST_MS
+        or any(file.is_doubtful for file in files),
         channels=max((file.channels for file in files if file.channels is not None), default=None),
         container=main.container,
         codec=main.codec,

@@ -1,12 +1,14 @@
 """WebSockets through the gateway, with real clients and a real upstream."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from policies.usage import Outcome
+from policies.usage import AudioSource, Outcome
 from tests.gateway.stream_harness import PATH, Site, closed, site
 
 
@@ -109,3 +111,33 @@ async def test_an_upstream_that_vanishes_is_told_to_the_client(here: Site) -> No
     assert reason == "upstream_gone: The transcription service broke off."
     await here.settled()
     assert here.gateway.journal.records[0].outcome is Outcome.UPSTREAM_FAILED
+
+
+async def test_the_audio_of_a_stream_is_in_its_record(here: Site) -> None:
+    """By the protocol that the route names: base64 in JSON there, binary here, and a keep-alive is free."""
+    second = base64.b64encode(bytes(48_000)).decode()
+    async with here.connect("/v1/realtime?model=whisper-1") as client:
+        for _ in range(2):
+            await client.send(json.dumps({"type": "input_audio_buffer.append", "audio": second}))
+            await client.recv()
+    async with here.connect("/v1/listen?encoding=mulaw&sample_rate=8000") as client:
+        for message in (bytes(8_000), '{"type": "KeepAlive"}', bytes(4_000)):
+            await client.send(message)
+            await client.recv()
+    await here.settled(2)
+    measured = [record.measured for record in here.gateway.journal.records]
+    assert [(one.audio_ms, one.source, one.codec) for one in measured] == [
+        (2_000, AudioSource.WALKED, "pcm_s16le"),
+        (1_500, AudioSource.WALKED, "pcm_mulaw"),
+    ]
+    assert measured[0].model == "whisper-1"
+
+
+async def test_what_was_forwarded_before_a_client_hung_up_is_accounted(here: Site) -> None:
+    client = await here.connect("/v1/listen?encoding=linear16&sample_rate=16000")
+    await client.send(bytes(32_000))
+    await client.recv()
+    client.transport.abort()
+    await here.settled()
+    (record,) = here.gateway.journal.records
+    assert (record.outcome, record.measured.audio_ms) == (Outcome.CLIENT_GONE, 1_000)

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import json
 import tracemalloc
 
 import pytest
@@ -97,7 +98,7 @@ def test_forms(parts, expected):
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        pytest.param(b' {"url": "https://example.com/a.wav"}', (0, AudioSource.NONE, False), id="audio by URL"),
+        pytest.param(b' {"url": "https://example.com/a.wav"}', (0, AudioSource.UNMEASURED, True), id="audio by URL"),
         pytest.param(b"\x7b\xff" * 2000, (1000, ESTIMATED, False), id="bytes that only say they are JSON"),
         pytest.param(b"", (0, AudioSource.NONE, False), id="nothing"),
     ],
@@ -256,3 +257,79 @@ def test_an_upstream_that_heard_more_than_the_container_admits_is_believed() -> 
     meter.feed(riff(fmt(), chunk(b"data", bytes(320)), chunk(b"junk", bytes(90_000))))
     assert meter.finish(reported_ms=2_789).audio_ms == 2_789
     assert meter.finish(reported_ms=10**12).audio_ms == 10
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"model": "m", "messages": [{"content": [{"input_audio": {"data": b64(wav(2.0)), "format": "wav"}}]}]},
+        {"model": "m", "audio": {"content": b64(wav(2.0))}},
+        {"model": "m", "file": "data:audio/wav;base64," + b64(wav(2.0))},
+        {
+            "model": "m",
+            "file": "data:;base64," + b64(wav(1.0)),
+            "file2": b64(wav(1.0)).replace("+", "-").replace("/", "_"),
+        },
+        {"audio": b64(wav(2.0)), "prompt": "a long text, " * 500, "model": "m"},
+    ],
+)
+@pytest.mark.parametrize("lengths", [(1 << 30,), (1,), (777,)])
+def test_audio_inside_json_is_walked(value, lengths):
+    measured = put(json.dumps(value).replace("/", "\\/").encode(), "application/json", lengths=lengths)
+    assert figure(measured) == (2000, WALKED, False)
+    assert measured.model == "m"
+
+
+def test_a_long_text_in_json_is_no_audio():
+    body = json.dumps({"prompt": "It was a bright cold day in April. " * 300}).encode()
+    assert put(body, "application/json").source is AudioSource.NONE
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b'{"audio_url": "https://example.com/a.mp3"}', "application/json"),
+        (b'{"fetch_data": {"url": "s3://bucket/a.mp3"}}', "application/json"),
+        (b"url=https%3A%2F%2Fexample.com", "application/x-www-form-urlencoded"),
+        (form(MODEL, part("url", b"https://example.com/a.mp3")), TYPE),
+    ],
+)
+def test_audio_by_url_is_flagged_until_the_answer_tells(body, content_type):
+    assert figure(put(body, content_type)) == (0, AudioSource.UNMEASURED, True)
+    assert figure(put(body, content_type, reported=61_000)) == (61_000, REPORTED, False)
+
+
+def asked(query, body, content_type="application/octet-stream"):
+    return fed(meter_for("raw", content_type, None, query), body).finish()
+
+
+@pytest.mark.parametrize(
+    ("query", "content_type", "ms", "codec"),
+    [
+        ("encoding=linear16&sample_rate=16000", "", 1000, "pcm_s16le"),
+        ("encoding=mulaw&sample_rate=8000&channels=2&model=m", "", 2000, "pcm_mulaw"),
+        ("encoding=linear16&sample_rate=48000&sample_rate=16000", "", 1000, "pcm_s16le"),
+        ("", "audio/l16; rate=8000; channels=2", 1000, "pcm_s16be"),
+        ("", "audio/pcm", 1000, "pcm_s16le"),
+        ("", "audio/basic", 4000, "pcm_mulaw"),
+    ],
+)
+def test_raw_samples_are_counted_by_the_format_that_was_declared(query, content_type, ms, codec):
+    measured = asked(query, bytes(range(1, 251)) * 128, content_type)
+    assert (measured.audio_ms, measured.source, measured.codec, measured.container) == (ms, WALKED, codec, "pcm")
+
+
+def test_a_declared_format_makes_no_file_cheaper():
+    """Some services read the file, some the samples."""
+    assert asked("encoding=linear16&sample_rate=192000", FLAC).audio_ms == 1280
+    assert asked("encoding=mulaw&sample_rate=8000", wav(1.0)).audio_ms == 4006
+
+
+def test_whisper_asr_reads_a_file_as_samples_when_told_not_to_decode():
+    body = form(file(wav(1.0, rate=48_000), name="audio_file"))
+    measured = fed(meter_for("multipart", TYPE, None, "encode=false&task=transcribe"), body).finish()
+    assert measured.audio_ms == 3001

@@ -1,0 +1,119 @@
+"""Audio inside a JSON body: base64 strings and data URLs; or a URL in its place, which carries none.
+
+OpenAI's ``input_audio``, Google's ``audio.content``, ``known_speaker_references`` and the like put base64 into a
+string; Deepgram, AssemblyAI, Gladia and others name a place to fetch from.
+"""
+
+from policies.audio.track import Track
+from policies.audio.transfer import Base64Stream
+from policies.audio.walker import Chunk
+from policies.json_stream import MOST_KEPT_BYTES, Consumer, JsonStream, Path
+
+_DATA_URL, _HEAD_BYTES = b"data:", 256
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
+_URL_NAMES = frozenset(
+    ("url", "uri", "audio_url", "audio_uri", "file_url", "media_url", "source_url", "gcs_uri", "fetch_data", "audioUrl")
+)
+_SCHEMES = ("http://", "https://", "gs://", "s3://", "ftp://", "file:")
+_TELLING_BYTES = 2048
+"""From this many decoded bytes on a string of base64 is taken for audio even if no container is known in it."""
+_NOTED = frozenset({"model", "language", "response_format"})
+_MOST_STRINGS = 256
+"""Strings of audio told apart; the rest is one."""
+
+
+class _String:
+    """One string: a data URL, plain base64, or neither."""
+
+    __slots__ = ("_base64", "_foreign", "_head", "_is_open", "_size", "text", "track")
+
+    def __init__(self) -> None:
+        self.track = Track()
+        self.text = bytearray()
+        self._base64 = Base64Stream()
+        self._head = b""
+        self._is_open = False
+        self._size = 0
+        self._foreign = 0
+
+    def feed(self, piece: bytes) -> None:
+        room = MOST_KEPT_BYTES - len(self.text)
+        if room > 0:
+            self.text += piece[:room]
+        if self._is_open:
+            self._decode(piece)
+            return
+        self._head += piece
+        if self._head.startswith(_DATA_URL[: len(self._head)]):
+            _, comma, rest = self._head.partition(b",")
+            if not comma:
+                if len(self._head) < _HEAD_BYTES:
+                    return
+            else:
+                self._head = rest
+        self._is_open = True
+        self._decode(self._head)
+        self._head = b""
+
+    def _decode(self, piece: bytes) -> None:
+        self._size += len(piece)
+        self._foreign += len(piece.translate(None, _BASE64))
+        self.track.feed(self._base64.decode(piece.translate(_URL_SAFE)))
+
+    @property
+    def is_audio(self) -> bool:
+        """Text has spaces in it, and base64 no more than its line breaks."""
+        if self._foreign * 20 > self._size:
+            return False
+        return bool(self.track.container) or self.track.size >= _TELLING_BYTES
+
+
+class InlineAudio:
+    """Walks one JSON body in any cuts. ``names_url``: it says where to fetch the audio."""
+
+    __slots__ = ("_current", "_path", "_stream", "fields", "names_url", "tracks")
+
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+        self.names_url = False
+        self.tracks: list[Track] = []
+        self._current: _String | None = None
+        self._path: Path = ()
+        self._stream = JsonStream(self._value, self._string)
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the body."""
+        self._stream.feed(chunk)
+
+    @property
+    def tracks_so_far(self) -> list[Track]:
+        """One for every string that is audio, the one that is passing too."""
+        current = self._current
+        return [*self.tracks, current.track] if current and current.is_audio else list(self.tracks)
+
+    def _string(self, path: Path) -> Consumer:
+        self._end()
+        self._path = path
+        self._current = _String()
+        return self._current.feed
+
+    def _value(self, path: Path, value: str) -> None:  # noqa: ARG002  numbers and the like say nothing
+        self._end()
+
+    def _end(self) -> None:
+        self.note()
+        ended, self._current = self._current, None
+        if ended is not None and ended.is_audio and len(self.tracks) < _MOST_STRINGS:
+            self.tracks.append(ended.track)
+
+    def note(self) -> None:
+        """Take down what the last string says, if it is no audio. As often as one likes."""
+        if self._current is None or self._current.is_audio:
+            return
+        name = self._path[-1] if self._path else ""
+        text = self._current.text.decode("utf-8", "replace")
+        if name in _NOTED and len(self._path) <= 2:
+            self.fields[name] = text
+        elif name in _URL_NAMES or "url" in name.lower():
+            self.names_url = self.names_url or text.lower().startswith(_SCHEMES)

@@ -1,0 +1,317 @@
+"""What a WebSocket carries, by the protocol that its route names: where the format stands, and where the audio is.
+
+================ ==========================================================================================
+openai_realtime  JSON both ways; base64 of 24 kHz s16 unless the session says otherwise
+deepgram         binary; ``encoding``, ``sample_rate`` and ``channels`` in the query, or a container; also ``v2``
+assemblyai       binary; ``encoding`` and ``sample_rate`` in the query; v3
+speechmatics     binary, or base64 in ``AddChannelAudio``; ``audio_format`` in StartRecognition
+whisperlive      binary; 16 kHz float32 unless the first message says otherwise
+vosk             binary s16; ``config.sample_rate`` in a message, else 8 kHz
+================ ==========================================================================================
+
+What was forwarded counts, whatever came back: silence too, and what was sent before a client hung up. Text that holds
+no audio (keep-alives, commits) is free. Where the server states the format of a session, that is believed.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+from policies.audio.pcm import Format, PcmCounter, by_query, read_query
+from policies.audio.sources import Heard, conclude
+from policies.audio.track import Track
+from policies.audio.transfer import Base64Stream
+from policies.audio.walker import LONGEST_MS
+from policies.json_stream import Consumer, JsonStream, Path
+from policies.streams import StreamMeter
+from policies.usage import Measured
+from policies.websocket import TEXT
+
+_AUDIO_NAMES = frozenset({"audio", "data", "chunk"})
+"""Names under which protocols put base64."""
+_MOST_VALUES = 64
+"""Short values that are kept of one message."""
+_OPENAI_RATE = 24_000
+"""The only rate that OpenAI takes for ``audio/pcm``: one above it would make audio cheap."""
+
+
+class _Values(dict[Path, str]):
+    """The short values of one message."""
+
+    def note(self, path: Path, value: str) -> None:
+        if len(self) < _MOST_VALUES:
+            self[path] = value
+
+
+class _Sound:
+    """The audio of a stream: plain samples in a known format, or a container's bytes."""
+
+    __slots__ = ("_bytes", "_pcm", "_track")
+
+    def __init__(self, form: Format | None) -> None:
+        self._pcm = PcmCounter(form) if form else None
+        self._track = Track()
+        self._bytes = 0
+
+    def feed(self, piece: bytes) -> None:
+        self._bytes += len(piece)
+        if self._pcm:
+            self._pcm.feed(piece)
+        else:
+            self._track.feed(piece)
+
+    def change(self, form: Format | None) -> None:
+        """The format becomes known, or another one. Without one the bytes are those of a container."""
+        if form is None:
+            self._pcm = None if not self._bytes else self._pcm
+        elif self._pcm:
+            self._pcm.change(form)
+        else:
+            self._pcm = PcmCounter(form)
+
+    def measured(self, reported_ms: int | None, fields: Mapping[str, str]) -> Measured:
+        heard = []
+        if self._pcm:
+            form = self._pcm.format
+            heard.append(
+                Heard(
+                    container="pcm",
+                    codec=form.codec,
+                    channels=form.channels,
+                    walked_ms=self._pcm.ms,
+                    claimed_ms=None,
+                    estimated_ms=self._pcm.ms,
+                )
+            )
+        if self._track.size:
+            heard.append(Heard.of(self._track))
+        return conclude(heard, self._bytes, reported_ms, sound=True, fields=fields)
+
+
+class _Meter:
+    """Both directions: binary messages are audio, text ones are JSON. A subclass knows what the JSON says."""
+
+    __slots__ = ("_client", "_fields", "_query", "_reported_ms", "_said", "_sound", "_told", "_upstream")
+
+    def __init__(self, query: str) -> None:
+        self._query = read_query(query)
+        self._fields = {name: self._query.get(name, [""])[-1] for name in ("model", "language")}
+        self._reported_ms: int | None = None
+        self._sound = _Sound(self._declared())
+        self._client: JsonStream | None = None
+        self._upstream: JsonStream | None = None
+        self._said, self._told = _Values(), _Values()
+
+    def client_piece(self, opcode: int, piece: bytes, last: bool) -> None:  # noqa: FBT001
+        """See :class:`policies.streams.StreamMeter`."""
+        if opcode != TEXT:
+            self._binary(piece, last)
+            return
+        if self._client is None:
+            self._said = _Values()
+            self._client = JsonStream(self._said.note, self._audio_string)
+        self._client.feed(piece)
+        if last:
+            self._client.finish()
+            self._client = None
+            self._from_client(self._said)
+
+    def upstream_piece(self, opcode: int, piece: bytes, last: bool) -> None:  # noqa: FBT001
+        """See :class:`policies.streams.StreamMeter`."""
+        if opcode != TEXT:
+            return
+        if self._upstream is None:
+            self._told = _Values()
+            self._upstream = JsonStream(self._told.note)
+        self._upstream.feed(piece)
+        if last:
+            self._upstream.finish()
+            self._upstream = None
+            self._from_upstream(self._told)
+
+    def measured(self) -> Measured:
+        """See :class:`policies.streams.StreamMeter`."""
+        return self._sound.measured(self._reported_ms, self._fields)
+
+    def _declared(self) -> Format | None:
+        """The format that the query, or the protocol, gives from the start; None for a container."""
+        raise NotImplementedError
+
+    def _binary(self, piece: bytes, last: bool) -> None:  # noqa: ARG002, FBT001
+        self._sound.feed(piece)
+
+    def _audio_string(self, path: Path) -> Consumer | None:
+        if not path or path[-1] not in _AUDIO_NAMES:
+            return None
+        base64, sound = Base64Stream(), self._sound
+        return lambda piece: sound.feed(base64.decode(piece))
+
+    def _from_client(self, values: Mapping[Path, str]) -> None:
+        """A whole message of the client has passed."""
+
+    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+        """A whole message of the upstream has passed."""
+
+    def _note(self, values: Mapping[Path, str], *paths: Path) -> None:
+        """Take down the model and the language, by the last name of their paths."""
+        for path in paths:
+            if values.get(path):
+                self._fields[path[-1]] = values[path]
+
+    def _report(self, seconds: str | None, *, adds: bool = False) -> None:
+        """The upstream's own figure: the longest of all, or one more part."""
+        ms = _milliseconds(seconds)
+        if ms is not None:
+            before = self._reported_ms or 0
+            self._reported_ms = min(before + ms if adds else max(before, ms), LONGEST_MS)
+
+
+def _milliseconds(seconds: str | None) -> int | None:
+    try:
+        value = float(seconds or "nan") * 1000
+    except ValueError:
+        return None
+    return round(value) if math.isfinite(value) and 0 <= value <= LONGEST_MS else None
+
+
+class _OpenAiRealtime(_Meter):
+    """``session.update`` and its beta forms; the server's ``session.created`` and ``updated`` have the last word."""
+
+    __slots__ = ("_is_settled",)
+
+    _FORMATS: tuple[tuple[Path, Path], ...] = (
+        (("session", "audio", "input", "format", "type"), ("session", "audio", "input", "format", "rate")),
+        (("session", "input_audio_format"), ("session", "input_audio_params", "sample_rate_hz")),
+        (("input_audio_format",), ("input_audio_params", "sample_rate_hz")),
+    )
+
+    def __init__(self, query: str) -> None:
+        super().__init__(query)
+        self._is_settled = False
+
+    def _declared(self) -> Format | None:
+        return Format.of("pcm16", _OPENAI_RATE)
+
+    def _from_client(self, values: Mapping[Path, str]) -> None:
+        if not self._is_settled:
+            self._read(values)
+
+    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+        kind = values.get(("type",), "")
+        if "session" in kind and self._read(values):
+            self._is_settled = True
+        if kind.endswith("input_audio_transcription.completed"):
+            self._report(values.get(("usage", "seconds")), adds=True)
+
+    def _read(self, values: Mapping[Path, str]) -> bool:
+        model = ("session", "audio", "input", "transcription")
+        self._note(values, ("session", "model"), (*model, "model"), (*model, "language"))
+        self._note(values, *[("session", "input_audio_transcription", name) for name in ("model", "language")])
+        for encoding, rate in self._FORMATS:
+            name = values.get(encoding)
+            if name:
+                is_pcm = name in {"audio/pcm", "pcm16"}
+                form = Format.of(name, values.get(rate) or (_OPENAI_RATE if is_pcm else 8_000))
+                if form and form.rate > (_OPENAI_RATE if is_pcm else 8_000):
+                    form = Format.of(name, _OPENAI_RATE if is_pcm else 8_000)
+                self._sound.change(form or self._declared())
+                return True
+        return False
+
+
+class _Deepgram(_Meter):
+    """Version 1, and Flux (version 2)."""
+
+    __slots__ = ()
+
+    def _declared(self) -> Format | None:
+        return by_query(self._query)
+
+    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+        kind = values.get(("type",), "")
+        if kind == "Metadata":
+            self._report(values.get(("duration",)))
+        elif kind == "Results":
+            start, length = _milliseconds(values.get(("start",))), _milliseconds(values.get(("duration",)))
+            if start is not None and length is not None:
+                self._report(str((start + length) / 1000))
+        elif kind == "TurnInfo":
+            self._report(values.get(("audio_window_end",)))
+
+
+class _AssemblyAi(_Meter):
+    """Version 3."""
+
+    __slots__ = ()
+
+    def _declared(self) -> Format | None:
+        return by_query(self._query, encoding="pcm_s16le")
+
+    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+        self._report(values.get(("audio_duration_seconds",)))
+
+
+class _Speechmatics(_Meter):
+    """The realtime API: raw in a format that StartRecognition gives, or a file."""
+
+    __slots__ = ()
+
+    def _declared(self) -> Format | None:
+        return None
+
+    def _from_client(self, values: Mapping[Path, str]) -> None:
+        self._note(values, ("transcription_config", "language"))
+        if values.get(("audio_format", "type")) == "raw":
+            rate = values.get(("audio_format", "sample_rate"), "")
+            form = Format.of(values.get(("audio_format", "encoding"), ""), rate)
+            self._sound.change(form or Format.of("mulaw", 8_000))
+
+
+class _WhisperLive(_Meter):
+    """One JSON message, and then 16 kHz mono."""
+
+    __slots__ = ()
+
+    def _declared(self) -> Format | None:
+        return Format.of("float32", 16_000)
+
+    def _binary(self, piece: bytes, last: bool) -> None:  # noqa: FBT001
+        if not (last and piece == b"END_OF_AUDIO"):
+            self._sound.feed(piece)
+
+    def _from_client(self, values: Mapping[Path, str]) -> None:
+        self._note(values, ("model",), ("language",))
+        named = values.get(("audio_format",))
+        if named:
+            self._sound.change(Format.of(named, 16_000) or Format.of("uint8", 16_000))
+
+
+class _Vosk(_Meter):
+    """``{"config": {"sample_rate": …}}``, and s16 mono."""
+
+    __slots__ = ()
+
+    def _declared(self) -> Format | None:
+        return Format.of("pcm16", 8_000)
+
+    def _from_client(self, values: Mapping[Path, str]) -> None:
+        self._note(values, ("config", "model"))
+        form = Format.of("pcm16", values.get(("config", "sample_rate"), ""))
+        if form:
+            self._sound.change(form)
+
+
+PROFILES: Mapping[str, Callable[[str], StreamMeter]] = {
+    "openai_realtime": _OpenAiRealtime,
+    "deepgram": _Deepgram,
+    "assemblyai": _AssemblyAi,
+    "speechmatics": _Speechmatics,
+    "whisperlive": _WhisperLive,
+    "vosk": _Vosk,
+}
+"""By the ``meter`` of a route that opens streams: what is made of a stream's query."""
+
+
+def stream_meter(profile: str, query: str) -> StreamMeter | None:
+    """The meter of one stream; None where the route names no protocol. ``query`` is raw."""
+    make = PROFILES.get(profile)
+    return make(query) if make else None
