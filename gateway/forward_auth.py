@@ -15,6 +15,7 @@ from gateway.inquiries import TrustedProxies
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from policies import headers as algebra
 from policies.admission import Admit
+from policies.authorise import Permit
 from policies.browsers import login_location
 from policies.inquiry import Inquiry
 from policies.principals import Principal
@@ -24,6 +25,7 @@ from policies.routes import PORTAL
 from policies.verdict import Deny, Refusal
 
 _NOT_STORED = b"Cache-Control: no-store"
+_REMEMBERED = 4_096
 _REMOVED = b"x-envoy-auth-headers-to-remove: " + ", ".join(algebra.CREDENTIALS).encode()
 
 
@@ -51,6 +53,7 @@ class ForwardAuth:
         self._settlement = settlement
         self._trusted = trusted
         self._manners = manners
+        self._identities: dict[bytes, bytes] = {}
         self.dialects: Mapping[str, Dialect] = {
             dialect.path: dialect for dialect in (nginx(SOURCES[manners.source]), TRAEFIK, CADDY, ENVOY)
         }
@@ -106,16 +109,24 @@ class ForwardAuth:
 
     def _yes(self, dialect: Dialect, admit: Admit, exchange: Exchange) -> list[bytes]:
         """Every identity header, also one without a value: a header that is absent lets the client's copy through."""
-        principal = admit.permit.principal
-        identity = algebra.identity(principal, admit.permit.assertion)
-        lines = [exchange.id_line, _NOT_STORED, *_fields(identity)]
-        if self._manners.oauth2_proxy:
-            lines += _fields(_as_oauth2_proxy(principal))
+        lines = [exchange.id_line, _NOT_STORED, self._identity(admit.permit)]
         if dialect.removes_headers:
             lines.append(_REMOVED)
         if admit.taken.charges:
             lines += [admit.permit.rate_policy, state_line(admit.taken)]
         return [*lines, *admit.limit_lines]
+
+    def _identity(self, permit: Permit) -> bytes:
+        """The identity lines, joined; made once for all permits that say the same."""
+        lines = self._identities.get(permit.identity)
+        if lines is None:
+            found = _fields(algebra.identity(permit.principal, permit.assertion))
+            if self._manners.oauth2_proxy:
+                found += _fields(_as_oauth2_proxy(permit.principal))
+            if len(self._identities) >= _REMEMBERED:
+                self._identities.clear()
+            lines = self._identities[permit.identity] = b"\r\n".join(found)
+        return lines
 
 
 def _fields(values: Mapping[str, str]) -> list[bytes]:
