@@ -46,6 +46,8 @@ from storage.state import StateDir
 _log = structlog.get_logger("gateway.supervisor")
 
 _FEW_FILES = 8_192
+_OPINION_S = 0.4
+"""How long workers may take to say what they think of an upstream, within the time of the whole check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,10 @@ class Supervisor:
             self._checks["upstream" if name == "default" else f"upstream {name}"] = ops.Check(ask, required=False)
 
     async def _look_at_upstream(self, name: str, upstream: UpstreamSettings) -> dict[str, Any]:
-        figures = await self._crew.metrics() if self._crew is not None else Metrics()
+        figures = Metrics()
+        with contextlib.suppress(TimeoutError):  # a worker that hangs is no fault of the upstream
+            async with asyncio.timeout(_OPINION_S):
+                figures = await self._crew.metrics() if self._crew is not None else figures
         workers = {address: counts for (of, address), counts in figures.upstream_addresses.items() if of == name}
         return await upstream_status(upstream, workers)
 
