@@ -31,6 +31,7 @@ ROUTES = (
     _route("admin", "/admin", _PAGES),
     _route("admin.pages", "/admin/{rest...}", _PAGES),
     _route("api", "/platform/v1/{rest...}", _API, Access.OPTIONAL),
+    _route("api.docs", "/platform/docs", ("GET", "HEAD")),
     _route("well-known", "/.well-known/{rest...}", ("GET", "HEAD")),
 )
 """Beside those of the table (:meth:`policies.routes.RouteTable.with_own`)."""

@@ -52,8 +52,8 @@ _PROBLEM = {
 }
 
 
-def document(operations: Iterable[Operation], server: str) -> dict[str, Any]:
-    """The whole document. ``server`` is the public URL."""
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The whole document."""
     all_of_them = list(operations)
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = []
     for operation in all_of_them:
@@ -68,7 +68,7 @@ def document(operations: Iterable[Operation], server: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tahoe Gateway", "version": __version__, "description": _ABOUT},
-        "servers": [{"url": server}],
+        "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {

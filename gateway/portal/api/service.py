@@ -5,18 +5,33 @@ from aiohttp import web
 from gateway.portal.api import audit, keys, me, members, tenants, webhooks
 from gateway.portal.api.openapi import document
 from gateway.portal.api.operations import PREFIX, Operation, handler
-from gateway.portal.parts import PARTS
+from gateway.portal.pages import render
 
 RESOURCES = (me, tenants, members, keys, webhooks, audit)
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 
 
-async def openapi(request: web.Request) -> web.Response:
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Swagger UI writes styles into the page, and builds parts of it from text. It runs on this page alone."""
+
+
+async def docs(request: web.Request) -> web.StreamResponse:
+    """The document, to read and to try."""
+    page = render(request, "api_docs.html", title="API")
+    page.headers["Content-Security-Policy"] = _DOCS_POLICY
+    return page
+
+
+async def openapi(_: web.Request) -> web.Response:
     """The document. It tells nothing that is secret, and needs no credential."""
-    return web.json_response(document(OPERATIONS, request.app[PARTS].public_url))
+    return web.json_response(document(OPERATIONS))
 
 
 routes = [
     web.get(f"{PREFIX}/openapi.json", openapi),
+    web.get("/platform/docs", docs),
     *(web.route(operation.method, operation.path, handler(operation)) for operation in OPERATIONS),
 ]

@@ -1,6 +1,7 @@
 """What every operation of the platform API keeps to, and the resources one by one."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -333,3 +334,13 @@ async def test_the_document_describes_what_is_served(portal: Client) -> None:
     assert {(method, path) for path, methods in document["paths"].items() for method in methods} == served
     assert document["openapi"].startswith("3.1")
     assert "ApiKey" not in document["components"]["schemas"]
+
+
+async def test_the_document_can_be_read_in_a_browser_with_nothing_from_elsewhere(portal: Client) -> None:
+    page = await portal.get("/platform/docs")
+    text = await page.text()
+    assert page.status == 200
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    for name in re.findall(r'(?:src|href)="(/auth/static/[^"]+)"', text):
+        assert (await portal.get(name)).status == 200
+    assert "http" not in text
