@@ -28,7 +28,7 @@ proxy          the first door
 forward_auth   the second door: answers a proxy's question
 relay          carries an admitted request there and its answer back
 upstreams      an upstream by its name: which of its addresses, looked up, checked, judged
-upstream       pooled connections to one address
+upstream       one connection to an address; ``upstream_pool`` those that are kept
 origin         where an upstream listens; ``upstream_settings`` what is set of it
 upstream_status how an upstream is, for readiness
 streams        all open WebSockets: their clock, and what ends many at once

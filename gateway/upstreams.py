@@ -14,7 +14,8 @@ import structlog
 from gateway.origin import Origin
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import Unreachable, UpstreamConnection, UpstreamError, UpstreamPool
+from gateway.upstream import Unreachable, UpstreamConnection, UpstreamError
+from gateway.upstream_pool import UpstreamPool
 from gateway.upstream_settings import UpstreamSettings
 from policies import upstreams as policy
 from policies.upstreams import Health

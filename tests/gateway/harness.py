@@ -33,7 +33,7 @@ from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import UpstreamPool
+from gateway.upstream_pool import UpstreamPool
 from gateway.upstream_settings import UpstreamSettings
 from gateway.upstreams import Upstream
 from policies.credentials import RANDOM_BYTES, mint_key

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.origin import Origin
-from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, UpstreamConnection, UpstreamPool
+from gateway.upstream import Abandoned, Broke, TooSlow, Unreachable, UpstreamConnection
+from gateway.upstream_pool import UpstreamPool
 from policies.headers import AnswerHead
 from tests.certificates import LOOPBACK, make_certificate
 from tests.gateway.unread import LargeAnswer
@@ -64,7 +65,7 @@ def says(*pieces: bytes, close: bool = False) -> Script:
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scripted]:
     """A scripted server, with deadlines looked at fifty times a second."""
-    monkeypatch.setattr("gateway.upstream._TICK_S", 0.02)
+    monkeypatch.setattr("gateway.upstream_pool._TICK_S", 0.02)
     made = Scripted()
     listening = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.pool = UpstreamPool("up", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", 1.0)
@@ -518,7 +519,7 @@ async def test_a_connection_that_the_upstream_closed_at_rest_is_not_used(server:
 
 async def test_a_connection_that_rested_too_long_is_closed(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the upstream's own keep-alive time can run out under a request that is being written."""
-    monkeypatch.setattr("gateway.upstream._IDLE_S", 0.05)
+    monkeypatch.setattr("gateway.upstream_pool._IDLE_S", 0.05)
     connection, _, _ = await ask(server.pool)
     connection.release()
     async with asyncio.timeout(2):

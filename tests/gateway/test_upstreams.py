@@ -12,7 +12,8 @@ import pytest
 from gateway import upstreams
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import Broke, Unreachable, Unsent, UpstreamPool
+from gateway.upstream import Broke, Unreachable, Unsent
+from gateway.upstream_pool import UpstreamPool
 from gateway.upstream_settings import UpstreamSettings
 from gateway.upstream_status import upstream_status
 from gateway.upstreams import NoneLeft, Upstream
