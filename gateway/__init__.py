@@ -18,6 +18,8 @@ server         the public listener: aiohttp's low-level server with our connecti
 clients        how long clients may take, and how many connections they may hold
 inquiries      a request's header, worked out; forwarding headers of trusted proxies
 gatekeeper     the decision: the pure stages of ``policies`` with the I/O between them
+holder         limits beyond plain request rates: held, extended, told from the ledger
+limit_events   what limits tell beside their answers
 bearers        access tokens, ours and others': whether one is believed, and whose it is now
 jwks           another issuer's keys; ``issuer_settings`` says what its claims mean
 token_state    signing keys and revocations, kept up to date in every process

@@ -3,8 +3,9 @@
 =============== ===========================================================================
 ports           the promises, and how they fail; ``token_ports``: those of the stores of tokens
 postgres        registry, limits and ledger; ``migrations`` holds the schema
-redis           exact counters, one-use tickets, and the bus that tells of changes
-local_counters  the counters of one process, while Redis is away
+redis           exact counters, leases and reservations, one-use tickets, and the bus that tells of changes
+local_counters  the counters of one process, while Redis is away; ``local_holds`` its leases
+held            what one request holds of its limits, whichever store counts it
 journal         what a worker appends to before it answers
 usage_rows      a usage record as the row that journal and ledger share
 usage_sums      rows summed for the roll-ups

@@ -556,3 +556,82 @@ async def test_every_key_ends_by_itself(own: OwnRedis) -> None:
     async with own.client() as client:
         assert all([await client.pttl(key) > 0 for key in await client.keys("*")])
     await holds.close()
+
+
+UPLOADS = """
+import asyncio, json, random, sys
+from policies.allowances import Allowance, What
+from policies.bounds import with_margin
+from policies.holding import Demand, Spent
+from storage.redis.holds import RedisHolds
+
+TAIL_MS = 100
+
+async def main():
+    url, truthful = sys.argv[1], sys.argv[2] == "truthful"
+    random.seed(sys.argv[3])
+    holds = RedisHolds(url, timeout=30.0)
+    month = Allowance.parse(What.AUDIO, "1000s/month")
+    sys.stdout.write("ready\\n"); sys.stdout.flush(); sys.stdin.readline()
+    accounted = cut = refused = 0
+    async def upload():
+        nonlocal accounted, cut, refused
+        true_ms = random.randrange(1_000, 20_000)
+        guess_ms = round(true_ms * random.uniform(0.1, 1.5))
+        held = await holds.hold((Demand(month, "limit:{uploads}:month", guess_ms, 4_000_000_000_000),))
+        if held.lease is None:
+            refused += 1
+            return
+        await asyncio.sleep(random.random() / 100)
+        expected = Spent(true_ms)
+        if held.lease.exceeds(expected):
+            if not (await held.lease.extend(with_margin(expected), Spent())).admitted:
+                if not (await held.lease.extend(expected, Spent())).admitted:
+                    held.lease.settle(Spent())
+                    cut += 1
+                    return
+        await asyncio.sleep(random.random() / 100)
+        came_to = true_ms + (0 if truthful else TAIL_MS)
+        held.lease.settle(Spent(came_to))
+        accounted += came_to
+    async def client():
+        for _ in range(3):
+            await upload()
+    await asyncio.gather(*(client() for _ in range(125)))
+    await holds.close()
+    print(json.dumps([accounted, cut, refused]))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("claims", ["truthful", "short"])
+async def test_parallel_uploads_in_four_processes_keep_the_bound(redis_url: str, claims: str) -> None:
+    """500 at a time, with guesses from a tenth to one and a half of the truth, corrected on the way.
+
+    With truthful claims the allowance is never exceeded, and nearly all of it is used. Where each upload comes to 100
+    ms more than its last reservation, only those under way at the end can exceed it: far fewer than 500 times 100 ms.
+    """
+    pipe = asyncio.subprocess.PIPE
+    holds = RedisHolds(redis_url, timeout=10.0)
+    month = Demand(limit(What.AUDIO, "1000s/month"), "limit:{uploads}:month", 0, 4_000_000_000_000)
+    await holds.tell(month, 0)
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", UPLOADS, redis_url, claims, str(number), cwd=ROOT, stdin=pipe, stdout=pipe
+        )
+        for number in range(4)
+    ]
+    for process in processes:
+        assert await process.stdout.readline() == b"ready\n"
+    for process in processes:
+        process.stdin.write(b"go\n")
+    figures = [json.loads((await process.communicate())[0]) for process in processes]
+    used = sum(accounted for accounted, _, _ in figures)
+    over = max(used - 1_000_000, 0)
+    assert over <= (0 if claims == "truthful" else 50_000)
+    assert used > 900_000
+    assert sum(refused for _, _, refused in figures) > 500
+    async with Redis.from_url(redis_url) as redis:
+        assert {int(n) for n in await redis.hmget(month.key, "used", "held")} == {used, 0}
+    await holds.close()
