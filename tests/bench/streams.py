@@ -86,13 +86,13 @@ async def serve(port: int) -> None:
 class Client(asyncio.Protocol):
     """One stream. Answers pings as a browser does."""
 
-    __slots__ = ("closed_at", "code", "opened", "pings", "sent_at", "took", "transport")
+    __slots__ = ("closed_at", "code", "opened", "opened_at", "pings", "sent_at", "took", "transport")
 
     def __init__(self) -> None:
         self.opened = asyncio.get_running_loop().create_future()
         self.pings = 0
         self.code = 0
-        self.closed_at = 0.0
+        self.opened_at = self.closed_at = 0.0
         self.sent_at: list[float] = []
         self.took: list[tuple[float, float]] = []
 
@@ -107,6 +107,7 @@ class Client(asyncio.Protocol):
         if not self.opened.done():
             if data.startswith(b"HTTP/1.1 101 "):
                 self.opened.set_result(None)
+                self.opened_at = time.perf_counter()
             else:
                 self.opened.set_exception(ConnectionError(data[:300].decode()))
             return
@@ -153,14 +154,14 @@ async def idle(port: int, key: str, count: int) -> dict[str, object]:
     opened = time.perf_counter()
     tell({"opened": count, "opening_s": opened - began})
     await asyncio.sleep(IDLE_S + 20 - min(time.perf_counter() - opened, 10))
-    lasted = [client.closed_at - opened for client in clients if client.closed_at]
+    lasted = [client.closed_at - client.opened_at for client in clients if client.closed_at]
     return {
         "ended": len(lasted),
         "codes": sorted({client.code for client in clients}),
         "fewest_pings": min(client.pings for client in clients),
         "most_pings": max(client.pings for client in clients),
-        "first_end_s": min(lasted, default=0),
-        "last_end_s": max(lasted, default=0),
+        "shortest_s": round(min(lasted, default=0), 3),
+        "longest_s": round(max(lasted, default=0), 3),
     }
 
 
