@@ -34,7 +34,7 @@ upstream       one connection to an address; ``upstream_pool`` those that are ke
 origin         where an upstream listens; ``upstream_settings`` what is set of it
 upstream_status how an upstream is, for readiness
 streams        all open WebSockets: their clock, and what ends many at once
-tunnel         one open WebSocket
+tunnel         one open WebSocket; ``stream_end`` one of its two sockets
 outbox         small writes of one loop iteration, made together
 exchange       what one request did, settled exactly once
 responses      the gateway's own answers

@@ -7,15 +7,12 @@ come to such a point in time is cut instead.
 
 import asyncio
 import os
-import socket
-import struct
 from typing import Protocol
-
-from typing_extensions import override
 
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
 from gateway.server import ClientConnection
+from gateway.stream_end import NEVER, StreamEnd
 from policies.admission import Hold
 from policies.credentials import Presented
 from policies.holding import Spent
@@ -36,10 +33,6 @@ _HANDSHAKE_S = 10.0
 """How long one peer may take to answer the other's close frame."""
 _FLUSH_S = 2.0
 """How long what was written at the end may take to go out."""
-_CONTROLS, _WITHIN_S = 1_000, 10.0
-"""More control frames than that, within so many seconds, are a flood."""
-_NO_LINGER = struct.pack("ii", 1, 0)
-_NEVER = float("inf")
 
 
 class Home(Protocol):
@@ -52,93 +45,6 @@ class Home(Protocol):
 
     def reserve(self, tunnel: "Tunnel", hold: Hold, spent: Spent) -> None:
         """Have more audio reserved for a stream that has come to ``spent``; it ends when a limit has none left."""
-
-
-class _End(asyncio.Protocol):
-    """One end: what comes from it is walked and goes on to the other one."""
-
-    __slots__ = ("_flood_at", "_flood_since", "finished", "heard", "lost", "other", "paused_at", "said", "transport",
-                 "tunnel", "walker")  # fmt: skip
-
-    def __init__(self, tunnel: "Tunnel", walker: FrameWalker, now: float) -> None:
-        self.tunnel = tunnel
-        self.walker = walker
-        self.transport: asyncio.Transport
-        self.other: _End
-        self.heard = self._flood_since = now
-        self._flood_at = _CONTROLS
-        self.paused_at = _NEVER
-        """Since when it has not taken what is written to it."""
-        self.said = self.finished = self.lost = False
-        """Whether it was sent a close frame; whether we have closed it; whether it is gone."""
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        walker, tunnel = self.walker, self.tunnel
-        self.heard = now = tunnel.loop.time()
-        frames, controls = walker.frames, walker.controls
-        passing = walker.feed(data)
-        if passing and not self.other.finished:
-            self.other.transport.write(passing)
-        if walker.controls == controls or walker.frames != frames:
-            tunnel.spoken = now
-        elif walker.controls >= self._flood_at:
-            self._count_controls(now)
-        if walker.done:
-            tunnel.noticed(self)
-
-    def _count_controls(self, now: float) -> None:
-        if now - self._flood_since < _WITHIN_S:
-            self.tunnel.end(Ending.POLICY_VIOLATED)
-        self._flood_at, self._flood_since = self.walker.controls + _CONTROLS, now
-
-    @override
-    def pause_writing(self) -> None:
-        tunnel = self.tunnel
-        self.paused_at = now = tunnel.loop.time()
-        tunnel.due = min(tunnel.due, now + tunnel.route.idle_s)
-        self.other.listen(False)  # noqa: FBT003
-
-    @override
-    def resume_writing(self) -> None:
-        self.paused_at = _NEVER
-        self.other.listen(True)  # noqa: FBT003
-
-    def listen(self, on: bool) -> None:  # noqa: FBT001  a switch
-        """Read on, or let the kernel's buffers fill until the sender notices."""
-        if self.finished or self.lost:
-            return
-        if on:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()
-
-    @override
-    def eof_received(self) -> bool:
-        return False  # RFC 6455 knows no half-open connection: the transport closes, and connection_lost follows
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = self.finished = True
-        self.tunnel.lost(self, exc)
-
-    def say(self, data: bytes) -> None:
-        """Write something of our own, between two frames."""
-        if not self.finished:
-            self.transport.write(data)
-
-    def finish(self) -> None:
-        """Close when what was written has gone out."""
-        if not self.finished:
-            self.finished = True
-            self.transport.close()
-
-    def cut(self) -> None:
-        """Close at once, by a reset: a message may have been left in the middle."""
-        self.finished = True
-        if not self.lost:
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self.transport.abort()
 
 
 class Tunnel:
@@ -174,8 +80,8 @@ class Tunnel:
         self.presented = presented
         self.over: asyncio.Future[None] = self.loop.create_future()
         most, watch = route.max_message, (meter.client_piece, meter.upstream_piece) if meter else (None, None)
-        self.client = _End(self, FrameWalker(masked=True, max_message=most, consume=watch[0]), now)
-        self.upstream = _End(self, FrameWalker(masked=False, max_message=most, consume=watch[1]), now)
+        self.client = StreamEnd(self, FrameWalker(masked=True, max_message=most, consume=watch[0]), now)
+        self.upstream = StreamEnd(self, FrameWalker(masked=False, max_message=most, consume=watch[1]), now)
         self.client.other, self.upstream.other = self.upstream, self.client
         self.spoken = now
         """When a message passed last, either way."""
@@ -186,7 +92,7 @@ class Tunnel:
         self._ends_at, self._last = now + lasts[0], lasts[1:]
         self._pinged = now
         self._written, self._written_at = 0, now
-        self._deadline = _NEVER
+        self._deadline = NEVER
         self._overdue = 0
         self.due = now
         """When to look at it again."""
@@ -233,7 +139,7 @@ class Tunnel:
         self._farewell(self.client, reason)
         self._farewell(self.upstream, reason)
 
-    def _farewell(self, end: _End, reason: str = "") -> None:
+    def _farewell(self, end: StreamEnd, reason: str = "") -> None:
         """Send our close frame to one end, if it can be sent now."""
         assert self.ending is not None
         source = end.other.walker
@@ -262,7 +168,7 @@ class Tunnel:
         text = responses.stream_error(self.route.dialect, exchange.code, self.ending.message, exchange.request_id)
         return frame(TEXT, text)
 
-    def noticed(self, source: _End) -> None:
+    def noticed(self, source: StreamEnd) -> None:
         """Nothing more goes on from one end: it broke the rules, sent a close frame, or we are ending."""
         walker = source.walker
         if self.ending is not None:
@@ -274,7 +180,7 @@ class Tunnel:
         elif walker.close_code is not None:
             self._closing(source, walker.close_code)
 
-    def _broke(self, source: _End, fault: Fault) -> None:
+    def _broke(self, source: StreamEnd, fault: Fault) -> None:
         if self.code:  # it was closing anyway
             self.abort()
             return
@@ -282,7 +188,7 @@ class Tunnel:
         if source is self.upstream:
             self._exchange.outcome = Outcome.UPSTREAM_FAILED
 
-    def _closing(self, source: _End, code: int) -> None:
+    def _closing(self, source: StreamEnd, code: int) -> None:
         """A close frame has passed."""
         source.other.said = True
         if not self.code:
@@ -295,7 +201,7 @@ class Tunnel:
             self.upstream.finish()
             self._wait(_FLUSH_S, 2)
 
-    def lost(self, end: _End, exc: Exception | None) -> None:
+    def lost(self, end: StreamEnd, exc: Exception | None) -> None:
         """One connection is gone."""
         if end is self.client:
             self._connection.connection_lost(exc)
@@ -350,7 +256,7 @@ class Tunnel:
             self.end(Ending.STREAM_IDLE)
         elif now >= client.paused_at + route.idle_s:
             self._gone("it takes nothing of what it is sent")
-        elif now >= max(client.heard, self._pinged) + route.ping_s and self.upstream.paused_at == _NEVER:
+        elif now >= max(client.heard, self._pinged) + route.ping_s and self.upstream.paused_at == NEVER:
             self._ping(now)
 
     def _ping(self, now: float) -> None:
@@ -385,7 +291,7 @@ class Tunnel:
             self._wait(_FLUSH_S, 2)
         else:
             self.abort()
-            self._deadline = _NEVER
+            self._deadline = NEVER
 
     # --- the account -------------------------------------------------------------------------------------------------
 

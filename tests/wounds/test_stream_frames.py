@@ -123,7 +123,7 @@ async def test_pings_pass_and_a_flood_of_them_does_not(raw: RawSite) -> None:
     assert await upstream.exactly(len(ping)) == ping
     upstream.send(frame(PONG, b"?"))
     assert await client.exactly(3) == frame(PONG, b"?")
-    client.send(ping * 2_000)
+    client.send((frame(TEXT, b"", MASK) + ping * 10) * 200)
     at_upstream, at_client = await asyncio.gather(upstream.rest(), client.rest())
     assert read(at_client, of_client=False)[1] == 4008
     assert read(at_upstream, of_client=True)[1] == 1001
