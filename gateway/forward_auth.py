@@ -18,10 +18,11 @@ from policies.admission import Admit
 from policies.authorise import Permit
 from policies.browsers import login_location
 from policies.inquiry import Inquiry
-from policies.principals import Principal
+from policies.principals import Method, Principal
 from policies.questions import CADDY, ENVOY, SOURCES, TRAEFIK, Dialect, nginx, question
 from policies.ratelimit_fields import refused_lines, state_line
 from policies.routes import PORTAL
+from policies.upgrade import from_same_origin, protocols_without_credentials
 from policies.verdict import Deny, Refusal
 
 _NOT_STORED = b"Cache-Control: no-store"
@@ -72,7 +73,8 @@ class ForwardAuth:
         verdict = inquiry if isinstance(inquiry, Deny) else await self._decide(inquiry, exchange)
         if isinstance(verdict, Admit):
             exchange.status = self._manners.status if dialect.allows_on_any_2xx else 200
-            whole = responses.plain(exchange.status, self._yes(dialect, verdict, exchange), b"", keep_alive=keep_alive)
+            lines = self._yes(dialect, verdict, exchange) + _protocols(asked)
+            whole = responses.plain(exchange.status, lines, b"", keep_alive=keep_alive)
         else:
             exchange.denied(verdict)
             login = login_location(self._manners.login_base, inquiry, verdict) if isinstance(inquiry, Inquiry) else None
@@ -102,9 +104,13 @@ class ForwardAuth:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
         decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
-        if isinstance(decision, Admit):
-            exchange.principal = decision.permit.principal
-            exchange.lease = decision.lease  # settled with the answer: when the request itself ends is not told here
+        if isinstance(decision, Deny):
+            return decision
+        exchange.principal = decision.permit.principal
+        exchange.lease = decision.lease  # settled with the answer: when the request itself ends is not told here
+        by_session = exchange.principal.method is Method.SESSION
+        if route.websocket and by_session and not from_same_origin(inquiry.head, self._manners.login_base.encode()):
+            return Deny(refusal=Refusal.ORIGIN_NOT_ALLOWED, principal=exchange.principal)
         return decision
 
     def _yes(self, dialect: Dialect, admit: Admit, exchange: Exchange) -> list[bytes]:
@@ -127,6 +133,12 @@ class ForwardAuth:
                 self._identities.clear()
             lines = self._identities[permit.identity] = b"\r\n".join(found)
         return lines
+
+
+def _protocols(asked: Inquiry | Deny) -> list[bytes]:
+    """The subprotocols of a stream without the credential among them, for the proxy to send on over the client's."""
+    left = None if isinstance(asked, Deny) else protocols_without_credentials(asked.head)
+    return [] if left is None else [b"Sec-WebSocket-Protocol: " + left]
 
 
 def _fields(values: Mapping[str, str]) -> list[bytes]:

@@ -41,7 +41,7 @@ class Upgrade:
         if len(keys) != 1 or not _is_key(keys[0]):
             return Deny(refusal=Refusal.MALFORMED_HANDSHAKE, detail="Sec-WebSocket-Key is 16 bytes in base64, once.")
         offer = Offer.read(fields)
-        if any(not _TCHAR.issuperset(name) or has_key(name) for name in offer.passing):
+        if not all(map(_is_plain, offer.passing)):
             return Deny(refusal=Refusal.MALFORMED_HANDSHAKE, detail="A subprotocol is a token, and never a bare key.")
         ticket, rest = _ticket(query)
         if has_key(rest.encode()):
@@ -80,6 +80,18 @@ class Upgrade:
         if selected:
             lines.append(b"Sec-WebSocket-Protocol: " + selected)
         return lines
+
+
+def protocols_without_credentials(head: RequestHead) -> bytes | None:
+    """What an upstream may see of the subprotocols that a client offers; None when it offers none."""
+    if not any(name == b"sec-websocket-protocol" for name, _ in head.websocket):
+        return None
+    return b", ".join(name for name in Offer.read(head.websocket).passing if _is_plain(name))
+
+
+def _is_plain(protocol: bytes) -> bool:
+    """Whether it is a token (RFC 9110 section 5.6.2) with nothing like a key in it."""
+    return _TCHAR.issuperset(protocol) and not has_key(protocol)
 
 
 def _is_key(value: bytes) -> bool:

@@ -45,7 +45,7 @@ def test_traefik_asks_first_cleans_afterwards_and_names_only_what_exists() -> No
 def test_traefik_takes_every_identity_from_the_gateway_and_asks_in_its_dialect() -> None:
     ask = traefik()["middlewares"]["tahoe-verify"]["forwardAuth"]
     assert ask["address"].endswith("/auth/verify/traefik")
-    assert ask["authResponseHeaders"] == [*IDENTITY, "X-Request-ID"]
+    assert ask["authResponseHeaders"] == [*IDENTITY, "X-Request-ID", "Sec-WebSocket-Protocol"]
     assert (ask["trustForwardHeader"], ask["forwardBody"]) == (False, False)
     assert "authRequestHeaders" not in ask  # all of them are asked about
 
@@ -69,8 +69,8 @@ def test_traefik_keeps_credentials_from_the_transcriber_and_the_identity_from_th
 
 def test_caddy_copies_every_identity_and_removes_all_else() -> None:
     told = text("config/caddy/Caddyfile")
-    (copied,) = re.findall(r"copy_headers (.*)", told)
-    assert copied.split() == [*IDENTITY, "X-Request-ID"]
+    copied = " ".join(re.findall(r"copy_headers (.*)", told))
+    assert copied.split() == [*IDENTITY, "X-Request-ID", "Sec-WebSocket-Protocol"]
     removed = [name.lower() for name in re.findall(r"request_header -(\S+)", told)]
     patterns = re.compile("|".join(re.escape(name).replace(r"\*", ".*") for name in removed))
     assert [name for name in (*CLAIMED, *ALIASES) if not patterns.fullmatch(name.lower())] == []
@@ -85,7 +85,7 @@ def test_envoy_asks_about_every_credential_takes_every_identity_and_removes_all_
     assert {name.lower() for name in CREDENTIALS} <= asked
     response = authz["http_service"]["authorization_response"]
     taken = [pattern["exact"] for pattern in response["allowed_upstream_headers"]["patterns"]]
-    assert taken == [name.lower() for name in (*IDENTITY, "X-Request-ID")]
+    assert taken == [name.lower() for name in (*IDENTITY, "X-Request-ID", "Sec-WebSocket-Protocol")]
     assert authz["http_service"]["path_prefix"] == "/auth/verify/envoy"
     assert authz["failure_mode_allow"] is False
     mutations = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]

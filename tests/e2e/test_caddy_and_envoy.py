@@ -250,6 +250,25 @@ async def test_the_gateways_own_pages_are_reached_without_a_question(site: Site,
     assert site.seen[-1].all("Cookie") == ["__Host-x=1"]
 
 
+async def test_a_browsers_key_among_the_subprotocols_stays_behind(site: Site) -> None:
+    """The transcriber is offered what is left, and never the key; a stream without any is offered nothing."""
+    upgrade = [
+        ("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ]  # fmt: skip
+    offers = [("Sec-WebSocket-Protocol", f"token, {site.edge.key}")]
+    lines = ["GET /v1/realtime HTTP/1.1", "Host: gateway.test", *(": ".join(field) for field in [*upgrade, *offers])]
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.edge.port)
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+    writer.close()
+    (seen,) = site.seen
+    assert seen.all("Sec-WebSocket-Protocol") == ["token"]
+    assert site.edge.key.encode() not in seen.head
+    assert site.gateway.lines[-1]["status"] in (200, 202)
+
+
 # --- refused: the client gets the gateway's own answer, the transcriber nothing ---------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from gateway.forward_auth import Manners
 from policies.headers import CREDENTIALS, IDENTITY
 from policies.limits import Rate
-from policies.principals import Standing
-from tests.gateway.harness import Answer, Gateway, Options, running
+from policies.principals import Method, Standing
+from tests.gateway.harness import PRINCIPAL, Answer, Gateway, Options, running
 
 HERE = ipaddress.ip_network("127.0.0.0/8")
 PAGE = [("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate")]
@@ -228,6 +229,61 @@ async def test_an_upgrade_is_a_question_like_any_other(gateway: Gateway) -> None
     upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]
     answer = await verify(gateway, "caddy", "/v1/realtime", "GET", *upgrade)
     assert (answer.status, answer["connection"]) == (200, "close")
+
+
+OFFERS = [
+    ("token, {key}", "token"),
+    ("realtime, openai-insecure-api-key.{key}", "realtime"),
+    ("bearer, {key}, x-session, 7", "bearer, x-session, 7"),
+    ("xai-client-secret.{key}", ""),
+]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(("offered", "left"), OFFERS)
+async def test_a_key_among_the_subprotocols_is_taken_out_for_the_proxy_to_send_on(
+    gateway: Gateway, dialect: str, offered: str, left: str
+) -> None:
+    """The proxy carries the stream, and would send a browser's key on to the transcriber."""
+    fields = ("Sec-WebSocket-Protocol", offered.format(key=gateway.key))
+    answer = await verify(gateway, dialect, "/v1/realtime", "GET", fields, key=None)
+    assert (answer.status, answer["sec-websocket-protocol"]) == (200, left)
+    assert not (await verify(gateway, dialect, "/v1/realtime")).all("sec-websocket-protocol")
+
+
+SESSION = "s" * 43
+STREAM, POST = ("/v1/realtime", "GET"), ("/v1/audio/transcriptions", "POST")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("asked", "extra", "status"),
+    [
+        (("/v1/models", "GET"), (), 200),
+        (("/v1/models", "GET"), (("Origin", "https://evil.test"),), 200),
+        (STREAM, (("Origin", "https://users.test"),), 200),
+        (STREAM, (("Origin", "https://evil.test"),), 403),
+        (STREAM, (("Origin", "null"),), 403),
+        (STREAM, (), 403),
+        (POST, (("Origin", "https://evil.test"),), 403),
+        (POST, (), 403),
+    ],
+)
+async def test_a_session_opens_what_its_own_pages_ask_for(
+    dialect: str, asked: tuple[str, str], extra: tuple[tuple[str, str], ...], status: int
+) -> None:
+    """C-01, W-01 (Eclipse Che CVE-2020-14368): here as at the first door, though proxies say nothing of the upgrade."""
+    options = Options(trusted=(HERE,), manners=Manners(login_base="https://users.test"))
+    async with running(options) as gateway:
+        person = replace(PRINCIPAL, method=Method.SESSION, key_id="", user_id="usr_ada")
+        gateway.sessions.by_secret[SESSION.encode()] = person
+        cookie = ("Cookie", f"tahoe_session={SESSION}")
+        answer = await verify(gateway, dialect, *asked, cookie, *extra, key=None)
+        assert answer.status == status
+        if status == 200:
+            assert (answer["x-user-id"], answer["x-api-key-id"]) == ("usr_ada", "")
+        else:
+            assert answer.code in ("origin_not_allowed", "cross_site_request")
 
 
 PATHS = ["/auth/verify/", "/auth/verify/nginx", "/auth/verify/traefik/x", "/auth/verify/Caddy", "/auth/verify/envoyx",
