@@ -10,6 +10,10 @@ _LONGEST_PATH = 100
 """sockaddr_un.sun_path is 108 bytes with its final NUL; some of that is kept in hand."""
 
 
+QUEUE = 4_096
+"""Connections that may wait to be accepted; the system's somaxconn bounds it as well."""
+
+
 class PortTaken(Exception):
     """A listening address cannot be had; the message says which and what to do."""
 
@@ -28,7 +32,7 @@ def listen(address: str, setting: str) -> socket.socket:
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listening.bind(where)
-            listening.listen(4_096)
+            listening.listen(QUEUE)
         except BaseException:
             listening.close()
             raise

@@ -15,11 +15,14 @@ from typing import Any, Protocol
 
 from gateway.control import Channel, Message
 from gateway.services import Blueprint, Services
+from gateway.sockets import QUEUE
 from gateway.tasks import Tasks
 from gateway.telemetry import application_log
 from policies.streams import Ending
 from storage.ports import Invalidation
 
+_ACCEPTS = 64
+"""How many connections asyncio's own loop accepts before it turns to those that are there, or complains of EMFILE."""
 _ORPHANED_S = 1.0
 """How long an unused connection stays open when the parent has died."""
 
@@ -74,7 +77,8 @@ class Worker:
         assert self.services is not None
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
-            server = await loop.create_server(self.services.server, sock=listening.dup(), backlog=4_096)
+            server = await loop.create_server(self.services.server, sock=listening.dup(), backlog=_ACCEPTS)
+            listening.listen(QUEUE)  # asyncio has taken its word for the length of the queue as well
             self._servers.append(server)
 
     def decline(self) -> None:

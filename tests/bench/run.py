@@ -1,6 +1,6 @@
 """``make bench``: a gateway with everything switched on, beside nginx and OpenResty.
 
-    python -m tests.bench.run [requests|latency|upload ...] [--rounds N] [--seconds N] [--workers N]
+    python -m tests.bench.run [requests|latency|upload ...] [--rounds N] [--seconds N] [--workers N] [--connections N]
 
 One worker, embedded PostgreSQL and Valkey, key check, scope, two exact limits, identity headers, metrics, JSON access log
 (to a file), usage journal and shipping: the CPU of all of it is counted.
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     missing = [package for program, package in NEEDED.items() if shutil.which(program, path=_PATH) is None]
     if not LUA.exists():
@@ -48,7 +49,8 @@ def main() -> None:
                 subprocess.run(
                     [*COST, mode, "--url", f"http://127.0.0.1:{PORT}{path}", "--pid", str(pid),
                      "--header", f"Authorization: Bearer {key}",
-                     "--rounds", str(options.rounds), "--seconds", str(options.seconds)],
+                     "--rounds", str(options.rounds), "--seconds", str(options.seconds),
+                     "--connections", str(options.connections)],
                     check=True, env={**os.environ, "PATH": _PATH},
                 )  # fmt: skip
                 print(f"resident memory per worker: {', '.join(memory(pid))}", flush=True)
