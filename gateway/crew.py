@@ -83,13 +83,29 @@ class Crew:
 
     async def _let_in(self, members: Sequence[Member], instead_of: Sequence[Member] = ()) -> None:
         """The portal first: what workers ask of it goes to the new one, and nothing is on its way when the old ends."""
-        for member in reversed(members):
-            await member.accept()
+        for member in members:
             if member.kind == "portal":
+                await member.accept([0])
                 for old in instead_of:
                     if old.kind == "portal":
                         await old.decline()
+        await self._spread()
+        for member in members:
             self._tasks.start(self._keep(member), f"keeper of {member.kind} {member.number}")
+
+    async def _spread(self) -> None:
+        """Every worker that is up accepts from its own sockets, and from those of workers that are not."""
+        workers = [member for member in self._members if member.kind == "worker"]
+        orphaned = {number for member in workers if not member.up for number in self._sockets_of(member)}
+        for member in workers:
+            if member.up:
+                await member.accept(sorted({*self._sockets_of(member), *orphaned}))
+
+    def _sockets_of(self, member: Member) -> list[int]:
+        """By their places in the list. After a reload there may be more workers than sockets, or fewer."""
+        workers, place = max(1, self._blueprint.settings.workers), max(0, member.number - 1)
+        own = [number for number in range(len(self._sockets)) if number % workers == place]
+        return own or [place % len(self._sockets)] if self._sockets else []
 
     async def _see_off(self, old: Sequence[Member], drain_s: float) -> None:
         for kinds in ("worker", "portal"):
@@ -133,6 +149,7 @@ class Crew:
             if self._draining or member not in self._members:
                 return
             _log.error(f"{member.kind} died", worker=member.number, exit_status=status)
+            await self._spread()
             if time.monotonic() - started > _STEADY_S:
                 pause = _FIRST_PAUSE_S
             await asyncio.sleep(pause)
@@ -150,7 +167,7 @@ class Crew:
             _log.error(f"{fresh.kind} did not start", worker=fresh.number, reason=str(error))
             return fresh
         if fresh in self._members:
-            await fresh.accept()
+            await (self._spread() if fresh.kind == "worker" else fresh.accept([0]))
             _log.info(f"{fresh.kind} started", worker=fresh.number)
         return fresh
 

@@ -9,6 +9,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -45,8 +46,8 @@ class Member(Protocol):
     async def open(self) -> None:
         """Start, and wait until it could serve. Raises StartFailed."""
 
-    async def accept(self) -> None:
-        """Let it at the listening sockets."""
+    async def accept(self, numbers: Sequence[int]) -> None:
+        """Let it at these of the listening sockets, and at no other."""
 
     async def decline(self) -> None:
         """Take no new connections; those that are there go on. Returns when that is so."""
@@ -137,9 +138,9 @@ class Process:
         if "drained" in message:
             self.figures = message["drained"]
 
-    async def accept(self) -> None:
+    async def accept(self, numbers: Sequence[int]) -> None:
         """Let it at the listening sockets: until it is there, connections wait in their queues."""
-        self._tell("accept")
+        self._tell("accept", sockets=list(numbers))
 
     async def decline(self) -> None:
         """Take no new connections. One that does not answer will not accept any either, or is killed later."""
@@ -218,9 +219,9 @@ class InProcess:
         await self._serving.open()
         self.up = True
 
-    async def accept(self) -> None:
+    async def accept(self, numbers: Sequence[int]) -> None:
         """Let it at the listening sockets."""
-        await self._serving.accept()
+        await self._serving.accept(numbers)
 
     async def decline(self) -> None:
         """Take no new connections."""

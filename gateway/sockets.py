@@ -20,28 +20,52 @@ class PortTaken(Exception):
 
 def listen(address: str, setting: str) -> socket.socket:
     """A listening, non-blocking TCP socket for ``host:port``; port 0 lets the system choose. Raises PortTaken."""
+    listening = _bound(address, setting, shared=False)
+    listening.listen(QUEUE)
+    return listening
+
+
+def listen_for_each(address: str, setting: str, workers: int) -> list[socket.socket]:
+    """A socket for every worker, all on one address: the system spreads connections over them evenly (SO_REUSEPORT).
+
+    Workers that share one socket do not: who wakes first takes all that wait. The price is that a connection waits for
+    one worker; so the sockets stay the parent's, which lets others stand in. Raises PortTaken, also for another
+    gateway's port, which the system would let one user share.
+    """
+    if workers <= 1:
+        return [listen(address, setting)]
+    first = _bound(address, setting, shared=False)
+    port = port_of(first)
+    first.close()
+    sockets = [_bound(f"{address.rpartition(':')[0]}:{port}", setting, shared=True) for _ in range(workers)]
+    for listening in sockets:
+        listening.listen(QUEUE)
+    return sockets
+
+
+def _bound(address: str, setting: str, *, shared: bool) -> socket.socket:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind, protocol)
+        bound = socket.socket(family, kind, protocol)
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
             if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            listening.bind(where)
-            listening.listen(QUEUE)
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            bound.bind(where)
         except BaseException:
-            listening.close()
+            bound.close()
             raise
     except OSError as error:
         raise PortTaken(_sentence(address, setting, error)) from error
     except UnicodeError as error:
         raise PortTaken(f"{address} cannot be bound: no host has such a name. Correct {setting}.") from error
-    listening.setblocking(False)  # noqa: FBT003  its only argument
-    return listening
+    bound.setblocking(False)  # noqa: FBT003  its only argument
+    return bound
 
 
 def listen_privately(directory: Path, name: str) -> socket.socket:

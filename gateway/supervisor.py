@@ -26,7 +26,7 @@ from gateway.reload import Reloader
 from gateway.secrets import generated_secret
 from gateway.services import Blueprint, load_routes
 from gateway.settings import Settings
-from gateway.sockets import close_privately, listen, listen_privately
+from gateway.sockets import close_privately, listen, listen_for_each, listen_privately
 from gateway.systemd import Systemd
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
@@ -85,7 +85,7 @@ class Supervisor:
         self._systemd = Systemd()
         self._tasks = Tasks()
         self.draining = False
-        self._public: socket.socket | None = None
+        self._public: list[socket.socket] = []
         self._checks: dict[str, ops.Check] = {}
         self._crew: Crew | None = None
         self._reloader: Reloader | None = None
@@ -100,8 +100,9 @@ class Supervisor:
             self._listen_to_signals(stack)
             state = StateDir.claim(settings.state_dir)
             stack.callback(state.release)
-            self._public = public = listen(settings.listen, "GATEWAY_LISTEN")
-            stack.callback(public.close)
+            self._public = listen_for_each(settings.listen, "GATEWAY_LISTEN", settings.workers)
+            for public in self._public:
+                stack.callback(public.close)
             operations = listen(settings.ops_listen, "GATEWAY_OPS_LISTEN")
             stack.callback(operations.close)
             portal = listen_privately(state.path, "portal.sock")
@@ -120,7 +121,7 @@ class Supervisor:
             blueprint = Blueprint(
                 settings, stores.database_url, stores.redis_url, stores.secret_key, portal.getsockname()
             )
-            self._crew = Crew(blueprint, [public], self._tasks, portal)
+            self._crew = Crew(blueprint, self._public, self._tasks, portal)
             await self._crew.start()
             self._reloader = Reloader(
                 blueprint, self._crew, self._systemd, read=self._read, applied=self._look_at_upstreams
@@ -249,7 +250,6 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Not ready is said already: whoever balances load has ``drain_delay`` to hear of it, then listeners close."""
-        assert self._public is not None
         assert self._crew is not None
         assert self._shipper is not None
         with contextlib.suppress(TimeoutError):
@@ -257,8 +257,9 @@ class Supervisor:
                 await self._hurry.wait()
         started = time.monotonic()
         await self._crew.decline()
-        with contextlib.suppress(OSError):
-            self._public.shutdown(socket.SHUT_RDWR)  # in every process that has it: who comes now is refused at once
+        for public in self._public:
+            with contextlib.suppress(OSError):
+                public.shutdown(socket.SHUT_RDWR)  # in every process that has it: who comes now is refused at once
         await self._crew.drain()
         await self._shipper.drain()
         _log.info("drained", took_s=round(time.monotonic() - started, 3))

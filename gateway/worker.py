@@ -10,7 +10,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gateway.control import Channel, Message
@@ -33,8 +33,8 @@ class Serving(Protocol):
     async def open(self) -> None:
         """Open what it stands on: nothing is accepted that could not be answered."""
 
-    async def accept(self) -> None:
-        """Listen. The listening sockets themselves stay the parent's: other processes share them."""
+    async def accept(self, numbers: Sequence[int]) -> None:
+        """Listen on these of the sockets, and on no other. They stay the parent's: other processes have them too."""
 
     def decline(self) -> None:
         """Stop listening; connections that are there go on."""
@@ -65,27 +65,29 @@ class Worker:
         self._blueprint = blueprint
         self._sockets = sockets
         self._stack = contextlib.AsyncExitStack()
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[int, asyncio.Server] = {}
         self.services: Services | None = None
 
     async def open(self) -> None:
         """Open the services."""
         self.services = await self._stack.enter_async_context(Services.open(self._blueprint))
 
-    async def accept(self) -> None:
-        """Listen, on descriptors of its own that it can close."""
+    async def accept(self, numbers: Sequence[int]) -> None:
+        """Listen, on descriptors of its own that it can close. What waits in a queue is for who listens there next."""
         assert self.services is not None
+        for number in self._servers.keys() - set(numbers):
+            self._servers.pop(number).close()
         loop = asyncio.get_running_loop()
-        for listening in self._sockets:
-            server = await loop.create_server(self.services.server, sock=listening.dup(), backlog=_ACCEPTS)
+        for number in set(numbers) - self._servers.keys():
+            listening = self._sockets[number]
+            make = self.services.server
+            self._servers[number] = await loop.create_server(make, sock=listening.dup(), backlog=_ACCEPTS)
             listening.listen(QUEUE)  # asyncio has taken its word for the length of the queue as well
-            self._servers.append(server)
 
     def decline(self) -> None:
-        """Stop listening. What waits in the socket's queue is for whoever shares it."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        """Stop listening."""
+        while self._servers:
+            self._servers.popitem()[1].close()
 
     def snapshot(self) -> dict[str, Any]:
         """The metrics of this worker."""
@@ -126,7 +128,7 @@ async def _serve(make: Make, end: socket.socket) -> None:
             case "ping":
                 return True
             case "accept" if worker is not None:
-                await worker.accept()
+                await worker.accept(message["sockets"])
             case "decline" if worker is not None:
                 worker.decline()
             case _:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -41,13 +42,14 @@ class Portal:
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)
 
-    async def accept(self) -> None:
+    async def accept(self, numbers: Sequence[int]) -> None:
         """Listen, on descriptors of its own that it can close."""
         assert self._runner is not None
         assert self._runner.server is not None
         loop = asyncio.get_running_loop()
-        for listening in self._sockets:
-            self._servers.append(await loop.create_unix_server(self._runner.server, sock=listening.dup()))
+        for number in numbers:
+            listening = self._sockets[number].dup()
+            self._servers.append(await loop.create_unix_server(self._runner.server, sock=listening))
 
     def decline(self) -> None:
         """Stop listening."""

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,10 @@ class Puppet:
             self.dead.set()
             raise StartFailed("no")
 
-    async def accept(self) -> None:
+    async def accept(self, numbers: Sequence[int]) -> None:
         """Listen."""
         self.accepting = True
+        self.sockets = list(numbers)
 
     async def decline(self) -> None:
         """Stop listening."""
@@ -270,6 +272,41 @@ async def test_nothing_is_started_while_the_crew_drains(puppets: Puppets) -> Non
     await asyncio.sleep(0.03)
     assert len(puppets.made) == 2
     assert all(puppet.drained for puppet in puppets.made)
+
+
+async def test_others_stand_in_for_a_worker_that_is_down(puppets: Puppets) -> None:
+    """Its socket's queue is served meanwhile; when it is back it has its socket for itself again."""
+    puppets.crew._sockets = [socket.socket(), socket.socket()]
+    for one in puppets.crew._sockets:
+        one.close()
+    await puppets.crew._spread()
+    first, second = puppets.made
+    assert (first.sockets, second.sockets) == ([0], [1])
+    puppets.startable = False
+    first.dead.set()
+    await until(lambda: second.sockets == [0, 1])
+    puppets.startable = True
+    await until(lambda: second.sockets == [1])
+    assert puppets.made[-1].sockets == [0]
+
+
+@pytest.mark.parametrize(
+    ("workers", "sockets", "shares"),
+    [
+        (0, 1, [[0]]),
+        (2, 2, [[0], [1]]),
+        (3, 2, [[0], [1], [0]]),
+        (2, 5, [[0, 2, 4], [1, 3]]),
+        (1, 3, [[0, 1, 2]]),
+    ],
+)
+def test_every_socket_has_a_worker_and_every_worker_a_socket(
+    tmp_path: Path, tasks: Tasks, workers: int, sockets: int, shares: list[list[int]]
+) -> None:
+    """Also after a reload that changed the number of workers: sockets are made at the start alone."""
+    crew = Crew(blueprint(tmp_path, workers), [None] * sockets, tasks)
+    members = [Puppet(number) for number in (range(1, workers + 1) if workers else [0])]
+    assert [crew._sockets_of(member) for member in members] == shares
 
 
 async def test_replaced_workers_leave_when_the_new_ones_serve_and_stay_counted(

@@ -1,12 +1,13 @@
 """Listening sockets are bound before anything else starts; what prevents it is one sentence."""
 
+import contextlib
 import socket
 from pathlib import Path
 
 import pytest
 
 from gateway import sockets
-from gateway.sockets import PortTaken, close_privately, listen, listen_privately, port_of
+from gateway.sockets import PortTaken, close_privately, listen, listen_for_each, listen_privately, port_of
 
 needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this kernel has no IPv6 at all")
 
@@ -77,3 +78,32 @@ def test_a_private_socket_is_ours_alone_however_long_the_path(tmp_path: Path, de
     assert deep == (path.parent != directory)
     close_privately(listening, path)
     assert not path.exists()
+
+
+def test_every_worker_has_a_socket_of_its_own_on_one_port() -> None:
+    """A hundred connections are spread over them; none is left out."""
+    each = listen_for_each("127.0.0.1:0", "GATEWAY_LISTEN", 2)
+    (port,) = {port_of(listening) for listening in each}
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+    counts = []
+    for listening in each:
+        accepted = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                accepted.append(listening.accept()[0])
+        counts.append(len(accepted))
+        for one in (*accepted, listening):
+            one.close()
+    for client in clients:
+        client.close()
+    assert sum(counts) == 100
+    assert min(counts) > 10
+
+
+def test_a_port_that_workers_share_is_not_shared_with_another_gateway() -> None:
+    """SO_REUSEPORT would let one user's two gateways take each other's connections: the second one is told."""
+    each = listen_for_each("127.0.0.1:0", "GATEWAY_LISTEN", 2)
+    with pytest.raises(PortTaken, match="is in use"):
+        listen_for_each(f"127.0.0.1:{port_of(each[0])}", "GATEWAY_LISTEN", 2)
+    for listening in each:
+        listening.close()
