@@ -49,7 +49,7 @@ class Assertions:
         if kept is not None and now < kept.until_s:
             return kept.text
         try:
-            text = self._sign(principal, upstream, int(now))
+            text = self._sign(principal, upstream, now)
         except CannotSign as error:
             if not self._mute:
                 _log.error("requests go to the upstream without an assertion", reason=str(error))
@@ -66,7 +66,8 @@ class Assertions:
         if not revoked:
             self._kept.clear()
 
-    def _sign(self, principal: Principal, upstream: str, now_s: int) -> str:
+    def _sign(self, principal: Principal, upstream: str, now: float) -> str:
+        now_s = int(now)
         claims = {
             "iss": self._issuer,
             "aud": upstream,
@@ -80,4 +81,4 @@ class Assertions:
         }
         if principal.key_id:
             claims["key_id"] = principal.key_id
-        return self._state.ring.sign(claims, ASSERTION_TYPE, datetime.fromtimestamp(now_s, UTC))
+        return self._state.ring.sign(claims, ASSERTION_TYPE, datetime.fromtimestamp(now, UTC))

@@ -41,7 +41,7 @@ class Gatekeeper:
         default_rate: Rate | None,
         now_ms: Callable[[], int],
         own_hosts: Collection[bytes] = (),
-        assertion: Callable[[Principal, str], str] = lambda _principal, _upstream: "",
+        assertion: Callable[[Principal, str], str] | None = None,
     ) -> None:
         self.routes = routes
         self._snapshot = snapshot
@@ -152,8 +152,10 @@ class Gatekeeper:
         if permit is None or (principal.expires_ms is not None and principal.expires_ms <= self._now_ms()):
             permit = authorise(principal, route, self._now_ms(), self._default_rate)
             if isinstance(permit, Permit):
-                permit = permit.asserted(self._assertion(principal, route.upstream))
-                entry.permits[route.name] = permit
+                if self._assertion is not None:
+                    permit = permit.asserted(self._assertion(principal, route.upstream))
+                if self._assertion is None or permit.assertion:  # else it is tried again, until there is a key to sign
+                    entry.permits[route.name] = permit
         if isinstance(permit, Deny):
             self._metrics.auth[(principal.method, permit.refusal.code)] += 1
         else:

@@ -380,7 +380,7 @@ class Options:
     most_per_address: int = 0
     upstream_settings: UpstreamSettings | None = None
     bearers: Bearers | None = None
-    assertion: Callable[[Principal, str], str] = lambda _principal, _upstream: ""
+    assertion: Callable[[Principal, str], str] | None = None
 
 
 @contextlib.asynccontextmanager
