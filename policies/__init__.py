@@ -32,6 +32,7 @@ networks       addresses and networks of proxies and clients, in one form
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 strict_json    JSON with one reading
 usage          the record of one request
+rating         what usage costs by a plan; ``price_book`` reads the plans
 upstreams      which address gets a request, and what is learnt from how it went
 metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
 tickets        one-use tickets for streams; ``subprotocols`` finds credentials where browsers must put them

@@ -22,7 +22,7 @@ service_accounts, signing_keys
              ``service-account …``, ``signing-keys …``
 limits       ``limits …``
 usage        ``usage …``; ``records`` writes the export, ``backlog`` fetches what is
-             still in the journals
+             still in the journals, ``statement`` rates a month
 audit        ``audit …``
 completion   ``completion bash|zsh|fish``
 ============ =====================================================================

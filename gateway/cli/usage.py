@@ -10,6 +10,7 @@ import click
 
 from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import is_terminal, print_facts, print_json, print_table, remark, stamp
+from gateway.cli.statement import statement
 from gateway.cli.values import PAST, SLUG
 from storage.ports import Difference, StorageError, UsageTotals
 
@@ -58,7 +59,7 @@ def report(given: Given, tenant: str, since: datetime | None, until: datetime | 
 
     async def ask(stores: "Stores") -> _Report:
         found = await stores.directory.tenant(tenant)
-        await _complete(stores)
+        await complete(stores)
         first, last = _range(since, until)
         totals = await stores.ledger.totals(found.id, first, last)
         groups = []
@@ -94,7 +95,7 @@ def reconcile(given: Given) -> None:
     """Recompute every sum from the records and compare; exit 1 when the books differ."""
 
     async def compare(stores: "Stores") -> Sequence[Difference]:
-        await _complete(stores)
+        await complete(stores)
         return await stores.ledger.reconcile()
 
     differences = with_stores(given, compare)
@@ -109,7 +110,10 @@ def reconcile(given: Given) -> None:
         sys.exit(1)
 
 
-async def _complete(stores: "Stores") -> None:
+usage.add_command(statement)
+
+
+async def complete(stores: "Stores") -> None:
     """See that the account has what the journals of this machine have; say so where it has not."""
     from gateway.cli.backlog import fetch  # noqa: PLC0415  slow: see the package's docstring
 
@@ -185,7 +189,7 @@ async def _export(stores: "Stores", tenant: str, since: datetime | None, until: 
     from gateway.cli.records import FORMATS, flat  # noqa: PLC0415  slow: see the package's docstring
 
     found = await stores.directory.tenant(tenant)
-    await _complete(stores)
+    await complete(stores)
     heading, line = FORMATS[form]
     out = sys.stdout.buffer  # always UTF-8: the data goes to another program, not to this terminal's locale
     out.write(heading.encode())

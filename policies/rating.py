@@ -1,0 +1,206 @@
+"""What usage costs: a plan's rules, applied to raw records afterwards, and as often as one likes.
+
+The record holds facts; nothing here changes one. So a period can be rated again under another plan, and the two
+compared. Money is exact until the end: fractions, rounded once, and the lines of a statement add up to its total.
+"""
+
+import enum
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from fractions import Fraction
+
+from policies.usage import Measured, Outcome, UsageRecord
+
+_MS_PER_MINUTE = 60_000
+_INTERIM = 100
+"""The status of a record that a stream leaves while it goes on: its requests are its last record."""
+_REACHED = frozenset({Outcome.OK, Outcome.CLIENT_GONE, Outcome.UPSTREAM_REFUSED, Outcome.UPSTREAM_FAILED})
+
+
+class Rounding(enum.StrEnum):
+    """How a request's time is brought to whole increments."""
+
+    NONE = "none"
+    NEAREST = "nearest"
+    UP = "up"
+
+
+class BillOn(enum.StrEnum):
+    """Which requests cost anything."""
+
+    SUCCESS = "success"
+    """Those that the upstream worked on to the end, or till the client left."""
+    ACCEPTED = "accepted"
+    """Those that reached the upstream, whatever became of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The rules of one price list. ``price`` and those of ``models`` are per minute of audio, in ``currency``."""
+
+    name: str
+    currency: str
+    price: Decimal
+    models: tuple[tuple[str, Decimal], ...] = ()
+    """By model, the first pattern that fits (``nova-*``)."""
+    decimals: int = 2
+    rounding: Rounding = Rounding.NONE
+    increment_ms: int = 1000
+    minimum_ms: int = 0
+    """Of a request that has any audio."""
+    per_channel: bool = False
+    bill_on: BillOn = BillOn.SUCCESS
+
+    def price_of(self, model: str) -> Decimal:
+        """Per minute."""
+        return next((price for pattern, price in self.models if fnmatchcase(model, pattern)), self.price)
+
+    def billable_ms(self, measured: Measured, outcome: Outcome) -> int:
+        """What one request is charged for. A failed one kept its walked figure, which counts if the plan says so."""
+        ms = measured.audio_ms
+        if not ms and self.bill_on is BillOn.ACCEPTED and outcome in _REACHED:
+            ms = measured.walked_ms or measured.reported_ms or measured.estimated_ms or 0
+        if self.per_channel:
+            ms *= measured.channels or 1
+        if ms <= 0:
+            return 0
+        step = self.increment_ms
+        match self.rounding:
+            case Rounding.UP:
+                ms = -(-ms // step) * step
+            case Rounding.NEAREST:
+                ms = (ms + step // 2) // step * step
+            case Rounding.NONE:
+                pass
+        return max(ms, self.minimum_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a statement: all requests of one label and model. Times in milliseconds."""
+
+    label: str
+    model: str
+    requests: int
+    audio_ms: int
+    billable_ms: int
+    price: Decimal
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What a tenant owes for a period. The lines' amounts add up to the total, to the last decimal."""
+
+    plan: Plan
+    lines: tuple[Line, ...]
+    requests: int
+    audio_ms: int
+    billable_ms: int
+    amount: Decimal
+
+
+@dataclass(slots=True)
+class _Sum:
+    requests: int = 0
+    audio_ms: int = 0
+    billable_ms: int = 0
+
+
+@dataclass(slots=True)
+class Rating:
+    """Takes records in order of time and makes a statement of them; keeps sums, and the streams under way."""
+
+    plan: Plan
+    _sums: dict[tuple[str, str], _Sum] = field(default_factory=dict)
+    _streams: dict[tuple[str, str, str], tuple[str, UsageRecord]] = field(default_factory=dict)
+
+    def add(self, record: UsageRecord, label: str = "") -> None:
+        """One more record; ``label`` tells lines apart. What a stream left on its way is one request with its end."""
+        stream = record.key_id, record.route, record.request_id
+        before = self._streams.pop(stream, None) if record.status in {_INTERIM, 101} else None
+        if before is not None:
+            record = record._replace(measured=_joined(before[1].measured, record.measured))
+        if record.status == _INTERIM:
+            self._streams[stream] = label, record
+        else:
+            self._count(record, label, 1)
+
+    def _count(self, record: UsageRecord, label: str, requests: int) -> None:
+        measured = record.measured
+        billable = self.plan.billable_ms(measured, record.outcome)
+        if not billable and not measured.audio_ms:
+            return
+        found = self._sums.setdefault((label, measured.model), _Sum())
+        found.requests += requests
+        found.audio_ms += measured.audio_ms
+        found.billable_ms += billable
+
+    def statement(self) -> Statement:
+        """Of all records so far. A stream that had not ended yet counts with what it had come to."""
+        for label, record in self._streams.values():
+            self._count(record, label, 1)
+        self._streams.clear()
+        prices = {key: self.plan.price_of(key[1]) for key in self._sums}
+        exact = [
+            Fraction(prices[key]) * found.billable_ms / _MS_PER_MINUTE for key, found in sorted(self._sums.items())
+        ]
+        amounts, total = _shared(exact, self.plan.decimals)
+        lines = tuple(
+            Line(
+                label=label,
+                model=model,
+                requests=found.requests,
+                audio_ms=found.audio_ms,
+                billable_ms=found.billable_ms,
+                price=prices[label, model],
+                amount=amount,
+            )
+            for ((label, model), found), amount in zip(sorted(self._sums.items()), amounts, strict=True)
+        )
+        return Statement(
+            plan=self.plan,
+            lines=lines,
+            requests=sum(line.requests for line in lines),
+            audio_ms=sum(line.audio_ms for line in lines),
+            billable_ms=sum(line.billable_ms for line in lines),
+            amount=total,
+        )
+
+
+def _joined(one: Measured, other: Measured) -> Measured:
+    """Two parts of one stream."""
+    return Measured(
+        audio_ms=one.audio_ms + other.audio_ms,
+        source=other.source,
+        walked_ms=_added(one.walked_ms, other.walked_ms),
+        reported_ms=_added(one.reported_ms, other.reported_ms),
+        estimated_ms=_added(one.estimated_ms, other.estimated_ms),
+        discrepant=one.discrepant or other.discrepant,
+        channels=other.channels or one.channels,
+        container=other.container or one.container,
+        codec=other.codec or one.codec,
+        model=other.model or one.model,
+        language=other.language or one.language,
+        response_format=other.response_format or one.response_format,
+    )
+
+
+def _added(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one + (other or 0)
+
+
+def _shared(exact: list[Fraction], decimals: int) -> tuple[list[Decimal], Decimal]:
+    """The amounts in whole units of the last decimal, which add up to the rounded total (largest remainder)."""
+    units = [amount * 10**decimals for amount in exact]
+    floors = [unit.numerator // unit.denominator for unit in units]
+    total = round(sum(units, Fraction()))  # half to even
+    missing = total - sum(floors)
+    for index in sorted(range(len(units)), key=lambda at: (floors[at] - units[at], at))[: max(missing, 0)]:
+        floors[index] += 1
+    return [_decimal(units, decimals) for units in floors], _decimal(total, decimals)
+
+
+def _decimal(units: int, decimals: int) -> Decimal:
+    return Decimal(units).scaleb(-decimals)

@@ -1,0 +1,79 @@
+"""`gateway usage statement`: a month's money, that adds up, and what another price list would make of it."""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from policies.usage import AudioSource, Measured
+from tests.gateway.cli.conftest import Operator
+from tests.gateway.cli.test_usage import Account
+
+MONTH = datetime.now(UTC).strftime("%Y-%m")
+PLANS = """
+default = "standard"
+[plans.standard]
+currency = "EUR"
+price_per_minute = 0.006
+[plans.dear]
+currency = "EUR"
+price_per_minute = 0.06
+minimum_s = 60
+"""
+
+
+@pytest.fixture
+def account(operator: Operator, state_dir: Path) -> Iterator[Account]:
+    made = Account(operator, state_dir)
+    for audio_ms, model in ((600_000, "whisper-1"), (600_000, "=cmd()"), (500, "whisper-1")):
+        made.use(measured=Measured(audio_ms=audio_ms, source=AudioSource.WALKED, walked_ms=audio_ms, model=model))
+    made.known()
+    yield made
+    made.journal.close()
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> str:
+    path = tmp_path / "plans.toml"
+    path.write_text(PLANS)
+    return str(path)
+
+
+def test_a_month_is_rated_and_adds_up(account: Account, plans: str) -> None:
+    made = account.operator.json("usage", "statement", "--tenant", "acme", "--month", MONTH, "--plans", plans)
+    assert (made["plan"], made["currency"], made["amount"], made["requests"]) == ("standard", "EUR", "0.12", 3)
+    assert [(line["model"], line["requests"], line["billable_ms"], line["amount"]) for line in made["lines"]] == [
+        ("=cmd()", 1, 600_000, "0.06"),
+        ("whisper-1", 2, 600_500, "0.06"),
+    ]
+
+
+def test_a_month_is_rated_again_and_compared(account: Account, plans: str) -> None:
+    words = ("--tenant", "acme", "--month", MONTH, "--plans", plans, "--against-plan", "dear")
+    against = account.operator.json("usage", "statement", *words)["against"]
+    assert (against["amount"], against["difference"]) == ("1.26", "1.14")
+    assert [line["difference"] for line in against["lines"]] == ["0.54", "0.60"]
+    assert "Plan dear: 1.26 EUR, +1.14" in account.operator.run("usage", "statement", *words).stdout
+
+
+def test_a_csv_has_a_total_and_no_formula(account: Account, plans: str) -> None:
+    words = ("--tenant", "acme", "--month", MONTH, "--plans", plans, "--format", "csv", "--by", "key")
+    rows = list(csv.reader(io.StringIO(account.operator.run("usage", "statement", *words).stdout)))
+    assert [row[1] for row in rows] == ["model", "'=cmd()", "whisper-1", "total"]
+    assert rows[-1][-2:] == ["0.12", "EUR"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--plan", "gold"), "there is no plan 'gold'; it has dear, standard"),
+        (("--month", "2026-13"), "is not a month"),
+        (("--plans", "/nowhere.toml"), "cannot be read"),
+    ],
+)
+def test_what_is_written_wrongly_is_explained(account: Account, plans: str, words: tuple[str, ...], said: str) -> None:
+    result = account.operator.run("usage", "statement", "--tenant", "acme", "--plans", plans, *words, status=2)
+    assert said in result.output

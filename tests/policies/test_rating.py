@@ -1,0 +1,129 @@
+"""Facts in, money out: rules in a table, and totals that add up whatever the records are."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.rating import BillOn, Plan, Rating, Rounding
+from policies.usage import AudioSource, Measured, Outcome, UsageRecord
+
+PLAN = Plan(name="p", currency="EUR", price=Decimal("0.006"))
+
+
+def plan(**rules):
+    return Plan(**{"name": "p", "currency": "EUR", "price": Decimal("0.006")} | rules)
+
+
+def heard(audio_ms, *, walked=None, channels=1, model=""):
+    source = AudioSource.WALKED if audio_ms else AudioSource.NONE
+    walked = audio_ms if walked is None else walked
+    return Measured(audio_ms=audio_ms, source=source, walked_ms=walked, channels=channels, model=model)
+
+
+def record(measured, *, status=200, outcome=Outcome.OK, request_id="r", key_id="k"):
+    return UsageRecord(
+        "t", key_id, "", "listen", outcome, "e", "POST", "", request_id, status, 0, 0, 0, 0, 1, 0, measured
+    )  # fmt: skip
+
+
+def rated(records, made=PLAN):
+    rating = Rating(made)
+    for one in records:
+        rating.add(one)
+    return rating.statement()
+
+
+@pytest.mark.parametrize(
+    ("rules", "measured", "outcome", "ms"),
+    [
+        ({}, heard(1234), Outcome.OK, 1234),
+        ({"rounding": Rounding.UP}, heard(1001), Outcome.OK, 2000),
+        ({"rounding": Rounding.UP}, heard(2000), Outcome.OK, 2000),
+        ({"rounding": Rounding.NEAREST}, heard(1499), Outcome.OK, 1000),
+        ({"rounding": Rounding.NEAREST}, heard(1500), Outcome.OK, 2000),
+        ({"rounding": Rounding.UP, "increment_ms": 15_000}, heard(15_001), Outcome.OK, 30_000),
+        ({"minimum_ms": 10_000}, heard(400), Outcome.OK, 10_000),
+        ({"minimum_ms": 10_000}, heard(0), Outcome.OK, 0),
+        ({"per_channel": True}, heard(1000, channels=2), Outcome.OK, 2000),
+        ({"per_channel": True}, heard(1000, channels=None), Outcome.OK, 1000),
+        ({"per_channel": True, "rounding": Rounding.UP}, heard(600, channels=2), Outcome.OK, 2000),
+        ({}, heard(0, walked=5000), Outcome.UPSTREAM_FAILED, 0),
+        ({"bill_on": BillOn.ACCEPTED}, heard(0, walked=5000), Outcome.UPSTREAM_FAILED, 5000),
+        ({"bill_on": BillOn.ACCEPTED}, heard(0, walked=5000), Outcome.DENIED, 0),
+        ({}, heard(3000), Outcome.CLIENT_GONE, 3000),
+    ],
+)
+def test_the_rules_of_a_plan(rules, measured, outcome, ms):
+    assert plan(**rules).billable_ms(measured, outcome) == ms
+
+
+def test_a_price_by_model_is_that_of_the_first_pattern_that_fits():
+    made = plan(models=(("nova-3", Decimal(3)), ("nova-*", Decimal(2))))
+    assert [made.price_of(model) for model in ("nova-3", "nova-2", "whisper-1", "")] == [3, 2, PLAN.price, PLAN.price]
+
+
+def test_a_statement_has_a_line_for_each_model_and_adds_up():
+    statement = rated([record(heard(60_000, model=model)) for model in ("a", "b", "c")])
+    assert [(line.model, line.amount) for line in statement.lines] == [
+        ("a", Decimal("0.01")),
+        ("b", Decimal("0.01")),
+        ("c", Decimal("0.00")),
+    ]
+    assert statement.amount == Decimal("0.02")  # 0.018, and not three times 0.01
+    assert (statement.requests, statement.audio_ms, statement.billable_ms) == (3, 180_000, 180_000)
+
+
+def test_a_stream_is_one_request_however_many_records_it_left():
+    """So that a minimum or an increment is applied once."""
+    parts = [record(heard(4000), status=100), record(heard(4000), status=100), record(heard(500), status=101)]
+    other = record(heard(1000), status=101, request_id="s")
+    statement = rated([*parts[:2], other, parts[2]], plan(rounding=Rounding.UP, minimum_ms=2000))
+    assert (statement.requests, statement.audio_ms, statement.billable_ms) == (2, 9500, 11_000)
+
+
+def test_a_stream_that_goes_on_counts_with_what_it_came_to():
+    assert rated([record(heard(4000), status=100)]).billable_ms == 4000
+
+
+def test_the_same_records_can_be_rated_again():
+    records = [record(heard(90_000, model="a")), record(heard(500, model="a"))]
+    assert rated(records).amount == Decimal("0.01")
+    assert rated(records, plan(price=Decimal("0.12"), minimum_ms=60_000)).amount == Decimal("0.30")
+
+
+measures = st.builds(
+    heard,
+    st.integers(0, 10**8),
+    channels=st.none() | st.integers(1, 4),
+    model=st.sampled_from(["a", "b", "nova-2", ""]),
+)
+records = st.lists(
+    st.builds(record, measures, outcome=st.sampled_from(Outcome), request_id=st.sampled_from("xyz")), max_size=30
+)
+prices = st.decimals(0, 10, places=6)
+plans = st.builds(
+    plan,
+    price=prices,
+    models=st.lists(st.tuples(st.sampled_from(["a", "nova-*", "*"]), prices), max_size=2).map(tuple),
+    decimals=st.integers(0, 4),
+    rounding=st.sampled_from(Rounding),
+    increment_ms=st.sampled_from([1, 1000, 15_000]),
+    minimum_ms=st.sampled_from([0, 10_000]),
+    per_channel=st.booleans(),
+    bill_on=st.sampled_from(BillOn),
+)
+
+
+@given(records=records, made=plans)
+def test_lines_add_up_to_the_total_and_each_is_within_one_unit_of_the_exact_amount(records, made):
+    statement = rated(records, made)
+    unit = Fraction(1, 10**made.decimals)
+    exact = [Fraction(line.price) * line.billable_ms / 60_000 for line in statement.lines]
+    assert sum((line.amount for line in statement.lines), Decimal()) == statement.amount
+    assert all(abs(Fraction(line.amount) - amount) < unit for line, amount in zip(statement.lines, exact, strict=True))
+    assert abs(Fraction(statement.amount) - sum(exact)) <= unit / 2
+    assert statement.billable_ms >= (0 if made.rounding is Rounding.NEAREST else statement.audio_ms)
+    assert statement.audio_ms == sum(one.measured.audio_ms for one in records)
