@@ -5,6 +5,7 @@ what was used; what is still in a journal then, some seconds' worth, is not in t
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -171,8 +172,11 @@ class Holder:
                     if len(self._told) >= _MOST_TOLD:
                         self._told.clear()
                     self._told.add((demand.key, mark))
+                    event_id = "evt_" + hashlib.sha256(f"{demand.key}:{mark}".encode()).hexdigest()[:32]
+                    holders = {Scope.KEY: principal.key_id, Scope.USER: principal.user_id}
+                    holder = holders.get(allowance.scope, principal.tenant_id)
                     self._events.limit_reached(
-                        LimitReached(f"{demand.key}:{mark}", principal.tenant_id, allowance, mark, demand.ends_ms)
+                        LimitReached(event_id, principal.tenant_id, holder, allowance, mark, demand.ends_ms)
                     )
 
 

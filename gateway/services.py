@@ -18,7 +18,7 @@ from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.holder import Holder
 from gateway.inquiries import TrustedProxies
-from gateway.limit_events import LoggedEvents
+from gateway.limit_events import LimitEvents
 from gateway.proxy import Proxy
 from gateway.relay import Relay
 from gateway.reserved import ROUTES as RESERVED
@@ -45,6 +45,7 @@ from storage.local_holds import LocalHolds
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
+from storage.postgres.limit_events import PostgresLimitEvents
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.postgres.sessions import PostgresSessions
@@ -200,7 +201,7 @@ class Services:
                     holds=holds,
                     local=LocalHolds(_monotonic_ms, sharers),
                     account=PostgresLedger(pool),
-                    events=LoggedEvents(metrics),
+                    events=LimitEvents(metrics, PostgresLimitEvents(pool), tasks),
                     metrics=metrics,
                     now_ms=_now_ms,
                 ),

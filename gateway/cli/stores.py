@@ -119,7 +119,7 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
             embedded=lent,
             directory=PostgresDirectory(pool, trail),
             keys=PostgresKeyRegistry(pool, trail),
-            limits=PostgresLimitBook(pool),
+            limits=PostgresLimitBook(pool, trail),
             ledger=PostgresLedger(pool),
             audit=PostgresAuditLog(pool, chain),
             signing_keys=PostgresSigningKeys(pool, trail),

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from policies.allowances import Allowance, Kind, Scope, What
+from policies.audit import Change, Facts, changed
 from policies.calendars import Calendar
 from policies.limits import Rate
 from storage.ports import Grant, NotFound
 from storage.postgres.address import Connection
+from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind as IdKind
 from storage.postgres.ids import is_id
 from storage.postgres.pool import Pool
@@ -57,8 +60,9 @@ def limits_of(text: str | None) -> Limits:
 class PostgresLimitBook:
     """See :class:`storage.ports.LimitBook`. A limit that admits nothing raises ValueError."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
         self._pool = pool
+        self._trail = trail
 
     async def set_limits(
         self,
@@ -79,6 +83,8 @@ class PostgresLimitBook:
             raise _missing(tenant_id, user_id, key_id)
         async with self._pool.tenant(tenant_id) as connection:
             await _check_holder(connection, tenant_id, user_id, key_id)
+            holder = key_id or user_id or tenant_id
+            before = await _facts(connection, tenant_id, holder, route)
             await connection.execute(
                 "DELETE FROM platform.limits WHERE tenant_id = $1 AND holder = coalesce($2::text, $3, $1)"
                 " AND route = $4 AND what = ANY($5::text[])",
@@ -107,6 +113,11 @@ class PostgresLimitBook:
                     allowance.calendar,
                     allowance.shadow,
                 )
+            after = await _facts(connection, tenant_id, holder, route)
+            if before != after:
+                was, now = changed(before, after)
+                change = Change(tenant_id=tenant_id, action="limits.changed", target=holder, before=was, after=now)
+                await self._trail.record(connection, change)
 
     async def limits(self, tenant_id: str) -> Sequence[Grant]:
         """The tenant's own first, then its users', then its keys' by id, which is by age."""
@@ -126,14 +137,21 @@ class PostgresLimitBook:
         """Raises ValueError for a zone or a day that is none."""
         Calendar.checked(calendar.zone, calendar.anchor_day)
         async with self._pool.tenant(tenant_id) as connection:
-            changed = await connection.execute(
+            rows = await connection.fetch("SELECT time_zone, anchor_day FROM platform.tenants WHERE id = $1", tenant_id)
+            if not rows:
+                raise NotFound(f"There is no tenant {tenant_id!r}.")
+            old = Calendar(*rows[0].values())
+            if old == calendar:
+                return
+            await connection.execute(
                 "UPDATE platform.tenants SET time_zone = $2, anchor_day = $3 WHERE id = $1",
                 tenant_id,
                 calendar.zone,
                 calendar.anchor_day,
             )
-        if changed != "UPDATE 1":
-            raise NotFound(f"There is no tenant {tenant_id!r}.")
+            was, now = changed(asdict(old), asdict(calendar))
+            change = Change(tenant_id=tenant_id, action="calendar.changed", target=tenant_id, before=was, after=now)
+            await self._trail.record(connection, change)
 
     async def calendar(self, tenant_id: str) -> Calendar:
         """When the tenant's days and months begin."""
@@ -143,6 +161,21 @@ class PostgresLimitBook:
         if not rows:
             raise NotFound(f"There is no tenant {tenant_id!r}.")
         return Calendar(*rows[0].values())
+
+
+async def _facts(connection: Connection, tenant_id: str, holder: str, route: str) -> Facts:
+    """The limits of one holder on one route, for the audit trail: ``{"audio-month": "100h/month"}``."""
+    rows = await connection.fetch(
+        """
+        SELECT what, count, coalesce(period_ms, 0), calendar, route, shadow FROM platform.limits
+        WHERE tenant_id = $1 AND holder = $2 AND route = $3
+        """,
+        tenant_id,
+        holder,
+        route,
+    )
+    found = [_allowance(Scope.TENANT, *row.values()) for row in rows]
+    return {one.name.partition("-")[2]: f"{one} (shadow)" if one.shadow else str(one) for one in found}
 
 
 def _check(allowance: Allowance) -> None:

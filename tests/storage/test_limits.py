@@ -1,6 +1,7 @@
 """The promises of storage.ports.LimitBook, kept by PostgreSQL."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from policies.calendars import Calendar
 from policies.limits import Rate
 from storage.ports import NotFound
 from storage.postgres.ids import Kind, new_id
+from storage.postgres.limit_events import PostgresLimitEvents
 from tests.storage.world import World, a_digest, world
 
 PER_MINUTE = Rate(600, 60_000)
@@ -160,3 +162,40 @@ async def test_whose_it_is_must_be_there(w: World) -> None:
     for wrong in (Allowance(what=What.AUDIO, count=5), Allowance(what=What.STREAMS, count=5, period_ms=1)):
         with pytest.raises(ValueError, match="admits nothing"):
             await w.limits.set_limits(acme.id, granted=[wrong])
+
+
+async def told(w: World, tenant_id: str) -> list[tuple[str, str, dict[str, object]]]:
+    """Events in the outbox, but those of making the tenant."""
+    rows = await w.pool.read(
+        "SELECT type, subject, data FROM platform.outbox WHERE tenant_id = $1 AND type ~ 'limit|calendar' ORDER BY id",
+        tenant_id,
+    )
+    return [(row["type"], row["subject"], json.loads(row["data"])) for row in rows]
+
+
+async def test_every_change_of_limits_is_in_the_trail_and_no_change_is_not(w: World) -> None:
+    acme = await w.tenant()
+    key = await w.key(acme)
+    for _ in range(2):
+        await w.limits.set_limits(acme.id, key_id=key.id, granted=[limit(What.AUDIO, "100h/month")])
+        await w.limits.set_calendar(acme.id, Calendar("Europe/Berlin", 15))
+    dark = limit(What.STREAMS, "2", shadow=True)
+    await w.limits.set_limits(acme.id, key_id=key.id, lifted=[What.AUDIO], granted=[dark])
+    first, calendar, second = await told(w, acme.id)
+    assert first[:2] == second[:2] == ("limits.changed", key.id)
+    assert calendar[:2] == ("calendar.changed", acme.id)
+    assert first[2]["after"] == {"audio-month": "100h/month"}
+    assert calendar[2]["before"] == {"anchor_day": 1, "zone": "UTC"}
+    assert second[2]["after"] == {"audio-month": None, "streams": "2 (shadow)"}
+
+
+async def test_that_a_limit_is_reached_is_told_once(w: World) -> None:
+    """Every worker notices; the event has one id."""
+    acme = await w.tenant()
+    events = PostgresLimitEvents(w.pool)
+    await asyncio.gather(*(events.tell("evt_one", acme.id, acme.id, {"per_cent": 80}) for _ in range(5)))
+    await events.tell("evt_two", acme.id, acme.id, {"per_cent": 100})
+    assert await told(w, acme.id) == [
+        ("limit.reached", acme.id, {"per_cent": 80}),
+        ("limit.reached", acme.id, {"per_cent": 100}),
+    ]

@@ -81,7 +81,9 @@ async def world(url: str, *, max_size: int = 5) -> AsyncIterator[World]:
     """The repositories over the database at ``url``, closed afterwards."""
     pool = Pool(url, max_size=max_size)
     try:
-        yield World(pool, PostgresDirectory(pool, TRAIL), PostgresKeyRegistry(pool, TRAIL), PostgresLimitBook(pool))
+        yield World(
+            pool, PostgresDirectory(pool, TRAIL), PostgresKeyRegistry(pool, TRAIL), PostgresLimitBook(pool, TRAIL)
+        )
     finally:
         await pool.close()
 
