@@ -80,20 +80,21 @@ class StreamEnd(asyncio.Protocol):
         tunnel = self.tunnel
         self.paused_at = now = tunnel.loop.time()
         tunnel.due = min(tunnel.due, now + tunnel.route.idle_s)
-        self.other.listen(False)  # noqa: FBT003
+        self.other.hold_back()
 
     @override
     def resume_writing(self) -> None:
         self.paused_at = NEVER
-        self.other.listen(True)  # noqa: FBT003
+        self.other.listen()
 
-    def listen(self, on: bool) -> None:  # noqa: FBT001  a switch
-        """Read on, or let the kernel's buffers fill until the sender notices."""
-        if self.finished or self.lost:
-            return
-        if on:
+    def listen(self) -> None:
+        """Read on."""
+        if not self.finished:
             self.transport.resume_reading()
-        else:
+
+    def hold_back(self) -> None:
+        """Let the kernel's buffers fill until the sender notices."""
+        if not self.finished:
             self.transport.pause_reading()
 
     @override

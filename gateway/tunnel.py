@@ -118,7 +118,8 @@ class Tunnel:
             if tail:
                 end.data_received(tail)
         for end in (self.client, self.upstream):
-            end.listen(True)  # noqa: FBT003
+            if end.other.paused_at == NEVER:
+                end.listen()
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,8 @@ class Tunnel:
         else:
             code = self.ending.close_code if end.walker.fault is not None else GOING_AWAY
             end.say(close_frame(code, reason, os.urandom(4)))
-        end.listen(True)  # noqa: FBT003  for its answer; and unread data would turn our close into a reset
+        if end.walker.done:
+            end.listen()  # for its answer; and unread data would turn our close into a reset
         if end.other.said and self._overdue == 0:
             self._wait(_REPLY_S, 1)
 
