@@ -5,6 +5,7 @@ import socket
 import struct
 from typing import Protocol
 
+from aiohttp._websocket.helpers import websocket_mask
 from typing_extensions import override
 
 from policies.routes import Route
@@ -15,6 +16,13 @@ _CONTROLS, _WITHIN_S = 1_000, 10.0
 """More control frames than that, within so many seconds, are a flood."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 NEVER = float("inf")
+
+
+def unmasked(data: bytes, key: bytes) -> bytes:
+    """As ``policies.websocket.masked``, by aiohttp's C: a sixteenth of the time."""
+    piece = bytearray(data)
+    websocket_mask(key, piece)
+    return bytes(piece)
 
 
 class Between(Protocol):

@@ -12,7 +12,7 @@ from typing import Protocol
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
 from gateway.server import ClientConnection
-from gateway.stream_end import NEVER, StreamEnd
+from gateway.stream_end import NEVER, StreamEnd, unmasked
 from policies.admission import Hold
 from policies.credentials import Presented
 from policies.holding import Spent
@@ -80,7 +80,9 @@ class Tunnel:
         self.presented = presented
         self.over: asyncio.Future[None] = self.loop.create_future()
         most, watch = route.max_message, (meter.client_piece, meter.upstream_piece) if meter else (None, None)
-        self.client = StreamEnd(self, FrameWalker(masked=True, max_message=most, consume=watch[0]), now)
+        self.client = StreamEnd(
+            self, FrameWalker(masked=True, max_message=most, consume=watch[0], unmask=unmasked), now
+        )
         self.upstream = StreamEnd(self, FrameWalker(masked=False, max_message=most, consume=watch[1]), now)
         self.client.other, self.upstream.other = self.upstream, self.client
         self.spoken = now

@@ -166,8 +166,8 @@ async def idle(port: int, key: str, count: int) -> dict[str, object]:
 
 
 async def busy(port: int, key: str, count: int, seconds: int) -> dict[str, object]:
-    """Every stream sends a tenth of a second of audio ten times a second, and waits for words."""
-    clients = await open_all(port, key, count, "/busy")
+    """Every stream sends a tenth of a second of audio ten times a second, metered, and waits for words."""
+    clients = await open_all(port, key, count, "/busy?encoding=linear16&sample_rate=16000")
     tell({"opened": count})
     audio = frame(BINARY, bytes(FRAME_BYTES), MASK)
     loop = asyncio.get_running_loop()
@@ -215,6 +215,7 @@ name = "busy"
 path = "/busy"
 methods = ["GET"]
 websocket = true
+meter = "deepgram"
 """
 
 
