@@ -121,6 +121,8 @@ class Gatekeeper:
             self._metrics.auth[("ticket", "unknown" if ticket is None else "other_route")] += 1
             return Deny(refusal=Refusal.INVALID_TICKET)
         self._metrics.auth[("ticket", "ok")] += 1
+        if looks_like_one(ticket.credential):
+            return Presented(ticket.credential, longest_s=ticket.longest_s)
         return Presented(b"", ticket.credential, ticket.longest_s)
 
     async def still_good(self, presented: Presented, route: Route) -> Deny | None:

@@ -25,6 +25,7 @@ def _route(name: str, path: str, methods: tuple[str, ...], access: Access = Acce
 
 
 ROUTES = (
+    _route("grant", "/auth/grant", ("POST",), Access.OPTIONAL),
     _route("auth", "/auth/{rest...}", _PAGES),
     _route("account", "/account", _PAGES),
     _route("account.pages", "/account/{rest...}", _PAGES),

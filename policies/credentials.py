@@ -62,7 +62,8 @@ CONFLICT = Conflict()
 def present(head: RequestHead, session_cookie: str = "") -> Presented | Nothing | Conflict:
     """Find the credential: ``Authorization`` (any known scheme, or bare), a key header, or a WebSocket subprotocol.
 
-    Where ``session_cookie`` is a name, also a browser's session; with another credential beside it is one too many.
+    Where ``session_cookie`` is a name, also a browser's session; with another credential beside it is one too many. Not
+    beside what a script offers as a subprotocol: no script can open a WebSocket without the browser's cookies.
 
     The same credential twice is one credential; an empty header is none. An unknown scheme presents its whole value,
     which then is no valid key: a credential that is present but bad ends the decision, it never falls through. The
@@ -74,10 +75,10 @@ def present(head: RequestHead, session_cookie: str = "") -> Presented | Nothing 
         found.update(value.strip() for value in head.api_keys)
     if head.foreign_keys:
         found.update(key for value in head.foreign_keys if (key := value.strip()).startswith(_PREFIX))
-    if head.websocket:
-        found.update(Offer.read(head.websocket).secrets)
     found.discard(b"")
-    if head.cookies and session_cookie:
+    offered = set(Offer.read(head.websocket).secrets) - {b""} if head.websocket else set()
+    found |= offered
+    if head.cookies and session_cookie and not (found and found == offered):
         sessions = values([line.decode("latin-1") for line in head.cookies], session_cookie) - {""}
         if sessions:
             return CONFLICT if found or len(sessions) > 1 else Presented(sessions.pop().encode("latin-1"), session=True)

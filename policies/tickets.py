@@ -18,8 +18,8 @@ _TICKET = re.compile(rb"tkt_[0-9a-f]{48}")
 class Ticket:
     """What a ticket's bearer may do: open one stream on one route, as whoever minted it.
 
-    ``credential``: the registry's digest (32 bytes) of the API key that minted it. At redemption it is asked for again,
-    so that a key which was revoked meanwhile opens nothing.
+    ``credential``: the registry's digest (32 bytes) of the API key that minted it; for people an access token made for
+    this. At redemption it is asked for again, so that a key or a person who was shut out meanwhile opens nothing.
     """
 
     tenant_id: str

@@ -11,6 +11,7 @@ crosssite      requests that other sites make (CSRF)
 shield         security headers
 api            the JSON API under ``/platform/v1``: operations declared once, served and documented from that
 oauth          tokens for people and programs, and what others need to verify them
+tickets        one-use tickets for streams
 pages          templates, and the style sheet and scripts that they name
 ============== ==============================================================================
 

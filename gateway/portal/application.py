@@ -4,12 +4,12 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.portal import crosssite, identity, login, pages, problems, shield, webhooks
+from gateway.portal import crosssite, identity, login, pages, problems, shield, tickets, webhooks
 from gateway.portal.api import service
 from gateway.portal.oauth import discovery, endpoints
 from gateway.portal.parts import PARTS, Parts
 
-MODULES: tuple[Any, ...] = (service, webhooks, pages, identity, login, endpoints, discovery)
+MODULES: tuple[Any, ...] = (service, webhooks, pages, identity, login, endpoints, discovery, tickets)
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
 
 _MAX_BODY = 1_048_576

@@ -255,6 +255,18 @@ class PostgresKeyRegistry:
             raise _no_key(key_id)
         return _principal(rows[0])
 
+    async def key_digest(self, tenant_id: str, key_id: str) -> bytes | None:
+        """What is stored instead of a key that could be used now; None when there is no such key."""
+        rows = await self._pool.read(
+            """
+            SELECT digest FROM platform.api_keys
+            WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+            """,
+            tenant_id,
+            key_id,
+        )
+        return bytes(rows[0]["digest"]) if rows else None
+
     async def identify_key(self, digest: bytes) -> Principal | None:
         """One round trip. An expired key is still identified: ``expires_ms`` is for whoever holds the clock."""
         rows = await self._pool.read(_IDENTIFY, digest)

@@ -4,8 +4,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from redis.asyncio import Redis
+
 from policies.tickets import LIFE_S, Ticket
-from storage.redis.client import asking, client
+from storage.redis.client import asking
 
 if TYPE_CHECKING:
     from storage import ports
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 class RedisTickets:
     """See :class:`storage.ports.Tickets`. GETDEL is one step: of two who redeem at once, one gets nothing."""
 
-    def __init__(self, url: str) -> None:
-        self._redis = client(url)
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
 
     async def keep(self, secret: bytes, ticket: Ticket) -> None:
         """Store under the hash; the text itself is never sent."""
@@ -41,10 +43,6 @@ class RedisTickets:
             route=fields["route"],
             longest_s=fields["longest_s"],
         )
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
 
 
 def _key(secret: bytes) -> str:

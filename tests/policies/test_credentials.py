@@ -212,3 +212,27 @@ def test_no_key_is_left_in_a_text_for_the_log(key: str, before: str, after: str)
 
 def test_what_a_log_shows_of_a_key_is_its_kind() -> None:
     assert redacted(f"/v1/models/{KEY}?") == "/v1/models/thk_live_[redacted]?"
+
+
+@pytest.mark.parametrize(
+    ("lines", "secret"),
+    [
+        ([(b"Sec-WebSocket-Protocol", b"realtime, tkt_" + b"0" * 48)], b"tkt_" + b"0" * 48),
+        ([(b"Sec-WebSocket-Protocol", b"bearer, " + KEY.encode())], KEY.encode()),
+        ([(b"Sec-WebSocket-Protocol", b"realtime")], b"of-the-session"),
+        ([(b"Authorization", b"Bearer " + KEY.encode())], None),
+        ([(b"Sec-WebSocket-Protocol", b"bearer, " + KEY.encode()), (b"X-API-Key", OTHER.encode())], None),
+    ],
+)
+def test_a_session_beside_what_a_script_offers_is_no_conflict(
+    lines: list[tuple[bytes, bytes]], secret: bytes | None
+) -> None:
+    """No script can open a WebSocket without the browser's cookies; every other pair of credentials is one too many."""
+    upgrade = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Cookie", b"tahoe_session=of-the-session")]
+    found = present(RequestHead.walk([*upgrade, *lines]), "tahoe_session")
+    if secret is None:
+        assert isinstance(found, Conflict)
+    else:
+        assert isinstance(found, Presented)
+        assert found.secret == secret
+        assert found.session is (secret == b"of-the-session")

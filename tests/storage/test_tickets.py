@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
 from storage.ports import Unavailable
+from storage.redis.client import client
 from storage.redis.tickets import RedisTickets
 from tests.storage.own_redis import own_redis
 
@@ -18,17 +19,16 @@ TICKET = Ticket(tenant_id="ten_a", credential=bytes(range(32)), route="openai.re
 
 @pytest.fixture
 async def tickets(redis_url: str) -> AsyncIterator[RedisTickets]:
-    made = RedisTickets(redis_url)
-    yield made
-    await made.close()
+    async with client(redis_url) as redis:
+        yield RedisTickets(redis)
 
 
 async def test_a_ticket_is_taken_exactly_once(tickets: RedisTickets, redis_url: str) -> None:
     """However many ask for it at once, and wherever."""
     await tickets.keep(SECRET, TICKET)
-    other = RedisTickets(redis_url)
-    taken = await asyncio.gather(*(store.take(SECRET) for store in (tickets, other) for _ in range(10)))
-    await other.close()
+    async with client(redis_url) as redis:
+        other = RedisTickets(redis)
+        taken = await asyncio.gather(*(store.take(SECRET) for store in (tickets, other) for _ in range(10)))
     assert [ticket for ticket in taken if ticket is not None] == [TICKET]
 
 
@@ -47,8 +47,8 @@ async def test_a_ticket_lives_for_a_minute_and_its_text_is_nowhere(tickets: Redi
 
 async def test_a_store_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
     """Nobody knows then whether the ticket is good: that is not "no"."""
-    async with own_redis(tmp_path) as server:
-        tickets = RedisTickets(server.url)
+    async with own_redis(tmp_path) as server, client(server.url) as redis:
+        tickets = RedisTickets(redis)
         await tickets.keep(SECRET, TICKET)
         server.process.kill()
         server.process.wait()
@@ -56,4 +56,3 @@ async def test_a_store_that_cannot_be_asked_says_so(tmp_path: Path) -> None:
             await tickets.take(SECRET)
         with pytest.raises(Unavailable):
             await tickets.keep(SECRET, TICKET)
-        await tickets.close()

@@ -1,0 +1,103 @@
+"""``POST /auth/grant``: a one-use ticket, with which a browser opens one stream without ever holding a key.
+
+Whoever asks has a key, an access token or a session; the ticket is for one route, redeemed within a minute, and opens a
+stream as whoever asked. A ticket grants no ticket.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.portal import browser
+from gateway.portal.bodies import read_json
+from gateway.portal.caller import caller
+from gateway.portal.oauth.parts import OAUTH
+from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem
+from gateway.services import load_routes
+from policies.routes import Route, RouteTable
+from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
+from policies.verdict import Deny, Refusal
+from storage.postgres.registry import PostgresKeyRegistry
+from storage.redis.tickets import RedisTickets
+
+routes = web.RouteTableDef()
+
+_CLIENT = "ticket"
+_TABLE = web.AppKey("routes", RouteTable)
+
+
+async def lifetime(app: web.Application) -> AsyncIterator[None]:
+    """The routes are the gateway's own; they are read once."""
+    app[_TABLE] = load_routes(app[PARTS].settings)
+    yield
+
+
+class Wish(BaseModel):
+    """For what the ticket shall be good: a path, or a route by its name; and for how long."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str | None = Field(None, max_length=2_048)
+    route: str | None = Field(None, max_length=128)
+    max_session_seconds: float | None = Field(None, gt=0, le=86_400)
+
+
+@routes.post("/auth/grant")
+async def grant(request: web.Request) -> web.Response:
+    """The ticket."""
+    wish = await read_json(request, Wish)
+    route = _route(request.app[_TABLE], wish)
+    longest_s = min(wish.max_session_seconds or route.stream_longest_s, route.stream_longest_s)
+    tenant_id, credential = await _credential(request, route)
+    text = mint_ticket(secrets.token_bytes(TICKET_BYTES))
+    ticket = Ticket(tenant_id=tenant_id, credential=credential, route=route.name, longest_s=longest_s)
+    await RedisTickets(request.app[PARTS].redis).keep(text.encode(), ticket)
+    return web.json_response(
+        {"ticket": text, "expires_in": LIFE_S, "route": route.name, "max_session_seconds": longest_s}
+    )
+
+
+def _route(table: RouteTable, wish: Wish) -> Route:
+    if (wish.path is None) == (wish.route is None):
+        raise Problem(Refusal.INVALID_INPUT, fields={"path": "Say path or route; one of them."})
+    if wish.path is not None:
+        found = table.match("GET", wish.path.partition("?")[0])
+        route = None if isinstance(found, Deny) else found
+    else:
+        route = next((each for each in table.routes if each.name == wish.route), None)
+    if route is None or not route.websocket:
+        field = "route" if wish.path is None else "path"
+        raise Problem(Refusal.INVALID_INPUT, fields={field: "There is no stream by that name."})
+    return route
+
+
+async def _credential(request: web.Request, route: Route) -> tuple[str, bytes]:
+    """The tenant, and what the gateway will ask for again when the ticket is redeemed."""
+    who, parts, tokens = caller(request), request.app[PARTS], request.app[OAUTH].tokens
+    if who.key_id:
+        _require(route, who.scopes)
+        digest = await PostgresKeyRegistry(parts.pool, parts.trail).key_digest(who.tenant_id, who.key_id)
+        if digest is None:
+            raise Problem(Refusal.INVALID_API_KEY)
+        return who.tenant_id, digest
+    tenant_id, user_id = who.tenant_id, who.user_id
+    scopes: frozenset[str] | None = who.scopes
+    if not who.is_known:
+        session = await browser.current(request)
+        if session is None:
+            raise Problem(Refusal.MISSING_CREDENTIAL)
+        tenant_id, user_id, scopes = session.tenant_id, session.user_id, None
+    principal = await tokens.subject(tenant_id, user_id)
+    if principal is None:  # a guest of another issuer, or somebody who has just been shut out
+        raise Problem(Refusal.INSUFFICIENT_PERMISSION)
+    _require(route, principal.scopes if scopes is None else principal.scopes & scopes)
+    wanted = frozenset({route.scope}) if route.scope else frozenset()
+    return tenant_id, tokens.access(principal, wanted, client_id=_CLIENT, life_s=2 * LIFE_S).encode()
+
+
+def _require(route: Route, scopes: frozenset[str]) -> None:
+    if route.scope and route.scope not in scopes:
+        raise Problem(Refusal.INSUFFICIENT_PERMISSION, f"It needs '{route.scope}'.")

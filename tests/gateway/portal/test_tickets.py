@@ -1,0 +1,111 @@
+"""``/auth/grant``: a ticket for one stream, as whoever asked, and never for more than that one may."""
+
+from typing import Any
+
+import pytest
+
+from gateway.portal.oauth.parts import OAUTH
+from gateway.portal.parts import Parts
+from policies.tickets import LIFE_S
+from policies.tokens import AccessToken
+from storage.postgres.registry import PostgresKeyRegistry
+from storage.redis.tickets import RedisTickets
+from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
+
+DIGEST = bytes(range(32))
+
+
+async def ask(portal: Client, headers: dict[str, str] | None = None, *, status: int = 200, **wish: Any) -> Any:
+    """What the endpoint answers; for the realtime route if nothing else is said."""
+    body = wish or {"path": "/v1/realtime"}
+    async with portal.post("/auth/grant", json=body, headers=headers or {}) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json(content_type=None)
+
+
+async def key(town: Town, scopes: str = "transcribe") -> dict[str, str]:
+    """The gateway's word for an API key."""
+    registry = PostgresKeyRegistry(town.parts.pool, town.parts.trail)
+    made = await registry.create_key(
+        town.tenant.id, name="k", digest=DIGEST, last4="WXYZ", scopes=frozenset(scopes.split())
+    )
+    return {"X-Tenant-ID": town.tenant.id, "X-API-Key-ID": made.id, "X-Auth-Scopes": scopes}
+
+
+def person(town: Town, scopes: str = "transcribe") -> dict[str, str]:
+    """The gateway's word for an access token."""
+    return {"X-Tenant-ID": town.tenant.id, "X-User-ID": town.user.id, "X-Auth-Scopes": scopes}
+
+
+async def taken(parts: Parts, answer: Any) -> Any:
+    """What the gateway finds behind a ticket."""
+    return await RedisTickets(parts.redis).take(answer["ticket"].encode())
+
+
+async def test_a_key_gets_a_ticket_that_stands_for_it(portal: Client, town: Town) -> None:
+    answer = await ask(portal, await key(town))
+    assert (answer["expires_in"], answer["route"]) == (LIFE_S, "openai.realtime")
+    ticket = await taken(town.parts, answer)
+    assert (ticket.tenant_id, ticket.credential, ticket.route) == (town.tenant.id, DIGEST, "openai.realtime")
+    assert ticket.longest_s == answer["max_session_seconds"]
+
+
+async def test_a_person_gets_one_with_a_token_made_for_it(portal: Client, town: Town) -> None:
+    """For this one scope, and for a minute or two."""
+    answer = await ask(portal, person(town), route="openai.realtime", max_session_seconds=90)
+    ticket = await taken(town.parts, answer)
+    assert ticket.longest_s == 90
+    found = await portal.app[OAUTH].tokens.bearers.examine(ticket.credential)  # type: ignore[union-attr]
+    assert isinstance(found, AccessToken)
+    assert (found.subject, found.scopes) == (town.user.id, {"transcribe"})
+    assert found.expires_s - found.issued_s <= 2 * LIFE_S
+
+
+async def test_a_session_gets_one_from_our_own_pages_alone(portal: Client, town: Town) -> None:
+    """C-01: another site's page can make the browser ask, and gets nothing."""
+    await log_in(portal)
+    answer = await ask(portal, SAME_ORIGIN)
+    assert (await taken(town.parts, answer)).tenant_id == town.tenant.id
+    await ask(portal, {"Sec-Fetch-Site": "cross-site"}, status=403)
+    await ask(portal, {"Origin": "https://evil.example"}, status=403)
+
+
+async def test_nobody_gets_none(portal: Client, town: Town) -> None:
+    assert (await ask(portal, status=401))["code"] == "missing_credential"
+
+
+async def test_a_ticket_is_no_more_than_its_holder(portal: Client, town: Town) -> None:
+    """A-08: without the scope, without the membership, with a key that has ended."""
+    await ask(portal, await key(town, "usage:read"), status=403)
+    await ask(portal, person(town, "usage:read"), status=403)
+    await ask(portal, {**person(town), "X-User-ID": "usr_" + "0" * 20}, status=403)
+    await ask(portal, {**person(town), "X-User-ID": "corp:17"}, status=403)
+    gone = {"X-Tenant-ID": town.tenant.id, "X-API-Key-ID": "key_x", "X-Auth-Scopes": "transcribe"}
+    assert (await ask(portal, gone, status=401))["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"path": "/v1/models"},
+        {"path": "/nowhere"},
+        {"path": "/auth/grant"},
+        {"route": "openai.models"},
+        {"route": "x"},
+        {"path": "/v1/realtime", "route": "openai.realtime"},
+        {"max_session_seconds": 60},
+        {"path": "/v1/realtime", "max_session_seconds": 0},
+        {"path": "/v1/realtime", "max_session_seconds": 1e9},
+        {"path": "/v1/realtime", "colour": "blue"},
+    ],
+    ids=str,
+)
+async def test_only_a_stream_can_be_asked_for(portal: Client, town: Town, wish: dict[str, Any]) -> None:
+    await ask(portal, person(town), status=422, **wish)
+
+
+async def test_the_routes_own_bound_is_the_longest(portal: Client, town: Town) -> None:
+    usual = (await ask(portal, person(town)))["max_session_seconds"]
+    assert (await ask(portal, person(town), path="/v1/realtime", max_session_seconds=86_400))[
+        "max_session_seconds"
+    ] == usual
