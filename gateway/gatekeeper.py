@@ -7,6 +7,7 @@ door asked.
 from collections.abc import Callable, Collection
 
 from gateway.holder import Holder
+from gateway.key_uses import KeyUses
 from gateway.snapshot import Entry, Snapshot
 from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude
@@ -16,6 +17,7 @@ from policies.crosssite import from_own_page
 from policies.inquiry import Inquiry
 from policies.jws import looks_like_one
 from policies.limits import FREE, Rate
+from policies.networks import holds
 from policies.principals import Method, Principal
 from policies.routes import PORTAL, Access, Route, RouteTable, WithoutLimiter
 from policies.tickets import is_ticket
@@ -38,6 +40,7 @@ class Gatekeeper:
         accepts_usage: Callable[[], bool],
         tickets: Tickets,
         holder: Holder,
+        uses: KeyUses,
         default_rate: Rate | None,
         now_ms: Callable[[], int],
         own_hosts: Collection[bytes] = (),
@@ -52,6 +55,7 @@ class Gatekeeper:
         self._accepts_usage = accepts_usage
         self._tickets = tickets
         self._holder = holder
+        self._uses = uses
         self._default_rate = default_rate
         self._now_ms = now_ms
         self._own_hosts = own_hosts
@@ -61,8 +65,12 @@ class Gatekeeper:
         permit = self._permit(inquiry, route)
         if permit is None:
             permit = await self._ask(inquiry, route)
+            if isinstance(permit, Permit):
+                self._uses.note(permit.principal, address, inquiry.head.user_agent.decode("utf-8", "replace")[:256])
         if isinstance(permit, Deny):
             return permit
+        if permit.principal.networks and not holds(permit.principal.networks, address):
+            return Deny(refusal=Refusal.ADDRESS_NOT_ALLOWED, principal=permit.principal)
         if not self._accepts_usage():
             self._metrics.journal_full[("request",)] += 1
             return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE, principal=permit.principal)

@@ -18,6 +18,7 @@ from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.holder import Holder
 from gateway.inquiries import TrustedProxies
+from gateway.key_uses import KeyUses
 from gateway.limit_events import LimitEvents
 from gateway.proxy import Proxy
 from gateway.relay import Relay
@@ -45,6 +46,7 @@ from storage.local_holds import LocalHolds
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
+from storage.postgres.key_uses import PostgresKeyUses
 from storage.postgres.limit_events import PostgresLimitEvents
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
@@ -191,7 +193,11 @@ class Services:
             trusted = TrustedProxies(settings.trusted_proxies)
             settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
             sharers = max(1, settings.workers)
+            uses = KeyUses(PostgresKeyUses(pool).note)
+            stack.push_async_callback(uses.flush)
+            tasks.start(uses.keep(), "last uses")
             gatekeeper = Gatekeeper(
+                uses=uses,
                 routes=load_routes(settings),
                 snapshot=snapshot,
                 counters=counters,

@@ -14,6 +14,7 @@ ANONYMOUS = Principal(method=Method.NONE, standing=Standing.GOOD, tenant_id="", 
 
 _BY_STANDING = {
     Standing.REVOKED: Refusal.API_KEY_REVOKED,
+    Standing.DISABLED: Refusal.API_KEY_DISABLED,
     Standing.TENANT_SUSPENDED: Refusal.TENANT_SUSPENDED,
     Standing.USER_DISABLED: Refusal.USER_DISABLED,
 }
@@ -58,6 +59,8 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
         return Deny(refusal=Refusal.MISSING_CREDENTIAL)
     if route.name in principal.denied_routes:
         return Deny(refusal=Refusal.ROUTE_DENIED, principal=principal)
+    if principal.only_routes and route.name not in principal.only_routes:
+        return Deny(refusal=Refusal.KEY_BOUND_ELSEWHERE, principal=principal)
     if route.scope and route.scope not in principal.scopes:
         return Deny(
             refusal=Refusal.INSUFFICIENT_SCOPE,

@@ -35,6 +35,24 @@ def proxies(written: Sequence[object]) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+def network(written: str) -> Network:
+    """An address or a network in its one form. Raises ValueError with a sentence."""
+    try:
+        return _unmapped(ipaddress.ip_network(written.strip(), strict=False))
+    except ValueError:
+        raise ValueError(f"{written!r} is not an address or a network such as 192.0.2.0/24") from None
+
+
+def holds(networks: Sequence[Network], address: str) -> bool:
+    """Whether an address is in one of the networks. What is no address, such as a socket file's end, is in none."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return any((mapped or parsed) in network for network in networks)
+
+
 def _text(part: object) -> str:
     if not isinstance(part, str):
         raise ValueError(f"{part!r} is not an address or a network")  # noqa: TRY004  pydantic makes a sentence of it

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from policies.allowances import Allowance
 from policies.calendars import UTC_MONTHS, Calendar
 from policies.limits import Rate
+from policies.networks import Network
 
 
 class Method(enum.StrEnum):
@@ -22,6 +23,7 @@ class Standing(enum.StrEnum):
 
     GOOD = "good"
     REVOKED = "revoked"
+    DISABLED = "disabled"
     USER_DISABLED = "user_disabled"
     TENANT_SUSPENDED = "tenant_suspended"
 
@@ -49,3 +51,7 @@ class Principal:
     """Every other limit of the tenant, the user and the key."""
     calendar: Calendar = UTC_MONTHS
     denied_routes: frozenset[str] = field(default_factory=frozenset)
+    only_routes: frozenset[str] = field(default_factory=frozenset)
+    """The routes that a key is bound to; none: it is not."""
+    networks: tuple[Network, ...] = ()
+    """The networks that a key is bound to; none: it is not."""

@@ -2,7 +2,8 @@
 
 import enum
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -79,6 +80,23 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    disabled_at: datetime | None = None
+    """Since when it rests; it can be enabled again, which a revoked key cannot."""
+    networks: tuple[str, ...] = ()
+    """Whence it may be used, in CIDR notation; none: from everywhere."""
+    routes: tuple[str, ...] = ()
+    """Where it may be used, by route name; none: wherever its scopes allow."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    last_used: "KeyUsed | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUsed:
+    """The last use of a key, to within some seconds."""
+
+    at: datetime
+    address: str
+    agent: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

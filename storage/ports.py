@@ -5,7 +5,7 @@ exception is chained. The first argument that names a tenant scopes the call to 
 (row-level security); methods without one act across tenants and belong to the operator and to the gateway's own work.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -90,6 +90,9 @@ class KeyRegistry(Protocol):
         scopes: frozenset[str],
         expires_at: datetime | None = None,
         user_id: str | None = None,
+        networks: Sequence[str] = (),
+        routes: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
     ) -> ApiKey:
         """The new row."""
 

@@ -11,11 +11,12 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from gateway.secrets import derived
-from gateway.services import Blueprint
+from gateway.services import Blueprint, load_routes
 from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from policies.audit import SYSTEM
+from policies.routes import PORTAL
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
@@ -38,6 +39,8 @@ class Parts:
     tasks: Tasks
     metrics: Metrics
     secret_key: str
+    route_names: frozenset[str]
+    """The route table's, without the gateway's own."""
     trail: AuditTrail
     """Of the gateway itself; what a request does is recorded by its own actor (``actors.trail``)."""
     listeners: list[Callable[[Invalidation], None]] = field(default_factory=list)
@@ -80,6 +83,9 @@ class Parts:
                 tasks=tasks,
                 metrics=Metrics(),
                 secret_key=blueprint.secret_key,
+                route_names=frozenset(
+                    route.name for route in load_routes(blueprint.settings).routes if route.upstream != PORTAL
+                ),
                 trail=AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM),
             )
 

@@ -9,7 +9,7 @@ history    migration files against what the database remembers
 ids        ``ten_…``, ``usr_…``, ``key_…``
 values     what a name, a slug, an e-mail address must look like
 directory  tenants, people, memberships, exceptions to the route table
-registry   API keys
+registry   API keys; ``key_rows`` are their rows, ``key_uses`` their last uses
 subjects   whose a token is, as things are now
 signing_keys, tokens, service_accounts
            keys that sign; log-ins and revocations; programs that ask for tokens

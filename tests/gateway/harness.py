@@ -23,6 +23,7 @@ from gateway.exchange import Settlement
 from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Network, TrustedProxies
+from gateway.key_uses import KeyUses
 from gateway.proxy import Proxy
 from gateway.relay import Relay
 from gateway.reserved import ROUTES as RESERVED
@@ -45,6 +46,7 @@ from policies.tickets import Ticket
 from policies.usage import UsageRecord
 from storage.local_counters import LocalCounters
 from storage.ports import Unavailable
+from storage.postgres.key_uses import KeyUse
 from storage.usage_rows import decode
 from tests.gateway.holding import Holding
 
@@ -383,6 +385,10 @@ class Options:
     assertion: Callable[[Principal, str], str] | None = None
 
 
+async def _forget_uses(uses: Sequence[KeyUse]) -> None:
+    """Last uses of keys have tests of their own."""
+
+
 @contextlib.asynccontextmanager
 async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     """A gateway with one good key, in front of a recording upstream."""
@@ -393,7 +399,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     log = AccessLog(descriptor)
     counters = SwitchableCounters(lambda: time.monotonic() * 1000)
     holding = Holding(metrics)
-    sessions = MemorySessions()
+    sessions, uses = MemorySessions(), KeyUses(_forget_uses)
     snapshot = Snapshot(
         keys,
         PEPPER,
@@ -412,6 +418,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         counters=counters,
         local=LocalCounters(lambda: time.monotonic() * 1000),
         holder=holding.holder(),
+        uses=uses,
         metrics=metrics,
         accepts_usage=lambda: not journal.full,
         tickets=tickets,

@@ -22,6 +22,7 @@ WIDE, NARROW, USUAL = Rate(600, 60_000), Rate(10, 60_000), Rate(60, 60_000)
 STANDINGS = {
     Standing.GOOD: None,
     Standing.REVOKED: Refusal.API_KEY_REVOKED,
+    Standing.DISABLED: Refusal.API_KEY_DISABLED,
     Standing.USER_DISABLED: Refusal.USER_DISABLED,
     Standing.TENANT_SUSPENDED: Refusal.TENANT_SUSPENDED,
 }
@@ -56,7 +57,12 @@ def test_the_first_reason_against_it_is_the_answer(standing: Standing, access: A
                 (Refusal.INSUFFICIENT_SCOPE, not SCOPES[scope, held]),
             ]
         expected = next((refusal for refusal, applies in reasons if applies and refusal is not None), None)
-        if method is Method.JWT and expected in (Refusal.API_KEY_EXPIRED, Refusal.API_KEY_REVOKED):
+        if (
+            method is Method.JWT
+            and expected is not None
+            and expected.status == 401
+            and expected is not Refusal.MISSING_CREDENTIAL
+        ):
             expected = Refusal.INVALID_TOKEN
         answer = authorise(principal, dataclasses.replace(ROUTE, access=access, scope=scope), NOW)
         if expected is None:

@@ -13,7 +13,7 @@ from policies.principals import Method, Principal, Standing
 from policies.tenants import Role, RouteOverride, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
-from storage.postgres.registry import _IDENTIFY
+from storage.postgres.key_rows import IDENTIFY
 from tests.storage.world import World, a_digest, world
 
 NOW = datetime.now(UTC)
@@ -390,7 +390,7 @@ async def test_identifying_a_key_reads_no_table_from_end_to_end(w: World) -> Non
             """
         )
         await connection.execute("ANALYZE platform.api_keys, platform.limits")
-        plan = await connection.fetch("EXPLAIN " + _IDENTIFY, a_digest())
+        plan = await connection.fetch("EXPLAIN " + IDENTIFY, a_digest())
     text = "\n".join(row[0] for row in plan)
     for table in ("api_keys", "limits"):
         assert f"Seq Scan on {table}" not in text, text

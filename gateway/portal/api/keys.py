@@ -1,10 +1,11 @@
 """API keys: made and shown once, listed, renamed, replaced, revoked."""
 
 import secrets
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
@@ -12,14 +13,42 @@ from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
 from gateway.portal.problems import Problem
 from gateway.snapshot import digest
 from policies.credentials import RANDOM_BYTES, mint_key
+from policies.networks import network
 from policies.permissions import Permission, excess
 from policies.tenants import ApiKey
 from policies.verdict import Refusal
 from storage.ports import Invalidation
+from storage.postgres.key_rows import KeyChange
 
 operations = Operations("keys")
 
 _LONGEST_OVERLAP_S = 30 * 86_400
+
+
+def _network(text: str) -> str:
+    return str(network(text))
+
+
+Networks = Annotated[
+    list[Annotated[str, AfterValidator(_network), Field(max_length=64)]],
+    Field(max_length=64, description="Addresses and networks whence it may be used; empty: from everywhere."),
+]
+RouteNames = Annotated[
+    list[Annotated[str, Field(max_length=120)]],
+    Field(max_length=64, description="Names of the routes where it may be used; empty: wherever its scopes allow."),
+]
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=500)]],
+    Field(max_length=16, description="Notes of your own."),
+]
+
+
+class LastUse(Shown):
+    """When a key was used last, from where and with what."""
+
+    at: Instant
+    address: str
+    agent: str
 
 
 class KeyShown(Shown):
@@ -30,10 +59,14 @@ class KeyShown(Shown):
     last4: str
     scopes: list[str]
     user_id: str | None = Field(description="The member whose key it is; null: the tenant's.")
-    status: Literal["active", "expired", "revoked"]
+    status: Literal["active", "disabled", "expired", "revoked"]
     created_at: Instant
     expires_at: Instant | None
     revoked_at: Instant | None
+    networks: list[str] = Field(description="Whence it may be used, in CIDR notation; empty: from everywhere.")
+    routes: list[str] = Field(description="Where it may be used, by route name; empty: wherever its scopes allow.")
+    metadata: dict[str, str]
+    last_used: LastUse | None = Field(description="To within some seconds.")
 
 
 class KeyMade(KeyShown):
@@ -50,12 +83,21 @@ class KeyWish(Sent):
     expires_at: SentInstant | None = Field(default=None, description="When it ends; null: never.")
     user_id: str | None = Field(default=None, max_length=64, description="The member whose key it is to be.")
     test: bool = Field(default=False, description="A `thk_test_` key.")
+    networks: Networks = Field(default=[])
+    routes: RouteNames = Field(default=[])
+    metadata: Metadata = Field(default={})
 
 
-class KeyChange(Sent):
-    """What of a key changes."""
+class KeyEdit(Sent):
+    """What of a key changes; what is left out stays."""
 
-    name: Name
+    name: Name | None = None
+    enabled: bool | None = Field(default=None, description="Whether it is accepted; a revoked key never is again.")
+    scopes: Scopes | None = None
+    expires_at: SentInstant | None = None
+    networks: Networks | None = None
+    routes: RouteNames | None = None
+    metadata: Metadata | None = None
 
 
 class Rotation(Sent):
@@ -71,18 +113,24 @@ class KeyList(Paged, InTenant):
     """Which keys."""
 
     user_id: str | None = Field(default=None, max_length=64, description="Those of one member.")
+    unused_days: int | None = Field(default=None, ge=1, le=3_650, description="Not used for so many days, not revoked.")
+    ending_days: int | None = Field(default=None, ge=1, le=3_650, description="Valid, but not for so many days more.")
 
 
 @operations.get("/keys", Permission.KEYS_READ, query=KeyList, answer=Page[KeyShown])
 async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
     """The tenant's keys, newest first, ended ones included."""
     query = ask.query
-    cursors = ask.cursors(query.user_id)
-    below = cursors.open(query.cursor)
+    cursors = ask.cursors(query.user_id, query.unused_days, query.ending_days)
+    below, now = cursors.open(query.cursor), ask.parts.now()
     found = await ask.keys.keys_page(
-        ask.tenant_id, query.limit + 1, below=str(below[0]) if below else None, user_id=query.user_id
+        ask.tenant_id,
+        query.limit + 1,
+        below=str(below[0]) if below else None,
+        user_id=query.user_id,
+        unused_since=now - timedelta(days=query.unused_days) if query.unused_days else None,
+        ending_before=now + timedelta(days=query.ending_days) if query.ending_days else None,
     )
-    now = ask.parts.now()
     return cursors.page([_shown(each, now) for each in found], query.limit, [[each.id] for each in found])
 
 
@@ -90,9 +138,7 @@ async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
 async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
     """Make a key. The key itself is in this answer and nowhere else."""
     wish, now = ask.body, ask.parts.now()
-    lacking = excess(ask.who.permissions, wish.scopes)
-    if lacking:
-        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
+    _may_give(ask, wish.scopes)
     if wish.expires_at is not None and wish.expires_at <= now:
         raise Problem(Refusal.INVALID_INPUT, fields={"expires_at": "This is not in the future."})
     secret, its_digest = _mint(ask, test=wish.test)
@@ -104,6 +150,9 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
         scopes=frozenset(wish.scopes),
         expires_at=wish.expires_at,
         user_id=wish.user_id,
+        networks=wish.networks,
+        routes=_known(wish.routes, ask),
+        metadata=wish.metadata,
     )
     return KeyMade(**_facts(made, now), key=secret)
 
@@ -114,13 +163,31 @@ async def show_key(ask: Ask[InTenant, Any]) -> KeyShown:
     return _shown(await ask.keys.key(ask.tenant_id, ask.path("key_id")), ask.parts.now())
 
 
-@operations.patch("/keys/{key_id}", Permission.KEYS_WRITE, body=KeyChange, answer=KeyShown)
-async def change_key(ask: Ask[InTenant, KeyChange]) -> KeyShown:
-    """Rename a key."""
-    now = ask.parts.now()
-    changed = await ask.keys.rename_key(
-        ask.tenant_id, ask.path("key_id"), ask.body.name, lambda current: ask.check_version(_shown(current, now))
+@operations.patch("/keys/{key_id}", Permission.KEYS_WRITE, body=KeyEdit, answer=KeyShown)
+async def change_key(ask: Ask[InTenant, KeyEdit]) -> KeyShown:
+    """Change a key: in effect everywhere within a second."""
+    edit, now, key_id = ask.body, ask.parts.now(), ask.path("key_id")
+
+    def check(current: ApiKey) -> None:
+        ask.check_version(_shown(current, now))
+        if edit.enabled or edit.expires_at or edit.scopes is not None:  # what makes a key stronger is giving it anew
+            _may_give(ask, current.scopes | frozenset(edit.scopes or ()))
+
+    changed = await ask.keys.change_key(
+        ask.tenant_id,
+        key_id,
+        KeyChange(
+            name=edit.name,
+            scopes=None if edit.scopes is None else frozenset(edit.scopes),
+            expires_at=edit.expires_at,
+            enabled=edit.enabled,
+            networks=edit.networks,
+            routes=None if edit.routes is None else _known(edit.routes, ask),
+            metadata=edit.metadata,
+        ),
+        check,
     )
+    await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=key_id))
     return _shown(changed, now)
 
 
@@ -129,9 +196,7 @@ async def rotate_key(ask: Ask[InTenant, Rotation]) -> KeyMade:
     """Replace a key by a new one with the same name, scopes, limits, owner and expiry."""
     now, key_id = ask.parts.now(), ask.path("key_id")
     old = await ask.keys.key(ask.tenant_id, key_id)
-    lacking = excess(ask.who.permissions, old.scopes)
-    if lacking:  # whoever sees the successor can use it
-        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
+    _may_give(ask, old.scopes)  # whoever sees the successor can use it
     secret, its_digest = _mint(ask, test=ask.body.test)
     made = await ask.keys.rotate_key(
         ask.tenant_id,
@@ -151,6 +216,21 @@ async def revoke_key(ask: Ask[InTenant, Any]) -> None:
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=key.id))
 
 
+def _may_give(ask: Ask[Any, Any], scopes: Iterable[str]) -> None:
+    lacking = excess(ask.who.permissions, scopes)
+    if lacking:
+        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
+
+
+def _known(routes: list[str], ask: Ask[Any, Any]) -> list[str]:
+    """Bound to a route that is not there, a key would be good for nothing."""
+    known = ask.parts.route_names
+    strangers = sorted(set(routes) - known)
+    if strangers:
+        raise Problem(Refusal.INVALID_INPUT, fields={"routes": f"There is no route {strangers[0]!r}."})
+    return routes
+
+
 def _mint(ask: Ask[Any, Any], *, test: bool) -> tuple[str, bytes]:
     secret = mint_key(secrets.token_bytes(RANDOM_BYTES), live=not test)
     return secret, digest(ask.parts.secret_for("api-keys"), secret.encode("ascii"))
@@ -161,6 +241,7 @@ def _shown(key: ApiKey, now: datetime) -> KeyShown:
 
 
 def _facts(key: ApiKey, now: datetime) -> dict[str, Any]:
+    used = key.last_used
     expired = key.expires_at is not None and key.expires_at <= now
     return {
         "id": key.id,
@@ -168,8 +249,18 @@ def _facts(key: ApiKey, now: datetime) -> dict[str, Any]:
         "last4": key.last4,
         "scopes": sorted(key.scopes),
         "user_id": key.user_id,
-        "status": "revoked" if key.revoked_at else "expired" if expired else "active",
+        "status": "revoked"
+        if key.revoked_at
+        else "expired"
+        if expired
+        else "disabled"
+        if key.disabled_at
+        else "active",
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
+        "networks": list(key.networks),
+        "routes": list(key.routes),
+        "metadata": dict(key.metadata),
+        "last_used": LastUse(at=used.at, address=used.address, agent=used.agent) if used else None,
     }

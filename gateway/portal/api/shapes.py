@@ -12,11 +12,12 @@ def _stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _written(value: object) -> object:
-    """A number would be taken for seconds since 1970."""
-    if not isinstance(value, str) or "T" not in value.upper():
-        raise ValueError("write a moment such as 2026-11-26T07:30:00Z")
-    return value
+def _moment(value: object) -> object:
+    """Of text alone: a number would be taken for seconds since 1970."""
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) and "T" in value.upper() else ""
+    except ValueError:
+        raise ValueError("write a moment such as 2026-11-26T07:30:00Z") from None
 
 
 def _name(text: str) -> str:
@@ -33,7 +34,7 @@ def _scopes(scopes: list[str]) -> list[str]:
 
 Instant = Annotated[datetime, PlainSerializer(_stamp, return_type=str), Field(description="RFC 3339, in UTC.")]
 """A moment that is shown."""
-SentInstant = Annotated[AwareDatetime, BeforeValidator(_written), Field(description="RFC 3339, with a time zone.")]
+SentInstant = Annotated[AwareDatetime, BeforeValidator(_moment), Field(description="RFC 3339, with a time zone.")]
 Name = Annotated[str, AfterValidator(_name), Field(min_length=1, max_length=200)]
 Email = Annotated[
     str, AfterValidator(_email), Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from policies.audit import SYSTEM
 from policies.permissions import Permission
 from policies.tenants import Role
 from storage.postgres.audit import AuditTrail
+from storage.postgres.key_uses import KeyUse, PostgresKeyUses
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
@@ -243,6 +245,63 @@ async def test_a_revoked_key_says_so(houses: Houses) -> None:
     made = await caller.ask("POST", "/keys", {"name": "k"}, status=201)
     await caller.ask("DELETE", f"/keys/{made['id']}", status=204)
     assert (await caller.ask("GET", f"/keys/{made['id']}"))["status"] == "revoked"
+
+
+async def test_a_key_rests_and_is_bound_and_its_change_is_told(houses: Houses, parts: Parts) -> None:
+    """What is left out of a change stays; the trail says what changed, by name."""
+    caller = await houses.machine()
+    made = await caller.ask(
+        "POST",
+        "/keys",
+        {"name": "k", "networks": ["192.0.2.0/24", "::ffff:10.1.2.3"], "metadata": {"team": "a"}},
+        status=201,
+    )
+    assert made["networks"] == ["10.1.2.3/32", "192.0.2.0/24"]
+    path = f"/keys/{made['id']}"
+    assert (await caller.ask("PATCH", path, {"enabled": False}))["status"] == "disabled"
+    changed = await caller.ask("PATCH", path, {"enabled": True, "routes": ["openai.models"], "networks": []})
+    assert (changed["status"], changed["routes"], changed["networks"]) == ("active", ["openai.models"], [])
+    assert changed["metadata"] == {"team": "a"}
+    entries = (await caller.ask("GET", f"/audit?target={made['id']}"))["data"]
+    assert [entry["action"] for entry in entries] == ["key.changed", "key.disabled", "key.created"]
+    assert entries[0]["after"] == {"enabled": True, "networks": [], "routes": ["openai.models"]}
+    registry = PostgresKeyRegistry(parts.pool, AuditTrail(bytes, SYSTEM))
+    principal = await registry.identify_key(digest(parts.secret_for("api-keys"), made["key"].encode()))
+    assert principal is not None
+    assert principal.only_routes == {"openai.models"}
+    for wrong in ({"networks": ["300.1.1.1"]}, {"routes": ["nowhere"]}, {"metadata": {"": "x"}}, {"enabled": "no"}):
+        await caller.ask("PATCH", path, wrong, status=422)
+
+
+async def test_a_key_is_not_made_stronger_by_whoever_holds_less(houses: Houses) -> None:
+    """To rename it, disable it or bind it takes nothing from anybody."""
+    owner = await houses.person()
+    strong = await owner.ask("POST", "/keys", {"name": "k", "scopes": ["limits:write"]}, status=201)
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    path = f"/keys/{strong['id']}"
+    await admin.ask("PATCH", path, {"name": "renamed", "enabled": False, "networks": ["192.0.2.1"]})
+    for stronger in ({"enabled": True}, {"expires_at": "2100-01-01T00:00:00Z"}, {"scopes": ["limits:write"]}):
+        assert (await admin.ask("PATCH", path, stronger, status=403))["code"] == "exceeds_own_permissions"
+
+
+async def test_unused_and_ending_keys_are_found(houses: Houses, parts: Parts) -> None:
+    caller = await houses.machine()
+    soon = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    ending = await caller.ask("POST", "/keys", {"name": "ending", "expires_at": soon}, status=201)
+    used = await caller.ask("POST", "/keys", {"name": "used"}, status=201)
+    async with parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.api_keys SET created_at = now() - interval '100 days'")
+    now = datetime.now(UTC)
+    use = KeyUse(key_id=used["id"], tenant_id=caller.tenant.id, used_at=now, address="192.0.2.1", agent="curl/8")
+    gone = KeyUse(key_id="key_gone", tenant_id=caller.tenant.id, used_at=now, address="", agent="")
+    await PostgresKeyUses(parts.pool).note([use, gone])
+    older = replace(use, used_at=now - timedelta(hours=1), address="", agent="")
+    await PostgresKeyUses(parts.pool).note([older])
+    shown = await caller.ask("GET", f"/keys/{used['id']}")
+    assert (shown["last_used"]["address"], shown["last_used"]["agent"]) == ("192.0.2.1", "curl/8")
+    assert [key["name"] for key in (await caller.ask("GET", "/keys?unused_days=90"))["data"]] == ["ending"]
+    assert [key["id"] for key in (await caller.ask("GET", "/keys?ending_days=7"))["data"]] == [ending["id"]]
+    assert (await caller.ask("GET", "/keys?ending_days=1"))["data"] == []
 
 
 # People and roles
