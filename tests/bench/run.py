@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 GATEWAY = (sys.executable, "-P", "-m", "gateway")
@@ -76,7 +76,7 @@ def upstreams() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def gateway(upstream: int, workers: int) -> Iterator[tuple[int, str, dict[str, str]]]:
+def gateway(upstream: int, workers: int, settings: Mapping[str, str] = {}) -> Iterator[tuple[int, str, dict[str, str]]]:
     """A gateway of its own state, with a tenant, a key, and limits that never refuse; and its settings, for commands."""
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as place:
         env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")} | {
@@ -84,6 +84,7 @@ def gateway(upstream: int, workers: int) -> Iterator[tuple[int, str, dict[str, s
             "GATEWAY_LISTEN": f"127.0.0.1:{PORT}",
             "GATEWAY_UPSTREAM": f"http://127.0.0.1:{upstream}",
             "GATEWAY_WORKERS": str(workers),
+            **settings,
         }
         with Path(f"{place}/log").open("wb") as log:
             process = subprocess.Popen([*GATEWAY, "serve", "--embedded"], stdout=log, stderr=log, env=env)
