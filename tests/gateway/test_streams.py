@@ -6,9 +6,13 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
+from gateway.stream_end import unmasked
 from policies.usage import AudioSource, Outcome
+from policies.websocket import masked
 from tests.gateway.stream_harness import PATH, Site, closed, site
 
 
@@ -22,6 +26,12 @@ def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 async def here() -> AsyncIterator[Site]:
     async with site() as made:
         yield made
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
+def test_the_quick_unmasking_is_the_same(data: bytes, key: bytes) -> None:
+    assert unmasked(data, key) == masked(data, key)
 
 
 async def test_messages_pass_both_ways(here: Site) -> None:
