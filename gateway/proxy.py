@@ -20,10 +20,9 @@ from gateway.upstream import Abandoned
 from policies.browsers import login_path
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.inquiry import Inquiry
-from policies.principals import Method
 from policies.questions import PATH as FORWARD_AUTH
 from policies.routes import PORTAL, Route
-from policies.upgrade import Upgrade, from_same_origin
+from policies.upgrade import Upgrade
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
 
@@ -43,7 +42,6 @@ class Proxy:
         metrics: Metrics,
         trusted: TrustedProxies,
         withheld: AbstractSet[bytes] = frozenset(),
-        origin: str = "",
         session_cookie: str = "",
     ) -> None:
         self._gatekeeper = gatekeeper
@@ -55,8 +53,6 @@ class Proxy:
         self._reader = Reader(
             frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld, session_cookie
         )
-        self._origin = origin.encode()
-        """That of the public address, for browsers; empty where none is set."""
         self.draining = False
 
     async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
@@ -149,8 +145,6 @@ class Proxy:
             return decision
         exchange.principal = decision.permit.principal
         exchange.lease = decision.lease
-        if exchange.principal.method is Method.SESSION and not from_same_origin(head, self._origin):
-            return Deny(refusal=Refusal.ORIGIN_NOT_ALLOWED, principal=exchange.principal)
         return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
 
     async def _second_door(

@@ -243,7 +243,6 @@ class Services:
                     for one in settings.every_upstream().values()
                     if one.credential is not None
                 ),
-                origin="/".join(settings.public_url.split("/")[:3]),
             )
             census = Census(
                 metrics, trusted, most=settings.max_connections, most_per_address=settings.max_connections_per_address

@@ -12,8 +12,9 @@ from websockets.http11 import Response
 from policies.principals import Method, Standing
 from policies.tickets import TICKET_BYTES, Ticket, mint_ticket
 from policies.websocket import BINARY, TEXT, frame
-from tests.gateway.harness import PEPPER, Answer, digest
-from tests.gateway.stream_harness import ACCEPT, MASK, NONCE, PATH, RawSite, Site, opening, raw_site, site
+from storage.ports import Invalidation
+from tests.gateway.harness import PEPPER, PRINCIPAL, Answer, digest
+from tests.gateway.stream_harness import ACCEPT, MASK, NONCE, PATH, RawSite, Site, closed, opening, raw_site, site
 
 TICKET = mint_ticket(bytes(TICKET_BYTES))
 
@@ -88,19 +89,30 @@ async def test_no_header_of_the_clients_credential_goes_on(here: Site) -> None:
     [("http://127.0.0.1:{port}", 101), ("https://evil.test", 403), ("null", 403), (None, 403)],
 )
 async def test_a_cookie_opens_a_stream_from_our_own_pages_only(here: Site, origin: str | None, status: int) -> None:
-    """W-01: a browser sends it along from every page; a key or a token no page can send."""
-    key = here.gateway.add_key(method=Method.SESSION)
-    options = {"origin": origin.format(port=here.gateway.port) if origin else None}
-    if status == 101:
-        async with here.connect(key=key, **options) as client:
-            await client.send("x")
-            assert await client.recv() == "x"
+    """W-01: a browser sends it along from every page. And signing out ends what it opened."""
+    secret = "s" * 43
+    here.gateway.sessions.by_secret[secret.encode()] = replace(
+        PRINCIPAL, method=Method.SESSION, key_id="", user_id="usr_ada"
+    )
+    client = here.connect(
+        key=None,
+        origin=origin.format(port=here.gateway.port) if origin else None,
+        additional_headers={"Cookie": f"tahoe_session={secret}"},
+    )
+    if status == 403:
+        answer = await refused(client)
+        assert (answer.status_code, b"origin_not_allowed" in answer.body) == (403, True)
+        assert here.upstream.requests == []
         return
-    answer = await refused(here.connect(key=key, **options))
-    assert (answer.status_code, b"origin_not_allowed" in answer.body) == (403, True)
-    assert here.upstream.requests == []
-    async with here.connect(**options):
-        pass
+    async with client as stream:
+        await stream.send("x")
+        assert await stream.recv() == "x"
+        here.gateway.sessions.by_secret.clear()
+        change = Invalidation(user_id="usr_ada")
+        here.gateway.snapshot.forget(change)
+        here.gateway.streams.forget(change)
+        assert (await closed(stream))[0] == 4001
+    assert await secrets_seen(here, secret) == []
 
 
 async def test_two_credentials_are_refused(here: Site) -> None:
