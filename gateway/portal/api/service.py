@@ -2,12 +2,23 @@
 
 from aiohttp import web
 
-from gateway.portal.api import audit, keys, me, members, tenants, webhooks
+from gateway.portal.api import (
+    audit,
+    keys,
+    limits,
+    me,
+    members,
+    service_accounts,
+    signing_keys,
+    tenants,
+    usage,
+    webhooks,
+)
 from gateway.portal.api.openapi import document
 from gateway.portal.api.operations import PREFIX, Operation, handler
 from gateway.portal.pages import render
 
-RESOURCES = (me, tenants, members, keys, webhooks, audit)
+RESOURCES = (me, tenants, members, keys, service_accounts, limits, usage, webhooks, audit, signing_keys)
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 
 

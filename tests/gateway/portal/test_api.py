@@ -16,12 +16,15 @@ from policies.tenants import Role
 from storage.postgres.audit import AuditTrail
 from storage.postgres.key_uses import KeyUse, PostgresKeyUses
 from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.usage import PostgresLedger
+from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
+from tests.storage.usage_samples import record
 
 STRANGER = {
-    "webhook_id": "whk_00000000000000000000", "delivery_id": "1", "key_id": "key_00000000000000000000",
-    "user_id": "usr_00000000000000000000", "slug": "nobody", "name": "nobody",
+    "account_id": "svc_00000000000000000000", "webhook_id": "whk_00000000000000000000", "delivery_id": "1",
+    "key_id": "key_00000000000000000000", "user_id": "usr_00000000000000000000", "slug": "nobody", "name": "nobody",
 }  # fmt: skip
 
 
@@ -361,6 +364,74 @@ async def test_roles_are_no_way_around_ones_own_permissions(houses: Houses) -> N
     for permissions in (["platform:write"], ["everything"]):
         await owner.ask("POST", "/roles", {"name": "x", "permissions": permissions}, status=422)
     await owner.ask("POST", "/roles", {"name": "owner", "permissions": []}, status=409)
+
+
+# Limits, service accounts, signing keys, usage
+
+
+async def test_a_tenant_limits_its_keys_and_not_itself(houses: Houses) -> None:
+    owner, operator = await houses.person(), await houses.person(operator=True)
+    key = await owner.ask("POST", "/keys", {"name": "k"}, status=201)
+    set_ = await owner.ask(
+        "PUT", "/limits", {"key_id": key["id"], "requests": ["60/m"], "audio": ["1h/d", "10h/month"]}
+    )
+    assert {(each["what"], each["limit"]) for each in set_["data"]} == {
+        ("requests", "60/m"), ("audio", "3600s/d"), ("audio", "10h/month"),
+    }  # fmt: skip
+    assert (await owner.ask("PUT", "/limits", {"requests": []}, status=403))["code"] == "insufficient_permission"
+    slug = owner.tenant.slug
+    await operator.ask("PUT", f"/limits?tenant={slug}", {"requests": ["600/m"], "concurrency": ["10"], "shadow": True})
+    assert len((await owner.ask("GET", "/limits"))["data"]) == 5
+    lifted = await owner.ask("PUT", "/limits", {"key_id": key["id"], "requests": [], "audio": []})
+    assert {each["key_id"] for each in lifted["data"]} == {None}
+    for wrong, field in (
+        ({"key_id": key["id"], "requests": ["many"]}, "requests"),
+        ({"key_id": key["id"], "requests": ["1/m"], "route": "nowhere"}, "route"),
+    ):
+        assert (await owner.ask("PUT", "/limits", wrong, status=422))["errors"][0]["field"] == field
+    await owner.ask("PUT", "/limits", {"key_id": STRANGER["key_id"], "requests": ["1/m"]}, status=404)
+
+
+async def test_a_service_account_and_its_secrets(houses: Houses) -> None:
+    owner, other = await houses.person(), await houses.person()
+    made = await owner.ask("POST", "/service-accounts", {"name": "worker", "audiences": ["billing"]}, status=201)
+    shown = await owner.ask("GET", f"/service-accounts/{made['id']}")
+    assert {**shown, "client_secret": made["client_secret"]} == made
+    again = await owner.ask("POST", f"/service-accounts/{made['id']}/secret", {"overlap_s": 0})
+    assert again["client_secret"] != made["client_secret"]
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    await admin.ask("POST", "/service-accounts", {"name": "x", "scopes": ["limits:write"]}, status=403)
+    for method, path in (("GET", ""), ("POST", "/secret"), ("DELETE", "")):
+        body = {} if method == "POST" else None
+        await other.ask(method, f"/service-accounts/{made['id']}{path}", body, status=404)
+    await owner.ask("DELETE", f"/service-accounts/{made['id']}", status=204)
+    (listed,) = (await owner.ask("GET", "/service-accounts"))["data"]
+    assert listed["disabled_at"]
+
+
+async def test_operators_rotate_signing_keys(houses: Houses) -> None:
+    operator = await houses.person(operator=True)
+    before = (await operator.ask("GET", "/signing-keys"))["data"]
+    made = await operator.ask("POST", "/signing-keys", status=201)
+    after = (await operator.ask("GET", "/signing-keys"))["data"]
+    assert {key["id"] for key in after} == {key["id"] for key in before} | {made["id"]}
+    assert "sealed" not in str(after)
+    await (await houses.person()).ask("GET", "/signing-keys", status=403)
+
+
+async def test_usage_is_summed_and_broken_down(houses: Houses, parts: Parts) -> None:
+    owner, other = await houses.person(), await houses.person()
+    ended = int(datetime(2026, 11, 3, 10, 30, tzinfo=UTC).timestamp() * 1000)
+    rows = [encode(record(tenant_id=owner.tenant.id, route="a", ended_ms=ended, status=200)) for _ in range(3)]
+    rows.append(encode(record(tenant_id=owner.tenant.id, route="b", ended_ms=ended + 86_400_000, status=500)))
+    await PostgresLedger(parts.pool).ship("0" * 32, 0, 1, rows)
+    query = "/usage?since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00Z"
+    shown = await owner.ask("GET", f"{query}&by=day")
+    assert (shown["total"]["requests"], shown["total"]["errors"]) == (4, 1)
+    assert [(group["label"], group["requests"]) for group in shown["groups"]] == [("2026-11-03", 3), ("2026-11-04", 1)]
+    assert (await other.ask("GET", query))["total"]["requests"] == 0
+    for wrong in ("since=2026-11-02T00:00:00Z&until=2026-11-01T00:00:00Z", "by=model", "since=2026-11-01", "since=0.5"):
+        await owner.ask("GET", f"/usage?{wrong}", status=422)
 
 
 # Tenants

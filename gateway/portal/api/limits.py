@@ -1,0 +1,107 @@
+"""Limits: read by whoever may, set by a tenant for its people and keys, by operators for the tenant itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
+from gateway.portal.api.paging import Page
+from gateway.portal.problems import Problem
+from policies.allowances import Allowance, What
+from policies.permissions import Permission
+from policies.verdict import Refusal
+from storage.ports import Grant, Invalidation
+from storage.postgres.limits import PostgresLimitBook
+
+operations = Operations("limits")
+
+Texts = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=4, description="Empty: lifted.")
+]
+
+
+class LimitShown(Shown):
+    """One limit. Without user and key it is the tenant's."""
+
+    what: What
+    limit: str = Field(description="`600/m`, `3600s/h`, `100h/month`, `10GB/d`; for what is held at one time, `10`.")
+    user_id: str | None
+    key_id: str | None
+    route: str = Field(description="The one route that it is for; empty: all.")
+    shadow: bool = Field(description="Counted and reported, and refuses nobody.")
+
+
+class LimitsWish(Sent):
+    """Limits of one holder; what is left out stays."""
+
+    user_id: str | None = Field(default=None, max_length=64)
+    key_id: str | None = Field(default=None, max_length=64)
+    route: str = Field(default="", max_length=120)
+    shadow: bool = False
+    requests: Texts | None = None
+    bytes: Texts | None = None
+    audio: Texts | None = None
+    concurrency: Texts | None = None
+    streams: Texts | None = None
+
+
+@operations.get("/limits", Permission.LIMITS_READ, answer=Page[LimitShown])
+async def list_limits(ask: Ask[InTenant, Any]) -> Page[LimitShown]:
+    """Every limit that is set: the tenant's, its members', its keys'. All that fit a request hold."""
+    return await _all(ask)
+
+
+@operations.put("/limits", Permission.LIMITS_WRITE, body=LimitsWish, answer=Page[LimitShown])
+async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
+    """Set or lift limits of a key or a member; those of the tenant as a whole are the operator's to set."""
+    wish = ask.body
+    if not (wish.key_id or wish.user_id):
+        ask.who.require(Permission.PLATFORM_WRITE)
+    if wish.route and wish.route not in ask.parts.route_names:
+        raise Problem(Refusal.INVALID_INPUT, fields={"route": f"There is no route {wish.route!r}."})
+    named = {what: getattr(wish, what.value) for what in What}
+    granted = [
+        replace(allowance, shadow=wish.shadow)
+        for what, texts in named.items()
+        if texts
+        for allowance in _parsed(what, texts)
+    ]
+    await _book(ask).set_limits(
+        ask.tenant_id,
+        user_id=wish.user_id,
+        key_id=wish.key_id,
+        route=wish.route,
+        lifted=[what for what, texts in named.items() if texts is not None],
+        granted=granted,
+    )
+    await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=wish.key_id or ""))
+    return await _all(ask)
+
+
+async def _all(ask: Ask[Any, Any]) -> Page[LimitShown]:
+    return Page(data=[_shown(grant) for grant in await _book(ask).limits(ask.tenant_id)], next_cursor=None)
+
+
+def _parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
+    try:
+        return [Allowance.parse(what, text) for text in texts]
+    except ValueError as error:
+        raise Problem(Refusal.INVALID_INPUT, fields={what.value: f"{error}."}) from error
+
+
+def _book(ask: Ask[Any, Any]) -> PostgresLimitBook:
+    return PostgresLimitBook(ask.parts.pool, ask.trail)
+
+
+def _shown(grant: Grant) -> LimitShown:
+    allowance = grant.allowance
+    return LimitShown(
+        what=allowance.what,
+        limit=str(allowance),
+        user_id=grant.user_id,
+        key_id=grant.key_id,
+        route=allowance.route,
+        shadow=allowance.shadow,
+    )

@@ -1,0 +1,64 @@
+"""The keys that sign tokens, for operators."""
+
+from typing import Any
+
+from gateway.portal.api.operations import Ask, Nothing, Operations, Shown
+from gateway.portal.api.paging import Page
+from gateway.portal.api.shapes import Instant
+from gateway.signing import SEALING, new_key
+from policies.permissions import Permission
+from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage, signer
+from storage.ports import Invalidation
+from storage.postgres.signing_keys import PostgresSigningKeys
+
+operations = Operations("signing-keys")
+
+
+class SigningKeyShown(Shown):
+    """A key: published, then signing, then believed for a while, then gone."""
+
+    id: str
+    algorithm: str
+    stage: Stage
+    created_at: Instant
+    active_at: Instant
+    retiring_at: Instant | None
+    gone_at: Instant | None
+
+
+@operations.get("/signing-keys", Permission.PLATFORM_READ, query=Nothing, answer=Page[SigningKeyShown])
+async def list_signing_keys(ask: Ask[Nothing, Any]) -> Page[SigningKeyShown]:
+    """All keys in the order in which they become active, those that are gone included."""
+    return Page(data=[_shown(ask, key) for key in await _keys(ask).keys()], next_cursor=None)
+
+
+@operations.post("/signing-keys", Permission.PLATFORM_WRITE, query=Nothing, answer=SigningKeyShown)
+async def rotate_signing_keys(ask: Ask[Nothing, Any]) -> SigningKeyShown:
+    """Make a new key that takes over in some minutes. What the old one signed stays good until it expires."""
+    keys, now = _keys(ask), ask.parts.now()
+    signing = signer(await keys.keys(), now)
+    made = new_key(
+        signing.algorithm if signing else "EdDSA",
+        ask.parts.secret_for(SEALING),
+        created_at=now,
+        active_at=now + LEAD if signing else now,
+    )
+    await keys.succeed(made, OVERLAP)
+    await ask.announce(Invalidation())
+    return _shown(ask, made)
+
+
+def _keys(ask: Ask[Any, Any]) -> PostgresSigningKeys:
+    return PostgresSigningKeys(ask.parts.pool, ask.trail)
+
+
+def _shown(ask: Ask[Any, Any], key: SigningKey) -> SigningKeyShown:
+    return SigningKeyShown(
+        id=key.id,
+        algorithm=key.algorithm,
+        stage=key.stage(ask.parts.now()),
+        created_at=key.created_at,
+        active_at=key.active_at,
+        retiring_at=key.retiring_at,
+        gone_at=key.gone_at,
+    )
