@@ -6,6 +6,7 @@ no worker is wrong because another one is.
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import Sequence
 
@@ -48,7 +49,10 @@ class Upstream:
         self._rules = settings.rules
         self._tls = settings.tls()
         self._pools: list[UpstreamPool] = []
+        self._in_use: list[UpstreamPool] = []
         self._only: UpstreamPool | None = None
+        """The address, where there is but one and it is in use: the usual case."""
+        self._due_at = math.inf
         self._leaving: list[UpstreamPool] = []
         self._turn = 0
         self._looked_up = asyncio.Event()
@@ -77,8 +81,20 @@ class Upstream:
     # --- a connection for a request ----------------------------------------------------------------------------------
 
     def idle(self) -> UpstreamConnection | None:
-        """A connection without waiting, if there is one address: the usual case, and the quick one."""
-        return self._only.idle() if self._only is not None else None
+        """A connection to the address that has least to do, without waiting and without a look at those set aside.
+
+        None when there is none, or when one of those set aside is to be tried: :meth:`take` does both.
+        """
+        if self._only is not None:
+            return self._only.idle()
+        in_use = self._in_use
+        if not in_use or self._due_at <= self._now():
+            return None
+        index = policy.least_busy([pool.busy for pool in in_use], self._turn)
+        connection = in_use[index].idle()
+        if connection is not None:
+            self._turn = index + 1
+        return connection
 
     async def take(self, *, new: bool = False) -> UpstreamConnection:
         """A connection to the address that has least to do. What cannot be connected to is passed over.
@@ -143,12 +159,15 @@ class Upstream:
 
     def _learn(self, pool: UpstreamPool, health: Health, reason: str) -> None:
         before, pool.health = pool.health, health
+        if health is before:
+            return
         pool.is_suspect = health.is_suspect
-        if before.in_use is health.in_use:
+        if before.in_use and health.in_use:
+            return
+        if not before.in_use and not health.in_use:
             if health.rounds > before.rounds:
                 self._metrics.upstream_ejections[(self.name, pool.address)] += 1
-            return
-        if health.in_use:
+        elif health.in_use:
             _log.info("upstream address is in use again", upstream=self.name, address=pool.address, reason=reason)
         else:
             self._metrics.upstream_ejections[(self.name, pool.address)] += 1
@@ -158,7 +177,9 @@ class Upstream:
     def _refresh(self) -> None:
         """What follows from the addresses and their health."""
         pools = self._pools
-        self._only = pools[0] if len(pools) == 1 and pools[0].health.in_use else None
+        self._in_use = [pool for pool in pools if pool.health.in_use]
+        self._only = pools[0] if len(pools) == 1 and self._in_use else None
+        self._due_at = policy.due_at([pool.health for pool in pools])
         states = self._metrics.upstream_addresses
         for key in [key for key in states if key[0] == self.name]:
             del states[key]

@@ -14,6 +14,7 @@ address is set aside, one request at a time still tries the least bad one, whate
 back is used at once, and one that is gone costs one waiting request, not all of them.
 """
 
+import math
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -81,10 +82,23 @@ def choose(
         return min(due, key=lambda i: healths[i].until)
     in_use = [i for i in left if healths[i].in_use]
     if in_use:
-        return min(in_use, key=lambda i: (busy[i], (i - turn) % len(healths)))
+        after = next((place for place, i in enumerate(in_use) if i >= turn), 0)
+        return in_use[least_busy([busy[i] for i in in_use], after)]
     if any(h.in_use or h.trial_until > now for h in healths):
         return None
     return min(left, key=lambda i: (not healths[i].passing, healths[i].until), default=None)
+
+
+def least_busy(busy: list[int], turn: int) -> int:
+    """The index of the least in a list that is not empty; of equals the next one from ``turn`` on."""
+    turn %= len(busy)
+    rotated = busy[turn:] + busy[:turn]
+    return (turn + rotated.index(min(rotated))) % len(busy)
+
+
+def due_at(healths: Sequence[Health]) -> float:
+    """When the next of those that are set aside may be tried; infinity when there is none."""
+    return min((max(h.until, h.trial_until) for h in healths if h.passing and h.until), default=math.inf)
 
 
 def begun(health: Health, rules: Rules, now: float) -> Health:

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.upstreams import GOOD, Health, Rules, begun, checked, choose, connected, failed, went_well
+from policies.upstreams import (
+    GOOD,
+    Health,
+    Rules,
+    begun,
+    checked,
+    choose,
+    connected,
+    due_at,
+    failed,
+    least_busy,
+    went_well,
+)
 
 RULES = Rules(faults=3, aside_s=5.0, longest_s=60.0, fall=3, rise=2)
 ASIDE = Health(until=20.0, connecting=True, rounds=1)
@@ -216,6 +228,24 @@ def test_with_all_in_use_the_least_busy_gets_it(count: int, busy: list[int]) -> 
     index = choose([GOOD] * count, busy[:count], 1.0, turn=0)
     assert index is not None
     assert busy[index] == min(busy[:count])
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 20))
+def test_of_equals_the_next_one_in_turn(busy: list[int], turn: int) -> None:
+    index = least_busy(busy, turn)
+    assert busy[index] == min(busy)
+    between = [(turn + step) % len(busy) for step in range((index - turn) % len(busy))]
+    assert all(busy[i] > busy[index] for i in between)
+
+
+@given(st.integers(1, 4), STEPS)
+def test_a_look_at_the_clock_tells_whether_one_is_due(count: int, steps: list[tuple[object, ...]]) -> None:
+    """What the short way to a connection relies on: before ``due_at`` nobody that is set aside would be chosen."""
+    world = played(count, steps)
+    if any(h.in_use for h in world.healths) and due_at(world.healths) > world.now:
+        chosen = world.ask()
+        assert chosen is not None
+        assert world.healths[chosen].in_use
 
 
 def test_equals_take_turns() -> None:
