@@ -1,0 +1,102 @@
+"""Tokens through whole processes: got, used, rotated under traffic, revoked on every worker, outliving the database."""
+
+import json
+import os
+import signal
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from typing import Any
+
+from tests.e2e.running import Demo, children, command_line, eventually
+
+
+def post(demo: Demo, path: str, **fields: str) -> Any:
+    """The JSON that an endpoint answers; the status must be 200."""
+    body = urllib.parse.urlencode(fields).encode()
+    with urllib.request.urlopen(demo.facts["url"] + path, body, timeout=30) as answer:
+        text = answer.read()
+        return json.loads(text) if text else None
+
+
+def log_in(demo: Demo) -> Any:
+    """The demo's admin, with a password."""
+    return post(
+        demo,
+        "/auth/token",
+        grant_type="password",
+        email=demo.facts["admin_email"],
+        password=demo.facts["admin_password"],
+    )
+
+
+def status(demo: Demo, token: str) -> int:
+    """What a route says to a token, on a connection of its own: any of the workers."""
+    request = urllib.request.Request(demo.facts["url"] + "/v1/models", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_person_transcribes_with_a_token_and_renews_and_ends_it(demo: Demo) -> None:
+    first = log_in(demo)
+    code, text = demo.transcribe(key=first["access_token"])
+    assert code == 200
+    assert json.loads(text)["text"] == demo.facts["sample_words"]
+    second = post(demo, "/auth/token", grant_type="refresh_token", refresh_token=first["refresh_token"])
+    assert {status(demo, second["access_token"]) for _ in range(8)} == {200}  # every worker has seen it
+    post(demo, "/auth/revoke", token=second["refresh_token"])
+    assert eventually(lambda: {status(demo, second["access_token"]) for _ in range(8)} == {401}, within_s=1.0)
+    assert status(demo, first["access_token"]) == 401
+    assert first["access_token"].split(".")[2] not in "\n".join(demo.gateway.lines)
+    assert first["refresh_token"] not in "\n".join(demo.gateway.lines)
+
+
+def test_keys_rotate_under_traffic_and_no_token_is_refused(demo: Demo) -> None:
+    """At once, which is harder than it ever needs to be: who signs and who verifies are different processes."""
+    account = demo.run("service-account", "create", "--tenant", "demo", "--name", "rotation")
+    client = {"client_id": account["client_id"], "client_secret": account["client_secret"]}
+    seen: Counter[int] = Counter()
+    signers: set[str] = set()
+    done = threading.Event()
+
+    def traffic() -> None:
+        while not done.wait(0.02):
+            token = post(demo, "/auth/token", grant_type="client_credentials", **client)["access_token"]
+            signers.add(token.partition(".")[0])  # the header names the key
+            for _ in range(3):
+                seen[status(demo, token)] += 1
+
+    caller = threading.Thread(target=traffic)
+    caller.start()
+    demo.run("signing-keys", "rotate", "--after", "0s")
+    demo.run("signing-keys", "rotate", "--after", "1s", "--algorithm", "ES256")
+    assert eventually(lambda: len(signers) == 3)
+    done.set()
+    caller.join()
+    assert set(seen) == {200}
+
+
+def test_tokens_outlive_the_database_and_redis(demo: Demo) -> None:
+    """Design: JWT and cached keys keep working; also a token that no worker has seen."""
+    seen, unseen = log_in(demo)["access_token"], log_in(demo)["access_token"]
+    assert {status(demo, seen) for _ in range(8)} == {200}
+    stores = [
+        pid
+        for pid in children(demo.gateway.process.pid)
+        if any(part in command_line(pid) for part in ("bin/postgres", "postgres: ", "valkey-server"))
+    ]
+    for pid in stores:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert [status(demo, token) for token in (seen, unseen, unseen)] == [200] * 3
+        assert demo.metric("gateway_fail_open_total", what="token_subject") >= 1
+    finally:
+        for pid in stores:
+            os.kill(pid, signal.SIGCONT)
+    assert eventually(lambda: status(demo, log_in(demo)["access_token"]) == 200)
+    assert "Traceback" not in "\n".join(demo.gateway.lines)
