@@ -7,7 +7,7 @@ nobody.
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _WINDOWS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _CALENDARS = ("day", "month")
@@ -74,6 +74,17 @@ class Allowance:
     scope: Scope = Scope.TENANT
     route: str = ""
     shadow: bool = False
+    kind: Kind = field(init=False, repr=False, compare=False)
+    """How it is counted."""
+    name: str = field(init=False, repr=False, compare=False)
+    """Its public name, in headers, refusals and metrics: ``key-audio-month``, ``user-streams:listen``."""
+
+    def __post_init__(self) -> None:
+        """What follows from the rest is asked for on every request."""
+        calendar = f"-{self.calendar}" if self.calendar else ""
+        route = f":{self.route}" if self.route else ""
+        object.__setattr__(self, "kind", self._kind())
+        object.__setattr__(self, "name", f"{self.scope}-{self.what}{calendar}{route}")
 
     @classmethod
     def parse(cls, what: What, text: str) -> "Allowance":
@@ -103,22 +114,12 @@ class Allowance:
             calendar=period if period in _CALENDARS else "",
         )
 
-    @property
-    def kind(self) -> Kind:
-        """How it is counted."""
+    def _kind(self) -> Kind:
         if self.calendar:
             return Kind.QUOTA
         if not self.period_ms:
             return Kind.LEASE
         return Kind.RATE if self.what is What.REQUESTS else Kind.WINDOW
-
-    @property
-    def name(self) -> str:
-        """Its public name, in headers, refusals and metrics: ``key-audio-month``, ``user-streams:listen``."""
-        name = f"{self.scope}-{self.what}"
-        if self.calendar:
-            name += f"-{self.calendar}"
-        return f"{name}:{self.route}" if self.route else name
 
     def __str__(self) -> str:
         """As :meth:`parse` reads it."""

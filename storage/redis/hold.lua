@@ -1,7 +1,8 @@
 -- Leases and reservations over many limits, all or nothing: policies.holding.apply, which this is tested against.
 --
 -- KEYS: two a limit, its counter and who holds of it. ARGV: the lease; its time in milliseconds; 1 when this may have been
--- carried out already, and then what was spent counts only where the reservation is still there; then for each limit
+-- carried out already, and then what was spent counts only where the reservation is still there; then a word for each limit,
+-- with blanks between its parts:
 --   kind         r (rate), l (lease), w (window), q (quota of a calendar period)
 --   count        units in the period, or at one time
 --   span         r, w: the period in microseconds; q: its end in milliseconds since the epoch
@@ -18,6 +19,7 @@ local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
 local lease, lease_ms, again = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local GRACE = 1e-6
+local PARTS = '^(%a) (%d+) (%d+) (%d) (%d+) (-?%d+) (%d+)$'
 
 local function expire(counter, holders, has_amounts)
   local gone = redis.call('ZRANGEBYSCORE', holders, '-inf', now_ms, 'LIMIT', 0, 1000)
@@ -48,11 +50,10 @@ end
 
 local limits, unknown = {}, false
 for n = 0, #KEYS / 2 - 1 do
-  local base = 4 + n * 7
+  local kind, count, span, shadow, had, spent, want = string.match(ARGV[4 + n], PARTS)
   local l = {
-    counter = KEYS[n * 2 + 1], holders = KEYS[n * 2 + 2], kind = ARGV[base], count = tonumber(ARGV[base + 1]),
-    span = tonumber(ARGV[base + 2]), shadow = ARGV[base + 3] == '1',
-    spent = tonumber(ARGV[base + 5]), want = tonumber(ARGV[base + 6]), used = 0, held = 0, own = 0,
+    counter = KEYS[n * 2 + 1], holders = KEYS[n * 2 + 2], kind = kind, count = tonumber(count), span = tonumber(span),
+    shadow = shadow == '1', spent = tonumber(spent), want = tonumber(want), used = 0, held = 0, own = 0,
   }
   limits[n + 1] = l
   if l.kind == 'r' then
@@ -73,10 +74,9 @@ for n = 0, #KEYS / 2 - 1 do
       l.unknown = true
     end
     l.held = held_of(l.counter, l.holders, kept[2])
-    local had = tonumber(ARGV[base + 4])
-    if had > 0 then
-      l.member = ARGV[base + 4] .. '|' .. lease
-      if redis.call('ZSCORE', l.holders, l.member) then l.own = had end
+    if had ~= '0' then
+      l.member = had .. '|' .. lease
+      if redis.call('ZSCORE', l.holders, l.member) then l.own = tonumber(had) end
     end
   end
   if again and l.own == 0 then l.spent = 0 end

@@ -9,7 +9,7 @@ and counts where the reservation is still there: nothing is counted twice, and w
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING
@@ -66,14 +66,13 @@ class RedisHolds:
     async def hold(self, demands: tuple[Demand, ...]) -> Held:
         """See :class:`storage.ports.Holds`."""
         lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
-        asked = self._ask(lease, [Step(demand, 0, 0, demand.want) for demand in demands])
+        steps = [Step(demand, 0, 0, demand.want) for demand in demands]
+        asked = self._ask(lease, steps, orphaned=lambda: self._abandon(lease))
         try:
-            answer = await asyncio.shield(asked)
+            answer = await asked
         except asyncio.CancelledError:
-            asked.add_done_callback(lambda done: self._abandon(lease, done))
-            raise
-        except Unavailable:
-            self._abandon(lease, asked)
+            if not asked.cancelled():  # the answer had arrived, and nobody is left to take it
+                self._abandon(lease)
             raise
         if not answer.admitted or not lease.demands:
             return Held(answer, None)
@@ -126,15 +125,19 @@ class RedisHolds:
             await asyncio.wait([self._paid], timeout=self._timeout)
         await self._nodes.close()
 
-    def _abandon(self, lease: HeldLease, asked: asyncio.Future[Answer]) -> None:
+    def _abandon(self, lease: HeldLease) -> None:
         """Nobody will settle it: whatever the question brought about, or may have, is given back."""
-        if asked.exception() is not None or asked.result().admitted:
-            self.give_back(lease, [Step(demand, demand.want, 0, 0) for demand in lease.demands])
+        self.give_back(lease, [Step(demand, demand.want, 0, 0) for demand in lease.demands])
 
-    def _ask(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:
+    def _ask(
+        self, lease: HeldLease, steps: Sequence[Step], *, orphaned: Callable[[], None] = lambda: None
+    ) -> asyncio.Future[Answer]:
+        """``orphaned`` is called when the steps may have been carried out and nobody will hear of it."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def deliver(reply: Reply) -> None:
+            if future.cancelled() or not (isinstance(reply, list | NotSent)):
+                orphaned()
             if future.done():
                 return
             if isinstance(reply, list):
@@ -149,13 +152,11 @@ class RedisHolds:
         keys, arguments = [], [lease.id.encode(), b"%d" % self._lease_ms, b"%d" % again]
         for step in steps:
             demand, allowance = step.demand, step.demand.allowance
-            span = demand.ends_ms if allowance.kind is Kind.QUOTA else allowance.period_ms * 1000
+            kind = allowance.kind
+            span = demand.ends_ms if kind is Kind.QUOTA else allowance.period_ms * 1000
             keys += _keys(demand)
-            arguments += [
-                _KINDS[allowance.kind],
-                *(b"%d" % figure for figure in (allowance.count, span, allowance.shadow)),
-                *(b"%d" % figure for figure in (step.had, step.spent, step.want)),
-            ]
+            parts = (_KINDS[kind], allowance.count, span, allowance.shadow, step.had, step.spent, step.want)
+            arguments.append(b"%b %d %d %d %d %d %d" % parts)
         return keys, arguments
 
     # --- what is due without being asked ------------------------------------------------------------------------------

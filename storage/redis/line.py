@@ -99,9 +99,13 @@ class Script:
         return cls(resources.files(__package__).joinpath(name).read_bytes())
 
     def run(
-        self, wire: Wire, keys: Sequence[bytes], arguments: Sequence[bytes], deliver: Deliver, before: bytes = b""
-    ) -> None:
-        """``deliver`` gets the reply, or RedisRefused or Unavailable. ``before`` is a command that goes first."""
+        self, wire: Wire, keys: Sequence[bytes], arguments: Sequence[bytes], deliver: Deliver, *,
+        before: bytes = b"", soon: bool = False,
+    ) -> None:  # fmt: skip
+        """``deliver`` gets the reply, or RedisRefused or Unavailable. ``before`` is a command that goes first.
+
+        ``soon`` as with :meth:`Wire.send`.
+        """
         words = (b"%d" % len(keys), *keys, *arguments)
 
         def know_script(reply: Reply) -> None:
@@ -116,8 +120,8 @@ class Script:
             deliver(reply)
 
         if before:
-            wire.send(before, _ignore)
-        wire.send(encode(b"EVALSHA", self._digest, *words), know_script)
+            wire.send(before, _ignore, soon=soon)
+        wire.send(encode(b"EVALSHA", self._digest, *words), know_script, soon=soon)
 
 
 def _ignore(_: Reply) -> None:

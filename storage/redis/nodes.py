@@ -33,7 +33,10 @@ class Nodes:
         return self.main.is_cluster
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], deliver: Deliver) -> None:
-        """``deliver`` gets the reply, or RedisRefused or Unavailable. All keys have one hash tag."""
+        """At the end of this loop iteration. ``deliver`` gets the reply, or RedisRefused or Unavailable.
+
+        All keys have one hash tag.
+        """
         self._run(self._line(keys[0]), script, keys, arguments, deliver, _HOPS)
 
     async def ping(self) -> None:
@@ -74,7 +77,7 @@ class Nodes:
             if isinstance(wire, Unavailable):
                 answered(wire)
                 return
-            script.run(wire, keys, arguments, answered, _ASKING if asking else b"")
+            script.run(wire, keys, arguments, answered, before=_ASKING if asking else b"", soon=True)
 
         line.use(over)
 

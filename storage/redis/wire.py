@@ -96,6 +96,7 @@ class Wire(asyncio.Protocol):
         self._timeout = timeout
         self._reader = hiredis.Reader()
         self._due: deque[tuple[float, Deliver]] = deque()
+        self._gathered: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
@@ -140,15 +141,29 @@ class Wire(asyncio.Protocol):
         """Whether it is open and no reply is due."""
         return not self._due and self.is_open
 
-    def send(self, command: bytes, deliver: Deliver) -> None:
-        """Write a command. ``deliver`` is called once: with the reply, or with RedisRefused or Unavailable."""
+    def send(self, command: bytes, deliver: Deliver, *, soon: bool = False) -> None:
+        """Write a command. ``deliver`` is called once: with the reply, or with RedisRefused or Unavailable.
+
+        With ``soon`` it goes out at the end of this loop iteration, in one write with all others: the system call is
+        most of what a command costs.
+        """
         if self._transport is None or self._transport.is_closing():
             deliver(NotSent("the connection to Redis is closed"))
             return
         self._due.append((self._loop.time() + self._timeout, deliver))
-        self._transport.write(command)
+        if soon or self._gathered:
+            if not self._gathered:
+                self._loop.call_soon(self._flush)
+            self._gathered.append(command)
+        else:
+            self._transport.write(command)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._look)
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        if self._transport is not None:
+            self._transport.write(b"".join(gathered))
 
     async def ask(self, command: bytes) -> Reply:
         """Write a command and wait for its reply. Raises RedisRefused and Unavailable."""
