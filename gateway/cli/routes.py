@@ -1,5 +1,6 @@
 """``gateway routes``: what the table opens, and what becomes of one request and why."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -158,9 +159,9 @@ class _Told:
         facts |= {
             "without Redis": _WITHOUT_LIMITER[route.without_limiter],
             "upstream": f"{route.upstream} ({self._addresses(route)})",
-            "metering": _METERS.get(route.meter, route.meter),
+            "metering": _METERS.get(route.meter) or f"the stream's audio, by its protocol '{route.meter}'",
             "largest body": f"{route.max_body} bytes",
-            "time-outs": f"{route.first_byte_s:g} s to the answer's begin, {route.idle_s:g} s of silence",
+            "time-outs": _times(route),
             "errors": f"in the shape of '{route.dialect}'",
         }
         if route.websocket:
@@ -248,6 +249,11 @@ def _why(route: Route) -> str:
     if "{" not in route.path:
         return "the path is named in full"
     return "the path fits, and no route names more of it in full"
+
+
+def _times(route: Route) -> str:
+    whole = "" if math.isinf(route.total_s) else f", {route.total_s:g} s in all"
+    return f"{route.first_byte_s:g} s to the answer's begin, {route.idle_s:g} s of silence{whole}"
 
 
 def _who(holder: Principal) -> str:

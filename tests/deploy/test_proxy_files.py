@@ -83,6 +83,8 @@ def test_envoy_asks_about_every_credential_takes_every_identity_and_removes_all_
     authz = manager["http_filters"][0]["typed_config"]
     asked = {pattern["exact"] for pattern in authz["allowed_headers"]["patterns"]}
     assert {name.lower() for name in CREDENTIALS} <= asked
+    # What tells a person from a program, and our own pages from others.
+    assert {"accept", "origin", "sec-fetch-mode", "sec-fetch-site", "sec-websocket-protocol"} <= asked
     response = authz["http_service"]["authorization_response"]
     taken = [pattern["exact"] for pattern in response["allowed_upstream_headers"]["patterns"]]
     assert taken == [name.lower() for name in (*IDENTITY, "X-Request-ID", "Sec-WebSocket-Protocol")]
