@@ -80,7 +80,7 @@ def accounted(measured: Measured, outcome: Outcome) -> Measured:
 
     A client that left gets no such gift: what it sent was forwarded and worked on.
     """
-    if measured.audio_ms and outcome not in (Outcome.OK, Outcome.CLIENT_GONE):
+    if measured.source is not AudioSource.NONE and outcome not in (Outcome.OK, Outcome.CLIENT_GONE):
         return replace(measured, audio_ms=0, source=AudioSource.NONE)
     return measured
 

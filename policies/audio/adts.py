@@ -11,6 +11,7 @@ from policies.audio.frames import NS_PER_SECOND, FrameWalker
 
 _ADTS_BYTES = 7
 _LOAS_SYNC = 0x2B7
+_LEAST_MUX_BYTES = 4
 _SLOWEST_LATM = 8_000
 """For a LATM stream whose configuration is not read."""
 
@@ -83,7 +84,7 @@ class LatmWalker(FrameWalker):
     def _follow(self, data: bytes, at: int, last: int) -> int:
         while at <= last:
             header = int.from_bytes(data[at : at + 3], "big")
-            if header >> 13 != _LOAS_SYNC:
+            if header >> 13 != _LOAS_SYNC or header & 0x1FFF < _LEAST_MUX_BYTES:
                 break
             kind = self._kind(0, SAMPLES, _SLOWEST_LATM)
             if not self._is_linked:

@@ -8,7 +8,7 @@ though: frames of a kind that was never linked count only where they are more th
 import re
 from typing import ClassVar
 
-from policies.audio.walker import Chunk
+from policies.audio.walker import Chunk, Patience
 
 NS_PER_SECOND = 1_000_000_000
 _NS_PER_MS = 1_000_000
@@ -33,7 +33,7 @@ class FrameWalker:
     A subclass gives the pattern of a header, its size, how seldom chance makes one of a given kind, and ``_follow``.
     """
 
-    __slots__ = ("_held", "_is_linked", "_kinds", "_pending", "_skip", "channels", "passed", "strange")
+    __slots__ = ("_held", "_is_linked", "_kinds", "_patience", "_pending", "_skip", "channels", "passed", "strange")
 
     _PATTERN: ClassVar[re.Pattern[bytes]]
     _HEADER_BYTES: ClassVar[int]
@@ -49,6 +49,7 @@ class FrameWalker:
         self._pending: Kind | None = None  # a frame that was found, and waits for what follows it
         self._kinds: dict[int, Kind] = {}
         self._is_linked = is_linked
+        self._patience = Patience(64)
         self._held = b""
         self._skip = 0
 
@@ -60,7 +61,7 @@ class FrameWalker:
     @property
     def unsure(self) -> bool:
         """Whether the figure rests on a guess."""
-        return False
+        return self._patience.lost_at > 0
 
     @property
     def ms(self) -> int | None:
@@ -72,11 +73,12 @@ class FrameWalker:
     def ns(self) -> int:
         """The same in nanoseconds."""
         chance = _FEW + self.strange // self._CHANCE_EVERY
-        return sum(
+        found = sum(
             kind.ns * (kind.linked + kind.sought + (kind is self._pending))
             for kind in self._kinds.values()
             if kind.linked or kind.sought > chance
         )
+        return self._patience.extended(found, self.passed)
 
     @property
     def claimed_ms(self) -> int | None:
@@ -87,6 +89,9 @@ class FrameWalker:
         """The next bytes of the stream."""
         size = len(chunk)
         self.passed += size
+        if self._patience.lost_at:
+            self.strange += size
+            return
         if self._skip >= size:
             self._skip -= size
             return
@@ -105,6 +110,9 @@ class FrameWalker:
             self._is_linked = False
             at = found.start() if found else max(last + 1, after)
             self.strange += at - after
+            if found and self._patience.is_lost(self.passed - len(data) + at):
+                self.strange += len(data) - at
+                return
         self._skip = max(at - len(data), 0)
         self._held = data[at:]
 

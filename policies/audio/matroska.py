@@ -10,7 +10,7 @@ import re
 import struct
 
 from policies.audio.matroska_tracks import Track
-from policies.audio.walker import LONGEST_MS, Chunk
+from policies.audio.walker import LONGEST_MS, Chunk, Patience
 
 _NS_PER_MS = 1_000_000
 
@@ -67,6 +67,7 @@ class MatroskaWalker:
         "_in_clusters",
         "_is_lost",
         "_need",
+        "_patience",
         "_scale",
         "_skip",
         "_time",
@@ -91,6 +92,7 @@ class MatroskaWalker:
         self._need = 1
         self._skip = 0
         self._is_lost = False
+        self._patience = Patience(32)
 
     @property
     def codec(self) -> str:
@@ -104,8 +106,8 @@ class MatroskaWalker:
 
     @property
     def unsure(self) -> bool:
-        """Whether the figure rests on timestamps."""
-        return any(track.is_timed for track in self._tracks.values())
+        """Whether the figure rests on timestamps, or on what the beginning was like."""
+        return self._patience.lost_at > 0 or any(track.is_timed for track in self._tracks.values())
 
     @property
     def claimed_ms(self) -> int | None:
@@ -117,12 +119,17 @@ class MatroskaWalker:
     def ms(self) -> int | None:
         """Of the longest audio track's blocks; None without one."""
         figures = [track.ns(self._scale) for track in self._tracks.values() if track.is_audio]
-        return (max(figures) + _NS_PER_MS // 2) // _NS_PER_MS if figures else None
+        if not figures:
+            return None
+        return (self._patience.extended(max(figures), self.passed) + _NS_PER_MS // 2) // _NS_PER_MS
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes of the file."""
         size = len(chunk)
         self.passed += size
+        if self._patience.lost_at:
+            self.strange += size
+            return
         if self._skip >= size:
             self._skip -= size
             return
@@ -155,7 +162,11 @@ class MatroskaWalker:
             after = self._pass_element(data, at, end)
             if after < 0:
                 return at
+            is_block = data[at] in {_SIMPLE_BLOCK, _BLOCK}
             at = after
+            if not is_block and self._patience.is_lost(self.passed - end + at):
+                self.strange += max(end - at, 0)
+                return end
         return at
 
     def _search(self, data: bytes, at: int, end: int) -> int:

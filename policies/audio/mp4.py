@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 
 from policies.audio.mp4_tracks import Track, milliseconds_of
-from policies.audio.walker import LONGEST_MS, Chunk
+from policies.audio.walker import LONGEST_MS, Chunk, Patience
 
 _NS_PER_MS = 1_000_000
 _CONTAINERS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"udta"))
@@ -34,8 +34,25 @@ class Mp4Walker:
     """Walks boxes in any cuts; keeps up to 64 KiB, for a sample description, and 64 tracks' sums."""
 
     __slots__ = (
-        "_default", "_ends", "_entries", "_entry_bytes", "_held", "_is_lost", "_mdat", "_mdat_ends", "_movie_scale",
-        "_movie_ticks", "_need", "_pass_entries", "_run", "_skip", "_table_ends", "_track", "_tracks", "passed",
+        "_default",
+        "_ends",
+        "_entries",
+        "_entry_bytes",
+        "_held",
+        "_is_lost",
+        "_mdat",
+        "_mdat_ends",
+        "_movie_scale",
+        "_movie_ticks",
+        "_need",
+        "_pass_entries",
+        "_patience",
+        "_run",
+        "_skip",
+        "_table_ends",
+        "_track",
+        "_tracks",
+        "passed",
         "strange",
     )  # fmt: skip
 
@@ -61,6 +78,7 @@ class Mp4Walker:
         self._need = 8
         self._skip = 0
         self._is_lost = False
+        self._patience = Patience(32)
 
     @property
     def _heard(self) -> list[Track]:
@@ -84,9 +102,9 @@ class Mp4Walker:
 
     @property
     def unsure(self) -> bool:
-        """Whether the figure rests on the durations that the file states."""
+        """Whether the figure rests on the durations that the file states, or on what its beginning was like."""
         main = self._main
-        return main is not None and main.is_timed
+        return self._patience.lost_at > 0 or (main is not None and main.is_timed)
 
     @property
     def claimed_ms(self) -> int | None:
@@ -101,7 +119,7 @@ class Mp4Walker:
         main = self._main
         if main is None:
             return None
-        ns = main.ns
+        ns = self._patience.extended(main.ns, self.passed)
         missing = max(self._mdat_ends - self.passed, 0)
         held, needed = self._mdat - missing, sum(track.bytes for track in self._tracks.values())
         if missing and held < needed <= self._mdat:
@@ -112,6 +130,9 @@ class Mp4Walker:
         """The next bytes of the file."""
         size = len(chunk)
         self.passed += size
+        if self._patience.lost_at:
+            self.strange += size
+            return
         if self._skip >= size:
             self._skip -= size
             return
@@ -139,6 +160,9 @@ class Mp4Walker:
                 after = self._search(data, at, end)
             else:
                 after = self._pass_box(data, at, end)
+                if after >= 0 and self._patience.is_lost(self.passed - end + after):
+                    self.strange += max(end - after, 0)
+                    return end
             if after < 0:
                 return at
             at = after
@@ -190,7 +214,7 @@ class Mp4Walker:
         if name in _WHOLE:
             self._read(name, data[body : body + head])
             return after
-        return self._begin_table(name, data[body : body + head], body, ends)
+        return self._begin_table(name, data[body : body + head], body, ends, after - body)
 
     def _open(self, name: bytes) -> None:
         if name == b"trak":
@@ -238,7 +262,7 @@ class Mp4Walker:
         at = 8 + 8 * (flags & 1) + 4 * (flags >> 1 & 1)
         self._default = int.from_bytes(body[at : at + 4], "big") if flags & 8 else self._track.default
 
-    def _begin_table(self, name: bytes, head: bytes, body: int, ends: int) -> int:
+    def _begin_table(self, name: bytes, head: bytes, body: int, ends: int, room: int) -> int:
         if len(head) < 8:
             return body
         track = self._track
@@ -251,8 +275,7 @@ class Mp4Walker:
                 size, count, at = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big"), body + 12
                 if name == b"stz2":
                     # Compact sizes, which nobody needs: their number counts.
-                    room = (ends - (self.passed - len(self._held))) * 8
-                    track.add_sizes(min(count, max(room, 0)), 0)
+                    track.add_sizes(min(count, room * 8 // (head[7] or 8)), 0)
                     count = 0
                 elif size:
                     track.add_sizes(count, size)

@@ -95,13 +95,14 @@ class MpegWalker(FrameWalker):
 
     @property
     def unsure(self) -> bool:
-        """Whether frames of the free format are among them."""
-        return any(key & _FREE for key in self._kinds)
+        """Whether frames of the free format are among them, or not all were looked at."""
+        return self._patience.lost_at > 0 or any(key & _FREE for key in self._kinds)
 
     @property
     def claimed_ms(self) -> int | None:
-        """By the number of frames that a Xing or VBRI header states."""
-        return (self._claimed * self._samples * 1000 // self._rate) or None
+        """By the number of frames that a Xing or VBRI header states, without what it says is silent."""
+        samples = self._claimed * self._samples - self._delay - self._padding
+        return max(samples * 1000 // self._rate, 0) or None
 
     @property
     def ns(self) -> int:

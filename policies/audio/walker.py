@@ -12,6 +12,10 @@ of unknown length (BerriAI/litellm#22622).
 """
 
 
+_MOST_TURNS = 65_536
+"""Small things that may be looked at in a file of any size."""
+
+
 class Walker(Protocol):
     """Walks one file's container as its bytes pass.
 
@@ -45,6 +49,32 @@ class Walker(Protocol):
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes, of any length."""
+
+
+class Patience:
+    """How many small things a walker looks at before it takes the rest of the file to be like what has passed.
+
+    Looking at one costs about 2 microseconds. A file that is made of nothing else would take its sender's bytes a
+    minute for every 30 MB; with this it is a second for every 30 MB. ``lost_at``: how many bytes had passed then.
+    """
+
+    __slots__ = ("_bytes_each", "_turns", "lost_at")
+
+    def __init__(self, bytes_each: int) -> None:
+        self._bytes_each = bytes_each
+        self._turns = 0
+        self.lost_at = 0
+
+    def is_lost(self, position: int) -> bool:
+        """Count one more thing, at so many bytes into the file."""
+        self._turns += 1
+        if self._turns > _MOST_TURNS + position // self._bytes_each:
+            self.lost_at = max(position, 1)
+        return self.lost_at > 0
+
+    def extended(self, figure: int, passed: int) -> int:
+        """A figure that was reached when patience ended, over all bytes that have passed."""
+        return figure * passed // self.lost_at if self.lost_at else figure
 
 
 def milliseconds(samples: int, rate: int) -> int:

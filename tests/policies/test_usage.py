@@ -22,7 +22,7 @@ def test_no_audio_is_no_audio(outcome: Outcome) -> None:
 
 
 def test_the_labels_are_the_contracts() -> None:
-    assert {str(source) for source in AudioSource} == {"walked", "reported", "estimated", "none"}
+    assert {str(source) for source in AudioSource} == {"walked", "reported", "estimated", "unmeasured", "none"}
     assert {str(outcome) for outcome in Outcome} == {
         "ok", "denied", "upstream_refused", "upstream_failed", "client_gone", "gateway_failed",
     }  # fmt: skip

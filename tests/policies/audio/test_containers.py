@@ -273,3 +273,19 @@ def test_a_walker_takes_any_bytes_from_the_first_on(container):
         data = chance.randbytes(chance.choice([0, 1, 9, 200, 3000]))
         whole, single = fed(WALKERS[container](), data), fed(WALKERS[container](), data, (1,))
         assert (whole.ms, whole.strange, whole.codec) == (single.ms, single.strange, single.codec)
+
+
+@pytest.mark.parametrize(
+    ("head", "small"),
+    [("webm", b"\xec\x80"), ("m4a moov first", b"\0\0\0\x08free"), ("mp3 without Xing", b"\xff\xf3\x10\xc4\0")],
+)
+def test_a_file_of_small_things_ends_a_walkers_patience_and_is_weighed(head, small):
+    """What it costs is bounded by its bytes; what had been found goes on, and the rest is no free ride."""
+    track = fed(Track(), recorded(head), (65_536,))
+    found = track.walked_ms
+    padding = small * (65_536 // len(small))
+    for _ in range(8 * len(small)):
+        track.feed(padding)
+    assert track._walker._patience.lost_at < track.size
+    assert track.unsure
+    assert Heard.of(track).best_ms >= max(found, track.size * 8000 // 32_000)
