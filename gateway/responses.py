@@ -11,6 +11,8 @@ from aiohttp.helpers import rfc822_formatted_time
 
 from policies.ratelimit_fields import refused_lines
 from policies.routes import Route
+from policies.streams import Ending
+from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
 
 _REALM = b'Bearer realm="tahoe-gateway"'
@@ -112,12 +114,17 @@ def _detail(deny: Deny, request_id: str) -> bytes:
     return orjson.dumps({"detail": deny.message, "code": deny.refusal.code, "request_id": request_id})
 
 
-def stream_error(dialect: str, code: str, message: str, request_id: str) -> bytes:
+_STREAM_TYPES = {Ending.LIMIT_REACHED: "rate_limit_exceeded"}
+
+
+def stream_error(dialect: str, ending: Ending, code: str, message: str, request_id: str) -> bytes:
     """A last message on a stream, in the shape that the route's clients know."""
     if dialect == "deepgram":
         return orjson.dumps({"type": "Error", "variant": code, "description": message, "request_id": request_id})
     if dialect == "openai":
-        error = {"type": "invalid_request_error", "code": code, "message": message, "param": None, "event_id": None}
+        usual = "invalid_request_error" if ending.outcome is Outcome.DENIED else "server_error"
+        kind = _STREAM_TYPES.get(ending, usual)
+        error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
         return orjson.dumps({"type": "error", "event_id": request_id, "error": error})
     return orjson.dumps({"detail": message, "code": code, "request_id": request_id})
 

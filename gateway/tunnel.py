@@ -56,9 +56,9 @@ class Tunnel:
     """
 
     __slots__ = (
-        "_by", "_connection", "_deadline", "_ends_at", "_exchange", "_home", "_last", "_overdue", "_pinged", "_route",
-        "_written", "_written_at", "client", "code", "due", "ending", "loop", "over", "presented", "route", "spoken",
-        "upstream",
+        "_by", "_connection", "_deadline", "_ends_at", "_exchange", "_home", "_last", "_message", "_overdue",
+        "_pinged", "_route", "_written", "_written_at", "client", "code", "due", "ending", "loop", "over",
+        "presented", "route", "spoken", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,7 @@ class Tunnel:
         self.spoken = now
         """When a message passed last, either way."""
         self.ending: Ending | None = None
+        self._message = ""
         self.code = 0
         """The close code: of the frame that came first, ours or a peer's."""
         self._by = ""
@@ -135,14 +136,14 @@ class Tunnel:
         self.ending, self.code, self._by = ending, ending.close_code, "gateway"
         exchange = self._exchange
         exchange.outcome, exchange.code = ending.outcome, code or ending.code
-        reason = f"{exchange.code}: {message or ending.message}"
+        self._message = message or ending.message
         self._wait(_BOUNDARY_S, 0)
         for end in (self.client, self.upstream):
             end.walker.stop()
-        self._farewell(self.client, reason)
-        self._farewell(self.upstream, reason)
+        self._farewell(self.client)
+        self._farewell(self.upstream)
 
-    def _farewell(self, end: StreamEnd, reason: str = "") -> None:
+    def _farewell(self, end: StreamEnd) -> None:
         """Send our close frame to one end, if it can be sent now."""
         assert self.ending is not None
         source = end.other.walker
@@ -153,7 +154,7 @@ class Tunnel:
                 end.cut()  # the rest of the frame will never come
             return
         end.said = True
-        reason = reason or f"{self._exchange.code}: {self.ending.message}"
+        reason = f"{self._exchange.code}: {self._message}"
         if end is self.client:
             end.say(self._explanation(source) + close_frame(self.ending.close_code, reason))
         else:
@@ -169,7 +170,9 @@ class Tunnel:
         if source.in_message or self.client.walker.fault is not None or self.ending is None:
             return b""
         exchange = self._exchange
-        text = responses.stream_error(self.route.dialect, exchange.code, self.ending.message, exchange.request_id)
+        text = responses.stream_error(
+            self.route.dialect, self.ending, exchange.code, self._message, exchange.request_id
+        )
         return frame(TEXT, text)
 
     def noticed(self, source: StreamEnd) -> None:

@@ -173,10 +173,12 @@ async def busy(port: int, key: str, count: int, seconds: int) -> dict[str, objec
     loop = asyncio.get_running_loop()
     began, start = time.perf_counter(), loop.time()
     steps = 20  # in each period a twentieth of the clients sends at a time: they are not in step
+    late = []
     for turn in range(seconds * FRAMES_PER_S):
         for step in range(steps):
             at = start + (turn + step / steps) / FRAMES_PER_S
             await asyncio.sleep(max(at - loop.time(), 0))
+            late.append(loop.time() - at)
             for client in clients[step::steps]:
                 client.sent_at.append(time.perf_counter())
                 client.transport.write(audio)
@@ -192,7 +194,13 @@ async def busy(port: int, key: str, count: int, seconds: int) -> dict[str, objec
                  "p99_ms": round(inside[int(len(inside) * 0.99)] * 1e3, 2)}
             )  # fmt: skip
     unanswered = sum(len(client.sent_at) for client in clients)
-    return {"answered": len(took), "unanswered": unanswered, "windows": windows}
+    lag = sorted(late)[int(len(late) * 0.99)]
+    return {
+        "answered": len(took),
+        "unanswered": unanswered,
+        "senders_late_p99_ms": round(lag * 1e3, 1),
+        "windows": windows,
+    }
 
 
 def tell(facts: dict[str, object]) -> None:
@@ -242,6 +250,9 @@ def main() -> None:
                 print(f"RLIMIT_NOFILE is {hard:,}: {most:,} idle streams instead of {options.idle:,}")
             with gateway(options.port) as (worker, key):
                 measure("idle", worker, options.port, key, min(options.idle, most))
+                print("\nThe same clients, straight to the service:")
+                measure("busy", worker, options.port + 2, key, min(options.busy, most), options.seconds)
+                print("\nThrough the gateway:")
                 measure("busy", worker, options.port, key, min(options.busy, most), options.seconds)
 
 
