@@ -14,7 +14,8 @@ sockets        listening sockets, bound before anything else starts
 secrets        the one secret and what is derived from it
 passwords      bcrypt over a peppered pre-hash
 shipped        the data files that come with the product
-server         the public listener: aiohttp's low-level server with our connection class
+listener       the public listener: makes connections, watches what is slow, lets all finish at the end
+server         a client's connection: our loop around aiohttp's parser
 clients        how long clients may take, and how many connections they may hold
 inquiries      a request's header, worked out; forwarding headers of trusted proxies
 gatekeeper     the decision: the pure stages of ``policies`` with the I/O between them

@@ -1,6 +1,6 @@
-"""The public listener: aiohttp's low-level server, one bound handler, and a connection class that knows our needs.
+"""A client's connection on the public listener: aiohttp's low-level protocol with a loop of our own around its parser.
 
-aiohttp accepts, parses and keeps the flow control; what it does around a handler for general use (a task, a request, a
+aiohttp parses and keeps the flow control; what it does around a handler for general use (a task, a request, a
 writer and a response object for every message) is a third of its cost, so :meth:`ClientConnection.start` is ours. It
 also answers what aiohttp leaves to its user: errors of its parser in our own shape, a client that goes away while the
 upstream works, a header or a body that comes too slowly, and back-pressure for direct writes.
@@ -11,26 +11,22 @@ import enum
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import structlog
-from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from typing_extensions import override
 
-from gateway.clients import Census, Patience
 from gateway.inquiries import Known
-from gateway.outbox import Outbox
 from policies.verdict import Refusal
 
-_log = structlog.get_logger("gateway.server")
+if TYPE_CHECKING:
+    from gateway.listener import PublicServer
 
-_TICK_S = 0.5
-_CUT_OFF_S = 0.1
+TICK_S = 0.5
+"""How often the listener looks for what comes too slowly, in seconds."""
 LINGER_S = 2.0
 """How long a refused upload is read and thrown away, so that its sender can read the answer before the close."""
 _UNREAD_S = 10.0
@@ -311,7 +307,7 @@ class ClientConnection(RequestHandler):
             self._rated, self._had_bytes, self._waited_s = body, body.total_bytes, 0.0
             return False
         patience = self._server.patience
-        self._waited_s += _TICK_S
+        self._waited_s += TICK_S
         if self._waited_s < patience.body_window_s:
             return False
         slow = body.total_bytes - self._had_bytes < patience.body_rate * self._waited_s
@@ -455,78 +451,3 @@ def _refusal_of(fault: HttpProcessingError) -> Refusal:
 def _size(message: RawRequestMessage) -> int:
     """Of a header, in bytes, with its line ends."""
     return len(message.method) + len(message.path) + sum(len(n) + len(v) + 4 for n, v in message.raw_headers)
-
-
-class PublicServer(web.Server):
-    """Makes connections, and looks twice a second for what comes too slowly and for answers that nobody takes."""
-
-    def __init__(self, handler: Handler, census: Census, patience: Patience) -> None:
-        super().__init__(handler, access_log=None)  # type: ignore[arg-type]  # ClientConnection calls it its own way
-        self._handler = handler
-        self.census = census
-        self.patience = patience
-        self.outbox = Outbox()
-        self.idle: asyncio.Event | None = None
-        """Set whenever a connection ends, while draining."""
-        self.heading: dict[ClientConnection, float] = {}
-        """Who has sent a part of a header, and when its end is due."""
-        self.reading: dict[ClientConnection, StreamReader] = {}
-        self.writing: set[ClientConnection] = set()
-        self._ticker: asyncio.TimerHandle | None = None
-
-    @override
-    def __call__(self) -> RequestHandler:
-        if self._ticker is None:
-            self._tick()
-        return ClientConnection(
-            self,
-            self._handler,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=min(self.patience.header_s, self.patience.idle_s),  # for the first request only
-            lingering_time=LINGER_S,
-            max_line_size=8_190,
-            max_field_size=8_190,
-            max_headers=128,
-        )
-
-    def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for connection in [c for c, due in self.heading.items() if due < now and not c.is_busy]:
-            connection.give_up_header(Refusal.HEADER_TIMEOUT)
-        for connection, body in tuple(self.reading.items()):
-            if connection.body_deadline < now or connection.trickles(body):
-                connection.body_deadline = float("inf")
-                body.set_exception(BodyTooSlow())
-            elif connection.body_broke:
-                body.set_exception(RequestPayloadError("the body's framing is malformed"))
-        for connection in [c for c in self.writing if c.has_stalled(now)]:
-            connection.cut()
-        self._ticker = loop.call_later(_TICK_S, self._tick)
-
-    async def drain(self, within_s: float, idle_s: float) -> None:
-        """Let every connection finish: its request, and the one that may be on its way already.
-
-        Those that ask nothing for ``idle_s`` are closed; what is left after ``within_s`` is cut off.
-        """
-        self.idle = asyncio.Event()
-        self.patience = replace(self.patience, idle_s=min(idle_s, within_s))
-        connections = [c for c in self.connections if isinstance(c, ClientConnection)]
-        for connection in connections:
-            connection.finish()
-        try:
-            async with asyncio.timeout(within_s):
-                while any(c.transport is not None for c in self.connections):
-                    self.idle.clear()
-                    await self.idle.wait()
-        except TimeoutError:
-            if any(isinstance(c, ClientConnection) and c.is_busy for c in self.connections):
-                _log.warning("requests were cut off: the drain time is over", within_s=within_s)
-        await self.shutdown(_CUT_OFF_S)
-
-    def stop_ticking(self) -> None:
-        """Let the loop end."""
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None

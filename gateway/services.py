@@ -20,12 +20,12 @@ from gateway.holder import Holder
 from gateway.inquiries import TrustedProxies
 from gateway.key_uses import KeyUses
 from gateway.limit_events import LimitEvents
+from gateway.listener import PublicServer
 from gateway.proxy import Proxy
 from gateway.relay import Relay
 from gateway.reserved import ROUTES as RESERVED
 from gateway.route_file import read_routes
 from gateway.secrets import derived
-from gateway.server import PublicServer
 from gateway.settings import Settings
 from gateway.shipped import shipped
 from gateway.snapshot import Snapshot

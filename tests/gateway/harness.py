@@ -24,10 +24,10 @@ from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Network, TrustedProxies
 from gateway.key_uses import KeyUses
+from gateway.listener import PublicServer
 from gateway.proxy import Proxy
 from gateway.relay import Relay
 from gateway.reserved import ROUTES as RESERVED
-from gateway.server import PublicServer
 from gateway.shipped import shipped
 from gateway.snapshot import Snapshot, digest
 from gateway.streams import Streams
