@@ -9,6 +9,7 @@ import asyncio
 import math
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -102,7 +103,7 @@ class Upstream:
         ``new``: never one that was used before; those may all have been closed at once. Raises Unreachable, or
         NoneLeft.
         """
-        if not self._looked_up.is_set():
+        if not self._pools and not self._looked_up.is_set():
             await self._wait_for_names()
         tried: list[UpstreamPool] = []
         failure: UpstreamError = (
@@ -274,9 +275,11 @@ def _is_name(origin: Origin) -> bool:
 
 async def _addresses(origin: Origin) -> list[str]:
     """Every address of a name, both families, in an order that does not change by itself."""
-    found = await asyncio.get_running_loop().getaddrinfo(
-        origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-    )
+    look_up = partial(asyncio.get_running_loop().getaddrinfo, origin.host, origin.port, type=socket.SOCK_STREAM)
+    try:
+        found = await look_up(flags=socket.AI_ADDRCONFIG)  # not the family that this machine does not speak
+    except OSError:
+        found = await look_up()  # a machine that has a loopback only speaks neither, by that measure
     return sorted({str(address[0]) for *_, address in found})
 
 

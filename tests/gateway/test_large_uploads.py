@@ -7,7 +7,7 @@ import pytest
 
 from tests.gateway.harness import OK, Gateway
 
-SIZE = 160_000_000
+SIZE = 100_000_000
 PIECE = bytes(250_000)
 BOUND = 20_000_000
 

@@ -364,6 +364,18 @@ async def test_a_look_up_that_hangs_blocks_nothing_and_is_waited_for_at_most_as_
             await upstream.take()
 
 
+async def test_an_address_that_needs_no_look_up_does_not_wait_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that hangs costs the names, not the addresses beside them."""
+
+    async def hang(_: object) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(upstreams, "_addresses", hang)
+    async with recorders(1) as (one,), in_front_of("http://asr.internal:9300", one) as gateway:
+        assert (await gateway.ask()).status == 200
+
+
 async def test_a_real_name_is_looked_up() -> None:
     async with recorders(1) as (one,), in_front_of(f"http://localhost:{one.port}") as gateway:
         assert (await gateway.ask()).status == 200
