@@ -17,7 +17,7 @@ from policies.tokens import AccessToken
 KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
 """The published regular expression, for secret scanners."""
 _KEY = re.compile(KEY_PATTERN)
-_ANY_KEY = re.compile(r"(thk_(?:live|test)_|tkt_|thr_|ths_)[0-9A-Za-z_-]+")
+_ANY_KEY = re.compile(r"(thk_[a-z]{2,8}_|tkt_|thr_|ths_)[0-9A-Za-z_-]+")
 _ANY_TOKEN = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_.-]*")
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARACTERS = 22

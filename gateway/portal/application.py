@@ -4,12 +4,31 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.portal import crosssite, identity, login, pages, problems, shield, tickets, webhooks
+from gateway.portal import (
+    account,
+    addresses,
+    choosing,
+    crosssite,
+    identity,
+    joining,
+    login,
+    mail,
+    pages,
+    problems,
+    recovery,
+    security,
+    shield,
+    tickets,
+    webhooks,
+)
 from gateway.portal.api import service
 from gateway.portal.oauth import discovery, endpoints
 from gateway.portal.parts import PARTS, Parts
 
-MODULES: tuple[Any, ...] = (service, webhooks, pages, identity, login, endpoints, discovery, tickets)
+MODULES: tuple[Any, ...] = (
+    service, webhooks, pages, endpoints, discovery, tickets,
+    identity, mail, login, choosing, recovery, joining, account, security, addresses,
+)  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
 
 _MAX_BODY = 1_048_576

@@ -12,11 +12,13 @@ from functools import cache
 from zxcvbn import zxcvbn
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from gateway.passwords import check_length
+from gateway.passwords import SHORTEST, check_length
 
 _READ = 72
 _ENOUGH = 3
 """zxcvbn's score for 10^8 guesses and more: safe against who has stolen the hashes, which are slow to check."""
+_ENOUGH_WITH_SECOND_FACTOR = 2
+"""For 10^6 and more: safe against who guesses at the log-in, and would need the second factor as well."""
 WORDS = ("very weak", "weak", "fair", "good", "strong")
 
 
@@ -53,7 +55,8 @@ def strength(password: str, *, shortest: int, about: Sequence[str] = ()) -> Stre
     feedback = found["feedback"]
     advice = tuple(text for text in (feedback["warning"], *feedback["suggestions"]) if text)
     score = int(found["score"])
-    fault = "" if score >= _ENOUGH else "This password is too easy to guess. Make it longer, or use unrelated words."
+    enough = _ENOUGH if shortest >= SHORTEST else _ENOUGH_WITH_SECOND_FACTOR
+    fault = "" if score >= enough else "This password is too easy to guess. Make it longer, or use unrelated words."
     return Strength(score=score, fault=fault, advice=advice)
 
 

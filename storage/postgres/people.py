@@ -85,7 +85,7 @@ class PostgresPeople:
     async def set_password(self, user_id: str, password_hash: str, *, action: str = "password.changed") -> None:
         """Raises NotFound."""
         async with self._pool.operator() as connection:
-            await self._set_password(connection, user_id, password_hash, action)
+            await self.set_password_in(connection, user_id, password_hash, action)
 
     async def rehash(self, user_id: str, old: str, new: str) -> None:
         """Store the same password under a newer scheme, unless it was changed meanwhile. Nothing to record."""
@@ -94,7 +94,8 @@ class PostgresPeople:
                 "UPDATE platform.users SET password_hash = $3 WHERE id = $1 AND password_hash = $2", user_id, old, new
             )
 
-    async def _set_password(self, connection: Connection, user_id: str, password_hash: str, action: str) -> None:
+    async def set_password_in(self, connection: Connection, user_id: str, password_hash: str, action: str) -> None:
+        """In a transaction that is open already. Raises NotFound."""
         rows = await connection.fetch(
             """
             UPDATE platform.users SET password_hash = $2, password_changed_at = now()

@@ -1,0 +1,233 @@
+"""A person's own pages: profile, browsers, data. ``security`` has the password and the second factor."""
+
+import zoneinfo
+from functools import cache
+
+import orjson
+from aiohttp import web
+
+from gateway.portal import browser
+from gateway.portal.agents import browser_name
+from gateway.portal.bodies import form_fields
+from gateway.portal.identity import people, sessions
+from gateway.portal.pages import render
+from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem
+from policies.people import Session
+from policies.verdict import Refusal
+from storage.ports import AlreadyExists, Invalidation
+from storage.postgres.people import Account
+
+routes = web.RouteTableDef()
+
+LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español", "uk": "Українська"}
+_HISTORY = 30
+
+
+@cache
+def time_zones() -> tuple[str, ...]:
+    """The names that people can choose from."""
+    return tuple(sorted(name for name in zoneinfo.available_timezones() if "/" in name or name == "UTC"))
+
+
+async def own(request: web.Request, session: Session) -> Account:
+    """The account of who is signed in. Raises Problem when it was deleted this moment."""
+    account = await people(request).account_of(session.user_id)
+    if account is None:
+        raise Problem(Refusal.LOGIN_REQUIRED)
+    return account
+
+
+def account_page(
+    request: web.Request, template: str, account: Account, session: Session, **more: object
+) -> web.Response:
+    """A page of the account, with what its frame needs."""
+    place = next((p for p in account.places if p.tenant_id == session.tenant_id), None)
+    problem = more.get("problem")
+    status = problem.refusal.status if isinstance(problem, Problem) else 200
+    response = render(
+        request, template, status=status, person=account.person, places=account.places, place=place,
+        **({"problem": None, "done": request.query.get("done", "")} | more),
+    )  # fmt: skip
+    if isinstance(problem, Problem):
+        response.headers.update(problem.headers)
+    return response
+
+
+def back(path: str, done: str) -> web.Response:
+    """To a page that says what was done (POST, redirect, GET)."""
+    return web.Response(status=303, headers={"Location": f"{path}?done={done}"})
+
+
+@routes.get("/account")
+async def profile(request: web.Request) -> web.Response:
+    """Name, language, time zone; the tenants one belongs to."""
+    session = await browser.required(request)
+    return await _profile(request, session, None)
+
+
+@routes.post("/account")
+async def change_profile(request: web.Request) -> web.Response:
+    """What is shown of a person. Only these fields are taken, whatever else a form holds."""
+    session = await browser.required(request)
+    fields = await form_fields(request)
+    language, time_zone = fields.get("language", "en"), fields.get("time_zone", "UTC")
+    faults = {}
+    if language not in LANGUAGES:
+        faults["language"] = "This language is not among those."
+    if time_zone not in time_zones():
+        faults["time_zone"] = "This time zone is not among those."
+    try:
+        if faults:
+            return await _profile(request, session, Problem(Refusal.INVALID_INPUT, fields=faults))
+        await people(request).set_profile(
+            session.user_id, name=fields.get("name", ""), language=language, time_zone=time_zone
+        )
+    except ValueError as error:
+        wrong = Problem(Refusal.INVALID_INPUT, fields={"name": f"{str(error).capitalize()}."})
+        return await _profile(request, session, wrong)
+    return back("/account", "profile")
+
+
+async def _profile(request: web.Request, session: Session, problem: Problem | None) -> web.Response:
+    account = await own(request, session)
+    return account_page(
+        request, "account_profile.html", account, session, title="Profile", problem=problem, languages=LANGUAGES,
+        time_zones=time_zones(), tab="profile",
+    )  # fmt: skip
+
+
+@routes.post("/account/tenant")
+async def switch(request: web.Request) -> web.Response:
+    """Go on in another tenant that one belongs to: with a new session, because other rights are a new session's."""
+    session = await browser.required(request)
+    account = await own(request, session)
+    wanted = (await form_fields(request)).get("tenant", "")
+    place = next((p for p in account.places if p.tenant_id == wanted and p.active), None)
+    if place is None:
+        raise Problem(Refusal.NOT_FOUND)
+    _, secret = await browser.begin(request, account.person, place, session.methods)
+    await request.app[PARTS].bus.publish(Invalidation(user_id=session.user_id))
+    response = back("/account", "tenant")
+    browser.set_cookie(request, response, secret)
+    return response
+
+
+# --- browsers ---------------------------------------------------------------------------------------------------------
+
+
+@routes.get("/account/sessions")
+async def browsers(request: web.Request) -> web.Response:
+    """Where one is signed in, and has been."""
+    session = await browser.required(request)
+    listed = sessions(request).listed
+    return account_page(
+        request,
+        "account_sessions.html",
+        await own(request, session),
+        session,
+        title="Browsers",
+        tab="sessions",
+        current=session,
+        live=await listed.of(session.user_id),
+        history=await listed.history(session.user_id, _HISTORY),
+        browser_name=browser_name,
+    )
+
+
+@routes.post("/account/sessions")
+async def end_browsers(request: web.Request) -> web.Response:
+    """Sign one out, or all others, or everywhere: then also programs that signed in with the password."""
+    session = await browser.required(request)
+    fields = await form_fields(request)
+    match fields.get("which", ""):
+        case "others":
+            await browser.end(request, session.user_id, "revoked", but=session.id)
+        case "everywhere":
+            await browser.end(request, session.user_id, "revoked")
+            response = web.Response(status=303, headers={"Location": "/auth/login"})
+            browser.clear_cookie(request, response)
+            return response
+        case one:
+            if not await browser.end(request, session.user_id, "revoked", only=one):
+                raise Problem(Refusal.NOT_FOUND)
+    return back("/account/sessions", "ended")
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@routes.get("/account/data")
+async def data(request: web.Request) -> web.Response:
+    """Take what there is about oneself, or have it forgotten."""
+    session = await browser.required(request)
+    return account_page(
+        request, "account_data.html", await own(request, session), session, title="Your data", tab="data"
+    )
+
+
+@routes.get("/account/data/export.json")
+async def export(request: web.Request) -> web.Response:
+    """All that is kept about the person, as JSON; no secrets, because there are only digests of them."""
+    session = await browser.required(request)
+    account = await own(request, session)
+    history = await sessions(request).listed.history(session.user_id, 10_000)
+    document = {
+        "person": account.person,
+        "memberships": account.places,
+        "log_ins": [{**_fields(one), "ended_at": ended} for one, ended in history],
+        "keys": [dict(row) for row in await _keys(request, session.user_id)],
+    }
+    body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
+    return web.Response(
+        body=body,
+        content_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="tahoe-account.json"'},
+    )
+
+
+@routes.post("/account/data/delete")
+async def delete(request: web.Request) -> web.Response:
+    """Forget the person. Asks for the password, and for the address as a sign that it is meant."""
+    session = await browser.required_fresh(request)
+    account = await own(request, session)
+    typed = (await form_fields(request)).get("email", "").strip().lower()
+    problem = None
+    if typed != account.person.email:
+        problem = Problem(Refusal.INVALID_INPUT, fields={"email": "This is not the address of your account."})
+    else:
+        try:
+            await people(request).erase(session.user_id)
+        except AlreadyExists as error:
+            problem = Problem(Refusal.LAST_OWNER, str(error))
+        else:
+            await browser.end(request, session.user_id, "disabled")
+    if problem is not None:
+        return account_page(
+            request, "account_data.html", account, session, title="Your data", tab="data", problem=problem
+        )
+    await request.app[PARTS].bus.publish(Invalidation())  # the person's keys, in whichever tenant
+    response = render(request, "message.html", title="Your account is deleted", link=None, link_text="",
+                      message="Your name, address and password are forgotten, and your keys have ended.")  # fmt: skip
+    browser.clear_cookie(request, response)
+    return response
+
+
+def _fields(session: Session) -> dict[str, object]:
+    return {
+        "at": session.created_at,
+        "last_seen_at": session.seen_at,
+        "address": session.address,
+        "browser": session.agent,
+        "methods": session.methods,
+        "tenant_id": session.tenant_id,
+    }
+
+
+async def _keys(request: web.Request, user_id: str) -> list[dict[str, object]]:
+    rows = await request.app[PARTS].pool.read(
+        "SELECT id, tenant_id, name, scopes, created_at, expires_at, revoked_at FROM platform.api_keys "
+        "WHERE user_id = $1 ORDER BY created_at",
+        user_id,
+    )
+    return [dict(row) for row in rows]

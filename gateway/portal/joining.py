@@ -1,0 +1,143 @@
+"""Invitations as the invited see them: a link, and a person who is a member afterwards. And how they are sent."""
+
+from aiohttp import web
+
+from gateway.portal import browser, letters
+from gateway.portal.choosing import hashed, new_password
+from gateway.portal.identity import IDENTITY, people, trail
+from gateway.portal.mail import MAILER, deliver
+from gateway.portal.pages import render
+from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem
+from gateway.portal.proving import limit
+from gateway.portal.recovery import mint
+from policies.people import Invitation, InvitationState
+from policies.tenants import Role
+from policies.verdict import Refusal
+from storage.ports import Invalidation, Unavailable
+from storage.postgres.invitations import PostgresInvitations
+
+routes = web.RouteTableDef()
+
+_PURPOSE = "invitations"
+_FREE_TRIES = 30
+
+
+def invitations(request: web.Request) -> PostgresInvitations:
+    """The invitations, as this request may change them."""
+    return PostgresInvitations(request.app[PARTS].pool, trail(request))
+
+
+async def invite(
+    request: web.Request, tenant_id: str, tenant: str, email: str, role: Role, invited_by: str | None
+) -> Invitation:
+    """Invite, and mail the link. Whether who asks may invite is the caller's to know.
+
+    Raises ValueError for an address that is none, AlreadyExists for a member, Unavailable when no mail can leave: then
+    nothing was done, or the invitation waits to be sent again.
+    """
+    if not request.app[MAILER].is_on:
+        raise Unavailable("no way for mail is configured (GATEWAY_MAIL)")
+    secret = mint("invite")
+    digest = request.app[IDENTITY].digest(_PURPOSE, secret)
+    made = await invitations(request).create(tenant_id, email, role, digest, invited_by)
+    await _send(request, made, tenant, secret)
+    return made
+
+
+async def send_again(request: web.Request, tenant_id: str, tenant: str, invitation_id: str) -> Invitation:
+    """A new link in place of the old one. Raises NotFound, Unavailable."""
+    secret = mint("invite")
+    digest = request.app[IDENTITY].digest(_PURPOSE, secret)
+    made = await invitations(request).send_again(tenant_id, invitation_id, digest)
+    await _send(request, made, tenant, secret)
+    return made
+
+
+async def _send(request: web.Request, made: Invitation, tenant: str, secret: str) -> None:
+    link = f"{request.app[PARTS].public_url}/auth/invite/{secret}"
+    await deliver(request, made.email, *letters.invitation(link, tenant, made.role))
+
+
+@routes.get("/auth/invite/{secret}")
+async def page(request: web.Request) -> web.Response:
+    """Who invites to what; a form for who is new, a button for who is signed in. Looking uses nothing up."""
+    return await _page(request, None)
+
+
+@routes.post("/auth/invite/{secret}")
+async def accept(request: web.Request) -> web.Response:
+    """Join; who is new is signed in by it."""
+    await limit(request, "invite", free=_FREE_TRIES)
+    digest = request.app[IDENTITY].digest(_PURPOSE, request.match_info["secret"])
+    invitation = await _open(request, digest)
+    session = await browser.current(request)
+    known = await people(request).account(invitation.email)
+    if known is not None:
+        if session is None or session.user_id != known.person.id:
+            return await _page(request, Problem(Refusal.LOGIN_REQUIRED))
+        joined = await invitations(request).accept(digest, user_id=session.user_id)
+        methods = session.methods
+    else:
+        try:
+            fields, password = await new_password(request)
+            name = fields.get("name", "").strip()[:200]
+            stored = await hashed(request, password, about=(invitation.email, name))
+            joined = await invitations(request).accept(digest, name=name, password_hash=stored)
+        except Problem as problem:
+            return await _page(request, problem)
+        except ValueError as error:
+            return await _page(request, Problem(Refusal.INVALID_INPUT, fields={"name": f"{error}."}))
+        methods = ("pwd",)
+    if joined is None:
+        raise Problem(Refusal.LINK_INVALID)
+    return await _welcome(request, joined[0], joined[1], methods)
+
+
+async def _welcome(
+    request: web.Request, invitation: Invitation, user_id: str, methods: tuple[str, ...]
+) -> web.Response:
+    """A session in the tenant that was joined."""
+    await request.app[PARTS].bus.publish(Invalidation(user_id=user_id))
+    account = await people(request).account_of(user_id)
+    place = next((p for p in account.places if p.tenant_id == invitation.tenant_id), None) if account else None
+    if account is None or place is None or not place.active:
+        raise Problem(Refusal.LINK_INVALID)
+    _, secret = await browser.begin(request, account.person, place, methods)
+    response = web.Response(status=303, headers={"Location": "/account"})
+    browser.set_cookie(request, response, secret)
+    return response
+
+
+async def _open(request: web.Request, digest: bytes) -> Invitation:
+    invitation = await invitations(request).read(digest)
+    if invitation is None or invitation.state(request.app[PARTS].now()) is not InvitationState.PENDING:
+        raise Problem(Refusal.LINK_INVALID)
+    return invitation
+
+
+async def _page(request: web.Request, problem: Problem | None) -> web.Response:
+    invitation = await _open(request, request.app[IDENTITY].digest(_PURPOSE, request.match_info["secret"]))
+    session = await browser.current(request)
+    known = await people(request).account(invitation.email)
+    signed_in = session is not None and known is not None and session.user_id == known.person.id
+    response = render(
+        request,
+        "invite.html",
+        status=problem.refusal.status if problem else 200,
+        title="You are invited",
+        problem=problem,
+        invitation=invitation,
+        tenant=await _tenant_name(request, invitation.tenant_id),
+        action=request.path,
+        is_new=known is None,
+        signed_in=signed_in,
+        other=session is not None and not signed_in,
+    )
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+async def _tenant_name(request: web.Request, tenant_id: str) -> str:
+    rows = await request.app[PARTS].pool.read("SELECT name FROM platform.tenants WHERE id = $1", tenant_id)
+    return str(rows[0]["name"]) if rows else ""

@@ -1,0 +1,131 @@
+"""Mail: SMTP, or for trials a directory of files or the log. Text alone: a link, and what it is for.
+
+Addresses and subjects come from people, so messages are built by the standard library's ``EmailMessage``, whose headers
+take no line breaks.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid, parseaddr
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+import structlog
+from aiohttp import web
+
+from gateway.portal.parts import PARTS
+from storage.ports import Unavailable
+
+_log = structlog.get_logger("gateway.portal.mail")
+
+_TIMEOUT_S = 15.0
+routes = web.RouteTableDef()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mailer:
+    """Sends by one of the ways. ``url`` is the setting ``mail``; empty: mail is off. Passwords need TLS."""
+
+    url: str
+    sender: str
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything can be sent at all."""
+        return bool(self.url)
+
+    async def send(self, to: str, subject: str, text: str) -> None:
+        """Send now. Raises Unavailable: the message did not leave."""
+        try:
+            message = self._message(to, subject, text)
+        except (ValueError, IndexError, MessageError) as error:  # an address that no header can hold
+            raise Unavailable(f"the message cannot be written: {error}") from error
+        kind = self.url.partition(":")[0]
+        if kind in ("smtp", "smtps"):
+            await self._by_smtp(message)
+        elif kind == "file":
+            directory = Path(unquote(urlsplit(self.url).path))
+            await asyncio.get_running_loop().run_in_executor(None, _into, directory, message)
+        elif kind == "console":
+            _log.info("mail", to=to, subject=subject, text=text)
+        else:
+            raise Unavailable("no way for mail is configured (GATEWAY_MAIL)")
+
+    def _message(self, to: str, subject: str, text: str) -> EmailMessage:
+        name, address = parseaddr(self.sender)
+        message = EmailMessage(policy=SMTP)
+        message["From"] = Address(display_name=name, addr_spec=address)
+        message["To"] = Address(addr_spec=to)
+        message["Subject"] = subject
+        message["Date"] = formatdate(localtime=False)
+        message["Message-ID"] = make_msgid(domain=address.rpartition("@")[2] or "localhost")
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834 section 5: no out-of-office answers
+        message.set_content(text)
+        return message
+
+    async def _by_smtp(self, message: EmailMessage) -> None:
+        parts = urlsplit(self.url)
+        tls = parts.scheme == "smtps"
+        try:
+            await aiosmtplib.send(
+                message,
+                hostname=parts.hostname or "localhost",
+                port=parts.port or (465 if tls else 587),
+                username=unquote(parts.username) if parts.username else None,
+                password=unquote(parts.password) if parts.password else None,
+                use_tls=tls,
+                start_tls=True if parts.username and not tls else None,  # None: where the server offers it
+                timeout=_TIMEOUT_S,
+            )
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise Unavailable(f"the mail server {parts.hostname} did not take a message: {error}") from error
+
+
+def _into(directory: Path, message: EmailMessage) -> None:
+    """One file a message, complete or not there, readable by us alone."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = f"{message['Message-ID'].strip('<>').partition('@')[0]}-{secrets.token_hex(4)}"
+        making = directory / f".{name}"
+        making.touch(mode=0o600)
+        making.write_bytes(bytes(message))
+        making.rename(directory / f"{name}.eml")
+    except OSError as error:
+        raise Unavailable(f"mail cannot be written to {directory}: {error.strerror}") from error
+
+
+MAILER = web.AppKey("mailer", Mailer)
+
+
+async def lifetime(app: web.Application) -> AsyncIterator[None]:
+    """The mailer of the settings."""
+    settings = app[PARTS].settings
+    url = settings.mail.get_secret_value() if settings.mail is not None else ""
+    app[MAILER] = Mailer(url=url, sender=settings.mail_from)
+    if url.startswith("console:"):
+        _log.warning("mail goes to the log, with links that sign people in: for trials only")
+    yield
+
+
+async def deliver(request: web.Request, to: str, subject: str, text: str) -> None:
+    """Send, and wait. Raises Unavailable."""
+    await request.app[MAILER].send(to, subject, text)
+
+
+def deliver_soon(request: web.Request, to: str, subject: str, text: str) -> None:
+    """Send in the background: whether there was anything to send must not show in the time of an answer."""
+    request.app[PARTS].tasks.start(_quietly(request.app[MAILER], to, subject, text), "mail")
+
+
+async def _quietly(mailer: Mailer, to: str, subject: str, text: str) -> None:
+    try:
+        await mailer.send(to, subject, text)
+    except Unavailable as error:
+        _log.error("a mail did not leave", reason=str(error), subject=subject)

@@ -1,0 +1,133 @@
+"""A forgotten password: the same answer whoever asks, a link by mail, and a new password at its end."""
+
+import secrets
+
+from aiohttp import web
+
+from gateway.portal import browser, letters
+from gateway.portal.bodies import form_fields
+from gateway.portal.choosing import hashed, new_password
+from gateway.portal.identity import IDENTITY, people
+from gateway.portal.mail import MAILER, deliver_soon
+from gateway.portal.pages import render
+from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem
+from gateway.portal.proving import limit
+from policies.people import account_bucket
+from policies.tenants import UserStatus
+from policies.verdict import Refusal
+from storage.postgres.links import PostgresLinks
+
+routes = web.RouteTableDef()
+
+LINKS = "one-time-links"
+_FREE_REQUESTS = 3
+
+
+def links(request: web.Request) -> PostgresLinks:
+    """The links that were mailed."""
+    return PostgresLinks(request.app[PARTS].pool)
+
+
+def mint(prefix: str) -> str:
+    """A secret for a link, 256 bits; the prefix lets logs and secret scanners know it."""
+    return f"thk_{prefix}_{secrets.token_urlsafe(32)}"
+
+
+@routes.get("/auth/forgot")
+async def ask(request: web.Request) -> web.Response:
+    """The form."""
+    return render(
+        request, "forgot.html", title="Forgot your password?", problem=None, sent=False, is_on=request.app[MAILER].is_on
+    )
+
+
+@routes.post("/auth/forgot")
+async def send(request: web.Request) -> web.Response:
+    """Mail a link to who has an account; the answer is the same for who has none, and comes as soon."""
+    fields = await form_fields(request)
+    email = fields.get("email", "")[:254]
+    problem = None
+    try:
+        await limit(request, "forgot", account_bucket(email), free=_FREE_REQUESTS)
+    except Problem as refused:
+        problem = refused
+    else:
+        request.app[PARTS].tasks.start(_send(request, email), "reset of a password")
+    response = render(
+        request,
+        "forgot.html",
+        status=problem.refusal.status if problem else 200,
+        title="Forgot your password?",
+        problem=problem,
+        sent=problem is None,
+        is_on=request.app[MAILER].is_on,
+    )
+    if problem is not None:
+        response.headers.update(problem.headers)
+    return response
+
+
+async def _send(request: web.Request, email: str) -> None:
+    known = people(request)
+    account = await known.account(email)
+    if account is None or account.person.status is not UserStatus.ACTIVE:
+        return
+    secret = mint("reset")
+    await links(request).make_reset(account.person.id, request.app[IDENTITY].digest(LINKS, secret))
+    await known.note("password.reset_requested", account.person.id, account.person.email)
+    link = f"{request.app[PARTS].public_url}/auth/reset/{secret}"
+    await request.app[MAILER].send(account.person.email, *letters.reset(link))
+
+
+@routes.get("/auth/reset/{secret}")
+async def page(request: web.Request) -> web.Response:
+    """The form for a new password. Looking at it uses nothing up."""
+    if await links(request).read(_digest(request), "reset") is None:
+        raise Problem(Refusal.LINK_INVALID)
+    return _form(request, None)
+
+
+@routes.post("/auth/reset/{secret}")
+async def reset(request: web.Request) -> web.Response:
+    """Set the password, sign every browser out, and tell the owner. A second factor is asked for at the log-in."""
+    await limit(request, "reset", free=_FREE_REQUESTS * 10)
+    digest = _digest(request)
+    link = await links(request).read(digest, "reset")
+    account = await people(request).account_of(link.user_id) if link is not None else None
+    if account is None:
+        raise Problem(Refusal.LINK_INVALID)
+    person = account.person
+    try:
+        _, password = await new_password(request)
+        stored = await hashed(
+            request, password, about=(person.email, person.name), second_factor=person.has_second_factor
+        )
+    except Problem as problem:
+        return _form(request, problem)
+    async with links(request).using(digest, "reset") as (used, connection):
+        if used is None:  # by somebody else, while we hashed
+            raise Problem(Refusal.LINK_INVALID)
+        await people(request).set_password_in(connection, person.id, stored, "password.reset")
+    await browser.end(request, person.id, "password")
+    deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
+    return render(request, "message.html", title="Done", message="Your password is changed. Sign in with it now.",
+                  link="/auth/login", link_text="Sign in")  # fmt: skip
+
+
+def _digest(request: web.Request) -> bytes:
+    return request.app[IDENTITY].digest(LINKS, request.match_info["secret"])
+
+
+def _form(request: web.Request, problem: Problem | None) -> web.Response:
+    response = render(
+        request,
+        "reset.html",
+        status=problem.refusal.status if problem else 200,
+        title="Choose a new password",
+        problem=problem,
+        action=request.path,
+        email="",
+    )
+    response.headers["Referrer-Policy"] = "no-referrer"  # the address of this page is a secret
+    return response

@@ -1,0 +1,167 @@
+"""The password and the second factor of who is signed in. What weakens an account asks for the password once more."""
+
+import secrets
+from urllib.parse import quote
+
+import pyotp
+import segno
+from aiohttp import web
+
+from gateway.portal import browser, letters
+from gateway.portal.account import account_page, back, own
+from gateway.portal.bodies import form_fields
+from gateway.portal.choosing import hashed, new_password
+from gateway.portal.identity import IDENTITY, people, sessions
+from gateway.portal.mail import deliver_soon
+from gateway.portal.pages import render
+from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem
+from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
+from gateway.portal.sealing import sealed, unsealed
+from policies.people import Session, safe_next
+from policies.verdict import Refusal
+from storage.postgres.people import Account
+
+routes = web.RouteTableDef()
+
+_CODES = 10
+_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
+"""Without what people mistake for something else; ten characters are 49 bits, and tries are limited."""
+
+
+@routes.get("/account/security")
+async def page(request: web.Request) -> web.Response:
+    """How one signs in."""
+    session = await browser.required(request)
+    return await _page(request, session, await own(request, session), None)
+
+
+@routes.post("/account/password")
+async def change_password(request: web.Request) -> web.Response:
+    """With the old one. Every other browser is signed out, this one gets a new session, the owner is told."""
+    session = await browser.required(request)
+    account = await own(request, session)
+    person = account.person
+    try:
+        fields, password = await new_password(request)
+        await prove_again(request, account, fields.get("current", "")[:8_192])
+        stored = await hashed(
+            request, password, about=(person.email, person.name), second_factor=person.has_second_factor
+        )
+    except Problem as problem:
+        return await _page(request, session, account, problem)
+    await people(request).set_password(person.id, stored)
+    await browser.end(request, person.id, "password")
+    deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
+    place = next(p for p in account.places if p.tenant_id == session.tenant_id)
+    _, secret = await browser.begin(request, person, place, session.methods)
+    response = back("/account/security", "password")
+    browser.set_cookie(request, response, secret)
+    return response
+
+
+@routes.get("/account/confirm")
+async def confirm_page(request: web.Request) -> web.Response:
+    """The password once more, and on to where it was asked for."""
+    await browser.required(request)
+    goal = safe_next(request.query.get("next", ""), "/account")
+    return render(request, "confirm.html", title="Confirm that it is you", problem=None, goal=goal)
+
+
+@routes.post("/account/confirm")
+async def confirm(request: web.Request) -> web.Response:
+    """Note that the password was given."""
+    session = await browser.required(request)
+    fields = await form_fields(request)
+    goal = safe_next(fields.get("next", ""), "/account")
+    try:
+        await prove_again(request, await own(request, session), fields.get("password", "")[:8_192])
+    except Problem as problem:
+        response = render(
+            request, "confirm.html", status=problem.refusal.status, title="Confirm that it is you", problem=problem,
+            goal=goal,
+        )  # fmt: skip
+        response.headers.update(problem.headers)
+        return response
+    await sessions(request).listed.authenticated(session.id)
+    return web.Response(status=303, headers={"Location": goal})
+
+
+# --- the second factor ------------------------------------------------------------------------------------------------
+
+
+@routes.get("/account/second-factor")
+async def offer(request: web.Request) -> web.Response:
+    """The secret as a picture and as text, to be confirmed by a code. A new one each time until then."""
+    session = await browser.required_fresh(request)
+    account = await own(request, session)
+    if account.person.has_second_factor:
+        return back("/account/security", "")
+    secret = pyotp.random_base32()
+    await people(request).offer_second_factor(account.person.id, sealed(request, secret))
+    return _offer(request, session, account, secret, None)
+
+
+@routes.post("/account/second-factor")
+async def take(request: web.Request) -> web.Response:
+    """Confirm it; from now on it is asked for. The recovery codes are shown, this once."""
+    session = await browser.required_fresh(request)
+    account = await own(request, session)
+    known = people(request)
+    factor = await known.second_factor(account.person.id)
+    if factor is None or factor.confirmed:
+        return back("/account/security", "")
+    try:
+        await prove_code(request, account.person, (await form_fields(request)).get("code", "")[:64])
+    except Problem as problem:
+        return _offer(request, session, account, unsealed(request, factor.sealed), problem)
+    return await _show_codes(request, session, account)
+
+
+@routes.post("/account/recovery-codes")
+async def new_codes(request: web.Request) -> web.Response:
+    """New recovery codes; the old ones are worth nothing."""
+    session = await browser.required_fresh(request)
+    account = await own(request, session)
+    if not account.person.has_second_factor:
+        raise Problem(Refusal.NOT_FOUND)
+    return await _show_codes(request, session, account)
+
+
+@routes.post("/account/second-factor/remove")
+async def remove(request: web.Request) -> web.Response:
+    """The password is enough again."""
+    session = await browser.required_fresh(request)
+    await people(request).remove_second_factor(session.user_id)
+    return back("/account/security", "removed")
+
+
+async def _show_codes(request: web.Request, session: Session, account: Account) -> web.Response:
+    codes = ["".join(secrets.choice(_ALPHABET) for _ in range(10)) for _ in range(_CODES)]
+    identity = request.app[IDENTITY]
+    digests = [identity.digest(RECOVERY_PURPOSE, f"{account.person.id}:{plain_code(code)}") for code in codes]
+    await people(request).confirm_second_factor(account.person.id, digests)
+    shown = [f"{code[:5]}-{code[5:]}" for code in codes]
+    return account_page(
+        request, "recovery_codes.html", account, session, title="Recovery codes", tab="security", codes=shown
+    )
+
+
+def _offer(
+    request: web.Request, session: Session, account: Account, secret: str, problem: Problem | None
+) -> web.Response:
+    uri = pyotp.TOTP(secret).provisioning_uri(name=account.person.email, issuer_name="Tahoe")
+    # An SVG in a data: URL, because the page's policy takes no inline style; the code is black on white in both themes.
+    picture = segno.make(uri, error="m").svg_data_uri(scale=5, border=3, dark="#000", light="#fff")
+    return account_page(
+        request, "second_factor_offer.html", account, session, title="Authenticator app", tab="security",
+        problem=problem, picture=picture, key=" ".join(secret[i : i + 4] for i in range(0, len(secret), 4)),
+    )  # fmt: skip
+
+
+async def _page(request: web.Request, session: Session, account: Account, problem: Problem | None) -> web.Response:
+    left = await people(request).recovery_codes_left(account.person.id) if account.person.has_second_factor else 0
+    return account_page(
+        request, "account_security.html", account, session, title="Password and security", tab="security",
+        problem=problem, codes_left=left, confirm=f"/account/confirm?next={quote('/account/second-factor')}",
+    )  # fmt: skip

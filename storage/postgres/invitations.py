@@ -1,0 +1,267 @@
+"""Invitations: an address is asked to join a tenant in a role, and joins once."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from policies.audit import Change
+from policies.people import INVITATION_S, Invitation, may_grant
+from policies.tenants import Role
+from storage.ports import AlreadyExists, NotFound
+from storage.postgres import values
+from storage.postgres.address import Connection
+from storage.postgres.audit import AuditTrail
+from storage.postgres.faults import violating
+from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.pool import Pool
+
+_INVITATION = """
+    id, tenant_id, email, role, invited_by, created_at, sent_at, expires_at, accepted_at, revoked_at
+"""
+_LIFE = timedelta(seconds=INVITATION_S)
+
+
+class PostgresInvitations:
+    """See the module. A digest is HMAC-SHA-256 of the secret in the link (32 bytes)."""
+
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
+        self._pool = pool
+        self._trail = trail
+
+    async def create(
+        self, tenant_id: str, email: str, role: Role, digest: bytes, invited_by: str | None = None
+    ) -> Invitation:
+        """A new one; an open one for the same address is revoked by it. Raises AlreadyExists for a member."""
+        email = values.clean_email(email)
+        async with self._pool.operator() as connection:
+            members = await connection.fetch(
+                """
+                SELECT FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
+                WHERE m.tenant_id = $1 AND lower(u.email) = $2
+                """,
+                tenant_id,
+                email,
+            )
+            if members:
+                raise AlreadyExists(f"{email} is a member already.")
+            await connection.execute(
+                """
+                UPDATE platform.invitations SET revoked_at = now()
+                WHERE tenant_id = $1 AND email = $2 AND accepted_at IS NULL AND revoked_at IS NULL
+                """,
+                tenant_id,
+                email,
+            )
+            refusals = {
+                "invitations_tenant_fkey": NotFound("There is no such tenant."),
+                "invitations_open_key": AlreadyExists(f"{email} is being invited by somebody else this moment."),
+            }
+            with violating(refusals):
+                (row,) = await connection.fetch(
+                    f"""
+                    INSERT INTO platform.invitations (id, tenant_id, email, role, digest, invited_by, expires_at)
+                    VALUES ($1, $2, $3, $4, $5, $6, now() + $7) RETURNING {_INVITATION}
+                    """,  # noqa: S608
+                    new_id(Kind.INVITATION),
+                    tenant_id,
+                    email,
+                    role.value,
+                    digest,
+                    invited_by,
+                    _LIFE,
+                )
+            made = _invitation(row)
+            await self._record(connection, "invitation.created", made)
+        return made
+
+    async def of(self, tenant_id: str, limit: int, before: str = "") -> Sequence[Invitation]:
+        """The tenant's, newest first, also those that are over; ``before`` is an id, for paging."""
+        rows = await self._pool.read(
+            f"""
+            SELECT {_INVITATION} FROM platform.invitations
+            WHERE tenant_id = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3
+            """,  # noqa: S608
+            tenant_id,
+            before,
+            limit,
+            tenant_id=tenant_id,
+        )
+        return [_invitation(row) for row in rows]
+
+    async def get(self, tenant_id: str, invitation_id: str) -> Invitation:
+        """Raises NotFound."""
+        rows = []
+        if is_id(Kind.INVITATION, invitation_id):
+            rows = await self._pool.read(
+                f"SELECT {_INVITATION} FROM platform.invitations WHERE tenant_id = $1 AND id = $2",  # noqa: S608
+                tenant_id,
+                invitation_id,
+                tenant_id=tenant_id,
+            )
+        if not rows:
+            raise _unknown(invitation_id)
+        return _invitation(rows[0])
+
+    async def send_again(self, tenant_id: str, invitation_id: str, digest: bytes) -> Invitation:
+        """A new link in place of the old one, and the whole time anew. Raises NotFound for one that is over."""
+        return await self._change(
+            tenant_id,
+            invitation_id,
+            "digest = $3, sent_at = now(), expires_at = now() + $4",
+            "invitation.sent_again",
+            digest,
+            _LIFE,
+        )
+
+    async def revoke(self, tenant_id: str, invitation_id: str) -> Invitation:
+        """Raises NotFound for one that is over."""
+        return await self._change(tenant_id, invitation_id, "revoked_at = now()", "invitation.revoked")
+
+    async def _change(
+        self, tenant_id: str, invitation_id: str, assignments: str, action: str, *more: object
+    ) -> Invitation:
+        if not is_id(Kind.INVITATION, invitation_id):
+            raise _unknown(invitation_id)
+        async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                f"""
+                UPDATE platform.invitations SET {assignments}
+                WHERE tenant_id = $1 AND id = $2 AND accepted_at IS NULL AND revoked_at IS NULL
+                RETURNING {_INVITATION}
+                """,  # noqa: S608
+                tenant_id,
+                invitation_id,
+                *more,
+            )
+            if not rows:
+                raise _unknown(invitation_id)
+            changed = _invitation(rows[0])
+            await self._record(connection, action, changed)
+        return changed
+
+    async def read(self, digest: bytes) -> Invitation | None:
+        """Whatever has become of it; None when no link has that digest."""
+        rows = await self._pool.read(
+            f"SELECT {_INVITATION} FROM platform.invitations WHERE digest = $1",  # noqa: S608
+            digest,
+        )
+        return _invitation(rows[0]) if rows else None
+
+    async def accept(
+        self, digest: bytes, *, name: str = "", password_hash: str | None = None, user_id: str = ""
+    ) -> tuple[Invitation, str] | None:
+        """Join: the person with the invited address, made now if it is new. Gives the invitation and the person's id.
+
+        ``user_id`` is who is signed in, and must have that address; empty for who is new. Of two at once one joins.
+        None when the link does not work: used, expired, revoked, for somebody else, or given by who could not give that
+        role any more (a demoted inviter's invitations are worth nothing).
+        """
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(
+                f"""
+                SELECT {_INVITATION}, clock_timestamp() < expires_at AS in_time FROM platform.invitations
+                WHERE digest = $1 AND accepted_at IS NULL AND revoked_at IS NULL FOR UPDATE
+                """,  # noqa: S608
+                digest,
+            )
+            if not rows or not rows[0]["in_time"]:
+                return None
+            invitation = _invitation(rows[0])
+            if not await _may_still_invite(connection, invitation):
+                return None
+            joining = await _joining(connection, invitation.email, name, password_hash, user_id)
+            if joining is None:
+                return None
+            await connection.execute(
+                """
+                INSERT INTO platform.memberships (tenant_id, user_id, role) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+                """,
+                invitation.tenant_id,
+                joining,
+                invitation.role.value,
+            )
+            await connection.execute(
+                "UPDATE platform.invitations SET accepted_at = now(), accepted_by = $2 WHERE id = $1",
+                invitation.id,
+                joining,
+            )
+            await self._record(connection, "invitation.accepted", invitation)
+        return invitation, joining
+
+    async def _record(self, connection: Connection, action: str, invitation: Invitation) -> None:
+        await self._trail.record(
+            connection,
+            Change(
+                tenant_id=invitation.tenant_id,
+                action=action,
+                target=invitation.id,
+                target_name=invitation.email,
+                after={"role": invitation.role, "expires_at": _text(invitation.expires_at)},
+            ),
+        )
+
+
+async def _may_still_invite(connection: Connection, invitation: Invitation) -> bool:
+    if invitation.invited_by is None:
+        return True
+    rows = await connection.fetch(
+        """
+        SELECT m.role, u.operator FROM platform.users u
+        LEFT JOIN platform.memberships m ON m.user_id = u.id AND m.tenant_id = $1
+        WHERE u.id = $2 AND u.status = 'active'
+        """,
+        invitation.tenant_id,
+        invitation.invited_by,
+    )
+    if not rows:
+        return False
+    role = rows[0]["role"]
+    return bool(rows[0]["operator"]) or (role is not None and may_grant(Role(role), invitation.role))
+
+
+async def _joining(
+    connection: Connection, email: str, name: str, password_hash: str | None, user_id: str
+) -> str | None:
+    """The id of who joins; None when the link is not theirs, or is used to set a known person's password."""
+    rows = await connection.fetch(
+        "SELECT id FROM platform.users WHERE lower(email) = $1 AND status = 'active' FOR NO KEY UPDATE", email
+    )
+    if rows:
+        return str(rows[0]["id"]) if rows[0]["id"] == user_id else None
+    if user_id or password_hash is None:
+        return None
+    made = await connection.fetch(
+        """
+        INSERT INTO platform.users (id, email, name, password_hash, password_changed_at) VALUES ($1, $2, $3, $4, now())
+        ON CONFLICT (lower(email)) DO NOTHING RETURNING id
+        """,
+        new_id(Kind.USER),
+        email,
+        values.clean_name(name, of="a person"),
+        password_hash,
+    )
+    return str(made[0]["id"]) if made else None  # a disabled person has that address
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat()
+
+
+def _unknown(invitation_id: str) -> NotFound:
+    return NotFound(f"There is no open invitation {invitation_id!r}.")
+
+
+def _invitation(row: asyncpg.Record) -> Invitation:
+    return Invitation(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        email=row["email"],
+        role=Role(row["role"]),
+        invited_by=row["invited_by"],
+        created_at=row["created_at"],
+        sent_at=row["sent_at"],
+        expires_at=row["expires_at"],
+        accepted_at=row["accepted_at"],
+        revoked_at=row["revoked_at"],
+    )

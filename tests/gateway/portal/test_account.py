@@ -1,0 +1,350 @@
+"""A person's own pages: what is changed, who is signed out by it, and what is forgotten."""
+
+import asyncio
+import re
+import time
+
+import pyotp
+import pytest
+
+from gateway.portal.parts import Parts
+from policies.tenants import Role
+from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, fill, log_in
+from tests.gateway.portal.test_recovery import NEW, letters, link_in
+from tests.storage.waiting import until
+
+COOKIE = "tahoe_session"
+
+
+def cookie(portal: Client) -> str:
+    """The session's secret that the browser holds now."""
+    return next((morsel.value for morsel in portal.session.cookie_jar if morsel.key == COOKIE), "")
+
+
+async def status(portal: Client, path: str, secret: str | None = None) -> int:
+    """Of a page, for this browser or for one that holds a secret."""
+    headers = PAGE
+    if secret is not None:
+        portal.session.cookie_jar.clear()
+        headers = PAGE | {"Cookie": f"{COOKIE}={secret}"}
+    return (await portal.get(path, headers=headers, allow_redirects=False)).status
+
+
+async def person(parts: Parts, email: str = EMAIL) -> dict[str, object]:
+    """The row."""
+    rows = await parts.pool.read("SELECT * FROM platform.users WHERE email = $1", email)
+    return dict(rows[0]) if rows else {}
+
+
+PAGES = (
+    "/account",
+    "/account/security",
+    "/account/sessions",
+    "/account/data",
+    "/account/second-factor",
+    "/account/email",
+)
+
+
+async def test_every_page_asks_for_a_session_and_comes_back(portal: Client, town: Town) -> None:
+    for path in PAGES:
+        answer = await portal.get(path, headers=PAGE, allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, f"/auth/login?next={path}")
+        assert (await portal.get(path, allow_redirects=False)).status == 401
+    await log_in(portal)
+    for path in PAGES:
+        answer = await portal.get(path, headers=PAGE, allow_redirects=False)
+        assert answer.status == 200, path
+        text = await answer.text()
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert not re.search(r"<script(?! src)|\son\w+=|style=", text)
+        assert text.count("<h1") == 1
+
+
+async def test_a_profile_is_changed_and_nothing_else(portal: Client, town: Town) -> None:
+    """T-04: what a form adds of itself is not taken; what it holds is escaped (C-09)."""
+    await log_in(portal)
+    sent = {"name": "<b>Ada</b> {{7*7}}", "language": "de", "time_zone": "Europe/Berlin", "status": "deleted",
+            "email": "evil@example.com", "password_hash": "x", "operator": "true", "role": "owner"}  # fmt: skip
+    assert (await fill(portal, "/account", "/account", **sent)).status == 303
+    row = await person(town.parts)
+    assert (row["name"], row["language"], row["time_zone"]) == ("<b>Ada</b> {{7*7}}", "de", "Europe/Berlin")
+    assert (row["status"], row["operator"]) == ("active", False)
+    page = await (await portal.get("/account", headers=PAGE)).text()
+    assert "&lt;b&gt;Ada&lt;/b&gt; {{7*7}}" in page
+    for wrong in (
+        {"language": "xx"},
+        {"time_zone": "../../etc/passwd"},
+        {"name": " "},
+        {"name": "a\r\nb"},
+        {"name": "x" * 201},
+    ):
+        assert (await fill(portal, "/account", "/account", **({"name": "Ada"} | wrong))).status == 422
+
+
+async def test_a_changed_password_signs_every_other_browser_out(portal: Client, town: Town) -> None:
+    """C-02, K-08: this one gets a new session; the owner is told; the old password is needed."""
+    await log_in(portal)
+    other = cookie(portal)
+    portal.session.cookie_jar.clear()
+    await log_in(portal)
+    before = cookie(portal)
+    wrong = await fill(portal, "/account/security", "/account/password", current="nonsense", password=NEW, again=NEW)
+    assert wrong.status == 401
+    right = await fill(portal, "/account/security", "/account/password", current=PASSWORD, password=NEW, again=NEW)
+    assert right.status == 303
+    after = cookie(portal)
+    assert after != before
+    assert [await status(portal, "/account", secret) for secret in (after, before, other)] == [200, 303, 303]
+    await until(lambda: letters(town.parts))
+    assert (await log_in(portal)).status == 401
+    assert "password.changed" in await actions(town.parts)
+
+
+async def test_browsers_are_signed_out_one_all_others_or_everywhere(portal: Client, town: Town) -> None:
+    secrets = []
+    for _ in range(4):
+        portal.session.cookie_jar.clear()
+        await log_in(portal)
+        secrets.append(cookie(portal))
+    page = await (await portal.get("/account/sessions", headers=PAGE)).text()
+    ids = re.findall(r'name="which" value="(ses_\w+)"', page)
+    assert len(ids) == 4
+    mine = re.findall(r"this one", page)
+    assert len(mine) == 1
+
+    async def end(which: str) -> int:
+        token = re.search(
+            r'name="csrf" value="([^"]+)"', await (await portal.get("/account/sessions", headers=PAGE)).text()
+        )
+        sent = {"csrf": token[1], "which": which}
+        return (await portal.post("/account/sessions", data=sent, headers=PAGE, allow_redirects=False)).status
+
+    rows = await town.parts.pool.read("SELECT id FROM platform.sessions ORDER BY id")
+    assert await end(rows[0]["id"]) == 303
+    assert await end("ses_nonsense") == 404
+    assert await end("others") == 303
+    kept = cookie(portal)
+    assert [await status(portal, "/account", secret) for secret in secrets] == [303, 303, 303, 200]
+    assert kept == secrets[3]
+    await log_in(portal)
+    last = cookie(portal)
+    assert await end("everywhere") == 303
+    assert await status(portal, "/account", last) == 303
+
+
+async def test_nobody_ends_another_ones_session(portal: Client, town: Town) -> None:
+    await town.add("bob@example.com")
+    await log_in(portal)
+    (row,) = await town.parts.pool.read("SELECT id FROM platform.sessions")
+    secret = cookie(portal)
+    portal.session.cookie_jar.clear()
+    await log_in(portal, "bob@example.com")
+    page = await (await portal.get("/account/sessions", headers=PAGE)).text()
+    token = re.search(r'name="csrf" value="([^"]+)"', page)[1]
+    sent = {"csrf": token, "which": row["id"]}
+    assert (await portal.post("/account/sessions", data=sent, headers=PAGE)).status == 404
+    assert await status(portal, "/account", secret) == 200
+
+
+async def test_another_tenant_is_another_session(portal: Client, town: Town) -> None:
+    other = await town.directory.create_tenant("other", "Other")
+    await town.directory.create_user(other.id, EMAIL, "Ada", Role.VIEWER)
+    await log_in(portal)
+    first = cookie(portal)
+    page = await (await portal.get("/account", headers=PAGE)).text()
+    assert "Switch to Other" in page
+    answer = await fill(portal, "/account", "/account/tenant")
+    assert answer.status == 303
+    second = cookie(portal)
+    assert second != first
+    assert await status(portal, "/account", first) == 303
+    rows = await town.parts.pool.read("SELECT tenant_id FROM platform.sessions WHERE ended_at IS NULL")
+    assert [row["tenant_id"] for row in rows] == [other.id]
+
+
+# --- the second factor ------------------------------------------------------------------------------------------------
+
+
+async def with_factor(portal: Client, town: Town) -> tuple[pyotp.TOTP, list[str]]:
+    """Turn it on; the generator and the recovery codes."""
+    await log_in(portal)
+    page = await (await portal.get("/account/second-factor", headers=PAGE)).text()
+    assert "data:image/svg+xml" in page
+    key = re.search(r"<code>([A-Z2-7 ]+)</code>", page)[1].replace(" ", "")
+    generator = pyotp.TOTP(key)
+    token = re.search(r'action="/account/second-factor">\s*<input type="hidden" name="csrf" value="([^"]+)"', page)[1]
+    wrong = await portal.post("/account/second-factor", data={"csrf": token, "code": "000000"}, headers=PAGE)
+    assert wrong.status == 401
+    sent = {"csrf": token, "code": generator.at(int(time.time()) - 30)}
+    shown = await portal.post("/account/second-factor", data=sent, headers=PAGE)
+    assert shown.status == 200
+    return generator, re.findall(r"<code>(\w{5}-\w{5})</code>", await shown.text())
+
+
+async def test_a_second_factor_is_asked_for_and_no_step_comes_twice(portal: Client, town: Town) -> None:
+    """RFC 6238 section 5.2; the page and the API alike, and no weaker twin (L-14)."""
+    generator, codes = await with_factor(portal, town)
+    assert len(set(codes)) == 10
+    (row,) = await town.parts.pool.read("SELECT totp_sealed, totp_step FROM platform.users")
+    assert generator.secret.encode() not in row["totp_sealed"]
+    answer = await log_in(portal)
+    assert (answer.status, (await answer.json(content_type=None))["code"]) == (401, "second_factor_required")
+    code = generator.now()
+    answers = await asyncio.gather(*(log_in(portal, code=code) for _ in range(3)))
+    assert sorted(answer.status for answer in answers) == [200, 401, 401]
+    assert (await log_in(portal, code=generator.at(int(time.time()) - 30))).status == 401
+    portal.session.cookie_jar.clear()
+    first = await fill(portal, "/auth/login", email=EMAIL, password=PASSWORD)
+    assert (first.status, first.headers["Location"]) == (303, "/auth/mfa")
+    assert not cookie(portal)
+    assert (await fill(portal, "/auth/mfa", code="123456")).status == 401
+    second = await fill(portal, "/auth/mfa", code=codes[0].upper().replace("-", " "))
+    assert (second.status, second.headers["Location"]) == (303, "/account")
+    assert await status(portal, "/account") == 200
+    portal.session.cookie_jar.clear()
+    assert (await log_in(portal, code=codes[0])).status == 401
+    assert (await log_in(portal, code=codes[1])).status == 200
+
+
+async def test_guesses_at_a_code_are_counted(portal: Client, town: Town) -> None:
+    """A million codes, five tries, then minutes."""
+    await with_factor(portal, town)
+    statuses = [(await log_in(portal, code=f"{number:06}")).status for number in range(7)]
+    assert statuses == [401] * 5 + [429] * 2
+
+
+async def test_a_second_factor_is_removed_with_the_password_alone_just_given(portal: Client, town: Town) -> None:
+    """And a log-in of a while ago is not enough."""
+    _, codes = await with_factor(portal, town)
+    await town.parts.pool.read(
+        "UPDATE platform.sessions SET authenticated_at = authenticated_at - interval '6 minutes'"
+    )
+    for path in ("/account/second-factor/remove", "/account/recovery-codes"):
+        answer = await fill(portal, "/account/security", path)
+        assert (answer.status, answer.headers["Location"]) == (303, "/account/confirm?next=/account")
+    assert (await fill(portal, "/account/confirm?next=/account/data", password="nonsense")).status == 401
+    again = await fill(portal, "/account/confirm?next=/account/data", password=PASSWORD)
+    assert again.headers["Location"] == "/account/data"
+    new = re.findall(
+        r"<code>(\w{5}-\w{5})</code>", await (await fill(portal, "/account/security", "/account/recovery-codes")).text()
+    )
+    assert len(new) == 10
+    assert not set(new) & set(codes)
+    assert (await log_in(portal, code=codes[2])).status == 401
+    assert (await log_in(portal, code=new[2])).status == 200
+    assert (await fill(portal, "/account/security", "/account/second-factor/remove")).status == 303
+    assert (await log_in(portal)).status == 200
+
+
+async def test_eight_characters_are_enough_with_a_second_factor(portal: Client, town: Town) -> None:
+    await with_factor(portal, town)
+    for password, expected in (("kX9#vQ2!", 303), ("kX9#vQ2", 422)):
+        current = PASSWORD if expected == 303 else "kX9#vQ2!"
+        answer = await fill(
+            portal, "/account/security", "/account/password", current=current, password=password, again=password
+        )
+        assert answer.status == expected
+
+
+# --- another address --------------------------------------------------------------------------------------------------
+
+
+async def both_links(portal: Client, town: Town, new: str) -> tuple[str, str]:
+    """Ask for a change; the links of the old and of the new address."""
+    await log_in(portal)
+    assert (await fill(portal, "/account/email", "/account/email", email=new)).status == 303
+    return link_in(letters(town.parts)[-1][1]), link_in(letters(town.parts, new)[-1][1])
+
+
+async def test_an_address_changes_when_both_have_confirmed(portal: Client, town: Town) -> None:
+    """In either order; a look uses nothing up; each works once."""
+    old, new = await both_links(portal, town, "ada@new.example")
+    assert await status(portal, new) == 200
+    assert (await fill(portal, new)).status == 200
+    assert (await person(town.parts))["email"] == EMAIL
+    assert (await portal.get(new, headers=PAGE)).status == 410
+    assert "now ada@new.example" in await (await fill(portal, old)).text()
+    assert (await person(town.parts, "ada@new.example"))["id"] == town.user.id
+    await until(lambda: "was changed" in letters(town.parts)[-1][0])
+    assert (await log_in(portal, "ada@new.example")).status == 200
+    assert "email.changed" in await actions(town.parts)
+
+
+async def test_both_halves_at_once_change_it_once(portal: Client, town: Town) -> None:
+    old, new = await both_links(portal, town, "ada@new.example")
+    texts = await asyncio.gather(*(fill(portal, link) for link in (old, new)))
+    assert sorted(answer.status for answer in texts) == [200, 200]
+    assert (await person(town.parts, "ada@new.example"))["id"] == town.user.id
+
+
+async def test_an_address_of_somebody_else_is_not_taken(portal: Client, town: Town) -> None:
+    """Whether there is such an account is told to who owns the address alone."""
+    await town.add("bob@example.com")
+    old, new = await both_links(portal, town, "BOB@example.com".lower())
+    assert (await fill(portal, old)).status == 200
+    assert (await fill(portal, new)).status == 409
+    assert (await person(town.parts))["id"] == town.user.id
+    for wrong in ("nonsense", "a@b@c", "", "a@b\r\nBcc: c@d"):
+        assert (await fill(portal, "/account/email", "/account/email", email=wrong)).status in (422, 429)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+async def test_all_about_a_person_can_be_taken_along(portal: Client, town: Town) -> None:
+    await log_in(portal)
+    answer = await portal.get("/account/data/export.json", headers=PAGE)
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    document = await answer.json()
+    assert document["person"]["email"] == EMAIL
+    assert [place["slug"] for place in document["memberships"]] == ["acme"]
+    assert len(document["log_ins"]) == 1
+    assert "hash" not in str(document)
+
+
+async def test_a_deleted_person_is_forgotten(portal: Client, town: Town, parts: Parts) -> None:
+    """Sessions and keys end, the address is free again, and whoever takes it gets nothing of the old one (T-07)."""
+    await town.add("boss@example.com", Role.OWNER)
+    await log_in(portal)
+    secret = cookie(portal)
+    assert (await fill(portal, "/account/data", "/account/data/delete", email="wrong@example.com")).status == 422
+    answer = await fill(portal, "/account/data", "/account/data/delete", email=EMAIL)
+    assert answer.status == 200
+    assert await status(portal, "/account", secret) == 303
+    assert (await log_in(portal)).status == 401
+    (row,) = await parts.pool.read("SELECT * FROM platform.users WHERE id = $1", town.user.id)
+    assert (row["name"], row["password_hash"], row["status"]) == ("", None, "deleted")
+    assert EMAIL not in str(dict(row))
+    again = await town.add(EMAIL)
+    assert again.id != town.user.id
+    assert (await log_in(portal)).status == 200
+
+
+async def test_the_last_owner_stays(portal: Client, town: Town) -> None:
+    """A tenant with members keeps somebody who can run it."""
+    await town.add("bob@example.com")
+    await log_in(portal)
+    answer = await fill(portal, "/account/data", "/account/data/delete", email=EMAIL)
+    assert answer.status == 409
+    assert await status(portal, "/account") == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/account", "/account/password", "/account/sessions", "/account/tenant", "/account/data/delete", "/account/email",
+     "/account/second-factor", "/account/second-factor/remove", "/account/recovery-codes", "/account/confirm"],
+)  # fmt: skip
+async def test_no_form_is_taken_from_another_site(portal: Client, town: Town, path: str) -> None:
+    """C-01: token missing, of another browser, in the query; cross-site though the token is right; GET for POST."""
+    await log_in(portal)
+    page = await (await portal.get("/account", headers=PAGE)).text()
+    token = re.search(r'name="csrf" value="([^"]+)"', page)[1]
+    before = await person(town.parts)
+    plain = {"Accept": "text/html", **SAME_ORIGIN}
+    assert (await portal.post(path, data={"email": EMAIL}, headers=plain)).status == 403
+    assert (await portal.post(f"{path}?csrf={token}", data={"email": EMAIL}, headers=plain)).status == 403
+    assert (await portal.post(path, data={"csrf": token[::-1], "email": EMAIL}, headers=plain)).status == 403
+    evil = {"Accept": "text/html", "Sec-Fetch-Site": "cross-site", "Origin": "https://evil.test"}
+    assert (await portal.post(path, data={"csrf": token, "email": EMAIL}, headers=evil)).status == 403
+    assert await person(town.parts) == before

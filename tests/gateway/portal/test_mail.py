@@ -1,0 +1,98 @@
+"""Mail leaves by SMTP, to files, to the log; what does not leave is known; no header is made of what people wrote."""
+
+import asyncio
+import contextlib
+import email
+import email.policy
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP
+from structlog.testing import capture_logs
+
+from gateway.portal.mail import Mailer
+from storage.ports import Unavailable
+
+SENDER = "Tahoe <no-reply@gw.test>"
+
+
+class Postbox:
+    """A real SMTP server's handler: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.letters: list[Any] = []
+
+    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802  the library's name
+        self.letters.append(envelope)
+        return "550 not today" if b"refuse" in envelope.content else "250 OK"
+
+
+@contextlib.asynccontextmanager
+async def serving(box: Postbox) -> AsyncIterator[tuple[Postbox, int]]:
+    """The box behind a port."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(box, loop=loop), "127.0.0.1", 0)
+    yield box, server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_a_letter_by_smtp() -> None:
+    async with serving(Postbox()) as (box, port):
+        mailer = Mailer(url=f"smtp://127.0.0.1:{port}", sender=SENDER)
+        await mailer.send("ada@example.com", "Grüße", "Text with ümlauts\n")
+        (letter,) = box.letters
+        assert (letter.mail_from, letter.rcpt_tos) == ("no-reply@gw.test", ["ada@example.com"])
+        message = email.message_from_bytes(letter.content, policy=email.policy.default)
+        assert (message["Subject"], message["To"], message["From"]) == ("Grüße", "ada@example.com", SENDER)
+        assert message["Auto-Submitted"] == "auto-generated"
+        assert message.get_content().strip() == "Text with ümlauts"
+        with pytest.raises(Unavailable, match="did not take"):
+            await mailer.send("ada@example.com", "x", "refuse this")
+
+
+async def test_a_password_is_never_sent_in_the_clear() -> None:
+    """A server that offers no TLS gets neither password nor letter."""
+    async with serving(Postbox()) as (box, port):
+        with pytest.raises(Unavailable):
+            await Mailer(url=f"smtp://user:pass@127.0.0.1:{port}", sender=SENDER).send("a@b.example", "s", "t")
+        assert not box.letters
+
+
+async def test_a_server_that_is_away_is_known() -> None:
+    with pytest.raises(Unavailable, match="mail server"):
+        await Mailer(url="smtp://127.0.0.1:1", sender=SENDER).send("a@b.example", "s", "t")
+
+
+async def test_a_letter_as_a_file_is_ours_alone(tmp_path: Path) -> None:
+    mailer = Mailer(url=f"file:{tmp_path}/mail", sender=SENDER)
+    for _ in range(2):
+        await mailer.send("ada@example.com", "Subject", "Text")
+    first, second = (tmp_path / "mail").glob("*.eml")
+    assert first != second
+    assert stat.S_IMODE(first.stat().st_mode) == 0o600
+    with pytest.raises(Unavailable):
+        await Mailer(url="file:/proc/nowhere", sender=SENDER).send("a@b.example", "s", "t")
+
+
+async def test_a_letter_in_the_log() -> None:
+    with capture_logs() as log:
+        await Mailer(url="console:", sender=SENDER).send("ada@example.com", "Subject", "the link")
+    assert log[0]["text"] == "the link"
+
+
+@pytest.mark.parametrize("to", ["a@b\r\nBcc: c@d", "a b@c.example", "", "a@b, c@d"])
+async def test_an_address_makes_no_header(tmp_path: Path, to: str) -> None:
+    """L-11: whatever stands there, nobody else gets the letter."""
+    with pytest.raises(Unavailable):
+        await Mailer(url=f"file:{tmp_path}", sender=SENDER).send(to, "s", "t")
+    assert not list(tmp_path.glob("*.eml"))
+
+
+async def test_without_a_way_nothing_is_sent() -> None:
+    mailer = Mailer(url="", sender=SENDER)
+    assert not mailer.is_on
+    with pytest.raises(Unavailable, match="GATEWAY_MAIL"):
+        await mailer.send("a@b.example", "s", "t")
