@@ -64,13 +64,11 @@ def _upstream(text: str) -> str:
 
 
 def _upstreams(upstreams: dict[str, UpstreamSettings]) -> dict[str, UpstreamSettings]:
-    for name, upstream in upstreams.items():
+    for name in upstreams:
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
             raise ValueError(f"{name!r}: a name is lower-case letters, digits, '_' and '-', and begins with a letter")
         if name == "portal":
             raise ValueError("'portal' is the name of the gateway's own pages")
-        if name != "default" and not upstream.addresses:
-            raise ValueError(f"{name}: it has no addresses")
     return upstreams
 
 
@@ -349,6 +347,7 @@ def load(
     for path in [path for path in values if path[0] not in known]:
         del values[path]
         faults.append(f"{named[path]}: no such setting{_suggestion(path[0], list(known))}")
+    faults += _without_addresses(named)
     try:
         settings = Settings(**_tree(values))
     except ValidationError as error:
@@ -366,6 +365,16 @@ _Path = tuple[str, ...]
 """Where a setting is: its name, and for one in a table the names on the way to it."""
 _Found = dict[_Path, tuple[Any, str]]
 """By path: the value, and the setting as the operator wrote it."""
+
+
+def _without_addresses(named: Mapping[_Path, str]) -> list[str]:
+    """Told beside the faults inside such a table, which pydantic would keep us from seeing."""
+    tables = {path[1]: spelling for path, spelling in named.items() if path[0] == "upstreams" and len(path) == _DEPTH}
+    return [
+        f"{spelling}: '{name}' has no addresses"
+        for name, spelling in tables.items()
+        if name != "default" and ("upstreams", name, "addresses") not in named
+    ]
 
 
 def _tree(values: Mapping[_Path, Any]) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def test_a_file_setting_is_itself(tmp_path: Path) -> None:
 
 
 FAULTS = [
-    ('[upstreams.other]\nhealth_path = "/"', "upstreams.other.health_path: other: it has no addresses"),
-    ('[upstreams.other]\nadresses = ["http://a"]', "upstreams.other.adresses: no such setting; did you mean 'address"),
+    ('[upstreams.other]\nhealth_path = "/"', "upstreams.other.health_path: 'other' has no addresses"),
+    ('[upstreams.default]\nadresses = ["http://a"]', "upstreams.default.adresses: no such setting; did you mean 'a"),
     ('[upstreams.default]\naddresses = ["ftp://a"]', "upstreams.default.addresses: an upstream is http://"),
     ('upstream = "http://a"\n[upstreams.default]\naddresses = ["http://b"]', "keep one of them"),
     ('[upstreams.portal]\naddresses = ["http://b"]', "'portal' is the name of the gateway's own pages"),
@@ -100,12 +100,14 @@ def test_a_fault_says_where_and_what(tmp_path: Path, toml: str, fault: str) -> N
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     found = faults(
-        "[upstreams.default]\naside = 0\nfalts = 1\n[upstreams.other]\naddresses = ['http://b/c']",
+        "[upstreams.default]\naside = 0\nfalts = 1\n"
+        "[upstreams.other]\naddresses = ['http://b/c']\n[upstreams.third]\nfaults = 2",
         tmp_path,
         GATEWAY_UPSTREAMS__DEFAULT__FAULTS="none",
         GATEWAY_UPSTREAMS__DEFAULT="x",
     )
-    assert len(found) >= 4
+    assert len(found) == 6
+    assert any("'third' has no addresses" in fault for fault in found)
     assert any(fault.startswith("GATEWAY_UPSTREAMS__DEFAULT__FAULTS: ") for fault in found)
     assert any(fault.startswith("GATEWAY_UPSTREAMS__DEFAULT: no such setting") for fault in found)
 
