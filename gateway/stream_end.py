@@ -15,6 +15,14 @@ from policies.websocket import FrameWalker
 _CONTROLS, _WITHIN_S = 1_000, 10.0
 """More control frames than that, within so many seconds, are a flood."""
 _NO_LINGER = struct.pack("ii", 1, 0)
+_WATCHED = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+)
+"""tcp(7): a host that acknowledges nothing for a minute is gone."""
 NEVER = float("inf")
 
 
@@ -94,6 +102,13 @@ class StreamEnd(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.paused_at = NEVER
         self.other.listen()
+
+    def watch(self) -> None:
+        """Have the kernel notice a host that vanished without a word; who answers pings needs none of it."""
+        sock = self.transport.get_extra_info("socket")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            for level, option, value in _WATCHED:
+                sock.setsockopt(level, option, value)
 
     def listen(self) -> None:
         """Read on."""

@@ -117,6 +117,7 @@ class Tunnel:
     def begin(self, client_tail: bytes, upstream_tail: bytes) -> None:
         """Both transports are ours and the 101 is written: let what came behind the handshakes pass, and read."""
         self._exchange.stream()
+        self.upstream.watch()
         for end, tail in ((self.client, client_tail), (self.upstream, upstream_tail)):
             if tail:
                 end.data_received(tail)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class StreamUpstream:
     requests: list[Request] = field(default_factory=list)
     closes: list[tuple[int | None, str | None]] = field(default_factory=list)
     port: int = 0
+    tls: ssl.SSLContext | None = None
     _server: Server | None = None
 
     async def start(self) -> None:
@@ -48,7 +50,7 @@ class StreamUpstream:
 
         self._server = await serve(
             self._serve, "127.0.0.1", 0, process_request=look, select_subprotocol=choose, max_size=None,
-            ping_interval=None, close_timeout=1,
+            ping_interval=None, close_timeout=1, ssl=self.tls,
         )  # fmt: skip
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,9 +13,12 @@ from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
 from gateway.stream_end import unmasked
+from gateway.upstream_settings import UpstreamSettings
 from policies.usage import AudioSource, Outcome
 from policies.websocket import masked
-from tests.gateway.stream_harness import PATH, Site, closed, site
+from tests.certificates import LOCALHOST, make_certificate
+from tests.gateway.harness import Options, running
+from tests.gateway.stream_harness import PATH, Site, StreamUpstream, closed, site
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +72,34 @@ async def test_aiohttp_speaks_through_it_too(here: Site) -> None:
         assert client.compress == 0
     (request,) = here.upstream.requests
     assert "Sec-WebSocket-Extensions" not in request.headers
+
+
+async def test_an_upstream_may_speak_tls(tmp_path: Path) -> None:
+    """And vanish there too."""
+    certificate, secret = make_certificate(tmp_path, LOCALHOST)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, secret)
+    upstream = StreamUpstream(tls=context)
+    await upstream.start()
+    settings = UpstreamSettings(
+        addresses=(f"https://127.0.0.1:{upstream.port}",), ca_file=certificate, server_name="localhost"
+    )
+    async with running(Options(upstream_settings=settings)) as gateway:
+        here = Site(gateway, upstream)
+        async with here.connect() as client:
+            for message in ("over tls", bytes(300_000)):
+                await client.send(message)
+                assert await client.recv() == message
+
+        async def vanish(peer):
+            await peer.recv()
+            peer.transport.abort()
+
+        upstream.script = vanish
+        client = await here.connect()
+        await client.send("x")
+        assert (await closed(client))[0] == 1014
+    await upstream.stop()
 
 
 async def test_the_record_holds_what_passed(here: Site) -> None:

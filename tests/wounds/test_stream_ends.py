@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import socket
 import time
 from dataclasses import replace
 
@@ -200,6 +201,16 @@ async def test_an_upstream_that_hangs_at_the_end_holds_nobody_up(monkeypatch: py
         assert await upstream.rest() == close_frame(1000, "", MASK)
         await raw.over()
         assert raw.gateway.journal.records[0].outcome is Outcome.OK
+
+
+async def test_an_upstream_whose_host_vanishes_is_noticed_by_the_kernel() -> None:
+    """It is sent no pings, as it may be busy for minutes; what its host does not acknowledge for a minute ends it."""
+    async with raw_site() as raw:
+        await raw.open()
+        (tunnel,) = raw.gateway.streams._open
+        sock = tunnel.upstream.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
 
 
 async def test_half_a_connection_is_none() -> None:
