@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gateway.limit_use import Use, uses
 from policies.allowances import Kind, amount_text
-from policies.bounds import Bound, counter_key, demands
-from policies.calendars import Calendar
-from policies.holding import Demand, Spent
+from policies.holding import Spent
 from policies.tenants import Tenant
-from storage.ports import Grant, Unavailable, UsageOf
+from storage.ports import Grant, Unavailable
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -88,59 +87,35 @@ async def rows(stores: "Stores", tenant: Tenant) -> Sequence[Row]:
     names = {"": tenant.slug}
     names |= {key.id: key.name for key in await stores.keys.keys(tenant.id)}
     names |= {user.id: user.email for user, _ in await stores.directory.users(tenant.id)}
-    calendar = await stores.limits.calendar(tenant.id)
-    wanted = _demands(grants, tenant.id, calendar)
-    figures = await _figures(stores, wanted)
-    found = []
-    for place, (grant, demand) in enumerate(zip(grants, wanted, strict=True)):
-        used, whole_ms = figures[place]
-        if used is None and grant.allowance.kind is Kind.QUOTA:
-            used = await _from_ledger(stores, tenant.id, grant, demand, calendar)
-        found.append(Row(grant, names.get(grant.key_id or grant.user_id or "", ""), used, (whole_ms + 999) // 1000))
-    return found
-
-
-def _demands(grants: Sequence[Grant], tenant_id: str, calendar: Calendar) -> tuple[Demand, ...]:
-    bound = [Bound(g.allowance, counter_key(g.allowance, tenant_id, g.key_id or g.user_id or "")) for g in grants]
-    return demands(bound, calendar, int(time.time() * 1000), Spent(), "")
-
-
-async def _figures(stores: "Stores", wanted: tuple[Demand, ...]) -> Sequence[tuple[int | None, int]]:
-    """What is used, and milliseconds until it is whole."""
-    from storage.redis.holds import RedisHolds  # noqa: PLC0415  slow: see the package's docstring
-
-    unknown = [(None, max(demand.ends_ms - int(time.time() * 1000), 0)) for demand in wanted]
-    if stores.redis_url is None or not wanted:
-        return unknown
-    try:
-        holds = RedisHolds(stores.redis_url, timeout=2.0)
-    except ValueError:
-        return unknown
-    try:
-        answer = await holds.look(wanted)
-    except Unavailable:
-        return unknown
-    finally:
-        await holds.close()
+    found = await _uses(stores, tenant.id, grants)
     return [
-        (None if figure.unknown else demand.allowance.count - figure.left, figure.reset_ms)
-        for demand, figure in zip(wanted, answer.figures, strict=True)
+        Row(
+            grant,
+            names.get(grant.key_id or grant.user_id or "", ""),
+            use.used if use else None,
+            (use.whole_ms + 999) // 1000 if use else 0,
+        )
+        for grant, use in zip(grants, found, strict=True)
     ]
 
 
-async def _from_ledger(stores: "Stores", tenant_id: str, grant: Grant, demand: Demand, calendar: Calendar) -> int:
-    period = calendar.period(grant.allowance.calendar, demand.ends_ms - 1)
-    return await stores.ledger.used(
-        UsageOf(
-            tenant_id=tenant_id,
-            user_id=grant.user_id or "",
-            key_id=grant.key_id or "",
-            route=grant.allowance.route,
-            what=grant.allowance.what,
-            since=period.start,
-            until=period.end,
-        )
-    )
+async def _uses(stores: "Stores", tenant_id: str, grants: Sequence[Grant]) -> Sequence[Use | None]:
+    """None of each where nobody can be asked."""
+    from storage.redis.holds import RedisHolds  # noqa: PLC0415  slow: see the package's docstring
+
+    if stores.redis_url is None or not grants:
+        return [None] * len(grants)
+    calendar, now_ms = await stores.limits.calendar(tenant_id), int(time.time() * 1000)
+    try:
+        holds = RedisHolds(stores.redis_url, timeout=2.0)
+    except ValueError:
+        return [None] * len(grants)
+    try:
+        return await uses(grants, tenant_id, calendar, now_ms, holds, stores.ledger, Spent())
+    except Unavailable:
+        return [None] * len(grants)
+    finally:
+        await holds.close()
 
 
 def _moment(seconds: int) -> str:

@@ -35,6 +35,7 @@ class Parts:
     settings: Settings
     pool: Pool
     redis: "Redis"
+    redis_url: str
     bus: RedisBus
     tasks: Tasks
     metrics: Metrics
@@ -79,6 +80,7 @@ class Parts:
                 settings=blueprint.settings,
                 pool=pool,
                 redis=redis,
+                redis_url=blueprint.redis_url,
                 bus=RedisBus(blueprint.redis_url),
                 tasks=tasks,
                 metrics=Metrics(),

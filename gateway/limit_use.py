@@ -1,0 +1,76 @@
+"""How much of each limit is in use, for people who look: takes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.allowances import Kind
+from policies.bounds import Bound, counter_key, demands
+from policies.calendars import Calendar
+from policies.holding import Answer, Demand, Spent
+from storage.ports import Grant, UsageOf
+
+
+class Counts(Protocol):
+    """Where the counters are."""
+
+    async def look(self, demands: tuple[Demand, ...]) -> Answer:
+        """What every limit says now. Raises Unavailable."""
+
+
+class Account(Protocol):
+    """Where the past is known."""
+
+    async def used(self, of: UsageOf) -> int:
+        """See :class:`storage.ports.Ledger`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One limit. ``used`` and ``wanted`` in its own unit; ``whole_ms`` until none of it is in use."""
+
+    grant: Grant
+    used: int
+    wanted: int
+    whole_ms: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether a request that wants so much would pass it."""
+        return self.wanted <= self.grant.allowance.count - self.used
+
+
+async def uses(
+    grants: Sequence[Grant], tenant_id: str, calendar: Calendar, now_ms: int, counts: Counts, account: Account,
+    expected: Spent,
+) -> Sequence[Use]:  # fmt: skip
+    """Of every grant, in their order, for a request that would come to ``expected``. Raises Unavailable."""
+    bound = [Bound(g.allowance, counter_key(g.allowance, tenant_id, g.key_id or g.user_id or "")) for g in grants]
+    wanted = demands(bound, calendar, now_ms, expected, "")
+    if not wanted:
+        return []
+    answer = await counts.look(wanted)
+    found = []
+    for grant, demand, figure in zip(grants, wanted, answer.figures, strict=True):
+        used = demand.allowance.count - figure.left
+        if figure.unknown:
+            used = await _from_ledger(account, tenant_id, grant, demand, calendar)
+        found.append(Use(grant, used, demand.want, figure.reset_ms or max(demand.ends_ms - now_ms, 0)))
+    return found
+
+
+async def _from_ledger(account: Account, tenant_id: str, grant: Grant, demand: Demand, calendar: Calendar) -> int:
+    """As the first request would have it told; a counter of no calendar is never unknown."""
+    assert grant.allowance.kind is Kind.QUOTA
+    period = calendar.period(grant.allowance.calendar, demand.ends_ms - 1)
+    return await account.used(
+        UsageOf(
+            tenant_id=tenant_id,
+            user_id=grant.user_id or "",
+            key_id=grant.key_id or "",
+            route=grant.allowance.route,
+            what=grant.allowance.what,
+            since=period.start,
+            until=period.end,
+        )
+    )
