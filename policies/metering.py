@@ -29,6 +29,8 @@ _FILE_FIELDS = frozenset({"file", "audio", "audio_file", "data_file"})
 
 _HEAD_BYTES = 16
 """Of a body: what tells text from audio."""
+_MOST_TEXT_BYTES = 65_536
+"""Of a request that names its audio by URL, or has none."""
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _NOT = frozenset({"false", "0", "no", "off", "f", "n"})
 _WHISPER_SAMPLES = Format.of("pcm16", 16_000)
@@ -175,8 +177,12 @@ class BodyMeter:
 
     def _heard(self) -> list[Heard]:
         track = self._track
-        if not track.size or (self._says_text and not track.container and _is_text(self._head)):
-            return [Heard.of(found) for found in self._inline.tracks_so_far] if self._inline else []
+        if not track.size:
+            return []
+        if self._says_text and not track.container and _is_text(self._head):
+            found = self._inline.tracks_so_far if self._inline else []
+            # No request is that long without audio in it: as numbers, perhaps, or in a field of a form.
+            return [Heard.of(one) for one in found or ([track] if track.size > _MOST_TEXT_BYTES else [])]
         return [heard_as(track, self._declared)]
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:

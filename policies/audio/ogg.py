@@ -8,7 +8,7 @@ any other, and look for the next one inside it.
 
 import zlib
 
-from policies.audio.packets import ogg_packets
+from policies.audio.packets import is_silent, ogg_packets
 from policies.audio.vorbis import KEPT_BYTES
 from policies.audio.walker import Chunk
 
@@ -31,10 +31,11 @@ _MOST_STREAMS = 64
 class _Stream:
     """One logical stream."""
 
-    __slots__ = ("_base", "_headers_left", "_tail", "_trimmed", "ended", "group", "packets", "total")
+    __slots__ = ("_base", "_headers_left", "_tail", "_trimmed", "ended", "group", "is_silent", "packets", "total")
 
     def __init__(self, first_page: bytes, group: int) -> None:
         self.packets = ogg_packets(first_page)
+        self.is_silent = is_silent(first_page)
         self.group = group
         self.ended = False
         self.total = 0
@@ -214,7 +215,7 @@ class OggWalker:
             stream = self._open(serial, data[body:after])
         elif self._in_group and table:
             self._in_group = False
-        if stream is None or stream.packets is None:
+        if stream is None or (stream.packets is None and not stream.is_silent):
             self.strange += after - at
         if stream is not None:
             stream.pass_page(data, body, table, flags, int.from_bytes(data[at + 6 : at + 14], "little"))

@@ -201,6 +201,15 @@ class Ac3Packets(Packets):
         return 256 * blocks * _NS_PER_SECOND // _AC3_RATES[head[4] >> 6]
 
 
+_SILENT = (b"\x80theora", b"OVP80", b"fishead\0", b"fisbone\0", b"\x80kate", b"BBCD", b"\x80daala", b"index\0")
+"""What the first packet of an Ogg stream begins with that is no sound: pictures, subtitles, skeletons."""
+
+
+def is_silent(head: bytes) -> bool:
+    """Whether an Ogg stream that begins with this packet is known to be no sound."""
+    return head.startswith(_SILENT)
+
+
 def ogg_packets(head: bytes) -> Packets | None:
     """The reader for a stream that begins with this packet; None for pictures, and for what nobody knows."""
     if head.startswith(b"OpusHead") and len(head) >= 19:

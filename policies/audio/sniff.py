@@ -62,9 +62,18 @@ def sniff(head: bytes) -> Container:
         return Container.MP4
     if head[:1] == b"\xff":
         return _sniff_sync(head)
-    if head[:1] == b"\x56" and head[1:2] >= b"\xe0":
+    if head[:1] == b"\x56" and head[1:2] >= b"\xe0" and not _is_text(head):
         return Container.LATM
     return Container.UNKNOWN
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether it is UTF-8, but for a last character cut short: LOAS's sync is a V before some Chinese."""
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4
+    return True
 
 
 def _sniff_sync(head: bytes) -> Container:

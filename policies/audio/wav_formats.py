@@ -89,6 +89,21 @@ def _ms_adpcm(form: _Format) -> Layout | None:
     return Layout("adpcm_ms", form.channels, form.rate, form.block, header, 2, 4 * form.channels)
 
 
+def _by_bits(codec: str) -> "Callable[[_Format], Layout | None]":
+    """A codec that takes so many bits for each sample, without blocks."""
+
+    def make(form: _Format) -> Layout | None:
+        bits = form.bits if 2 <= form.bits <= 5 else 4
+        return Layout(codec, form.channels, form.rate, block=form.channels, header=0, lead=0, bits=bits * form.channels)
+
+    return make
+
+
+def _by_frames(codec: str, size: int, samples: int) -> "Callable[[_Format], Layout | None]":
+    """A codec of frames of one size."""
+    return lambda form: Layout(codec, form.channels, form.rate, block=size, header=size, lead=samples, bits=1 << 30)
+
+
 def _gsm(form: _Format) -> Layout:
     # Two GSM 06.10 frames share 65 bytes; there is no other size and no stereo.
     return Layout("gsm_ms", form.channels, form.rate, block=65, header=65, lead=320, bits=1)
@@ -101,7 +116,12 @@ _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0006: _alaw,
     0x0007: _mulaw,
     0x0011: _ima_adpcm,
+    0x0022: _by_frames("truespeech", 32, 240),
     0x0031: _gsm,
+    0x0042: _by_frames("g723_1", 20, 240),
+    0x0045: _by_bits("adpcm_g726"),
+    0x0083: _by_frames("g729", 10, 80),
+    0x028F: _by_bits("adpcm_g722"),
 }
 """By format tag. A tag that is not here (MP3 in WAV, for one) has no length that its bytes alone would tell."""
 

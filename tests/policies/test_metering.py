@@ -303,6 +303,14 @@ def test_audio_by_url_is_flagged_until_the_answer_tells(body, content_type):
     assert figure(put(body, content_type, reported=61_000)) == (61_000, REPORTED, False)
 
 
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "application/json"])
+def test_a_long_text_that_explains_nothing_is_weighed(content_type):
+    """Audio as a field of a form, as numbers, or in hexadecimal is not free."""
+    numbers = json.dumps({"samples": list(range(20_000))}).encode()
+    body = numbers if "json" in content_type else b"audio=" + b"QUJD" * 40_000
+    assert figure(put(body, content_type)) == (len(body) // 4, ESTIMATED, False)
+
+
 def asked(query, body, content_type="application/octet-stream"):
     return fed(meter_for("raw", content_type, None, query), body).finish()
 

@@ -229,6 +229,29 @@ def test_of_two_files_in_one_every_part_counts_that_a_decoder_plays(forgery):
     assert billed_ms(data) >= played_ms(data) * 0.995 - 1
 
 
+def pages(data):
+    """The pages of an Ogg file."""
+    starts = [at for at in range(len(data)) if data.startswith(b"OggS", at)]
+    return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+def test_of_multiplexed_streams_one_is_played_and_pictures_are_no_sound():
+    short, long = pages(recorded("opus")), pages(recording("ogg", "libopus", 2.1, 48_000))
+    mixed = b"".join([short[0], long[0], *(page for two in zip(short[1:], long[1:], strict=False) for page in two)])
+    assert played_ms(mixed) > 0
+    assert billed_ms(mixed + b"".join(long[len(short) :])) == pytest.approx(2100, abs=1)
+
+    def page(serial, flags, packet):
+        head = b"OggS\0" + bytes([flags]) + bytes(8) + struct.pack("<II", serial, 0)
+        lacing = bytes([255] * (len(packet) // 255) + [len(packet) % 255])
+        whole = head + bytes(4) + bytes([len(lacing)]) + lacing + packet
+        return whole[:22] + struct.pack("<I", ogg_crc(whole)) + whole[26:]
+
+    pictures = [page(7, 2, b"\x80theora" + bytes(35)), *(page(7, 0, bytes(9000)) for _ in range(9))]
+    track = fed(Track(), pictures[0] + recorded("opus") + b"".join(pictures[1:]))
+    assert (track.walked_ms, track.codec) == (1300, "opus")
+
+
 def test_a_claim_comes_early_where_the_container_has_one():
     for name in ("mp3", "webm", "m4a moov first", "flac", "aiff"):
         early = fed(Track(), recorded(name)[:4096])

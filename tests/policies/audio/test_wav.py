@@ -57,6 +57,10 @@ def test_agrees_with_the_standard_library_on_every_pcm_file(rate, channels, widt
         (fmt(tag=0x11, bits=4, block=256), "adpcm_ima_wav", 7891),  # 250 blocks of 505 samples
         (fmt(tag=0x11, bits=4, block=1024, channels=2), "adpcm_ima_wav", 3972),  # 62.5 blocks, the last one cut short
         (fmt(tag=2, bits=4, block=256), "adpcm_ms", 7813),  # 250 blocks of 500 samples
+        (fmt(tag=0x28F, bits=4, block=1), "adpcm_g722", 8000),
+        (fmt(tag=0x45, bits=2, block=1, rate=8000), "adpcm_g726", 32_000),
+        (fmt(tag=0x42, bits=0, block=24, rate=8000), "g723_1", 96_000),  # frames of 24 bytes, or of 20: the longer
+        (fmt(tag=0x83, bits=0, block=10, rate=8000), "g729", 64_000),
         (fmt(tag=0x31, bits=0, block=65), "gsm_ms", 19_680),  # 984 blocks of 320 samples
         (chunk(b"fmt ", fmt()[8:22]), "pcm_u8", 4000),  # 14 bytes, without a depth: 8 bits
         (extensible(valid=16), "pcm_s16le", 2000),
