@@ -28,6 +28,8 @@ from policies.verdict import Deny, Refusal
 
 _log = structlog.get_logger("gateway.proxy")
 
+_UNMATCHED = Deny(refusal=Refusal.UNKNOWN_ROUTE)
+
 
 class Proxy:
     """The handler of the public listener."""
@@ -105,7 +107,8 @@ class Proxy:
             if dialect is not None:
                 return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=False)
             return inquiry
-        route = self._gatekeeper.routes.match(inquiry.method, inquiry.path)
+        is_asked = inquiry.path in self._forward_auth.dialects  # of Envoy's questions only their beginning is known
+        route = _UNMATCHED if is_asked else self._gatekeeper.routes.match(inquiry.method, inquiry.path)
         is_ours = isinstance(route, Deny) or route.upstream == PORTAL  # no other route reaches forward-auth's paths
         if is_ours and inquiry.path.startswith(FORWARD_AUTH):
             keep_alive = not message.should_close and not message.upgrade and body.is_eof()
