@@ -79,16 +79,14 @@ class Bearers:
         """Whether it was revoked since."""
         return self._state.is_revoked(token)
 
+    async def subject(self, token: AccessToken) -> Principal | None:
+        """Whose it is now, as the registry says; None when that is nobody any more. Raises Unavailable."""
+        return await self._subjects.identify_subject(*subject_of(token))
+
     async def principal(self, token: AccessToken) -> Principal | None:
-        """Whose it is now; None when that is nobody any more. Raises Unavailable."""
-        found = await self._subjects.identify_subject(token.tenant_id, "" if token.guest else token.subject)
-        if found is None:
-            return None
-        if token.guest:
-            return replace(
-                found, user_id=token.subject, scopes=token.scopes, roles=token.roles, expires_ms=token.lapses_ms
-            )
-        return replace(found, scopes=found.scopes & token.scopes, expires_ms=token.lapses_ms)
+        """Whose it is now, with what the token allows. Raises Unavailable."""
+        found = await self.subject(token)
+        return None if found is None else bounded(found, token)
 
     def _stranger(self, jws: Jws) -> Stranger | None:
         issuer = jws.claims.get("iss")
@@ -115,6 +113,18 @@ class Bearers:
         trust = Trust(issuer=self._issuer, audience=audience, keys=self._state.ring.believed)
         claims = verify(jws, trust, self._now_s())
         return claims if isinstance(claims, Fault) else read_access_token(claims)
+
+
+def subject_of(token: AccessToken) -> tuple[str, str]:
+    """The tenant and the subject that the registry is asked for; of a guest it knows the tenant alone."""
+    return token.tenant_id, "" if token.guest else token.subject
+
+
+def bounded(found: Principal, token: AccessToken) -> Principal:
+    """A subject through one of its tokens: until it lapses, with the scopes that both have; a guest with its own."""
+    if token.guest:
+        return replace(found, user_id=token.subject, scopes=token.scopes, roles=token.roles, expires_ms=token.lapses_ms)
+    return replace(found, scopes=found.scopes & token.scopes, expires_ms=token.lapses_ms)
 
 
 def as_it_says(token: AccessToken) -> Principal:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.bearers import Bearers, as_it_says
+from gateway.bearers import Bearers, as_it_says, bounded, subject_of
 from gateway.telemetry.metrics import Metrics
 from policies.authorise import Permit
 from policies.credentials import Presented, is_well_formed
@@ -82,6 +82,8 @@ class Snapshot:
         self._asking: dict[bytes, asyncio.Task[Entry]] = {}
         self._generation = 0
         self._registry_rests_until = 0.0
+        self._subjects: dict[tuple[str, str], tuple[Principal, float]] = {}
+        """Whose tokens are, for those of one subject that are many: a service's, or one made anew every few minutes."""
 
     def known(self, presented: Presented) -> Entry | None:
         """The answer, if it is at hand and fresh: the usual case, without waiting."""
@@ -149,23 +151,39 @@ class Snapshot:
             return _no_token(verified)
         if bearers.is_revoked(verified):
             return _no_token(Fault.REVOKED)
-        principal, fresh_s = await self._whose(bearers, verified, old)
+        principal, until = await self._whose(bearers, verified, old)
         if principal is None or bearers.is_revoked(verified):  # meanwhile
             return _no_token(Fault.REVOKED)
-        now = self._clock()
-        entry = Entry(principal, now + fresh_s, now + fresh_s, token=verified)
+        entry = Entry(principal, until, until, token=verified)
         self._keep(key, entry, generation)
         return entry
 
     async def _whose(self, bearers: Bearers, token: AccessToken, old: Entry | None) -> tuple[Principal | None, float]:
-        """Whose a token is, and how long that may be believed. A registry that hangs costs one token its time-out."""
-        if self._clock() >= self._registry_rests_until:
+        """Whose a token is, and until when that may be believed. A registry that hangs costs one token its time-out."""
+        known = self._subjects.get(subject_of(token))
+        now = self._clock()
+        if known is not None and now < known[1]:
+            return bounded(known[0], token), known[1]
+        if now >= self._registry_rests_until:
+            generation = self._generation
             try:
-                return await bearers.principal(token), self._fresh_s
+                found = await bearers.subject(token)
             except Unavailable:
                 self._registry_rests_until = self._clock() + _RETRY_S
+            else:
+                until = self._clock() + self._fresh_s
+                if found is None:
+                    return None, until
+                if generation == self._generation:
+                    if len(self._subjects) >= _MOST:
+                        del self._subjects[next(iter(self._subjects))]
+                    self._subjects[subject_of(token)] = found, until
+                return bounded(found, token), until
         self._metrics.fail_open[("token_subject",)] += 1
-        return old.principal if old is not None else as_it_says(token), _RETRY_S
+        until = self._clock() + _RETRY_S
+        if known is not None:
+            return bounded(known[0], token), until
+        return old.principal if old is not None else as_it_says(token), until
 
     async def _ask_of_session(self, sessions: "BrowserSessions", secret: bytes, key: bytes) -> Entry:
         generation = self._generation
@@ -189,6 +207,8 @@ class Snapshot:
         """Drop what a change may have made untrue; a revocation goes to :meth:`forget_tokens`."""
         self._generation += 1
         self._asking.clear()  # who comes now must not share a question from before the change
+        if not what.key_id:
+            self._subjects.clear()
         if what == Invalidation():
             self._entries.clear()
             return

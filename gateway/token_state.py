@@ -56,7 +56,7 @@ class TokenState:
     def over(cls, pool: Pool, secret_key: str) -> "TokenState":
         """Over the stores of one gateway, whose secret the private keys are sealed with."""
         trail = AuditTrail(lambda: derived(secret_key, CHAIN), SYSTEM)
-        return cls(PostgresSigningKeys(pool, trail), PostgresRevocations(pool), derived(secret_key, SEALING))
+        return cls(PostgresSigningKeys(pool, trail), PostgresRevocations(pool, trail), derived(secret_key, SEALING))
 
     async def run(self) -> None:
         """Keep up, for ever."""

@@ -51,8 +51,8 @@ class Revocation:
 class Revocations(Protocol):
     """Tokens that are void although their signature is good, for as long as one of them could live."""
 
-    async def revoke(self, what: str) -> Revocation:
-        """From now on. Idempotent but for the instant, which moves on."""
+    async def revoke(self, what: str, tenant_id: str = "") -> Revocation:
+        """From now on. Idempotent but for the instant, which moves on. The tenant is for the audit trail."""
 
     async def since(self, instant: datetime | None) -> Sequence[Revocation]:
         """All that count, or (a superset of) those made since an instant."""

@@ -34,13 +34,16 @@ _COLUMNS = """
 class PostgresRevocations:
     """See :class:`storage.token_ports.Revocations`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, trail: AuditTrail) -> None:
         self._pool = pool
+        self._trail = trail
 
-    async def revoke(self, what: str) -> Revocation:
+    async def revoke(self, what: str, tenant_id: str = "") -> Revocation:
         """Revoked again, it counts from the later instant."""
         async with self._pool.operator() as connection:
-            return await _revoke(connection, what)
+            made = await _revoke(connection, what)
+            await self._trail.record(connection, Change(tenant_id=tenant_id, action="token.revoked", target=what))
+        return made
 
     async def since(self, instant: datetime | None) -> Sequence[Revocation]:
         """What still counts and was revoked since then, or ever; a little of what was told before is told again."""
@@ -82,6 +85,12 @@ class PostgresFamilies:
                     seed,
                     life,
                 )
+            # What has been over for long is of no use to anybody; a person's own, so that no log-in sweeps a table.
+            await connection.execute(
+                "DELETE FROM platform.refresh_families WHERE user_id = $1 AND expires_at < now() - $2::interval",
+                user_id,
+                life,
+            )
         return _family(row)
 
     @asynccontextmanager
@@ -104,13 +113,22 @@ class PostgresFamilies:
                 """
                 UPDATE platform.refresh_families SET ended_at = now(), ended_by = 'ended'
                 WHERE user_id = $1 AND ($2::text IS NULL OR tenant_id = $2) AND ended_at IS NULL AND expires_at > now()
-                RETURNING id
+                RETURNING id, tenant_id
                 """,
                 user_id,
                 tenant_id,
             )
             for row in rows:
                 await _revoke(connection, f"family:{row['id']}")
+                await self._trail.record(
+                    connection,
+                    Change(
+                        tenant_id=row["tenant_id"],
+                        action="refresh_family.ended",
+                        target=row["id"],
+                        after={"user": user_id},
+                    ),
+                )
         return [row["id"] for row in rows]
 
 

@@ -34,14 +34,28 @@ async def test_a_token_opens_what_its_holder_may_use() -> None:
 
 
 async def test_a_token_that_was_seen_is_not_verified_again() -> None:
-    """Nor its subject asked for, while the answer is fresh; another token is another question."""
+    """Nor its subject asked for, while the answer is fresh, not even for another token; another subject is."""
     async with token_world() as world:
         token = world.token()
         for _ in range(3):
             assert await world.status(token) == 200
         assert world.subjects.asked == 1
         assert await world.status(world.token()) == 200
+        assert world.subjects.asked == 1
+        world.subjects.known["ten_a", "usr_b"] = replace(MEMBER, user_id="usr_b", scopes=frozenset())
+        assert await world.status(world.token(sub="usr_b")) == 403
         assert world.subjects.asked == 2
+        world.gateway.snapshot.forget(Invalidation(tenant_id="ten_a"))
+        assert await world.status(world.token()) == 200
+        assert world.subjects.asked == 3
+
+
+async def test_an_answer_is_no_fresher_for_a_second_token() -> None:
+    """A new token of a known subject must not stretch how long an old answer is believed."""
+    async with token_world(fresh_s=60.0) as world:
+        assert await world.status(world.token()) == 200
+        assert await world.status(world.token()) == 200
+        assert len({entry.fresh_until for entry in world.gateway.snapshot._entries.values()}) == 1
 
 
 async def test_a_token_has_the_scopes_that_both_it_and_its_holder_have() -> None:

@@ -60,7 +60,7 @@ class MemoryRevocations:
         self.made: list[Revocation] = []
         self.down = False
 
-    async def revoke(self, what: str) -> Revocation:
+    async def revoke(self, what: str, _: str = "") -> Revocation:
         self.made.append(Revocation(what, datetime.now(UTC)))
         return self.made[-1]
 

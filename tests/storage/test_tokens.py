@@ -40,7 +40,7 @@ class Logins:
 @pytest.fixture
 async def logins(migrated_url: str) -> AsyncIterator[Logins]:
     async with world(migrated_url) as w:
-        yield Logins(w, PostgresFamilies(w.pool, TRAIL), PostgresRevocations(w.pool), PostgresSubjects(w.pool))
+        yield Logins(w, PostgresFamilies(w.pool, TRAIL), PostgresRevocations(w.pool, TRAIL), PostgresSubjects(w.pool))
 
 
 async def test_a_family_begins_with_its_first_token(logins: Logins) -> None:

@@ -11,6 +11,7 @@ from gateway.portal.oauth.requests import OAuthError, endpoint, parameters, requ
 from gateway.portal.parts import PARTS
 from gateway.snapshot import digest
 from policies.credentials import is_well_formed
+from policies.jws import parse
 from policies.principals import Principal, Standing
 from policies.tenants import ServiceAccount
 from policies.tokens import AccessToken
@@ -77,7 +78,13 @@ async def introspect(request: web.Request) -> web.Response:
 async def _of_token(request: web.Request, secret: str, account: ServiceAccount) -> dict[str, Any] | None:
     tokens = request.app[OAUTH].tokens
     found = await tokens.bearers.examine(secret.encode(), also_for=account.audiences)
-    if not isinstance(found, AccessToken) or found.tenant_id != account.tenant_id or tokens.state.is_revoked(found):
+    jws = parse(secret.encode())
+    if (
+        jws is None
+        or not isinstance(found, AccessToken)
+        or found.tenant_id != account.tenant_id
+        or tokens.state.is_revoked(found)
+    ):
         return None
     principal = await tokens.bearers.principal(found)
     if principal is None or principal.standing is not Standing.GOOD:
@@ -85,6 +92,7 @@ async def _of_token(request: web.Request, secret: str, account: ServiceAccount) 
     return _active(principal, "Bearer") | {
         "client_id": found.client_id,
         "iss": tokens.issuer,
+        "aud": jws.claims["aud"],
         "iat": found.issued_s,
         "exp": found.expires_s,
         "jti": found.id,

@@ -33,7 +33,7 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
         parts,
         state,
         PostgresFamilies(parts.pool, parts.trail),
-        PostgresRevocations(parts.pool),
+        PostgresRevocations(parts.pool, parts.trail),
         PostgresSubjects(parts.pool),
     )
     app[OAUTH] = OAuth(tokens, PostgresServiceAccounts(parts.pool, parts.trail))

@@ -157,7 +157,7 @@ class Tokens:
         found = await self.bearers.examine(token.encode())
         if isinstance(found, AccessToken):
             what = f"token:{found.id}"
-            await self._revocations.revoke(what)
+            await self._revocations.revoke(what, found.tenant_id)
             await self._tell([what])
 
     async def family_of(self, token: str) -> Family | None:
