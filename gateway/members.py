@@ -23,7 +23,7 @@ from storage.ports import Invalidation
 
 _log = structlog.get_logger("gateway.crew")
 
-_START_S = 20.0
+_START_S = 60.0
 _FIGURES_S = 2.0
 
 
