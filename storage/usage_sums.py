@@ -29,6 +29,7 @@ class Sums:
     user_id: str
     route: str
     outcome: str
+    model: str
     requests: int
     errors: int
     denied: int
@@ -43,6 +44,7 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
     """Sums over rows of one encoding. Raises Rejected for rows of another shape and for absurd figures."""
     last_dimension = _BEFORE_DIMENSIONS + len(encoding.dimensions)
     status = last_dimension + len(encoding.texts)
+    model = last_dimension + next(n for n, column in enumerate(encoding.texts) if column.name == "model")
     audio, received, sent, duration, upstream = range(status + 1, status + 6)
     splits = upstream + 1
     groups: dict[tuple[bytes, ...], list[int]] = {}
@@ -50,7 +52,7 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
         # Every record passes here, so this is one loop over bytes: dimensions are decoded once a group.
         for row in rows:
             fields = row.split(b"\t", splits)
-            key = (fields[1][:_HOUR], *fields[_BEFORE_DIMENSIONS:last_dimension])
+            key = (fields[1][:_HOUR], *fields[_BEFORE_DIMENSIONS:last_dimension], fields[model])
             sums = groups.get(key)
             if sums is None:
                 groups[key] = sums = [0] * 7
@@ -65,14 +67,14 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
             sums[5] += int(fields[duration])
             sums[6] += int(fields[upstream])
         return [_decoded(key, sums) for key, sums in groups.items()]
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, KeyError) as error:
         raise Rejected(f"A usage row is malformed: {error}.") from error
 
 
 def _decoded(key: tuple[bytes, ...], sums: list[int]) -> Sums:
     if max(sums) > ABSURD:
         raise Rejected(f"Usage rows have a figure beyond all reason: {max(sums)}.")
-    hour, tenant_id, key_id, user_id, route, outcome = (unescape(field.decode()) for field in key)
+    hour, tenant_id, key_id, user_id, route, outcome, model = (unescape(field.decode()) for field in key)
     requests, errors, audio_ms, bytes_in, bytes_out, duration_us, upstream_us = sums
     return Sums(
         hour=datetime.fromisoformat(f"{hour}:00Z"),
@@ -81,6 +83,7 @@ def _decoded(key: tuple[bytes, ...], sums: list[int]) -> Sums:
         user_id=user_id,
         route=route,
         outcome=outcome,
+        model=model,
         requests=requests,
         errors=errors,
         denied=requests if outcome == Outcome.DENIED else 0,

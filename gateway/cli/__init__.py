@@ -21,7 +21,7 @@ keys         ``key …``
 service_accounts, signing_keys
              ``service-account …``, ``signing-keys …``
 limits       ``limits …``
-usage        ``usage …``; ``records`` writes the export, ``backlog`` fetches what is
+usage        ``usage …``; ``backlog`` fetches what is
              still in the journals, ``statement`` rates a month
 audit        ``audit …``
 completion   ``completion bash|zsh|fish``

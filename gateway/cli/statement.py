@@ -13,8 +13,8 @@ import click
 
 from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import print_json, print_table, remark, stamp
-from gateway.cli.records import harmless
 from gateway.cli.values import SLUG, Written
+from gateway.usage_export import harmless
 from policies.price_book import PlansInvalid, PriceBook
 from policies.rating import Line, Plan, Rating, Statement
 

@@ -186,7 +186,7 @@ def _spoken(milliseconds: int) -> str:
 
 
 async def _export(stores: "Stores", tenant: str, since: datetime | None, until: datetime | None, form: str) -> int:
-    from gateway.cli.records import FORMATS, flat  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.usage_export import FORMATS, flat  # noqa: PLC0415  slow: see the package's docstring
 
     found = await stores.directory.tenant(tenant)
     await complete(stores)

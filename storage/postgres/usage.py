@@ -230,6 +230,8 @@ _LABELS: Final = {
     "key": "key_id",
     "user": "user_id",
     "route": "route",
+    "outcome": "outcome",
+    "model": "model",
     "day": "to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     "hour": """to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00Z"')""",
 }

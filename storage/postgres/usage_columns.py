@@ -4,7 +4,7 @@ from typing import Final
 
 from policies.usage import INTERIM
 
-DIMENSIONS: Final = ("tenant_id", "key_id", "user_id", "route", "outcome")
+DIMENSIONS: Final = ("tenant_id", "key_id", "user_id", "route", "outcome", "model")
 TOTALS: Final = ("requests", "errors", "denied", "audio_ms", "bytes_in", "bytes_out")
 """The fields of ``UsageTotals``."""
 MEASURES: Final = (*TOTALS, "duration_us", "upstream_us")

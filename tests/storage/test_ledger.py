@@ -334,8 +334,8 @@ async def test_nothing_adds_up_to_zeros(ledger: PostgresLedger) -> None:
 
 
 async def test_a_question_that_makes_no_sense_is_a_value_error(ledger: PostgresLedger) -> None:
-    with pytest.raises(ValueError, match="choose one of key, user, route, day, hour"):
-        await ledger.breakdown(ACME, *EVER, "model")
+    with pytest.raises(ValueError, match="choose one of key, user, route, outcome, model, day, hour"):
+        await ledger.breakdown(ACME, *EVER, "colour")
     with pytest.raises(ValueError, match="time zone"):
         await ledger.totals(ACME, NOON.replace(tzinfo=None), NOON)
     with pytest.raises(ValueError, match="time zone"):
@@ -382,7 +382,9 @@ async def tamper(pool: Pool, sql: str) -> None:
 
 TOTAL = totals([record(), record()])
 LESS = replace(TOTAL, audio_ms=TOTAL.audio_ms - 1)
-DIMENSIONS = "tenant_id='ten_acme' key_id='key_1' user_id='' route='openai.transcriptions' outcome='ok'"
+DIMENSIONS = (
+    "tenant_id='ten_acme' key_id='key_1' user_id='' route='openai.transcriptions' outcome='ok' model='whisper-1'"
+)
 HOURLY = f"usage_hourly 2026-11-26T12:00Z {DIMENSIONS}"
 DAILY = f"usage_daily 2026-11-26T00:00Z {DIMENSIONS}"
 

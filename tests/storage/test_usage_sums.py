@@ -17,7 +17,15 @@ from tests.storage.usage_samples import HOUR_MS, NOON_MS, STORABLE, record, reco
 def test_sums_are_those_of_the_records(given_records: list[UsageRecord]) -> None:
     expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * 8)
     for one in given_records:
-        sums = expected[one.ended_ms // HOUR_MS, one.tenant_id, one.key_id, one.user_id, one.route, one.outcome.value]
+        sums = expected[
+            one.ended_ms // HOUR_MS,
+            one.tenant_id,
+            one.key_id,
+            one.user_id,
+            one.route,
+            one.outcome.value,
+            one.measured.model,
+        ]
         gained = (
             one.status != INTERIM,
             one.status >= 400,
@@ -32,7 +40,7 @@ def test_sums_are_those_of_the_records(given_records: list[UsageRecord]) -> None
             sums[index] += figure
     found = {}
     for sums in sum_rows(CURRENT, [encode(one) for one in given_records]):
-        key = (sums.tenant_id, sums.key_id, sums.user_id, sums.route, sums.outcome)
+        key = (sums.tenant_id, sums.key_id, sums.user_id, sums.route, sums.outcome, sums.model)
         figures = [
             sums.requests,
             sums.errors,

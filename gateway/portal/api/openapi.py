@@ -142,6 +142,8 @@ def _responses(operation: Operation, references: dict[Any, Any]) -> dict[str, An
         schema = references[(operation.answer, "serialization")]
         done["content"] = {"application/json": {"schema": schema}}
         done["headers"] = {"ETag": {"schema": {"type": "string"}}}
+    elif operation.status == 200:
+        done["content"] = {kind: {} for kind in ("application/jsonl", "text/csv")}
     responses: dict[str, Any] = {str(operation.status): done}
     refusals = [*_ALWAYS, Refusal.STORE_UNAVAILABLE, Refusal.INTERNAL_ERROR]
     if "{" in operation.path or operation.is_in_tenant:

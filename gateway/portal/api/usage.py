@@ -1,21 +1,28 @@
 """What a tenant has used: sums over a time, whole or broken down."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from aiohttp import web
 from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
+from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.problems import Problem
+from gateway.usage_export import FORMATS, flat
 from policies.permissions import Permission
+from policies.usage import AudioSource, Outcome, UsageRecord
 from policies.verdict import Refusal
 from storage.ports import UsageTotals
 from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage_events import PostgresUsageEvents, UsageSought
 
 operations = Operations("usage")
 
 _LONGEST_DAYS = 3_700
+_LINES = 500
+"""So many lines of an export are sent together."""
 
 
 class UsageOf(InTenant):
@@ -23,7 +30,9 @@ class UsageOf(InTenant):
 
     since: SentInstant | None = Field(default=None, description="From then on. Default: since the month began, in UTC.")
     until: SentInstant | None = Field(default=None, description="Until before then. Default: now.")
-    by: Literal["key", "user", "route", "day", "hour"] | None = Field(default=None, description="Broken down by it.")
+    by: Literal["key", "user", "route", "outcome", "model", "day", "hour"] | None = Field(
+        default=None, description="Broken down by it."
+    )
 
 
 class SumsShown(Shown):
@@ -69,11 +78,201 @@ async def show_usage(ask: Ask[UsageOf, Any]) -> UsageShown:
     )
 
 
-def _check(since: datetime, until: datetime) -> None:
+class PercentilesShown(Shown):
+    """Microseconds within which so many of a hundred requests ended."""
+
+    p50: int
+    p95: int
+    p99: int
+
+
+class LatencyOf(InTenant):
+    """Of which time, a day at the most; and of which route."""
+
+    since: SentInstant | None = Field(default=None, description="Default: an hour before the end.")
+    until: SentInstant | None = Field(default=None, description="Default: now.")
+    route: str = Field(default="", max_length=120)
+
+
+class LatencyShown(Shown):
+    """How long requests took; null where there were none."""
+
+    since: Instant
+    until: Instant
+    requests: int
+    duration_us: PercentilesShown | None
+    upstream_us: PercentilesShown | None
+
+
+class EventList(Paged, InTenant):
+    """Which requests."""
+
+    since: SentInstant | None = Field(default=None, description="Default: a day before the end.")
+    until: SentInstant | None = Field(default=None, description="Default: now.")
+    key: str = Field(default="", max_length=64)
+    user: str = Field(default="", max_length=64)
+    route: str = Field(default="", max_length=120)
+    outcome: Outcome | None = None
+    request_id: str = Field(default="", max_length=64)
+
+
+class EventShown(Shown):
+    """One request, as it was accounted for."""
+
+    event_id: str
+    ended_at: Instant
+    request_id: str
+    key_id: str
+    user_id: str
+    route: str
+    method: str
+    status: int
+    outcome: Outcome
+    code: str = Field(description="Why the gateway refused it; empty where it did not.")
+    audio_ms: int
+    audio_source: AudioSource
+    walked_ms: int | None
+    reported_ms: int | None
+    estimated_ms: int | None
+    discrepant: bool
+    container: str
+    codec: str
+    model: str
+    language: str
+    bytes_in: int
+    bytes_out: int
+    duration_us: int
+    upstream_us: int
+
+
+class ExportOf(InTenant):
+    """Of which time, and as what."""
+
+    since: SentInstant | None = Field(default=None, description="Default: since the month of the end began.")
+    until: SentInstant | None = Field(default=None, description="Default: now.")
+    format: Literal["jsonl", "csv"] = "jsonl"
+
+
+@operations.get("/usage/latency", Permission.USAGE_READ, query=LatencyOf, answer=LatencyShown)
+async def show_latency(ask: Ask[LatencyOf, Any]) -> LatencyShown:
+    """Percentiles of how long requests took, the gateway's part included and apart."""
+    query = ask.query
+    until = query.until or ask.parts.now()
+    since = query.since or until - timedelta(hours=1)
+    _check(since, until, days=1)
+    found = await PostgresUsageEvents(ask.parts.pool).latency(ask.tenant_id, since, until, query.route)
+    return LatencyShown(
+        since=since,
+        until=until,
+        requests=found.requests,
+        duration_us=_percentiles(found.durations_us),
+        upstream_us=_percentiles(found.upstreams_us),
+    )
+
+
+@operations.get("/usage/events", Permission.USAGE_READ, query=EventList, answer=Page[EventShown])
+async def list_usage_events(ask: Ask[EventList, Any]) -> Page[EventShown]:
+    """Single requests, the newest first."""
+    query = ask.query
+    cursors = ask.cursors(query.since, query.until, query.key, query.user, query.route, query.outcome, query.request_id)
+    position = cursors.open(query.cursor)
+    # Without an end the first page says what "now" is for those after it.
+    until = query.until or (_instant(position[2]) if position else ask.parts.now())
+    since = query.since or until - timedelta(days=1)
+    _check(since, until)
+    sought = UsageSought(
+        since=since,
+        until=until,
+        key_id=query.key,
+        user_id=query.user,
+        route=query.route,
+        outcome=query.outcome or "",
+        request_id=query.request_id,
+    )
+    found = await PostgresUsageEvents(ask.parts.pool).page(
+        ask.tenant_id,
+        sought,
+        query.limit + 1,
+        below=(_instant(position[0]), str(position[1])) if position else None,
+    )
+    places = [[_ended(each).isoformat(), each.event_id, until.isoformat()] for each in found]
+    return cursors.page([_event(each) for each in found], query.limit, places)
+
+
+@operations.get("/usage/export", Permission.USAGE_READ, query=ExportOf)
+async def export_usage(ask: Ask[ExportOf, Any]) -> web.StreamResponse:
+    """Every request of a time in order, streamed as JSON lines or CSV; an answer that breaks off is not complete."""
+    query = ask.query
+    until = query.until or ask.parts.now()
+    since = query.since or until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    _check(since, until)
+    tenant = await ask.directory.tenant_by_id(ask.tenant_id)
+    heading, line = FORMATS[query.format]
+    answer = web.StreamResponse(
+        headers={
+            "Content-Type": "text/csv; charset=utf-8" if query.format == "csv" else "application/jsonl",
+            "Content-Disposition": f'attachment; filename="usage-{tenant.slug}.{query.format}"',
+        }
+    )
+    await answer.prepare(ask.request)
+    await answer.write(heading.encode())
+    lines: list[str] = []
+    async for record in PostgresLedger(ask.parts.pool).export(ask.tenant_id, since, until):
+        lines.append(line(flat(record, tenant.slug)))
+        if len(lines) == _LINES:
+            await answer.write("".join(lines).encode())
+            lines.clear()
+    await answer.write_eof("".join(lines).encode())
+    return answer
+
+
+def _percentiles(found: tuple[int, ...]) -> PercentilesShown | None:
+    return PercentilesShown(p50=found[0], p95=found[1], p99=found[2]) if found else None
+
+
+def _instant(text: str | int) -> datetime:
+    return datetime.fromisoformat(str(text))
+
+
+def _ended(record: UsageRecord) -> datetime:
+    return datetime.fromtimestamp(record.ended_ms // 1000, UTC) + timedelta(milliseconds=record.ended_ms % 1000)
+
+
+def _event(record: UsageRecord) -> EventShown:
+    measured = record.measured
+    return EventShown(
+        event_id=record.event_id,
+        ended_at=_ended(record),
+        request_id=record.request_id,
+        key_id=record.key_id,
+        user_id=record.user_id,
+        route=record.route,
+        method=record.method,
+        status=record.status,
+        outcome=record.outcome,
+        code=record.code,
+        audio_ms=measured.audio_ms,
+        audio_source=measured.source,
+        walked_ms=measured.walked_ms,
+        reported_ms=measured.reported_ms,
+        estimated_ms=measured.estimated_ms,
+        discrepant=measured.discrepant,
+        container=measured.container,
+        codec=measured.codec,
+        model=measured.model,
+        language=measured.language,
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+        duration_us=record.duration_us,
+        upstream_us=record.upstream_us,
+    )
+
+
+def _check(since: datetime, until: datetime, days: int = _LONGEST_DAYS) -> None:
     if since > until:
         raise Problem(Refusal.INVALID_INPUT, fields={"since": "This is after the end."})
-    if (until - since).days > _LONGEST_DAYS:
-        raise Problem(Refusal.INVALID_INPUT, fields={"since": f"Ask for {_LONGEST_DAYS} days at the most."})
+    if until - since > timedelta(days=days):
+        raise Problem(Refusal.INVALID_INPUT, fields={"since": f"Ask for {days} days at the most."})
 
 
 def _facts(sums: UsageTotals) -> dict[str, int]:

@@ -434,8 +434,44 @@ async def test_usage_is_summed_and_broken_down(houses: Houses, parts: Parts) -> 
     assert (shown["total"]["requests"], shown["total"]["errors"]) == (4, 1)
     assert [(group["label"], group["requests"]) for group in shown["groups"]] == [("2026-11-03", 3), ("2026-11-04", 1)]
     assert (await other.ask("GET", query))["total"]["requests"] == 0
-    for wrong in ("since=2026-11-02T00:00:00Z&until=2026-11-01T00:00:00Z", "by=model", "since=2026-11-01", "since=0.5"):
+    for wrong in (
+        "since=2026-11-02T00:00:00Z&until=2026-11-01T00:00:00Z",
+        "by=colour",
+        "since=2026-11-01",
+        "since=0.5",
+    ):
         await owner.ask("GET", f"/usage?{wrong}", status=422)
+
+
+async def test_single_requests_are_found_and_exported(houses: Houses, parts: Parts) -> None:
+    owner, other = await houses.person(), await houses.person()
+    start = int(datetime(2026, 11, 3, 10, 30, tzinfo=UTC).timestamp() * 1000)
+    rows = [
+        encode(record(tenant_id=owner.tenant.id, event_id=f"e{n}", request_id=f"=r{n}", ended_ms=start + n // 2))
+        for n in range(5)
+    ]
+    await PostgresLedger(parts.pool).ship("0" * 32, 0, 1, rows)
+    time = "since=2026-11-03T00:00:00Z&until=2026-11-04T00:00:00Z"
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = await owner.ask("GET", f"/usage/events?{time}&limit=2&cursor={cursor}")
+        seen += [event["event_id"] for event in page["data"]]
+        cursor = page["next_cursor"]
+    assert seen == ["e4", "e3", "e2", "e1", "e0"]
+    (one,) = (await owner.ask("GET", f"/usage/events?{time}&request_id==r3"))["data"]
+    assert one["event_id"] == "e3"
+    assert (await owner.ask("GET", f"/usage/events?{time}&outcome=denied"))["data"] == []
+    assert (await other.ask("GET", f"/usage/events?{time}"))["data"] == []
+    latency = await owner.ask("GET", f"/usage/latency?{time}")
+    assert latency["requests"] == 5
+    assert latency["duration_us"]["p99"] > 0
+    assert (await other.ask("GET", f"/usage/latency?{time}"))["duration_us"] is None
+    for form, lines in (("jsonl", 5), ("csv", 6)):
+        url = f"/platform/v1/usage/export?{time}&format={form}"
+        async with owner.client.get(url, headers=owner.headers) as answer:
+            text = await answer.text()
+        assert len(text.splitlines()) == lines
+        assert ("'=r0" in text) is (form == "csv")
 
 
 # Tenants

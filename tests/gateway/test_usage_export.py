@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.records import COLUMNS, FORMATS, csv_line, flat, harmless, jsonl_line
+from gateway.usage_export import COLUMNS, FORMATS, csv_line, flat, harmless, jsonl_line
 from tests.storage.usage_samples import STORABLE, record, records
 
 
