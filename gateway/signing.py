@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -13,7 +13,7 @@ from jwt import PyJWS
 from jwt.algorithms import get_default_algorithms
 
 from gateway.sealed import Unsealable, seal, unseal
-from policies.signing_keys import SigningKey, Stage, signer
+from policies.signing_keys import LEAD, SigningKey, Stage, signer
 from policies.verification_keys import NO_KEYS, KeySet, read_key_set, thumbprint
 
 SEALING = "signing-keys"
@@ -46,6 +46,20 @@ def new_key(algorithm: str, sealing_key: bytes, *, created_at: datetime, active_
         created_at=created_at,
         active_at=active_at,
     )
+
+
+def successor(
+    keys: Iterable[SigningKey], sealing_key: bytes, now: datetime, *, after: timedelta = LEAD, algorithm: str = ""
+) -> SigningKey:
+    """The key that takes over from those: published for ``after`` first, with the algorithm of the one that signs.
+
+    Where none signs, or the one that should does not open, it signs at once: there is nothing to wait for.
+    """
+    ring = KeyRing.of(keys, sealing_key, now)
+    signing = signer(ring.keys, now)
+    waits = after if ring.can_sign(now) else timedelta()
+    algorithm = algorithm or (signing.algorithm if signing is not None else ALGORITHMS[0])
+    return new_key(algorithm, sealing_key, created_at=now, active_at=now + waits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,9 +68,7 @@ def rotate(given: Given, after: timedelta, algorithm: str | None) -> None:
 
     async def make(stores: "Stores") -> SigningKey:
         now = datetime.now(UTC)
-        signing = signer(await stores.signing_keys.keys(), now)
-        chosen = algorithm or (signing.algorithm if signing is not None else "EdDSA")
-        made = _new(stores, chosen, now, now + after if signing is not None else now)
+        made = await _successor(stores, now, after, algorithm)
         await stores.signing_keys.succeed(made, OVERLAP)
         await stores.announce(Invalidation())
         return made
@@ -92,7 +90,7 @@ def revoke(given: Given, key_id: str) -> None:
         ended = await stores.signing_keys.end(key_id, now)
         made = None
         if signer(await stores.signing_keys.keys(), now) is None:
-            made = _new(stores, ended.algorithm, now, now)
+            made = await _successor(stores, now, timedelta(), ended.algorithm)
             await stores.signing_keys.succeed(made, OVERLAP)
         await stores.announce(Invalidation())
         return made
@@ -106,10 +104,11 @@ def revoke(given: Given, key_id: str) -> None:
         remark(f"Key {made.id} signs from now on.")
 
 
-def _new(stores: "Stores", algorithm: str, now: datetime, active_at: datetime) -> SigningKey:
-    from gateway.signing import SEALING, new_key  # noqa: PLC0415  slow: see the package's docstring
+async def _successor(stores: "Stores", now: datetime, after: timedelta, algorithm: str | None) -> SigningKey:
+    from gateway.signing import SEALING, successor  # noqa: PLC0415  slow: see the package's docstring
 
-    return new_key(algorithm, stores.secret_for(SEALING), created_at=now, active_at=active_at)
+    keys = await stores.signing_keys.keys()
+    return successor(keys, stores.secret_for(SEALING), now, after=after, algorithm=algorithm or "")
 
 
 def _print_new(given: Given, made: SigningKey) -> None:

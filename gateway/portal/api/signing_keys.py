@@ -5,9 +5,9 @@ from typing import Any
 from gateway.portal.api.operations import Ask, Nothing, Operations, Shown
 from gateway.portal.api.paging import Page
 from gateway.portal.api.shapes import Instant
-from gateway.signing import SEALING, new_key
+from gateway.signing import SEALING, successor
 from policies.permissions import Permission
-from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage, signer
+from policies.signing_keys import OVERLAP, SigningKey, Stage
 from storage.ports import Invalidation
 from storage.postgres.signing_keys import PostgresSigningKeys
 
@@ -36,13 +36,7 @@ async def list_signing_keys(ask: Ask[Nothing, Any]) -> Page[SigningKeyShown]:
 async def rotate_signing_keys(ask: Ask[Nothing, Any]) -> SigningKeyShown:
     """Make a new key that takes over in some minutes. What the old one signed stays good until it expires."""
     keys, now = _keys(ask), ask.parts.now()
-    signing = signer(await keys.keys(), now)
-    made = new_key(
-        signing.algorithm if signing else "EdDSA",
-        ask.parts.secret_for(SEALING),
-        created_at=now,
-        active_at=now + LEAD if signing else now,
-    )
+    made = successor(await keys.keys(), ask.parts.secret_for(SEALING), now)
     await keys.succeed(made, OVERLAP)
     await ask.announce(Invalidation())
     return _shown(ask, made)

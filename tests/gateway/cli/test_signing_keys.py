@@ -41,3 +41,11 @@ def test_keys_are_sealed_with_the_gateways_secret(operator: Operator) -> None:
     """Without it no command makes one: the gateway could not open it."""
     del operator.environment["GATEWAY_SECRET_KEY"]
     assert "GATEWAY_SECRET_KEY is not set" in operator.run("signing-keys", "rotate", status=1).stderr
+
+
+def test_after_a_change_of_the_secret_the_new_key_signs_at_once(operator: Operator) -> None:
+    """X-03: the old one does not open any more, so that nothing could sign in the meantime."""
+    operator.json("signing-keys", "rotate")
+    operator.environment["GATEWAY_SECRET_KEY"] = "another secret key of many more characters"
+    made: Any = operator.json("signing-keys", "rotate")
+    assert made["stage"] == "active"
