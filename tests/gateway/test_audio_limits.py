@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from openai import AsyncOpenAI, RateLimitError
 
 from policies.allowances import Allowance, Scope, What
 from policies.usage import Outcome
@@ -194,3 +195,31 @@ async def test_a_stream_ends_when_its_bytes_are_used_up(here: Site) -> None:
     assert reason.startswith("bytes_limit_exceeded: ")
     await here.settled()
     assert here.gateway.holding.holds.held == 0
+
+
+# --- a stock client ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_official_sdk_sends_a_hopeless_upload_once_and_a_hasty_one_again(gateway: Gateway) -> None:
+    """Its own default is two retries of every 429; X-Should-Retry says which are of no use."""
+    used_up = gateway.add_key(allowances=(limit(What.AUDIO, "2s/month"),))
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=used_up) as client:
+        with pytest.raises(RateLimitError, match="allowance is used up") as caught:
+            await client.audio.transcriptions.create(model="m", file=("a.wav", wav(30.0)))
+    assert caught.value.code == "quota_exceeded"
+    assert len(gateway.lines) == 1
+    busy = gateway.add_key(allowances=(limit(What.CONCURRENCY, "1"),))
+    gate = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+        await gate.wait()
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"text":"ok"}')
+
+    gateway.upstream.respond = wait
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=busy) as client:
+        first = asyncio.ensure_future(client.audio.transcriptions.create(model="m", file=("a.wav", wav(1.0))))  # noqa: TID251
+        await until(lambda: bool(gateway.upstream.seen))
+        second = asyncio.ensure_future(client.audio.transcriptions.create(model="m", file=("a.wav", wav(1.0))))  # noqa: TID251
+        await until(lambda: any(line["code"] == "concurrency_limit_exceeded" for line in gateway.lines))
+        gate.set()
+        assert [(await one).text for one in (first, second)] == ["ok", "ok"]

@@ -63,8 +63,11 @@ def test_slots_are_those_of_the_specification() -> None:
     assert slot_of(b"{}x") != slot_of(b"")
 
 
-async def test_takes_of_many_tenants_are_exact_on_a_cluster(cluster: list[OwnRedis]) -> None:
-    """In one loop iteration, from whichever node the URL names; the first ones are redirected, later ones are not."""
+async def test_takes_of_many_tenants_are_exact_on_a_cluster_and_follow_its_slots(cluster: list[OwnRedis]) -> None:
+    """In one loop iteration, from whichever node the URL names; the first ones are redirected, later ones are not.
+
+    While a slot moves, and when it has moved, the old node says where it is.
+    """
     charges = [(Charge("limit", f"rate:{{ten_{n}}}", Rate(3, 86_400_000)),) for n in range(12)]
     assert len({slot_of(one.key.encode()) * 3 // 16_384 for (one,) in charges}) == 3
     for node in cluster:
@@ -76,6 +79,25 @@ async def test_takes_of_many_tenants_are_exact_on_a_cluster(cluster: list[OwnRed
     answers = await asyncio.gather(*(counters.take(one) for one in charges * 2))
     assert all(answer.refused_by is not None for answer in answers)
     assert len(counters._nodes._slots) >= 6
+    await counters.close()
+
+    counters = RedisCounters(cluster[0].tcp_url, timeout=10.0)
+    charges = (Charge("limit", "rate:{moving}", Rate(5, 86_400_000)),)
+    slot = slot_of(b"moving")
+    assert (await counters.take(charges)).levels[0].remaining == 4
+    source = next(n for n, (first, last) in enumerate(SHARES) if first <= slot <= last)
+    target = (source + 1) % 3
+    async with cluster[source].client() as old, cluster[target].client() as new:
+        (old_id, new_id) = [str(await one.execute_command("CLUSTER", "MYID"), "ascii") for one in (old, new)]
+        await new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+        await old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+        port = cluster[target].tcp_url.rpartition(":")[2]
+        await old.execute_command("MIGRATE", "127.0.0.1", port, "rate:{moving}", 0, 5_000)
+        assert (await counters.take(charges)).levels[0].remaining == 3  # ASK
+        for one in (new, old):
+            await one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+        assert (await counters.take(charges)).levels[0].remaining == 2  # MOVED
+        assert (await counters.take(charges)).levels[0].remaining == 1
     await counters.close()
 
 
@@ -102,25 +124,3 @@ async def test_leases_and_quotas_are_held_on_a_cluster(cluster: list[OwnRedis]) 
     for wanted, _ in leases:
         assert [figure.left for figure in (await holds.look(wanted)).figures] == [1, 60_000]
     await holds.close()
-
-
-async def test_a_slot_that_moved_is_followed(cluster: list[OwnRedis]) -> None:
-    """Resharding: the old node says where it went."""
-    counters = RedisCounters(cluster[0].tcp_url, timeout=10.0)
-    charges = (Charge("limit", "rate:{moving}", Rate(5, 86_400_000)),)
-    slot = slot_of(b"moving")
-    assert (await counters.take(charges)).levels[0].remaining == 4
-    source = next(n for n, (first, last) in enumerate(SHARES) if first <= slot <= last)
-    target = (source + 1) % 3
-    async with cluster[source].client() as old, cluster[target].client() as new:
-        (old_id, new_id) = [str(await one.execute_command("CLUSTER", "MYID"), "ascii") for one in (old, new)]
-        await new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
-        await old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
-        port = cluster[target].tcp_url.rpartition(":")[2]
-        await old.execute_command("MIGRATE", "127.0.0.1", port, "rate:{moving}", 0, 5_000)
-        assert (await counters.take(charges)).levels[0].remaining == 3  # ASK
-        for one in (new, old):
-            await one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
-        assert (await counters.take(charges)).levels[0].remaining == 2  # MOVED
-        assert (await counters.take(charges)).levels[0].remaining == 1
-    await counters.close()
