@@ -8,7 +8,7 @@ the last byte of the answer is written: what a client has seen complete is in th
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EmptyStreamReader, StreamReader
@@ -451,7 +451,13 @@ class _Passage:
 
     def _measured(self) -> Measured:
         assert self._meter is not None
-        return self._meter.finish(reported_ms=self._reader.reported_ms if self._reader is not None else None)
+        reader = self._reader
+        if reader is None:
+            return self._meter.finish()
+        measured, tokens = self._meter.finish(reported_ms=reader.reported_ms), reader.tokens
+        if tokens is None:
+            return measured
+        return replace(measured, input_tokens=tokens.input, output_tokens=tokens.output)
 
     def failed(self, error: Exception) -> Deny | Next:
         """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""

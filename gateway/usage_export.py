@@ -23,7 +23,8 @@ _FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 COLUMNS = (
     "event_id", "ended_at", "tenant", "key_id", "user_id", "route", "method", "status", "outcome", "code", "request_id",
     "audio_ms", "audio_source", "walked_ms", "reported_ms", "estimated_ms", "discrepant", "channels", "container",
-    "codec", "model", "language", "response_format", "bytes_in", "bytes_out", "duration_us", "upstream_us", "attempt",
+    "codec", "model", "language", "response_format", "input_tokens", "output_tokens", "bytes_in", "bytes_out",
+    "duration_us", "upstream_us", "attempt",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ no audio (keep-alives, commits) is free. Where the server states the format of a
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from policies.audio.pcm import Format, PcmCounter, by_query, read_query
 from policies.audio.sources import Heard, conclude
@@ -90,12 +91,13 @@ class _Sound:
 class _Meter:
     """Both directions: binary messages are audio, text ones are JSON. A subclass knows what the JSON says."""
 
-    __slots__ = ("_client", "_fields", "_query", "_reported_ms", "_said", "_sound", "_told", "_upstream")
+    __slots__ = ("_client", "_fields", "_query", "_reported_ms", "_said", "_sound", "_tokens", "_told", "_upstream")
 
     def __init__(self, query: str) -> None:
         self._query = read_query(query)
         self._fields = {name: self._query.get(name, [""])[-1] for name in ("model", "language")}
         self._reported_ms: int | None = None
+        self._tokens: list[int | None] = [None, None]
         self._sound = _Sound(self._declared())
         self._client: JsonStream | None = None
         self._upstream: JsonStream | None = None
@@ -130,7 +132,10 @@ class _Meter:
 
     def measured(self) -> Measured:
         """See :class:`policies.streams.StreamMeter`."""
-        return self._sound.measured(self._reported_ms, self._fields)
+        measured = self._sound.measured(self._reported_ms, self._fields)
+        if self._tokens == [None, None]:
+            return measured
+        return replace(measured, input_tokens=self._tokens[0], output_tokens=self._tokens[1])
 
     def _declared(self) -> Format | None:
         """The format that the query, or the protocol, gives from the start; None for a container."""
@@ -201,6 +206,10 @@ class _OpenAiRealtime(_Meter):
             self._is_settled = True
         if kind.endswith("input_audio_transcription.completed"):
             self._report(values.get(("usage", "seconds")), adds=True)
+            for at, name in enumerate(("input_tokens", "output_tokens")):
+                figure = values.get(("usage", name), "")
+                if figure.isdecimal() and len(figure) < 10:
+                    self._tokens[at] = (self._tokens[at] or 0) + int(figure)
 
     def _read(self, values: Mapping[Path, str]) -> bool:
         model = ("session", "audio", "input", "transcription")

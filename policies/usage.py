@@ -56,6 +56,9 @@ class Measured:
     model: str = ""
     language: str = ""
     response_format: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    """What the upstream says that it used, where it counts in tokens."""
 
     def since(self, before: "Measured") -> "Measured":
         """The same facts, with the times that were added to an earlier figure."""
@@ -65,6 +68,8 @@ class Measured:
             walked_ms=_added(self.walked_ms, before.walked_ms),
             reported_ms=_added(self.reported_ms, before.reported_ms),
             estimated_ms=_added(self.estimated_ms, before.estimated_ms),
+            input_tokens=_added(self.input_tokens, before.input_tokens),
+            output_tokens=_added(self.output_tokens, before.output_tokens),
         )
 
 

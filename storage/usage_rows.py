@@ -10,7 +10,7 @@ a new encoding is a new entry, and the old ones stay as long as a journal or a r
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -65,47 +65,58 @@ def _boolean(text: str) -> bool:
     return text == "True"
 
 
+_FIRST: Final = Encoding(
+    number=1,
+    dimensions=(
+        Column("tenant_id", "tenant_id"),
+        Column("key_id", "key_id"),
+        Column("user_id", "user_id"),
+        Column("route", "route"),
+        Column("outcome", "outcome", Outcome),
+    ),
+    texts=(
+        Column("event_id", "event_id"),
+        Column("method", "method"),
+        Column("code", "code"),
+        Column("request_id", "request_id"),
+        Column("source", "measured.source", AudioSource),
+        Column("container", "measured.container"),
+        Column("codec", "measured.codec"),
+        Column("model", "measured.model"),
+        Column("language", "measured.language"),
+        Column("response_format", "measured.response_format"),
+    ),
+    counted=(
+        Column("status", "status", int),
+        Column("audio_ms", "measured.audio_ms", int),
+        Column("bytes_in", "bytes_in", int),
+        Column("bytes_out", "bytes_out", int),
+        Column("duration_us", "duration_us", int),
+        Column("upstream_us", "upstream_us", int),
+    ),
+    numbers=(
+        Column("attempt", "attempt", int),
+        Column("walked_ms", "measured.walked_ms", int),
+        Column("reported_ms", "measured.reported_ms", int),
+        Column("estimated_ms", "measured.estimated_ms", int),
+        Column("channels", "measured.channels", int),
+        Column("discrepant", "measured.discrepant", _boolean),
+    ),
+)
+
 ENCODINGS: Final[Mapping[int, Encoding]] = {
-    1: Encoding(
-        number=1,
-        dimensions=(
-            Column("tenant_id", "tenant_id"),
-            Column("key_id", "key_id"),
-            Column("user_id", "user_id"),
-            Column("route", "route"),
-            Column("outcome", "outcome", Outcome),
-        ),
-        texts=(
-            Column("event_id", "event_id"),
-            Column("method", "method"),
-            Column("code", "code"),
-            Column("request_id", "request_id"),
-            Column("source", "measured.source", AudioSource),
-            Column("container", "measured.container"),
-            Column("codec", "measured.codec"),
-            Column("model", "measured.model"),
-            Column("language", "measured.language"),
-            Column("response_format", "measured.response_format"),
-        ),
-        counted=(
-            Column("status", "status", int),
-            Column("audio_ms", "measured.audio_ms", int),
-            Column("bytes_in", "bytes_in", int),
-            Column("bytes_out", "bytes_out", int),
-            Column("duration_us", "duration_us", int),
-            Column("upstream_us", "upstream_us", int),
-        ),
+    1: _FIRST,
+    2: replace(
+        _FIRST,
+        number=2,
         numbers=(
-            Column("attempt", "attempt", int),
-            Column("walked_ms", "measured.walked_ms", int),
-            Column("reported_ms", "measured.reported_ms", int),
-            Column("estimated_ms", "measured.estimated_ms", int),
-            Column("channels", "measured.channels", int),
-            Column("discrepant", "measured.discrepant", _boolean),
+            *_FIRST.numbers,
+            Column("input_tokens", "measured.input_tokens", int),
+            Column("output_tokens", "measured.output_tokens", int),
         ),
     ),
 }
-CURRENT: Final = ENCODINGS[1]
+CURRENT: Final = ENCODINGS[2]
 
 LONG: Final = 600
 """Characters that all texts of one record may have together before any is cut.
@@ -213,8 +224,11 @@ def unescape(text: str) -> str:
 
 
 def record_of(ended_at: datetime, values: Mapping[str, Any]) -> UsageRecord:
-    """A record from its instant and its values by attribute path (``"status"``, ``"measured.audio_ms"``)."""
-    measured = {field.name: values[f"measured.{field.name}"] for field in fields(Measured)}
+    """A record from its instant and its values by attribute path (``"status"``, ``"measured.audio_ms"``).
+
+    What an earlier encoding has no place for is what a measure says without it.
+    """
+    measured = {field.name: values.get(f"measured.{field.name}", field.default) for field in fields(Measured)}
     own = {name: value for name, value in values.items() if "." not in name}
     ended_ms = (ended_at - _EPOCH) // timedelta(milliseconds=1)
     return UsageRecord(ended_ms=ended_ms, measured=Measured(**measured), **own)

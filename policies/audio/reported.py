@@ -2,13 +2,14 @@
 
 Services say the length of the audio in these places, best first: ``duration`` (OpenAI verbose_json; vLLM writes it as a
 string), ``usage.seconds`` (OpenAI json, and the last event of a stream; whole seconds with some), ``audio_duration``,
-and Deepgram's ``metadata.duration``. text, srt and vtt answers say nothing, and a compressed answer is not read.
+Deepgram's ``metadata.duration``, and where jobs and Google's answers have it. Tokens are in ``usage``. text, srt and
+vtt answers say nothing, and a compressed answer is not read.
 """
 
 import json
 import math
 import re
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from policies.audio.walker import LONGEST_MS
 
@@ -29,6 +30,17 @@ class AnswerReader(Protocol):
     def reported_ms(self) -> int | None:
         """The figure, once the whole answer has passed; None when it has none that can be believed."""
 
+    @property
+    def tokens(self) -> "Tokens | None":
+        """Likewise what it says of tokens."""
+
+
+class Tokens(NamedTuple):
+    """OpenAI's ``usage``: of models that are paid by tokens."""
+
+    input: int
+    output: int
+
 
 def answer_reader(content_type: str, content_encoding: str = "") -> AnswerReader:
     """The reader for an answer with these header fields."""
@@ -48,6 +60,7 @@ class _SilentAnswer:
     __slots__ = ()
 
     reported_ms = None
+    tokens = None
 
     def feed(self, chunk: bytes) -> None:
         pass
@@ -82,9 +95,15 @@ class JsonAnswer:
         if self._size > MOST_KEPT_BYTES:
             found = _near_head(kept[:_HEAD_BYTES])
             return _at_end(kept[-_TAIL_BYTES:] + self._tail) if found is None else found
-        if b'duration"' not in kept and b'"seconds"' not in kept:
+        if not any(name in kept for name in _NAMES):
             return None
         return _in_object(_parsed(kept))
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """See :class:`AnswerReader`; of a longer answer, none."""
+        kept = b"".join(self._kept)
+        return _tokens_of(_parsed(kept)) if self._size <= MOST_KEPT_BYTES and b'_tokens"' in kept else None
 
 
 class EventStreamAnswer:
@@ -113,6 +132,24 @@ class EventStreamAnswer:
                 return _at_end(line) if event is None else _in_object(event)
         return None
 
+    @property
+    def tokens(self) -> Tokens | None:
+        """See :class:`AnswerReader`: those of the last event that tells."""
+        for line in reversed(bytes(self._kept[-MOST_KEPT_BYTES:]).splitlines()):
+            if b'_tokens"' in line and (found := _tokens_of(_parsed(line.removeprefix(b"data:")))) is not None:
+                return found
+        return None
+
+
+def _tokens_of(answer: Any) -> Tokens | None:
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    figures = [next((usage[name] for name in names if name in usage), 0) for names in _TOKENS]
+    if not all(isinstance(figure, int) and 0 <= figure < _MOST_TOKENS for figure in figures):
+        return None
+    return Tokens(*figures) if any(name in usage for names in _TOKENS for name in names) else None
+
 
 def _parsed(text: bytes) -> Any:
     try:
@@ -137,18 +174,28 @@ def _milliseconds(seconds: Any) -> int | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float | str):
         return None
     try:
-        value = float(seconds) * 1000
+        value = float(seconds.removesuffix("s") if isinstance(seconds, str) else seconds) * 1000
     except (ValueError, OverflowError):
         return None
     return round(value) if math.isfinite(value) and 0 <= value <= LONGEST_MS else None
 
 
+_TOKENS = (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens"))
+"""OpenAI's names, and vLLM's."""
+_MOST_TOKENS = 1 << 31
+
+_NAMES = (b'duration"', b'"seconds"', b'"totalBilledTime"', b'"totalBilledDuration"')
 _PATHS = (
     ("duration",),
     ("usage", "seconds"),
     ("audio_duration",),
     ("metadata", "audio_duration"),  # whisperX-FastAPI, whose metadata.duration is the time the work took
     ("metadata", "duration"),
+    ("job", "duration"),  # Speechmatics
+    ("result", "metadata", "audio_duration"),  # Gladia
+    ("audio_metadata", "audio_duration"),
+    ("totalBilledTime",),  # Google, as "15s"
+    ("metadata", "totalBilledDuration"),
 )
 
 _NUMBER = rb"-?[0-9][0-9.eE+-]*"

@@ -22,8 +22,9 @@ def test_a_record_is_flat_and_complete() -> None:
         "route": "openai.transcriptions", "method": "POST", "status": 200, "outcome": "ok", "code": "",
         "request_id": "r", "audio_ms": 2_500, "audio_source": "walked", "walked_ms": 2_500, "reported_ms": 2_480,
         "estimated_ms": None, "discrepant": False, "channels": 1, "container": "wav", "codec": "pcm_s16le",
-        "model": "whisper-1", "language": "en", "response_format": "json", "bytes_in": 80_044, "bytes_out": 67,
-        "duration_us": 120_500, "upstream_us": 119_000, "attempt": 1,
+        "model": "whisper-1", "language": "en", "response_format": "json", "input_tokens": None,
+        "output_tokens": None, "bytes_in": 80_044, "bytes_out": 67, "duration_us": 120_500, "upstream_us": 119_000,
+        "attempt": 1,
     }  # fmt: skip
 
 

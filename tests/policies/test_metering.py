@@ -53,6 +53,8 @@ def test_a_form_upload_is_walked(lengths):
         "model": "whisper-1",
         "language": "de",
         "response_format": "",
+        "input_tokens": None,
+        "output_tokens": None,
     }
 
 

@@ -182,3 +182,10 @@ def test_a_large_message_is_not_kept(profile):
     tracemalloc.stop()
     assert kept < 300_000
     assert meter.measured().audio_ms > 0
+
+
+def test_tokens_of_a_session_are_added_up():
+    done = {"type": "conversation.item.input_audio_transcription.completed"}
+    told = [done | {"usage": {"type": "tokens", "input_tokens": 5, "output_tokens": 2}}] * 2
+    measured = talk("openai_realtime", "", [append(bytes(4_800))], told)
+    assert (measured.input_tokens, measured.output_tokens) == (10, 4)

@@ -143,3 +143,41 @@ def test_a_long_answer_is_not_kept(content_type):
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 4 * MOST_KEPT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("answer", "content_type", "tokens"),
+    [
+        (b'{"usage": {"type": "tokens", "input_tokens": 14, "output_tokens": 45}}', "application/json", (14, 45)),
+        (b'{"usage": {"prompt_tokens": 3, "completion_tokens": 0}}', "application/json", (3, 0)),
+        (b'{"usage": {"type": "duration", "seconds": 3}}', "application/json", None),
+        (b'{"usage": {"input_tokens": -1}}', "application/json", None),
+        (b'{"usage": {"input_tokens": "many"}}', "application/json", None),
+        (b'{"text": "input_tokens"}', "application/json", None),
+        (
+            b'data: {"delta": "input_tokens"}\n\ndata: {"usage": {"input_tokens": 7, "output_tokens": 8}}\n\n',
+            "text/event-stream",
+            (7, 8),
+        ),
+        (b"WEBVTT", "text/vtt", None),
+    ],
+)
+def test_tokens_are_read_where_an_upstream_counts_in_them(answer, content_type, tokens):
+    reader = answer_reader(content_type)
+    for at in range(0, len(answer), 9):
+        reader.feed(answer[at : at + 9])
+    assert reader.tokens == tokens
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"job": {"id": "a", "duration": 61}}',
+        b'{"status": "done", "result": {"metadata": {"audio_duration": 61.0}}}',
+        b'{"totalBilledTime": "61s"}',
+    ],
+)
+def test_the_result_of_a_job_tells_too(answer):
+    reader = answer_reader("application/json")
+    reader.feed(answer)
+    assert reader.reported_ms == 61_000
