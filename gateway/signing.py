@@ -74,10 +74,19 @@ class KeyRing:
     @classmethod
     def of(cls, keys: Iterable[SigningKey], sealing_key: bytes, now: datetime) -> "KeyRing":
         """What is not gone, with the private halves of what signs or will."""
-        kept = tuple(key for key in keys if key.stage(now) is not Stage.GONE)
+        kept: list[SigningKey] = []
+        halves: list[Any] = []
         opened: dict[str, Any] = {}
         broken: list[str] = []
-        for key in kept:
+        for key in keys:
+            if key.stage(now) is Stage.GONE:
+                continue
+            try:
+                halves.append(json.loads(key.public_jwk))
+            except ValueError:
+                broken.append(f"{key.id}: its public half is damaged")
+                continue
+            kept.append(key)
             if key.stage(now) is Stage.RETIRING or key.sealed is None:
                 continue
             try:
@@ -85,8 +94,7 @@ class KeyRing:
                 opened[key.id] = serialization.load_der_private_key(raw, None)
             except (Unsealable, ValueError) as error:
                 broken.append(str(error))
-        believed = read_key_set({"keys": [json.loads(key.public_jwk) for key in kept]})
-        return cls(kept, believed, opened, tuple(broken))
+        return cls(tuple(kept), read_key_set({"keys": halves}), opened, tuple(broken))
 
     def sign(self, claims: Mapping[str, Any], kind: str, now: datetime) -> str:
         """A token of that ``typ``, signed by the key whose turn it is. Raises CannotSign."""

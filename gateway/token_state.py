@@ -75,7 +75,11 @@ class TokenState:
     def hear(self, change: Invalidation) -> None:
         """Take what the bus tells."""
         if change.revoked:
-            self._revoke(change.revoked, int(time.time()))
+            what, _, second = change.revoked.rpartition("@")
+            if what and second.isdecimal():
+                self._revoke(what, int(second))
+            else:
+                self._revoke(change.revoked, int(time.time()))
         elif change == Invalidation():
             self._read_until = None  # something may have been missed: read all
             self._wake.set()

@@ -194,7 +194,7 @@ class Invalidation:
     key_id: str = ""
     user_id: str = ""
     revoked: str = ""
-    """As :attr:`Revocation.what`: only tokens are meant."""
+    """As :attr:`storage.token_ports.Revocation.told`; without a second it means now. Only tokens are meant."""
 
 
 class Tickets(Protocol):

@@ -137,6 +137,16 @@ async def test_a_token_made_after_a_revocation_is_good() -> None:
         assert await world.status(world.token(iat=second + 1)) == 200
 
 
+async def test_every_process_draws_the_line_in_the_same_second() -> None:
+    """A message that arrives late must not void what was issued after the revocation."""
+    async with token_world() as world:
+        revoked = int(time.time()) - 3
+        world.state.hear(Invalidation(revoked=f"subject:usr_a@{revoked}"))
+        assert world.state.not_before("usr_a") == revoked
+        assert await world.status(world.token(iat=revoked)) == 401
+        assert await world.status(world.token(iat=revoked + 1)) == 200
+
+
 async def test_tokens_work_while_the_database_is_down() -> None:
     """Design 11: those that are cached, and those that were never seen, by their own word; each is counted."""
     async with token_world(fresh_s=0.0) as world:

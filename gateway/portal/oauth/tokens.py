@@ -156,9 +156,8 @@ class Tokens:
             return
         found = await self.bearers.examine(token.encode())
         if isinstance(found, AccessToken):
-            what = f"token:{found.id}"
-            await self._revocations.revoke(what, found.tenant_id)
-            await self._tell([what])
+            made = await self._revocations.revoke(f"token:{found.id}", found.tenant_id)
+            await self._tell([made.told])
 
     async def family_of(self, token: str) -> Family | None:
         """The family of a refresh token that would be taken."""
@@ -172,8 +171,8 @@ class Tokens:
     async def log_out_everywhere(self, user_id: str) -> None:
         """End all of a person's log-ins and void every token that is out."""
         ended = await self._families.end_all(user_id)
-        await self._revocations.revoke(f"subject:{user_id}")
-        await self._tell([f"subject:{user_id}", *(f"family:{each}" for each in ended)])
+        made = await self._revocations.revoke(f"subject:{user_id}")
+        await self._tell([made.told, *(f"family:{each}" for each in ended)])
 
     def _minted(self, family: Family, generation: int) -> str:
         return mint(family.id, family.seed, generation, self._secret)
