@@ -145,8 +145,13 @@ class Holder:
             )
             looking = asyncio.get_running_loop().create_task(self._account.used(of))
             self._looking_up[demand.key] = looking
-            looking.add_done_callback(lambda _: self._looking_up.pop(demand.key, None))
+            looking.add_done_callback(lambda done: self._looked_up(demand.key, done))
         return await asyncio.shield(looking)
+
+    def _looked_up(self, key: str, done: asyncio.Task[int]) -> None:
+        del self._looking_up[key]
+        if not done.cancelled():
+            done.exception()  # those who asked have it, unless all of them have left
 
     def _count(self, wanted: Sequence[Demand], answer: Answer) -> None:
         counts = self._metrics.ratelimit

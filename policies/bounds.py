@@ -64,6 +64,8 @@ def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bou
 
     The hash tag keeps all that one request touches in one slot of a cluster.
     """
+    if not principal.allowances and not route.of_address:
+        return None
     tenant = principal.tenant_id
     holders = {Scope.TENANT: "", Scope.USER: principal.user_id, Scope.KEY: principal.key_id}
     found = [

@@ -48,8 +48,7 @@ class Demand:
     ends_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One change of one limit: from ``had`` in reserve to ``want``, and ``spent`` for good (negative: given back)."""
 
     demand: Demand
@@ -58,8 +57,7 @@ class Step:
     want: int
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """What one limit says: units left, and milliseconds until it is whole again (0 for what is held)."""
 
     left: int

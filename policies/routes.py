@@ -97,6 +97,8 @@ class Route:
     @property
     def of_address(self) -> tuple[Allowance, ...]:
         """What each client address is allowed on this route."""
+        if self.address_requests is None and self.address_concurrency is None:
+            return ()
         found = []
         if self.address_requests is not None:
             rate = self.address_requests
