@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from policies.inquiry import Target
+from policies.permissions import ROLES, Permission, excess
 from policies.tenants import Role, UserStatus
 
 RESET_S = 1_800
@@ -102,13 +103,9 @@ class Invitation:
         return InvitationState.PENDING if now < self.expires_at else InvitationState.EXPIRED
 
 
-_STRENGTH = {role: rank for rank, role in enumerate(reversed(Role))}
-_MAY_INVITE = frozenset({Role.OWNER, Role.ADMIN})
-
-
-def may_grant(granting: Role, granted: Role) -> bool:
-    """Whether who has one role may give another: an owner any, an admin none above its own, the others nothing."""
-    return granting in _MAY_INVITE and _STRENGTH[granted] <= _STRENGTH[granting]
+def may_invite(held: frozenset[Permission], role: Role) -> bool:
+    """Whether who holds these permissions may invite into a role: nobody gives what they do not hold themselves."""
+    return Permission.USERS_WRITE in held and not excess(held, ROLES[role])
 
 
 def account_bucket(email: str) -> str:

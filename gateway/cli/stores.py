@@ -21,6 +21,7 @@ from storage.ports import Invalidation, StorageError, Unavailable
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail, PostgresAuditLog
 from storage.postgres.directory import PostgresDirectory
+from storage.postgres.invitations import PostgresInvitations
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool
@@ -52,6 +53,7 @@ class Stores:
     audit: PostgresAuditLog
     signing_keys: PostgresSigningKeys
     service_accounts: PostgresServiceAccounts
+    invitations: PostgresInvitations
 
     def secret_for(self, purpose: str) -> bytes:
         """The gateway's own secret for one purpose. Raises StorageError."""
@@ -124,6 +126,7 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
             audit=PostgresAuditLog(pool, chain),
             signing_keys=PostgresSigningKeys(pool, trail),
             service_accounts=PostgresServiceAccounts(pool, trail),
+            invitations=PostgresInvitations(pool, trail),
         )
 
 

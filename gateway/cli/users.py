@@ -14,6 +14,7 @@ from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
+    from policies.people import Invitation
 
 _MOST_BYTES = 8_192
 """More than the longest password takes, in any script."""
@@ -73,6 +74,42 @@ def list_users(given: Given, tenant: str) -> None:
 
 
 @user.command()
+@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@click.option("--email", type=EMAIL, required=True, help="Whom to invite.")
+@click.option(
+    "--role", type=click.Choice([role.value for role in Role]), default=Role.MEMBER.value, show_default=True,
+    help="What the member may do in this tenant.",
+)  # fmt: skip
+@common
+def invite(given: Given, tenant: str, email: str, role: str) -> None:
+    """Ask somebody to join a tenant. The link is mailed; where no mail is configured it is printed, this once."""
+    made, link = with_stores(given, lambda stores: _invite(stores, tenant, email, Role(role)))
+    if given.json:
+        facts = {"id": made.id, "email": made.email, "role": made.role.value, "expires_at": stamp(made.expires_at)}
+        print_json({**facts, "tenant": tenant, "link": link})
+    elif link:
+        click.echo(link)
+        remark(f"Give this link to {made.email}: it works once, until {stamp(made.expires_at)}. No mail is configured.")
+    else:
+        click.echo(f"{made.email} is invited to tenant {tenant} as {role}: the link was mailed.")
+
+
+@user.command()
+@click.option("--email", type=EMAIL, help="The account whose tries are forgotten.")
+@click.option("--address", help="The client address whose tries are forgotten.")
+@common
+def unban(given: Given, email: str | None, address: str | None) -> None:
+    """Let an account, or an address, try to sign in again at once after too many wrong passwords."""
+    if not (email or address):
+        raise click.UsageError("Say which: --email or --address.")
+    found = with_stores(given, lambda stores: _unban(stores, email, address))
+    if given.json:
+        print_json({"forgotten": found})
+    else:
+        click.echo("The tries are forgotten." if found else "There were no tries to forget.")
+
+
+@user.command()
 @click.option("--tenant", type=SLUG, required=True, help="A tenant that the person is a member of.")
 @click.option("--email", type=EMAIL, required=True, help="Whom to disable.")
 @common
@@ -121,6 +158,38 @@ async def _create(
         except ValueError as error:
             raise click.BadParameter(f"{error}.", param_hint="--password-stdin") from None
     return await stores.directory.create_user(tenant.id, email, name, role, hashed)
+
+
+async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple["Invitation", str]:
+    """The invitation, and its link if it was not mailed."""
+    from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.snapshot import digest  # noqa: PLC0415  the same
+
+    tenant, settings = await stores.directory.tenant(slug), stores.settings
+    secret = recovery.mint("invite")
+    key = stores.secret_for(joining.PURPOSE)
+    made = await stores.invitations.create(tenant.id, email, role, digest(key, secret.encode()))
+    link = joining.link(settings.base_url, secret)
+    if settings.mail is None:
+        return made, link
+    mailer = mail.Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from)
+    await mailer.send(made.email, *letters.invitation(link, tenant.name, role))
+    return made, ""
+
+
+async def _unban(stores: "Stores", email: str | None, address: str | None) -> bool:
+    from storage.redis.attempts import RedisAttempts, account_names, address_names  # noqa: PLC0415  slow
+    from storage.redis.client import client  # noqa: PLC0415  slow
+
+    if stores.redis_url is None:
+        raise click.ClickException("GATEWAY_REDIS_URL is not set: tries are counted there.")
+    redis = client(stores.redis_url)
+    try:
+        attempts = RedisAttempts(redis)
+        names = [*(account_names(email) if email else ()), *(address_names(address) if address else ())]
+        return any([await attempts.forgive(name) for name in names])
+    finally:
+        await redis.aclose()
 
 
 async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatus) -> User:

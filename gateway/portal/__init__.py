@@ -13,6 +13,16 @@ api            the JSON API under ``/platform/v1``: operations declared once, se
 oauth          tokens for people and programs, and what others need to verify them
 tickets        one-use tickets for streams
 pages          templates, and the style sheet and scripts that they name
+-------------- ------------------------------------------------------------------------------
+identity       what log-ins stand on, and who acts (audit)
+browser        a browser's session: cookie, whose it is, what a page asks of it
+proving        address and password, second factor, tries that are counted: one way for all doors
+hashing        bcrypt on threads; ``strength`` judges passwords, ``choosing`` takes new ones
+login          signing in and out
+recovery       forgotten passwords; ``joining`` invitations; ``addresses`` another e-mail address
+account        a person's own pages; ``security`` password and second factor
+mail           how mail leaves; ``letters`` what it says
+sealing        secrets that must be read again; ``agents`` browsers by name
 ============== ==============================================================================
 
 A module of endpoints holds ``routes = web.RouteTableDef()`` and its handlers, and is one line in

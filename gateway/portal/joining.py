@@ -14,12 +14,13 @@ from gateway.portal.recovery import mint
 from policies.people import Invitation, InvitationState
 from policies.tenants import Role
 from policies.verdict import Refusal
-from storage.ports import Invalidation, Unavailable
+from storage.ports import Invalidation
 from storage.postgres.invitations import PostgresInvitations
 
 routes = web.RouteTableDef()
 
-_PURPOSE = "invitations"
+PURPOSE = "invitations"
+"""What the key of their digests is derived for."""
 _FREE_TRIES = 30
 
 
@@ -28,35 +29,40 @@ def invitations(request: web.Request) -> PostgresInvitations:
     return PostgresInvitations(request.app[PARTS].pool, trail(request))
 
 
-async def invite(
-    request: web.Request, tenant_id: str, tenant: str, email: str, role: Role, invited_by: str | None
-) -> Invitation:
+async def invite(request: web.Request, tenant_id: str, email: str, role: Role, invited_by: str | None) -> Invitation:
     """Invite, and mail the link. Whether who asks may invite is the caller's to know.
 
-    Raises ValueError for an address that is none, AlreadyExists for a member, Unavailable when no mail can leave: then
-    nothing was done, or the invitation waits to be sent again.
+    Raises ValueError for an address that is none, AlreadyExists for a member, Problem where mail is off, Unavailable
+    when it does not leave: the invitation waits to be sent again then.
     """
     if not request.app[MAILER].is_on:
-        raise Unavailable("no way for mail is configured (GATEWAY_MAIL)")
+        raise Problem(Refusal.MAIL_IS_OFF)
     secret = mint("invite")
-    digest = request.app[IDENTITY].digest(_PURPOSE, secret)
+    digest = request.app[IDENTITY].digest(PURPOSE, secret)
     made = await invitations(request).create(tenant_id, email, role, digest, invited_by)
-    await _send(request, made, tenant, secret)
+    await _send(request, made, secret)
     return made
 
 
-async def send_again(request: web.Request, tenant_id: str, tenant: str, invitation_id: str) -> Invitation:
+async def send_again(request: web.Request, tenant_id: str, invitation_id: str) -> Invitation:
     """A new link in place of the old one. Raises NotFound, Unavailable."""
     secret = mint("invite")
-    digest = request.app[IDENTITY].digest(_PURPOSE, secret)
+    digest = request.app[IDENTITY].digest(PURPOSE, secret)
     made = await invitations(request).send_again(tenant_id, invitation_id, digest)
-    await _send(request, made, tenant, secret)
+    await _send(request, made, secret)
     return made
 
 
-async def _send(request: web.Request, made: Invitation, tenant: str, secret: str) -> None:
-    link = f"{request.app[PARTS].public_url}/auth/invite/{secret}"
-    await deliver(request, made.email, *letters.invitation(link, tenant, made.role))
+async def _send(request: web.Request, made: Invitation, secret: str) -> None:
+    tenant = await _tenant_name(request, made.tenant_id)
+    await deliver(
+        request, made.email, *letters.invitation(link(request.app[PARTS].public_url, secret), tenant, made.role)
+    )
+
+
+def link(public_url: str, secret: str) -> str:
+    """Where an invitation is accepted."""
+    return f"{public_url}/auth/invite/{secret}"
 
 
 @routes.get("/auth/invite/{secret}")
@@ -69,7 +75,7 @@ async def page(request: web.Request) -> web.Response:
 async def accept(request: web.Request) -> web.Response:
     """Join; who is new is signed in by it."""
     await limit(request, "invite", free=_FREE_TRIES)
-    digest = request.app[IDENTITY].digest(_PURPOSE, request.match_info["secret"])
+    digest = request.app[IDENTITY].digest(PURPOSE, request.match_info["secret"])
     invitation = await _open(request, digest)
     session = await browser.current(request)
     known = await people(request).account(invitation.email)
@@ -117,7 +123,7 @@ async def _open(request: web.Request, digest: bytes) -> Invitation:
 
 
 async def _page(request: web.Request, problem: Problem | None) -> web.Response:
-    invitation = await _open(request, request.app[IDENTITY].digest(_PURPOSE, request.match_info["secret"]))
+    invitation = await _open(request, request.app[IDENTITY].digest(PURPOSE, request.match_info["secret"]))
     session = await browser.current(request)
     known = await people(request).account(invitation.email)
     signed_in = session is not None and known is not None and session.user_id == known.person.id

@@ -4,7 +4,6 @@ Nothing tells an account from none: not the answer, not its time, not the wait a
 catalogue of known attacks). Tries are counted before a password is looked at, so that a storm costs no hashing.
 """
 
-import ipaddress
 import time
 from dataclasses import dataclass, replace
 
@@ -16,11 +15,11 @@ from gateway.portal.identity import IDENTITY, actor, people
 from gateway.portal.problems import Problem
 from gateway.portal.sealing import unsealed
 from policies.audit import ActorKind
-from policies.people import Person, Place, account_bucket
+from policies.people import Person, Place
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.people import Account
-from storage.redis.attempts import Bucket
+from storage.redis.attempts import Bucket, account_names, address_names
 
 _FREE_BY_ACCOUNT = 5
 FREE_BY_ADDRESS = 30
@@ -60,10 +59,7 @@ async def prove_password(
 ) -> tuple[Account, Place]:
     """The first factor alone; the account and the tenant that it goes to. Raises Problem."""
     identity = request.app[IDENTITY]
-    buckets = [
-        Bucket(f"account:{account_bucket(email)}", _FREE_BY_ACCOUNT),
-        *_by_address(request, "login", FREE_BY_ADDRESS),
-    ]
+    buckets = [*_by_account(email), *_by_address(request, "login", FREE_BY_ADDRESS)]
     await _begin_try(request, buckets)
     known = people(request)
     account = await known.account(email)
@@ -103,7 +99,7 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
 async def prove_again(request: web.Request, account: Account, password: str) -> None:
     """The password of who is signed in already, for what needs it once more. Raises Problem."""
     identity = request.app[IDENTITY]
-    bucket = Bucket(f"account:{account_bucket(account.person.email)}", _FREE_BY_ACCOUNT)
+    (bucket,) = _by_account(account.person.email)
     await _begin_try(request, [bucket])
     if not await identity.hashing.check(password, account.password_hash):
         await people(request).note("login.failed", account.person.id, account.person.email)
@@ -151,13 +147,12 @@ def _place(account: Account, tenant: str | None) -> Place | None:
     return next((p for p in account.places if p.active and tenant in (None, "", p.slug, p.tenant_id)), None)
 
 
+def _by_account(email: str) -> list[Bucket]:
+    return [Bucket(name, _FREE_BY_ACCOUNT) for name in account_names(email)]
+
+
 def _by_address(request: web.Request, what: str, free: int) -> list[Bucket]:
-    """One bucket for the client's address; of IPv6 the /64, which is one customer's. None where it is not known."""
-    text = client_address(request)
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return []
-    if isinstance(address, ipaddress.IPv6Address):
-        text = str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
-    return [Bucket(f"{what}-address:{text}", free)]
+    """One bucket for the client's address; none where it is not known."""
+    return [
+        Bucket(name if what == "login" else f"{what}:{name}", free) for name in address_names(client_address(request))
+    ]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from policies.audit import Change
-from policies.people import INVITATION_S, Invitation, may_grant
+from policies.people import INVITATION_S, Invitation, may_invite
 from policies.tenants import Role
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
@@ -14,6 +14,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.members import held
 from storage.postgres.pool import Pool
 
 _INVITATION = """
@@ -207,17 +208,15 @@ async def _may_still_invite(connection: Connection, invitation: Invitation) -> b
         return True
     rows = await connection.fetch(
         """
-        SELECT m.role, u.operator FROM platform.users u
+        SELECT u.operator, m.role, m.custom_role, r.permissions FROM platform.users u
         LEFT JOIN platform.memberships m ON m.user_id = u.id AND m.tenant_id = $1
+        LEFT JOIN platform.roles r ON r.tenant_id = m.tenant_id AND r.name = m.custom_role
         WHERE u.id = $2 AND u.status = 'active'
         """,
         invitation.tenant_id,
         invitation.invited_by,
     )
-    if not rows:
-        return False
-    role = rows[0]["role"]
-    return bool(rows[0]["operator"]) or (role is not None and may_grant(Role(role), invitation.role))
+    return bool(rows) and may_invite(held(rows[0]), invitation.role)
 
 
 async def _joining(

@@ -289,11 +289,12 @@ async def _raise_if_last_owner(connection: Connection, user_id: str) -> None:
     rows = await connection.fetch(
         """
         SELECT t.slug FROM platform.memberships m JOIN platform.tenants t ON t.id = m.tenant_id
-        WHERE m.user_id = $1 AND m.role = 'owner' AND EXISTS (
+        WHERE m.user_id = $1 AND m.role = 'owner' AND m.custom_role IS NULL AND EXISTS (
             SELECT FROM platform.memberships o WHERE o.tenant_id = m.tenant_id AND o.user_id <> $1
         ) AND NOT EXISTS (
             SELECT FROM platform.memberships o JOIN platform.users u ON u.id = o.user_id
-            WHERE o.tenant_id = m.tenant_id AND o.user_id <> $1 AND o.role = 'owner' AND u.status = 'active'
+            WHERE o.tenant_id = m.tenant_id AND o.user_id <> $1 AND o.role = 'owner' AND o.custom_role IS NULL
+                AND u.status = 'active'
         )
         """,
         user_id,

@@ -9,7 +9,7 @@ import asyncpg
 from policies.audit import Change
 from policies.people import Session
 from storage.postgres.audit import AuditTrail
-from storage.postgres.ids import Kind, new_id
+from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.pool import Pool
 
 _SESSION = """
@@ -105,6 +105,33 @@ class PostgresSessions:
             user_id,
         )
         return [_session(row) for row in rows]
+
+    async def in_tenant(self, tenant_id: str, limit: int, *, user_id: str = "", before: str = "") -> Sequence[Session]:
+        """The live ones in a tenant, newest first; ``before`` is an id, for paging."""
+        rows = await self._pool.read(
+            f"""
+            SELECT {_SESSION} FROM platform.sessions s WHERE s.tenant_id = $1 AND {_LIVE}
+                AND ($2 = '' OR s.user_id = $2) AND ($3 = '' OR s.id < $3) ORDER BY s.id DESC LIMIT $4
+            """,  # noqa: S608
+            tenant_id,
+            user_id,
+            before,
+            limit,
+            tenant_id=tenant_id,
+        )
+        return [_session(row) for row in rows]
+
+    async def one_in_tenant(self, tenant_id: str, session_id: str) -> Session | None:
+        """A live one of a tenant."""
+        if not is_id(Kind.SESSION, session_id):
+            return None
+        rows = await self._pool.read(
+            f"SELECT {_SESSION} FROM platform.sessions s WHERE s.tenant_id = $1 AND s.id = $2 AND {_LIVE}",  # noqa: S608
+            tenant_id,
+            session_id,
+            tenant_id=tenant_id,
+        )
+        return _session(rows[0]) if rows else None
 
     async def history(self, user_id: str, limit: int) -> Sequence[tuple[Session, datetime | None]]:
         """The latest log-ins, live or not, with their end."""

@@ -5,12 +5,14 @@ of it. After the free tries each further one shuts the bucket, twice as long eve
 can keep an administrator out for long. Keys carry a time to live, so that made-up names fill nothing.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from redis.asyncio import Redis
 
+from policies.people import account_bucket
 from storage.redis.client import asking
 
 _SCRIPT = resources.files("storage.redis").joinpath("attempt.lua").read_text()
@@ -52,6 +54,25 @@ class RedisAttempts:
             pipeline.hincrby(_key(name), "n", -1)
             pipeline.hdel(_key(name), "until")
             await pipeline.execute()
+
+
+def account_names(email: str) -> tuple[str, ...]:
+    """What tries at an account are counted under."""
+    return (f"account:{account_bucket(email)}",)
+
+
+def address_names(address: str) -> tuple[str, ...]:
+    """What tries of a client's address are counted under: of IPv6 the /64, which is one customer's.
+
+    None for what is no address: then only the account counts.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ()
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return (f"login-address:{ipaddress.ip_network((int(parsed) >> 64 << 64, 64))}",)
+    return (f"login-address:{parsed}",)
 
 
 def _key(name: str) -> str:

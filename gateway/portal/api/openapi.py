@@ -23,6 +23,8 @@ _PATH_PARTS = {
     "key_id": f"^key_{_ID}",
     "user_id": f"^usr_{_ID}",
     "webhook_id": f"^whk_{_ID}",
+    "invitation_id": f"^inv_{_ID}",
+    "session_id": f"^ses_{_ID}",
     "account_id": f"^svc_{_ID}",
     "delivery_id": "^[0-9]{1,18}$",
     "slug": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",

@@ -4,11 +4,13 @@ from aiohttp import web
 
 from gateway.portal.api import (
     audit,
+    invitations,
     keys,
     limits,
     me,
     members,
     service_accounts,
+    sessions,
     signing_keys,
     tenants,
     usage,
@@ -18,7 +20,9 @@ from gateway.portal.api.openapi import document
 from gateway.portal.api.operations import PREFIX, Operation, handler
 from gateway.portal.pages import render
 
-RESOURCES = (me, tenants, members, keys, service_accounts, limits, usage, webhooks, audit, signing_keys)
+RESOURCES = (
+    me, tenants, members, invitations, sessions, keys, service_accounts, limits, usage, webhooks, audit, signing_keys,
+)  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 
 

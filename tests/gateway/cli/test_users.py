@@ -135,3 +135,23 @@ def test_an_unknown_person_is_a_failure(acme: Operator, change: str) -> None:
 )
 def test_wrong_usage_is_found_before_any_store_is_asked(stranger: Operator, words: tuple[str, ...]) -> None:
     assert stranger.run("user", *words, status=2).stdout == ""
+
+
+def test_an_invitation_without_mail_prints_its_link_once(acme: Operator) -> None:
+    """From the public address; with mail it goes there and is not printed."""
+    made = acme.json("user", "invite", "--tenant", "acme", "--email", "Bob@example.com", "--role", "admin")
+    assert made["email"] == "bob@example.com"
+    assert "/auth/invite/thk_invite_" in made["link"]
+    assert "invitation.created" in acme.run("audit", "list", "--tenant", "acme").stdout
+
+
+def test_a_member_is_not_invited_again(acme: Operator) -> None:
+    create(acme)
+    said = acme.run("user", "invite", "--tenant", "acme", "--email", "ann@example.com", status=1)
+    assert "member already" in said.stderr
+
+
+def test_tries_are_forgotten_on_request(acme: Operator) -> None:
+    assert acme.json("user", "unban", "--email", "ann@example.com") == {"forgotten": False}
+    assert acme.run("user", "unban", "--address", "192.0.2.1").stdout.startswith("There were no tries")
+    acme.run("user", "unban", status=2)

@@ -28,6 +28,7 @@ from tests.storage.usage_samples import record
 
 STRANGER = {
     "account_id": "svc_00000000000000000000", "webhook_id": "whk_00000000000000000000", "delivery_id": "1",
+    "invitation_id": "inv_00000000000000000000", "session_id": "ses_00000000000000000000",
     "key_id": "key_00000000000000000000", "user_id": "usr_00000000000000000000", "slug": "nobody", "name": "nobody",
 }  # fmt: skip
 

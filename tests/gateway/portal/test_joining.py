@@ -30,7 +30,7 @@ def request_of(portal: Client) -> web.Request:
 async def invited(portal: Client, town: Town, address: str = GUEST, role: Role = Role.MEMBER, **more: object) -> str:
     """The path of the link."""
     by = str(more.get("by", town.user.id))
-    await joining.invite(request_of(portal), town.tenant.id, "Acme", address, role, by)
+    await joining.invite(request_of(portal), town.tenant.id, address, role, by)
     return link_in(letters(town.parts, address)[-1][1])
 
 
@@ -93,7 +93,7 @@ async def test_an_invitation_that_does_not_hold_any_more_is_410(portal: Client, 
         case "expired":
             await parts.pool.read("UPDATE platform.invitations SET expires_at = now()")
         case "sent again":
-            await joining.send_again(request_of(portal), town.tenant.id, "Acme", row["id"])
+            await joining.send_again(request_of(portal), town.tenant.id, row["id"])
         case "demoted":
             await parts.pool.read("UPDATE platform.memberships SET role = 'member' WHERE user_id = $1", boss.id)
         case "removed":
@@ -119,9 +119,9 @@ async def test_an_invitation_is_pending_then_over(portal: Client, town: Town) ->
     assert (await portal.get(first, headers=PAGE)).status == 410
     assert (await portal.get(second, headers=PAGE)).status == 200
     with pytest.raises(AlreadyExists):
-        await joining.invite(request_of(portal), tenant, "Acme", EMAIL.upper(), Role.MEMBER, None)
+        await joining.invite(request_of(portal), tenant, EMAIL.upper(), Role.MEMBER, None)
     with pytest.raises(ValueError, match="not an e-mail"):
-        await joining.invite(request_of(portal), tenant, "Acme", "a@b\r\nBcc: x@y", Role.MEMBER, None)
+        await joining.invite(request_of(portal), tenant, "a@b\r\nBcc: x@y", Role.MEMBER, None)
     other = await town.directory.create_tenant("other", "Other")
     assert not await book.of(other.id, 10)
     (pending, _) = await book.of(tenant, 10)

@@ -1,0 +1,97 @@
+"""Invitations to the tenant: who was asked to join, and what became of it."""
+
+from typing import Any
+
+from gateway.portal import joining
+from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
+from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.shapes import Email, Instant
+from gateway.portal.problems import Problem
+from policies.people import Invitation, InvitationState
+from policies.permissions import ROLES, Permission, excess
+from policies.tenants import Role
+from policies.verdict import Refusal
+
+operations = Operations("invitations")
+
+
+class InvitationShown(Shown):
+    """An invitation. Its link was mailed, and is not told again."""
+
+    id: str
+    email: str
+    role: Role
+    state: InvitationState
+    invited_by: str | None
+    created_at: Instant
+    sent_at: Instant
+    expires_at: Instant
+
+
+class InvitationWish(Sent):
+    """Whom to invite, and as what."""
+
+    email: Email
+    role: Role = Role.MEMBER
+
+
+class InvitationList(Paged, InTenant):
+    """Which invitations."""
+
+
+@operations.get("/invitations", Permission.USERS_READ, query=InvitationList, answer=Page[InvitationShown])
+async def list_invitations(ask: Ask[InvitationList, Any]) -> Page[InvitationShown]:
+    """The tenant's invitations, newest first, also those that are over."""
+    cursors = ask.cursors()
+    before = cursors.open(ask.query.cursor)
+    book = joining.invitations(ask.request)
+    found = await book.of(ask.tenant_id, ask.query.limit + 1, before=str(before[0]) if before else "")
+    return cursors.page([_shown(ask, each) for each in found], ask.query.limit, [[each.id] for each in found])
+
+
+@operations.get("/invitations/{invitation_id}", Permission.USERS_READ, answer=InvitationShown)
+async def show_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
+    """One invitation."""
+    return _shown(ask, await joining.invitations(ask.request).get(ask.tenant_id, ask.path("invitation_id")))
+
+
+@operations.post("/invitations", Permission.USERS_WRITE, body=InvitationWish, answer=InvitationShown)
+async def create_invitation(ask: Ask[InTenant, InvitationWish]) -> InvitationShown:
+    """Invite somebody, in a role that holds no more than one's own permissions. The link is mailed."""
+    wish = ask.body
+    _may_give(ask, wish.role)
+    made = await joining.invite(ask.request, ask.tenant_id, wish.email, wish.role, ask.who.user_id or None)
+    return _shown(ask, made)
+
+
+@operations.post("/invitations/{invitation_id}/send", Permission.USERS_WRITE, answer=InvitationShown, status=200)
+async def send_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
+    """Mail a new link in place of the old one; the time begins anew."""
+    current = await joining.invitations(ask.request).get(ask.tenant_id, ask.path("invitation_id"))
+    _may_give(ask, current.role)
+    return _shown(ask, await joining.send_again(ask.request, ask.tenant_id, current.id))
+
+
+@operations.delete("/invitations/{invitation_id}", Permission.USERS_WRITE)
+async def revoke_invitation(ask: Ask[InTenant, Any]) -> None:
+    """Its link works no more."""
+    await joining.invitations(ask.request).revoke(ask.tenant_id, ask.path("invitation_id"))
+
+
+def _may_give(ask: Ask[Any, Any], role: Role) -> None:
+    missing = excess(ask.who.permissions, ROLES[role])
+    if missing:
+        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You lack {', '.join(missing)}.")
+
+
+def _shown(ask: Ask[Any, Any], invitation: Invitation) -> InvitationShown:
+    return InvitationShown(
+        id=invitation.id,
+        email=invitation.email,
+        role=invitation.role,
+        state=invitation.state(ask.parts.now()),
+        invited_by=invitation.invited_by,
+        created_at=invitation.created_at,
+        sent_at=invitation.sent_at,
+        expires_at=invitation.expires_at,
+    )

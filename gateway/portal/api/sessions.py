@@ -1,0 +1,67 @@
+"""Browsers that are signed in: one's own, and those of the tenant's members."""
+
+from typing import Any
+
+from gateway.portal import browser
+from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
+from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.shapes import Instant
+from gateway.portal.identity import sessions
+from policies.people import Session
+from policies.permissions import Permission
+from storage.ports import NotFound
+
+operations = Operations("sessions")
+
+
+class SessionShown(Shown):
+    """A browser that is signed in; never its secret."""
+
+    id: str
+    user_id: str
+    methods: list[str]
+    address: str
+    agent: str
+    created_at: Instant
+    seen_at: Instant
+    expires_at: Instant
+
+
+class SessionList(Paged, InTenant):
+    """Which sessions."""
+
+    user_id: str | None = None
+
+
+@operations.get("/sessions", Permission.SESSIONS_READ, query=SessionList, answer=Page[SessionShown])
+async def list_sessions(ask: Ask[SessionList, Any]) -> Page[SessionShown]:
+    """The live sessions in the tenant, newest first."""
+    query = ask.query
+    cursors = ask.cursors(query.user_id)
+    before = cursors.open(query.cursor)
+    listed = sessions(ask.request).listed
+    found = await listed.in_tenant(
+        ask.tenant_id, query.limit + 1, user_id=query.user_id or "", before=str(before[0]) if before else ""
+    )
+    return cursors.page([_shown(each) for each in found], query.limit, [[each.id] for each in found])
+
+
+@operations.delete("/sessions/{session_id}", Permission.SESSIONS_WRITE)
+async def end_session(ask: Ask[InTenant, Any]) -> None:
+    """Sign a browser out, and close its streams."""
+    session = await sessions(ask.request).listed.one_in_tenant(ask.tenant_id, ask.path("session_id"))
+    if session is None or not await browser.end(ask.request, session.user_id, "revoked", only=session.id):
+        raise NotFound("There is no such session.")
+
+
+def _shown(session: Session) -> SessionShown:
+    return SessionShown(
+        id=session.id,
+        user_id=session.user_id,
+        methods=list(session.methods),
+        address=session.address,
+        agent=session.agent,
+        created_at=session.created_at,
+        seen_at=session.seen_at,
+        expires_at=session.expires_at,
+    )

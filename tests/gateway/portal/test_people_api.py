@@ -1,0 +1,44 @@
+"""Invitations and sessions over the API: as declared, in one tenant, and never with more than one's own permissions."""
+
+from policies.tenants import Role
+from tests.gateway.portal.api import Houses
+from tests.gateway.portal.conftest import PAGE, Client, Town, log_in
+from tests.gateway.portal.test_recovery import letters, link_in
+
+
+async def test_an_invitation_is_made_shown_sent_again_and_revoked(houses: Houses, town: Town, portal: Client) -> None:
+    owner, stranger = await houses.person(), await houses.person()
+    made = await owner.ask("POST", "/invitations", {"email": "Bob@example.com", "role": "admin"}, status=201)
+    assert (made["email"], made["role"], made["state"]) == ("bob@example.com", "admin", "pending")
+    first = link_in(letters(town.parts, "bob@example.com")[-1][1])
+    assert (await owner.ask("GET", "/invitations"))["data"] == [made]
+    assert (await stranger.ask("GET", "/invitations"))["data"] == []
+    for method, path in (("GET", ""), ("POST", "/send"), ("DELETE", "")):
+        await stranger.ask(method, f"/invitations/{made['id']}{path}", status=404)
+    await owner.ask("POST", f"/invitations/{made['id']}/send")
+    assert (await portal.get(first, headers=PAGE)).status == 410
+    await owner.ask("DELETE", f"/invitations/{made['id']}", status=204)
+    assert (await owner.ask("GET", f"/invitations/{made['id']}"))["state"] == "revoked"
+
+
+async def test_nobody_invites_above_themselves(houses: Houses, town: Town) -> None:
+    """T-05; and who manages no people invites nobody."""
+    admin, member = await houses.person(role=Role.ADMIN), await houses.person(role=Role.MEMBER)
+    await admin.ask("POST", "/invitations", {"email": "bob@example.com", "role": "owner"}, status=403)
+    await admin.ask("POST", "/invitations", {"email": "bob@example.com", "role": "admin"}, status=201)
+    await member.ask("POST", "/invitations", {"email": "bob@example.com"}, status=403)
+    for wrong in ({"email": "nonsense"}, {"email": "a@b.example", "role": "king"}, {"email": "a@b.example", "x": 1}):
+        await admin.ask("POST", "/invitations", wrong, status=422)
+
+
+async def test_a_browser_is_signed_out_by_who_may(houses: Houses, town: Town, portal: Client) -> None:
+    await log_in(portal)
+    portal.session.cookie_jar.clear()
+    owner, stranger = await houses.person(town.tenant), await houses.person()
+    (session,) = (await owner.ask("GET", "/sessions"))["data"]
+    assert (session["user_id"], session["methods"]) == (town.user.id, ["pwd"])
+    assert (await stranger.ask("GET", "/sessions"))["data"] == []
+    await stranger.ask("DELETE", f"/sessions/{session['id']}", status=404)
+    await owner.ask("DELETE", f"/sessions/{session['id']}", status=204)
+    await owner.ask("DELETE", f"/sessions/{session['id']}", status=404)
+    assert (await owner.ask("GET", "/sessions"))["data"] == []
