@@ -1,0 +1,58 @@
+"""Wound: audio that is free, or cheap, because somebody believed what it says of itself.
+
+LiteLLM took a FLAC of unknown length for 192,153,584,101,141 s and an m4a for none (BerriAI/litellm#22622); AISIX and
+Envoy's AI gateway charge nothing as soon as the client asks for text (api7/aisix#868, envoyproxy/ai-gateway#2186).
+"""
+
+import base64
+
+import pytest
+
+from tests.gateway.harness import Gateway
+from tests.policies.audio.build import chunk, ds64, flac, fmt, frame, riff, streaminfo, wav
+from tests.policies.audio.oracle import recording
+from tests.policies.audio.test_containers import box_field, recorded
+from tests.policies.test_multipart import TYPE, form, part
+
+PCM = bytes(range(1, 251)) * 128  # one second of 16 kHz
+TEXT = part("response_format", b"text")
+SECOND = wav(1.0)
+
+
+def upload(body: bytes, name: str = "file", encoding: bytes = b"") -> bytes:
+    return part(name, body, filename="a.txt", extra=encoding)
+
+
+FORMS = {
+    "a data size of nothing": upload(riff(fmt(), chunk(b"data", PCM, size=0))),
+    "a data size of a tenth": upload(riff(fmt(), chunk(b"data", PCM, size=3_200))),
+    "a small ds64": upload(riff(ds64(320), fmt(), chunk(b"data", PCM, size=0xFFFFFFFF), magic=b"RF64")),
+    "a second format": upload(riff(fmt(rate=48_000), fmt(), chunk(b"data", PCM))),
+    "audio in a junk chunk": upload(riff(fmt(), chunk(b"data", PCM[:320]), chunk(b"junk", PCM))),
+    "audio behind the data": upload(riff(fmt(), chunk(b"data", PCM[:320])) + PCM),
+    "a FLAC of no samples": upload(flac([frame(n, 4000) for n in range(4)], info=streaminfo(total=0))),
+    "an MP3 of one frame": upload(box_field(recorded("mp3"), b"Info", 4, 1)),
+    "an m4a of a millisecond": upload(box_field(recorded("m4a"), b"mdhd", 16, 16)),
+    "a WebM without a Duration": upload(recorded("webm live")),
+    "two songs chained": upload(recording("ogg", "libopus", 0.5, 48_000) * 2),
+    "a second file": (upload(wav(0.5)), upload(wav(0.5), name="more")),
+    "a file as a text field": part("file", SECOND),
+    "base64": upload(base64.encodebytes(SECOND), encoding=b"Content-Transfer-Encoding: base64\r\n"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORMS)
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_second_of_audio_is_a_second_whatever_it_says_and_whatever_is_asked_for(
+    gateway: Gateway, forgery: str, first: bool
+) -> None:
+    """``text`` answers carry no length, so the bytes alone speak; the field may stand before the file or behind it."""
+    fields = [("Content-Type", TYPE)]
+    made = FORMS[forgery]
+    files = made if isinstance(made, tuple) else (made,)
+    body = form(TEXT, *files) if first else form(*files, TEXT)
+    assert (await gateway.ask("POST", "/v1/audio/transcriptions", fields, body)).status == 200
+    assert gateway.upstream.seen[0].body == body
+    (record,) = gateway.journal.records
+    assert 999 <= record.measured.audio_ms <= 1_450
+    assert record.measured.response_format == "text"
