@@ -1,7 +1,7 @@
 """Another issuer's keys: fetched when first needed, kept for as long as it says, and longer when it cannot be asked.
 
 Nothing of a token decides where keys come from: there is one address, the operator's. A key name that is not known may
-be a new key, so it is a reason to ask again; but anybody can make one up, so not more often than every half minute.
+be a new key, so it is a reason to ask again; but anybody can make one up, so not more often than every ten seconds.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _LEAST_S, _MOST_S = 60.0, 86_400.0
 _STALE_S = 86_400.0
 """How long an old key set is believed while its issuer cannot be asked."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
-_UNKNOWN_PAUSE_S = 30.0
+_UNKNOWN_PAUSE_S = 10.0
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=\"?([0-9]{1,9})", re.IGNORECASE)
 
 

@@ -10,6 +10,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from policies.permissions import Permission, permitted
 from policies.verdict import Refusal
+from storage.postgres.ids import Kind
 from storage.postgres.members import permissions_in
 
 
@@ -37,11 +38,13 @@ async def subject(request: web.Request) -> Subject:
     """The holder of the key or token that came with the request, else of the browser's session.
 
     Raises Problem when there is neither. A person may do what the registry says at this moment, and with a key or a
-    token no more than its scopes name; a key of the tenant itself what its scopes name.
+    token no more than its scopes name; a key of the tenant itself, a service account and a guest of another issuer what
+    the scopes name.
     """
     who, pool = caller(request), request.app[PARTS].pool
     if who.is_known:
-        holder = await permissions_in(pool, who.tenant_id, who.user_id) if who.user_id else None
+        is_person = who.user_id.startswith(Kind.USER)
+        holder = await permissions_in(pool, who.tenant_id, who.user_id) if is_person else None
         return Subject(
             tenant_id=who.tenant_id,
             user_id=who.user_id,

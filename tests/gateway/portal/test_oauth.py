@@ -450,3 +450,29 @@ async def test_a_pending_key_is_published_before_it_signs(office: Office) -> Non
     assert after is not None
     assert published == {before.key_id, pending.id}
     assert after.key_id == before.key_id
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/auth/token", {"grant_type": "refresh_token", "refresh_token": "thr_" + "0" * 20 + "_1_" + "A" * 43}),
+        ("/auth/token", {"grant_type": "client_credentials", "client_id": "svc_x", "client_secret": "x"}),
+        ("/auth/revoke", {"token": "thr_" + "0" * 20 + "_1_" + "A" * 43}),
+        ("/auth/introspect", {"token": "x", "client_id": "svc_x", "client_secret": "x"}),
+    ],
+)
+async def test_a_store_that_is_down_is_neither_yes_nor_no(office: Office, path: str, fields: dict[str, str]) -> None:
+    """K-06: 503, no token, and never "revoked"; what is there is not thrown away on it."""
+    await office.parts.pool.close()
+    async with office.client.post(path, data=fields) as answer:
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "2"
+        assert set(await answer.json()) == {"error", "error_description", "request_id"}
+
+
+@pytest.mark.parametrize("subject", ["svc_" + "0" * 20, "corp:17"])
+async def test_the_api_takes_a_services_or_a_guests_scopes_at_their_word(office: Office, subject: str) -> None:
+    """Neither is a member with a role; the gateway has bounded the scopes already."""
+    headers = {"X-Tenant-ID": office.tenant.id, "X-User-ID": subject, "X-Auth-Scopes": "usage:read platform:write"}
+    async with office.client.get("/platform/v1/me", headers=headers) as answer:
+        assert (await answer.json())["permissions"] == ["usage:read"]
