@@ -147,8 +147,8 @@ class _Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_data", "_exchange", "_incoming", "_inquiry", "_meter", "_pump", "_reader",
-        "_relay", "_tries", "_upgrade", "_uploaded", "_upstreams", "upstream",
+        "_admit", "_asked", "_connection", "_data", "_exchange", "_first", "_incoming", "_inquiry", "_meter", "_pump",
+        "_reader", "_relay", "_tries", "_upgrade", "_uploaded", "_upstreams", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -175,6 +175,8 @@ class _Passage:
         self._tries = 0
         self._data: bytes | None = None
         """The whole body, where it was written with the head."""
+        self._first = b""
+        """The first piece of the body, where it was read ahead to be measured."""
         self._meter: Meter | None = None
         self._reader: AnswerReader | None = None
         self.upstream: UpstreamConnection | None = None
@@ -199,7 +201,7 @@ class _Passage:
         if self._data is not None:
             self._begin(upstream, b"Content-Length: %d\r\n" % len(self._data), self._data)
             return
-        data = self._read_whole(body)
+        data = None if self._first else self._read_whole(body)
         if data is not None:
             self._begin(upstream, b"Content-Length: %d\r\n" % len(data), data)
             return
@@ -229,10 +231,21 @@ class _Passage:
         return self._data
 
     async def fit(self, lease: Hold) -> None:
-        """Measure a body that is at hand before anybody sees it. Raises Outgrown."""
-        body = self._incoming.body
-        if self._upgrade is None and not isinstance(body, EmptyStreamReader) and self._read_whole(body) is not None:
-            await self._reserve(lease)
+        """Measure a body, or the first piece of a large one, before anybody is asked to work on it.
+
+        Raises Outgrown, and what reading a body raises.
+        """
+        body, route = self._incoming.body, self._admit.permit.route
+        if self._upgrade is not None or isinstance(body, EmptyStreamReader):
+            return
+        if self._read_whole(body) is None:
+            if self._inquiry.head.expect and not body.total_bytes:
+                self._invite()
+            self._first = await self._connection.next_piece(body, route.idle_s)
+            self._seen(self._first)
+            if self._exchange.bytes_in > route.max_body:
+                raise BodyTooLarge
+        await self._reserve(lease)
 
     async def _reserve(self, lease: Hold) -> None:
         """See that what the body is going to come to is reserved. Raises Outgrown."""
@@ -299,6 +312,10 @@ class _Passage:
         """Carry the body on. What goes wrong on the client's side ends the exchange; the other side tells itself."""
         route, lease = self._admit.permit.route, self._exchange.lease
         try:
+            if self._first:
+                piece, self._first = self._first, b""
+                upstream.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                await upstream.drained()
             while piece := await self._connection.next_piece(self._incoming.body, route.idle_s):
                 if upstream.body_done:
                     return

@@ -82,6 +82,45 @@ async def test_a_small_file_that_is_long_is_found_out_before_anybody_hears_it(ga
     assert gateway.holding.holds.held == 0
 
 
+async def test_a_large_file_that_is_long_is_found_out_by_its_first_piece(gateway: Gateway) -> None:
+    """The service is not even connected to."""
+    key = gateway.add_key(allowances=(limit(What.AUDIO, "10s/month"),))
+    body = wav(60.0, rate=8_000, bits=8)
+    for headers in (WAV, [*WAV, ("Transfer-Encoding", "chunked")]):
+        sent = body if headers is WAV else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        fields = [*headers, *([] if headers is not WAV else [("Content-Length", str(len(sent)))])]
+        lines = [f"POST {LISTEN} HTTP/1.1", "Host: a", "Connection: close", f"X-API-Key: {key}"]
+        lines += [f"{name}: {value}" for name, value in fields]
+        answer = await gateway.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + sent)
+        assert answer.startswith(b"HTTP/1.1 429 ")
+    assert gateway.upstream.connections == 0
+    assert gateway.holding.holds.held == 0
+
+
+async def test_a_body_that_was_read_ahead_arrives_whole(gateway: Gateway) -> None:
+    """By its length and chunked, invited or not."""
+    key = gateway.add_key(allowances=(limit(What.AUDIO, "1000s/month"),))
+    body = wav(30.0) + bytes(range(256)) * 10
+    for framing in ("length", "chunked"):
+        for expect in (False, True):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            field = f"Content-Length: {len(body)}" if framing == "length" else "Transfer-Encoding: chunked"
+            head = f"POST {LISTEN} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Type: audio/wav\r\n{field}\r\n"
+            writer.write(head.encode() + (b"Expect: 100-continue\r\n\r\n" if expect else b"\r\n"))
+            if expect:
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            for at in range(0, len(body), 100_000):
+                piece = body[at : at + 100_000]
+                writer.write(piece if framing == "length" else b"%x\r\n%b\r\n" % (len(piece), piece))
+                await writer.drain()
+            if framing == "chunked":
+                writer.write(b"0\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+            assert gateway.upstream.seen[-1].body == body
+    assert len(gateway.upstream.seen) == 4
+
+
 async def test_an_upload_that_outgrows_its_limit_is_cut_short(gateway: Gateway) -> None:
     """Chunked, so that nothing is known at first; the upstream never sees its end, and nothing is held afterwards."""
     key = gateway.add_key(allowances=(MINUTE,))
