@@ -6,6 +6,10 @@ _FRAME_MS = 20
 # Whole frames in bytes, by the frame type in bits 3 to 6 (3GPP TS 26.101 and 26.201; what is undefined takes a byte).
 _NARROW = (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1)
 _WIDE = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
+_RUN = 50
+"""Frames without a break that are no chance."""
+_GOOD = 0x04
+"""The bit that says that a frame is not damaged."""
 _MAGICS = ((b"#!AMR-WB\n", _WIDE), (b"#!AMR\n", _NARROW))
 _MAGIC_BYTES = 9
 
@@ -50,3 +54,49 @@ class AmrWalker:
         self._sizes = [sizes[first >> 3 & 15] for first in range(256)]
         self.codec = "amr_wb" if sizes is _WIDE else "amr_nb"
         return head[len(magic) :]
+
+
+class BareAmrWalker:
+    """AMR without its magic, which FFmpeg knows by a run of frames from the first byte on."""
+
+    __slots__ = ("_frames", "_is_none", "_passed", "_sizes", "_skip", "codec")
+
+    channels = 1
+    claimed_ms = None
+    unsure = True
+
+    def __init__(self, *, wide: bool) -> None:
+        sizes = _WIDE if wide else _NARROW
+        self._sizes = [sizes[first >> 3 & 15] for first in range(256)]
+        self.codec = "amr_wb" if wide else "amr_nb"
+        self._frames = 0
+        self._skip = 0
+        self._passed = 0
+        self._is_none = False
+
+    @property
+    def ms(self) -> int | None:
+        """Of the frames that have begun, once there are enough to believe in them."""
+        return self._frames * _FRAME_MS if self._frames >= _RUN else None
+
+    @property
+    def strange(self) -> int:
+        """All or nothing."""
+        return 0 if self._frames >= _RUN else self._passed
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes."""
+        self._passed += len(chunk)
+        if self._is_none:
+            return
+        sizes, at, end, frames = self._sizes, self._skip, len(chunk), self._frames
+        while at < end and frames < _RUN:
+            if not chunk[at] & _GOOD or sizes[chunk[at]] == 1:
+                self._is_none = True
+                return
+            at += sizes[chunk[at]]
+            frames += 1
+        while at < end:
+            at += sizes[chunk[at]]
+            frames += 1
+        self._frames, self._skip = frames, at - end

@@ -1,26 +1,32 @@
 """For bytes that begin like nothing known: frames that FFmpeg would find in them all the same.
 
-It looks at the first megabyte and plays MPEG audio or ADTS behind any rubbish. Other containers must begin at once.
+It looks at the first megabyte and plays MPEG audio or ADTS behind any rubbish, and AMR without its magic. Other
+containers must begin at once.
 """
 
 from policies.audio.adts import AdtsWalker
-from policies.audio.frames import FrameWalker
+from policies.audio.amr import BareAmrWalker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.walker import Chunk
+from policies.audio.walker import Chunk, Walker
 
 
 class HuntWalker:
-    """Both walkers at once; the one that explains more of the bytes speaks."""
+    """All walkers at once; the one that explains most of the bytes speaks."""
 
     __slots__ = ("_walkers",)
 
     claimed_ms = None
 
     def __init__(self) -> None:
-        self._walkers: tuple[FrameWalker, ...] = (MpegWalker(is_linked=False), AdtsWalker(is_linked=False))
+        self._walkers: tuple[Walker, ...] = (
+            MpegWalker(is_linked=False),
+            AdtsWalker(is_linked=False),
+            BareAmrWalker(wide=False),
+            BareAmrWalker(wide=True),
+        )
 
     @property
-    def _best(self) -> FrameWalker:
+    def _best(self) -> Walker:
         return min(self._walkers, key=lambda walker: (walker.ms is None, walker.strange))
 
     @property

@@ -211,6 +211,7 @@ FORGED = {
     "m4a, an edit of a millisecond": lambda: box_field(recorded("m4a"), b"elst", 8, 1),
     "m4a, an edit that begins at the end": lambda: box_field(recorded("m4a"), b"elst", 12, 20_000),
     "m4a, two in one": lambda: recorded("m4a") + recorded("m4a fragmented"),
+    "amr, without its magic": lambda: recorded("amr")[6:],
     "aiff, a size of nothing": lambda: box_field(recorded("aiff"), b"SSND", 0, 8),
     "aiff, no frames": lambda: box_field(recorded("aiff"), b"COMM", 6, 0),
 }
