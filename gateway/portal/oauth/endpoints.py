@@ -32,7 +32,13 @@ async def token(request: web.Request) -> web.Response:
     grant = GRANTS.get(required(found, "grant_type"))
     if grant is None:
         raise OAuthError("unsupported_grant_type", f"Use one of: {', '.join(sorted(GRANTS))}.")
-    issued = await grant(request, found)
+    counted = request.app[PARTS].metrics.auth
+    try:
+        issued = await grant(request, found)
+    except OAuthError as error:
+        counted[(found["grant_type"], error.code)] += 1
+        raise
+    counted[(found["grant_type"], "ok")] += 1
     body: dict[str, Any] = {
         "access_token": issued.access,
         "token_type": "Bearer",
