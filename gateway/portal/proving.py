@@ -134,7 +134,7 @@ async def _is_current(request: web.Request, person: Person, digits: str) -> bool
     factor = await known.second_factor(person.id)
     if factor is None:
         return False
-    generator = pyotp.TOTP(unsealed(request, factor.sealed))
+    generator = pyotp.TOTP(unsealed(request, factor.sealed, person.id))
     now = int(time.time()) // _STEP_S
     for step in (now, now - 1, now + 1):
         if pyotp.utils.strings_equal(generator.generate_otp(step), digits):

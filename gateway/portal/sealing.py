@@ -1,23 +1,18 @@
-"""Secrets that must be read again, encrypted at rest: AES-256-GCM under a key that is in no database."""
-
-import os
+"""Second factors' secrets, which must be read again: sealed each to its owner, under a key that is in no database."""
 
 from aiohttp import web
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.portal.parts import PARTS
+from gateway.sealed import seal, unseal
 
-_NONCE_BYTES = 12
 _PURPOSE = "second-factors"
 
 
-def sealed(request: web.Request, secret: str) -> bytes:
-    """Nonce and ciphertext."""
-    nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(request.app[PARTS].secret_for(_PURPOSE)).encrypt(nonce, secret.encode(), None)
+def sealed(request: web.Request, secret: str, owner: str) -> bytes:
+    """The secret of one person, whose id is ``owner``."""
+    return seal(request.app[PARTS].secret_for(_PURPOSE), secret.encode(), owner)
 
 
-def unsealed(request: web.Request, stored: bytes) -> str:
-    """The secret. Raises cryptography's InvalidTag when the gateway's secret key is another one."""
-    nonce, text = stored[:_NONCE_BYTES], stored[_NONCE_BYTES:]
-    return AESGCM(request.app[PARTS].secret_for(_PURPOSE)).decrypt(nonce, text, None).decode()
+def unsealed(request: web.Request, stored: bytes, owner: str) -> str:
+    """The secret. Raises :class:`gateway.sealed.Unsealable` under another secret key, or for another person's."""
+    return unseal(request.app[PARTS].secret_for(_PURPOSE), stored, owner).decode()

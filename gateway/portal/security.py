@@ -98,7 +98,7 @@ async def offer(request: web.Request) -> web.Response:
     if account.person.has_second_factor:
         return back("/account/security", "")
     secret = pyotp.random_base32()
-    await people(request).offer_second_factor(account.person.id, sealed(request, secret))
+    await people(request).offer_second_factor(account.person.id, sealed(request, secret, account.person.id))
     return _offer(request, session, account, secret, None)
 
 
@@ -114,7 +114,7 @@ async def take(request: web.Request) -> web.Response:
     try:
         await prove_code(request, account.person, (await form_fields(request)).get("code", "")[:64])
     except Problem as problem:
-        return _offer(request, session, account, unsealed(request, factor.sealed), problem)
+        return _offer(request, session, account, unsealed(request, factor.sealed, account.person.id), problem)
     return await _show_codes(request, session, account)
 
 

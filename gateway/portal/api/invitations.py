@@ -6,11 +6,9 @@ from gateway.portal import joining
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Email, Instant
-from gateway.portal.problems import Problem
 from policies.people import Invitation, InvitationState
-from policies.permissions import ROLES, Permission, excess
+from policies.permissions import ROLES, Permission
 from policies.tenants import Role
-from policies.verdict import Refusal
 
 operations = Operations("invitations")
 
@@ -59,7 +57,7 @@ async def show_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
 async def create_invitation(ask: Ask[InTenant, InvitationWish]) -> InvitationShown:
     """Invite somebody, in a role that holds no more than one's own permissions. The link is mailed."""
     wish = ask.body
-    _may_give(ask, wish.role)
+    ask.who.may_give(ROLES[wish.role])
     made = await joining.invite(ask.request, ask.tenant_id, wish.email, wish.role, ask.who.user_id or None)
     return _shown(ask, made)
 
@@ -68,7 +66,7 @@ async def create_invitation(ask: Ask[InTenant, InvitationWish]) -> InvitationSho
 async def send_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
     """Mail a new link in place of the old one; the time begins anew."""
     current = await joining.invitations(ask.request).get(ask.tenant_id, ask.path("invitation_id"))
-    _may_give(ask, current.role)
+    ask.who.may_give(ROLES[current.role])
     return _shown(ask, await joining.send_again(ask.request, ask.tenant_id, current.id))
 
 
@@ -76,12 +74,6 @@ async def send_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
 async def revoke_invitation(ask: Ask[InTenant, Any]) -> None:
     """Its link works no more."""
     await joining.invitations(ask.request).revoke(ask.tenant_id, ask.path("invitation_id"))
-
-
-def _may_give(ask: Ask[Any, Any], role: Role) -> None:
-    missing = excess(ask.who.permissions, ROLES[role])
-    if missing:
-        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You lack {', '.join(missing)}.")
 
 
 def _shown(ask: Ask[Any, Any], invitation: Invitation) -> InvitationShown:

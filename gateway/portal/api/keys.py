@@ -1,7 +1,6 @@
 """API keys: made and shown once, listed, renamed, replaced, revoked."""
 
 import secrets
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -14,7 +13,7 @@ from gateway.portal.problems import Problem
 from gateway.snapshot import digest
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.networks import network
-from policies.permissions import Permission, excess
+from policies.permissions import Permission
 from policies.tenants import ApiKey
 from policies.verdict import Refusal
 from storage.ports import Invalidation
@@ -138,7 +137,7 @@ async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
 async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
     """Make a key. The key itself is in this answer and nowhere else."""
     wish, now = ask.body, ask.parts.now()
-    _may_give(ask, wish.scopes)
+    ask.who.may_give(wish.scopes)
     if wish.expires_at is not None and wish.expires_at <= now:
         raise Problem(Refusal.INVALID_INPUT, fields={"expires_at": "This is not in the future."})
     secret, its_digest = _mint(ask, test=wish.test)
@@ -171,7 +170,7 @@ async def change_key(ask: Ask[InTenant, KeyEdit]) -> KeyShown:
     def check(current: ApiKey) -> None:
         ask.check_version(_shown(current, now))
         if edit.enabled or edit.expires_at or edit.scopes is not None:  # what makes a key stronger is giving it anew
-            _may_give(ask, current.scopes | frozenset(edit.scopes or ()))
+            ask.who.may_give(current.scopes | frozenset(edit.scopes or ()))
 
     changed = await ask.keys.change_key(
         ask.tenant_id,
@@ -196,7 +195,7 @@ async def rotate_key(ask: Ask[InTenant, Rotation]) -> KeyMade:
     """Replace a key by a new one with the same name, scopes, limits, owner and expiry."""
     now, key_id = ask.parts.now(), ask.path("key_id")
     old = await ask.keys.key(ask.tenant_id, key_id)
-    _may_give(ask, old.scopes)  # whoever sees the successor can use it
+    ask.who.may_give(old.scopes)  # whoever sees the successor can use it
     secret, its_digest = _mint(ask, test=ask.body.test)
     made = await ask.keys.rotate_key(
         ask.tenant_id,
@@ -214,12 +213,6 @@ async def revoke_key(ask: Ask[InTenant, Any]) -> None:
     """End a key now and for ever."""
     key = await ask.keys.revoke_key(ask.tenant_id, ask.path("key_id"))
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=key.id))
-
-
-def _may_give(ask: Ask[Any, Any], scopes: Iterable[str]) -> None:
-    lacking = excess(ask.who.permissions, scopes)
-    if lacking:
-        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
 
 
 def _known(routes: list[str], ask: Ask[Any, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, Slug
 from gateway.portal.problems import Problem
-from policies.permissions import ASSIGNABLE, ROLES, Permission, excess
+from policies.permissions import ASSIGNABLE, ROLES, Permission
 from policies.tenants import Role, UserStatus
 from policies.verdict import Refusal
 from storage.ports import Invalidation
@@ -96,8 +96,8 @@ async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
     current = await _with_role(ask, await members.member(ask.tenant_id, ask.path("user_id")))
     ask.check_version(current)
     custom = await members.role(ask.tenant_id, wish.custom_role) if wish.custom_role else None
-    _may_give(ask, current.permissions)
-    _may_give(ask, custom.permissions if custom else ROLES[wish.role])
+    ask.who.may_give(current.permissions)
+    ask.who.may_give(custom.permissions if custom else ROLES[wish.role])
 
     def unchanged(member: Member) -> None:
         if (member.role, member.custom_role) != (current.role, current.custom_role):
@@ -122,7 +122,7 @@ async def list_roles(ask: Ask[InTenant, Any]) -> Page[RoleShown]:
 async def create_role(ask: Ask[InTenant, RoleWish]) -> RoleShown:
     """Make a role of the tenant's own."""
     wish = ask.body
-    _may_give(ask, _known(wish.permissions))
+    ask.who.may_give(_known(wish.permissions))
     return _own(await _members(ask).create_role(ask.tenant_id, wish.name, wish.description, wish.permissions))
 
 
@@ -141,10 +141,10 @@ async def change_role(ask: Ask[InTenant, RoleEdit]) -> RoleShown:
 
     def check(current: CustomRole) -> None:
         ask.check_version(_own(current))
-        _may_give(ask, current.permissions)
+        ask.who.may_give(current.permissions)
 
     if edit.permissions is not None:
-        _may_give(ask, _known(edit.permissions))
+        ask.who.may_give(_known(edit.permissions))
     changed = await _members(ask).change_role(
         ask.tenant_id, ask.path("name"), edit.description, edit.permissions, check
     )
@@ -179,12 +179,6 @@ def _known(permissions: list[str]) -> list[str]:
             fields={"permissions": f"There is no permission {strangers[0]!r}; there are {known}."},
         )
     return permissions
-
-
-def _may_give(ask: Ask[Any, Any], permissions: "list[str] | tuple[str, ...] | frozenset[Permission]") -> None:
-    lacking = excess(ask.who.permissions, permissions)
-    if lacking:
-        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
 
 
 def _shown(member: Member, custom: CustomRole | None) -> MemberShown:

@@ -9,13 +9,11 @@ from pydantic import Field
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page
 from gateway.portal.api.shapes import Instant, Name, Scopes
-from gateway.portal.problems import Problem
 from gateway.secrets import SERVICE_SECRETS
 from gateway.snapshot import digest
 from policies.credentials import RANDOM_BYTES, mint_client_secret
-from policies.permissions import Permission, excess
+from policies.permissions import Permission
 from policies.tenants import ServiceAccount
-from policies.verdict import Refusal
 from storage.ports import Invalidation, NotFound
 from storage.postgres.service_accounts import PostgresServiceAccounts
 
@@ -70,7 +68,7 @@ async def list_service_accounts(ask: Ask[InTenant, Any]) -> Page[ServiceAccountS
 async def create_service_account(ask: Ask[InTenant, ServiceAccountWish]) -> ServiceAccountMade:
     """Make a service account. Its secret is in this answer and nowhere else."""
     wish = ask.body
-    _may_give(ask, wish.scopes)
+    ask.who.may_give(wish.scopes)
     secret, its_digest = _mint(ask)
     made = await _accounts(ask).create(
         ask.tenant_id,
@@ -98,7 +96,7 @@ async def show_service_account(ask: Ask[InTenant, Any]) -> ServiceAccountShown:
 async def replace_service_secret(ask: Ask[InTenant, SecretWish]) -> ServiceAccountMade:
     """Make a new secret; the old one works for as long as is said."""
     account = await _account(ask)
-    _may_give(ask, list(account.scopes))  # whoever sees the secret can use it
+    ask.who.may_give(account.scopes)  # whoever sees the secret can use it
     secret, its_digest = _mint(ask)
     await _accounts(ask).rotate(
         ask.tenant_id,
@@ -127,12 +125,6 @@ async def _account(ask: Ask[Any, Any]) -> ServiceAccount:
     if account.tenant_id != ask.tenant_id:
         raise NotFound(f"There is no service account {account_id!r}.")
     return account
-
-
-def _may_give(ask: Ask[Any, Any], scopes: list[str]) -> None:
-    lacking = excess(ask.who.permissions, scopes)
-    if lacking:
-        raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
 
 
 def _mint(ask: Ask[Any, Any]) -> tuple[str, bytes]:

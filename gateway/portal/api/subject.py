@@ -1,5 +1,6 @@
 """Who asks the API: with which permissions, and in which tenant."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -8,7 +9,7 @@ from gateway.portal.browser import current
 from gateway.portal.caller import caller
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
-from policies.permissions import Permission, permitted
+from policies.permissions import Permission, excess, permitted
 from policies.verdict import Refusal
 from storage.postgres.ids import Kind
 from storage.postgres.members import permissions_in
@@ -32,6 +33,12 @@ class Subject:
         """Raises Problem when this permission is missing."""
         if permission is not None and permission not in self.permissions:
             raise Problem(Refusal.INSUFFICIENT_PERMISSION, f"It needs '{permission}'.")
+
+    def may_give(self, wanted: Iterable[str]) -> None:
+        """Raises Problem when these scopes or permissions are more than it holds itself."""
+        lacking = excess(self.permissions, wanted)
+        if lacking:
+            raise Problem(Refusal.EXCEEDS_OWN_PERMISSIONS, f"You do not hold {', '.join(lacking)}.")
 
 
 async def subject(request: web.Request) -> Subject:
