@@ -9,15 +9,21 @@ from policies.audio.amr import BareAmrWalker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.walker import Chunk, Walker
 
+_MOST_HUNTED_BYTES = 2 << 20
+"""Twice what FFmpeg looks at. What is no audio by then is not looked at further."""
+
 
 class HuntWalker:
     """All walkers at once; the one that explains most of the bytes speaks."""
 
-    __slots__ = ("_walkers",)
+    __slots__ = ("_left", "_walkers", "strange")
 
     claimed_ms = None
 
     def __init__(self) -> None:
+        self.strange = 0
+        """Bytes that belong to no frame."""
+        self._left = _MOST_HUNTED_BYTES
         self._walkers: tuple[Walker, ...] = (
             MpegWalker(is_linked=False),
             AdtsWalker(is_linked=False),
@@ -26,35 +32,42 @@ class HuntWalker:
         )
 
     @property
-    def _best(self) -> Walker:
-        return min(self._walkers, key=lambda walker: (walker.ms is None, walker.strange))
+    def _best(self) -> Walker | None:
+        return min(self._walkers, key=lambda walker: (walker.ms is None, walker.strange), default=None)
 
     @property
     def ms(self) -> int | None:
         """Of the frames found."""
-        return self._best.ms
+        return self._best.ms if self._best else None
 
     @property
     def codec(self) -> str:
         """Of the frames found; empty without any."""
-        return self._best.codec if self._best.ms else ""
+        return self._best.codec if self._best and self._best.ms else ""
 
     @property
     def channels(self) -> int | None:
         """Of the frames found."""
-        return self._best.channels if self._best.ms else None
+        return self._best.channels if self._best and self._best.ms else None
 
     @property
     def unsure(self) -> bool:
         """Whether there are any: nobody makes such a file on purpose."""
-        return self._best.ms is not None
-
-    @property
-    def strange(self) -> int:
-        """Bytes that belong to no frame."""
-        return self._best.strange
+        return self.ms is not None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
+        if 0 < self._left <= len(chunk):
+            self._feed(chunk[: self._left])
+            chunk, self._left = chunk[self._left :], 0
+            hunted = _MOST_HUNTED_BYTES
+            self._walkers = tuple(one for one in self._walkers if one.ms and one.strange * 2 <= hunted)
+        elif self._left:
+            self._left -= len(chunk)
+        self._feed(chunk)
+
+    def _feed(self, chunk: Chunk) -> None:
         for walker in self._walkers:
             walker.feed(chunk)
+        best = self._best
+        self.strange = best.strange if best else self.strange + len(chunk)

@@ -1,0 +1,38 @@
+"""Bytes that begin like nothing known: what FFmpeg finds in them is found, and the rest is left alone."""
+
+import random
+
+import pytest
+
+from policies.audio.hunt import _MOST_HUNTED_BYTES, HuntWalker
+from tests.policies.audio.feeding import fed
+from tests.policies.audio.oracle import recording
+
+MP3 = recording("mp3", "libmp3lame", 1.3, 44_100, 1, None, (("write_xing", "0"),))
+ADTS = recording("adts", "aac", 1.3, 16_000)
+AMR = recording("amr", "libopencore_amrnb", 1.3, 8_000)[6:]
+RUBBISH = random.Random(3).randbytes(2000)
+
+
+@pytest.mark.parametrize(
+    ("data", "codec", "ms"), [(RUBBISH + MP3, "mp3", 1346), (RUBBISH + ADTS, "aac", 1408), (AMR, "amr_nb", 1320)]
+)
+def test_frames_behind_rubbish_are_found(data, codec, ms):
+    walker = fed(HuntWalker(), data, (777,))
+    assert (walker.codec, walker.unsure, walker.channels) == (codec, True, 1)
+    assert walker.ms == pytest.approx(ms, abs=60)
+
+
+def test_rubbish_alone_is_nothing():
+    walker = fed(HuntWalker(), RUBBISH)
+    assert (walker.ms, walker.codec, walker.channels, walker.unsure) == (None, "", None, False)
+
+
+@pytest.mark.parametrize("lengths", [(1 << 30,), (65_536, 1, 999)])
+def test_what_is_no_audio_in_two_mebibytes_is_not_looked_at_further(lengths):
+    noise = random.Random(4).randbytes(_MOST_HUNTED_BYTES)
+    walker = fed(HuntWalker(), noise + MP3 * 3, lengths)
+    assert (walker.ms, walker._walkers) == (None, ())
+    assert walker.strange >= len(MP3) * 3
+    went_on = fed(HuntWalker(), RUBBISH + MP3 * 250, lengths)
+    assert went_on.ms == pytest.approx(250 * 1346, rel=0.02)
