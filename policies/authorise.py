@@ -1,4 +1,4 @@
-"""May this principal use this route now: standing, expiry, the tenant's exceptions, scope; in that order."""
+"""May this principal use this route now: standing, expiry, the tenant's exceptions and plan, scope; in that order."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from policies.headers import ASSERTION, identity_lines
 from policies.limits import Charge, Rate
 from policies.principals import Method, Principal, Standing
 from policies.ratelimit_fields import policy_line
-from policies.routes import Access, Route
+from policies.routes import PORTAL, Access, Route
 from policies.verdict import Deny, Refusal
 
 ANONYMOUS = Principal(method=Method.NONE, standing=Standing.GOOD, tenant_id="", tenant_slug="")
@@ -57,7 +57,7 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
         return Permit(principal, route, (), b"", b"", bounds=bounds(ANONYMOUS, route, ()))
     if principal.method is Method.NONE:
         return Deny(refusal=Refusal.MISSING_CREDENTIAL)
-    if route.name in principal.denied_routes:
+    if route.name in principal.denied_routes or _is_outside_plan(route, principal):
         return Deny(refusal=Refusal.ROUTE_DENIED, principal=principal)
     if principal.only_routes and route.name not in principal.only_routes:
         return Deny(refusal=Refusal.KEY_BOUND_ELSEWHERE, principal=principal)
@@ -77,6 +77,11 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
         policy_line(charged),
         bounds=bounds(principal, route, charged),
     )
+
+
+def _is_outside_plan(route: Route, principal: Principal) -> bool:
+    """A plan says nothing about the gateway's own routes: log-in and administration stay."""
+    return bool(principal.plan_routes) and route.name not in principal.plan_routes and route.upstream != PORTAL
 
 
 def charges(principal: Principal, default_rate: Rate | None) -> tuple[Charge, ...]:

@@ -53,5 +53,7 @@ class Principal:
     denied_routes: frozenset[str] = field(default_factory=frozenset)
     only_routes: frozenset[str] = field(default_factory=frozenset)
     """The routes that a key is bound to; none: it is not."""
+    plan_routes: frozenset[str] = field(default_factory=frozenset)
+    """The upstream's routes that the tenant's plan opens; none: all."""
     networks: tuple[Network, ...] = ()
     """The networks that a key is bound to; none: it is not."""

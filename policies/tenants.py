@@ -11,10 +11,11 @@ SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class TenantStatus(enum.StrEnum):
-    """A suspended tenant keeps its data; none of its credentials is accepted."""
+    """A suspended tenant keeps its data; none of its credentials is accepted. One that is deleting is gone soon."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
+    DELETING = "deleting"
 
 
 class UserStatus(enum.StrEnum):
@@ -44,6 +45,10 @@ class Tenant:
     name: str
     status: TenantStatus
     created_at: datetime
+    plan: str | None = None
+    """The name of the plan that it is on."""
+    delete_after: datetime | None = None
+    """When what is left of it is removed, once it is deleting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

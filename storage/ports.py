@@ -128,6 +128,8 @@ class Grant(NamedTuple):
     allowance: Allowance
     user_id: str | None
     key_id: str | None
+    plan: str = ""
+    """The tenant's plan, if that is where it comes from."""
 
 
 class LimitBook(Protocol):
@@ -150,7 +152,7 @@ class LimitBook(Protocol):
         """
 
     async def limits(self, tenant_id: str) -> Sequence[Grant]:
-        """The tenant's own first, then its users', then its keys'."""
+        """The tenant's own first, then its users', its keys', and those that its plan adds."""
 
     async def set_calendar(self, tenant_id: str, calendar: Calendar) -> None:
         """When the tenant's days and months begin. Raises NotFound."""

@@ -60,6 +60,7 @@ class Row:
             "whole_in_s": self.whole_s,
             "route": allowance.route or None,
             "shadow": allowance.shadow,
+            "plan": self.grant.plan or None,
         }
 
     def as_line(self) -> tuple[str, ...]:
@@ -70,6 +71,7 @@ class Row:
             used = f"{amount_text(allowance.what, self.used)} ({100 * self.used // allowance.count} %)"
         remarks = [f"route {allowance.route}"] if allowance.route else []
         remarks += ["shadow"] if allowance.shadow else []
+        remarks += [f"plan {self.grant.plan}"] if self.grant.plan else []
         return (
             self.holder_id or self.scope,
             self.holder,

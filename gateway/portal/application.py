@@ -15,6 +15,7 @@ from gateway.portal import (
     mail,
     pages,
     problems,
+    purging,
     recovery,
     security,
     shield,
@@ -26,7 +27,7 @@ from gateway.portal.oauth import discovery, endpoints
 from gateway.portal.parts import PARTS, Parts
 
 MODULES: tuple[Any, ...] = (
-    service, webhooks, pages, endpoints, discovery, tickets,
+    service, webhooks, purging, pages, endpoints, discovery, tickets,
     identity, mail, login, choosing, recovery, joining, account, security, addresses,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""

@@ -9,6 +9,9 @@ history    migration files against what the database remembers
 ids        ``ten_…``, ``usr_…``, ``key_…``
 values     what a name, a slug, an e-mail address must look like
 directory  tenants, people, memberships, exceptions to the route table
+tenant_rows, plans, onboarding, departures
+           tenants as rows; plans they are on; how one comes, and how one leaves
+users      people across tenants
 registry   API keys; ``key_rows`` are their rows, ``key_uses`` their last uses
 subjects   whose a token is, as things are now
 signing_keys, tokens, service_accounts

@@ -8,16 +8,21 @@ import asyncpg
 
 from policies.audit import Change
 from policies.tenants import SLUG, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
-from storage.ports import AlreadyExists, NotFound
+from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.pool import Pool, enter_tenant
+from storage.postgres.tenant_rows import TENANT, TENANTS, tenant_of
 
 if TYPE_CHECKING:
     from storage import ports
+
+
+class Leaving(StorageError):
+    """The tenant is being deleted."""
 
 
 class PostgresDirectory:
@@ -34,15 +39,12 @@ class PostgresDirectory:
         async with self._pool.operator() as connection:
             with violating({"tenants_slug_key": AlreadyExists(f"There is a tenant {slug} already.")}):
                 (row,) = await connection.fetch(
-                    """
-                    INSERT INTO platform.tenants (id, slug, name) VALUES ($1, $2, $3)
-                    RETURNING id, slug, name, status, created_at
-                    """,
+                    f"INSERT INTO platform.tenants (id, slug, name) VALUES ($1, $2, $3) RETURNING {TENANT}",  # noqa: S608
                     new_id(Kind.TENANT),
                     slug,
                     name,
                 )
-            made = _tenant(row)
+            made = tenant_of(row)
             await self._trail.record(
                 connection,
                 Change(
@@ -58,41 +60,32 @@ class PostgresDirectory:
     async def tenant(self, slug: str) -> Tenant:
         """By its short name."""
         _findable(slug)
-        rows = await self._pool.read(
-            "SELECT id, slug, name, status, created_at FROM platform.tenants WHERE slug = $1", slug
-        )
+        rows = await self._pool.read(f"{TENANTS} WHERE slug = $1", slug)
         if not rows:
             raise _no_tenant(slug)
-        return _tenant(rows[0])
+        return tenant_of(rows[0])
 
     async def tenants(self) -> Sequence[Tenant]:
         """All, by slug."""
-        rows = await self._pool.read("SELECT id, slug, name, status, created_at FROM platform.tenants ORDER BY slug")
-        return [_tenant(row) for row in rows]
+        rows = await self._pool.read(f"{TENANTS} ORDER BY slug")
+        return [tenant_of(row) for row in rows]
 
     async def tenant_by_id(self, tenant_id: str) -> Tenant:
         """Raises NotFound."""
-        rows = await self._pool.read(
-            "SELECT id, slug, name, status, created_at FROM platform.tenants WHERE id = $1", tenant_id
-        )
+        rows = await self._pool.read(f"{TENANTS} WHERE id = $1", tenant_id)
         if not rows:
             raise _no_tenant(tenant_id)
-        return _tenant(rows[0])
+        return tenant_of(rows[0])
 
     async def tenants_page(self, limit: int, *, after: str, status: TenantStatus | None) -> Sequence[Tenant]:
         """By slug: those ``after`` one ('' for the first page), in one ``status`` where given."""
         rows = await self._pool.read(
-            """
-            SELECT id, slug, name, status, created_at FROM platform.tenants
-            WHERE slug > $1 AND ($2::text IS NULL OR status = $2)
-            ORDER BY slug
-            LIMIT $3
-            """,
+            f"{TENANTS} WHERE slug > $1 AND ($2::text IS NULL OR status = $2) ORDER BY slug LIMIT $3",
             after,
             status,
             limit,
         )
-        return [_tenant(row) for row in rows]
+        return [tenant_of(row) for row in rows]
 
     async def rename_tenant(
         self, tenant_id: str, name: str, check: Callable[[Tenant], None] = lambda _: None
@@ -101,12 +94,12 @@ class PostgresDirectory:
         name = values.clean_name(name, of="a tenant")
         async with self._pool.tenant(tenant_id) as connection:
             rows = await connection.fetch(
-                "SELECT id, slug, name, status, created_at FROM platform.tenants WHERE id = $1 FOR NO KEY UPDATE",
+                f"{TENANTS} WHERE id = $1 FOR NO KEY UPDATE",
                 tenant_id,
             )
             if not rows:
                 raise _no_tenant(tenant_id)
-            tenant = _tenant(rows[0])
+            tenant = tenant_of(rows[0])
             check(tenant)
             if tenant.name == name:
                 return tenant
@@ -125,22 +118,26 @@ class PostgresDirectory:
         return replace(tenant, name=name)
 
     async def set_tenant_status(self, slug: str, status: TenantStatus) -> Tenant:
-        """The tenant as it is now."""
+        """The tenant as it is now. Raises NotFound, Leaving."""
         _findable(slug)
         async with self._pool.operator() as connection:
             rows = await connection.fetch(
-                """
-                UPDATE platform.tenants t SET status = $2
-                FROM (SELECT id, status FROM platform.tenants WHERE slug = $1 FOR NO KEY UPDATE) old
-                WHERE t.id = old.id
-                RETURNING t.id, t.slug, t.name, t.status, t.created_at, old.status AS old_status
-                """,
+                f"""
+                WITH old AS MATERIALIZED (
+                    SELECT id AS old_id, status AS old_status FROM platform.tenants
+                    WHERE slug = $1 FOR NO KEY UPDATE
+                )
+                UPDATE platform.tenants SET status = CASE old_status WHEN 'deleting' THEN old_status ELSE $2 END
+                FROM old WHERE id = old_id RETURNING {TENANT}, old_status
+                """,  # noqa: S608
                 slug,
                 status.value,
             )
             if not rows:
                 raise _no_tenant(slug)
             (row,) = rows
+            if row["status"] == TenantStatus.DELETING:
+                raise Leaving(f"Tenant {slug} is being deleted. Restore it first.")
             if row["old_status"] != status:
                 await self._trail.record(
                     connection,
@@ -153,7 +150,7 @@ class PostgresDirectory:
                         after={"status": status},
                     ),
                 )
-        return _tenant(row)
+        return tenant_of(row)
 
     async def create_user(
         self, tenant_id: str, email: str, name: str, role: Role, password_hash: str | None = None
@@ -359,16 +356,6 @@ def _findable(slug: str) -> None:
 
 def _no_tenant(slug: str) -> NotFound:
     return NotFound(f"There is no tenant {slug!r}.")
-
-
-def _tenant(row: asyncpg.Record) -> Tenant:
-    return Tenant(
-        id=row["id"],
-        slug=row["slug"],
-        name=row["name"],
-        status=TenantStatus(row["status"]),
-        created_at=row["created_at"],
-    )
 
 
 def _user(row: asyncpg.Record) -> User:

@@ -26,9 +26,11 @@ HOLDER = f"""
         k.revoked_at IS NOT NULL AS revoked, k.disabled_at IS NOT NULL AS disabled, k.networks, k.routes,
         t.status AS tenant_status, u.status AS user_status,
         t.time_zone, t.anchor_day, {limits_sql("k.tenant_id", "k.user_id", "k.id")} AS limits,
+        p.limits AS plan_limits, p.routes AS plan_routes,
         ARRAY(SELECT o.route FROM platform.route_overrides o WHERE o.tenant_id = k.tenant_id) AS denied_routes
     FROM platform.api_keys k
     JOIN platform.tenants t ON t.id = k.tenant_id
+    LEFT JOIN platform.plans p ON p.name = t.plan
     LEFT JOIN platform.users u ON u.id = k.user_id
     LEFT JOIN platform.memberships m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
 """  # noqa: S608  made of this package's own column names
@@ -158,7 +160,7 @@ def facts_of(key: ApiKey) -> Facts:
 
 def principal_of(row: asyncpg.Record) -> Principal:
     """A row of ``HOLDER``."""
-    limits = limits_of(row["limits"])
+    limits = limits_of(row["limits"], row["plan_limits"])
     return Principal(
         method=Method.API_KEY,
         standing=_standing(row),
@@ -174,6 +176,7 @@ def principal_of(row: asyncpg.Record) -> Principal:
         allowances=limits.allowances,
         calendar=Calendar(row["time_zone"], row["anchor_day"]),
         denied_routes=frozenset(row["denied_routes"]),
+        plan_routes=frozenset(row["plan_routes"] or ()),
         only_routes=frozenset(row["routes"]),
         networks=tuple(map(network, row["networks"])),
     )

@@ -9,11 +9,13 @@ from policies.allowances import Allowance, Kind, Scope, What
 from policies.audit import Change, Facts, changed
 from policies.calendars import Calendar
 from policies.limits import Rate
+from policies.plans import in_force
 from storage.ports import Grant, NotFound
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind as IdKind
 from storage.postgres.ids import is_id
+from storage.postgres.plans import plan_limits
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
@@ -40,12 +42,12 @@ def limits_sql(tenant: str, user: str, key: str) -> str:
     )"""  # noqa: S608  made of this package's own column names
 
 
-def limits_of(text: str | None) -> Limits:
-    """Read what :func:`limits_sql` gave."""
+def limits_of(text: str | None, plan: str | None) -> Limits:
+    """Read what :func:`limits_sql` gave, and what the tenant's plan adds to it."""
     plain: dict[Scope, Rate] = {}
     rest = []
-    for row in json.loads(text or "[]"):
-        allowance = _allowance(*row)
+    own = [_allowance(*row) for row in json.loads(text or "[]")]
+    for allowance in (*own, *in_force(own, plan_limits(plan))):
         if (
             allowance.kind is Kind.RATE
             and allowance.scope is not Scope.USER
@@ -120,7 +122,7 @@ class PostgresLimitBook:
                 await self._trail.record(connection, change)
 
     async def limits(self, tenant_id: str) -> Sequence[Grant]:
-        """The tenant's own first, then its users', then its keys' by id, which is by age."""
+        """The tenant's own first, then its users', then its keys' by id, which is by age; its plan's at the end."""
         rows = await self._pool.read(
             """
             SELECT key_id, user_id, what, count, coalesce(period_ms, 0) AS period_ms, calendar, route, shadow
@@ -131,7 +133,16 @@ class PostgresLimitBook:
             tenant_id,
             tenant_id=tenant_id,
         )
-        return [_grant(*row.values()) for row in rows]
+        own = [_grant(*row.values()) for row in rows]
+        plans = await self._pool.read(
+            "SELECT p.name, p.limits FROM platform.plans p JOIN platform.tenants t ON t.plan = p.name WHERE t.id = $1",
+            tenant_id,
+            tenant_id=tenant_id,
+        )
+        for plan in plans:
+            granted = in_force([grant.allowance for grant in own], plan_limits(plan["limits"]))
+            own += [Grant(allowance, None, None, plan["name"]) for allowance in granted]
+        return own
 
     async def set_calendar(self, tenant_id: str, calendar: Calendar) -> None:
         """Raises ValueError for a zone or a day that is none."""

@@ -101,17 +101,7 @@ class PostgresMembers:
             raise _nobody(user_id)
         no_role = {"memberships_custom_role_fkey": NotFound(f"This tenant has no role {custom_role!r}.")}
         async with self._pool.tenant(tenant_id) as connection:
-            # All owners, so that two who step down at once do not both see the other still there.
-            await connection.execute(
-                "SELECT FROM platform.memberships WHERE tenant_id = $1 AND (role = 'owner' OR user_id = $2)"
-                " ORDER BY user_id FOR NO KEY UPDATE",
-                tenant_id,
-                user_id,
-            )
-            rows = await connection.fetch(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id)
-            if not rows:
-                raise _nobody(user_id)
-            old = _member(rows[0])
+            old = await _locked(connection, tenant_id, user_id)
             check(old)
             with violating(no_role):
                 await connection.execute(
@@ -136,6 +126,48 @@ class PostgresMembers:
                 )
                 await self._trail.record(connection, change)
         return new
+
+    async def remove(self, tenant_id: str, user_id: str, check: Callable[[Member], None] = lambda _: None) -> Member:
+        """Who was removed. The member's keys in this tenant are revoked; sessions and log-ins there end.
+
+        ``check`` sees the member as it was, and may raise. Raises NotFound, LastOwner.
+        """
+        if not is_id(Kind.USER, user_id):
+            raise _nobody(user_id)
+        async with self._pool.tenant(tenant_id) as connection:
+            old = await _locked(connection, tenant_id, user_id)
+            check(old)
+            keys = await connection.fetch(
+                """
+                UPDATE platform.api_keys k SET user_id = NULL, revoked_at = coalesce(k.revoked_at, now())
+                FROM (SELECT id, revoked_at FROM platform.api_keys WHERE tenant_id = $1 AND user_id = $2) was
+                WHERE k.tenant_id = $1 AND k.id = was.id
+                RETURNING k.id, k.name, was.revoked_at IS NULL AS just_now
+                """,
+                tenant_id,
+                user_id,
+            )
+            await connection.execute(
+                "DELETE FROM platform.memberships WHERE tenant_id = $1 AND user_id = $2", tenant_id, user_id
+            )
+            if old.role is Role.OWNER and old.custom_role is None:
+                await _require_owner(connection, tenant_id)
+            revoked = [key for key in keys if key["just_now"]]
+            for key in revoked:
+                change = Change(tenant_id=tenant_id, action="key.revoked", target=key["id"], target_name=key["name"])
+                await self._trail.record(connection, change)
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=tenant_id,
+                    action="membership.deleted",
+                    target=user_id,
+                    target_name=old.email,
+                    before=_facts(old),
+                    after={"keys_revoked": len(revoked)},
+                ),
+            )
+        return old
 
     async def roles(self, tenant_id: str) -> Sequence[CustomRole]:
         """The tenant's own, by name."""
@@ -257,6 +289,20 @@ def held(row: asyncpg.Record) -> frozenset[Permission]:
     if row["custom_role"] is None:
         return ROLES[Role(row["role"])] if row["role"] else frozenset()
     return permitted(frozenset(row["permissions"]), None)
+
+
+async def _locked(connection: Connection, tenant_id: str, user_id: str) -> Member:
+    """With all owners, so that two who step down at once do not both see the other still there. Raises NotFound."""
+    await connection.execute(
+        "SELECT FROM platform.memberships WHERE tenant_id = $1 AND (role = 'owner' OR user_id = $2)"
+        " ORDER BY user_id FOR NO KEY UPDATE",
+        tenant_id,
+        user_id,
+    )
+    rows = await connection.fetch(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id)
+    if not rows:
+        raise _nobody(user_id)
+    return _member(rows[0])
 
 
 async def _require_owner(connection: Connection, tenant_id: str) -> None:

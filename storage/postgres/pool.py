@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import asyncpg
 from asyncpg.transaction import Transaction
+from typing_extensions import override
 
 from storage.ports import StorageError, Unavailable
 from storage.postgres.address import Address, Connection
@@ -27,6 +28,9 @@ _IDLE_SECONDS = 240.0
 
 _ORDERLY = (StorageError, ValueError, asyncpg.PostgresError)
 """What may end a transaction and leave the session sound. After all else, such as a cancelled wait, it is in doubt."""
+
+
+_LEAVE_TENANT = "SELECT set_config('role', 'none', true), set_config('platform.tenant', '', true)"
 
 
 async def enter_tenant(connection: Connection, tenant_id: str) -> None:
@@ -74,6 +78,15 @@ class Pool:
     def operator(self) -> AbstractAsyncContextManager[Connection]:
         """A transaction across tenants; else as :meth:`tenant`."""
         return self._transaction(None)
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator["Pool"]:
+        """A pool whose transactions are parts of one, the operator's: all or nothing, whichever repositories take part.
+
+        They follow each other and are nested nowhere; it is good for nothing once the block has ended.
+        """
+        async with self.operator() as connection:
+            yield _Together(connection)
 
     async def read(self, sql: str, *args: object, tenant_id: str | None = None) -> list[asyncpg.Record]:
         """The rows of one statement that changes nothing, in a tenant's scope or the operator's.
@@ -200,3 +213,25 @@ class Pool:
     def _forget_idle(self) -> None:
         while self._idle:
             self._idle.pop()[0].terminate()
+
+
+class _Together(Pool):
+    """See :meth:`Pool.together`. Each part has its own scope."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @override
+    async def read(self, sql: str, *args: object, tenant_id: str | None = None) -> list[asyncpg.Record]:
+        async with self._transaction(tenant_id) as connection:
+            return await connection.fetch(sql, *args)
+
+    @override
+    @asynccontextmanager
+    async def _transaction(self, tenant_id: str | None) -> AsyncIterator[Connection]:
+        if tenant_id is not None:
+            await enter_tenant(self._connection, tenant_id)
+        yield self._connection
+        await self._connection.execute(
+            "SELECT set_config('role', 'none', true), set_config('platform.tenant', '', true)"
+        )

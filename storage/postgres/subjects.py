@@ -19,8 +19,10 @@ _IDENTIFY = f"""
         m.role, m.custom_role, r.permissions, coalesce(u.operator, false) AS operator,
         a.id AS account_id, a.scopes, a.disabled_at IS NOT NULL AS disabled,
         t.time_zone, t.anchor_day, {limits_sql("t.id", "$2", "NULL")} AS limits,
+        p.limits AS plan_limits, p.routes AS plan_routes,
         ARRAY(SELECT o.route FROM platform.route_overrides o WHERE o.tenant_id = t.id) AS denied_routes
     FROM platform.tenants t
+    LEFT JOIN platform.plans p ON p.name = t.plan
     LEFT JOIN platform.memberships m ON m.tenant_id = t.id AND m.user_id = $2
     LEFT JOIN platform.users u ON u.id = m.user_id
     LEFT JOIN platform.roles r ON r.tenant_id = m.tenant_id AND r.name = m.custom_role
@@ -47,7 +49,7 @@ class PostgresSubjects:
 def _principal(row: asyncpg.Record, subject: str) -> Principal:
     role = row["custom_role"] or row["role"] or (Role.SERVICE if row["account_id"] else None)
     scopes = row["scopes"] if row["account_id"] else held(row)
-    limits = limits_of(row["limits"])
+    limits = limits_of(row["limits"], row["plan_limits"])
     return Principal(
         method=Method.JWT,
         standing=_standing(row),
@@ -60,6 +62,7 @@ def _principal(row: asyncpg.Record, subject: str) -> Principal:
         allowances=limits.allowances,
         calendar=Calendar(row["time_zone"], row["anchor_day"]),
         denied_routes=frozenset(row["denied_routes"]),
+        plan_routes=frozenset(row["plan_routes"] or ()),
     )
 
 

@@ -140,7 +140,7 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
     ask.who.may_give(wish.scopes)
     if wish.expires_at is not None and wish.expires_at <= now:
         raise Problem(Refusal.INVALID_INPUT, fields={"expires_at": "This is not in the future."})
-    secret, its_digest = _mint(ask, test=wish.test)
+    secret, its_digest = mint(ask, test=wish.test)
     made = await ask.keys.create_key(
         ask.tenant_id,
         name=wish.name,
@@ -150,10 +150,10 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
         expires_at=wish.expires_at,
         user_id=wish.user_id,
         networks=wish.networks,
-        routes=_known(wish.routes, ask),
+        routes=known_routes(wish.routes, ask),
         metadata=wish.metadata,
     )
-    return KeyMade(**_facts(made, now), key=secret)
+    return KeyMade(**facts(made, now), key=secret)
 
 
 @operations.get("/keys/{key_id}", Permission.KEYS_READ, answer=KeyShown)
@@ -181,7 +181,7 @@ async def change_key(ask: Ask[InTenant, KeyEdit]) -> KeyShown:
             expires_at=edit.expires_at,
             enabled=edit.enabled,
             networks=edit.networks,
-            routes=None if edit.routes is None else _known(edit.routes, ask),
+            routes=None if edit.routes is None else known_routes(edit.routes, ask),
             metadata=edit.metadata,
         ),
         check,
@@ -196,7 +196,7 @@ async def rotate_key(ask: Ask[InTenant, Rotation]) -> KeyMade:
     now, key_id = ask.parts.now(), ask.path("key_id")
     old = await ask.keys.key(ask.tenant_id, key_id)
     ask.who.may_give(old.scopes)  # whoever sees the successor can use it
-    secret, its_digest = _mint(ask, test=ask.body.test)
+    secret, its_digest = mint(ask, test=ask.body.test)
     made = await ask.keys.rotate_key(
         ask.tenant_id,
         key_id,
@@ -205,7 +205,7 @@ async def rotate_key(ask: Ask[InTenant, Rotation]) -> KeyMade:
         old_ends_at=now + timedelta(seconds=ask.body.overlap_s),
     )
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=key_id))
-    return KeyMade(**_facts(made, now), key=secret)
+    return KeyMade(**facts(made, now), key=secret)
 
 
 @operations.delete("/keys/{key_id}", Permission.KEYS_WRITE)
@@ -215,8 +215,8 @@ async def revoke_key(ask: Ask[InTenant, Any]) -> None:
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=key.id))
 
 
-def _known(routes: list[str], ask: Ask[Any, Any]) -> list[str]:
-    """Bound to a route that is not there, a key would be good for nothing."""
+def known_routes(routes: list[str], ask: Ask[Any, Any]) -> list[str]:
+    """Bound to a route that is not there, a key would be good for nothing. Raises Problem."""
     known = ask.parts.route_names
     strangers = sorted(set(routes) - known)
     if strangers:
@@ -224,16 +224,18 @@ def _known(routes: list[str], ask: Ask[Any, Any]) -> list[str]:
     return routes
 
 
-def _mint(ask: Ask[Any, Any], *, test: bool) -> tuple[str, bytes]:
+def mint(ask: Ask[Any, Any], *, test: bool) -> tuple[str, bytes]:
+    """A new key, and its digest."""
     secret = mint_key(secrets.token_bytes(RANDOM_BYTES), live=not test)
     return secret, digest(ask.parts.secret_for("api-keys"), secret.encode("ascii"))
 
 
 def _shown(key: ApiKey, now: datetime) -> KeyShown:
-    return KeyShown(**_facts(key, now))
+    return KeyShown(**facts(key, now))
 
 
-def _facts(key: ApiKey, now: datetime) -> dict[str, Any]:
+def facts(key: ApiKey, now: datetime) -> dict[str, Any]:
+    """What :class:`KeyShown` says of a key."""
     used = key.last_used
     expired = key.expires_at is not None and key.expires_at <= now
     return {

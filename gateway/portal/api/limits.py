@@ -35,6 +35,7 @@ class LimitShown(Shown):
     key_id: str | None
     route: str = Field(description="The one route that it is for; empty: all.")
     shadow: bool = Field(description="Counted and reported, and refuses nobody.")
+    plan: str = Field(description="The plan that it comes from; empty: it is the tenant's own.")
 
 
 class LimitsWish(Sent):
@@ -70,7 +71,7 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
         replace(allowance, shadow=wish.shadow)
         for what, texts in named.items()
         if texts
-        for allowance in _parsed(what, texts)
+        for allowance in parsed(what, texts)
     ]
     await _book(ask).set_limits(
         ask.tenant_id,
@@ -188,7 +189,8 @@ async def _all(ask: Ask[Any, Any]) -> Page[LimitShown]:
     return Page(data=[_shown(grant) for grant in await _book(ask).limits(ask.tenant_id)], next_cursor=None)
 
 
-def _parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
+def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
+    """Limits of one kind, as operators write them. Raises Problem."""
     try:
         return [Allowance.parse(what, text) for text in texts]
     except ValueError as error:
@@ -208,4 +210,5 @@ def _shown(grant: Grant) -> LimitShown:
         key_id=grant.key_id,
         route=allowance.route,
         shadow=allowance.shadow,
+        plan=grant.plan,
     )

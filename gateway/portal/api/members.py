@@ -111,6 +111,29 @@ async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
     return _shown(changed, custom)
 
 
+@operations.delete("/members/{user_id}", Permission.USERS_WRITE)
+async def remove_member(ask: Ask[InTenant, Any]) -> None:
+    """Take a person out of the tenant: its keys here are revoked, its sessions and log-ins here are over.
+
+    Whoever does it must hold what the member holds; anybody may leave.
+    """
+    members, user_id = _members(ask), ask.path("user_id")
+    current = await _with_role(ask, await members.member(ask.tenant_id, user_id))
+    ask.check_version(current)
+    if user_id != ask.who.user_id:
+        ask.who.may_give(current.permissions)
+
+    def unchanged(member: Member) -> None:
+        if (member.role, member.custom_role) != (current.role, current.custom_role):
+            raise Problem(Refusal.STALE_VERSION)
+
+    try:
+        await members.remove(ask.tenant_id, user_id, unchanged)
+    except LastOwner as error:
+        raise Problem(Refusal.LAST_OWNER) from error
+    await ask.announce(Invalidation(user_id=user_id))
+
+
 @operations.get("/roles", Permission.ROLES_READ, answer=Page[RoleShown])
 async def list_roles(ask: Ask[InTenant, Any]) -> Page[RoleShown]:
     """Every role that members can be in: those of all tenants, then the tenant's own."""

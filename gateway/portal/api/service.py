@@ -9,11 +9,14 @@ from gateway.portal.api import (
     limits,
     me,
     members,
+    onboarding,
+    plans,
     service_accounts,
     sessions,
     signing_keys,
     tenants,
     usage,
+    users,
     webhooks,
 )
 from gateway.portal.api.openapi import document
@@ -21,7 +24,8 @@ from gateway.portal.api.operations import PREFIX, Operation, handler
 from gateway.portal.pages import render
 
 RESOURCES = (
-    me, tenants, members, invitations, sessions, keys, service_accounts, limits, usage, webhooks, audit, signing_keys,
+    me, tenants, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits, usage,
+    webhooks, audit, signing_keys,
 )  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 

@@ -1,0 +1,135 @@
+"""Plans: the operator's to make; a tenant is on one or on none."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.portal.api.keys import RouteNames, known_routes
+from gateway.portal.api.limits import Texts, parsed
+from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
+from gateway.portal.api.paging import Page
+from gateway.portal.api.shapes import Instant, Slug
+from gateway.portal.problems import Problem
+from policies.allowances import Allowance, What
+from policies.permissions import Permission
+from policies.plans import Plan
+from policies.verdict import Refusal
+from storage.ports import Invalidation
+from storage.postgres.plans import PlanInUse, PostgresPlans
+
+operations = Operations("plans")
+
+_MOST_TOLD = 100
+"""More tenants than this are told of a change by emptying every cache once."""
+_LIMITS = "Limits by kind: `requests`, `bytes`, `audio`, `concurrency`, `streams`."
+
+Limits = Annotated[dict[What, Texts], Field(description=_LIMITS)]
+Line = Annotated[str, Field(max_length=200)]
+
+
+class PlanShown(Shown):
+    """A plan. A tenant's own limit of a kind stands in place of the plan's of that kind."""
+
+    name: str
+    limits: dict[str, list[str]] = Field(description=_LIMITS)
+    routes: list[str] = Field(description="The only routes that it opens, by name; empty: all.")
+    rating: str = Field(description="The price list that its usage is rated by.")
+    note: str
+    created_at: Instant
+
+
+class PlanWish(Sent):
+    """A new plan."""
+
+    name: Slug
+    limits: Limits = Field(default={})
+    routes: RouteNames = Field(default=[])
+    rating: Line = ""
+    note: Line = ""
+
+
+class PlanEdit(Sent):
+    """What of a plan changes; what is left out stays."""
+
+    limits: Limits | None = None
+    routes: RouteNames | None = None
+    rating: Line | None = None
+    note: Line | None = None
+
+
+@operations.get("/plans", Permission.PLATFORM_READ, query=Nothing, answer=Page[PlanShown])
+async def list_plans(ask: Ask[Nothing, Any]) -> Page[PlanShown]:
+    """All plans, by name."""
+    return Page(data=[_shown(plan) for plan in await plans(ask).all()], next_cursor=None)
+
+
+@operations.post("/plans", Permission.PLATFORM_WRITE, query=Nothing, body=PlanWish, answer=PlanShown)
+async def create_plan(ask: Ask[Nothing, PlanWish]) -> PlanShown:
+    """Make a plan."""
+    wish = ask.body
+    made = await plans(ask).create(
+        wish.name,
+        limits=_limits(wish.limits),
+        routes=known_routes(wish.routes, ask),
+        rating=wish.rating,
+        note=wish.note,
+    )
+    return _shown(made)
+
+
+@operations.get("/plans/{name}", Permission.PLATFORM_READ, query=Nothing, answer=PlanShown)
+async def show_plan(ask: Ask[Nothing, Any]) -> PlanShown:
+    """One plan."""
+    return _shown(await plans(ask).plan(ask.path("name")))
+
+
+@operations.patch("/plans/{name}", Permission.PLATFORM_WRITE, query=Nothing, body=PlanEdit, answer=PlanShown)
+async def change_plan(ask: Ask[Nothing, PlanEdit]) -> PlanShown:
+    """Change a plan: in effect for all tenants that are on it within a second."""
+    edit, name = ask.body, ask.path("name")
+    changed = await plans(ask).change(
+        name,
+        limits=None if edit.limits is None else _limits(edit.limits),
+        routes=None if edit.routes is None else known_routes(edit.routes, ask),
+        rating=edit.rating,
+        note=edit.note,
+        check=lambda current: ask.check_version(_shown(current)),
+    )
+    for change in told(await plans(ask).tenants_on(name)):
+        await ask.announce(change)
+    return _shown(changed)
+
+
+@operations.delete("/plans/{name}", Permission.PLATFORM_WRITE, query=Nothing)
+async def delete_plan(ask: Ask[Nothing, Any]) -> None:
+    """End a plan that no tenant is on."""
+    try:
+        await plans(ask).delete(ask.path("name"))
+    except PlanInUse as error:
+        raise Problem(Refusal.IN_USE, str(error)) from error
+
+
+def plans(ask: Ask[Any, Any]) -> PostgresPlans:
+    """The plans, changed in this caller's name."""
+    return PostgresPlans(ask.parts.pool, ask.trail)
+
+
+def told(tenants: Sequence[str]) -> list[Invalidation]:
+    """What caches are to forget when the plan of these tenants has changed."""
+    return [Invalidation(tenant_id=each) for each in tenants] if len(tenants) <= _MOST_TOLD else [Invalidation()]
+
+
+def _limits(texts: dict[What, list[str]]) -> list[Allowance]:
+    return [allowance for what, written in texts.items() for allowance in parsed(what, written)]
+
+
+def _shown(plan: Plan) -> PlanShown:
+    return PlanShown(
+        name=plan.name,
+        limits=plan.texts,
+        routes=sorted(plan.routes),
+        rating=plan.rating,
+        note=plan.note,
+        created_at=plan.created_at,
+    )

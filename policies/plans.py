@@ -1,0 +1,44 @@
+"""Plans: limits and routes under one name, which hold for every tenant that is on the plan."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from policies.allowances import Allowance, Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What operators offer. ``routes`` are those that it opens, by name; none: all. ``rating`` names a price list."""
+
+    name: str
+    limits: tuple[Allowance, ...] = ()
+    routes: frozenset[str] = frozenset()
+    rating: str = ""
+    note: str = ""
+    created_at: datetime
+
+    @property
+    def texts(self) -> dict[str, list[str]]:
+        """The limits as operators write them: ``{"audio": ["100h/month"]}``."""
+        found: dict[str, list[str]] = {}
+        for limit in self.limits:
+            found.setdefault(limit.what.value, []).append(str(limit))
+        return found
+
+
+def checked(limits: Sequence[Allowance]) -> tuple[Allowance, ...]:
+    """In a stable order. Raises ValueError for two of one kind in one sort of period."""
+    named = {limit.name: limit for limit in limits}
+    if len(named) < len(limits):
+        raise ValueError("a plan has one limit of a kind for a window, and one for each calendar period")
+    return tuple(named[name] for name in sorted(named))
+
+
+def in_force(own: Iterable[Allowance], plans: Iterable[Allowance]) -> list[Allowance]:
+    """Those of a plan that hold beside a caller's ``own``.
+
+    A limit that the tenant has itself, of all routes and not in shadow, stands in place of the plan's of that kind.
+    """
+    replaced = {limit.what for limit in own if limit.scope is Scope.TENANT and not (limit.route or limit.shadow)}
+    return [limit for limit in plans if limit.what not in replaced]

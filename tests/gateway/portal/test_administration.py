@@ -1,0 +1,175 @@
+"""What operators do to tenants, plans and people by the API, and how a member leaves."""
+
+import pytest
+
+from gateway.portal.mail import MAILER
+from gateway.portal.parts import Parts
+from gateway.portal.purging import purge
+from policies.tenants import Role
+from storage.postgres.members import permissions_in
+from tests.gateway.portal.api import Houses
+from tests.gateway.portal.conftest import Client
+
+PLAN = {"name": "gold", "limits": {"requests": ["600/m"], "audio": ["100h/month"]}, "rating": "contract"}
+
+
+# Onboarding
+
+
+async def test_one_call_makes_a_tenant_that_can_begin(houses: Houses, portal: Client, parts: Parts) -> None:
+    """The owner has a mail with a link that works, the key is a key, the plan holds."""
+    operator = await houses.person(operator=True)
+    await operator.ask("POST", "/plans", PLAN, status=201)
+    body = {"slug": "acme", "owner": "New@Example.com", "plan": "gold", "key": {"name": "first"}}
+    done = await operator.ask("POST", "/onboarding", body, status=201)
+    assert (done["tenant"]["name"], done["tenant"]["plan"], done["tenant"]["status"]) == ("acme", "gold", "active")
+    assert done["key"]["key"].startswith("thk_live_")
+    assert (done["invitation"]["email"], done["invitation"]["mailed"]) == ("new@example.com", True)
+    assert done["invitation"]["link"] is None
+    (mail,) = (parts.settings.state_dir / "mail").iterdir()
+    assert "http://gw.test/auth/invite/" in mail.read_text()
+    keys = (await operator.ask("GET", "/keys?tenant=acme"))["data"]
+    assert [key["id"] for key in keys] == [done["key"]["id"]]
+
+
+async def test_without_mail_the_link_is_in_the_answer(houses: Houses, portal: Client) -> None:
+    """And it opens the page that it is for."""
+    operator = await houses.person(operator=True)
+    object.__setattr__(portal.app[MAILER], "url", "")
+    done = await operator.ask("POST", "/onboarding", {"slug": "acme", "owner": "o@example.com"}, status=201)
+    assert done["key"] is None
+    link = done["invitation"]["link"].removeprefix("http://gw.test")
+    page = await portal.get(link, headers={"Accept": "text/html"})
+    assert page.status == 200
+    assert "acme" in await page.text()
+
+
+async def test_onboarding_is_done_once_and_whole(houses: Houses) -> None:
+    """Repeated with its Idempotency-Key it is the same answer, key included; a fault leaves nothing behind."""
+    operator = await houses.person(operator=True)
+    body = {"slug": "acme", "owner": "o@example.com", "plan": "silver", "key": {}}
+    once = {"Idempotency-Key": "one"}
+    problem = await operator.ask("POST", "/onboarding", body, status=404, headers=once)
+    assert "no plan 'silver'" in problem["detail"]
+    await operator.ask("GET", "/tenants/acme", status=404)
+    await operator.ask("POST", "/plans", {"name": "silver"}, status=201)
+    first = await operator.ask("POST", "/onboarding", body, status=201, headers=once)
+    assert await operator.ask("POST", "/onboarding", body, status=201, headers=once) == first
+    await operator.ask("POST", "/onboarding", body, status=409)
+    assert len((await operator.ask("GET", "/keys?tenant=acme"))["data"]) == 1
+
+
+# Plans
+
+
+async def test_a_plan_is_made_changed_given_and_ended(houses: Houses) -> None:
+    operator, tenant = await houses.person(operator=True), await houses.person()
+    made = await operator.ask("POST", "/plans", PLAN, status=201)
+    assert made | PLAN == made
+    assert (await operator.ask("GET", "/plans"))["data"] == [made]
+    given = await operator.ask("PATCH", f"/tenants/{tenant.tenant.slug}", {"plan": "gold"})
+    assert (given["plan"], given["name"]) == ("gold", "House")
+    shown = {limit["limit"]: limit["plan"] for limit in (await tenant.ask("GET", "/limits"))["data"]}
+    assert shown == {"600/m": "gold", "100h/month": "gold"}
+    changed = await operator.ask("PATCH", "/plans/gold", {"limits": {}, "note": "empty"})
+    assert (changed["limits"], changed["note"], changed["rating"]) == ({}, "empty", "contract")
+    assert (await operator.ask("DELETE", "/plans/gold", status=409))["code"] == "in_use"
+    assert (await operator.ask("PATCH", f"/tenants/{tenant.tenant.slug}", {"name": "New"}))["plan"] == "gold"
+    assert (await operator.ask("PATCH", f"/tenants/{tenant.tenant.slug}", {"plan": None}))["plan"] is None
+    await operator.ask("DELETE", "/plans/gold", status=204)
+    await operator.ask("GET", "/plans/gold", status=404)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"limits": {"requests": ["many"]}}, "requests"),
+        ({"limits": {"pages": ["1/m"]}}, "limits"),
+        ({"routes": ["no.such.route"]}, "routes"),
+        ({"limit": {}}, "limit"),
+    ],
+)
+async def test_a_plan_that_means_nothing_is_refused(houses: Houses, body: dict[str, object], field: str) -> None:
+    operator = await houses.person(operator=True)
+    problem = await operator.ask("POST", "/plans", {"name": "gold", **body}, status=422)
+    assert {error["field"].partition(".")[0] for error in problem["errors"]} == {field}
+
+
+async def test_a_change_is_made_to_the_version_that_was_seen(houses: Houses) -> None:
+    operator, tenant = await houses.person(operator=True), await houses.person()
+    await operator.ask("POST", "/plans", PLAN, status=201)
+    stale = {"If-Match": '"00000000000000000000000000000000"'}
+    for path, body in (("/plans/gold", {"note": "x"}), (f"/tenants/{tenant.tenant.slug}", {"plan": "gold"})):
+        await operator.ask("PATCH", path, body, status=412, headers=stale)
+    assert (await operator.ask("GET", f"/tenants/{tenant.tenant.slug}"))["plan"] is None
+
+
+# Tenants that leave
+
+
+async def test_a_tenant_leaves_and_comes_back_in_time(houses: Houses, parts: Parts) -> None:
+    operator, other = await houses.person(operator=True), await houses.person()
+    path = f"/tenants/{other.tenant.slug}"
+    left = await operator.ask("DELETE", path)
+    assert left["status"] == "deleting"
+    assert left["delete_after"] > left["created_at"]
+    assert (await operator.ask("POST", f"{path}/resume", status=409))["code"] == "in_use"
+    assert [each["slug"] for each in (await operator.ask("GET", "/tenants?status=deleting"))["data"]] == [left["slug"]]
+    back = await operator.ask("POST", f"{path}/restore")
+    assert (back["status"], back["delete_after"]) == ("active", None)
+    await operator.ask("DELETE", f"{path}?grace_days=0")
+    await purge(parts)
+    await operator.ask("POST", f"{path}/restore", status=404)
+    assert (await operator.ask("DELETE", f"/tenants/{operator.tenant.slug}", status=409))["code"] == "in_use"
+
+
+# People
+
+
+async def test_operators_see_everybody_and_disable_whom_they_must(houses: Houses, parts: Parts) -> None:
+    operator, other = await houses.person(operator=True), await houses.person()
+    assert other.user is not None
+    assert operator.user is not None
+    found = (await operator.ask("GET", f"/users?email={other.user.email.upper()}"))["data"]
+    assert [(each["id"], each["tenants"], each["operator"]) for each in found] == [
+        (other.user.id, [other.tenant.slug], False)
+    ]
+    disabled = await operator.ask("POST", f"/users/{other.user.id}/disable")
+    assert disabled["status"] == "disabled"
+    assert await permissions_in(parts.pool, other.tenant.id, other.user.id) == frozenset()
+    assert [each["id"] for each in (await operator.ask("GET", "/users?status=disabled"))["data"]] == [other.user.id]
+    assert (await operator.ask("POST", f"/users/{other.user.id}/enable"))["status"] == "active"
+    assert (await operator.ask("POST", f"/users/{operator.user.id}/disable", status=409))["code"] == "in_use"
+    await operator.ask("GET", "/users/nobody", status=404)
+    pages = (await operator.ask("GET", "/users?limit=1"))["next_cursor"]
+    assert len((await operator.ask("GET", f"/users?limit=1&cursor={pages}"))["data"]) == 1
+    await operator.ask("GET", f"/users?status=active&cursor={pages}", status=422)
+
+
+async def test_a_member_that_is_removed_leaves_nothing_that_works(houses: Houses, parts: Parts) -> None:
+    """Keys here are revoked, those elsewhere stay; the trail says both."""
+    owner = await houses.person()
+    member = await houses.person(owner.tenant, Role.MEMBER)
+    assert member.user is not None
+    elsewhere = await houses.tenant()
+    await houses.directory.create_user(elsewhere.id, member.user.email, "P", Role.MEMBER)
+    made = await owner.ask("POST", "/keys", {"name": "k", "user_id": member.user.id}, status=201)
+    await owner.ask("DELETE", f"/members/{member.user.id}", status=204)
+    await owner.ask("GET", f"/members/{member.user.id}", status=404)
+    key = await owner.ask("GET", f"/keys/{made['id']}")
+    assert (key["status"], key["user_id"]) == ("revoked", None)
+    assert await permissions_in(parts.pool, owner.tenant.id, member.user.id) == frozenset()
+    assert await permissions_in(parts.pool, elsewhere.id, member.user.id)
+    trail = [entry["action"] for entry in (await owner.ask("GET", "/audit"))["data"]]
+    assert trail[:2] == ["membership.deleted", "key.revoked"]
+
+
+async def test_who_removes_holds_as_much_and_an_owner_stays(houses: Houses) -> None:
+    owner = await houses.person()
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    assert owner.user is not None
+    assert admin.user is not None
+    refused = await admin.ask("DELETE", f"/members/{owner.user.id}", status=403)
+    assert refused["code"] == "exceeds_own_permissions"
+    assert (await owner.ask("DELETE", f"/members/{owner.user.id}", status=409))["code"] == "last_owner"
+    await admin.ask("DELETE", f"/members/{admin.user.id}", status=204)
