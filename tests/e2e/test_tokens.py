@@ -82,8 +82,11 @@ def test_keys_rotate_under_traffic_and_no_token_is_refused(demo: Demo) -> None:
 
 
 def test_tokens_outlive_the_database_and_redis(demo: Demo) -> None:
-    """Design: JWT and cached keys keep working; also a token that no worker has seen."""
-    seen, unseen = log_in(demo)["access_token"], log_in(demo)["access_token"]
+    """Design: JWT and cached keys keep working; also a token of somebody whom no worker has seen, by its own word."""
+    account = demo.run("service-account", "create", "--tenant", "demo", "--name", "unseen")
+    client = {"client_id": account["client_id"], "client_secret": account["client_secret"]}
+    unseen = post(demo, "/auth/token", grant_type="client_credentials", **client)["access_token"]
+    seen = log_in(demo)["access_token"]
     assert {status(demo, seen) for _ in range(8)} == {200}
     stores = [
         pid
