@@ -4,6 +4,7 @@ OpenAI's ``input_audio``, Google's ``audio.content``, ``known_speaker_references
 string; Deepgram, AssemblyAI, Gladia and others name a place to fetch from.
 """
 
+from policies.audio.sources import Heard
 from policies.audio.track import Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk
@@ -72,12 +73,12 @@ class _String:
 class InlineAudio:
     """Walks one JSON body in any cuts. ``names_url``: it says where to fetch the audio."""
 
-    __slots__ = ("_current", "_path", "_stream", "fields", "names_url", "tracks")
+    __slots__ = ("_current", "_ended", "_path", "_stream", "fields", "names_url")
 
     def __init__(self) -> None:
         self.fields: dict[str, str] = {}
         self.names_url = False
-        self.tracks: list[Track] = []
+        self._ended: list[Heard] = []
         self._current: _String | None = None
         self._path: Path = ()
         self._stream = JsonStream(self._value, self._string)
@@ -87,10 +88,10 @@ class InlineAudio:
         self._stream.feed(chunk)
 
     @property
-    def tracks_so_far(self) -> list[Track]:
+    def heard(self) -> list[Heard]:
         """One for every string that is audio, the one that is passing too."""
         current = self._current
-        return [*self.tracks, current.track] if current and current.is_audio else list(self.tracks)
+        return [*self._ended, Heard.of(current.track)] if current and current.is_audio else list(self._ended)
 
     def _string(self, path: Path) -> Consumer:
         self._end()
@@ -104,8 +105,12 @@ class InlineAudio:
     def _end(self) -> None:
         self.note()
         ended, self._current = self._current, None
-        if ended is not None and ended.is_audio and len(self.tracks) < _MOST_STRINGS:
-            self.tracks.append(ended.track)
+        if ended is not None and ended.is_audio:
+            heard = Heard.of(ended.track)
+            if len(self._ended) < _MOST_STRINGS:
+                self._ended.append(heard)
+            else:
+                self._ended[-1] = self._ended[-1].joined(heard)
 
     def note(self) -> None:
         """Take down what the last string says, if it is no audio. As often as one likes."""

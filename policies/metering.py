@@ -87,7 +87,7 @@ def meter_for(profile: str, content_type: str, body_bytes: int | None = None, qu
 class FormMeter:
     """A form upload. The audio of all its files is added up; ``model`` and its like are taken down."""
 
-    __slots__ = ("_body_bytes", "_declared", "_fields", "_files", "_size", "_walker")
+    __slots__ = ("_body_bytes", "_declared", "_fields", "_file", "_files", "_size", "_walker")
 
     def __init__(
         self,
@@ -99,14 +99,15 @@ class FormMeter:
         self._body_bytes = body_bytes
         self._fields = fields or {}
         self._declared = declared
-        self._files: list[_File] = []
+        self._file: _File | None = None
+        self._files: list[Heard] = []  # those that have ended: a figure each, and none of their bytes
         self._size = 0
         self._walker = MultipartWalker(content_type, self._open)
 
     def _open(self, part: Part) -> Consumer:
-        file = _File(part, self._declared)
-        self._files.append(file)
-        return file.feed
+        self._files = self._heard()
+        self._file = _File(part, self._declared)
+        return self._file.feed
 
     def feed(self, chunk: Chunk) -> None:
         """See :class:`Meter`."""
@@ -124,7 +125,8 @@ class FormMeter:
         return foreseen(self._heard(), self._size, self._body_bytes)
 
     def _heard(self) -> list[Heard]:
-        return [found for file in self._files if (found := file.heard()) is not None]
+        found = self._file.heard() if self._file else None
+        return [*self._files, found] if found else self._files
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""
@@ -180,9 +182,9 @@ class BodyMeter:
         if not track.size:
             return []
         if self._says_text and not track.container and _is_text(self._head):
-            found = self._inline.tracks_so_far if self._inline else []
+            found = self._inline.heard if self._inline else []
             # No request is that long without audio in it: as numbers, perhaps, or in a field of a form.
-            return [Heard.of(one) for one in found or ([track] if track.size > _MOST_TEXT_BYTES else [])]
+            return found or ([Heard.of(track)] if track.size > _MOST_TEXT_BYTES else [])
         return [heard_as(track, self._declared)]
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:

@@ -8,7 +8,7 @@ So a forged header can neither lower the figure nor raise it above what the byte
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policies.audio.track import UNKNOWN_BITRATE, Track
 from policies.audio.walker import LONGEST_MS
@@ -48,6 +48,17 @@ class Heard:
             claimed_ms=track.claimed_ms,
             estimated_ms=track.estimated_ms,
             unsure=track.unsure,
+        )
+
+    def joined(self, other: "Heard") -> "Heard":
+        """Both as one, where there are too many to be told apart."""
+        both = self.walked_ms is not None and other.walked_ms is not None
+        return replace(
+            self,
+            walked_ms=total((self.walked_ms, other.walked_ms)) if both else None,
+            claimed_ms=total((self.claimed_ms, other.claimed_ms)),
+            estimated_ms=self.best_ms + other.best_ms,
+            unsure=self.unsure or other.unsure,
         )
 
     @property

@@ -343,3 +343,21 @@ def test_whisper_asr_reads_a_file_as_samples_when_told_not_to_decode():
     body = form(file(wav(1.0, rate=48_000), name="audio_file"))
     measured = fed(meter_for("multipart", TYPE, None, "encode=false&task=transcribe"), body).finish()
     assert measured.audio_ms == 3001
+
+
+def test_parts_that_have_ended_leave_a_figure_and_none_of_their_bytes():
+    """Each of these begins an Ogg page that never ends: a walker waits for it, but not behind its part."""
+    page = b"OggS\0\2" + bytes(20) + b"\xff" * 256 + bytes(30_000)
+    body = form(*[file(page, name=f"file{index}") for index in range(150)])
+    tracemalloc.start()
+    meter = fed(meter_for("multipart", TYPE), body, (65_536,))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 400_000
+    assert meter.finish().audio_ms >= 150 * 30_000 * 8 // 32
+
+
+def test_many_strings_of_audio_add_up_and_are_not_kept():
+    strings = [b64(wav(0.01))] * 600
+    measured = put(json.dumps(strings).encode(), "application/json", lengths=(4096,))
+    assert measured.audio_ms == 6_000
