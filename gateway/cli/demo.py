@@ -175,6 +175,7 @@ async def _seed(pool: Pool, secret_key: str, memory: Path) -> Credentials:
         await directory.create_user(tenant.id, ADMIN, "Demo Admin", Role.OWNER, hashed)
     except AlreadyExists:
         _log.warning("the demo's admin is there already, with the password of an earlier start", email=ADMIN)
+    await directory.set_operator(ADMIN, operator=True)
     _remember(memory, made)
     return made
 
@@ -214,6 +215,7 @@ def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     yield f"  gateway    {url}"
     yield f"  metrics    {ops}/metrics   health  {ops}/readyz"
     yield f"  tenant     {TENANT}"
+    yield f"  sign in    {url}/account   the API's document  {url}/platform/docs"
     yield f"  admin      {ADMIN}  password  {credentials.password}"
     yield f"  API key    {credentials.key}"
     yield f"  state      {settings.state_dir}"
