@@ -35,6 +35,7 @@ upstreams      an upstream by its name: which of its addresses, looked up, check
 upstream       one connection to an address; ``upstream_pool`` those that are kept
 origin         where an upstream listens; ``upstream_settings`` what is set of it
 upstream_status how an upstream is, for readiness
+jobs           whose each job of an upstream is: learnt from answers, asked of the book, accounted when done
 streams        all open WebSockets: their clock, and what ends many at once
 tunnel         one open WebSocket; ``stream_end`` one of its two sockets
 outbox         small writes of one loop iteration, made together

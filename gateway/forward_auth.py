@@ -12,6 +12,7 @@ from gateway import responses
 from gateway.exchange import Exchange, Settlement
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import TrustedProxies
+from gateway.jobs import Jobs
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from policies import headers as algebra
 from policies.admission import Admit
@@ -48,9 +49,10 @@ class ForwardAuth:
     """Answers on the paths of :attr:`dialects`, and below Envoy's."""
 
     def __init__(
-        self, gatekeeper: Gatekeeper, settlement: Settlement, trusted: TrustedProxies, manners: Manners
+        self, gatekeeper: Gatekeeper, jobs: Jobs, settlement: Settlement, trusted: TrustedProxies, manners: Manners
     ) -> None:
         self._gatekeeper = gatekeeper
+        self._jobs = jobs
         self._settlement = settlement
         self._trusted = trusted
         self._manners = manners
@@ -104,6 +106,8 @@ class ForwardAuth:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
         decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
+        if route.job_kind and not isinstance(decision, Deny):
+            decision = await self._jobs.judge(decision, inquiry.path, is_seen=False)
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal

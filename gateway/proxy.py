@@ -13,6 +13,7 @@ from gateway.exchange import Exchange, Settlement
 from gateway.forward_auth import ForwardAuth
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
+from gateway.jobs import Jobs
 from gateway.relay import Incoming, Relay
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
@@ -40,6 +41,7 @@ class Proxy:
         gatekeeper: Gatekeeper,
         forward_auth: ForwardAuth,
         relay: Relay,
+        jobs: Jobs,
         settlement: Settlement,
         metrics: Metrics,
         trusted: TrustedProxies,
@@ -49,6 +51,7 @@ class Proxy:
         self._gatekeeper = gatekeeper
         self._forward_auth = forward_auth
         self._relay = relay
+        self._jobs = jobs
         self._settlement = settlement
         self._metrics = metrics
         self._ids = RequestIds()
@@ -119,6 +122,8 @@ class Proxy:
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
             return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
         decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
+        if route.job_kind and not isinstance(decision, Deny):
+            decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):
             login = login_path(inquiry, decision) if decision.refusal.status == 401 else None
             return decision if login is None else self._to_login(connection, exchange, decision, login)
@@ -144,6 +149,8 @@ class Proxy:
             alone = inquiry.presented is NOTHING
             inquiry.presented = Presented(upgrade.ticket) if alone else CONFLICT
         decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
+        if route.job_kind and not isinstance(decision, Deny):
+            decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal

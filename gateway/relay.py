@@ -17,6 +17,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from gateway import responses
 from gateway.exchange import Exchange, Settlement
 from gateway.inquiries import Known, portal_lines
+from gateway.jobs import Jobs, Latecomer
 from gateway.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
 from gateway.streams import Streams
 from gateway.tasks import Tasks
@@ -28,13 +29,15 @@ from policies.audio.reported import AnswerReader, answer_reader
 from policies.headers import AnswerHead
 from policies.holding import Spent
 from policies.inquiry import Inquiry
+from policies.jobs import asking_plainly
 from policies.metering import Meter, meter_for
 from policies.ratelimit_fields import state_line
 from policies.routes import PORTAL
 from policies.stream_meters import stream_meter
 from policies.upgrade import Upgrade
-from policies.usage import Measured, Outcome
+from policies.usage import NOT_AUDIO, Measured, Outcome
 from policies.verdict import Deny, Refusal
+from storage.ports import StorageError
 
 _SMALL_BODY = 262_144
 """A request body up to this size is written together with its head when all of it has arrived."""
@@ -85,12 +88,14 @@ class Relay:
         self,
         upstreams: Mapping[str, Upstream],
         streams: Streams,
+        jobs: Jobs,
         settlement: Settlement,
         metrics: Metrics,
         tasks: Tasks,
     ) -> None:
         self._upstreams = upstreams
         self.streams = streams
+        self.jobs = jobs
         self.settlement = settlement
         self.metrics = metrics
         self.tasks = tasks
@@ -132,6 +137,8 @@ class Relay:
             if upgrade is not None and upstream.status == 101:
                 return await passage.switch(upstream, head, upgrade)
             exchange.answered(upstream.status)
+            if admit.permit.route.job_kind and upstream.status < 300:
+                return await passage.answer_of_job(upstream, head)
             if upstream.body_done:
                 return passage.answer_whole(upstream, head)
             return await passage.answer_in_pieces(upstream, head)
@@ -278,6 +285,8 @@ class _Passage:
         route, passing = permit.route, self._incoming.known.passing
         if route.upstream == PORTAL:
             passing += portal_lines(self._incoming.known)
+        elif route.job_kind:
+            passing = asking_plainly(passing)
         head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
             inquiry.method.encode("ascii"),
             target.encode("ascii"),
@@ -420,6 +429,36 @@ class _Passage:
         self._write(unsent + (b"0\r\n\r\n" if chunked else b""))
         return answered if chunked or head.length is not None else CLOSE
 
+    async def answer_of_job(self, upstream: UpstreamConnection, head: AnswerHead) -> Next | Deny:
+        """Hold the answer, up to a bound, until what it says of the job is stored; then carry it as any other."""
+        relay, watch = self._relay, None
+        try:
+            watch = await relay.jobs.watch(
+                self._admit.permit, self._inquiry.path, self._measured, self._exchange.request_id
+            )
+        except StorageError as error:
+            self._exchange.cause = str(error)
+            return Deny(refusal=Refusal.STORE_UNAVAILABLE, principal=self._admit.permit.principal)
+        if watch is not None:
+            held = bytearray()
+            while not watch.is_told and len(held) < watch.most and (piece := await upstream.read()):
+                watch.feed(piece)
+                held += piece
+            if watch.is_told or upstream.body_done or not watch.goes_on:
+                deny = await watch.conclude()
+                if deny is not None:
+                    return deny
+            else:
+                self._reader = Latecomer(watch, len(held))
+            upstream.put_back(bytes(held))
+        try:
+            if upstream.body_done:
+                return self.answer_whole(upstream, head)
+            return await self.answer_in_pieces(upstream, head)
+        finally:
+            if isinstance(self._reader, Latecomer):
+                relay.tasks.start(self._reader.conclude(), "settlement of a job")
+
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
         lines = head.lines
         lines.append(self._exchange.id_line)
@@ -431,7 +470,7 @@ class _Passage:
             lines.append(state_line(taken))
         else:
             lines += self._admit.limit_lines
-        if self._meter is not None:
+        if self._meter is not None and self._reader is None:
             self._reader = answer_reader(head.content_type.decode("latin-1"), head.content_encoding.decode("latin-1"))
         return lines
 
@@ -467,7 +506,8 @@ class _Passage:
         self._relay.settlement.settle(exchange)
 
     def _measured(self) -> Measured:
-        assert self._meter is not None
+        if self._meter is None:
+            return NOT_AUDIO
         reader = self._reader
         if reader is None:
             return self._meter.finish()

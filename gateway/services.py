@@ -18,6 +18,7 @@ from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.holder import Holder
 from gateway.inquiries import TrustedProxies
+from gateway.jobs import Jobs
 from gateway.key_uses import KeyUses
 from gateway.limit_events import LimitEvents
 from gateway.listener import PublicServer
@@ -46,6 +47,7 @@ from storage.local_holds import LocalHolds
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
+from storage.postgres.jobs import PostgresJobs
 from storage.postgres.key_uses import PostgresKeyUses
 from storage.postgres.limit_events import PostgresLimitEvents
 from storage.postgres.pool import Pool
@@ -230,10 +232,12 @@ class Services:
                 upstream.start(tasks)
             streams = Streams(gatekeeper, settlement, metrics, tasks)
             stack.callback(streams.close)
+            jobs = Jobs(PostgresJobs(pool), metrics)
             proxy = Proxy(
                 gatekeeper=gatekeeper,
-                forward_auth=ForwardAuth(gatekeeper, settlement, trusted, _manners(settings)),
-                relay=Relay(upstreams, streams, settlement, metrics, tasks),
+                jobs=jobs,
+                forward_auth=ForwardAuth(gatekeeper, jobs, settlement, trusted, _manners(settings)),
+                relay=Relay(upstreams, streams, jobs, settlement, metrics, tasks),
                 settlement=settlement,
                 metrics=metrics,
                 trusted=trusted,

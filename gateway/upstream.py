@@ -213,6 +213,12 @@ class UpstreamConnection(asyncio.Protocol):
                 self._transport.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def put_back(self, data: bytes) -> None:
+        """Let a part of the body that was read be read again, before what follows it."""
+        if data:
+            self._chunks.insert(0, data)
+            self._buffered += len(data)
+
     async def _next(self) -> None:
         if self._failure is not None:
             raise self._failure

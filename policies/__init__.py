@@ -30,6 +30,7 @@ calendars      days and months in a tenant's time zone, from its anchor day
 holding        leases and reservations: the rule by which they are taken, extended and settled
 networks       addresses and networks of proxies and clients, in one form
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
+jobs           whose a job of the upstream is, and what its result is still to be accounted for
 strict_json    JSON with one reading
 usage          the record of one request
 rating         what usage costs by a plan; ``price_book`` reads the plans
@@ -39,7 +40,8 @@ tickets        one-use tickets for streams; ``subprotocols`` finds credentials w
 streams        how a stream ends, by name; what may watch one pass
 upgrade        the opening of a WebSocket: what each side must say
 websocket      WebSocket frames as they pass: counted and judged
-multipart      finds the audio in a form as it passes; ``inline_audio`` inside JSON, which ``json_stream`` reads
+multipart      finds the audio in a form as it passes; ``inline_audio`` inside JSON, which ``json_stream`` reads;
+               ``json_depth`` leaves out what is deep in it
 stream_meters  finds the audio in a stream, by its protocol
 ============== ==============================================================================
 

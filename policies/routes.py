@@ -31,6 +31,9 @@ _PARAMETER = re.compile(r"\{[a-z_]+\}")
 _REST = re.compile(r"\{[a-z_]+\.\.\.\}")
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 """What a route may be called."""
+_DOTTED = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_STATE = re.compile(rf"{_DOTTED.pattern}=[!-~]+")
+_WORD = re.compile(r"[a-z_]+")
 # A scope-token (RFC 6749 section 3.3), because it is quoted in a challenge; empty for none.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]*")
 LONGEST_S = 86_400
@@ -71,6 +74,11 @@ class Route:
     A stream without a message for ``stream_idle_s`` is ended, and so is one that is ``stream_longest_s`` old; a client
     that is silent for ``ping_s`` is asked for a sign of life, and given up after as long again. ``max_message`` bounds
     one message in either direction.
+
+    ``job`` names the value in the answer that is the id of a job made here, and ``owned`` the parameter of the path
+    that is such an id; ``job_kind`` is the namespace of both, empty on every other route (``policies.jobs``). An owner
+    is known for ``job_days``. ``job_done`` is ``name=value`` of a job that has its result, and ``job_audio`` the name
+    of its seconds then; a route with ``job_settled`` opens when those are accounted. Names are dotted: ``job.id``.
     """
 
     name: str
@@ -93,6 +101,13 @@ class Route:
     ping_s: float = 30.0
     stream_idle_s: float = 600.0
     stream_longest_s: float = 14_400.0
+    job: str = ""
+    owned: str = ""
+    job_kind: str = ""
+    job_days: int = 14
+    job_done: str = ""
+    job_audio: str = ""
+    job_settled: bool = False
 
     @property
     def of_address(self) -> tuple[Allowance, ...]:
@@ -161,6 +176,7 @@ class RouteTable:
                 where = f"route {index + 1} ({entry.get('name', 'without a name')})"
                 faults += ((("routes", index, key), f"{where}: {sentence}") for key, sentence in made)
         faults += _clashes(routes)
+        faults += _strangers(routes)
         if faults:
             raise RoutesInvalid(faults)
         return cls(tuple(routes.values()), *_index(tuple(routes.values())))
@@ -222,7 +238,29 @@ def _compile_route(entry: Mapping[str, Any]) -> Route | list[tuple[str, str]]:
         faults.append(("path", f"{own} are the gateway's own, and only they go to its own upstream '{PORTAL}'"))
     if route.name.startswith(f"{PORTAL}."):
         faults.append(("name", f"names that begin with '{PORTAL}.' are those of the gateway's own routes"))
+    faults += _job_faults(route)
     return faults or route
+
+
+def _job_faults(route: Route) -> list[tuple[str, str]]:
+    faults = []
+    if bool(route.job_kind) != bool(route.job or route.owned):
+        faults.append(("job_kind", "job_kind goes with job, the id in an answer, or with owned, the id in the path"))
+    if route.job and route.owned:
+        faults.append(("owned", "a route makes a job or is about one: it has job or owned, not both"))
+    if route.job and route.websocket:
+        faults.append(("job", "a stream has no answer in which a job's id could stand"))
+    if route.owned and f"{{{route.owned}}}" not in route.path.split("/"):
+        faults.append(("owned", f"owned is a parameter of the path, and {route.path} has no {{{route.owned}}}"))
+    if route.job_kind and route.access is not Access.CREDENTIAL:
+        faults.append(("access", "a job belongs to somebody: access is credential"))
+    if bool(route.job_done) != bool(route.job_audio):
+        faults.append(
+            ("job_done", "job_done and job_audio go together: when the seconds are final, and where they are")
+        )
+    if (route.job_done or route.job_settled) and not route.owned:
+        faults.append(("owned", "job_done, job_audio and job_settled are for routes with owned"))
+    return faults
 
 
 def _suggestion(key: str) -> str:
@@ -277,10 +315,22 @@ def _one_of(key: str, names: Iterable[str]) -> Callable[[object], str]:
     return read
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("websocket is true or false")  # noqa: TRY004  every fault of the table is one kind of error
-    return value
+def _flag(key: str) -> Callable[[object], bool]:
+    def read(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} is true or false")  # noqa: TRY004  every fault of the table is one kind of error
+        return value
+
+    return read
+
+
+def _text(key: str, form: re.Pattern[str], example: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not (isinstance(value, str) and form.fullmatch(value)):
+            raise ValueError(f'{key} is a text such as "{example}"')
+        return value
+
+    return read
 
 
 def _size(key: str) -> Callable[[object], int]:
@@ -314,7 +364,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "access": _one_of("access", Access),
     "scope": _scope,
     "upstream": _upstream,
-    "websocket": _flag,
+    "websocket": _flag("websocket"),
     "meter": _one_of("meter", METERS + STREAM_METERS),
     "dialect": _one_of("dialect", DIALECTS),
     "without_limiter": _one_of("without_limiter", WithoutLimiter),
@@ -328,6 +378,13 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "ping_s": _seconds("ping_s"),
     "stream_idle_s": _seconds("stream_idle_s"),
     "stream_longest_s": _seconds("stream_longest_s"),
+    "job": _text("job", _DOTTED, "job.id"),
+    "owned": _text("owned", _WORD, "id"),
+    "job_kind": _text("job_kind", NAME, "assemblyai"),
+    "job_days": _size("job_days"),
+    "job_done": _text("job_done", _STATE, "status=completed"),
+    "job_audio": _text("job_audio", _DOTTED, "audio_duration"),
+    "job_settled": _flag("job_settled"),
 }
 """For every field of a Route: its value from the plain data, or a ValueError that says what it is to be."""
 
@@ -346,6 +403,21 @@ def _clashes(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
             if other is not route:
                 sentence = f"'{route.name}' and '{other.name}' both claim {method} {route.path}"
                 faults.append((("routes", index, "path"), sentence))
+    return faults
+
+
+def _strangers(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
+    """Jobs of a kind that nobody makes are never anybody's; ids of two upstreams are not told apart."""
+    faults: list[tuple[Place, str]] = []
+    upstreams: dict[str, str] = {}
+    made = {route.job_kind for route in routes.values() if route.job}
+    for index, route in routes.items():
+        if route.job_kind and route.job_kind not in made:
+            sentence = f"'{route.name}' is about jobs of the kind '{route.job_kind}', and no route with job makes any"
+            faults.append((("routes", index, "job_kind"), sentence))
+        elif route.job_kind and upstreams.setdefault(route.job_kind, route.upstream) != route.upstream:
+            sentence = f"'{route.name}': jobs of the kind '{route.job_kind}' are those of one upstream"
+            faults.append((("routes", index, "upstream"), sentence))
     return faults
 
 

@@ -62,6 +62,11 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     KEY_BOUND_ELSEWHERE = 403, "This API key is bound to other routes."
     ADDRESS_NOT_ALLOWED = 403, "This API key may not be used from your address."
     ROUTE_DENIED = 403, "Your organisation may not use this route."
+    JOB_NOT_SETTLED = 409, "The audio of this job is not accounted yet. Ask for the job's state; then this opens."
+    JOB_UNSEEN = (
+        501,
+        "The gateway learns a new job's id from its answer, so this has to go through it and not by forward-auth.",
+    )
     UPGRADE_NOT_SUPPORTED = 501, "This route does not take WebSocket or other protocol upgrades."
 
     # --- how much may they -------------------------------------------------------------------------------------------
@@ -121,6 +126,10 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     REGISTRY_UNAVAILABLE = (
         503,
         "Credentials cannot be checked at the moment. Your key may well be good: keep it, retry.",
+    )
+    JOB_NOT_KEPT = (
+        503,
+        "The service took the job, but whose it is could not be stored: nobody can ask for its result. Send it again.",
     )
     LIMITER_UNAVAILABLE = 503, "Limits cannot be checked at the moment. Try again shortly."
     ACCOUNT_UNAVAILABLE = 503, "Usage cannot be recorded at the moment, so nothing is served. Try again shortly."

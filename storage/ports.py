@@ -14,6 +14,7 @@ from policies.allowances import Allowance, What
 from policies.audit import Entry, Fault, Head
 from policies.calendars import Calendar
 from policies.holding import Answer, Demand, Lease
+from policies.jobs import Job, Ownership
 from policies.limits import Charge, Taken
 from policies.principals import Principal
 from policies.tenants import ApiKey, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
@@ -321,3 +322,22 @@ class AuditLog(Protocol):
 
     async def prune(self, tenant_id: str, until: datetime) -> int:
         """Remove the entries before ``until`` and seal where the chain begins now; how many were removed."""
+
+
+class JobBook(Protocol):
+    """Whose the jobs are that services work on (``policies.jobs``)."""
+
+    async def ping(self) -> None:
+        """Whether the store answers."""
+
+    async def owner(self, job: Job) -> Ownership | None:
+        """None for a job that nobody made here, or so long ago that it is forgotten."""
+
+    async def bind(self, job: Job, ownership: Ownership, days: int) -> Ownership:
+        """Keep who made it, for so many days; what is known of it afterwards.
+
+        An id that is known stays its first tenant's; given to another one it is contested for ever.
+        """
+
+    async def settle(self, job: Job, record: UsageRecord) -> bool:
+        """Account the record and mark the job settled, or neither. False when it was settled, or is not known."""

@@ -61,7 +61,7 @@ class RouteFigures:
 
 COUNTERS = (
     "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",
-    "journal_full", "refused_connections", "stream_closes", "limit_events",
+    "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs",
 )  # fmt: skip
 GAUGES = ("inflight", "open_streams", "connections")
 
@@ -98,6 +98,8 @@ class Metrics:
         """code, by"""
         self.limit_events: defaultdict[Labels, int] = defaultdict(int)
         """limit, per cent"""
+        self.jobs: defaultdict[Labels, int] = defaultdict(int)
+        """kind, event"""
         self.inflight = 0
         self.open_streams = 0
         self.connections = 0

@@ -1,7 +1,7 @@
 """The Ledger port: raw records, their roll-ups and the journals' positions, changed in one transaction."""
 
 import io
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -45,13 +45,24 @@ class PostgresLedger:
 
     async def ship(self, journal_id: str, position: int, end: int, rows: Sequence[bytes]) -> bool:
         """Insert the rows and move the journal's position, or neither."""
+
+        async def claim(connection: Connection, requests: int) -> bool:
+            return await _advance(connection, journal_id, position, end, requests)
+
+        return await self.book(rows, claim)
+
+    async def book(self, rows: Sequence[bytes], claim: Callable[[Connection, int], Awaitable[bool]]) -> bool:
+        """Insert the rows in the transaction of their claim, if that succeeds. It is told how many requests they are.
+
+        Raises Rejected.
+        """
         # What can be known without the server is found out before it is asked.
         batches = [(encoding, group, sum_rows(encoding, group)) for encoding, group in _by_encoding(rows)]
         await self._make_days({sums.hour.date() for _, _, gained in batches for sums in gained})
         async with self._pool.operator() as connection:
             with self._judging_values():
                 requests = sum(sums.requests for _, _, gained in batches for sums in gained)
-                if not await _advance(connection, journal_id, position, end, requests):
+                if not await claim(connection, requests):
                     return False
                 for encoding, group, gained in batches:
                     await _insert(connection, encoding, group)

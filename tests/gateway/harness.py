@@ -23,6 +23,7 @@ from gateway.exchange import Settlement
 from gateway.forward_auth import ForwardAuth, Manners
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Network, TrustedProxies
+from gateway.jobs import Jobs
 from gateway.key_uses import KeyUses
 from gateway.listener import PublicServer
 from gateway.proxy import Proxy
@@ -45,10 +46,11 @@ from policies.routes import PORTAL, RouteTable
 from policies.tickets import Ticket
 from policies.usage import UsageRecord
 from storage.local_counters import LocalCounters
-from storage.ports import Unavailable
+from storage.ports import JobBook, Unavailable
 from storage.postgres.key_uses import KeyUse
 from storage.usage_rows import decode
 from tests.gateway.holding import Holding
+from tests.storage.memory_jobs import MemoryJobs
 
 PEPPER = b"pepper for tests, thirty-two byte"
 SMALL = b'{"text":"hello"}'
@@ -383,6 +385,7 @@ class Options:
     upstream_settings: UpstreamSettings | None = None
     bearers: Bearers | None = None
     assertion: Callable[[Principal, str], str] | None = None
+    jobs: JobBook = field(default_factory=MemoryJobs)
 
 
 async def _forget_uses(uses: Sequence[KeyUse]) -> None:
@@ -432,10 +435,12 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     upstreams = Upstream("default", addresses, metrics, 2.0)
     upstreams.start(tasks)
     streams = Streams(gatekeeper, settlement, metrics, tasks)
+    jobs = Jobs(options.jobs, metrics)
     proxy = Proxy(
         gatekeeper=gatekeeper,
-        forward_auth=ForwardAuth(gatekeeper, settlement, trusted, options.manners),
-        relay=Relay({"default": upstreams, PORTAL: upstreams}, streams, settlement, metrics, tasks),
+        jobs=jobs,
+        forward_auth=ForwardAuth(gatekeeper, jobs, settlement, trusted, options.manners),
+        relay=Relay({"default": upstreams, PORTAL: upstreams}, streams, jobs, settlement, metrics, tasks),
         settlement=settlement,
         metrics=metrics,
         trusted=trusted,

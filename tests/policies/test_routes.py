@@ -49,11 +49,27 @@ OPEN = [
     ("POST", "/inference", "whispercpp.inference", "multipart"),
     ("POST", "/asr", "asr.transcribe", "multipart"),
     ("POST", "/detect-language", "asr.detect_language", "multipart"),
+    ("POST", "/v2/upload", "assemblyai.upload", "none"),
+    ("POST", "/v2/transcript", "assemblyai.transcribe", "raw"),
+    ("GET", "/v2/transcript/x", "assemblyai.transcript", "none"),
+    ("DELETE", "/v2/transcript/x", "assemblyai.transcript", "none"),
+    ("GET", "/v2/transcript/x/sentences", "assemblyai.sentences", "none"),
+    ("GET", "/v2/transcript/x/paragraphs", "assemblyai.paragraphs", "none"),
+    ("GET", "/v2/transcript/x/srt", "assemblyai.srt", "none"),
+    ("GET", "/v2/transcript/x/vtt", "assemblyai.vtt", "none"),
+    ("POST", "/v2/jobs", "speechmatics.create", "multipart"),
+    ("GET", "/v2/jobs/x", "speechmatics.job", "none"),
+    ("GET", "/v2/jobs/x/transcript", "speechmatics.transcript", "none"),
+    ("POST", "/speech-to-text", "whisperx.transcribe", "multipart"),
+    ("POST", "/service/transcribe", "whisperx.service", "multipart"),
+    ("GET", "/task/x", "whisperx.task", "none"),
+    ("DELETE", "/task/x/delete", "whisperx.delete", "none"),
 ]
 CLOSED = [
     ("POST", "/load"), ("POST", "/v1/models/whisper-1"), ("DELETE", "/v1/models/whisper-1"),
     ("DELETE", "/v1/models/Systran/faster-whisper-small"), ("POST", "/api/ps/x"), ("DELETE", "/api/ps/x"),
-    ("GET", "/api/ps"), ("GET", "/task/all"), ("DELETE", "/task/1/delete"), ("POST", "/v1/realtime/sessions"),
+    ("GET", "/api/ps"), ("GET", "/v2/transcript"), ("GET", "/v2/jobs"), ("GET", "/task"),
+    ("POST", "/v1/realtime/sessions"),
     ("POST", "/v1/realtime/client_secrets"), ("POST", "/v1/realtime/transcription_sessions"),
     ("POST", "/v1/realtime/calls"), ("POST", "/v1/realtime"), ("POST", "/v1/chat/completions"), ("GET", "/load"),
     ("POST", "/v1/load_lora_adapter"), ("POST", "/sleep"), ("GET", "/v1/registry"), ("POST", "/speech-to-text-url"),
@@ -105,8 +121,9 @@ def test_a_route_may_say_everything() -> None:
         "upstream": "default", "meter": "raw", "dialect": "detail", "without_limiter": "closed", "max_body": 1,
         "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False, "max_message": 1, "ping_s": 1, "stream_idle_s": 2,
         "stream_longest_s": 3, "address_requests": "60/m", "address_concurrency": 4, "total_s": 9,
+        "job": "", "owned": "", "job_kind": "", "job_days": 14, "job_done": "", "job_audio": "", "job_settled": False,
     }  # fmt: skip
-    (made,) = table(said).routes
+    (made,) = table({key: value for key, value in said.items() if value != ""}).routes
     rate = {"count": 60, "period_ms": 60_000}
     assert dataclasses.asdict(made) == said | {"methods": METHODS, "address_requests": rate}
     assert made.access is Access.PUBLIC
@@ -460,3 +477,34 @@ def test_what_is_matched_was_named(data: dict[str, Any], method: str, path: str)
         mine, asked = found.path.split("/"), path.split("/")
         assert len(mine) == len(asked)
         assert all(a == m or (m.startswith("{") and a) for m, a in zip(mine, asked, strict=True))
+
+
+MAKES = {"name": "m", "path": "/m", "methods": ["POST"], "job": "job.id", "job_kind": "k"}
+READS = {"name": "r", "path": "/m/{id}", "methods": ["GET"], "owned": "id", "job_kind": "k"}
+
+JOB_FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "no kind": ({"job_kind": None}, {}, "job_kind goes with"),
+    "a kind alone": ({"job": None}, {}, "job_kind goes with"),
+    "both": ({}, {"job": "id"}, "not both"),
+    "no such parameter": ({}, {"owned": "task"}, "has no {task}"),
+    "a parameter for the rest": ({}, {"path": "/m/{id...}"}, "has no {id}"),
+    "public": ({}, {"access": "public"}, "access is credential"),
+    "optional": ({"access": "optional"}, {}, "access is credential"),
+    "a stream": ({"websocket": True, "methods": ["GET"]}, {}, "a stream has no answer"),
+    "no state": ({}, {"job_audio": "audio"}, "go together"),
+    "no seconds": ({}, {"job_done": "status=done"}, "go together"),
+    "a state without a value": ({}, {"job_done": "status", "job_audio": "a"}, "status=completed"),
+    "a pointer": ({"job": "/job/id"}, {}, "such as"),
+    "settled where it is made": ({"job_settled": True}, {}, "routes with owned"),
+    "nobody makes them": ({}, {"job_kind": "other"}, "no route with job makes any"),
+    "another upstream": ({}, {"upstream": "b"}, "those of one upstream"),
+    "no days": ({"job_days": 0}, {}, "above 0"),
+}
+
+
+@pytest.mark.parametrize("case", JOB_FAULTS)
+def test_jobs_that_could_not_be_kept_apart_do_not_compile(case: str) -> None:
+    made, read, sentence = JOB_FAULTS[case]
+    entries = [{key: value for key, value in one.items() if value is not None} for one in (MAKES | made, READS | read)]
+    assert any(sentence in fault for fault in faults({"routes": entries}))
+    assert len(table(MAKES, READS).routes) == 2

@@ -1,0 +1,281 @@
+"""Jobs that a service works on: whose each one is, and what is accounted when it is done.
+
+Who made a job is stored before the client has seen its id whole, so that no worker says 404 to its maker; and a job
+that came without its audio (by URL) is accounted before the client has seen the first answer that holds the result,
+once, whichever worker it passes and however often. Until then such an answer is held, up to a bound; all others pass as
+ever.
+"""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from gateway.telemetry.metrics import Metrics
+from policies.admission import Admit
+from policies.authorise import Permit
+from policies.holding import NOTHING_SPENT
+from policies.jobs import (
+    Job,
+    Ownership,
+    Picker,
+    id_in,
+    is_done,
+    is_settled,
+    named_in,
+    owed,
+    refusal_of,
+    state_of,
+)
+from policies.routes import Route
+from policies.usage import INTERIM, Measured, Outcome, UsageRecord
+from policies.verdict import Deny, Refusal
+from storage.ports import JobBook, StorageError, Unavailable
+
+_log = structlog.get_logger("gateway.jobs")
+
+_MOST_KNOWN = 10_000
+_FRESH_S = 30.0
+"""How long an owner that was read is believed: it changes only when a service gives an id twice."""
+_HELD_NEW = 65_536
+"""Bytes of an answer in which the id of a new job is looked for."""
+_HELD_STATE = 1_048_576
+"""Bytes held of an answer until it is known what is to be accounted; beyond them it passes while it is read."""
+
+
+class NewJob:
+    """Reads the answer that makes a job, and stores whose it is."""
+
+    __slots__ = ("_jobs", "_measure", "_permit", "_picker", "_request_id")
+
+    most = _HELD_NEW
+    goes_on = False
+
+    def __init__(self, jobs: "Jobs", permit: Permit, measure: Callable[[], Measured], request_id: str) -> None:
+        self._jobs = jobs
+        self._permit = permit
+        self._measure = measure
+        self._request_id = request_id
+        self._picker = Picker((permit.route.job,))
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the answer."""
+        self._picker.feed(chunk)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether nothing more needs to be read."""
+        return bool(self._picker.found)
+
+    async def conclude(self) -> Deny | None:
+        """Store whose it is; a refusal in place of the answer where that cannot be done."""
+        route, principal = self._permit.route, self._permit.principal
+        job = Job(route.job_kind, id_in(self._picker.found.get(route.job)))
+        if not job.id:
+            self._jobs.count(job.kind, "unrecognised")
+            _log.warning("a new job's id is not where the route says", route=route.name, request_id=self._request_id)
+            return None
+        measured = self._measure()
+        ownership = Ownership(
+            tenant_id=principal.tenant_id,
+            key_id=principal.key_id,
+            user_id=principal.user_id,
+            route=route.name,
+            accounted_ms=measured.audio_ms,
+            settled=is_settled(measured),
+        )
+        return await self._jobs.bind(job, ownership, self._permit, self._request_id)
+
+
+class JobState:
+    """Reads what a service says of a job that is not settled, and settles it when it is done."""
+
+    __slots__ = ("_job", "_jobs", "_ownership", "_picker", "_request_id", "_route")
+
+    most = _HELD_STATE
+    goes_on = True
+
+    def __init__(self, jobs: "Jobs", route: Route, job: Job, ownership: Ownership, request_id: str) -> None:
+        self._jobs = jobs
+        self._route = route
+        self._job = job
+        self._ownership = ownership
+        self._request_id = request_id
+        self._picker = Picker((state_of(route), route.job_audio))
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the answer."""
+        if not self.is_told:
+            self._picker.feed(chunk)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether nothing more needs to be read: it is not done, or done with a length."""
+        state = self._picker.found.get(state_of(self._route))
+        return state is not None and (not is_done(self._route, state) or self._route.job_audio in self._picker.found)
+
+    async def conclude(self) -> Deny | None:
+        """Settle it if it is done; a refusal in place of the answer where that cannot be done."""
+        found = self._picker.found
+        state = found.get(state_of(self._route))
+        if state is None:
+            self._jobs.count(self._job.kind, "unrecognised")
+        if not is_done(self._route, state):
+            return None
+        measured = owed(self._ownership, found.get(self._route.job_audio))
+        return await self._jobs.settle(self._job, self._ownership, measured, self._request_id)
+
+
+class Latecomer:
+    """Reads on in an answer that was too long to be held, after the bytes that were read already."""
+
+    __slots__ = ("_again", "_watch")
+
+    reported_ms = tokens = None
+
+    def __init__(self, watch: NewJob | JobState, again: int) -> None:
+        self._watch = watch
+        self._again = again
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the answer, from its beginning."""
+        known, self._again = self._again, max(self._again - len(chunk), 0)
+        if known < len(chunk):
+            self._watch.feed(chunk[known:])
+
+    async def conclude(self) -> None:
+        """The answer has passed, or has ended early: settle what is known."""
+        if self._watch.is_told:
+            await self._watch.conclude()
+
+
+class Jobs:
+    """One worker's view of the book; what it remembers is only whose a job is, never that it is nobody's."""
+
+    def __init__(self, book: JobBook, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._book = book
+        self._metrics = metrics
+        self._clock = clock
+        self._known: dict[Job, tuple[Ownership, float]] = {}
+
+    def count(self, kind: str, event: str) -> None:
+        """Note what became of a job."""
+        self._metrics.jobs[(kind, event)] += 1
+
+    async def judge(self, admit: Admit, path: str, *, is_seen: bool = True) -> Admit | Deny:
+        """Whether the job of a request may be asked about by its tenant, or a new one be kept.
+
+        Limits were taken before, so that guessing ids is limited as well. ``is_seen`` is False where the answer does
+        not pass here.
+        """
+        route, principal = admit.permit.route, admit.permit.principal
+        try:
+            refusal = await self._refusal(route, principal.tenant_id, path, is_seen=is_seen)
+        except StorageError as error:
+            _log.warning("owners of jobs cannot be asked", reason=str(error))
+            refusal = Refusal.STORE_UNAVAILABLE
+        if refusal is None:
+            return admit
+        if admit.lease is not None:
+            admit.lease.settle(NOTHING_SPENT)
+        self.count(route.job_kind, refusal.code)
+        return Deny(refusal=refusal, principal=principal)
+
+    async def _refusal(self, route: Route, tenant_id: str, path: str, *, is_seen: bool) -> Refusal | None:
+        if route.job:
+            if not is_seen:
+                return Refusal.JOB_UNSEEN
+            await self._book.ping()  # else the service would work on a job that is nobody's
+            return None
+        job = named_in(route, path)
+        refusal = refusal_of(await self._owner(job), tenant_id, route, is_seen=is_seen)
+        if refusal is Refusal.JOB_NOT_SETTLED:  # by another worker, perhaps
+            self._known.pop(job, None)
+            refusal = refusal_of(await self._owner(job), tenant_id, route, is_seen=is_seen)
+        return refusal
+
+    async def _owner(self, job: Job) -> Ownership | None:
+        known = self._known.get(job)
+        if known is not None and known[1] > self._clock():
+            return known[0]
+        ownership = await self._book.owner(job)
+        self._remember(job, ownership)
+        return ownership
+
+    def _remember(self, job: Job, ownership: Ownership | None) -> None:
+        self._known.pop(job, None)
+        if ownership is None:
+            return
+        if len(self._known) >= _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[job] = ownership, self._clock() + _FRESH_S
+
+    async def watch(
+        self, permit: Permit, path: str, measure: Callable[[], Measured], request_id: str
+    ) -> NewJob | JobState | None:
+        """What is to read a good answer on this route; None when nothing needs to be known. Raises StorageError."""
+        route = permit.route
+        if route.job:
+            return NewJob(self, permit, measure, request_id)
+        if not route.job_done:
+            return None
+        job = named_in(route, path)
+        ownership = await self._owner(job)
+        if ownership is None or ownership.settled:
+            return None
+        return JobState(self, route, job, ownership, request_id)
+
+    async def bind(self, job: Job, ownership: Ownership, permit: Permit, request_id: str) -> Deny | None:
+        """Store whose a new job is."""
+        try:
+            kept = await self._book.bind(job, ownership, permit.route.job_days)
+        except StorageError as error:
+            self.count(job.kind, "lost")
+            _log.error(
+                "a job was made and its owner could not be stored: nobody can ask for its result",
+                kind=job.kind, job_id=job.id, tenant_id=ownership.tenant_id, request_id=request_id, reason=str(error),
+            )  # fmt: skip
+            return Deny(refusal=Refusal.JOB_NOT_KEPT, principal=permit.principal)
+        self._remember(job, kept)
+        if kept.contested:
+            self.count(job.kind, "contested")
+            _log.error(
+                "a service gave one job id to two tenants: it is closed to both",
+                kind=job.kind, job_id=job.id, tenant_id=ownership.tenant_id, request_id=request_id,
+            )  # fmt: skip
+            return Deny(refusal=Refusal.JOB_NOT_KEPT, principal=permit.principal)
+        self.count(job.kind, "made")
+        return None
+
+    async def settle(self, job: Job, ownership: Ownership, measured: Measured, request_id: str) -> Deny | None:
+        """Account what a job came to: once, however many ask at one time."""
+        record = UsageRecord(
+            tenant_id=ownership.tenant_id,
+            key_id=ownership.key_id,
+            user_id=ownership.user_id,
+            route=ownership.route,
+            outcome=Outcome.OK,
+            event_id=f"job:{job.kind}:{job.id}",
+            method="GET",
+            code="",
+            request_id=request_id,
+            status=INTERIM,  # it is no request of its own
+            bytes_in=0,
+            bytes_out=0,
+            duration_us=0,
+            upstream_us=0,
+            attempt=1,
+            ended_ms=int(time.time() * 1000),
+            measured=measured,
+        )
+        try:
+            is_first = await self._book.settle(job, record)
+        except Unavailable as error:
+            self.count(job.kind, "unsettled")
+            _log.warning("a job's audio cannot be accounted now", job_id=job.id, kind=job.kind, reason=str(error))
+            return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE)
+        self._known.pop(job, None)
+        if is_first:
+            self.count(job.kind, "settled")
+            self._metrics.route(ownership.route).audio_ms[measured.source] += measured.audio_ms
+        return None

@@ -1,0 +1,129 @@
+"""Whose a job is: services that answer with an id, to be asked about later, know no tenants.
+
+The id is learnt from the answer that makes the job, and from then on only the tenant that made it may name it; to
+everybody else it does not exist (OWASP API1:2023, broken object level authorization). An id that two tenants were given
+belongs to nobody: either the service gives ids twice, or it gave away somebody's job.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from policies.audio.walker import LONGEST_MS
+from policies.json_depth import Shallows
+from policies.json_stream import JsonStream, Path
+from policies.routes import Route
+from policies.usage import AudioSource, Measured
+from policies.verdict import Refusal
+
+LONGEST_ID = 256
+"""Characters. No service has longer ones."""
+
+_NO_ID = frozenset({"", "null", "true", "false"})
+_ID = re.compile(r"[\x21-\x7e]+")
+
+# With them a service may answer with bytes that cannot be read here, or with those alone that tell nothing.
+_UNREADABLE = re.compile(rb"^(?:accept[-_]encoding|range|if[-_]range):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+
+
+class Job(NamedTuple):
+    """``kind`` is the namespace of the id, by the route table."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """Who made a job, by which route, and what has been accounted for it so far."""
+
+    tenant_id: str
+    key_id: str
+    user_id: str
+    route: str
+    accounted_ms: int
+    settled: bool
+    """Whether all of its audio is accounted: nothing that an answer says changes that any more."""
+    contested: bool = False
+    """Whether another tenant was given the same id."""
+
+
+def named_in(route: Route, path: str) -> Job:
+    """The job that a plain path names, on a route with ``owned``. The id is as the service reads it."""
+    place = route.path.split("/").index(f"{{{route.owned}}}")
+    return Job(route.job_kind, unquote(path.split("/")[place]))
+
+
+def refusal_of(ownership: Ownership | None, tenant_id: str, route: Route, *, is_seen: bool = True) -> Refusal | None:
+    """Why the tenant may not use the route on this job; None: it may.
+
+    ``is_seen`` is False where the answer does not pass here (forward-auth): then nothing can be accounted from it.
+    """
+    if ownership is None or ownership.contested or not tenant_id or ownership.tenant_id != tenant_id:
+        return Refusal.NOT_FOUND
+    if not ownership.settled and (route.job_settled or not is_seen):
+        return Refusal.JOB_NOT_SETTLED
+    return None
+
+
+def is_settled(measured: Measured) -> bool:
+    """Whether a job is accounted with its making. What was not walked is settled with what its result says."""
+    return measured.source is AudioSource.WALKED
+
+
+class Picker:
+    """Reads some short values out of a JSON answer, in any cuts. ``wanted`` are dotted names, such as ``job.id``."""
+
+    __slots__ = ("_left", "_shallows", "_stream", "found")
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self._left: dict[Path, str] = {tuple(name.split(".")): name for name in wanted if name}
+        self.found: dict[str, str] = {}
+        self._shallows = Shallows(max(map(len, self._left)))
+        self._stream = JsonStream(self._take)
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes."""
+        if self._left:
+            self._stream.feed(self._shallows.feed(chunk))
+
+    def _take(self, path: Path, value: str) -> None:
+        name = self._left.pop(path, None)
+        if name is not None:
+            self.found[name] = value
+
+
+def id_in(value: str | None) -> str:
+    """The id, or an empty text for what cannot be one."""
+    if value is None or value in _NO_ID or len(value) > LONGEST_ID or not _ID.fullmatch(value):
+        return ""
+    return value
+
+
+def is_done(route: Route, value: str | None) -> bool:
+    """Whether this is the state in which a job has its result."""
+    return value is not None and value == route.job_done.partition("=")[2]
+
+
+def state_of(route: Route) -> str:
+    """The dotted name of the state."""
+    return route.job_done.partition("=")[0]
+
+
+def owed(ownership: Ownership, seconds: str | None) -> Measured:
+    """What is still to be accounted for a job that is done, by its result's own figure."""
+    try:
+        reported_ms: int | None = round(float(seconds) * 1000) if seconds is not None else None
+    except (ValueError, OverflowError):
+        reported_ms = None
+    if reported_ms is None or not 0 <= reported_ms <= LONGEST_MS:
+        return Measured(source=AudioSource.UNMEASURED, discrepant=True)
+    audio_ms = max(reported_ms - ownership.accounted_ms, 0)
+    return Measured(audio_ms=audio_ms, source=AudioSource.REPORTED, reported_ms=reported_ms)
+
+
+def asking_plainly(lines: bytes) -> bytes:
+    """Header lines, each with its end, by which an answer comes whole and can be read (RFC 9110 section 12.5.3)."""
+    return _UNREADABLE.sub(b"", lines) + b"Accept-Encoding: identity\r\n"

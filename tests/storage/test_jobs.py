@@ -1,0 +1,126 @@
+"""The promises of storage.ports.JobBook, kept by PostgreSQL and by the dictionary that the tests of the doors use."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from policies.jobs import Job, Ownership
+from policies.usage import INTERIM, AudioSource, Measured
+from storage.ports import JobBook, Unavailable
+from storage.postgres.jobs import PostgresJobs
+from storage.postgres.pool import Pool
+from storage.postgres.usage import PostgresLedger
+from tests.storage.memory_jobs import MemoryJobs
+from tests.storage.usage_samples import ACME, OTHER, record
+
+JOB = Job("k", "abc")
+MINE = Ownership(tenant_id=ACME, key_id="key_1", user_id="usr_1", route="m", accounted_ms=7, settled=False)
+THEIRS = replace(MINE, tenant_id=OTHER, key_id="key_2")
+RESULT = record(
+    tenant_id=ACME,
+    event_id="job:k:abc",
+    status=INTERIM,
+    measured=Measured(audio_ms=281_000, source=AudioSource.REPORTED),
+)
+EVER = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+
+
+@pytest.fixture
+async def pool(migrated_url: str) -> AsyncIterator[Pool]:
+    opened = Pool(migrated_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(params=["postgres", "memory"])
+def book(request: pytest.FixtureRequest) -> JobBook:
+    return MemoryJobs() if request.param == "memory" else PostgresJobs(request.getfixturevalue("pool"))
+
+
+async def test_an_owner_is_known_as_it_was_kept(book: JobBook) -> None:
+    await book.ping()
+    assert await book.owner(JOB) is None
+    assert await book.bind(JOB, MINE, 14) == MINE
+    assert await book.owner(JOB) == MINE
+    assert await book.owner(Job("other", JOB.id)) is None
+    assert await book.owner(Job(JOB.kind, "ABC")) is None
+
+
+async def test_the_same_tenant_may_be_given_an_id_again(book: JobBook) -> None:
+    """Some services answer a repetition with the job that there is; whose it is and what is settled stays."""
+    await book.bind(JOB, MINE, 14)
+    await book.settle(JOB, RESULT)
+    kept = await book.bind(JOB, replace(MINE, key_id="key_9"), 14)
+    assert kept == replace(MINE, settled=True)
+
+
+async def test_an_id_given_to_two_tenants_is_nobodys(book: JobBook) -> None:
+    await book.bind(JOB, MINE, 14)
+    for again in (THEIRS, MINE, THEIRS):
+        assert (await book.bind(JOB, again, 14)) == replace(MINE, contested=True)
+    assert not await book.settle(JOB, RESULT)
+
+
+async def test_a_job_is_settled_once_whoever_asks(book: JobBook) -> None:
+    await book.bind(JOB, MINE, 14)
+    assert sorted(await asyncio.gather(*(book.settle(JOB, RESULT) for _ in range(5)))) == [False] * 4 + [True]
+    assert (await book.owner(JOB)) == replace(MINE, settled=True)
+    assert not await book.settle(Job("k", "unknown"), RESULT)
+
+
+async def test_what_was_settled_at_the_beginning_stays_so(book: JobBook) -> None:
+    await book.bind(JOB, replace(MINE, settled=True), 14)
+    assert not await book.settle(JOB, RESULT)
+
+
+async def test_settling_and_accounting_are_one_transaction(pool: Pool) -> None:
+    """The account has the job once, as audio and not as a request, and its books agree."""
+    book, ledger = PostgresJobs(pool), PostgresLedger(pool)
+    await book.bind(JOB, MINE, 14)
+    with pytest.raises(Exception, match="beyond all reason"):
+        await book.settle(JOB, RESULT._replace(bytes_in=10**16))
+    assert (await book.owner(JOB)) == MINE
+    assert await book.settle(JOB, RESULT)
+    assert not await book.settle(JOB, RESULT)
+    totals = await ledger.totals(ACME, *EVER)
+    assert (totals.audio_ms, totals.requests) == (281_000, 0)
+    assert await ledger.reconcile() == []
+
+
+async def test_jobs_that_have_had_their_time_are_forgotten(pool: Pool) -> None:
+    """Their ids may come again, for anybody; old rows go with new ones."""
+    book = PostgresJobs(pool)
+    for number in range(30):
+        await book.bind(Job("k", str(number)), MINE, 14)
+    await book.bind(JOB, MINE, 14)
+    async with pool.operator() as connection:
+        await connection.execute("UPDATE platform.jobs SET expires_at = now() - interval '1 s'")
+    assert await book.owner(JOB) is None
+    assert not await book.settle(JOB, RESULT)
+    assert await book.bind(JOB, THEIRS, 14) == THEIRS
+    assert await book.owner(JOB) == THEIRS
+    await book.bind(Job("k", "more"), MINE, 14)
+    assert [row["job_id"] for row in await pool.read("SELECT job_id FROM platform.jobs ORDER BY 1")] == ["abc", "more"]
+
+
+async def test_a_tenants_scope_sees_its_own_jobs_and_changes_none(pool: Pool) -> None:
+    book = PostgresJobs(pool)
+    await book.bind(JOB, MINE, 14)
+    await book.bind(Job("k", "theirs"), THEIRS, 14)
+    async with pool.tenant(ACME) as connection:
+        assert await connection.fetchval("SELECT array_agg(job_id) FROM platform.jobs") == ["abc"]
+    with pytest.raises(Unavailable, match="permission denied"):
+        async with pool.tenant(ACME) as connection:
+            await connection.execute("UPDATE platform.jobs SET tenant_id = $1", OTHER)
+
+
+async def test_a_store_that_cannot_be_asked_says_so() -> None:
+    closed = Pool("postgresql://nobody@127.0.0.1:1/none", connect_timeout=1.0)
+    book = PostgresJobs(closed)
+    for asked in (book.ping(), book.owner(JOB), book.bind(JOB, MINE, 14), book.settle(JOB, RESULT)):
+        with pytest.raises(Unavailable):
+            await asked
+    await closed.close()
