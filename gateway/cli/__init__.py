@@ -14,10 +14,11 @@ output       tables, JSON, remarks
 serve, demo  processes
 config       ``check-config``
 migrate      ``migrate``
-tenants      ``tenant …``
+tenants      ``tenant …``; how one comes and leaves is ``tenant_life``
+plans        ``plan …``
 users        ``user …``
 operators    ``operator …``
-keys         ``key …``
+keys         ``key …``; ``key_changes`` changes one, ``key_rows`` says how one stands
 service_accounts, signing_keys
              ``service-account …``, ``signing-keys …``
 limits       ``limits …``

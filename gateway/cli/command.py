@@ -1,6 +1,7 @@
 """What every command has in common: where its settings come from, how it prints, how it comes to the stores."""
 
 import functools
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,18 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         command(Given(config=config, state_dir=state_dir, embedded=embedded, json=as_json), **rest)
 
     return collected
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before what cannot be undone; only a person at a terminal is asked, so that scripts never wait.
+
+    Raises Abort: nothing is done then.
+    """
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)
 
 
 def with_stores(given: Given, work: Callable[["Stores"], Awaitable[_T]]) -> _T:

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.key_changes import bindings, check_routes, disable, enable, set_key
+from gateway.cli.key_rows import Held, facts, holder, member, members
 from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, SLUG
 from policies.credentials import RANDOM_BYTES, mint_key
-from policies.principals import Standing
-from policies.tenants import ApiKey, Tenant, TenantStatus, User, UserStatus
-from storage.ports import Invalidation, NotFound
+from policies.tenants import ApiKey
+from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
 
 DEFAULT_SCOPE = "transcribe"
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,29 +33,9 @@ class _Made:
     old_ends_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A key with those on whom it depends."""
-
-    row: ApiKey
-    tenant: Tenant
-    user: User | None
-
-    @property
-    def status(self) -> str:
-        """Why the gateway would refuse it, in the order in which it looks; else ``active``."""
-        if self.row.revoked_at is not None:
-            return Standing.REVOKED
-        if self.tenant.status is not TenantStatus.ACTIVE:
-            return Standing.TENANT_SUSPENDED
-        if self.user is not None and self.user.status is not UserStatus.ACTIVE:
-            return Standing.USER_DISABLED
-        return "expired" if self.row.expires_at is not None and self.row.expires_at <= datetime.now(UTC) else "active"
-
-
 @click.group()
 def key() -> None:
-    """API keys: make, list, rotate, revoke."""
+    """API keys: make, list, change, rotate, revoke."""
 
 
 @key.command()
@@ -66,6 +48,7 @@ def key() -> None:
 @click.option("--expires", type=FUTURE, help="When it ends: 90d, or a date. Default: never.")
 @click.option("--user", "email", type=EMAIL, help="The member whose key it is; it ends with that person's access.")
 @click.option("--test", is_flag=True, help="Make a thk_test_ key, for tests.")
+@bindings
 @common
 def create(
     given: Given,
@@ -74,6 +57,9 @@ def create(
     scopes: tuple[str, ...],
     expires: datetime | None,
     email: str | None,
+    networks: tuple[str, ...],
+    routes: tuple[str, ...],
+    metadata: tuple[tuple[str, str], ...],
     *,
     test: bool,
 ) -> None:
@@ -81,8 +67,9 @@ def create(
 
     async def make(stores: "Stores") -> _Made:
         found = await stores.directory.tenant(tenant)
-        owner = None if email is None else await _member(stores, found.id, tenant, email)
-        secret, digest = _mint(stores, test=test)
+        owner = None if email is None else await member(stores, found.id, tenant, email)
+        check_routes(stores, routes)
+        secret, digest = mint(stores, test=test)
         row = await stores.keys.create_key(
             found.id,
             name=name,
@@ -91,6 +78,9 @@ def create(
             scopes=frozenset(scopes),
             expires_at=expires,
             user_id=owner,
+            networks=networks,
+            routes=routes,
+            metadata=dict(metadata),
         )
         return _Made(secret=secret, row=row, tenant=tenant)
 
@@ -99,21 +89,29 @@ def create(
 
 @key.command("list")
 @click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@click.option("--unused", type=DURATION, help="Only those not used for so long, and not revoked: 90d.")
+@click.option("--expiring", type=DURATION, help="Only those that are valid, and not for so long any more: 30d.")
 @common
-def list_keys(given: Given, tenant: str) -> None:
+def list_keys(given: Given, tenant: str, unused: timedelta | None, expiring: timedelta | None) -> None:
     """A tenant's keys, newest first, ended ones included."""
 
-    async def ask(stores: "Stores") -> list[_Held]:
-        found = await stores.directory.tenant(tenant)
-        members = await _members(stores, found.id)
-        return [_Held(row, found, members.get(row.user_id or "")) for row in await stores.keys.keys(found.id)]
+    async def ask(stores: "Stores") -> list[Held]:
+        found, now = await stores.directory.tenant(tenant), datetime.now(UTC)
+        owners = await members(stores, found.id)
+        rows = await stores.keys.keys_page(
+            found.id,
+            _MOST,
+            unused_since=_moved(now, unused, -1) if unused is not None else None,
+            ending_before=_moved(now, expiring, 1) if expiring is not None else None,
+        )
+        return [Held(row, found, owners.get(row.user_id or "")) for row in rows]
 
     held = with_stores(given, ask)
     if given.json:
-        print_json([_facts(each) for each in held])
+        print_json([facts(each) for each in held])
         return
     print_table(
-        ("ID", "NAME", "KEY", "SCOPES", "USER", "STATUS", "CREATED", "EXPIRES"),
+        ("ID", "NAME", "KEY", "SCOPES", "USER", "STATUS", "CREATED", "EXPIRES", "LAST USED"),
         [
             (
                 each.row.id,
@@ -124,11 +122,12 @@ def list_keys(given: Given, tenant: str) -> None:
                 each.status,
                 stamp(each.row.created_at),
                 maybe_stamp(each.row.expires_at),
+                each.row.last_used and stamp(each.row.last_used.at),
             )
             for each in held
         ],
     )
-    if not held:
+    if not held and not (unused or expiring):
         remark(f"Tenant {tenant} has no key yet. Make one: gateway key create --tenant {tenant} --name NAME")
 
 
@@ -144,13 +143,13 @@ def rotate(given: Given, key_id: str, overlap: timedelta, *, test: bool) -> None
     """Replace a key by a new one with the same name, scopes, limits, owner and expiry. ID is that of `key list`."""
 
     async def replace(stores: "Stores") -> _Made:
-        tenant = await _holder(stores, key_id)
-        secret, digest = _mint(stores, test=test)
+        tenant = await holder(stores, key_id)
+        secret, digest = mint(stores, test=test)
         row = await stores.keys.rotate_key(
-            tenant.id, key_id, digest=digest, last4=secret[-4:], old_ends_at=_after(overlap)
+            tenant.id, key_id, digest=digest, last4=secret[-4:], old_ends_at=_moved(datetime.now(UTC), overlap, 1)
         )
         await stores.announce(Invalidation(tenant_id=tenant.id, key_id=key_id))
-        ends = next(old.expires_at for old in await stores.keys.keys(tenant.id) if old.id == key_id)
+        ends = (await stores.keys.key(tenant.id, key_id)).expires_at
         return _Made(secret=secret, row=row, tenant=tenant.slug, old_ends_at=ends)
 
     made = with_stores(given, replace)
@@ -161,24 +160,26 @@ def rotate(given: Given, key_id: str, overlap: timedelta, *, test: bool) -> None
 
 @key.command()
 @click.argument("key_id", metavar="ID")
+@yes_option
 @common
-def revoke(given: Given, key_id: str) -> None:
+def revoke(given: Given, key_id: str, *, yes: bool) -> None:
     """End a key now and for ever. ID is that of `key list`."""
+    confirm(f"Revoke key {key_id}? It can never be used again.", yes=yes)
 
-    async def end(stores: "Stores") -> _Held:
-        tenant = await _holder(stores, key_id)
+    async def end(stores: "Stores") -> Held:
+        tenant = await holder(stores, key_id)
         row = await stores.keys.revoke_key(tenant.id, key_id)
         await stores.announce(Invalidation(tenant_id=tenant.id, key_id=key_id))
-        return _Held(row, tenant, (await _members(stores, tenant.id)).get(row.user_id or ""))
+        return Held(row, tenant, (await members(stores, tenant.id)).get(row.user_id or ""))
 
     ended = with_stores(given, end)
     if given.json:
-        print_json(_facts(ended))
+        print_json(facts(ended))
     else:
         click.echo(f"Key {ended.row.id} ({ended.row.name}) of tenant {ended.tenant.slug} is revoked.")
 
 
-def _mint(stores: "Stores", *, test: bool) -> tuple[str, bytes]:
+def mint(stores: "Stores", *, test: bool) -> tuple[str, bytes]:
     """A new secret, and what is stored instead of it."""
     from gateway.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
 
@@ -186,28 +187,11 @@ def _mint(stores: "Stores", *, test: bool) -> tuple[str, bytes]:
     return secret, digest(stores.secret_for("api-keys"), secret.encode("ascii"))
 
 
-async def _member(stores: "Stores", tenant_id: str, slug: str, email: str) -> str:
-    for user in (await _members(stores, tenant_id)).values():
-        if user.email == email:
-            return user.id
-    raise NotFound(f"Tenant {slug} has no member {email}. See them: gateway user list --tenant {slug}")
-
-
-async def _members(stores: "Stores", tenant_id: str) -> dict[str, User]:
-    return {user.id: user for user, _ in await stores.directory.users(tenant_id)}
-
-
-async def _holder(stores: "Stores", key_id: str) -> Tenant:
-    """The tenant that holds a key."""
-    tenant_id = await stores.keys.key_tenant(key_id)
-    return next(tenant for tenant in await stores.directory.tenants() if tenant.id == tenant_id)
-
-
-def _after(overlap: timedelta) -> datetime:
+def _moved(now: datetime, by: timedelta, direction: int) -> datetime:
     try:
-        return datetime.now(UTC) + overlap
+        return now + direction * by
     except OverflowError:
-        raise click.BadParameter("that is outside the calendar.", param_hint="--overlap") from None
+        raise click.BadParameter(f"{by.days} days are outside the calendar.") from None
 
 
 def _print_made(given: Given, made: _Made) -> None:
@@ -230,17 +214,5 @@ def _print_made(given: Given, made: _Made) -> None:
         remark("Keep it now: it is not shown again.")
 
 
-def _facts(held: _Held) -> dict[str, object]:
-    row = held.row
-    return {
-        "id": row.id,
-        "name": row.name,
-        "tenant": held.tenant.slug,
-        "user": held.user and held.user.email,
-        "scopes": sorted(row.scopes),
-        "status": held.status,
-        "created_at": stamp(row.created_at),
-        "expires_at": maybe_stamp(row.expires_at),
-        "revoked_at": maybe_stamp(row.revoked_at),
-        "last4": row.last4,
-    }
+for command in (set_key, disable, enable):
+    key.add_command(command)

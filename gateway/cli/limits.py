@@ -36,7 +36,8 @@ def limits() -> None:
     """
 
 
-def _with_amounts(command: Any) -> Any:
+def with_amounts(command: Any) -> Any:
+    """Options for limits of every kind; ``command`` gets each as a tuple, with None for 'none'."""
     for name, kind, metavar, text in reversed(_OPTIONS):
         command = click.option(f"--{name}", name, type=kind, multiple=True, metavar=metavar, help=text)(command)
     return command
@@ -47,7 +48,7 @@ def _with_amounts(command: Any) -> Any:
 @click.option("--key", "key_id", metavar="ID", help="One of its keys, instead of the tenant as a whole.")
 @click.option("--user", "email", metavar="E-MAIL", help="One of its members, with all keys and sessions.")
 @click.option("--route", type=ROUTE, metavar="NAME", help="On one route of the table alone.")
-@_with_amounts
+@with_amounts
 @click.option("--shadow", is_flag=True, help="Count and report only; refuse nobody.")
 @click.option("--time-zone", metavar="ZONE", help="Where the tenant's days and months begin, such as Europe/Berlin.")
 @click.option("--anchor-day", type=click.IntRange(1, 31), metavar="DAY", help="The day that its months begin with.")

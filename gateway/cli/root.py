@@ -22,9 +22,12 @@ class _Gateway(LazyGroup):
         ),
         "migrate": Entry("gateway.cli.migrate:migrate", "Bring the database schema up to date, or show where it is."),
         "tenant": Entry("gateway.cli.tenants:tenant", "Organisations: the unit of isolation, limits and the account."),
+        "plan": Entry(
+            "gateway.cli.plans:plan", "Limits and routes under one name, for all tenants that are on the plan."
+        ),
         "user": Entry("gateway.cli.users:user", "People, and who belongs to which tenant."),
         "operator": Entry("gateway.cli.operators:operator", "Who may act across tenants."),
-        "key": Entry("gateway.cli.keys:key", "API keys: make, list, rotate, revoke."),
+        "key": Entry("gateway.cli.keys:key", "API keys: make, list, change, rotate, revoke."),
         "service-account": Entry(
             "gateway.cli.service_accounts:service_account",
             "Programs of a tenant that get short tokens for a secret.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
 from gateway.cli.values import DURATION, NAME, SCOPE, SLUG
 from gateway.secrets import SERVICE_SECRETS
@@ -100,9 +100,11 @@ def rotate(given: Given, account_id: str, overlap: timedelta) -> None:
 
 @service_account.command()
 @click.argument("account_id", metavar="ID")
+@yes_option
 @common
-def disable(given: Given, account_id: str) -> None:
+def disable(given: Given, account_id: str, *, yes: bool) -> None:
     """Give it no more tokens, and refuse those that it has."""
+    confirm(f"Disable service account {account_id}? All of its tokens are refused.", yes=yes)
 
     async def end(stores: "Stores") -> ServiceAccount:
         account = await stores.service_accounts.account(account_id)

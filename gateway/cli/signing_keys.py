@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
 from gateway.cli.values import DURATION
 from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage, signer
@@ -78,12 +78,14 @@ def rotate(given: Given, after: timedelta, algorithm: str | None) -> None:
 
 @signing_keys.command()
 @click.argument("key_id", metavar="ID")
+@yes_option
 @common
-def revoke(given: Given, key_id: str) -> None:
+def revoke(given: Given, key_id: str, *, yes: bool) -> None:
     """Believe a key no more, from now on: for one that others may have. All that it signed is refused within seconds.
 
     If it was the key that signs, a new one takes its place at once.
     """
+    confirm(f"Revoke signing key {key_id}? Every token that it signed is refused from now on.", yes=yes)
 
     async def end(stores: "Stores") -> SigningKey | None:
         now = datetime.now(UTC)

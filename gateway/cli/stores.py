@@ -46,6 +46,9 @@ class Stores:
     database_url: str
     redis_url: str | None
     embedded: bool
+    pool: Pool
+    trail: AuditTrail
+    """Of whoever runs the command; for repositories that few commands need."""
     directory: PostgresDirectory
     keys: PostgresKeyRegistry
     limits: PostgresLimitBook
@@ -119,6 +122,8 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
             database_url=database,
             redis_url=redis,
             embedded=lent,
+            pool=pool,
+            trail=trail,
             directory=PostgresDirectory(pool, trail),
             keys=PostgresKeyRegistry(pool, trail),
             limits=PostgresLimitBook(pool, trail),

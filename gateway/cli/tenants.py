@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, with_stores
-from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
+from gateway.cli.tenant_life import check_route, delete, facts, onboard, print_tenant, purge, restore
 from gateway.cli.values import NAME, SLUG
-from policies.routes import RoutesInvalid
 from policies.tenants import RouteOverride, Tenant, TenantStatus
 from storage.ports import Invalidation
 
@@ -27,7 +27,7 @@ def tenant() -> None:
 def create(given: Given, slug: str, name: str | None) -> None:
     """Make a tenant. SLUG is its short name: small letters, digits and hyphens."""
     made = with_stores(given, lambda stores: stores.directory.create_tenant(slug, name or slug))
-    _print_tenant(given, made, f"Tenant {slug} made.")
+    print_tenant(given, made, f"Tenant {slug} made.")
     remark(f"Next, a key: gateway key create --tenant {slug} --name NAME")
 
 
@@ -37,11 +37,11 @@ def list_tenants(given: Given) -> None:
     """All tenants, by slug."""
     found = with_stores(given, lambda stores: stores.directory.tenants())
     if given.json:
-        print_json([_facts(each) for each in found])
+        print_json([facts(each) for each in found])
         return
     print_table(
-        ("SLUG", "NAME", "STATUS", "CREATED", "ID"),
-        [(each.slug, each.name, each.status, stamp(each.created_at), each.id) for each in found],
+        ("SLUG", "NAME", "STATUS", "CREATED", "ID", "PLAN", "DELETED AFTER"),
+        [(t.slug, t.name, t.status, stamp(t.created_at), t.id, t.plan, maybe_stamp(t.delete_after)) for t in found],
     )
     if not found:
         remark("There is no tenant yet. Make one: gateway tenant create SLUG")
@@ -53,7 +53,7 @@ def list_tenants(given: Given) -> None:
 def suspend(given: Given, slug: str) -> None:
     """Refuse all of a tenant's credentials. Its data stays."""
     found = with_stores(given, lambda stores: _set_status(stores, slug, TenantStatus.SUSPENDED))
-    _print_tenant(given, found, f"Tenant {slug} is suspended: all of its credentials are refused.")
+    print_tenant(given, found, f"Tenant {slug} is suspended: all of its credentials are refused.")
 
 
 @tenant.command()
@@ -62,7 +62,7 @@ def suspend(given: Given, slug: str) -> None:
 def resume(given: Given, slug: str) -> None:
     """Accept a suspended tenant's credentials again."""
     found = with_stores(given, lambda stores: _set_status(stores, slug, TenantStatus.ACTIVE))
-    _print_tenant(given, found, f"Tenant {slug} is active.")
+    print_tenant(given, found, f"Tenant {slug} is active.")
 
 
 @tenant.command()
@@ -97,36 +97,11 @@ async def _override(stores: "Stores", slug: str, name: str | None, *, deny: bool
     found = await stores.directory.tenant(slug)
     if name is not None:
         if deny:
-            _check_route(stores, name)
+            check_route(stores, name)
         await stores.directory.set_route_override(RouteOverride(tenant_id=found.id, route=name, allowed=not deny))
         await stores.announce(Invalidation(tenant_id=found.id))
     return [override.route for override in await stores.directory.route_overrides(found.id)]
 
 
-def _check_route(stores: "Stores", name: str) -> None:
-    """A prohibition of what does not exist would forbid nothing and look as if it did."""
-    from gateway.services import load_routes  # noqa: PLC0415  slow: see the package's docstring
-
-    try:
-        known = sorted(route.name for route in load_routes(stores.settings).routes)
-    except RoutesInvalid as error:
-        raise click.ClickException("The route table cannot be used. See why: gateway check-config") from error
-    if name not in known:
-        raise click.BadParameter(f"there is no route {name!r}; the table has {', '.join(known)}.", param_hint="ROUTE")
-
-
-def _print_tenant(given: Given, found: Tenant, sentence: str) -> None:
-    if given.json:
-        print_json(_facts(found))
-    else:
-        click.echo(sentence)
-
-
-def _facts(found: Tenant) -> dict[str, object]:
-    return {
-        "id": found.id,
-        "slug": found.slug,
-        "name": found.name,
-        "status": found.status.value,
-        "created_at": stamp(found.created_at),
-    }
+for command in (onboard, delete, restore, purge):
+    tenant.add_command(command)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.output import print_json, print_table, remark, stamp
 from gateway.cli.values import EMAIL, NAME, SLUG
 from policies.tenants import Membership, Role, User, UserStatus
@@ -112,9 +112,11 @@ def unban(given: Given, email: str | None, address: str | None) -> None:
 @user.command()
 @click.option("--tenant", type=SLUG, required=True, help="A tenant that the person is a member of.")
 @click.option("--email", type=EMAIL, required=True, help="Whom to disable.")
+@yes_option
 @common
-def disable(given: Given, tenant: str, email: str) -> None:
+def disable(given: Given, tenant: str, email: str, *, yes: bool) -> None:
     """Refuse all of a person's credentials, in every tenant."""
+    confirm(f"Disable {email}? Sessions and streams end at once, in every tenant.", yes=yes)
     found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.DISABLED))
     _print_user(given, found, f"{found.email} is disabled: all of this person's credentials are refused.")
 

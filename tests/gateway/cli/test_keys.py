@@ -83,7 +83,7 @@ def test_list_shows_every_key_and_never_the_secret(acme: Operator) -> None:
     second = acme.json("key", "create", "--tenant", "acme", "--name", "second", "--expires", "90d")
     acme.run("key", "revoke", first["id"])
     headings, *rows = acme.table("key", "list", "--tenant", "acme")
-    assert headings == ["ID", "NAME", "KEY", "SCOPES", "USER", "STATUS", "CREATED", "EXPIRES"]
+    assert headings == ["ID", "NAME", "KEY", "SCOPES", "USER", "STATUS", "CREATED", "EXPIRES", "LAST USED"]
     assert [(row[0], row[1], row[2], row[4], row[5]) for row in rows] == [
         (second["id"], "second", f"…{second['last4']}", "-", "active"),
         (first["id"], "first", f"…{first['last4']}", "ann@example.com", "revoked"),

@@ -18,7 +18,8 @@ def test_create_says_what_was_made_and_what_comes_next(operator: Operator) -> No
 def test_create_as_json_is_the_tenant(operator: Operator) -> None:
     made = operator.json("tenant", "create", "acme")
     assert made == operator.json("tenant", "list")[0]
-    assert (made["name"], sorted(made)) == ("acme", ["created_at", "id", "name", "slug", "status"])
+    assert (made["name"], made["plan"], made["delete_after"]) == ("acme", None, None)
+    assert sorted(made) == ["created_at", "delete_after", "id", "name", "plan", "slug", "status"]
 
 
 def test_a_slug_is_taken_once(operator: Operator) -> None:
@@ -27,7 +28,7 @@ def test_a_slug_is_taken_once(operator: Operator) -> None:
 
 
 def test_list_is_a_table_by_slug(operator: Operator) -> None:
-    assert operator.table("tenant", "list") == [["SLUG", "NAME", "STATUS", "CREATED", "ID"]]
+    assert operator.table("tenant", "list") == [["SLUG", "NAME", "STATUS", "CREATED", "ID", "PLAN", "DELETED AFTER"]]
     for slug in ("b", "a"):
         operator.run("tenant", "create", slug)
     assert [row[0] for row in operator.table("tenant", "list")] == ["SLUG", "a", "b"]

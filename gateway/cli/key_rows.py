@@ -1,0 +1,80 @@
+"""Keys as commands show them: with their tenant, their owner, and whether they work."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gateway.cli.output import maybe_stamp, stamp
+from policies.principals import Standing
+from policies.tenants import ApiKey, Tenant, TenantStatus, User, UserStatus
+from storage.ports import NotFound
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A key with those on whom it depends."""
+
+    row: ApiKey
+    tenant: Tenant
+    user: User | None
+
+    @property
+    def status(self) -> str:
+        """Why the gateway would refuse it, in the order in which it looks; else ``active``."""
+        if self.row.revoked_at is not None:
+            return Standing.REVOKED
+        if self.row.disabled_at is not None:
+            return Standing.DISABLED
+        if self.tenant.status is not TenantStatus.ACTIVE:
+            return Standing.TENANT_SUSPENDED
+        if self.user is not None and self.user.status is not UserStatus.ACTIVE:
+            return Standing.USER_DISABLED
+        return "expired" if self.row.expires_at is not None and self.row.expires_at <= datetime.now(UTC) else "active"
+
+
+async def member(stores: "Stores", tenant_id: str, slug: str, email: str) -> str:
+    """The id of a tenant's member. Raises NotFound."""
+    for user in (await members(stores, tenant_id)).values():
+        if user.email == email:
+            return user.id
+    raise NotFound(f"Tenant {slug} has no member {email}. See them: gateway user list --tenant {slug}")
+
+
+async def members(stores: "Stores", tenant_id: str) -> dict[str, User]:
+    """A tenant's members by id."""
+    return {user.id: user for user, _ in await stores.directory.users(tenant_id)}
+
+
+async def holder(stores: "Stores", key_id: str) -> Tenant:
+    """The tenant that holds a key."""
+    return await stores.directory.tenant_by_id(await stores.keys.key_tenant(key_id))
+
+
+def facts(held: Held) -> dict[str, object]:
+    """A key as JSON shows it."""
+    row = held.row
+    return {
+        "id": row.id,
+        "name": row.name,
+        "tenant": held.tenant.slug,
+        "user": held.user and held.user.email,
+        "scopes": sorted(row.scopes),
+        "status": held.status,
+        "created_at": stamp(row.created_at),
+        "expires_at": maybe_stamp(row.expires_at),
+        "revoked_at": maybe_stamp(row.revoked_at),
+        "last4": row.last4,
+        "networks": list(row.networks),
+        "routes": list(row.routes),
+        "metadata": dict(row.metadata),
+        "last_used": {
+            "at": stamp(row.last_used.at),
+            "address": row.last_used.address,
+            "agent": row.last_used.agent,
+        }
+        if row.last_used
+        else None,
+    }

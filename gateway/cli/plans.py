@@ -1,0 +1,187 @@
+"""``gateway plan``."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.limits import with_amounts
+from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.tenant_life import check_route, print_tenant
+from gateway.cli.values import NONE, SLUG
+from policies.allowances import Allowance
+from policies.plans import Plan
+from policies.tenants import Tenant
+from storage.ports import Invalidation
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+    from storage.postgres.plans import PostgresPlans
+
+_Amounts = tuple[Allowance | None, ...]
+
+
+@click.group()
+def plan() -> None:
+    """Limits and routes under one name, for all tenants that are on the plan.
+
+    A limit that a tenant has itself, on all routes, stands in place of the plan's of the same kind.
+    """
+
+
+def _with_terms(command: Any) -> Any:
+    route = click.option(
+        "--route", "routes", multiple=True, metavar="NAME", help="Open this route alone; again for another one."
+    )
+    rating = click.option("--rating", metavar="NAME", help="The price list that usage is rated by.")
+    note = click.option("--note", help="For other operators.")
+    return with_amounts(route(rating(note(command))))
+
+
+@plan.command()
+@click.argument("name", type=SLUG)
+@_with_terms
+@common
+def create(
+    given: Given, name: str, routes: tuple[str, ...], rating: str | None, note: str | None, **amounts: _Amounts
+) -> None:
+    """Make a plan. Without --route it opens all routes."""
+
+    async def make(stores: "Stores") -> Plan:
+        _check_routes(stores, routes)
+        return await _plans(stores).create(
+            name, limits=_granted(amounts), routes=routes, rating=rating or "", note=note or ""
+        )
+
+    made = with_stores(given, make)
+    _print(given, made, f"Plan {name} made.")
+    remark(f"Next, a tenant on it: gateway plan assign {name} SLUG")
+
+
+@plan.command("list")
+@common
+def list_plans(given: Given) -> None:
+    """All plans, by name."""
+
+    async def ask(stores: "Stores") -> list[tuple[Plan, int]]:
+        plans = _plans(stores)
+        return [(each, len(await plans.tenants_on(each.name))) for each in await plans.all()]
+
+    found = with_stores(given, ask)
+    if given.json:
+        print_json([_facts(each) | {"tenants": tenants} for each, tenants in found])
+        return
+    print_table(
+        ("NAME", "LIMITS", "ROUTES", "RATING", "TENANTS", "NOTE"),
+        [
+            (
+                each.name,
+                ", ".join(f"{limit.what} {limit}" for limit in each.limits),
+                " ".join(sorted(each.routes)) or "all",
+                each.rating,
+                tenants,
+                each.note,
+            )
+            for each, tenants in found
+        ],
+    )
+    if not found:
+        remark("There is no plan yet. Make one: gateway plan create NAME --requests 600/m")
+
+
+@plan.command("set")
+@click.argument("name", type=SLUG)
+@_with_terms
+@common
+def set_plan(
+    given: Given, name: str, routes: tuple[str, ...], rating: str | None, note: str | None, **amounts: _Amounts
+) -> None:
+    """Change a plan: in effect for all tenants that are on it within a second.
+
+    What is not named stays; 'none' lifts a limit, and '--route none' opens all routes.
+    """
+    named = {what: found for what, found in amounts.items() if found}
+    only = () if routes == (NONE,) else routes
+    if not (named or routes) and rating is None and note is None:
+        raise click.UsageError("name what is to change, such as --requests 600/m")
+
+    async def change(stores: "Stores") -> Plan:
+        _check_routes(stores, only)
+        plans = _plans(stores)
+        kept = [limit for limit in (await plans.plan(name)).limits if limit.what.value not in named]
+        changed = await plans.change(
+            name,
+            limits=[*kept, *_granted(named)] if named else None,
+            routes=only if routes else None,
+            rating=rating,
+            note=note,
+        )
+        for tenant_id in await plans.tenants_on(name):
+            await stores.announce(Invalidation(tenant_id=tenant_id))
+        return changed
+
+    _print(given, with_stores(given, change), f"Plan {name} changed.")
+
+
+@plan.command()
+@click.argument("name")
+@click.argument("slug", type=SLUG)
+@common
+def assign(given: Given, name: str, slug: str) -> None:
+    """Put a tenant on a plan; NAME 'none' takes it off. In effect within a second."""
+
+    async def put(stores: "Stores") -> Tenant:
+        tenant = await stores.directory.tenant(slug)
+        tenant = await _plans(stores).assign(tenant.id, None if name == NONE else name)
+        await stores.announce(Invalidation(tenant_id=tenant.id))
+        return tenant
+
+    found = with_stores(given, put)
+    print_tenant(given, found, f"Tenant {slug} is on {f'plan {found.plan}' if found.plan else 'no plan'}.")
+
+
+@plan.command()
+@click.argument("name", type=SLUG)
+@yes_option
+@common
+def delete(given: Given, name: str, *, yes: bool) -> None:
+    """End a plan that no tenant is on."""
+    confirm(f"Delete plan {name}?", yes=yes)
+    with_stores(given, lambda stores: _plans(stores).delete(name))
+    if given.json:
+        print_json({"name": name})
+    else:
+        click.echo(f"Plan {name} is deleted.")
+
+
+def _plans(stores: "Stores") -> "PostgresPlans":
+    from storage.postgres.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
+
+    return PostgresPlans(stores.pool, stores.trail)
+
+
+def _check_routes(stores: "Stores", routes: tuple[str, ...]) -> None:
+    for route in routes:
+        check_route(stores, route)
+
+
+def _granted(amounts: dict[str, _Amounts]) -> list[Allowance]:
+    return [allowance for found in amounts.values() for allowance in found if allowance is not None]
+
+
+def _print(given: Given, found: Plan, sentence: str) -> None:
+    if given.json:
+        print_json(_facts(found))
+    else:
+        click.echo(sentence)
+
+
+def _facts(found: Plan) -> dict[str, object]:
+    return {
+        "name": found.name,
+        "limits": found.texts,
+        "routes": sorted(found.routes),
+        "rating": found.rating,
+        "note": found.note,
+        "created_at": stamp(found.created_at),
+    }
