@@ -226,7 +226,10 @@ class Services:
             }
             if blueprint.portal_socket:
                 address = f"unix:{quote(blueprint.portal_socket)}"
-                upstreams[PORTAL] = Upstream(PORTAL, UpstreamSettings(addresses=(address,)), metrics)
+                # There is one portal: to set it aside while it is slow would only make it absent.
+                upstreams[PORTAL] = Upstream(
+                    PORTAL, UpstreamSettings(addresses=(address,), faults=1_000, aside=0.1), metrics
+                )
             for upstream in upstreams.values():
                 stack.callback(upstream.close)
                 upstream.start(tasks)

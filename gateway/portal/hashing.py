@@ -1,6 +1,12 @@
-"""bcrypt off the event loop: a few threads of the portal's process, and an end to how much may wait for them."""
+"""bcrypt off the event loop: a few threads of the portal's process, and an end to how much may wait for them.
+
+The threads step back behind everything else on the machine: a storm of log-ins takes what proxied requests leave.
+"""
 
 import asyncio
+import contextlib
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,7 +16,9 @@ from storage.ports import Unavailable
 
 _T = TypeVar("_T")
 
-_MOST_WAITING = 256
+_WAITING_PER_THREAD = 32
+"""About eight seconds' worth at the usual cost: who came later would have given up before an answer."""
+_NICE = 5
 
 
 class Hashing:
@@ -19,7 +27,8 @@ class Hashing:
     def __init__(self, pepper: bytes, cost: int, threads: int) -> None:
         self._pepper = pepper
         self._cost = cost
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_step_back)
+        self._most_waiting = threads * _WAITING_PER_THREAD
         self._waiting = 0
         self._nobody: str | None = None
 
@@ -51,8 +60,8 @@ class Hashing:
         return await self._run(work)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        if self._waiting >= _MOST_WAITING:
-            raise Unavailable(f"more than {_MOST_WAITING} passwords wait to be checked")
+        if self._waiting >= self._most_waiting:
+            raise Unavailable(f"{self._most_waiting} passwords wait to be checked already")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -62,3 +71,9 @@ class Hashing:
     def close(self) -> None:
         """End the threads; what waits is dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _step_back() -> None:
+    """Linux keeps a niceness for each thread (sched(7)); elsewhere it would be the whole process's."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -283,7 +283,7 @@ async def test_a_hash_of_another_cost_is_made_anew_at_the_log_in(portal: Client,
 
 async def test_too_many_passwords_at_once_are_503(portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never an endless queue."""
-    monkeypatch.setattr("gateway.portal.hashing._MOST_WAITING", 0)
+    monkeypatch.setattr(portal.server.app[IDENTITY].hashing, "_most_waiting", 0)
     assert (await log_in(portal)).status == 503
 
 
