@@ -12,9 +12,9 @@ from collections.abc import Callable
 import structlog
 
 from gateway.telemetry.metrics import Metrics
-from policies.admission import Admit
+from policies.admission import Admit, Hold
 from policies.authorise import Permit
-from policies.holding import NOTHING_SPENT
+from policies.holding import NOTHING_SPENT, Spent
 from policies.jobs import (
     Job,
     Ownership,
@@ -90,12 +90,15 @@ class NewJob:
 class JobState:
     """Reads what a service says of a job that is not settled, and settles it when it is done."""
 
-    __slots__ = ("_job", "_jobs", "_ownership", "_picker", "_request_id", "_route")
+    __slots__ = ("_hold", "_job", "_jobs", "_ownership", "_picker", "_request_id", "_route")
 
     most = _HELD_STATE
     goes_on = True
 
-    def __init__(self, jobs: "Jobs", route: Route, job: Job, ownership: Ownership, request_id: str) -> None:
+    def __init__(
+        self, jobs: "Jobs", route: Route, job: Job, ownership: Ownership, hold: Hold | None, request_id: str
+    ) -> None:
+        self._hold = hold
         self._jobs = jobs
         self._route = route
         self._job = job
@@ -123,7 +126,12 @@ class JobState:
         if not is_done(self._route, state):
             return None
         measured = owed(self._ownership, found.get(self._route.job_audio))
-        return await self._jobs.settle(self._job, self._ownership, measured, self._request_id)
+        settled = await self._jobs.settle(self._job, self._ownership, measured, self._request_id)
+        if isinstance(settled, Deny):
+            return settled
+        if settled and self._hold is not None:
+            self._hold.settle(Spent(measured.audio_ms, 0))
+        return None
 
 
 class Latecomer:
@@ -211,9 +219,12 @@ class Jobs:
         self._known[job] = ownership, self._clock() + _FRESH_S
 
     async def watch(
-        self, permit: Permit, path: str, measure: Callable[[], Measured], request_id: str
+        self, permit: Permit, path: str, measure: Callable[[], Measured], hold: Hold | None, request_id: str
     ) -> NewJob | JobState | None:
-        """What is to read a good answer on this route; None when nothing needs to be known. Raises StorageError."""
+        """What is to read a good answer on this route; None when nothing needs to be known. Raises StorageError.
+
+        ``hold`` is what the request holds of its limits: audio that is accounted with it is taken from them.
+        """
         route = permit.route
         if route.job:
             return NewJob(self, permit, measure, request_id)
@@ -223,7 +234,7 @@ class Jobs:
         ownership = await self._owner(job)
         if ownership is None or ownership.settled:
             return None
-        return JobState(self, route, job, ownership, request_id)
+        return JobState(self, route, job, ownership, hold, request_id)
 
     async def bind(self, job: Job, ownership: Ownership, permit: Permit, request_id: str) -> Deny | None:
         """Store whose a new job is."""
@@ -247,8 +258,8 @@ class Jobs:
         self.count(job.kind, "made")
         return None
 
-    async def settle(self, job: Job, ownership: Ownership, measured: Measured, request_id: str) -> Deny | None:
-        """Account what a job came to: once, however many ask at one time."""
+    async def settle(self, job: Job, ownership: Ownership, measured: Measured, request_id: str) -> bool | Deny:
+        """Account what a job came to: once, however many ask at one time. Whether this was the time."""
         record = UsageRecord(
             tenant_id=ownership.tenant_id,
             key_id=ownership.key_id,
@@ -278,4 +289,4 @@ class Jobs:
         if is_first:
             self.count(job.kind, "settled")
             self._metrics.route(ownership.route).audio_ms[measured.source] += measured.audio_ms
-        return None
+        return is_first

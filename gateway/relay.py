@@ -434,7 +434,11 @@ class _Passage:
         relay, watch = self._relay, None
         try:
             watch = await relay.jobs.watch(
-                self._admit.permit, self._inquiry.path, self._measured, self._exchange.request_id
+                self._admit.permit,
+                self._inquiry.path,
+                self._measured,
+                self._exchange.lease,
+                self._exchange.request_id,
             )
         except StorageError as error:
             self._exchange.cause = str(error)

@@ -147,7 +147,8 @@ def _over(length: int | None, bits: int, *, has_audio: bool) -> Spent:
 
 
 def _matters(allowance: Allowance, route: Route) -> bool:
-    return allowance.what is not What.AUDIO or route.meter != "none"
+    """Audio comes with a request, or to light with the result of a job."""
+    return allowance.what is not What.AUDIO or route.meter != "none" or bool(route.job_audio)
 
 
 def _allowance_of(charge: Charge) -> Allowance:

@@ -4,10 +4,12 @@ import asyncio
 import ipaddress
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from gateway.jobs import _HELD_STATE
+from policies.allowances import Allowance, Scope, What
 from policies.jobs import Job
 from policies.usage import INTERIM, AudioSource, Outcome
 from tests.gateway.harness import Answer, Gateway, Options, Seen, running
@@ -209,8 +211,7 @@ async def test_a_client_that_hangs_up_early_has_seen_nothing_unaccounted(w: Work
     writer.write(request(w.first.key, f"GET /v2/transcript/{job_id} HTTP/1.1".encode(), b"Connection: close"))
     async with asyncio.timeout(5):
         await held.wait()
-        for _ in range(5):
-            await asyncio.sleep(0.01)
+        assert (await w.first.ask("GET", "/nowhere")).status == 404  # the loop has gone round meanwhile
         assert not reader._buffer
     writer.close()
     await until(lambda: w.first.metrics.inflight == 0)
@@ -270,3 +271,31 @@ async def test_other_routes_never_ask_the_book() -> None:
 
 def test_the_name_of_a_job_is_its_kind_and_its_id() -> None:
     assert Job("a", "1") != Job("b", "1")
+
+
+def limited(what: What, text: str) -> Allowance:
+    return replace(Allowance.parse(what, text), scope=Scope.TENANT)
+
+
+async def test_audio_limits_are_charged_with_the_result(w: Workers) -> None:
+    """Once as well; then they stop further jobs, and no result is kept back."""
+    key = w.first.add_key(allowances=(limited(What.AUDIO, "60s/month"),))
+    job_id, later = await w.make(key), await w.make(key)
+    w.service.seconds = 40
+    for _ in range(3):
+        assert (await w.first.ask("GET", f"/v2/transcript/{job_id}", key=key)).status == 200
+    (tally,) = w.first.holding.holds._tallies.values()
+    assert tally.used == 40_000
+    assert (await w.first.ask("GET", f"/v2/transcript/{later}", key=key)).status == 200
+    assert tally.used == 80_000
+    assert (await w.first.ask("GET", f"/v2/transcript/{later}", key=key)).status == 200
+    refused = await w.first.ask("POST", "/v2/transcript", JSON, BY_URL, key=key)
+    assert (refused.status, refused.code) == (429, "quota_exceeded")
+
+
+async def test_a_question_about_anothers_job_gives_its_place_back(w: Workers) -> None:
+    """Refused after the limits were taken, it holds nothing of them."""
+    key = w.first.add_key(tenant_id="ten_b", allowances=(limited(What.CONCURRENCY, "1"),))
+    for _ in range(3):
+        assert (await w.first.ask("GET", "/v2/transcript/job-1", key=key)).status == 404
+    assert w.first.holding.holds.held == 0
