@@ -18,13 +18,13 @@ class Sessions:
     listed: PostgresSessions
     living: RedisSessions
 
-    async def begin(self, new: NewSession) -> Session:
-        """A new session, listed before it lives; the one that it replaces is over in both."""
-        made = await self.listed.begin(new)
+    async def begin(self, new: NewSession) -> tuple[Session, str]:
+        """A new session, listed before it lives; the one that it replaces is over in both (see the list's own)."""
+        made, replaced = await self.listed.begin(new)
         if new.replaces is not None:
             await self.living.drop([new.replaces])
         await self.living.put(new.digest)
-        return made
+        return made, replaced
 
     async def find(self, digest: bytes) -> Session | None:
         """The session that lives under this digest; it has been used now."""

@@ -64,7 +64,7 @@ async def begin(request: web.Request, person: Person, place: Place, methods: tup
     """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840)."""
     secret, old = secrets.token_urlsafe(_BYTES), secret_of(request)
     who = replace(actor(request), kind=ActorKind.USER, id=person.id, name=person.email)
-    made = await sessions(request, who).begin(
+    made, replaced = await sessions(request, who).begin(
         NewSession(
             digest=_digest(request, secret),
             tenant_id=place.tenant_id,
@@ -78,6 +78,8 @@ async def begin(request: web.Request, person: Person, place: Place, methods: tup
         )
     )
     request[SIGNED_IN] = made
+    if replaced:  # workers remember it
+        await request.app[PARTS].bus.publish(Invalidation(user_id=replaced))
     return made, secret
 
 

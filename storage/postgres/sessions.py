@@ -43,14 +43,18 @@ class PostgresSessions:
         self._pool = pool
         self._trail = trail
 
-    async def begin(self, new: NewSession) -> Session:
-        """The session, with the entry in the tenant's trail; the one that it replaces ends in the same transaction."""
+    async def begin(self, new: NewSession) -> tuple[Session, str]:
+        """The session, with the entry in the tenant's trail; the one that it replaces ends in the same transaction.
+
+        Gives the id of that one's person as well, empty when there was none.
+        """
         async with self._pool.operator() as connection:
+            ended = []
             if new.replaces is not None:
-                await connection.execute(
+                ended = await connection.fetch(
                     """
                     UPDATE platform.sessions SET ended_at = now(), ended_by = 'replaced'
-                    WHERE digest = $1 AND ended_at IS NULL
+                    WHERE digest = $1 AND ended_at IS NULL RETURNING user_id
                     """,
                     new.replaces,
                 )
@@ -80,7 +84,7 @@ class PostgresSessions:
                     after={"methods": list(new.methods)},
                 ),
             )
-        return _session(row)
+        return _session(row), ended[0]["user_id"] if ended else ""
 
     async def live(self, digest: bytes) -> Session | None:
         """The session, unless it has ended, or its person or tenant may not be served."""

@@ -16,8 +16,10 @@ from gateway.portal.hashing import Hashing
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
 from policies.tenants import Role, TenantStatus, UserStatus
+from storage.ports import Invalidation
 from storage.postgres.sessions import PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
+from storage.redis.bus import RedisBus
 from storage.sessions import Sessions
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, fill, log_in
 
@@ -120,8 +122,16 @@ async def test_checking_nobodys_password_takes_as_long_as_anybodys() -> None:
     assert max(medians) < 1.5 * min(medians), medians
 
 
-async def test_each_log_in_is_a_session_of_its_own_and_kills_the_one_presented(portal: Client, town: Town) -> None:
-    """C-02: a session that somebody planted is worth nothing after the log-in."""
+async def test_each_log_in_is_a_session_of_its_own_and_kills_the_one_presented(
+    portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-02: a session that somebody planted is worth nothing after the log-in, and workers are told."""
+    told = []
+
+    async def publish(_: RedisBus, change: Invalidation) -> None:
+        told.append(change)
+
+    monkeypatch.setattr(RedisBus, "publish", publish)
     portal.session.cookie_jar.update_cookies({COOKIE: "planted-by-somebody"}, response_url=portal.make_url("/"))
     await log_in(portal)
     first = cookie(portal)
@@ -132,6 +142,7 @@ async def test_each_log_in_is_a_session_of_its_own_and_kills_the_one_presented(p
     assert second != first
     assert await signed_in(portal, second)
     assert not await signed_in(portal, first)
+    assert told == [Invalidation(user_id=town.user.id)]
 
 
 async def test_a_dead_cookie_is_taken_away_by_the_log_in_page(portal: Client, town: Town) -> None:
