@@ -30,7 +30,7 @@ from policies.jobs import (
 from policies.routes import Route
 from policies.usage import INTERIM, Measured, Outcome, UsageRecord
 from policies.verdict import Deny, Refusal
-from storage.ports import JobBook, StorageError, Unavailable
+from storage.ports import JobBook, StorageError
 
 _log = structlog.get_logger("gateway.jobs")
 
@@ -255,18 +255,26 @@ class Jobs:
                 kind=job.kind, job_id=job.id, tenant_id=ownership.tenant_id, request_id=request_id,
             )  # fmt: skip
             return Deny(refusal=Refusal.JOB_NOT_KEPT, principal=permit.principal)
+        if kept.settled and not ownership.settled:
+            self.count(job.kind, "repeated")
+            _log.warning(
+                "a service gave its tenant the id of a job again that is accounted: it will not be accounted twice",
+                kind=job.kind, job_id=job.id, tenant_id=ownership.tenant_id, request_id=request_id,
+            )  # fmt: skip
+            return None
         self.count(job.kind, "made")
         return None
 
     async def settle(self, job: Job, ownership: Ownership, measured: Measured, request_id: str) -> bool | Deny:
         """Account what a job came to: once, however many ask at one time. Whether this was the time."""
+        now_ms = int(time.time() * 1000)
         record = UsageRecord(
             tenant_id=ownership.tenant_id,
             key_id=ownership.key_id,
             user_id=ownership.user_id,
             route=ownership.route,
             outcome=Outcome.OK,
-            event_id=f"job:{job.kind}:{job.id}",
+            event_id=f"job:{job.kind}:{job.id}:{now_ms}",  # an id may come again when it has been forgotten
             method="GET",
             code="",
             request_id=request_id,
@@ -276,12 +284,12 @@ class Jobs:
             duration_us=0,
             upstream_us=0,
             attempt=1,
-            ended_ms=int(time.time() * 1000),
+            ended_ms=now_ms,
             measured=measured,
         )
         try:
             is_first = await self._book.settle(job, record)
-        except Unavailable as error:
+        except StorageError as error:
             self.count(job.kind, "unsettled")
             _log.warning("a job's audio cannot be accounted now", job_id=job.id, kind=job.kind, reason=str(error))
             return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE)

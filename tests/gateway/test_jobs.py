@@ -43,7 +43,8 @@ async def test_a_job_by_url_is_accounted_once_however_often_it_is_asked_about(w:
     assert [record.measured.source for record in w.first.journal.records] == [AudioSource.UNMEASURED]
     await asyncio.gather(*(one.ask("GET", f"/v2/transcript/{job_id}") for one in (w.first, w.second) * 3))
     (record,) = w.book.accounted
-    assert (record.event_id, record.tenant_id, record.key_id) == (f"job:assemblyai:{job_id}", "ten_a", "key_1")
+    assert record.event_id == f"job:assemblyai:{job_id}:{record.ended_ms}"
+    assert (record.tenant_id, record.key_id) == ("ten_a", "key_1")
     assert (record.route, record.status, record.outcome) == ("assemblyai.transcribe", INTERIM, Outcome.OK)
     assert (record.measured.audio_ms, record.measured.source) == (281_000, AudioSource.REPORTED)
     told = [one.metrics.route("assemblyai.transcribe").audio_ms[AudioSource.REPORTED] for one in (w.first, w.second)]
@@ -299,3 +300,14 @@ async def test_a_question_about_anothers_job_gives_its_place_back(w: Workers) ->
     for _ in range(3):
         assert (await w.first.ask("GET", "/v2/transcript/job-1", key=key)).status == 404
     assert w.first.holding.holds.held == 0
+
+
+async def test_a_job_that_a_service_gives_again_is_the_same_job(w: Workers) -> None:
+    """A repeated request is accounted once; a service that counts anew does the same, so it is told."""
+    job_id = await w.make()
+    await w.first.ask("GET", f"/v2/transcript/{job_id}")
+    w.service.made = 0
+    assert await w.make() == job_id
+    assert (await w.second.ask("GET", f"/v2/transcript/{job_id}")).status == 200
+    assert len(w.book.accounted) == 1
+    assert w.first.metrics.jobs[("assemblyai", "repeated")] == 1
