@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from storage import ports
 
 _DIGEST_BYTES = 32
+_LAST = "l"
+"""After every id of a key, in any collation."""
 
 
 class PostgresKeyRegistry:
@@ -115,12 +117,12 @@ class PostgresKeyRegistry:
         ``unused_since``: not revoked, and not used since; ``ending_before``: still valid, and not for long.
         """
         rows = await self._pool.read(
-            f"{KEY} AND ($2::text IS NULL OR k.id < $2) AND ($3::text IS NULL OR k.user_id = $3)"
+            f"{KEY} AND k.id < $2 AND ($3::text IS NULL OR k.user_id = $3)"
             " AND ($4::timestamptz IS NULL OR coalesce(u.used_at, k.created_at) < $4 AND k.revoked_at IS NULL)"
             " AND ($5::timestamptz IS NULL OR k.expires_at < $5 AND k.expires_at > now() AND k.revoked_at IS NULL)"
             " ORDER BY k.id DESC LIMIT $6",
             tenant_id,
-            below,
+            below or _LAST,  # always a bound, so that a page is a piece of the index however deep it is
             user_id,
             unused_since,
             ending_before,
