@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 import orjson
@@ -66,6 +67,9 @@ def demo(given: Given, port: int | None, upstream: str | None) -> None:
         own = None if upstream else Path(sockets) / "transcriber.sock"
         overrides["upstream"] = upstream or f"unix:{own}"
         settings = settings_or_exit(overrides, given.config, embedded=True)
+        if settings.mail is None:
+            overrides["mail"] = f"file:{quote(str(settings.state_dir / 'mail'))}"
+            settings = settings_or_exit(overrides, given.config, embedded=True)
         application_log.configure(settings.log_level)
         read = reader(given, embedded=True, overrides=overrides)
         run(_Demo(settings, own, read, as_json=given.json).run())

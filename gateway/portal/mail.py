@@ -67,7 +67,8 @@ class Mailer:
         message["Date"] = formatdate(localtime=False)
         message["Message-ID"] = make_msgid(domain=address.rpartition("@")[2] or "localhost")
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834 section 5: no out-of-office answers
-        message.set_content(text)
+        # As it is where it can be: quoted-printable would break a link in two, for who reads the file.
+        message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
         return message
 
     async def _by_smtp(self, message: EmailMessage) -> None:

@@ -92,6 +92,21 @@ def test_the_account_in_a_browser(demo: Demo, pages: Any) -> None:
     assert pages.url.endswith("/auth/login")
 
 
+def test_a_forgotten_password_ends_in_the_demos_letter_box(demo: Demo, tmp_path: Path) -> None:
+    """Through gateway, portal and mailer; the link is the demo's own address, and no log line has its secret."""
+    jar = tmp_path / "jar"
+    _, page = demo.curl("/auth/forgot", "-c", str(jar), key=None)
+    token = re.search(r'name="csrf" value="([^"]+)"', page)[1]
+    sent = ("-b", str(jar), "--data-urlencode", f"csrf={token}", "-d", f"email={demo.facts['admin_email']}")
+    assert demo.curl("/auth/forgot", *sent, key=None)[0] == 200
+    (letter,) = eventually(lambda: list((demo.state / "mail").glob("*.eml")))
+    link = re.search(r"http://\S+/auth/reset/(thk_reset_\S+)", letter.read_text())
+    assert demo.curl(f"/auth/reset/{link[1]}", key=None)[0] == 200
+    assert demo.curl(f"/auth/reset/{link[1]}x", key=None)[0] == 410
+    assert eventually(lambda: any("/auth/reset/" in str(line["path"]) for line in demo.gateway.access))
+    assert link[1] not in "\n".join(demo.gateway.lines)
+
+
 def test_the_log_in_works_without_scripts(demo: Demo) -> None:
     """Curl is a browser without any."""
     done = subprocess.run(
