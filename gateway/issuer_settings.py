@@ -55,7 +55,7 @@ class IssuerSettings(BaseModel):
     @classmethod
     def _safe(cls, url: str) -> str:
         parts = urlsplit(url)
-        plain = parts.scheme == "http" and _is_loopback(parts.hostname or "")
+        plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
         if url and (not (parts.scheme == "https" or plain) or not parts.hostname or parts.username is not None):
             raise ValueError("an https address, such as https://login.example.com/.well-known/jwks.json")
         return url
@@ -70,9 +70,7 @@ class IssuerSettings(BaseModel):
     @field_validator("tenants", "scopes", "roles")
     @classmethod
     def _pairs(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(all(pair.rpartition("=")) for pair in pairs) or len(_table(pairs)) != len(pairs):
-            raise ValueError("pairs with '=' between them, each left side once, such as theirs=ours")
-        return pairs
+        return is_table(pairs)
 
     @model_validator(mode="after")
     def _whole(self) -> "IssuerSettings":
@@ -81,12 +79,12 @@ class IssuerSettings(BaseModel):
                 raise ValueError(f"{name} is missing")
         if bool(self.tenant) == bool(self.tenant_claim):
             raise ValueError("say tenant, or tenant_claim with tenants; one of them")
-        for slug in (self.tenant, *_table(self.tenants).values()):
+        for slug in (self.tenant, *table(self.tenants).values()):
             if slug and not SLUG.fullmatch(slug):
                 raise ValueError(f"{slug!r} cannot be a tenant's slug")
-        if not set(_table(self.roles).values()) <= set(Role):
+        if not set(table(self.roles).values()) <= set(Role):
             raise ValueError(f"roles are {', '.join(Role)}")
-        if not all(SCOPE_TOKEN.fullmatch(scope) for scope in _table(self.scopes).values()):
+        if not all(SCOPE_TOKEN.fullmatch(scope) for scope in table(self.scopes).values()):
             raise ValueError("a scope is printable ASCII without blanks, quotes and backslashes")
         return self
 
@@ -96,11 +94,11 @@ class IssuerSettings(BaseModel):
             name=name,
             tenant=self.tenant,
             tenant_claim=self.tenant_claim,
-            tenants=_table(self.tenants),
+            tenants=table(self.tenants),
             scope_claim=self.scope_claim,
-            scopes=_table(self.scopes),
+            scopes=table(self.scopes),
             roles_claim=self.roles_claim,
-            roles={theirs: Role(ours) for theirs, ours in _table(self.roles).items()},
+            roles={theirs: Role(ours) for theirs, ours in table(self.roles).items()},
         )
 
     def to_message(self) -> dict[str, Any]:
@@ -108,11 +106,20 @@ class IssuerSettings(BaseModel):
         return self.model_dump(mode="json")
 
 
-def _table(pairs: tuple[str, ...]) -> Mapping[str, str]:
+def is_table(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    """The same pairs. Raises ValueError for what is none."""
+    if not all(all(pair.rpartition("=")) for pair in pairs) or len(table(pairs)) != len(pairs):
+        raise ValueError("pairs with '=' between them, each left side once, such as theirs=ours")
+    return pairs
+
+
+def table(pairs: tuple[str, ...]) -> Mapping[str, str]:
+    """What each left side means."""
     return {left: right for left, _, right in (pair.rpartition("=") for pair in pairs)}
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     if host == "localhost":
         return True
     try:

@@ -82,6 +82,7 @@ class Blueprint:
             if value is not None
         }
         settings["issuers"] = {name: one.to_message() for name, one in self.settings.issuers.items()}
+        settings["oidc"] = {name: one.to_message() for name, one in self.settings.oidc.items()}
         settings["upstreams"] = {name: one.to_message() for name, one in self.settings.upstreams.items()}
         if self.settings.upstreams.get("default", UpstreamSettings()).addresses:
             del settings["upstream"]

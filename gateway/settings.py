@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from gateway.clients import Patience
 from gateway.issuer_settings import IssuerSettings
+from gateway.oidc_settings import OidcSettings
 from gateway.origin import Origin
 from gateway.route_file import not_toml
 from gateway.toml_lines import Lines
@@ -34,7 +35,11 @@ _KUBERNETES = re.compile(r"GATEWAY_(?:SERVICE_(?:HOST|PORT)|PORT(?:_[0-9]+_(?:TC
 """What Kubernetes puts into every pod beside a Service that is called ``gateway``."""
 _SECRET_CHARACTERS = 32
 _DEPTH = 3
-_NESTED: Mapping[str, type[BaseModel]] = {"upstreams": UpstreamSettings, "issuers": IssuerSettings}
+_NESTED: Mapping[str, type[BaseModel]] = {
+    "upstreams": UpstreamSettings,
+    "issuers": IssuerSettings,
+    "oidc": OidcSettings,
+}
 """Settings that are tables of tables: ``[upstreams.NAME]``, ``GATEWAY_UPSTREAMS__NAME__…``."""
 
 
@@ -79,6 +84,13 @@ def _issuers(issuers: dict[str, IssuerSettings]) -> dict[str, IssuerSettings]:
     if len({one.issuer for one in issuers.values()}) != len(issuers):
         raise ValueError("two of them have the same 'issuer'")
     return issuers
+
+
+def _providers(providers: dict[str, OidcSettings]) -> dict[str, OidcSettings]:
+    for name in providers:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
+            raise ValueError(f"{name!r}: a name is lower-case letters, digits and '-', and begins with a letter")
+    return providers
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -153,6 +165,9 @@ class Settings(BaseSettings):
     )
     issuers: Annotated[dict[str, IssuerSettings], AfterValidator(_issuers)] = Field(
         {}, description="Others whose access tokens are taken as well: one table [issuers.NAME] each."
+    )
+    oidc: Annotated[dict[str, OidcSettings], AfterValidator(_providers)] = Field(
+        {}, description="Providers that people may sign in with (OpenID Connect): one table [oidc.NAME] each."
     )
     upstream_connect_timeout: float = Field(
         5.0, gt=0, le=LONGEST_S, description="Seconds until a connection to it must stand."

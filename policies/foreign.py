@@ -40,10 +40,10 @@ def read_foreign(claims: Mapping[str, Any], meaning: Meaning) -> AccessToken | F
     subject, token_id = claims.get("sub"), claims.get("jti", "")
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or not isinstance(token_id, str):
         return Fault.BAD_CLAIMS
-    tenant = _tenant(claims, meaning)
+    tenant = tenant_of(claims, meaning)
     if not tenant:
         return Fault.BAD_CLAIMS
-    roles = tuple(meaning.roles[name] for name in _names(claims, meaning.roles_claim) if name in meaning.roles)
+    roles = roles_of(claims, meaning)
     scopes = {meaning.scopes[name] for name in _names(claims, meaning.scope_claim) if name in meaning.scopes}
     return AccessToken(
         id=f"{meaning.name}:{token_id}" if token_id else "",
@@ -58,11 +58,17 @@ def read_foreign(claims: Mapping[str, Any], meaning: Meaning) -> AccessToken | F
     )
 
 
-def _tenant(claims: Mapping[str, Any], meaning: Meaning) -> str:
+def tenant_of(claims: Mapping[str, Any], meaning: Meaning) -> str:
+    """The slug of the tenant that the claims mean; empty for none."""
     if meaning.tenant:
         return meaning.tenant
     found = {meaning.tenants[name] for name in _names(claims, meaning.tenant_claim) if name in meaning.tenants}
     return found.pop() if len(found) == 1 else ""  # of two tenants it is nobody's to choose
+
+
+def roles_of(claims: Mapping[str, Any], meaning: Meaning) -> tuple[Role, ...]:
+    """What the claims' roles are here."""
+    return tuple(meaning.roles[name] for name in _names(claims, meaning.roles_claim) if name in meaning.roles)
 
 
 def _names(claims: Mapping[str, Any], claim: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import enum
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,6 +34,8 @@ class Person:
     last_login_at: datetime | None
     has_password: bool
     has_second_factor: bool
+    """An authenticator app: its codes are asked for."""
+    has_passkey: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +47,17 @@ class Place:
     name: str
     role: Role
     active: bool
+    asks_second_factor: bool
+    """Whether the tenant lets a member of that role in with two factors only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A browser that somebody signed in with. ``methods`` are those of RFC 8176: ``pwd``, ``otp``.
+    """A browser that somebody signed in with.
 
-    Its secret is not here: the cookie has it, the stores have its digest. ``authenticated_at`` is when the password was
-    given last.
+    ``methods`` are those of RFC 8176: ``pwd``, ``otp``, ``pop`` (a passkey), ``mfa``; and two of our own: ``oidc``
+    (another provider) and ``browser`` (one that is trusted). Its secret is not here: the cookie has it, the stores have
+    its digest. ``authenticated_at`` is when the password was given last.
     """
 
     id: str
@@ -68,6 +74,30 @@ class Session:
     def is_fresh(self, now: datetime) -> bool:
         """Whether the person behind it proved itself just now, as sensitive changes ask."""
         return (now - self.authenticated_at).total_seconds() < FRESH_S
+
+
+SECOND_FACTORS = frozenset({"otp", "mfa", "pop", "browser"})
+"""Methods of which one in a session says that there were two factors."""
+
+
+class Step(enum.Enum):
+    """What comes after a proof of who somebody is."""
+
+    DONE = "done"
+    PROVE = "prove"
+    SET_UP = "set up"
+
+
+def next_step(person: Person, place: Place, methods: Iterable[str]) -> Step:
+    """Whether the proof is enough to enter that place, a second one is asked for, or one must be made first.
+
+    Who has an authenticator app is always asked; who has passkeys alone only where the tenant wants two factors.
+    """
+    if not SECOND_FACTORS.isdisjoint(methods):
+        return Step.DONE
+    if person.has_second_factor or (place.asks_second_factor and person.has_passkey):
+        return Step.PROVE
+    return Step.SET_UP if place.asks_second_factor else Step.DONE
 
 
 class InvitationState(enum.StrEnum):

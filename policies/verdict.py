@@ -95,6 +95,28 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     )
     SECOND_FACTOR_REQUIRED = 401, "Send the current code of your authenticator app, or a recovery code, as well."
     INVALID_CODE = 401, "This code is not right, or was used already. Wait for the next one and send that."
+    SECOND_FACTOR_MISSING = (
+        403,
+        "Your organisation asks for a second factor, and you have none yet. Sign in with a browser to set one up.",
+    )
+    SECOND_FACTOR_NEEDED = (
+        403,
+        "Your organisation asks for a second factor. Sign in with it, and do not remove the last.",
+    )
+    PROVIDER_FAILED = 401, "Signing in with this provider did not work. Nothing was changed; start again."
+    PROVIDER_UNAVAILABLE = 503, "The sign-in provider does not answer as it should. Try again, or sign in another way."
+    PROVIDER_EMAIL_UNVERIFIED = (
+        403,
+        "The sign-in provider does not vouch for your e-mail address. Confirm the address there, then try again.",
+    )
+    PROVIDER_NOT_LINKED = (
+        403,
+        "An account with your address exists. Sign in with its password, then connect the provider under Password and \
+security.",
+    )
+    PROVIDER_NOT_ADMITTED = 403, "Nobody has given you access here. Ask an administrator to invite you."
+    PROVIDER_TAKEN = 409, "That account of the provider is connected to another account here."
+    PASSKEY_FAILED = 401, "This passkey was not accepted. Try again, or sign in another way."
     TOO_MANY_TRIES = 429, "Too many tries. Wait as long as Retry-After says; the right password does not help before."
     FRESH_LOGIN_REQUIRED = 403, "This needs your password once more, because you signed in a while ago."
     LINK_INVALID = 410, "This link does not work (any more): it was used, replaced, or is too old. Ask for a new one."

@@ -18,7 +18,9 @@ identity       what log-ins stand on, and who acts (audit)
 browser        a browser's session: cookie, whose it is, what a page asks of it
 proving        address and password, second factor, tries that are counted: one way for all doors
 hashing        bcrypt on threads; ``strength`` judges passwords, ``choosing`` takes new ones
-login          signing in and out
+login          signing in and out; ``halfway`` is between the first proof and the session
+enrolling      a second factor for who must have one; ``trusted`` browsers where it is not asked for again
+oidc           signing in with other providers (OpenID Connect)
 recovery       forgotten passwords; ``joining`` invitations; ``addresses`` another e-mail address
 account        a person's own pages; ``security`` password and second factor
 mail           how mail leaves; ``letters`` what it says

@@ -9,6 +9,7 @@ from gateway.portal import (
     addresses,
     choosing,
     crosssite,
+    enrolling,
     identity,
     joining,
     login,
@@ -24,11 +25,12 @@ from gateway.portal import (
 )
 from gateway.portal.api import service
 from gateway.portal.oauth import discovery, endpoints
+from gateway.portal.oidc import flow, linking
 from gateway.portal.parts import PARTS, Parts
 
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
-    identity, mail, login, choosing, recovery, joining, account, security, addresses,
+    identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking, addresses,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
 

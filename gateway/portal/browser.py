@@ -14,7 +14,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem, wants_page
 from policies.audit import ActorKind
 from policies.cookies import session_cookie, single
-from policies.people import Person, Place, Session
+from policies.people import Person, Place, Session, Step, next_step
 from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.sessions import NewSession
@@ -61,7 +61,12 @@ async def required_fresh(request: web.Request) -> Session:
 
 
 async def begin(request: web.Request, person: Person, place: Place, methods: tuple[str, ...]) -> tuple[Session, str]:
-    """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840)."""
+    """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840).
+
+    Raises Problem where the tenant asks for more than these methods: no door to it has fewer locks than another.
+    """
+    if next_step(person, place, methods) is not Step.DONE and place.asks_second_factor:
+        raise Problem(Refusal.SECOND_FACTOR_NEEDED)
     secret, old = secrets.token_urlsafe(_BYTES), secret_of(request)
     who = replace(actor(request), kind=ActorKind.USER, id=person.id, name=person.email)
     made, replaced = await sessions(request, who).begin(

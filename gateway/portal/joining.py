@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from gateway.portal import browser, letters
+from gateway.portal import browser, halfway, letters
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people, trail
 from gateway.portal.mail import MAILER, deliver
@@ -109,10 +109,7 @@ async def _welcome(
     place = next((p for p in account.places if p.tenant_id == invitation.tenant_id), None) if account else None
     if account is None or place is None or not place.active:
         raise Problem(Refusal.LINK_INVALID)
-    _, secret = await browser.begin(request, account.person, place, methods)
-    response = web.Response(status=303, headers={"Location": "/account"})
-    browser.set_cookie(request, response, secret)
-    return response
+    return await halfway.go_on(request, account.person, place, methods, "/account")
 
 
 async def _open(request: web.Request, digest: bytes) -> Invitation:

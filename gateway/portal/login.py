@@ -1,27 +1,24 @@
 """Signing in and out, as pages and as JSON."""
 
-import secrets
-
 import orjson
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from gateway.portal import browser
+from gateway.portal import browser, halfway
 from gateway.portal.bodies import form_fields, read_json
 from gateway.portal.crosssite import token
-from gateway.portal.identity import IDENTITY, people
+from gateway.portal.halfway import Halfway
+from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from gateway.portal.proving import Proven, prove, prove_code, prove_password
-from policies.people import Session, safe_next
-from storage.redis.client import asking
+from gateway.portal.trusted import DAYS, trust
+from policies.people import Session, Step, safe_next
 
 routes = web.RouteTableDef()
 
 HOME = "/account"
-_CHALLENGE_S = 300
-_PURPOSE = "challenges"
 
 
 class LogIn(BaseModel):
@@ -39,7 +36,7 @@ async def page(request: web.Request) -> web.Response:
     goal = safe_next(request.query.get("next", ""), HOME)
     if await browser.current(request) is not None:
         raise web.HTTPSeeOther(goal)
-    response = _form(request, goal=goal)
+    response = form(request, goal=goal)
     if browser.secret_of(request) is not None:
         browser.clear_cookie(request, response)
     return response
@@ -60,41 +57,34 @@ async def log_in(request: web.Request) -> web.Response:
     try:
         account, place = await prove_password(request, email, fields.get("password", "")[:8_192])
     except Problem as problem:
-        return _form(request, goal=goal, email=email, problem=problem)
-    if account.person.has_second_factor:
-        return await _challenge(request, account.person.id, place.tenant_id, goal)
-    return await _go_on(request, Proven(person=account.person, place=place, methods=("pwd",)), goal)
+        return form(request, goal=goal, email=email, problem=problem)
+    return await halfway.go_on(request, account.person, place, ("pwd",), goal)
 
 
 @routes.get("/auth/mfa")
 async def second_page(request: web.Request) -> web.Response:
     """The form for the second factor, for who has given the first one within minutes."""
-    user_id, _, goal = await _challenged(request)
-    if not user_id:
-        raise web.HTTPSeeOther("/auth/login")
-    return render(request, "second_factor.html", title="Second step", problem=None, goal=goal)
+    return _second_form(request, await _half(request), None)
 
 
 @routes.post("/auth/mfa")
 async def second_factor(request: web.Request) -> web.Response:
-    """The code, and then the session."""
+    """The code, and then the session; the browser is trusted from now on, if that was wished."""
+    half = await _half(request)
     fields = await form_fields(request)
-    user_id, tenant_id, goal = await _challenged(request)
-    account = await people(request).account_of(user_id) if user_id else None
-    place = next((p for p in account.places if p.tenant_id == tenant_id and p.active), None) if account else None
-    if account is None or place is None:
-        raise web.HTTPSeeOther("/auth/login")
     try:
-        method = await prove_code(request, account.person, fields.get("code", "")[:64])
+        method = await prove_code(request, half.account.person, fields.get("code", "")[:64])
     except Problem as problem:
-        response = render(
-            request, "second_factor.html", status=problem.refusal.status, title="Second step", problem=problem,
-            goal=goal,
-        )  # fmt: skip
-        response.headers.update(problem.headers)
-        return response
-    response = await _go_on(request, Proven(person=account.person, place=place, methods=("pwd", method)), goal)
-    await _forget_challenge(request, response)
+        return _second_form(request, half, problem)
+    return await finish(request, half, method, trusting="trust" in fields)
+
+
+async def finish(request: web.Request, half: Halfway, method: str, *, trusting: bool) -> web.Response:
+    """The session of who has given both factors."""
+    person = half.account.person
+    response = await halfway.begin(request, person, half.place, (*half.methods, method), half.goal)
+    if trusting:
+        await trust(request, response, person.id, person.email)
     return response
 
 
@@ -114,7 +104,8 @@ async def log_out(request: web.Request) -> web.Response:
     return response
 
 
-def _form(request: web.Request, *, goal: str, email: str = "", problem: Problem | None = None) -> web.Response:
+def form(request: web.Request, *, goal: str, email: str = "", problem: Problem | None = None) -> web.Response:
+    """The log-in page."""
     response = render(
         request,
         "login.html",
@@ -124,16 +115,32 @@ def _form(request: web.Request, *, goal: str, email: str = "", problem: Problem 
         email=email,
         problem=problem,
         can_reset=request.app[PARTS].settings.mail is not None,
+        providers=request.app[PROVIDERS].values(),
     )
     if problem is not None:
         response.headers.update(problem.headers)
     return response
 
 
-async def _go_on(request: web.Request, proven: Proven, goal: str) -> web.Response:
-    _, secret = await browser.begin(request, proven.person, proven.place, proven.methods)
-    response = web.Response(status=303, headers={"Location": goal})
-    browser.set_cookie(request, response, secret)
+async def _half(request: web.Request) -> Halfway:
+    half = await halfway.paused(request)
+    if half is None or half.step is not Step.PROVE:
+        raise web.HTTPSeeOther("/auth/login" if half is None else "/auth/mfa/setup")
+    return half
+
+
+def _second_form(request: web.Request, half: Halfway, problem: Problem | None) -> web.Response:
+    response = render(
+        request,
+        "second_factor.html",
+        status=problem.refusal.status if problem is not None else 200,
+        title="Second step",
+        problem=problem,
+        person=half.account.person,
+        days=DAYS,
+    )
+    if problem is not None:
+        response.headers.update(problem.headers)
     return response
 
 
@@ -149,46 +156,3 @@ def _json(request: web.Request, proven: Proven, session: Session) -> web.Respons
         ),
         content_type="application/json",
     )
-
-
-# --- between the first factor and the second --------------------------------------------------------------------------
-
-
-def _cookie(request: web.Request) -> str:
-    return "__Host-tahoe_challenge" if request.app[PARTS].is_https else "tahoe_challenge"
-
-
-def _key(request: web.Request, secret: str) -> str:
-    return f"challenge:{request.app[IDENTITY].digest(_PURPOSE, secret).hex()}"
-
-
-async def _challenge(request: web.Request, user_id: str, tenant_id: str, goal: str) -> web.Response:
-    secret = secrets.token_urlsafe(32)
-    with asking():
-        await request.app[PARTS].redis.set(
-            _key(request, secret), orjson.dumps([user_id, tenant_id, goal]), ex=_CHALLENGE_S
-        )
-    response = web.Response(status=303, headers={"Location": "/auth/mfa"})
-    response.set_cookie(
-        _cookie(request), secret, max_age=_CHALLENGE_S, httponly=True, secure=request.app[PARTS].is_https,
-        samesite="Lax", path="/",
-    )  # fmt: skip
-    return response
-
-
-async def _challenged(request: web.Request) -> tuple[str, str, str]:
-    """The person, the tenant and the goal of a log-in whose first half is done; empty ids for none."""
-    secret = request.cookies.get(_cookie(request), "")
-    with asking():
-        kept = await request.app[PARTS].redis.get(_key(request, secret)) if secret else None
-    if kept is None:
-        return "", "", HOME
-    user_id, tenant_id, goal = orjson.loads(kept)
-    return user_id, tenant_id, goal
-
-
-async def _forget_challenge(request: web.Request, response: web.Response) -> None:
-    secret = request.cookies.get(_cookie(request), "")
-    with asking():
-        await request.app[PARTS].redis.delete(_key(request, secret))
-    response.del_cookie(_cookie(request), path="/", secure=request.app[PARTS].is_https)

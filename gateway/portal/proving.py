@@ -15,7 +15,7 @@ from gateway.portal.identity import IDENTITY, actor, people
 from gateway.portal.problems import Problem
 from gateway.portal.sealing import unsealed
 from policies.audit import ActorKind
-from policies.people import Person, Place
+from policies.people import Person, Place, Step, next_step
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.people import Account
@@ -43,11 +43,17 @@ async def prove(
 ) -> Proven:
     """Check address and password, and the code if the person has a second factor.
 
-    Raises Problem: INVALID_LOGIN, TOO_MANY_TRIES, SECOND_FACTOR_REQUIRED, INVALID_CODE; and Unavailable.
+    Raises Problem: INVALID_LOGIN, TOO_MANY_TRIES, SECOND_FACTOR_REQUIRED, SECOND_FACTOR_MISSING, INVALID_CODE; and
+    Unavailable.
     """
     account, place = await prove_password(request, email, password, tenant=tenant)
-    if not account.person.has_second_factor:
-        return Proven(person=account.person, place=place, methods=("pwd",))
+    match next_step(account.person, place, ("pwd",)):
+        case Step.DONE:
+            return Proven(person=account.person, place=place, methods=("pwd",))
+        case Step.SET_UP:
+            raise Problem(Refusal.SECOND_FACTOR_MISSING)
+        case Step.PROVE:
+            pass
     if not code:
         raise Problem(Refusal.SECOND_FACTOR_REQUIRED)
     method = await prove_code(request, account.person, code)

@@ -1,7 +1,6 @@
 """The password and the second factor of who is signed in. What weakens an account asks for the password once more."""
 
 import secrets
-from urllib.parse import quote
 
 import pyotp
 import segno
@@ -13,11 +12,14 @@ from gateway.portal.bodies import form_fields
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people, sessions
 from gateway.portal.mail import deliver_soon
+from gateway.portal.oidc.flow import identities
+from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
 from gateway.portal.sealing import sealed, unsealed
+from gateway.portal.trusted import trusted_browsers
 from policies.people import Session, safe_next
 from policies.verdict import Refusal
 from storage.postgres.people import Account
@@ -51,6 +53,7 @@ async def change_password(request: web.Request) -> web.Response:
     except Problem as problem:
         return await _page(request, session, account, problem)
     await people(request).set_password(person.id, stored)
+    await trusted_browsers(request).forget(person.id, person.email)
     await browser.end(request, person.id, "password")
     deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
     place = next(p for p in account.places if p.tenant_id == session.tenant_id)
@@ -63,9 +66,9 @@ async def change_password(request: web.Request) -> web.Response:
 @routes.get("/account/confirm")
 async def confirm_page(request: web.Request) -> web.Response:
     """The password once more, and on to where it was asked for."""
-    await browser.required(request)
+    session = await browser.required(request)
     goal = safe_next(request.query.get("next", ""), "/account")
-    return render(request, "confirm.html", title="Confirm that it is you", problem=None, goal=goal)
+    return await _confirm(request, await own(request, session), goal, None)
 
 
 @routes.post("/account/confirm")
@@ -74,17 +77,25 @@ async def confirm(request: web.Request) -> web.Response:
     session = await browser.required(request)
     fields = await form_fields(request)
     goal = safe_next(fields.get("next", ""), "/account")
+    account = await own(request, session)
     try:
-        await prove_again(request, await own(request, session), fields.get("password", "")[:8_192])
+        await prove_again(request, account, fields.get("password", "")[:8_192])
     except Problem as problem:
-        response = render(
-            request, "confirm.html", status=problem.refusal.status, title="Confirm that it is you", problem=problem,
-            goal=goal,
-        )  # fmt: skip
-        response.headers.update(problem.headers)
-        return response
+        return await _confirm(request, account, goal, problem)
     await sessions(request).listed.authenticated(session.id)
     return web.Response(status=303, headers={"Location": goal})
+
+
+async def _confirm(request: web.Request, account: Account, goal: str, problem: Problem | None) -> web.Response:
+    linked = {one.provider for one in await identities(request).of(account.person.id)}
+    response = render(
+        request, "confirm.html", status=problem.refusal.status if problem else 200, title="Confirm that it is you",
+        problem=problem, goal=goal, person=account.person,
+        providers=[one for name, one in request.app[PROVIDERS].items() if name in linked],
+    )  # fmt: skip
+    if problem is not None:
+        response.headers.update(problem.headers)
+    return response
 
 
 # --- the second factor ------------------------------------------------------------------------------------------------
@@ -132,30 +143,53 @@ async def new_codes(request: web.Request) -> web.Response:
 async def remove(request: web.Request) -> web.Response:
     """The password is enough again."""
     session = await browser.required_fresh(request)
+    account = await own(request, session)
+    if not account.person.has_passkey and any(place.asks_second_factor for place in account.places):
+        raise Problem(Refusal.SECOND_FACTOR_NEEDED)
     await people(request).remove_second_factor(session.user_id)
+    await trusted_browsers(request).forget(session.user_id, account.person.email)
     return back("/account/security", "removed")
 
 
-async def _show_codes(request: web.Request, session: Session, account: Account) -> web.Response:
+@routes.post("/account/trusted-browsers/forget")
+async def distrust(request: web.Request) -> web.Response:
+    """The second factor is asked for in every browser again."""
+    session = await browser.required(request)
+    account = await own(request, session)
+    await trusted_browsers(request).forget(session.user_id, account.person.email)
+    return back("/account/security", "distrusted")
+
+
+async def fresh_recovery_codes(request: web.Request, user_id: str) -> list[str]:
+    """New codes, as they are shown; the second factor counts from now on."""
     codes = ["".join(secrets.choice(_ALPHABET) for _ in range(10)) for _ in range(_CODES)]
     identity = request.app[IDENTITY]
-    digests = [identity.digest(RECOVERY_PURPOSE, f"{account.person.id}:{plain_code(code)}") for code in codes]
-    await people(request).confirm_second_factor(account.person.id, digests)
-    shown = [f"{code[:5]}-{code[5:]}" for code in codes]
+    digests = [identity.digest(RECOVERY_PURPOSE, f"{user_id}:{plain_code(code)}") for code in codes]
+    await people(request).confirm_second_factor(user_id, digests)
+    return [f"{code[:5]}-{code[5:]}" for code in codes]
+
+
+def shown(secret: str, email: str) -> dict[str, str]:
+    """The secret of an authenticator app as a picture and as text."""
+    uri = pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name="Tahoe")
+    # An SVG in a data: URL, because the page's policy takes no inline style; the code is black on white in both themes.
+    picture = segno.make(uri, error="m").svg_data_uri(scale=5, border=3, dark="#000", light="#fff")
+    return {"picture": picture, "key": " ".join(secret[i : i + 4] for i in range(0, len(secret), 4))}
+
+
+async def _show_codes(request: web.Request, session: Session, account: Account) -> web.Response:
+    codes = await fresh_recovery_codes(request, account.person.id)
     return account_page(
-        request, "recovery_codes.html", account, session, title="Recovery codes", tab="security", codes=shown
+        request, "recovery_codes.html", account, session, title="Recovery codes", tab="security", codes=codes
     )
 
 
 def _offer(
     request: web.Request, session: Session, account: Account, secret: str, problem: Problem | None
 ) -> web.Response:
-    uri = pyotp.TOTP(secret).provisioning_uri(name=account.person.email, issuer_name="Tahoe")
-    # An SVG in a data: URL, because the page's policy takes no inline style; the code is black on white in both themes.
-    picture = segno.make(uri, error="m").svg_data_uri(scale=5, border=3, dark="#000", light="#fff")
     return account_page(
         request, "second_factor_offer.html", account, session, title="Authenticator app", tab="security",
-        problem=problem, picture=picture, key=" ".join(secret[i : i + 4] for i in range(0, len(secret), 4)),
+        problem=problem, **shown(secret, account.person.email),
     )  # fmt: skip
 
 
@@ -163,5 +197,6 @@ async def _page(request: web.Request, session: Session, account: Account, proble
     left = await people(request).recovery_codes_left(account.person.id) if account.person.has_second_factor else 0
     return account_page(
         request, "account_security.html", account, session, title="Password and security", tab="security",
-        problem=problem, codes_left=left, confirm=f"/account/confirm?next={quote('/account/second-factor')}",
+        problem=problem, codes_left=left, trusted=await trusted_browsers(request).count(account.person.id),
+        identities=await identities(request).of(account.person.id), providers=request.app[PROVIDERS].values(),
     )  # fmt: skip

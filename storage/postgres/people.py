@@ -20,11 +20,12 @@ from storage.postgres.pool import Pool
 
 _PERSON = """
     id, email, name, status, language, time_zone, created_at, password_changed_at, last_login_at,
-    password_hash IS NOT NULL AS has_password, totp_confirmed_at IS NOT NULL AS has_second_factor
+    password_hash IS NOT NULL AS has_password, totp_confirmed_at IS NOT NULL AS has_second_factor,
+    EXISTS (SELECT FROM platform.passkeys p WHERE p.user_id = users.id) AS has_passkey
 """
 _PLACES = """
-    SELECT t.id, t.slug, t.name, m.role, t.status FROM platform.memberships m
-    JOIN platform.tenants t ON t.id = m.tenant_id
+    SELECT t.id, t.slug, t.name, m.role, t.status, m.role = ANY (t.second_factor_for) AS asks_second_factor
+    FROM platform.memberships m JOIN platform.tenants t ON t.id = m.tenant_id
     WHERE m.user_id = $1 ORDER BY m.created_at, t.slug
 """
 
@@ -36,6 +37,11 @@ class Account:
     person: Person
     password_hash: str | None
     places: tuple[Place, ...]
+
+    @property
+    def may_sign_in(self) -> bool:
+        """Whether anybody signs in as this person at all."""
+        return self.person.status is UserStatus.ACTIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +171,8 @@ class PostgresPeople:
             await connection.execute("DELETE FROM platform.memberships WHERE user_id = $1", user_id)
             await connection.execute("DELETE FROM platform.one_time_links WHERE user_id = $1", user_id)
             await connection.execute("DELETE FROM platform.recovery_codes WHERE user_id = $1", user_id)
+            for table in ("identities", "passkeys", "trusted_browsers"):
+                await connection.execute(f"DELETE FROM platform.{table} WHERE user_id = $1", user_id)  # noqa: S608
             await connection.execute(
                 """
                 UPDATE platform.users SET email = id || '@deleted.invalid', name = '', status = 'deleted',
@@ -326,6 +334,7 @@ def _person(row: asyncpg.Record) -> Person:
         last_login_at=row["last_login_at"],
         has_password=row["has_password"],
         has_second_factor=row["has_second_factor"],
+        has_passkey=row["has_passkey"],
     )
 
 
@@ -336,4 +345,5 @@ def _place(row: asyncpg.Record) -> Place:
         name=row["name"],
         role=Role(row["role"]),
         active=row["status"] == TenantStatus.ACTIVE,
+        asks_second_factor=row["asks_second_factor"],
     )

@@ -8,8 +8,8 @@ idempotency   a creation repeated with its Idempotency-Key is done once, and ans
 etags         versions of what is shown, and changes that are made only to the version that was seen
 openapi       the document that describes all of it
 ------------- ---------------------------------------------------------------------------------------
-me, tenants, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits, usage, webhooks,
-audit, signing_keys
+me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits,
+usage, webhooks, audit, signing_keys
               the resources; ``shapes`` holds what several of them say
 ============= =======================================================================================
 

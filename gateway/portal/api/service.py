@@ -11,6 +11,7 @@ from gateway.portal.api import (
     members,
     onboarding,
     plans,
+    second_factor,
     service_accounts,
     sessions,
     signing_keys,
@@ -24,8 +25,8 @@ from gateway.portal.api.operations import PREFIX, Operation, handler
 from gateway.portal.pages import render
 
 RESOURCES = (
-    me, tenants, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits, usage,
-    webhooks, audit, signing_keys,
+    me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts,
+    limits, usage, webhooks, audit, signing_keys,
 )  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 

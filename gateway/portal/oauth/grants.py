@@ -83,6 +83,7 @@ _CODES = {
     Refusal.INVALID_LOGIN: ("invalid_grant", 400),
     Refusal.INVALID_CODE: ("invalid_grant", 400),
     Refusal.SECOND_FACTOR_REQUIRED: ("mfa_required", 403),
+    Refusal.SECOND_FACTOR_MISSING: ("mfa_required", 403),
     Refusal.TOO_MANY_TRIES: ("too_many_tries", 429),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.issuer_settings import IssuerSettings
+from gateway.oidc_settings import OidcSettings
 from gateway.settings import Settings, SettingsInvalid, load
 from gateway.shipped import shipped
 from gateway.upstream_settings import UpstreamSettings
@@ -16,7 +17,7 @@ from gateway.upstream_settings import UpstreamSettings
 EXAMPLE = shipped("gateway.example.toml")
 SETTING = re.compile(r"#([a-z0-9_]+) = ")
 TABLE = re.compile(r"#\[([a-z_]+)\.[a-z_]+\]")
-TABLES = {"upstreams": UpstreamSettings, "issuers": IssuerSettings}
+TABLES = {"upstreams": UpstreamSettings, "issuers": IssuerSettings, "oidc": OidcSettings}
 NESTED = [(table, name) for table, settings in TABLES.items() for name in settings.model_fields]
 
 

@@ -1,0 +1,69 @@
+"""A second factor for who must have one and has none: set up between the first proof and the session."""
+
+import pyotp
+from aiohttp import web
+
+from gateway.portal import browser, halfway
+from gateway.portal.bodies import form_fields
+from gateway.portal.halfway import Halfway
+from gateway.portal.identity import people
+from gateway.portal.pages import render
+from gateway.portal.problems import Problem
+from gateway.portal.proving import prove_code
+from gateway.portal.sealing import sealed, unsealed
+from gateway.portal.security import fresh_recovery_codes, shown
+from policies.people import Step
+from storage.ports import AlreadyExists
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/auth/mfa/setup")
+async def offer(request: web.Request) -> web.Response:
+    """The secret, to be confirmed by a code. A new one each time until then."""
+    half = await _half(request)
+    secret = pyotp.random_base32()
+    try:
+        await people(request).offer_second_factor(
+            half.account.person.id, sealed(request, secret, half.account.person.id)
+        )
+    except AlreadyExists as error:
+        raise web.HTTPSeeOther("/auth/mfa") from error
+    return _page(request, half, secret, None)
+
+
+@routes.post("/auth/mfa/setup")
+async def take(request: web.Request) -> web.Response:
+    """Confirm it. The session begins, and the recovery codes are shown, this once."""
+    half = await _half(request)
+    person = half.account.person
+    factor = await people(request).second_factor(person.id)
+    if factor is None or factor.confirmed:
+        raise web.HTTPSeeOther("/auth/mfa")
+    try:
+        method = await prove_code(request, person, (await form_fields(request)).get("code", "")[:64])
+    except Problem as problem:
+        return _page(request, half, unsealed(request, factor.sealed, person.id), problem)
+    codes = await fresh_recovery_codes(request, person.id)
+    _, secret = await browser.begin(request, person, half.place, (*half.methods, method))
+    response = render(request, "mfa_codes.html", title="Recovery codes", codes=codes, goal=half.goal)
+    browser.set_cookie(request, response, secret)
+    await halfway.forget(request, response)
+    return response
+
+
+async def _half(request: web.Request) -> Halfway:
+    half = await halfway.paused(request)
+    if half is None or half.step is not Step.SET_UP:
+        raise web.HTTPSeeOther("/auth/login" if half is None else "/auth/mfa")
+    return half
+
+
+def _page(request: web.Request, half: Halfway, secret: str, problem: Problem | None) -> web.Response:
+    response = render(
+        request, "mfa_setup.html", status=problem.refusal.status if problem else 200, title="Set up a second factor",
+        problem=problem, tenant=half.place.name, **shown(secret, half.account.person.email),
+    )  # fmt: skip
+    if problem is not None:
+        response.headers.update(problem.headers)
+    return response

@@ -1,0 +1,106 @@
+"""Between the first proof and the session: who must still give a second factor, or set one up, waits here for minutes.
+
+There is no session until then, so that nothing else can be done with half a log-in.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+
+from gateway.portal import browser
+from gateway.portal.identity import IDENTITY, people
+from gateway.portal.parts import PARTS
+from gateway.portal.trusted import is_trusted
+from policies.people import Person, Place, Step, next_step
+from storage.postgres.people import Account
+from storage.redis.client import asking
+
+_LIFE_S = 600
+_PURPOSE = "challenges"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halfway:
+    """A log-in whose first half is done, by ``methods``; where it was to go, and what is next."""
+
+    account: Account
+    place: Place
+    methods: tuple[str, ...]
+    goal: str
+    step: Step
+
+
+async def go_on(
+    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], goal: str
+) -> web.Response:
+    """The session, or on to what is missing."""
+    if next_step(person, place, methods) is Step.PROVE and await is_trusted(request, person.id):
+        methods = (*methods, "browser")
+    match next_step(person, place, methods):
+        case Step.PROVE:
+            return await _pause(request, person, place, methods, goal, "/auth/mfa")
+        case Step.SET_UP:
+            return await _pause(request, person, place, methods, goal, "/auth/mfa/setup")
+        case Step.DONE:
+            return await begin(request, person, place, methods, goal)
+
+
+async def begin(
+    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], goal: str
+) -> web.Response:
+    """The session, and on to the goal; a half log-in of this browser is over."""
+    _, secret = await browser.begin(request, person, place, methods)
+    response = web.Response(status=303, headers={"Location": goal})
+    browser.set_cookie(request, response, secret)
+    await forget(request, response)
+    return response
+
+
+async def paused(request: web.Request) -> Halfway | None:
+    """The half log-in of this browser, as things are now. Raises Unavailable."""
+    secret = request.cookies.get(_cookie(request), "")
+    with asking():
+        kept = await request.app[PARTS].redis.get(_key(request, secret)) if secret else None
+    if kept is None:
+        return None
+    user_id, tenant_id, methods, goal = orjson.loads(kept)
+    account = await people(request).account_of(user_id)
+    place = next((p for p in account.places if p.tenant_id == tenant_id and p.active), None) if account else None
+    if account is None or place is None or not account.may_sign_in:
+        return None
+    step = next_step(account.person, place, methods)
+    return Halfway(account=account, place=place, methods=tuple(methods), goal=goal, step=step)
+
+
+async def forget(request: web.Request, response: web.Response) -> None:
+    """It is over."""
+    secret = request.cookies.get(_cookie(request), "")
+    if secret:
+        with asking():
+            await request.app[PARTS].redis.delete(_key(request, secret))
+        response.del_cookie(_cookie(request), path="/", secure=request.app[PARTS].is_https)
+
+
+async def _pause(
+    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], goal: str, where: str
+) -> web.Response:
+    secret = secrets.token_urlsafe(32)
+    kept = orjson.dumps([person.id, place.tenant_id, methods, goal])
+    with asking():
+        await request.app[PARTS].redis.set(_key(request, secret), kept, ex=_LIFE_S)
+    response = web.Response(status=303, headers={"Location": where})
+    response.set_cookie(
+        _cookie(request), secret, max_age=_LIFE_S, httponly=True, secure=request.app[PARTS].is_https,
+        samesite="Lax", path="/",
+    )  # fmt: skip
+    return response
+
+
+def _cookie(request: web.Request) -> str:
+    return "__Host-tahoe_challenge" if request.app[PARTS].is_https else "tahoe_challenge"
+
+
+def _key(request: web.Request, secret: str) -> str:
+    return f"challenge:{request.app[IDENTITY].digest(_PURPOSE, secret).hex()}"

@@ -1,0 +1,5 @@
+"""Signing in with other providers (OpenID Connect).
+
+``provider`` talks to one of them, ``flow`` is the way of a browser there and back, ``linking`` connects and disconnects
+accounts of somebody who is signed in.
+"""

@@ -1,0 +1,258 @@
+"""A browser's way to a provider and back. Each log-in is bound to its browser, begins once and ends once."""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, replace
+from urllib.parse import quote
+
+import orjson
+import structlog
+from aiohttp import web
+
+from gateway.portal import browser, halfway, login
+from gateway.portal.caller import request_id
+from gateway.portal.identity import IDENTITY, actor, people, trail
+from gateway.portal.oidc.provider import PROVIDERS, Provider, Refused, Request
+from gateway.portal.parts import PARTS
+from gateway.portal.problems import Problem
+from gateway.portal.proving import limit
+from policies.audit import ActorKind
+from policies.federation import Asserted, Outcome, outcome, read_asserted
+from policies.people import Place, safe_next
+from policies.verdict import Refusal
+from storage.ports import AlreadyExists, NotFound, Unavailable
+from storage.postgres.identities import PostgresIdentities
+from storage.postgres.people import Account
+from storage.redis.client import asking
+
+_log = structlog.get_logger("gateway.portal")
+
+routes = web.RouteTableDef()
+
+_LIFE_S = 600
+_FREE_STARTS = 30
+_PURPOSE = "oidc"
+_LONGEST_CODE = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """One log-in on its way. ``session_id`` where somebody who is signed in connects an account; else empty."""
+
+    provider: str
+    asked: Request
+    goal: str
+    session_id: str
+
+
+async def lifetime(app: web.Application) -> AsyncIterator[None]:
+    """The providers; nothing is asked of them before somebody comes."""
+    parts = app[PARTS]
+    app[PROVIDERS] = {
+        name: Provider(name, settings, f"{parts.public_url}/auth/oidc/{name}/callback", parts.tasks)
+        for name, settings in parts.settings.oidc.items()
+    }
+    yield
+
+
+@routes.get("/auth/oidc/{name}")
+async def start(request: web.Request) -> web.Response:
+    """On to the provider. With ``again``, the person is to prove itself there anew."""
+    goal = safe_next(request.query.get("next", ""), login.HOME)
+    try:
+        return await set_out(request, named(request), goal, again="again" in request.query)
+    except Problem as problem:
+        return login.form(request, goal=goal, problem=problem)
+
+
+async def set_out(
+    request: web.Request, provider: Provider, goal: str, *, session_id: str = "", again: bool = False
+) -> web.Response:
+    """A redirect to the provider, with the cookie that binds the way back to this browser. Raises Problem."""
+    await limit(request, "oidc", free=_FREE_STARTS)
+    state, nonce, verifier, secret = (secrets.token_urlsafe(32) for _ in range(4))
+    since_s = int(request.app[PARTS].now().timestamp()) if again else None
+    asked = Request(state=state, nonce=nonce, verifier=verifier, since_s=since_s)
+    try:
+        url = await provider.authorization_url(asked)
+    except Unavailable as error:
+        raise _unavailable(request, provider, error) from error
+    flow = Flow(provider=provider.name, asked=asked, goal=goal, session_id=session_id)
+    with asking():
+        await request.app[PARTS].redis.set(_key(request, state, secret), orjson.dumps(asdict(flow)), ex=_LIFE_S)
+    response = web.Response(status=303, headers={"Location": url})
+    response.set_cookie(
+        _cookie(request, state), secret, max_age=_LIFE_S, httponly=True, secure=request.app[PARTS].is_https,
+        samesite="Lax", path="/",
+    )  # fmt: skip
+    return response
+
+
+@routes.get("/auth/oidc/{name}/callback")
+async def come_back(request: web.Request) -> web.Response:
+    """The provider's answer: a session, a connected account, or the log-in page with what went wrong."""
+    provider = named(request)
+    flow = await _take(request)
+    goal = flow.goal if flow is not None else login.HOME
+    try:
+        asserted = await _asserted(request, provider, flow)
+        assert flow is not None
+        if flow.session_id:
+            response = await _connect(request, provider, flow, asserted)
+        else:
+            response = await _sign_in(request, provider, flow, asserted)
+    except Problem as problem:
+        response = login.form(request, goal=goal, problem=problem)
+    state = request.query.get("state", "")
+    if _cookie(request, state) in request.cookies:
+        response.del_cookie(_cookie(request, state), path="/", secure=request.app[PARTS].is_https)
+    return response
+
+
+async def _asserted(request: web.Request, provider: Provider, flow: Flow | None) -> Asserted:
+    """What the provider vouches for. Raises Problem."""
+    try:
+        known = _begun(flow, provider)
+        await provider.check_sender(_single(request, "iss"))
+        return read_asserted(await provider.redeem(_code(request), known.asked), provider.rules)
+    except Refused as refused:
+        _log.warning(
+            "signing in with a provider was refused",
+            provider=provider.name, reason=str(refused), request_id=request_id(request),
+        )  # fmt: skip
+        await people(request).note("login.failed", "", "", {"provider": provider.name})
+        raise Problem(Refusal.PROVIDER_FAILED) from refused
+    except Unavailable as error:
+        raise _unavailable(request, provider, error) from error
+
+
+def _begun(flow: Flow | None, provider: Provider) -> Flow:
+    if flow is None or flow.provider != provider.name:
+        raise Refused("this browser has no such log-in on its way, or it is over")
+    return flow
+
+
+def _code(request: web.Request) -> str:
+    error, code = _single(request, "error"), _single(request, "code")
+    if error is not None or not code or len(code) > _LONGEST_CODE:
+        raise Refused(f"it sends no code: {(error or 'none')[:100]}")
+    return code
+
+
+async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserted: Asserted) -> web.Response:
+    account = await _account(request, provider, asserted)
+    place = _place(account, asserted)
+    if place is None or not account.may_sign_in:
+        raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
+    await identities(request).used(asserted.issuer, asserted.subject)
+    methods = ("oidc", "mfa") if provider.asks_second_factor else ("oidc",)
+    return await halfway.go_on(request, account.person, place, methods, flow.goal)
+
+
+async def _account(request: web.Request, provider: Provider, asserted: Asserted) -> Account:
+    """Whose it is here; made or connected where the operator's rules say so. Raises Problem."""
+    known, stored = people(request), identities(request)
+    owner = await stored.owner(asserted.issuer, asserted.subject)
+    found = await known.account_of(owner) if owner else await known.account(asserted.email)
+    what = outcome(asserted, provider.rules, linked=owner is not None, has_account=found is not None)
+    if isinstance(what, Refusal) or (found is not None and not found.may_sign_in):
+        await known.note("login.failed", found.person.id if found else "", asserted.email[:254],
+                         {"provider": provider.name})  # fmt: skip
+        raise Problem(what if isinstance(what, Refusal) else Refusal.PROVIDER_NOT_ADMITTED)
+    try:
+        if what is Outcome.MAKE:
+            owner = await stored.make(provider.name, asserted)
+        elif found is None:
+            raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
+        else:
+            owner = found.person.id
+            if what is Outcome.LINK:
+                await stored.link(owner, found.person.email, provider.name, asserted)
+            if provider.rules.makes_people and asserted.tenant:
+                await stored.join(owner, found.person.email, asserted)
+    except (AlreadyExists, NotFound, ValueError) as error:
+        _log.warning("somebody could not be let in", provider=provider.name, reason=str(error))
+        raise Problem(Refusal.PROVIDER_NOT_ADMITTED) from error
+    account = await known.account_of(owner)
+    if account is None:
+        raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
+    return account
+
+
+async def _connect(request: web.Request, provider: Provider, flow: Flow, asserted: Asserted) -> web.Response:
+    """The account of the provider is, from now on, that of who is signed in: in the session that asked for it."""
+    session = await browser.current(request)
+    account = await people(request).account_of(session.user_id) if session is not None else None
+    if session is None or session.id != flow.session_id or account is None:
+        raise Problem(Refusal.PROVIDER_FAILED)
+    try:
+        await identities(request).link(session.user_id, account.person.email, provider.name, asserted)
+    except AlreadyExists as error:
+        raise Problem(Refusal.PROVIDER_TAKEN) from error
+    return web.Response(status=303, headers={"Location": "/account/security?done=linked"})
+
+
+def identities(request: web.Request) -> PostgresIdentities:
+    """The connected accounts, as this request may change them."""
+    who = actor(request)
+    if who.kind is ActorKind.ANONYMOUS:
+        who = replace(who, name="another provider")
+    return PostgresIdentities(request.app[PARTS].pool, trail(request, who))
+
+
+def named(request: web.Request) -> Provider:
+    """The provider of the path. Raises Problem."""
+    provider = request.app[PROVIDERS].get(request.match_info["name"])
+    if provider is None:
+        raise Problem(Refusal.NOT_FOUND)
+    return provider
+
+
+def start_url(name: str, goal: str) -> str:
+    """Where the button of a provider leads."""
+    return f"/auth/oidc/{name}?next={quote(goal, safe='')}"
+
+
+def _place(account: Account, asserted: Asserted) -> Place | None:
+    """The tenant that the provider tells of, or the first that serves."""
+    active = [place for place in account.places if place.active]
+    return next((p for p in active if p.slug == asserted.tenant), active[0] if active else None)
+
+
+async def _take(request: web.Request) -> Flow | None:
+    """The log-in that this browser set out on; of two answers to it one gets it."""
+    state = _single(request, "state") or ""
+    secret = request.cookies.get(_cookie(request, state), "")
+    if not secret:
+        return None
+    with asking():
+        kept = await request.app[PARTS].redis.getdel(_key(request, state, secret))
+    if kept is None:
+        return None
+    found = orjson.loads(kept)
+    return Flow(**{**found, "asked": Request(**found["asked"])})
+
+
+def _single(request: web.Request, name: str) -> str | None:
+    values = request.query.getall(name, [])
+    if len(values) > 1:
+        raise Problem(Refusal.INVALID_INPUT, fields={name: "This is there more than once."})
+    return values[0] if values else None
+
+
+def _unavailable(request: web.Request, provider: Provider, error: Unavailable) -> Problem:
+    _log.warning(
+        "a sign-in provider cannot be asked",
+        provider=provider.name, reason=str(error), request_id=request_id(request),
+    )  # fmt: skip
+    return Problem(Refusal.PROVIDER_UNAVAILABLE, headers={"Retry-After": "5"})
+
+
+def _cookie(request: web.Request, state: str) -> str:
+    """One for each log-in on its way, so that two windows do not disturb each other."""
+    name = "tahoe_oidc_" + "".join(c for c in state[:8] if c.isascii() and c.isalnum())
+    return f"__Host-{name}" if request.app[PARTS].is_https else name
+
+
+def _key(request: web.Request, state: str, secret: str) -> str:
+    return f"platform:oidc:{request.app[IDENTITY].digest(_PURPOSE, f'{state}.{secret}').hex()}"
