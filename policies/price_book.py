@@ -29,9 +29,9 @@ class PriceBook:
     tenants: Mapping[str, str]
     default: str = ""
 
-    def plan_of(self, tenant: str) -> Plan | None:
-        """None where nothing says which."""
-        return self.plans.get(self.tenants.get(tenant, self.default))
+    def plan_of(self, tenant: str, rating: str = "") -> Plan | None:
+        """What the book gives the tenant, else ``rating`` (its plan's word), else the default; None: missing."""
+        return self.plans.get(self.tenants.get(tenant) or rating or self.default)
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> "PriceBook":

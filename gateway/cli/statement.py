@@ -17,6 +17,7 @@ from gateway.cli.values import SLUG, Written
 from gateway.usage_export import harmless
 from policies.price_book import PlansInvalid, PriceBook
 from policies.rating import Line, Plan, Rating, Statement
+from policies.tenants import Tenant
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -54,7 +55,7 @@ _MONTH, _BOOK = Written("month", _read_month), Written("file", _read_book)
 @click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
 @click.option("--month", type=_MONTH, help="A month in UTC, such as 2026-11. Default: the last one that is over.")
 @click.option("--plans", "book", type=_BOOK, required=True, help="TOML file with price lists.")
-@click.option("--plan", "name", help="The price list. Default: the tenant's in the file.")
+@click.option("--plan", "name", help="The price list. Default: the tenant's in the file, else its plan's.")
 @click.option("--against", type=_BOOK, help="Rate again by this file, and show what changes.")
 @click.option("--against-plan", help="Rate again by this price list. Default: the tenant's in that file.")
 @click.option("--by", type=click.Choice(list(_LABELS)), help="A line for each of them, not only for each model.")
@@ -76,10 +77,13 @@ def statement(
     Prices are applied to the raw records, which never change: the same month can be rated again at any time.
     """
     first = month or _last_month(datetime.now(UTC))
-    plans = [_plan(book, tenant, name, "--plan")]
+    wanted = [(book, name, "--plan")]
     if against or against_plan:
-        plans.append(_plan(against or book, tenant, against_plan, "--against-plan"))
-    made = with_stores(given, lambda stores: _rated(stores, tenant, first, plans, _LABELS.get(by or "")))
+        wanted.append((against or book, against_plan, "--against-plan"))
+    for each, chosen, option in wanted:
+        if chosen:
+            _plan(each, tenant, chosen, "", option)  # found before any store is asked
+    made = with_stores(given, lambda stores: _rated(stores, tenant, first, wanted, _LABELS.get(by or "")))
     head = {"tenant": tenant, "from": stamp(first), "to": stamp(_next_month(first))}
     if given.json or form == "json":
         print_json({**head, **_flat(made[0], by), **_difference(made)})
@@ -89,11 +93,13 @@ def statement(
         _print(head, made, by)
 
 
-def _plan(book: PriceBook, tenant: str, name: str | None, option: str) -> Plan:
-    plan = book.plans.get(name) if name else book.plan_of(tenant)
+def _plan(book: PriceBook, tenant: str, name: str | None, rating: str, option: str) -> Plan:
+    plan = book.plans.get(name) if name else book.plan_of(tenant, rating)
     if plan is None:
         known = ", ".join(sorted(book.plans)) or "none at all"
         asked = f"there is no plan {name!r}" if name else f"the file gives tenant '{tenant}' no plan"
+        if rating and not name:
+            asked = f"the file has no price list {rating!r}, which the plan of tenant '{tenant}' names"
         raise click.UsageError(f"{asked}; it has {known}. Name one with {option}, or add it to the file.")
     return plan
 
@@ -102,18 +108,26 @@ async def _rated(
     stores: "Stores",
     tenant: str,
     first: datetime,
-    plans: Sequence[Plan],
+    wanted: Sequence[tuple[PriceBook, str | None, str]],
     label: Callable[["UsageRecord"], str] | None,
 ) -> list[Statement]:
     from gateway.cli.usage import complete  # noqa: PLC0415  that module has this command in its group
 
     found = await stores.directory.tenant(tenant)
+    rating = await _rating_of(stores, found)
+    ratings = [Rating(_plan(book, tenant, name, rating, option)) for book, name, option in wanted]
     await complete(stores)
-    ratings = [Rating(plan) for plan in plans]
     async for record in stores.ledger.export(found.id, first, _next_month(first)):
-        for rating in ratings:
-            rating.add(record, label(record) if label else "")
-    return [rating.statement() for rating in ratings]
+        for each in ratings:
+            each.add(record, label(record) if label else "")
+    return [each.statement() for each in ratings]
+
+
+async def _rating_of(stores: "Stores", tenant: Tenant) -> str:
+    """The price list that the tenant's plan names; empty without one."""
+    from storage.postgres.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
+
+    return (await PostgresPlans(stores.pool, stores.trail).plan(tenant.plan)).rating if tenant.plan else ""
 
 
 def _next_month(first: datetime) -> datetime:

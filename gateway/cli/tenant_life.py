@@ -131,7 +131,9 @@ def delete(given: Given, slug: str, grace: timedelta, *, yes: bool) -> None:
 
     left = with_stores(given, leave)
     print_tenant(given, left, f"Tenant {slug} is deleted: all of its credentials are refused.")
-    if left.delete_after is not None:
+    if not grace:
+        remark("It is removed within a day, or now by: gateway tenant purge")
+    elif left.delete_after is not None:
         remark(f"Until {stamp(left.delete_after)} it comes back by: gateway tenant restore {slug}")
 
 

@@ -5,7 +5,7 @@ retention ends. What is left of a tenant there has its id, which no other tenant
 slug is another one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from graphlib import TopologicalSorter
 
@@ -42,13 +42,16 @@ class PostgresDepartures:
         self._pool = pool
         self._trail = trail
 
-    async def delete(self, slug: str, grace: timedelta = GRACE) -> Tenant:
+    async def delete(
+        self, slug: str, grace: timedelta = GRACE, check: Callable[[Tenant], None] = lambda _: None
+    ) -> Tenant:
         """From now on all of its credentials are refused; after ``grace`` it can be purged. Raises NotFound.
 
-        Of one that is leaving already the time stays as it was.
+        Of one that is leaving already the time stays as it was. ``check`` sees it as it was, and may raise.
         """
         async with self._pool.operator() as connection:
             old = await _locked(connection, slug)
+            check(old)
             if old.delete_after is not None:
                 return old
             (row,) = await connection.fetch(

@@ -107,8 +107,8 @@ class PostgresPlans:
                 await self._trail.record(connection, _change("plan.changed", new, before=before, after=after))
         return new
 
-    async def delete(self, name: str) -> None:
-        """Raises NotFound; PlanInUse while tenants are on it."""
+    async def delete(self, name: str, check: Callable[[Plan], None] = lambda _: None) -> None:
+        """``check`` sees the plan as it was, and may raise. Raises NotFound; PlanInUse while tenants are on it."""
         in_use = PlanInUse(f"Tenants are on the plan {name}. Give them another one first.")
         async with self._pool.operator() as connection:
             with violating({"tenants_plan_fkey": in_use}):
@@ -116,6 +116,7 @@ class PostgresPlans:
             if not rows:
                 raise _no_plan(name)
             gone = _plan(rows[0])
+            check(gone)
             await self._trail.record(connection, _change("plan.deleted", gone, before=_facts(gone)))
 
     async def assign(self, tenant_id: str, name: str | None) -> Tenant:

@@ -105,7 +105,7 @@ async def change_plan(ask: Ask[Nothing, PlanEdit]) -> PlanShown:
 async def delete_plan(ask: Ask[Nothing, Any]) -> None:
     """End a plan that no tenant is on."""
     try:
-        await plans(ask).delete(ask.path("name"))
+        await plans(ask).delete(ask.path("name"), lambda current: ask.check_version(_shown(current)))
     except PlanInUse as error:
         raise Problem(Refusal.IN_USE, str(error)) from error
 

@@ -119,7 +119,9 @@ async def change_tenant(ask: Ask[Nothing, TenantEdit]) -> TenantShown:
 async def delete_tenant(ask: Ask[TenantLeave, Any]) -> TenantShown:
     """Refuse all of a tenant's credentials, and remove it once its grace is over. The account and the trail stay."""
     await _not_ones_own(ask)
-    left = await _departures(ask).delete(ask.path("slug"), timedelta(days=ask.query.grace_days))
+    left = await _departures(ask).delete(
+        ask.path("slug"), timedelta(days=ask.query.grace_days), lambda current: ask.check_version(shown(current))
+    )
     await ask.announce(Invalidation(tenant_id=left.id))
     return shown(left)
 

@@ -51,6 +51,17 @@ def test_a_month_is_rated_and_adds_up(account: Account, plans: str) -> None:
     ]
 
 
+def test_a_tenants_plan_names_its_price_list(account: Account, plans: str) -> None:
+    """Unless the file names another for the tenant; one that the file has not is no reason to take the default."""
+    words = ("--tenant", "acme", "--month", MONTH, "--plans", plans)
+    account.operator.run("plan", "create", "gold", "--rating", "dear")
+    account.operator.run("plan", "assign", "gold", "acme")
+    assert account.operator.json("usage", "statement", *words)["plan"] == "dear"
+    assert account.operator.json("usage", "statement", *words, "--plan", "standard")["plan"] == "standard"
+    account.operator.run("plan", "set", "gold", "--rating", "lost")
+    assert "no price list 'lost'" in account.operator.run("usage", "statement", *words, status=2).stderr
+
+
 def test_a_month_is_rated_again_and_compared(account: Account, plans: str) -> None:
     words = ("--tenant", "acme", "--month", MONTH, "--plans", plans, "--against-plan", "dear")
     against = account.operator.json("usage", "statement", *words)["against"]

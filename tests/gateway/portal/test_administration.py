@@ -8,7 +8,7 @@ from gateway.portal.purging import purge
 from policies.tenants import Role
 from storage.postgres.members import permissions_in
 from tests.gateway.portal.api import Houses
-from tests.gateway.portal.conftest import Client
+from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
 
 PLAN = {"name": "gold", "limits": {"requests": ["600/m"], "audio": ["100h/month"]}, "rating": "contract"}
 
@@ -101,7 +101,10 @@ async def test_a_change_is_made_to_the_version_that_was_seen(houses: Houses) -> 
     stale = {"If-Match": '"00000000000000000000000000000000"'}
     for path, body in (("/plans/gold", {"note": "x"}), (f"/tenants/{tenant.tenant.slug}", {"plan": "gold"})):
         await operator.ask("PATCH", path, body, status=412, headers=stale)
-    assert (await operator.ask("GET", f"/tenants/{tenant.tenant.slug}"))["plan"] is None
+        await operator.ask("DELETE", path, status=412, headers=stale)
+    shown = await operator.ask("GET", f"/tenants/{tenant.tenant.slug}")
+    assert (shown["plan"], shown["status"]) == (None, "active")
+    await operator.ask("GET", "/plans/gold")
 
 
 # Tenants that leave
@@ -162,6 +165,22 @@ async def test_a_member_that_is_removed_leaves_nothing_that_works(houses: Houses
     assert await permissions_in(parts.pool, elsewhere.id, member.user.id)
     trail = [entry["action"] for entry in (await owner.ask("GET", "/audit"))["data"]]
     assert trail[:2] == ["membership.deleted", "key.revoked"]
+
+
+async def test_a_removed_members_browser_is_signed_out(houses: Houses, portal: Client, town: Town) -> None:
+    """At once, though its cookie is as good as before; in another tenant the same person is still welcome."""
+    member = await town.add("bob@example.com")
+    elsewhere = await houses.tenant()
+    await town.add("bob@example.com", tenant=elsewhere.id)
+    await log_in(portal, "bob@example.com", tenant=town.tenant.slug)
+    assert (await portal.get("/platform/v1/me")).status == 200
+    owner = await houses.person(town.tenant)
+    await owner.ask("DELETE", f"/members/{member.id}", status=204, headers=SAME_ORIGIN)
+    assert (await portal.get("/platform/v1/me")).status == 401
+    refused = await log_in(portal, "bob@example.com", tenant=town.tenant.slug)
+    assert refused.status in (401, 403)
+    welcome = await log_in(portal, "bob@example.com", tenant=elsewhere.slug)
+    assert welcome.status == 200
 
 
 async def test_who_removes_holds_as_much_and_an_owner_stays(houses: Houses) -> None:
