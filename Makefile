@@ -65,9 +65,11 @@ $(VENV)/.nginx:
 	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || sh tests/fetch-nginx.sh $(VENV)/nginx
 	@touch $@
 
+# Each of the processes has servers of its own, so that none disturbs another.
+JOBS ?= 2
 .PHONY: test
-test: $(VENV)/.test $(VENV)/.nginx  ## the whole suite, with its own servers (TESTS=tests/policies for a part)
-	@$(BIN)/pytest $(TESTS)
+test: $(VENV)/.test $(VENV)/.nginx  ## the whole suite, with its own servers (TESTS=tests/policies for a part, JOBS=0 in one process)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 .PHONY: check
 check: $(VENV)/.test  ## ruff, mypy --strict, import contracts

@@ -17,4 +17,4 @@ redis-server --port 0 --unixsocket "$work/redis.sock" --save "" --dir "$work" >"
 redis=$!
 until [ -S "$work/.s.PGSQL.5432" ] && [ -S "$work/redis.sock" ]; do sleep 0.1; done
 TEST_DATABASE_URL="postgresql://gateway@/postgres?host=$work" TEST_REDIS_URL="unix://$work/redis.sock" \
-    make test TESTS="tests/storage --deselect tests/storage/embedded"
+    make test JOBS=0 TESTS="tests/storage --deselect tests/storage/embedded"  # the servers are shared: one at a time

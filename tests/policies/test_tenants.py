@@ -32,7 +32,7 @@ def test_every_slug_is_safe_wherever_it_is_written(slug: str) -> None:
 
 def test_the_words_that_are_stored_are_stable() -> None:
     assert [str(role) for role in Role] == ["owner", "admin", "member", "viewer", "service"]
-    assert [str(status) for status in TenantStatus] == ["active", "suspended"]
+    assert [str(status) for status in TenantStatus] == ["active", "suspended", "deleting"]
     assert [str(status) for status in UserStatus] == ["active", "disabled", "deleted"]
 
 

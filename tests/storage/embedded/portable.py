@@ -50,6 +50,7 @@ def copy_to(directory: Path) -> Portable:
     for shared in (base / "lib").glob("libpython3*.so*"):
         shutil.copy(shared, python / "lib")
     (python / "bin").mkdir()
+    packages.mkdir()
     shutil.copy(Path(sys.executable).resolve(), python / "bin" / "python3")
     for part in _imported():
         _copy(part, packages)
