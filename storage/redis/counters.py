@@ -1,4 +1,4 @@
-"""Request rates in Redis: every take of one loop iteration travels in one EVALSHA, and stays exact across processes.
+"""Request rates in Redis: takes travel together while another question is out, and stay exact across processes.
 
 Equal requests (the same charges) are one group in the script: a hot key costs Redis the same for one request as for
 fifty. A group's first requests are admitted, the later ones refused; each is told what was left after it. In quiet
@@ -39,6 +39,8 @@ class RedisCounters:
         self._groups: dict[int, _Group] = {}
         self._quiet = True
         """The last loop iteration gathered one take: waiting for a second one would only delay the next."""
+        self._asked = 0
+        """Commands whose answer is due."""
 
     def take(self, charges: tuple[Charge, ...]) -> asyncio.Future[Taken]:
         """See :class:`storage.ports.Counters`. Callers that share one ``charges`` tuple share one group."""
@@ -71,7 +73,12 @@ class RedisCounters:
         await self._nodes.close()
 
     def _flush(self) -> None:
-        """Send what this loop iteration gathered, or have it wait for a connection."""
+        """Send what was gathered, or have it wait for a connection. While an answer is due, gather on.
+
+        A server that is far or busy is so asked less often, and for more at a time.
+        """
+        if self._asked:
+            return
         groups, self._groups = list(self._groups.values()), {}
         self._quiet = len(groups) == 1 and len(groups[0].waiting) == 1
         self._main.use(lambda wire: self._send(wire, groups))
@@ -79,21 +86,30 @@ class RedisCounters:
     def _send(self, wire: Wire | Unavailable, groups: list[_Group]) -> None:
         if self._main.is_cluster:
             for part in _by_slot(groups):
-                self._nodes.run(_TAKE, *_pack(part), _deliver(part))
+                self._asked += 1
+                self._nodes.run(_TAKE, *_pack(part), self._deliver(part))
         elif isinstance(wire, Unavailable):
             _fail(groups, wire)
         else:
-            _TAKE.run(wire, *_pack(groups), _deliver(groups))
+            self._asked += 1
+            _TAKE.run(wire, *_pack(groups), self._deliver(groups))
 
+    def _deliver(self, groups: list[_Group]) -> Deliver:
+        def hand_out(reply: Reply) -> None:
+            self._asked -= 1
+            if isinstance(reply, list):
+                _hand_out(groups, reply)
+            else:
+                _fail(groups, reply)
+            if self._asked or not self._groups:
+                return
+            if isinstance(reply, Unavailable):  # they have waited as long: one time-out is all that a take costs
+                gathered, self._groups = list(self._groups.values()), {}
+                _fail(gathered, reply)
+            else:
+                self._flush()
 
-def _deliver(groups: list[_Group]) -> Deliver:
-    def hand_out(reply: Reply) -> None:
-        if isinstance(reply, list):
-            _hand_out(groups, reply)
-        else:
-            _fail(groups, reply)
-
-    return hand_out
+        return hand_out
 
 
 def _by_slot(groups: list[_Group]) -> list[list[_Group]]:

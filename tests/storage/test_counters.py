@@ -583,6 +583,37 @@ async def test_an_answer_that_comes_too_late_is_nobodys() -> None:
         await counters.close()
 
 
+async def test_takes_gather_while_an_answer_is_due() -> None:
+    """A server that is far or busy is asked for many at a time, and nobody waits longer than its time-out."""
+    go = asyncio.Event()
+
+    async def answer(command: Command) -> bytes | None:
+        if command[0] == b"EVALSHA":
+            await go.wait()
+            return b"*5\r\n:%b\r\n:0\r\n:0\r\n:9\r\n:1\r\n" % command[4]
+        return await obliging(command)
+
+    async with scripted(answer) as script:
+        counters, one = RedisCounters(script.url, timeout=10.0), (charge("1/d"),)
+        takes = [counters.take(one)]
+        await until(lambda: any(command[0] == b"EVALSHA" for command in script.asked))
+        for _ in range(7):
+            takes.append(counters.take(one))
+            await asyncio.sleep(0)
+        go.set()
+        assert all(taken.refused_by is None for taken in await asyncio.gather(*takes))
+        assert [command[4] for command in script.asked if command[0] == b"EVALSHA"] == [b"1", b"7"]
+        go.clear()
+        hung = [counters.take(one)]
+        await asyncio.sleep(0)
+        hung.append(counters.take(one))
+        await asyncio.sleep(0)
+        script.writers[0].transport.abort()
+        outcomes = await asyncio.gather(*hung, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+        await counters.close()
+
+
 async def test_every_take_of_a_broken_connection_is_told() -> None:
     """Many loop iterations may be waiting for one connection."""
 
