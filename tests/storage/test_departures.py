@@ -128,3 +128,20 @@ async def test_a_tenant_of_the_same_name_is_another_one(w: World, departures: Po
     assert await rows_of(w, new.id) == {"audit_entries": 1, "audit_heads": 1, "outbox": 1}
     await w.user(new)
     assert [person.id for person, _ in await w.directory.users(new.id)] != [member.id]
+
+
+async def test_every_foreign_key_of_a_tenants_rows_finds_them_by_an_index(w: World) -> None:
+    """Without one, who leaves with many keys would be looked for among all of them, once for each."""
+    lacking = await w.pool.read(
+        """
+        SELECT c.conrelid::regclass::text || '.' || c.conname AS it FROM pg_constraint c
+        WHERE c.contype = 'f' AND c.connamespace = 'platform'::regnamespace AND array_length(c.conkey, 1) > 1
+            AND NOT EXISTS (
+                SELECT FROM pg_index i WHERE i.indrelid = c.conrelid AND i.indisvalid AND (
+                    c.conkey @> ARRAY[i.indkey[0], i.indkey[1]] OR i.indkey[0] = c.conkey[array_length(c.conkey, 1)]
+                )
+            )
+        """
+    )
+    few = {"platform.memberships.memberships_custom_role_fkey"}  # a tenant has few roles of its own
+    assert {row["it"] for row in lacking} == few
