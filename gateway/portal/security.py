@@ -16,6 +16,7 @@ from gateway.portal.oidc.flow import identities
 from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
+from gateway.portal.passkeys.ceremony import stored, takes_passkeys
 from gateway.portal.problems import Problem
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
 from gateway.portal.sealing import sealed, unsealed
@@ -47,12 +48,12 @@ async def change_password(request: web.Request) -> web.Response:
     try:
         fields, password = await new_password(request)
         await prove_again(request, account, fields.get("current", "")[:8_192])
-        stored = await hashed(
+        chosen = await hashed(
             request, password, about=(person.email, person.name), second_factor=person.has_second_factor
         )
     except Problem as problem:
         return await _page(request, session, account, problem)
-    await people(request).set_password(person.id, stored)
+    await people(request).set_password(person.id, chosen)
     await trusted_browsers(request).forget(person.id, person.email)
     await browser.end(request, person.id, "password")
     deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
@@ -198,5 +199,6 @@ async def _page(request: web.Request, session: Session, account: Account, proble
     return account_page(
         request, "account_security.html", account, session, title="Password and security", tab="security",
         problem=problem, codes_left=left, trusted=await trusted_browsers(request).count(account.person.id),
+        passkeys=await stored(request).of(account.person.id), takes_passkeys=takes_passkeys(request),
         identities=await identities(request).of(account.person.id), providers=request.app[PROVIDERS].values(),
     )  # fmt: skip

@@ -28,6 +28,7 @@ class Kind(enum.StrEnum):
     SERVICE = "svc_"
     TOKEN = "tok_"  # noqa: S105  the prefix of its id
     WEBHOOK = "whk_"
+    PASSKEY = "psk_"
 
 
 def make_id(kind: Kind, now_ms: int, chance: int) -> str:

@@ -1,0 +1,81 @@
+"""Signing in with a passkey: alone, because it is two factors in one; or after the password."""
+
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.portal import halfway, login
+from gateway.portal.bodies import read_json
+from gateway.portal.identity import people
+from gateway.portal.passkeys.ceremony import answered, go_to, json_response, question, stored
+from gateway.portal.problems import Problem
+from gateway.portal.proving import limit
+from policies.people import Step, safe_next
+from policies.verdict import Refusal
+
+routes = web.RouteTableDef()
+
+_FREE_TRIES = 60
+_LOGIN, _SECOND = "login", "second"
+
+
+class Answer(BaseModel):
+    """What the browser gives (AuthenticationResponseJSON), and what else the page says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    credential: dict[str, Any]
+    next: str = Field("", max_length=2_048)
+    trust: bool = False
+
+
+@routes.post("/auth/passkey/options")
+async def options(request: web.Request) -> web.Response:
+    """What to ask for."""
+    await limit(request, "passkey", free=_FREE_TRIES)
+    return json_response(await question(request, _LOGIN))
+
+
+@routes.post("/auth/passkey")
+async def sign_in(request: web.Request) -> web.Response:
+    """The session."""
+    await limit(request, "passkey", free=_FREE_TRIES)
+    sent = await read_json(request, Answer)
+    try:
+        passkey = await answered(request, _LOGIN, sent.credential)
+    except Problem:
+        await people(request).note("login.failed", "", "", {"by": "passkey"})
+        raise
+    account = await people(request).account_of(passkey.user_id)
+    place = next((one for one in account.places if one.active), None) if account is not None else None
+    if account is None or place is None or not account.may_sign_in:
+        raise Problem(Refusal.PASSKEY_FAILED)
+    goal = safe_next(sent.next, login.HOME)
+    return go_to(await halfway.go_on(request, account.person, place, ("pop", "mfa"), goal))
+
+
+@routes.post("/auth/mfa/passkey/options")
+async def second_options(request: web.Request) -> web.Response:
+    """What to ask for after the password: one of this person's."""
+    half = await _half(request)
+    return json_response(await question(request, _SECOND, list(await stored(request).of(half.account.person.id))))
+
+
+@routes.post("/auth/mfa/passkey")
+async def second(request: web.Request) -> web.Response:
+    """The session."""
+    half = await _half(request)
+    await limit(request, "passkey", half.account.person.id, free=_FREE_TRIES)
+    sent = await read_json(request, Answer)
+    passkey = await answered(request, _SECOND, sent.credential)
+    if passkey.user_id != half.account.person.id:
+        raise Problem(Refusal.PASSKEY_FAILED)
+    return go_to(await login.finish(request, half, "pop", trusting=sent.trust))
+
+
+async def _half(request: web.Request) -> halfway.Halfway:
+    half = await halfway.paused(request)
+    if half is None or half.step is not Step.PROVE:
+        raise Problem(Refusal.LOGIN_REQUIRED)
+    return half

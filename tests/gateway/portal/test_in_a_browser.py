@@ -1,0 +1,262 @@
+"""The pages in a real browser: in both themes and at two widths, without a fault of policy, script or accessibility."""
+
+import contextlib
+import os
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pyotp
+import pytest
+from aiohttp.test_utils import TestServer
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, BrowserContext, CDPSession, Page, async_playwright
+
+from gateway.portal.application import application
+from gateway.settings import load
+from tests import programs
+from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions
+
+PICTURES = os.environ.get("PAGES_PICTURES", "")
+"""A directory: a picture of every page is left there, to be looked at."""
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+VIEWS = {"desktop": (1280, 860), "phone": (390, 844)}
+
+
+@dataclass
+class Faults:
+    """What a browser complained of."""
+
+    found: list[str] = field(default_factory=list)
+    expected: str = "$^"
+
+    def watch(self, page: Page) -> None:
+        page.on("console", lambda said: self._note(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self._note(str(error)))
+
+    def _note(self, text: str) -> None:
+        if not re.search(self.expected, text):
+            self.found.append(text)
+
+    @contextlib.contextmanager
+    def expecting(self, pattern: str) -> Iterator[None]:
+        """A refused form is an error in the console as well."""
+        self.expected = pattern
+        yield
+        self.expected = "$^"
+
+
+@pytest.fixture
+async def site(town: Town, tmp_path: Path) -> AsyncIterator[str]:
+    """The portal at an address that browsers take for a safe one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://localhost:{port}"
+    config = tmp_path / "oidc.toml"
+    config.write_text('[oidc.corp]\nlabel = "Corp"\nissuer = "http://localhost:1/"\nclient_id = "x"\n')
+    mail = f"file:{tmp_path}/mail"
+    settings = load({"state_dir": tmp_path, "public_url": url, "password_cost": 10, "mail": mail}, config, {})
+    async with TestServer(application(replace(town.parts, settings=settings)), host="127.0.0.1", port=port):
+        yield url
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=programs.chromium(), args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+async def look(page: Page, faults: Faults, name: str) -> None:
+    """What is wrong with a page; and its picture where one is wanted."""
+    assert not faults.found, (name, faults.found)
+    overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0, f"{name} is {overflow} pixels too wide"
+    if PICTURES:
+        await page.screenshot(path=f"{PICTURES}/{name}.png", full_page=True)
+
+
+async def check(page: Page, name: str) -> None:
+    """WCAG 2.2 AA, as far as a machine can tell."""
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    results = await Axe().run(page, options=options)
+    told = [(found["id"], [node["html"] for node in found["nodes"]][:3]) for found in results.response["violations"]]
+    assert not told, (name, told)
+
+
+async def sign_in(page: Page, secret: str = "") -> None:
+    await page.goto("/auth/login")
+    await page.fill("#email", EMAIL)
+    await page.fill("#password", PASSWORD)
+    await page.click("button.primary")
+    if secret:
+        await page.fill("#code", pyotp.TOTP(secret).at(int(time.time()) + 30))
+        await page.click("button.primary")
+
+
+async def set_up(page: Page, faults: Faults) -> str:
+    """The second factor that the tenant asks for; the secret."""
+    await sign_in(page)
+    await page.wait_for_url("**/auth/mfa/setup")
+    await look(page, faults, "mfa-setup")
+    await check(page, "mfa-setup")
+    secret = (await page.inner_text("ol code")).replace(" ", "")
+    await page.fill("#code", pyotp.TOTP(secret).now())
+    await page.click("button.primary")
+    await page.wait_for_selector(".codes")
+    await look(page, faults, "mfa-codes")
+    await check(page, "mfa-codes")
+    await page.click("a.primary")
+    await page.wait_for_url("**/account")
+    return secret
+
+
+async def view(chromium: Browser, site: str, theme: Literal["light", "dark"], size: tuple[int, int]) -> BrowserContext:
+    width, height = size
+    return await chromium.new_context(
+        base_url=site, color_scheme=theme, viewport={"width": width, "height": height}, reduced_motion="reduce"
+    )
+
+
+OPEN = ("/auth/login", "/auth/forgot", "/auth/reset/none", "/auth/invite/none", "/no/such/page")
+SIGNED_IN = ("/account", "/account/security", "/account/sessions", "/account/data", "/account/confirm")
+
+
+async def test_every_page_in_both_themes_at_two_widths(chromium: Browser, site: str, town: Town) -> None:
+    """Log-in, second factor, account: no report of the policy, no error, nothing too wide, nothing inaccessible."""
+    async with town.parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.tenants SET second_factor_for = '{owner}'")
+    faults = Faults()
+    context = await view(chromium, site, "light", VIEWS["phone"])
+    page = await context.new_page()
+    faults.watch(page)
+    secret = await set_up(page, faults)
+    state = await context.storage_state()
+    await context.clear_cookies()
+    await sign_in(page)
+    await page.wait_for_url("**/auth/mfa")
+    await check(page, "mfa")
+    await look(page, faults, "mfa")
+    with faults.expecting("status of 401"):
+        await page.fill("#code", "000000")
+        await page.click("button.primary")
+        await page.wait_for_selector("[role=alert]")
+    await check(page, "mfa-wrong")
+    await look(page, faults, "mfa-wrong")
+    await page.fill("#code", pyotp.TOTP(secret).at(int(time.time()) + 30))
+    await page.check("#trust")
+    await page.click("button.primary")
+    await page.wait_for_url("**/account")
+    await context.close()
+    context = await view(chromium, site, "light", VIEWS["phone"])
+    page = await context.new_page()
+    faults.watch(page)
+    for cookies, paths in (([], OPEN), (state["cookies"], SIGNED_IN)):
+        await context.add_cookies(cookies)
+        for path in paths:
+            with faults.expecting("status of (404|410)"):
+                await page.goto(path)
+            await in_every_view(page, faults, path.strip("/").replace("/", "-"))
+    await context.close()
+
+
+async def in_every_view(page: Page, faults: Faults, name: str) -> None:
+    for theme in THEMES:
+        await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        for size, (width, height) in VIEWS.items():
+            await page.set_viewport_size({"width": width, "height": height})
+            await look(page, faults, f"{name}-{theme}-{size}")
+        await check(page, f"{name}-{theme}")
+
+
+@dataclass
+class Device:
+    """A page, and the authenticator of its device."""
+
+    page: Page
+    devtools: CDPSession
+    id: str
+
+    async def finger(self, *, there: bool) -> None:
+        """Whether the person is there to prove itself."""
+        said = {"authenticatorId": self.id, "isUserVerified": there}
+        await self.devtools.send("WebAuthn.setUserVerified", said)
+
+
+async def device(page: Page) -> Device:
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
+        "isUserVerified": True, "automaticPresenceSimulation": True,
+    }  # fmt: skip
+    made = await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    return Device(page, devtools, made["authenticatorId"])
+
+
+async def make_passkey(page: Page, faults: Faults) -> None:
+    """Make one, and call it something else."""
+    await sign_in(page)
+    await page.goto("/account/security")
+    await page.fill("#passkey-name", "My phone")
+    await page.click("[data-passkey=make] button")
+    await page.wait_for_url("**/account/security?done=passkey")
+    assert "My phone" in await page.inner_text(".rows")
+    await look(page, faults, "passkeys")
+    await check(page, "passkeys")
+    await page.click("summary")
+    await page.fill("#name-1", "Old phone")
+    await page.click("details button")
+    await page.wait_for_selector("text=Old phone")
+
+
+async def test_a_passkey_from_making_it_to_removing_it(chromium: Browser, site: str, town: Town) -> None:
+    """On Chromium's own authenticator: alone, and after the password where the tenant asks for two factors."""
+    faults = Faults()
+    context = await view(chromium, site, "light", VIEWS["desktop"])
+    page = await context.new_page()
+    faults.watch(page)
+    phone = await device(page)
+    await make_passkey(page, faults)
+
+    await context.clear_cookies()
+    await page.goto("/auth/login?next=/account/sessions")
+    with contextlib.suppress(Exception):  # what the browser offers by itself may be faster than the button
+        await page.click("[data-passkey=login] button", timeout=2_000)
+    await page.wait_for_url("**/account/sessions")
+
+    async with town.parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.tenants SET second_factor_for = '{owner}'")
+    await context.clear_cookies()
+    await phone.finger(there=False)
+    await sign_in(page)
+    await page.wait_for_url("**/auth/mfa")
+    await look(page, faults, "mfa-passkey")
+    await check(page, "mfa-passkey")
+    await page.click("[data-passkey=second] button")
+    await page.wait_for_selector("[role=alert]:not([hidden])")  # without a finger it is not the person
+    await phone.finger(there=True)
+    await page.check("#trust-passkey")
+    await page.click("[data-passkey=second] button")
+    await page.wait_for_url("**/account")
+    rows = await town.parts.pool.read("SELECT sign_count, last_used_at FROM platform.passkeys")
+    assert rows[0]["sign_count"] > 1
+
+    await page.goto("/account/security")
+    with faults.expecting("status of 403"):
+        await page.click("text=Remove >> nth=0")
+        await page.wait_for_selector("text=asks for a second factor")
+    async with town.parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.tenants SET second_factor_for = '{}'")
+    await page.goto("/account/security")
+    await page.click("text=Remove >> nth=0")
+    await page.wait_for_url("**/account/security?done=passkey-removed")
+    assert not faults.found
+    assert {"passkey.added", "passkey.removed", "browser.trusted"} <= set(await actions(town.parts))
+    await context.close()
