@@ -7,7 +7,7 @@ import click
 
 from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import print_json, print_table, remark, stamp
-from gateway.cli.values import PAST, SLUG
+from gateway.cli.values import PAST, SLUG_OR_ID
 from policies.audit import Entry
 from storage.ports import AuditVerdict, Sought
 
@@ -24,7 +24,9 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option("--tenant", type=SLUG, help="The tenant's slug. Default: the platform's own entries.")
+@click.option(
+    "--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: the platform's own entries."
+)
 @click.option("--action", default="", help="key.created, or key for all that concern keys.")
 @click.option("--actor", default="", help="Id of who acted.")
 @click.option("--target", default="", help="Id of what was changed.")
@@ -46,7 +48,7 @@ def list_entries(
     sought = Sought(action=action, actor_id=actor, target=target, since=since, until=until)
 
     async def ask(stores: "Stores") -> list[Entry]:
-        tenant_id = "" if tenant is None else (await stores.directory.tenant(tenant)).id
+        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
         return list(await stores.audit.entries(tenant_id, sought, limit))
 
     found = with_stores(given, ask)
@@ -76,7 +78,7 @@ def list_entries(
 
 
 @audit.command()
-@click.option("--tenant", type=SLUG, help="The tenant's slug. Default: every chain.")
+@click.option("--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: every chain.")
 @common
 @click.pass_context
 def verify(context: click.Context, given: Given, tenant: str | None) -> None:
@@ -88,7 +90,7 @@ def verify(context: click.Context, given: Given, tenant: str | None) -> None:
     async def ask(stores: "Stores") -> tuple[list[AuditVerdict], dict[str, str]]:
         slugs = {each.id: each.slug for each in await stores.directory.tenants()}
         if tenant is not None:
-            return [await stores.audit.verify((await stores.directory.tenant(tenant)).id)], slugs
+            return [await stores.audit.verify(await stores.tenant_id(tenant))], slugs
         return [await stores.audit.verify(chain) for chain in await stores.audit.chains()], slugs
 
     verdicts, slugs = with_stores(given, ask)
@@ -120,7 +122,9 @@ def verify(context: click.Context, given: Given, tenant: str | None) -> None:
 
 
 @audit.command()
-@click.option("--tenant", type=SLUG, help="The tenant's slug. Default: the platform's own entries.")
+@click.option(
+    "--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: the platform's own entries."
+)
 @click.option("--before", "until", type=PAST, required=True, help="Older than: 365d, or a date.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
@@ -130,7 +134,7 @@ def prune(given: Given, tenant: str | None, until: datetime, *, yes: bool) -> No
         click.confirm(f"Remove the entries before {stamp(until)} for ever?", abort=True)
 
     async def remove(stores: "Stores") -> int:
-        tenant_id = "" if tenant is None else (await stores.directory.tenant(tenant)).id
+        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
         return await stores.audit.prune(tenant_id, until)
 
     removed = with_stores(given, remove)

@@ -21,6 +21,7 @@ from storage.ports import Invalidation, StorageError, Unavailable
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail, PostgresAuditLog
 from storage.postgres.directory import PostgresDirectory
+from storage.postgres.ids import Kind, is_id
 from storage.postgres.invitations import PostgresInvitations
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.migrate import migrate
@@ -61,6 +62,10 @@ class Stores:
     def secret_for(self, purpose: str) -> bytes:
         """The gateway's own secret for one purpose. Raises StorageError."""
         return _secret_for(self.settings, purpose, embedded=self.embedded)
+
+    async def tenant_id(self, written: str) -> str:
+        """Of a slug; an id is itself, so that what stays of a removed tenant can still be named. Raises NotFound."""
+        return written if is_id(Kind.TENANT, written) else (await self.directory.tenant(written)).id
 
     async def announce(self, change: Invalidation) -> None:
         """Tell the running gateways what they must forget; if they cannot be told, say when they will."""

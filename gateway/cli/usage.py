@@ -11,7 +11,7 @@ import click
 from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import is_terminal, print_facts, print_json, print_table, remark, stamp
 from gateway.cli.statement import statement
-from gateway.cli.values import PAST, SLUG
+from gateway.cli.values import PAST, SLUG_OR_ID
 from storage.ports import Difference, StorageError, UsageTotals
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _of_a_range(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--to", "until", type=PAST, help="End, exclusive. Default: now."),
         click.option("--from", "since", type=PAST, help="Start: 2026-11-01, or 24h, 7d ago. Default: the month's."),
-        click.option("--tenant", type=SLUG, required=True, help="The tenant's slug."),
+        click.option("--tenant", type=SLUG_OR_ID, required=True, help="The tenant's slug; of a removed one its id."),
     ):
         command = option(command)
     return command
@@ -58,14 +58,14 @@ def report(given: Given, tenant: str, since: datetime | None, until: datetime | 
     """
 
     async def ask(stores: "Stores") -> _Report:
-        found = await stores.directory.tenant(tenant)
+        tenant_id = await stores.tenant_id(tenant)
         await complete(stores)
         first, last = _range(since, until)
-        totals = await stores.ledger.totals(found.id, first, last)
+        totals = await stores.ledger.totals(tenant_id, first, last)
         groups = []
         if by is not None:
-            names = await _names(stores, found.id, by)
-            for label, sums in await stores.ledger.breakdown(found.id, first, last, by):
+            names = await _names(stores, tenant_id, by)
+            for label, sums in await stores.ledger.breakdown(tenant_id, first, last, by):
                 groups.append((label, names.get(label, ""), sums))
         return _Report(since=first, until=last, totals=totals, groups=groups)
 
@@ -188,14 +188,14 @@ def _spoken(milliseconds: int) -> str:
 async def _export(stores: "Stores", tenant: str, since: datetime | None, until: datetime | None, form: str) -> int:
     from gateway.usage_export import FORMATS, flat  # noqa: PLC0415  slow: see the package's docstring
 
-    found = await stores.directory.tenant(tenant)
+    tenant_id = await stores.tenant_id(tenant)
     await complete(stores)
     heading, line = FORMATS[form]
     out = sys.stdout.buffer  # always UTF-8: the data goes to another program, not to this terminal's locale
     out.write(heading.encode())
     written = 0
     try:
-        async for record in stores.ledger.export(found.id, *_range(since, until)):
+        async for record in stores.ledger.export(tenant_id, *_range(since, until)):
             out.write(line(flat(record, tenant)).encode())
             written += 1
     except StorageError as error:

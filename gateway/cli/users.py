@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.key_rows import member
 from gateway.cli.output import print_json, print_table, remark, stamp
 from gateway.cli.values import EMAIL, NAME, SLUG
 from policies.tenants import Membership, Role, User, UserStatus
@@ -131,6 +132,21 @@ def enable(given: Given, tenant: str, email: str) -> None:
     _print_user(given, found, f"{found.email} is active.")
 
 
+@user.command()
+@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@click.option("--email", type=EMAIL, required=True, help="Who leaves it.")
+@yes_option
+@common
+def remove(given: Given, tenant: str, email: str, *, yes: bool) -> None:
+    """Take a person out of a tenant: its keys there are revoked, its sessions there are over. The last owner stays."""
+    confirm(f"Remove {email} from tenant {tenant}? The keys that {email} has there are revoked for ever.", yes=yes)
+    user_id = with_stores(given, lambda stores: _remove(stores, tenant, email))
+    if given.json:
+        print_json({"id": user_id, "email": email, "tenant": tenant})
+    else:
+        click.echo(f"{email} is no member of tenant {tenant} any more.")
+
+
 def _read_password() -> str:
     """From standard input: what precedes the end of its only line, exactly as it came."""
     if sys.stdin.isatty():
@@ -192,6 +208,16 @@ async def _unban(stores: "Stores", email: str | None, address: str | None) -> bo
         return any([await attempts.forgive(name) for name in names])
     finally:
         await redis.aclose()
+
+
+async def _remove(stores: "Stores", slug: str, email: str) -> str:
+    from storage.postgres.members import PostgresMembers  # noqa: PLC0415  slow: see the package's docstring
+
+    tenant = await stores.directory.tenant(slug)
+    user_id = await member(stores, tenant.id, slug, email)
+    await PostgresMembers(stores.pool, stores.trail).remove(tenant.id, user_id)
+    await stores.announce(Invalidation(user_id=user_id))
+    return user_id
 
 
 async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatus) -> User:

@@ -11,6 +11,7 @@ from typing_extensions import override
 from policies.allowances import Allowance, What
 from policies.routes import NAME as ROUTE_NAME
 from storage.postgres import values
+from storage.postgres.ids import Kind, is_id
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -77,6 +78,10 @@ def _slug(text: str) -> str:
     return text
 
 
+def _slug_or_id(text: str) -> str:
+    return text if is_id(Kind.TENANT, text) else _slug(text)
+
+
 def _name(text: str) -> str:
     return values.clean_name(text, of="it")
 
@@ -96,6 +101,8 @@ def _route(text: str) -> str:
 
 
 SLUG = Written("slug", _slug)
+SLUG_OR_ID = Written("slug", _slug_or_id)
+"""Of a tenant that may have been removed: its account and its trail have its id."""
 NAME = Written("name", _name)
 EMAIL = Written("email", values.clean_email)
 SCOPE = Written("scope", _scope)

@@ -83,6 +83,22 @@ def test_a_tenant_leaves_is_restored_and_is_gone(acme: Operator) -> None:
     assert [each["slug"] for each in acme.json("tenant", "purge")] == ["acme"]
     assert acme.json("tenant", "list") == []
     assert acme.json("tenant", "create", "acme")["id"] != tenant["id"]
+    trail = acme.json("audit", "list", "--tenant", tenant["id"])
+    assert trail[0]["action"] == "tenant.purged", "what stays is found by its id"
+    assert acme.json("audit", "list", "--tenant", "acme")[0]["action"] == "tenant.created"
+    assert acme.json("usage", "report", "--tenant", tenant["id"])["requests"] == 0
+
+
+def test_a_member_is_removed_with_its_keys(acme: Operator) -> None:
+    made = acme.json("user", "create", "--tenant", "acme", "--email", "ann@example.com")
+    acme.run("user", "create", "--tenant", "acme", "--email", "own@example.com", "--role", "owner")
+    acme.run("key", "create", "--tenant", "acme", "--name", "k", "--user", "ann@example.com")
+    with invalidations(acme.environment["GATEWAY_REDIS_URL"]) as heard:
+        acme.run("user", "remove", "--tenant", "acme", "--email", "ann@example.com")
+        assert heard.get(timeout=5) == Invalidation(user_id=made["id"])
+    assert [row["status"] for row in acme.json("key", "list", "--tenant", "acme")] == ["revoked"]
+    assert "last owner" in acme.run("user", "remove", "--tenant", "acme", "--email", "own@example.com", status=1).stderr
+    acme.run("user", "remove", "--tenant", "acme", "--email", "ann@example.com", status=1)
 
 
 def test_a_key_is_bound_changed_and_rests(acme: Operator) -> None:
