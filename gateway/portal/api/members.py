@@ -70,7 +70,7 @@ class RoleEdit(Sent):
     permissions: Permissions | None = None
 
 
-@operations.get("/members", Permission.USERS_READ, query=MemberList, answer=Page[MemberShown])
+@operations.get("/memberships", Permission.USERS_READ, query=MemberList, answer=Page[MemberShown])
 async def list_members(ask: Ask[MemberList, Any]) -> Page[MemberShown]:
     """The tenant's members, by e-mail."""
     query = ask.query
@@ -83,13 +83,13 @@ async def list_members(ask: Ask[MemberList, Any]) -> Page[MemberShown]:
     return cursors.page(shown, query.limit, [[each.email] for each in found])
 
 
-@operations.get("/members/{user_id}", Permission.USERS_READ, answer=MemberShown)
+@operations.get("/memberships/{user_id}", Permission.USERS_READ, answer=MemberShown)
 async def show_member(ask: Ask[InTenant, Any]) -> MemberShown:
     """One member."""
     return await _with_role(ask, await _members(ask).member(ask.tenant_id, ask.path("user_id")))
 
 
-@operations.patch("/members/{user_id}", Permission.USERS_WRITE, body=RoleChange, answer=MemberShown)
+@operations.patch("/memberships/{user_id}", Permission.USERS_WRITE, body=RoleChange, answer=MemberShown)
 async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
     """Give a member another role: one that has no more than one's own permissions, as the present one must."""
     wish, members = ask.body, _members(ask)
@@ -111,7 +111,7 @@ async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
     return _shown(changed, custom)
 
 
-@operations.delete("/members/{user_id}", Permission.USERS_WRITE)
+@operations.delete("/memberships/{user_id}", Permission.USERS_WRITE)
 async def remove_member(ask: Ask[InTenant, Any]) -> None:
     """Take a person out of the tenant: its keys here are revoked, its sessions and log-ins here are over.
 

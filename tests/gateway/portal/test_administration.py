@@ -157,8 +157,8 @@ async def test_a_member_that_is_removed_leaves_nothing_that_works(houses: Houses
     elsewhere = await houses.tenant()
     await houses.directory.create_user(elsewhere.id, member.user.email, "P", Role.MEMBER)
     made = await owner.ask("POST", "/keys", {"name": "k", "user_id": member.user.id}, status=201)
-    await owner.ask("DELETE", f"/members/{member.user.id}", status=204)
-    await owner.ask("GET", f"/members/{member.user.id}", status=404)
+    await owner.ask("DELETE", f"/memberships/{member.user.id}", status=204)
+    await owner.ask("GET", f"/memberships/{member.user.id}", status=404)
     key = await owner.ask("GET", f"/keys/{made['id']}")
     assert (key["status"], key["user_id"]) == ("revoked", None)
     assert await permissions_in(parts.pool, owner.tenant.id, member.user.id) == frozenset()
@@ -175,7 +175,7 @@ async def test_a_removed_members_browser_is_signed_out(houses: Houses, portal: C
     await log_in(portal, "bob@example.com", tenant=town.tenant.slug)
     assert (await portal.get("/platform/v1/me")).status == 200
     owner = await houses.person(town.tenant)
-    await owner.ask("DELETE", f"/members/{member.id}", status=204, headers=SAME_ORIGIN)
+    await owner.ask("DELETE", f"/memberships/{member.id}", status=204, headers=SAME_ORIGIN)
     assert (await portal.get("/platform/v1/me")).status == 401
     refused = await log_in(portal, "bob@example.com", tenant=town.tenant.slug)
     assert refused.status in (401, 403)
@@ -188,7 +188,7 @@ async def test_who_removes_holds_as_much_and_an_owner_stays(houses: Houses) -> N
     admin = await houses.person(owner.tenant, Role.ADMIN)
     assert owner.user is not None
     assert admin.user is not None
-    refused = await admin.ask("DELETE", f"/members/{owner.user.id}", status=403)
+    refused = await admin.ask("DELETE", f"/memberships/{owner.user.id}", status=403)
     assert refused["code"] == "exceeds_own_permissions"
-    assert (await owner.ask("DELETE", f"/members/{owner.user.id}", status=409))["code"] == "last_owner"
-    await admin.ask("DELETE", f"/members/{admin.user.id}", status=204)
+    assert (await owner.ask("DELETE", f"/memberships/{owner.user.id}", status=409))["code"] == "last_owner"
+    await admin.ask("DELETE", f"/memberships/{admin.user.id}", status=204)

@@ -86,9 +86,9 @@ async def test_another_tenants_things_are_not_there(houses: Houses) -> None:
         ("POST", f"/keys/{theirs['id']}/rotate", {}),
         ("DELETE", f"/keys/{theirs['id']}", None),
         ("GET", f"/keys?tenant={other.tenant.slug}", None),
-        ("GET", f"/members?tenant={other.tenant.slug}", None),
-        ("GET", f"/members/{other.user.id}", None),
-        ("PATCH", f"/members/{other.user.id}", {"role": "viewer"}),
+        ("GET", f"/memberships?tenant={other.tenant.slug}", None),
+        ("GET", f"/memberships/{other.user.id}", None),
+        ("PATCH", f"/memberships/{other.user.id}", {"role": "viewer"}),
         ("POST", f"/keys?tenant={other.tenant.slug}", {"name": "k"}),
         ("POST", "/keys", {"name": "k", "user_id": other.user.id}),
     ):
@@ -232,7 +232,7 @@ async def test_a_person_who_is_demoted_has_less_at_once_with_every_key(houses: H
     owner = await houses.person()
     admin = await houses.person(owner.tenant, Role.ADMIN)
     await admin.ask("POST", "/keys", {"name": "k"}, status=201)
-    await owner.ask("PATCH", f"/members/{admin.user.id}", {"role": "viewer"})
+    await owner.ask("PATCH", f"/memberships/{admin.user.id}", {"role": "viewer"})
     await admin.ask("POST", "/keys", {"name": "k"}, status=403)
     await admin.ask("GET", "/keys")
 
@@ -317,13 +317,13 @@ async def test_unused_and_ending_keys_are_found(houses: Houses, parts: Parts) ->
 
 async def test_a_tenant_keeps_an_owner(houses: Houses) -> None:
     owner = await houses.person()
-    problem = await owner.ask("PATCH", f"/members/{owner.user.id}", {"role": "admin"}, status=409)
+    problem = await owner.ask("PATCH", f"/memberships/{owner.user.id}", {"role": "admin"}, status=409)
     assert problem["code"] == "last_owner"
     second = await houses.person(owner.tenant)
     ends = await asyncio.gather(
         *(
             caller.client.patch(
-                f"/platform/v1/members/{caller.user.id}", json={"role": "admin"}, headers=caller.headers
+                f"/platform/v1/memberships/{caller.user.id}", json={"role": "admin"}, headers=caller.headers
             )
             for caller in (owner, second)
         )
@@ -335,7 +335,7 @@ async def test_an_admin_makes_nobody_an_owner_and_touches_no_owner(houses: House
     owner = await houses.person()
     admin = await houses.person(owner.tenant, Role.ADMIN)
     for path, role in ((admin.user.id, "owner"), (owner.user.id, "member")):
-        problem = await admin.ask("PATCH", f"/members/{path}", {"role": role}, status=403)
+        problem = await admin.ask("PATCH", f"/memberships/{path}", {"role": role}, status=403)
         assert problem["code"] == "exceeds_own_permissions"
 
 
@@ -346,14 +346,14 @@ async def test_a_role_of_the_tenants_own(houses: Houses) -> None:
     made = await owner.ask("POST", "/roles", wish, status=201)
     assert made["permissions"] == ["audit:read", "usage:read"]
     await clerk.ask("GET", "/audit", status=403)
-    changed = await owner.ask("PATCH", f"/members/{clerk.user.id}", {"role": "member", "custom_role": "accountant"})
+    changed = await owner.ask("PATCH", f"/memberships/{clerk.user.id}", {"role": "member", "custom_role": "accountant"})
     assert changed["permissions"] == ["audit:read", "usage:read"]
     await clerk.ask("GET", "/audit")
     await clerk.ask("GET", "/keys", status=403)
     assert (await owner.ask("DELETE", "/roles/accountant", status=409))["code"] == "in_use"
     await owner.ask("PATCH", "/roles/accountant", {"permissions": ["usage:read"]})
     await clerk.ask("GET", "/audit", status=403)
-    await owner.ask("PATCH", f"/members/{clerk.user.id}", {"role": "member"})
+    await owner.ask("PATCH", f"/memberships/{clerk.user.id}", {"role": "member"})
     await owner.ask("DELETE", "/roles/accountant", status=204)
     assert [role["name"] for role in (await owner.ask("GET", "/roles"))["data"]] == list(Role)
 
@@ -364,7 +364,7 @@ async def test_roles_are_no_way_around_ones_own_permissions(houses: Houses) -> N
     admin = await houses.person(owner.tenant, Role.ADMIN)
     await admin.ask("POST", "/roles", wish, status=403)
     await owner.ask("POST", "/roles", wish, status=201)
-    await admin.ask("PATCH", f"/members/{admin.user.id}", {"role": "admin", "custom_role": "limiter"}, status=403)
+    await admin.ask("PATCH", f"/memberships/{admin.user.id}", {"role": "admin", "custom_role": "limiter"}, status=403)
     await admin.ask("PATCH", "/roles/limiter", {"permissions": ["usage:read"]}, status=403)
     for permissions in (["platform:write"], ["everything"]):
         await owner.ask("POST", "/roles", {"name": "x", "permissions": permissions}, status=422)

@@ -25,6 +25,7 @@ BODIES: dict[str, dict[str, object]] = {
     "KeyWish": {"name": "new"},
     "ServiceAccountWish": {"name": "new"},
     "TenantChange": {"name": "new"},
+    "SecondFactorWish": {"roles": []},
     "Intended": {"route": "openai.transcriptions"},
     "WebhookWish": {"url": "https://example.com/", "events": ["operator.*"]},
     "WebhookChange": {"enabled": False},
@@ -32,7 +33,7 @@ BODIES: dict[str, dict[str, object]] = {
     "OnboardingWish": {"slug": "new", "owner": "new@example.com"},
     "PlanWish": {"name": "new"},
 }
-"""What each body needs at least: it must be the other's id, and nothing else, that is refused."""
+"""What each body needs at least (add yours): it must be the other's id, and nothing else, that is refused."""
 
 
 async def furnished(houses: Houses, parts: Parts, owner: Caller) -> dict[str, str]:
@@ -165,7 +166,7 @@ async def test_what_a_body_names_is_looked_for_in_ones_own_tenant(houses: Houses
         ("POST", "/keys", {"name": "k", "user_id": theirs["user_id"]}),
         ("PUT", "/limits", {"key_id": theirs["key_id"], "requests": ["1/m"]}),
         ("PUT", "/limits", {"user_id": theirs["user_id"], "requests": ["1/m"]}),
-        ("PATCH", f"/members/{intruder.user.id}", {"role": "owner", "custom_role": MARK}),
+        ("PATCH", f"/memberships/{intruder.user.id}", {"role": "owner", "custom_role": MARK}),
     ):
         await intruder.ask(method, path, body, status=404)
     assert await rows_of(parts, owner.tenant.id) == before
