@@ -33,7 +33,8 @@ headers        hop-by-hop removal; identity headers: delete by normalised name, 
 jobs           whose a job of the upstream is, and what its result is still to be accounted for
 strict_json    JSON with one reading
 usage          the record of one request
-rating         what usage costs by a plan; ``price_book`` reads the plans
+plans          limits and routes under one name, for the tenants that are on the plan
+rating         what usage costs by a price list; ``price_book`` reads the lists
 upstreams      which address gets a request, and what is learnt from how it went
 metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
 tickets        one-use tickets for streams; ``subprotocols`` finds credentials where browsers must put them

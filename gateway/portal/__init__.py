@@ -12,6 +12,7 @@ shield         security headers
 api            the JSON API under ``/platform/v1``: operations declared once, served and documented from that
 oauth          tokens for people and programs, and what others need to verify them
 tickets        one-use tickets for streams
+purging        once a day: tenants whose grace is over
 pages          templates, and the style sheet and scripts that they name
 -------------- ------------------------------------------------------------------------------
 identity       what log-ins stand on, and who acts (audit)

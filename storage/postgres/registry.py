@@ -118,7 +118,8 @@ class PostgresKeyRegistry:
         """
         rows = await self._pool.read(
             f"{KEY} AND k.id < $2 AND ($3::text IS NULL OR k.user_id = $3)"
-            " AND ($4::timestamptz IS NULL OR coalesce(u.used_at, k.created_at) < $4 AND k.revoked_at IS NULL)"
+            " AND ($4::timestamptz IS NULL OR k.created_at < $4 AND k.revoked_at IS NULL)"
+            " AND ($4::timestamptz IS NULL OR coalesce(u.used_at, k.created_at) < $4)"
             " AND ($5::timestamptz IS NULL OR k.expires_at < $5 AND k.expires_at > now() AND k.revoked_at IS NULL)"
             " ORDER BY k.id DESC LIMIT $6",
             tenant_id,
