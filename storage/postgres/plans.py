@@ -58,6 +58,8 @@ class PostgresPlans:
     ) -> Plan:
         """Raises AlreadyExists."""
         values.check_slug(name)
+        if name == "none":
+            raise ValueError("'none' means no plan: call it something else")
         async with self._pool.operator() as connection:
             with violating({"plans_pkey": AlreadyExists(f"There is a plan {name} already.")}):
                 (row,) = await connection.fetch(

@@ -42,6 +42,8 @@ async def test_a_plan_is_kept_as_it_was_written(w: World, plans: PostgresPlans) 
     assert made.routes == {"a", "b"}
     with pytest.raises(AlreadyExists):
         await plans.create("gold")
+    with pytest.raises(ValueError, match="means no plan"):
+        await plans.create("none")
     with pytest.raises(NotFound):
         await plans.plan("silver")
     with pytest.raises(ValueError, match="one limit of a kind"):

@@ -115,7 +115,7 @@ async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
 async def remove_member(ask: Ask[InTenant, Any]) -> None:
     """Take a person out of the tenant: its keys here are revoked, its sessions and log-ins here are over.
 
-    Whoever does it must hold what the member holds; anybody may leave.
+    Whoever does it to another must hold what that member holds.
     """
     members, user_id = _members(ask), ask.path("user_id")
     current = await _with_role(ask, await members.member(ask.tenant_id, user_id))
