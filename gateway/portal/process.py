@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from gateway.services import Blueprint
+from gateway.sockets import QUEUE
 from storage.ports import Invalidation
 
 _KEEP_ALIVE_S = 75.0
@@ -50,6 +51,8 @@ class Portal:
         for number in numbers:
             listening = self._sockets[number].dup()
             self._servers.append(await loop.create_unix_server(self._runner.server, sock=listening))
+            # asyncio has made the queue 100 long, and a Unix socket whose queue is full refuses: 502 in a storm.
+            listening.listen(QUEUE)
 
     def decline(self) -> None:
         """Stop listening."""
