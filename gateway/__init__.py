@@ -7,6 +7,7 @@ route_file     the route table's file, every fault of it with its line
 toml_lines     the line of every key of a TOML file
 services       the composition root: which parts a worker is made of
 supervisor     the parent process: sockets, workers, embedded servers, shipping, signals
+nightly        what the parent does for the account once a day
 crew           the workers and the portal as the parent sees them: started, watched, asked, drained
 control        how parent and worker talk
 worker         one process that serves

@@ -35,6 +35,8 @@ _KUBERNETES = re.compile(r"GATEWAY_(?:SERVICE_(?:HOST|PORT)|PORT(?:_[0-9]+_(?:TC
 """What Kubernetes puts into every pod beside a Service that is called ``gateway``."""
 _SECRET_CHARACTERS = 32
 _DEPTH = 3
+_LEAST_RETENTION_DAYS = 62
+"""Two months: the last one can be rated until this one has ended."""
 _NESTED: Mapping[str, type[BaseModel]] = {
     "upstreams": UpstreamSettings,
     "issuers": IssuerSettings,
@@ -125,6 +127,14 @@ def _yes(status: int) -> int:
     if status not in (200, 202):
         raise ValueError("it is 200 or 202")
     return status
+
+
+def _retention(days: int) -> int:
+    if days != 0 and days < _LEAST_RETENTION_DAYS:
+        raise ValueError(
+            f"keep at least {_LEAST_RETENTION_DAYS} days, or 0 for all: a month's statement is made from its records"
+        )
+    return days
 
 
 def _long_enough(secret: SecretStr | None) -> SecretStr | None:
@@ -228,6 +238,12 @@ class Settings(BaseSettings):
         ge=33_554_432,
         le=2**50,
         description="Usage that may wait on the local disk before new requests are refused.",
+    )
+    usage_retention_days: Annotated[int, AfterValidator(_retention)] = Field(
+        0,
+        le=36_500,
+        description="Days that single usage records are kept in PostgreSQL, at least 62; sums by hour and by day stay. "
+        "0: for ever.",
     )
     header_timeout: float = Field(
         20.0,

@@ -22,6 +22,7 @@ from aiohttp import web
 from gateway import ops
 from gateway.control import Gone
 from gateway.crew import Crew
+from gateway.nightly import Nightly
 from gateway.reload import Reloader
 from gateway.secrets import generated_secret
 from gateway.services import Blueprint, load_routes
@@ -38,6 +39,7 @@ from storage.ports import StorageError
 from storage.postgres.migrate import migrate, pending
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage_care import UsageCare
 from storage.redis.bus import RedisBus
 from storage.redis.counters import RedisCounters
 from storage.shipper import Shipper
@@ -90,6 +92,7 @@ class Supervisor:
         self._crew: Crew | None = None
         self._reloader: Reloader | None = None
         self._shipper: Shipper | None = None
+        self._nightly: Nightly | None = None
 
     async def run(self) -> None:
         """Until a signal says stop. Raises StorageError, PortTaken and RoutesInvalid for what prevents a start."""
@@ -117,6 +120,8 @@ class Supervisor:
             stack.push_async_callback(self._tasks.close)
             self._shipper = Shipper(settings.state_dir / "journal", PostgresLedger(pool))
             self._tasks.start(self._shipper.run(), "shipper")
+            self._nightly = Nightly(UsageCare(pool), keep_days=lambda: self._in_force.usage_retention_days)
+            self._tasks.start(self._nightly.run(), "care of the account")
             await self._open_operations(operations, pool, counters, stack)
             blueprint = Blueprint(
                 settings, stores.database_url, stores.redis_url, stores.secret_key, portal.getsockname()
@@ -233,10 +238,13 @@ class Supervisor:
         """Everybody's figures, merged."""
         assert self._shipper is not None
         figures = await self._crew.metrics() if self._crew is not None else Metrics()
+        reconciled = self._nightly.reconciled if self._nightly is not None else None
         state = State(
             journal_pending=self._shipper.pending_records,
             shipped=self._shipper.shipped,
             lost_bytes=self._shipper.lost_bytes,
+            reconciled_at=reconciled.at.timestamp() if reconciled is not None else 0.0,
+            reconcile_differences=reconciled.differences if reconciled is not None else 0,
             workers=self.workers(),
             reload_failures=self._reloader.failures if self._reloader is not None else 0,
             last_reload_successful=self._reloader is None or self._reloader.last_successful,

@@ -42,6 +42,10 @@ class Rejected(StorageError):
     """The store was asked and will never take these values: asking again does not help."""
 
 
+class RawRemoved(StorageError):
+    """Single usage records of that time were removed because of their age; a part of them would pass for the whole."""
+
+
 class Directory(Protocol):
     """Tenants, people, and who belongs to whom."""
 
@@ -280,7 +284,7 @@ class Ledger(Protocol):
         """Totals per key, user, route, day or hour (UTC)."""
 
     def export(self, tenant_id: str, since: datetime, until: datetime) -> AsyncIterator[UsageRecord]:
-        """Every raw record of the range in order of time, streamed."""
+        """Every raw record of the range in order of time, streamed. Raises RawRemoved when some are kept no more."""
 
     async def reconcile(self) -> Sequence[Difference]:
         """Recompute the roll-ups from the raw records; every difference found."""

@@ -42,6 +42,9 @@ class State:
     journal_pending: int = 0
     shipped: int = 0
     lost_bytes: int = 0
+    reconciled_at: float = 0.0
+    """Seconds since 1970; 0 for never."""
+    reconcile_differences: int = 0
     reload_failures: int = 0
     last_reload_successful: bool = True
     workers: Mapping[str, bool] = field(default_factory=dict)
@@ -108,6 +111,12 @@ class _Gathered(Collector):
         )
         yield _counter("gateway_usage_shipped", "Usage records shipped to the ledger.", (), {(): state.shipped})
         yield _counter("gateway_usage_lost_bytes", "Journal bytes that could not be read.", (), {(): state.lost_bytes})
+        yield GaugeMetricFamily(
+            "gateway_usage_reconcile_last_success_timestamp_seconds",
+            "When the books were last compared to the end, by any replica.",
+            state.reconciled_at,
+        )
+        yield GaugeMetricFamily("gateway_usage_reconcile_differences", "What that found.", state.reconcile_differences)
         up = GaugeMetricFamily(
             "gateway_upstream_up", "The share of workers that use an address.", labels=("upstream", "address")
         )

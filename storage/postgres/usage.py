@@ -12,7 +12,7 @@ import asyncpg
 
 from policies.allowances import What
 from policies.usage import INTERIM, UsageRecord
-from storage.ports import Difference, Rejected, Unavailable, UsageOf, UsageTotals
+from storage.ports import Difference, RawRemoved, Rejected, Unavailable, UsageOf, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
 from storage.postgres.usage_columns import DIMENSIONS, MEASURES, TOTALS, names, sums
@@ -106,13 +106,25 @@ class PostgresLedger:
         Day by day, each in a transaction of its own: a slow reader holds back neither vacuum nor the removal of old
         partitions for longer than it takes to read one day.
         """
-        cut(since, until)  # for its ValueError
-        days = await self._pool.read(_DAYS, tenant_id, day_of(since), until, tenant_id=tenant_id)
-        for day in (row["bucket"] for row in days):
+        for day in await self.raw_days(tenant_id, since, until):
             async with self._pool.tenant(tenant_id) as connection:
                 first, last = max(day, since), min(day + timedelta(days=1), until)
                 async for row in connection.cursor(_EXPORT, tenant_id, first, last, prefetch=_PAGE, timeout=_LONG_S):
                     yield _record_of(row)
+
+    async def raw_days(self, tenant_id: str, since: datetime, until: datetime) -> Sequence[datetime]:
+        """The days on which the tenant has records. Raises RawRemoved, and ValueError for an instant without a zone."""
+        cut(since, until)
+        rows = await self._pool.read(_DAYS, tenant_id, day_of(since), until, tenant_id=tenant_id)
+        days: list[datetime] = [row["bucket"] for row in rows]
+        (care,) = await self._pool.read("SELECT (SELECT raw_since FROM platform.usage_care) AS kept_from")
+        kept_from = care["kept_from"]
+        if days and kept_from is not None and days[0] < kept_from:
+            raise RawRemoved(
+                f"The single records of days before {kept_from:%Y-%m-%d} were removed (usage_retention_days); their "
+                "sums are kept. Ask from that day on."
+            )
+        return days
 
     async def reconcile(self) -> Sequence[Difference]:
         """Every bucket whose figures are not those of its records, every record that is there twice.

@@ -19,7 +19,8 @@ async def differences(connection: Connection, *, timeout: float) -> list[Differe
     found: list[Difference] = []
     for day in await connection.fetch(_DAYS, timeout=timeout):
         since: datetime = day["day"]
-        rows = await connection.fetch(_DAY, since, since + timedelta(days=1), timeout=timeout)
+        comparison = _DAY if day["raw"] else _DAY_OF_SUMS
+        rows = await connection.fetch(comparison, since, since + timedelta(days=1), timeout=timeout)
         found.extend(_bucket(row) for row in rows)
     found.extend(_duplicate(row) for row in await connection.fetch(_DUPLICATES, timeout=timeout))
     (sums,) = await connection.fetch(_JOURNALS, timeout=timeout)
@@ -65,22 +66,32 @@ _KEY: Final = ("bucket", *DIMENSIONS)
 
 # Days with records, and days that a roll-up speaks of: a bucket without any record is a difference, too.
 _DAYS: Final = """
-    SELECT DISTINCT date_trunc('day', bucket, 'UTC') AS day FROM (
-        SELECT bucket FROM platform.usage_hourly
-        UNION ALL SELECT bucket FROM platform.usage_daily
-        UNION ALL SELECT to_date(substr(relname, length('usage_events_') + 1), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC'
-            FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class ON pg_class.oid = inhrelid
-            WHERE inhparent = 'platform.usage_events'::regclass AND relkind = 'r'
+    SELECT day, coalesce(day >= (SELECT raw_since FROM platform.usage_care), true) AS raw FROM (
+        SELECT DISTINCT date_trunc('day', bucket, 'UTC') AS day FROM (
+            SELECT bucket FROM platform.usage_hourly
+            UNION ALL SELECT bucket FROM platform.usage_daily
+            UNION ALL
+            SELECT to_date(substr(relname, length('usage_events_') + 1), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC'
+                FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class ON pg_class.oid = inhrelid
+                WHERE inhparent = 'platform.usage_events'::regclass AND relkind = 'r'
+        ) AS buckets
     ) AS days
     ORDER BY day
 """
 
-_DAY: Final = f"""
-    WITH raw_hourly AS (
-        SELECT date_trunc('hour', ended_at, 'UTC') AS bucket, {names(DIMENSIONS)}, {RAW_MEASURES}
-        FROM platform.usage_events WHERE ended_at >= $1 AND ended_at < $2
-        GROUP BY 1, {names(DIMENSIONS)}
-    ), raw_daily AS (
+_RECORDS: Final = f"""
+    SELECT date_trunc('hour', ended_at, 'UTC') AS bucket, {names(DIMENSIONS)}, {RAW_MEASURES}
+    FROM platform.usage_events WHERE ended_at >= $1 AND ended_at < $2
+    GROUP BY 1, {names(DIMENSIONS)}
+"""  # noqa: S608  made of this package's own column names
+
+_HOURS: Final = f"""
+    SELECT bucket, {names(DIMENSIONS)}, {names(MEASURES)}
+    FROM platform.usage_hourly WHERE bucket >= $1 AND bucket < $2
+"""  # noqa: S608  the same
+
+_COMPARISON: Final = f"""
+    WITH raw_hourly AS ({{source}}), raw_daily AS (
         SELECT $1::timestamptz AS bucket, {names(DIMENSIONS)}, {", ".join(f"sum({m}) AS {m}" for m in MEASURES)}
         FROM raw_hourly GROUP BY {names(DIMENSIONS)}
     ), expected AS (
@@ -97,7 +108,9 @@ _DAY: Final = f"""
     FROM expected FULL JOIN found USING (book, {names(_KEY)})
     WHERE ({names(MEASURES, "expected")}) IS DISTINCT FROM ({names(MEASURES, "found")})
     ORDER BY book DESC, {names(_KEY)}
-"""  # noqa: S608  made of this package's own column names
+"""  # noqa: S608  the same
+_DAY: Final = _COMPARISON.format(source=_RECORDS)
+_DAY_OF_SUMS: Final = _COMPARISON.format(source=_HOURS)
 
 _DUPLICATES: Final = f"""
     SELECT event_id, {", ".join(f"expected_{m}, found_{m}" for m in TOTALS)} FROM (

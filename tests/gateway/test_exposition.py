@@ -41,6 +41,8 @@ CONTRACT = {
     "gateway_config_last_reload_successful": set(),
     "gateway_connections": set(),
     "gateway_usage_lost_bytes_total": set(),
+    "gateway_usage_reconcile_last_success_timestamp_seconds": set(),
+    "gateway_usage_reconcile_differences": set(),
     "gateway_worker_up": {"worker"},
     "gateway_dependency_up": {"dependency"},
 }

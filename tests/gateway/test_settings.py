@@ -238,7 +238,8 @@ def test_what_is_no_network_is_refused(text: object) -> None:
     ("name", "value"),
     [("upstream_timeout", "inf"), ("upstream_timeout", "nan"), ("upstream_timeout", 0), ("upstream_timeout", 86_401),
      ("upstream_connect_timeout", float("inf")), ("drain_timeout", "inf"), ("journal_max_bytes", 1), ("workers", 257),
-     ("journal_max_bytes", 2**63), ("workers", "many"), ("default_requests", "0/s"), ("default_requests", 5)],
+     ("journal_max_bytes", 2**63), ("usage_retention_days", 61), ("usage_retention_days", -1),
+     ("workers", "many"), ("default_requests", "0/s"), ("default_requests", 5)],
 )  # fmt: skip
 def test_a_number_has_its_bounds(name: str, value: object) -> None:
     """Also where a worker could not be told of it: JSON has neither infinity nor integers without end."""

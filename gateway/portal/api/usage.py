@@ -14,7 +14,7 @@ from gateway.usage_export import FORMATS, flat
 from policies.permissions import Permission
 from policies.usage import AudioSource, Outcome, UsageRecord
 from policies.verdict import Refusal
-from storage.ports import UsageTotals
+from storage.ports import RawRemoved, UsageTotals
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_events import PostgresUsageEvents, UsageSought
 
@@ -207,6 +207,11 @@ async def export_usage(ask: Ask[ExportOf, Any]) -> web.StreamResponse:
     since = query.since or until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     _check(since, until)
     tenant = await ask.directory.tenant_by_id(ask.tenant_id)
+    ledger = PostgresLedger(ask.parts.pool)
+    try:
+        await ledger.raw_days(ask.tenant_id, since, until)  # while there still is another answer
+    except RawRemoved as error:
+        raise Problem(Refusal.INVALID_INPUT, fields={"since": str(error)}) from error
     heading, line = FORMATS[query.format]
     answer = web.StreamResponse(
         headers={
@@ -217,7 +222,7 @@ async def export_usage(ask: Ask[ExportOf, Any]) -> web.StreamResponse:
     await answer.prepare(ask.request)
     await answer.write(heading.encode())
     lines: list[str] = []
-    async for record in PostgresLedger(ask.parts.pool).export(ask.tenant_id, since, until):
+    async for record in ledger.export(ask.tenant_id, since, until):
         lines.append(line(flat(record, tenant.slug)))
         if len(lines) == _LINES:
             await answer.write("".join(lines).encode())

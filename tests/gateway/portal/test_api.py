@@ -20,6 +20,7 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.key_uses import KeyUse, PostgresKeyUses
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage_care import UsageCare
 from storage.redis.holds import RedisHolds
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses
@@ -473,6 +474,9 @@ async def test_single_requests_are_found_and_exported(houses: Houses, parts: Par
             text = await answer.text()
         assert len(text.splitlines()) == lines
         assert ("'=r0" in text) is (form == "csv")
+    await UsageCare(parts.pool).remove_raw(datetime(2026, 11, 4, tzinfo=UTC))
+    refused = await owner.ask("GET", f"/usage/export?{time}", status=422)
+    assert "2026-11-04" in str(refused)  # from where on there are records
 
 
 # Tenants
