@@ -31,6 +31,7 @@ class Jws:
     claims: Mapping[str, Any]
     algorithm: str
     key_id: str
+    """Empty without one: then no key is meant, and none is found by it."""
     type: str
     """``typ`` as a media subtype in lower case: ``application/`` is optional in it (RFC 7515 section 4.1.9).
 
@@ -53,7 +54,7 @@ def parse(text: bytes) -> Jws | None:
     header, claims = _json_object(header_text), _json_object(claims_text)
     if header is None or claims is None or not _REFUSED.isdisjoint(header):
         return None
-    algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "")
+    algorithm, key_id, kind = header.get("alg"), header.get("kid", ""), header.get("typ", "")
     if not (isinstance(algorithm, str) and isinstance(key_id, str) and isinstance(kind, str)):
         return None
     return Jws(text, header, claims, algorithm, key_id, kind.lower().removeprefix("application/"))

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -171,7 +171,7 @@ class Provider:
             types=ID_TOKEN_TYPES,
             sole_audience=False,
         )
-        return verify(jws, trust, self._now_s())
+        return verify(_with_key(jws, keys), trust, self._now_s())
 
     async def _ask_for_token(self, metadata: Metadata, code: str, asked: Request) -> Mapping[str, Any]:
         form = {
@@ -199,6 +199,12 @@ class Provider:
         if found.get("sub") != subject:
             raise Refused("its user information is about somebody else")
         return found
+
+
+def _with_key(jws: Jws, keys: KeySet) -> Jws:
+    """A token need not name its key where there is but one for its algorithm (OpenID Connect Core section 10.1)."""
+    fitting = [key.id for key in keys.keys.values() if key.algorithm == jws.algorithm]
+    return replace(jws, key_id=fitting[0]) if not jws.key_id and len(fitting) == 1 else jws
 
 
 def _challenge(verifier: str) -> str:
