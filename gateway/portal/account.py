@@ -16,6 +16,8 @@ from gateway.portal.problems import Problem
 from policies.people import Session
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
+from storage.postgres.identities import PostgresIdentities
+from storage.postgres.passkeys import PostgresPasskeys
 from storage.postgres.people import Account
 
 routes = web.RouteTableDef()
@@ -172,10 +174,16 @@ async def export(request: web.Request) -> web.Response:
     session = await browser.required(request)
     account = await own(request, session)
     history = await sessions(request).listed.history(session.user_id, 10_000)
+    parts = request.app[PARTS]
     document = {
         "person": account.person,
         "memberships": account.places,
         "log_ins": [{**_fields(one), "ended_at": ended} for one, ended in history],
+        "other_accounts": await PostgresIdentities(parts.pool, parts.trail).of(session.user_id),
+        "passkeys": [
+            {"name": one.name, "created_at": one.created_at, "last_used_at": one.last_used_at}
+            for one in await PostgresPasskeys(parts.pool, parts.trail).of(session.user_id)
+        ],
         "keys": [dict(row) for row in await _keys(request, session.user_id)],
     }
     body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)

@@ -24,6 +24,15 @@ def password_changed(public_url: str) -> tuple[str, str]:
     )
 
 
+def way_added(public_url: str, what: str) -> tuple[str, str]:
+    """Told when one more way to sign in was made, for the same reason."""
+    return (
+        "There is a new way to sign in to your account",
+        f"{what} was added to your account just now, and signs in to it from now on.\n\n"
+        f"If it was not you, remove it and change your password: {public_url}/account/security" + _FOOT,
+    )
+
+
 def invitation(link: str, tenant: str, role: str) -> tuple[str, str]:
     """To join a tenant."""
     return (

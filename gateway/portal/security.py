@@ -54,7 +54,6 @@ async def change_password(request: web.Request) -> web.Response:
     except Problem as problem:
         return await _page(request, session, account, problem)
     await people(request).set_password(person.id, chosen)
-    await trusted_browsers(request).forget(person.id, person.email)
     await browser.end(request, person.id, "password")
     deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
     place = next(p for p in account.places if p.tenant_id == session.tenant_id)

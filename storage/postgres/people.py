@@ -101,7 +101,7 @@ class PostgresPeople:
             )
 
     async def set_password_in(self, connection: Connection, user_id: str, password_hash: str, action: str) -> None:
-        """In a transaction that is open already. Raises NotFound."""
+        """In a transaction that is open already; no browser is trusted any more. Raises NotFound."""
         rows = await connection.fetch(
             """
             UPDATE platform.users SET password_hash = $2, password_changed_at = now()
@@ -112,6 +112,7 @@ class PostgresPeople:
         )
         if not rows:
             raise NotFound("This person is not known any more.")
+        await connection.execute("DELETE FROM platform.trusted_browsers WHERE user_id = $1", user_id)
         await self._record(connection, action, user_id, rows[0]["email"])
 
     async def set_profile(self, user_id: str, *, name: str, language: str, time_zone: str) -> Person:

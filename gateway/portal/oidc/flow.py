@@ -9,9 +9,10 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.portal import browser, halfway, login
+from gateway.portal import browser, halfway, letters, login
 from gateway.portal.caller import request_id
 from gateway.portal.identity import IDENTITY, actor, people, trail
+from gateway.portal.mail import deliver_soon
 from gateway.portal.oidc.provider import PROVIDERS, Provider, Refused, Request
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
@@ -168,6 +169,7 @@ async def _account(request: web.Request, provider: Provider, asserted: Asserted)
             owner = found.person.id
             if what is Outcome.LINK:
                 await stored.link(owner, found.person.email, provider.name, asserted)
+                _tell(request, found, provider)
             if provider.rules.makes_people and asserted.tenant:
                 await stored.join(owner, found.person.email, asserted)
     except (AlreadyExists, NotFound, ValueError) as error:
@@ -189,7 +191,13 @@ async def _connect(request: web.Request, provider: Provider, flow: Flow, asserte
         await identities(request).link(session.user_id, account.person.email, provider.name, asserted)
     except AlreadyExists as error:
         raise Problem(Refusal.PROVIDER_TAKEN) from error
+    _tell(request, account, provider)
     return web.Response(status=303, headers={"Location": "/account/security?done=linked"})
+
+
+def _tell(request: web.Request, account: Account, provider: Provider) -> None:
+    what = f"An account at {provider.label}"
+    deliver_soon(request, account.person.email, *letters.way_added(request.app[PARTS].public_url, what))
 
 
 def identities(request: web.Request) -> PostgresIdentities:

@@ -78,7 +78,9 @@ def _client_data(kind: str, options: dict[str, Any], /, *, origin: str = ORIGIN,
 
 @pytest.fixture
 async def client(town: Town, tmp_path: Path) -> AsyncIterator[Client]:
-    settings = load({"state_dir": tmp_path, "public_url": ORIGIN, "password_cost": 10}, None, {})
+    settings = load(
+        {"state_dir": tmp_path, "public_url": ORIGIN, "password_cost": 10, "mail": f"file:{tmp_path}/mail"}, None, {}
+    )
     app = application(replace(town.parts, settings=settings))
     async with TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as made:
         yield made
@@ -105,6 +107,18 @@ async def registered(client: Client, email: str = EMAIL) -> Authenticator:
     assert (await ask(client, "/account/passkeys", credential=credential, name="one")).status == 201
     client.session.cookie_jar.clear()
     return made
+
+
+async def test_the_owner_is_told_and_may_take_the_list_along(client: Client, town: Town, tmp_path: Path) -> None:
+    """By mail, because somebody else may have made it; and in the export of one's data, without the key."""
+    await registered(client)
+    await log_in(client)
+    export = await (await client.get("/account/data/export.json", headers=PAGE)).json()
+    assert [sorted(one) for one in export["passkeys"]] == [["created_at", "last_used_at", "name"]]
+    assert export["other_accounts"] == []
+    await town.parts.tasks.close()
+    (letter,) = (tmp_path / "mail").glob("*.eml")
+    assert "A passkey was added to your account" in letter.read_text()
 
 
 async def is_signed_in(client: Client) -> bool:

@@ -166,3 +166,19 @@ async def test_half_a_log_in_ends_with_the_person(portal: Client, town: Town) ->
         await connection.execute("UPDATE platform.users SET status = 'disabled'")
     answer = await portal.get("/auth/mfa/setup", headers=PAGE, allow_redirects=False)
     assert answer.headers["Location"] == "/auth/login"
+
+
+async def test_a_new_password_is_asked_for_the_second_factor_everywhere(portal: Client, town: Town) -> None:
+    """Whoever changes it, in whatever way: no browser is trusted any more."""
+    await ask_for(town, "owner")
+    secret = await set_up(portal)
+    await portal.post("/auth/logout", headers=PAGE)
+    await first_half(portal)
+    await fill(portal, "/auth/mfa", code=code(secret, 1), trust="yes")
+    new = "another unrelated battery horse"
+    fields = {"current": PASSWORD, "password": new, "again": new}
+    answer = await fill(portal, "/account/security", action="/account/password", **fields)
+    assert answer.headers["Location"] == "/account/security?done=password"
+    await portal.post("/auth/logout", headers=PAGE)
+    answer = await fill(portal, "/auth/login", email=EMAIL, password=new)
+    assert answer.headers["Location"] == "/auth/mfa"
