@@ -87,6 +87,7 @@ class Process:
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
     _news: "queue.Queue[str | None]" = field(default_factory=queue.Queue)
+    _reader: threading.Thread | None = None
 
     @classmethod
     def start(cls, *arguments: str, env: Mapping[str, str]) -> Self:
@@ -95,7 +96,8 @@ class Process:
             [*GATEWAY, *arguments], env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/"
         )
         self = cls(process)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         return self
 
     def _read(self) -> None:
@@ -127,6 +129,8 @@ class Process:
         if self.process.poll() is None:
             self.process.send_signal(sign)
         status = self.process.wait(30)
+        if self._reader is not None:  # to the end of the output, which children may still hold open for a moment
+            self._reader.join(30)
         if self.process.stdout is not None:
             self.process.stdout.close()
         return status
