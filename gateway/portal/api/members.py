@@ -6,6 +6,7 @@ from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.second_factor import sign_out_who_lacks_it
 from gateway.portal.api.shapes import Instant, Slug
 from gateway.portal.problems import Problem
 from policies.permissions import ASSIGNABLE, ROLES, Permission
@@ -108,6 +109,7 @@ async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
     except LastOwner as error:
         raise Problem(Refusal.LAST_OWNER) from error
     await ask.announce(Invalidation(tenant_id=ask.tenant_id))
+    await sign_out_who_lacks_it(ask, changed.user_id)  # the new role may ask for more than the old one
     return _shown(changed, custom)
 
 

@@ -40,11 +40,19 @@ async def set_second_factor(ask: Ask[InTenant, SecondFactorWish]) -> SecondFacto
     """Ask members of these roles for a second factor; who is in without one is signed out."""
     stored, roles = _stored(ask), frozenset(Role(name) for name in ask.body.roles)
     if await stored.ask(ask.tenant_id, roles, lambda before: ask.check_version(_shown(before))):
-        for user_id, session_id in await stored.sessions_without(ask.tenant_id):
-            await browser.end(ask.request, user_id, "revoked", only=session_id)
-        for user_id in await stored.people_without(ask.tenant_id):
-            await ask.request.app[OAUTH].tokens.log_out_everywhere(user_id)
+        await sign_out_who_lacks_it(ask)
     return _shown(roles)
+
+
+async def sign_out_who_lacks_it(ask: Ask[Any, Any], only: str | None = None) -> None:
+    """Whoever is asked for two factors and is in with one: all members, or ``only`` one."""
+    stored = _stored(ask)
+    for user_id, session_id in await stored.sessions_without(ask.tenant_id):
+        if only in (None, user_id):
+            await browser.end(ask.request, user_id, "revoked", only=session_id)
+    for user_id in await stored.people_without(ask.tenant_id):
+        if only in (None, user_id):
+            await ask.request.app[OAUTH].tokens.log_out_everywhere(user_id)
 
 
 def _stored(ask: Ask[Any, Any]) -> PostgresSecondFactor:

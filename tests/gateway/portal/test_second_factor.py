@@ -182,3 +182,23 @@ async def test_a_new_password_is_asked_for_the_second_factor_everywhere(portal: 
     await portal.post("/auth/logout", headers=PAGE)
     answer = await fill(portal, "/auth/login", email=EMAIL, password=new)
     assert answer.headers["Location"] == "/auth/mfa"
+
+
+async def test_a_stronger_role_asks_for_what_the_old_one_did_not(portal: Client, town: Town) -> None:
+    """Whoever becomes one of those who are asked is signed out with one factor; nobody else is."""
+    await ask_for(town, "admin")
+    bob, eve = await town.add("bob@example.com"), await town.add("eve@example.com")
+    cookies = {}
+    for one in (bob, eve):
+        portal.session.cookie_jar.clear()
+        await log_in(portal, one.email)
+        cookies[one.id] = {"Cookie": "; ".join(f"{m.key}={m.value}" for m in portal.session.cookie_jar)}
+    portal.session.cookie_jar.clear()
+    await log_in(portal)
+    url = f"/platform/v1/memberships/{bob.id}"
+    answer = await portal.patch(url, json={"role": "admin"}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status == 200, await answer.text()
+    portal.session.cookie_jar.clear()
+    for one, status in ((bob, 303), (eve, 200)):
+        page = await portal.get("/account", headers=PAGE | cookies[one.id], allow_redirects=False)
+        assert page.status == status
