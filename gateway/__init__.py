@@ -8,6 +8,7 @@ toml_lines     the line of every key of a TOML file
 services       the composition root: which parts a worker is made of
 supervisor     the parent process: sockets, workers, embedded servers, shipping, signals
 nightly        what the parent does for the account once a day
+usage_sinks    sends usage records on: to a Redis stream, to an HTTP endpoint
 crew           the workers and the portal as the parent sees them: started, watched, asked, drained
 control        how parent and worker talk
 worker         one process that serves

@@ -20,7 +20,10 @@ from storage.ports import StorageError
 
 _log = structlog.get_logger("gateway.reload")
 
-FIXED = ("listen", "ops_listen", "state_dir", "database_url", "redis_url")
+FIXED = (
+    "listen", "ops_listen", "state_dir", "database_url", "redis_url", "usage_stream", "usage_http_url",
+    "usage_http_token",
+)  # fmt: skip
 """Settings that a reload cannot change."""
 
 

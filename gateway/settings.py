@@ -245,6 +245,16 @@ class Settings(BaseSettings):
         description="Days that single usage records are kept in PostgreSQL, at least 62; sums by hour and by day stay. "
         "0: for ever.",
     )
+    usage_stream: bool = Field(
+        default=False,
+        description="Whether usage records also go to the Redis stream platform:usage, as CloudEvents.",
+    )
+    usage_http_url: Annotated[SecretStr | None, _url("http", "https")] = Field(
+        None,
+        description="Where usage records are also posted: CloudEvents in batches, such as OpenMeter takes at "
+        "/api/v1/events. Empty: nowhere.",
+    )
+    usage_http_token: SecretStr | None = Field(None, description="The bearer token for it. Empty: none.")
     header_timeout: float = Field(
         20.0,
         gt=0,

@@ -34,6 +34,7 @@ from gateway.telemetry.exposition import State
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream_settings import UpstreamSettings
 from gateway.upstream_status import upstream_status
+from gateway.usage_sinks import UsageSinks, usage_sinks
 from storage.embedded import EmbeddedServers
 from storage.ports import StorageError
 from storage.postgres.migrate import migrate, pending
@@ -93,6 +94,7 @@ class Supervisor:
         self._reloader: Reloader | None = None
         self._shipper: Shipper | None = None
         self._nightly: Nightly | None = None
+        self._sinks: UsageSinks | None = None
 
     async def run(self) -> None:
         """Until a signal says stop. Raises StorageError, PortTaken and RoutesInvalid for what prevents a start."""
@@ -122,6 +124,8 @@ class Supervisor:
             self._tasks.start(self._shipper.run(), "shipper")
             self._nightly = Nightly(UsageCare(pool), keep_days=lambda: self._in_force.usage_retention_days)
             self._tasks.start(self._nightly.run(), "care of the account")
+            self._sinks = await stack.enter_async_context(usage_sinks(settings, pool, stores.redis_url))
+            self._tasks.start(self._sinks.run(), "usage sinks")
             await self._open_operations(operations, pool, counters, stack)
             blueprint = Blueprint(
                 settings, stores.database_url, stores.redis_url, stores.secret_key, portal.getsockname()
@@ -246,6 +250,8 @@ class Supervisor:
             reconciled_at=reconciled.at.timestamp() if reconciled is not None else 0.0,
             reconcile_differences=reconciled.differences if reconciled is not None else 0,
             workers=self.workers(),
+            sink_lags=self._sinks.lags() if self._sinks is not None else {},
+            sinks_sent=self._sinks.sent if self._sinks is not None else {},
             reload_failures=self._reloader.failures if self._reloader is not None else 0,
             last_reload_successful=self._reloader is None or self._reloader.last_successful,
         )

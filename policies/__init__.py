@@ -32,7 +32,7 @@ networks       addresses and networks of proxies and clients, in one form
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 jobs           whose a job of the upstream is, and what its result is still to be accounted for
 strict_json    JSON with one reading
-usage          the record of one request
+usage          the record of one request; ``usage_event`` the same as a CloudEvent
 plans          limits and routes under one name, for the tenants that are on the plan
 rating         what usage costs by a price list; ``price_book`` reads the lists
 upstreams      which address gets a request, and what is learnt from how it went

@@ -45,6 +45,9 @@ class State:
     reconciled_at: float = 0.0
     """Seconds since 1970; 0 for never."""
     reconcile_differences: int = 0
+    sink_lags: Mapping[str, float] = field(default_factory=dict)
+    """Seconds, by sink."""
+    sinks_sent: Mapping[str, int] = field(default_factory=dict)
     reload_failures: int = 0
     last_reload_successful: bool = True
     workers: Mapping[str, bool] = field(default_factory=dict)
@@ -117,6 +120,14 @@ class _Gathered(Collector):
             state.reconciled_at,
         )
         yield GaugeMetricFamily("gateway_usage_reconcile_differences", "What that found.", state.reconcile_differences)
+        lag = GaugeMetricFamily(
+            "gateway_usage_sink_lag_seconds", "Age of what a sink has not taken yet.", labels=("sink",)
+        )
+        for sink, seconds in state.sink_lags.items():
+            lag.add_metric((sink,), seconds)
+        yield lag
+        sent: dict[Labels, float] = {(sink,): n for sink, n in state.sinks_sent.items()}
+        yield _counter("gateway_usage_sink_sent", "Usage records that a sink took.", ("sink",), sent)
         up = GaugeMetricFamily(
             "gateway_upstream_up", "The share of workers that use an address.", labels=("upstream", "address")
         )

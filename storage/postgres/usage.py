@@ -15,10 +15,11 @@ from policies.usage import INTERIM, UsageRecord
 from storage.ports import Difference, RawRemoved, Rejected, Unavailable, UsageOf, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
-from storage.postgres.usage_columns import DIMENSIONS, MEASURES, TOTALS, names, sums
+from storage.postgres.usage_columns import DIMENSIONS, MEASURES, TOTALS, names, record_from, sums
 from storage.postgres.usage_ranges import cut, day_of
 from storage.postgres.usage_reconcile import differences
-from storage.usage_rows import CURRENT, Encoding, encoding_of, record_of
+from storage.postgres.usage_unsent import list_unsent
+from storage.usage_rows import CURRENT, Encoding, encoding_of
 from storage.usage_sums import Sums, sum_rows
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class PostgresLedger:
                 for encoding, group, gained in batches:
                     await _insert(connection, encoding, group)
                     await _add(connection, gained)
+                    await list_unsent(connection, group)
         return True
 
     async def shipped(self, journal_id: str) -> int:
@@ -110,7 +112,7 @@ class PostgresLedger:
             async with self._pool.tenant(tenant_id) as connection:
                 first, last = max(day, since), min(day + timedelta(days=1), until)
                 async for row in connection.cursor(_EXPORT, tenant_id, first, last, prefetch=_PAGE, timeout=_LONG_S):
-                    yield _record_of(row)
+                    yield record_from(row)
 
     async def raw_days(self, tenant_id: str, since: datetime, until: datetime) -> Sequence[datetime]:
         """The days on which the tenant has records. Raises RawRemoved, and ValueError for an instant without a zone."""
@@ -211,11 +213,6 @@ _values_of = attrgetter("hour", *DIMENSIONS, *MEASURES)
 
 def _totals_of(row: asyncpg.Record) -> UsageTotals:
     return UsageTotals(**{name: row[name] for name in TOTALS})
-
-
-def _record_of(row: asyncpg.Record) -> UsageRecord:
-    values = {column.attribute: column.read(row[column.name]) for column in CURRENT.columns}
-    return record_of(row["ended_at"], values)
 
 
 _KEY: Final = ("bucket", *DIMENSIONS)

@@ -1,8 +1,11 @@
-"""The roll-ups' columns, and the pieces of SQL that are made of them. Names of ours alone; values are parameters."""
+"""The books' columns, and the pieces of SQL that are made of them. Names of ours alone; values are parameters."""
 
 from typing import Final
 
-from policies.usage import INTERIM
+import asyncpg
+
+from policies.usage import INTERIM, UsageRecord
+from storage.usage_rows import CURRENT, record_of
 
 DIMENSIONS: Final = ("tenant_id", "key_id", "user_id", "route", "outcome", "model")
 TOTALS: Final = ("requests", "errors", "denied", "audio_ms", "bytes_in", "bytes_out")
@@ -30,3 +33,9 @@ def names(columns: tuple[str, ...], of: str = "") -> str:
 def sums(columns: tuple[str, ...]) -> str:
     """``sum(a)::bigint AS a, …``; 0 over no rows."""
     return ", ".join(f"coalesce(sum({column}), 0)::bigint AS {column}" for column in columns)
+
+
+def record_from(row: asyncpg.Record) -> UsageRecord:
+    """The record that a row of ``usage_events`` holds."""
+    values = {column.attribute: column.read(row[column.name]) for column in CURRENT.columns}
+    return record_of(row["ended_at"], values)

@@ -7,9 +7,9 @@ from typing import Final
 
 from policies.usage import UsageRecord
 from storage.postgres.pool import Pool
-from storage.postgres.usage_columns import names
+from storage.postgres.usage_columns import names, record_from
 from storage.postgres.usage_ranges import cut
-from storage.usage_rows import CURRENT, record_of
+from storage.usage_rows import CURRENT
 
 _EVENTS: Final = f"""
     SELECT ended_at, {names(tuple(column.name for column in CURRENT.columns))} FROM platform.usage_events
@@ -76,10 +76,7 @@ class PostgresUsageEvents:
             limit,
             tenant_id=tenant_id,
         )
-        return [
-            record_of(row["ended_at"], {column.attribute: column.read(row[column.name]) for column in CURRENT.columns})
-            for row in rows
-        ]
+        return [record_from(row) for row in rows]
 
     async def latency(self, tenant_id: str, since: datetime, until: datetime, route: str) -> Latency:
         """From the records themselves: its time grows with them, so ask for a day at the most."""

@@ -40,7 +40,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.upstream_addresses[("default", "10.0.0.1:9300")] = [1, 1]
     for attribute, _, _, labels in exposition._COUNTERS:
         getattr(metrics, attribute)[("x",) * len(labels)] += 1
-    page = exposition.render(metrics, exposition.State(workers={"1": True}))
+    page = exposition.render(metrics, exposition.State(workers={"1": True}, sink_lags={"x": 0.0}, sinks_sent={"x": 0}))
     found: dict[str, set[str]] = {"up": set()}
     for family in text_string_to_metric_families(page.decode()):
         for sample in family.samples:

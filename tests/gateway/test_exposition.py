@@ -43,6 +43,8 @@ CONTRACT = {
     "gateway_usage_lost_bytes_total": set(),
     "gateway_usage_reconcile_last_success_timestamp_seconds": set(),
     "gateway_usage_reconcile_differences": set(),
+    "gateway_usage_sink_lag_seconds": {"sink"},
+    "gateway_usage_sink_sent_total": {"sink"},
     "gateway_worker_up": {"worker"},
     "gateway_dependency_up": {"dependency"},
 }
@@ -50,7 +52,13 @@ SHARES = ("gateway_worker_up", "gateway_dependency_up", "gateway_build_info", "g
 PARENTS = re.compile("_usage_|_config_")
 """What the parent knows by itself, and does not add up."""
 STATE = State(
-    journal_pending=3, shipped=4, lost_bytes=5, workers={"1": True, "2": False}, dependencies={"redis": False}
+    sink_lags={"http": 1.5},
+    sinks_sent={"http": 6},
+    journal_pending=3,
+    shipped=4,
+    lost_bytes=5,
+    workers={"1": True, "2": False},
+    dependencies={"redis": False},
 )
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
