@@ -67,6 +67,11 @@ def permitted(scopes: frozenset[str], holder: frozenset[Permission] | None) -> f
     return named & (_WITHIN if holder is None else holder)
 
 
+def usable(scopes: frozenset[str], holder: frozenset[Permission]) -> frozenset[str]:
+    """The scopes of a person's key that count now: of those that are permissions, what the person still holds."""
+    return frozenset(scope for scope in scopes if scope not in _PERMISSION_NAMES or scope in holder)
+
+
 def excess(giver: frozenset[Permission], wanted: Iterable[str]) -> list[str]:
     """The wanted permissions that the giver does not hold, sorted; names that are no permission are nobody's to give.
 

@@ -10,10 +10,12 @@ import asyncpg
 from policies.audit import Facts
 from policies.calendars import Calendar
 from policies.networks import network
+from policies.permissions import usable
 from policies.principals import Method, Principal, Standing
 from policies.tenants import ApiKey, KeyUsed, TenantStatus, UserStatus
 from storage.postgres import values
 from storage.postgres.limits import limits_of, limits_sql
+from storage.postgres.members import held
 
 OWN = """k.id, k.tenant_id, k.user_id, k.name, k.last4, k.scopes, k.created_at, k.expires_at, k.revoked_at,
     k.disabled_at, k.networks, k.routes, k.metadata"""
@@ -22,7 +24,8 @@ KEY = f"{SELECT} FROM platform.api_keys k LEFT JOIN platform.key_uses u ON u.key
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 HOLDER = f"""
-    SELECT k.id, k.tenant_id, t.slug, k.user_id, m.role, k.scopes, k.expires_at,
+    SELECT k.id, k.tenant_id, t.slug, k.user_id, k.scopes, k.expires_at,
+        m.role, m.custom_role, r.permissions, coalesce(u.operator, false) AS operator,
         k.revoked_at IS NOT NULL AS revoked, k.disabled_at IS NOT NULL AS disabled, k.networks, k.routes,
         t.status AS tenant_status, u.status AS user_status,
         t.time_zone, t.anchor_day, {limits_sql("k.tenant_id", "k.user_id", "k.id")} AS limits,
@@ -33,6 +36,7 @@ HOLDER = f"""
     LEFT JOIN platform.plans p ON p.name = t.plan
     LEFT JOIN platform.users u ON u.id = k.user_id
     LEFT JOIN platform.memberships m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
+    LEFT JOIN platform.roles r ON r.tenant_id = m.tenant_id AND r.name = m.custom_role
 """  # noqa: S608  made of this package's own column names
 
 IDENTIFY = f"{HOLDER} WHERE k.digest = $1"
@@ -161,6 +165,7 @@ def facts_of(key: ApiKey) -> Facts:
 def principal_of(row: asyncpg.Record) -> Principal:
     """A row of ``HOLDER``."""
     limits = limits_of(row["limits"], row["plan_limits"])
+    role, scopes = row["custom_role"] or row["role"], frozenset(row["scopes"])
     return Principal(
         method=Method.API_KEY,
         standing=_standing(row),
@@ -168,8 +173,8 @@ def principal_of(row: asyncpg.Record) -> Principal:
         tenant_slug=row["slug"],
         user_id=row["user_id"] or "",
         key_id=row["id"],
-        scopes=frozenset(row["scopes"]),
-        roles=(row["role"],) if row["role"] else (),
+        scopes=usable(scopes, held(row)) if row["user_id"] else scopes,
+        roles=(role,) if role else (),
         expires_ms=_ms(row["expires_at"]),
         tenant_rate=limits.tenant_rate,
         key_rate=limits.key_rate,

@@ -14,7 +14,8 @@ from policies.tenants import Role, RouteOverride, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.key_rows import IDENTIFY
-from tests.storage.world import World, a_digest, world
+from storage.postgres.members import PostgresMembers
+from tests.storage.world import TRAIL, World, a_digest, world
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -394,3 +395,27 @@ async def test_identifying_a_key_reads_no_table_from_end_to_end(w: World) -> Non
     text = "\n".join(row[0] for row in plan)
     for table in ("api_keys", "limits"):
         assert f"Seq Scan on {table}" not in text, text
+
+
+async def test_a_persons_key_does_no_more_than_its_person_may(w: World) -> None:
+    """A-08: who was made a viewer does not transcribe with an old key; scopes that are no permission are nobody's."""
+    acme = await w.tenant()
+    ada = await w.user(acme, Role.MEMBER)
+    scopes = frozenset({"transcribe", "keys:write", "house:word"})
+    of_ada, of_acme = a_digest(), a_digest()
+    await w.key(acme, digest=of_ada, user=ada, scopes=scopes)
+    await w.key(acme, digest=of_acme, scopes=scopes)
+
+    async def held(digest: bytes) -> tuple[frozenset[str], tuple[str, ...]]:
+        principal = await w.registry.identify_key(digest)
+        assert principal is not None
+        return principal.scopes, principal.roles
+
+    assert await held(of_ada) == ({"transcribe", "house:word"}, ("member",))
+    members = PostgresMembers(w.pool, TRAIL)
+    await members.set_role(acme.id, ada.id, Role.VIEWER, None)
+    assert await held(of_ada) == ({"house:word"}, ("viewer",))
+    await members.create_role(acme.id, "clerks", "", ["keys:write"])
+    await members.set_role(acme.id, ada.id, Role.MEMBER, "clerks")
+    assert await held(of_ada) == ({"keys:write", "house:word"}, ("clerks",))
+    assert await held(of_acme) == (scopes, ())
