@@ -133,8 +133,8 @@ class Gatekeeper:
             return Presented(ticket.credential, longest_s=ticket.longest_s)
         return Presented(b"", ticket.credential, ticket.longest_s)
 
-    async def still_good(self, presented: Presented, route: Route) -> Deny | None:
-        """Whether an open stream's credential would be let in again; None, or why not. Raises Unavailable.
+    async def still_good(self, presented: Presented, route: Route, address: str) -> Deny | None:
+        """Whether an open stream's credential would be let in again from there; None, or why not. Raises Unavailable.
 
         A token that has lapsed meanwhile counts on, as long as neither it nor its subject was revoked: it is there for
         openings, and lives for minutes.
@@ -145,6 +145,8 @@ class Gatekeeper:
             return Deny(refusal=entry.refusal)
         now_ms = 0 if principal.method is Method.JWT else self._now_ms()
         permit = authorise(principal, route, now_ms, self._default_rate)
+        if isinstance(permit, Permit) and principal.networks and not holds(principal.networks, address):
+            return Deny(refusal=Refusal.ADDRESS_NOT_ALLOWED, principal=principal)
         return permit if isinstance(permit, Deny) else None
 
     def pin(self, presented: Presented) -> None:

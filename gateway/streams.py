@@ -37,7 +37,7 @@ _APPLICATION = 3000
 class Judge(Protocol):
     """Who knows whether a credential is still good."""
 
-    async def still_good(self, presented: Presented, route: Route) -> Deny | None:
+    async def still_good(self, presented: Presented, route: Route, address: str) -> Deny | None:
         """None, or why not. Raises Unavailable."""
 
     def pin(self, presented: Presented) -> None:
@@ -131,24 +131,24 @@ class Streams:
         self._ticker = loop.call_later(_TICK_S, self._tick) if self._open else None
 
     async def _recheck(self, tunnels: Iterable[Tunnel]) -> None:
-        """One question for all streams of a credential on a route, and one at a time: the registry is not stormed."""
-        groups: defaultdict[tuple[bytes, Route], list[Tunnel]] = defaultdict(list)
+        """One question for all streams of a credential from one client on a route, and one at a time: no storms."""
+        groups: defaultdict[tuple[bytes, Route, str], list[Tunnel]] = defaultdict(list)
         for tunnel in tunnels:
             if tunnel.presented is not None:
-                groups[tunnel.presented.digest or tunnel.presented.secret, tunnel.route].append(tunnel)
-        for (_, route), group in groups.items():
+                groups[tunnel.presented.digest or tunnel.presented.secret, tunnel.route, tunnel.address].append(tunnel)
+        for (_, route, address), group in groups.items():
             presented = group[0].presented
             assert presented is not None
-            deny = await self._ask(presented, route, group)
+            deny = await self._ask(presented, route, address, group)
             if deny is not None:
                 for tunnel in group:
                     tunnel.end(Ending.CREDENTIAL_ENDED, deny.refusal.code, deny.refusal.message)
 
-    async def _ask(self, presented: Presented, route: Route, group: list[Tunnel]) -> Deny | None:
+    async def _ask(self, presented: Presented, route: Route, address: str, group: list[Tunnel]) -> Deny | None:
         """Until there is an answer: what cannot be asked may have been revoked, or not."""
         while any(tunnel in self._open for tunnel in group):
             try:
-                return await self._judge.still_good(presented, route)
+                return await self._judge.still_good(presented, route, address)
             except Unavailable:
                 await asyncio.sleep(_RETRY_S)
         return None

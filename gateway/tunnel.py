@@ -100,6 +100,11 @@ class Tunnel:
         self.due = now
         """When to look at it again."""
 
+    @property
+    def address(self) -> str:
+        """The client's."""
+        return self._exchange.client
+
     def is_touched_by(self, change: Invalidation) -> bool:
         """Whether a change may concern whoever opened it."""
         principal = self._exchange.principal

@@ -99,3 +99,12 @@ def address(written: str) -> str | None:
 def _is_port(text: str, *, optional: bool = False) -> bool:
     digits = text.removeprefix(":")
     return (optional and not text) or (text != digits and digits.isascii() and digits.isdigit() and len(digits) <= 5)
+
+
+def lie_within(inner: Sequence[str], outer: Sequence[str]) -> bool:
+    """Whether each of these networks is part of one of the others; none at all are everywhere, and lie within none."""
+    wide = [network(text) for text in outer]
+    return bool(inner) and all(
+        any(each.version == one.version and each.subnet_of(one) for one in wide)  # type: ignore[arg-type]
+        for each in map(network, inner)
+    )

@@ -108,7 +108,7 @@ async def switch(request: web.Request) -> web.Response:
     place = next((p for p in account.places if p.tenant_id == wanted and p.active), None)
     if place is None:
         raise Problem(Refusal.NOT_FOUND)
-    _, secret = await browser.begin(request, account.person, place, session.methods)
+    _, secret = await browser.begin(request, account.person, place, session.methods, continues=session)
     await request.app[PARTS].bus.publish(Invalidation(user_id=session.user_id))
     response = back("/account", "tenant")
     browser.set_cookie(request, response, secret)

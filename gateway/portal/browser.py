@@ -60,9 +60,12 @@ async def required_fresh(request: web.Request) -> Session:
     raise Problem(Refusal.FRESH_LOGIN_REQUIRED)
 
 
-async def begin(request: web.Request, person: Person, place: Place, methods: tuple[str, ...]) -> tuple[Session, str]:
+async def begin(
+    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], continues: Session | None = None
+) -> tuple[Session, str]:
     """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840).
 
+    ``continues`` where nobody proved anything: the session that was there already, of which it keeps the times.
     Raises Problem where the tenant asks for more than these methods: no door to it has fewer locks than another.
     """
     if next_step(person, place, methods) is not Step.DONE and place.asks_second_factor:
@@ -80,6 +83,7 @@ async def begin(request: web.Request, person: Person, place: Place, methods: tup
             agent=user_agent(request),
             life=request.app[IDENTITY].life,
             replaces=_digest(request, old) if old is not None else None,
+            continues=continues,
         )
     )
     request[SIGNED_IN] = made
@@ -93,8 +97,11 @@ async def end(request: web.Request, user_id: str, why: str, *, only: str | None 
     ended = await sessions(request).end(user_id, why, only=only, but=but)
     if ended:
         await request.app[PARTS].bus.publish(Invalidation(user_id=user_id))
+    tokens = request.app[OAUTH].tokens
     if only is None:  # what was logged in without a browser as well
-        await request.app[OAUTH].tokens.log_out_everywhere(user_id)
+        await tokens.log_out_everywhere(user_id)
+    elif ended:  # the streams that it has tickets for
+        await tokens.log_out(only)
     return ended
 
 

@@ -13,7 +13,7 @@ from gateway.portal import browser
 from gateway.portal.identity import IDENTITY, people
 from gateway.portal.parts import PARTS
 from gateway.portal.trusted import is_trusted
-from policies.people import Person, Place, Step, next_step
+from policies.people import Person, Place, Session, Step, next_step
 from storage.postgres.people import Account
 from storage.redis.client import asking
 
@@ -33,9 +33,14 @@ class Halfway:
 
 
 async def go_on(
-    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], goal: str
+    request: web.Request,
+    person: Person,
+    place: Place,
+    methods: tuple[str, ...],
+    goal: str,
+    continues: Session | None = None,
 ) -> web.Response:
-    """The session, or on to what is missing."""
+    """The session, or on to what is missing. ``continues`` as in :func:`browser.begin`."""
     if next_step(person, place, methods) is Step.PROVE and await is_trusted(request, person.id):
         methods = (*methods, "browser")
     match next_step(person, place, methods):
@@ -44,14 +49,19 @@ async def go_on(
         case Step.SET_UP:
             return await _pause(request, person, place, methods, goal, "/auth/mfa/setup")
         case Step.DONE:
-            return await begin(request, person, place, methods, goal)
+            return await begin(request, person, place, methods, goal, continues)
 
 
 async def begin(
-    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], goal: str
+    request: web.Request,
+    person: Person,
+    place: Place,
+    methods: tuple[str, ...],
+    goal: str,
+    continues: Session | None = None,
 ) -> web.Response:
     """The session, and on to the goal; a half log-in of this browser is over."""
-    _, secret = await browser.begin(request, person, place, methods)
+    _, secret = await browser.begin(request, person, place, methods, continues)
     response = web.Response(status=303, headers={"Location": goal})
     browser.set_cookie(request, response, secret)
     await forget(request, response)
@@ -65,8 +75,10 @@ async def paused(request: web.Request) -> Halfway | None:
         kept = await request.app[PARTS].redis.get(_key(request, secret)) if secret else None
     if kept is None:
         return None
-    user_id, tenant_id, methods, goal = orjson.loads(kept)
+    user_id, tenant_id, methods, goal, proved = orjson.loads(kept)
     account = await people(request).account_of(user_id)
+    if account is not None and proved != _password_of(account.person):
+        return None  # the password that was given is not the password any more
     place = next((p for p in account.places if p.tenant_id == tenant_id and p.active), None) if account else None
     if account is None or place is None or not account.may_sign_in:
         return None
@@ -87,7 +99,7 @@ async def _pause(
     request: web.Request, person: Person, place: Place, methods: tuple[str, ...], goal: str, where: str
 ) -> web.Response:
     secret = secrets.token_urlsafe(32)
-    kept = orjson.dumps([person.id, place.tenant_id, methods, goal])
+    kept = orjson.dumps([person.id, place.tenant_id, methods, goal, _password_of(person)])
     with asking():
         await request.app[PARTS].redis.set(_key(request, secret), kept, ex=_LIFE_S)
     response = web.Response(status=303, headers={"Location": where})
@@ -96,6 +108,11 @@ async def _pause(
         samesite="Lax", path="/",
     )  # fmt: skip
     return response
+
+
+def _password_of(person: Person) -> str:
+    """Another one for each password that the person has had."""
+    return person.password_changed_at.isoformat() if person.password_changed_at else ""
 
 
 def _cookie(request: web.Request) -> str:

@@ -11,7 +11,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from gateway.portal.proving import limit
 from gateway.portal.recovery import mint
-from policies.people import Invitation, InvitationState
+from policies.people import Invitation, InvitationState, Session
 from policies.tenants import Role
 from policies.verdict import Refusal
 from storage.ports import Invalidation
@@ -97,19 +97,19 @@ async def accept(request: web.Request) -> web.Response:
         methods = ("pwd",)
     if joined is None:
         raise Problem(Refusal.LINK_INVALID)
-    return await _welcome(request, joined[0], joined[1], methods)
+    return await _welcome(request, joined[0], joined[1], methods, session if known is not None else None)
 
 
 async def _welcome(
-    request: web.Request, invitation: Invitation, user_id: str, methods: tuple[str, ...]
+    request: web.Request, invitation: Invitation, user_id: str, methods: tuple[str, ...], continues: Session | None
 ) -> web.Response:
-    """A session in the tenant that was joined."""
+    """A session in the tenant that was joined; of who was signed in already it goes on from the one there was."""
     await request.app[PARTS].bus.publish(Invalidation(user_id=user_id))
     account = await people(request).account_of(user_id)
     place = next((p for p in account.places if p.tenant_id == invitation.tenant_id), None) if account else None
     if account is None or place is None or not place.active:
         raise Problem(Refusal.LINK_INVALID)
-    return await halfway.go_on(request, account.person, place, methods, "/account")
+    return await halfway.go_on(request, account.person, place, methods, "/account", continues)
 
 
 async def _open(request: web.Request, digest: bytes) -> Invitation:

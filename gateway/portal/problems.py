@@ -10,7 +10,7 @@ from gateway.portal.caller import request_id
 from gateway.portal.pages import render
 from gateway.responses import PROBLEM_TYPE
 from policies.verdict import Refusal
-from storage.ports import Unavailable
+from storage.ports import Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")
 
@@ -64,6 +64,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Unavailable as error:
         _log.warning("a store cannot be asked", reason=str(error), request_id=request_id(request))
         return answer(request, Problem(Refusal.STORE_UNAVAILABLE, headers={"Retry-After": "2"}))
+    except Rejected as error:
+        return answer(request, Problem(Refusal.INVALID_INPUT, str(error)))
     except web.HTTPException as error:
         refusal = _BY_STATUS.get(error.status)
         if refusal is None:

@@ -13,6 +13,7 @@ from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from gateway.portal.proving import limit
+from gateway.portal.trusted import trusted_browsers
 from policies.people import account_bucket
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
@@ -109,6 +110,7 @@ async def reset(request: web.Request) -> web.Response:
         if used is None:  # by somebody else, while we hashed
             raise Problem(Refusal.LINK_INVALID)
         await people(request).set_password_in(connection, person.id, stored, "password.reset")
+    await trusted_browsers(request).forget(person.id, person.email)
     await browser.end(request, person.id, "password")
     deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
     return render(request, "message.html", title="Done", message="Your password is changed. Sign in with it now.",

@@ -6,6 +6,7 @@ stream as whoever asked. A ticket grants no ticket.
 
 import secrets
 from collections.abc import AsyncIterator
+from math import inf
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,7 @@ from gateway.portal.problems import Problem
 from gateway.services import load_routes
 from policies.routes import Route, RouteTable
 from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
+from policies.tokens import AccessToken
 from policies.verdict import Deny, Refusal
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.tickets import RedisTickets
@@ -51,7 +53,8 @@ async def grant(request: web.Request) -> web.Response:
     wish = await read_json(request, Wish)
     route = _route(request.app[_TABLE], wish)
     longest_s = min(wish.max_session_seconds or route.stream_longest_s, route.stream_longest_s)
-    tenant_id, credential = await _credential(request, route)
+    tenant_id, credential, left_s = await _credential(request, route)
+    longest_s = min(longest_s, left_s)
     text = mint_ticket(secrets.token_bytes(TICKET_BYTES))
     ticket = Ticket(tenant_id=tenant_id, credential=credential, route=route.name, longest_s=longest_s)
     await RedisTickets(request.app[PARTS].redis).keep(text.encode(), ticket)
@@ -74,28 +77,43 @@ def _route(table: RouteTable, wish: Wish) -> Route:
     return route
 
 
-async def _credential(request: web.Request, route: Route) -> tuple[str, bytes]:
-    """The tenant, and what the gateway will ask for again when the ticket is redeemed."""
+async def _credential(request: web.Request, route: Route) -> tuple[str, bytes, float]:
+    """The tenant, what the gateway will ask for again when the ticket is redeemed, and for how many seconds that lasts.
+
+    What is made for a person belongs to the log-in that it came of, and ends with it.
+    """
     who, parts, tokens = caller(request), request.app[PARTS], request.app[OAUTH].tokens
     if who.key_id:
         _require(route, who.scopes)
         digest = await PostgresKeyRegistry(parts.pool, parts.trail).key_digest(who.tenant_id, who.key_id)
         if digest is None:
             raise Problem(Refusal.INVALID_API_KEY)
-        return who.tenant_id, digest
+        return who.tenant_id, digest, inf
     tenant_id, user_id = who.tenant_id, who.user_id
     scopes: frozenset[str] | None = who.scopes
-    if not who.is_known:
+    left_s = inf
+    if who.is_known:
+        family = await _log_in(request)
+    else:
         session = await browser.current(request)
         if session is None:
             raise Problem(Refusal.MISSING_CREDENTIAL)
-        tenant_id, user_id, scopes = session.tenant_id, session.user_id, None
+        tenant_id, user_id, scopes, family = session.tenant_id, session.user_id, None, session.id
+        left_s = (session.expires_at - parts.now()).total_seconds()
     principal = await tokens.subject(tenant_id, user_id)
     if principal is None:  # a guest of another issuer, or somebody who has just been shut out
         raise Problem(Refusal.INSUFFICIENT_PERMISSION)
     _require(route, principal.scopes if scopes is None else principal.scopes & scopes)
     wanted = frozenset({route.scope}) if route.scope else frozenset()
-    return tenant_id, tokens.access(principal, wanted, client_id=_CLIENT, life_s=2 * LIFE_S).encode()
+    made = tokens.access(principal, wanted, client_id=_CLIENT, family=family, life_s=2 * LIFE_S)
+    return tenant_id, made.encode(), left_s
+
+
+async def _log_in(request: web.Request) -> str:
+    """The log-in that the caller's token descends from; empty for a service's."""
+    token = request.headers.get("Authorization", "").rpartition(" ")[2]
+    found = await request.app[OAUTH].tokens.bearers.examine(token.encode("utf-8", "surrogateescape"))
+    return found.family if isinstance(found, AccessToken) else ""
 
 
 def _require(route: Route, scopes: frozenset[str]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from storage.ports import StorageError, Unavailable
+from storage.ports import Rejected, StorageError, Unavailable
 
 
 class Lost(Unavailable):
@@ -74,6 +74,8 @@ def asking() -> Iterator[None]:
             f"The database is not ready for this release: {_redacted(error)}. Run `gateway migrate` as the role that "
             "owns the schema `platform`, and let the gateway connect as that role."
         ) from error
+    except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError) as error:
+        raise Rejected("A text holds a character that PostgreSQL cannot keep, such as NUL.") from _redacted(error)
     except asyncpg.PostgresError as error:
         raise StorageError(f"PostgreSQL refused a statement: {_redacted(error)}") from error
 

@@ -11,6 +11,7 @@ from policies.people import Session
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.pool import Pool
+from storage.postgres.tokens import revoke_in
 
 _SESSION = """
     s.id, s.tenant_id, s.user_id, s.methods, s.address, s.agent, s.created_at, s.seen_at, s.authenticated_at,
@@ -23,7 +24,11 @@ _LIVE = "s.ended_at IS NULL AND s.expires_at > now()"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSession:
-    """A session to be made. ``digest`` is HMAC-SHA-256 of its secret (32 bytes); ``replaces`` another one's."""
+    """A session to be made. ``digest`` is HMAC-SHA-256 of its secret (32 bytes); ``replaces`` another one's.
+
+    ``continues``: the session that it goes on from, where nothing was proved anew: it is no fresher than that one, and
+    ends no later.
+    """
 
     digest: bytes
     tenant_id: str
@@ -34,6 +39,7 @@ class NewSession:
     agent: str
     life: timedelta
     replaces: bytes | None = None
+    continues: Session | None = None
 
 
 class PostgresSessions:
@@ -61,8 +67,9 @@ class PostgresSessions:
             (row,) = await connection.fetch(
                 f"""
                 INSERT INTO platform.sessions AS s
-                    (id, digest, tenant_id, user_id, methods, address, agent, expires_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8) RETURNING {_SESSION}
+                    (id, digest, tenant_id, user_id, methods, address, agent, expires_at, authenticated_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, least(now() + $8, $9), coalesce($10, now()))
+                RETURNING {_SESSION}
                 """,  # noqa: S608
                 new_id(Kind.SESSION),
                 new.digest,
@@ -72,6 +79,8 @@ class PostgresSessions:
                 new.address,
                 new.agent,
                 new.life,
+                new.continues.expires_at if new.continues else None,
+                new.continues.authenticated_at if new.continues else None,
             )
             await connection.execute("UPDATE platform.users SET last_login_at = now() WHERE id = $1", new.user_id)
             await self._trail.record(
@@ -162,7 +171,10 @@ class PostgresSessions:
             )
 
     async def end(self, user_id: str, why: str, *, only: str | None = None, but: str | None = None) -> Sequence[bytes]:
-        """End a person's sessions: all, ``only`` one, or all ``but`` one, by id. Gives their digests."""
+        """End a person's sessions: all, ``only`` one, or all ``but`` one, by id. Gives their digests.
+
+        The tokens that were made for them, with their id as family, are void with it.
+        """
         async with self._pool.operator() as connection:
             rows = await connection.fetch(
                 """
@@ -177,6 +189,7 @@ class PostgresSessions:
                 but,
             )
             for row in rows:
+                await revoke_in(connection, f"family:{row['id']}")
                 await self._trail.record(
                     connection,
                     Change(

@@ -41,7 +41,7 @@ class PostgresRevocations:
     async def revoke(self, what: str, tenant_id: str = "") -> Revocation:
         """Revoked again, it counts from the later instant."""
         async with self._pool.operator() as connection:
-            made = await _revoke(connection, what)
+            made = await revoke_in(connection, what)
             await self._trail.record(connection, Change(tenant_id=tenant_id, action="token.revoked", target=what))
         return made
 
@@ -119,7 +119,7 @@ class PostgresFamilies:
                 tenant_id,
             )
             for row in rows:
-                await _revoke(connection, f"family:{row['id']}")
+                await revoke_in(connection, f"family:{row['id']}")
                 await self._trail.record(
                     connection,
                     Change(
@@ -164,7 +164,7 @@ class _Hold:
             family.id,
             why,
         )
-        await _revoke(self._connection, f"family:{family.id}")
+        await revoke_in(self._connection, f"family:{family.id}")
         await self._trail.record(
             self._connection,
             Change(
@@ -176,7 +176,8 @@ class _Hold:
         )
 
 
-async def _revoke(connection: Connection, what: str) -> Revocation:
+async def revoke_in(connection: Connection, what: str) -> Revocation:
+    """In a transaction that is open already; whoever has it tells the others."""
     (row,) = await connection.fetch(
         """
         INSERT INTO platform.token_revocations (what, revoked_at, expires_at)

@@ -11,9 +11,11 @@ from dataclasses import replace
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from policies.networks import network
 from policies.principals import Standing
 from policies.streams import Ending
 from policies.usage import INTERIM, Outcome
+from policies.verdict import Refusal
 from policies.websocket import BINARY, PING, PONG, TEXT, close_frame, frame
 from storage.ports import Invalidation
 from tests.gateway.stream_harness import MASK, RawSite, RawUpstream, Site, closed, options_for, raw_site, site
@@ -66,6 +68,19 @@ async def test_a_credential_that_ends_takes_its_streams_with_it(
         (record,) = here.gateway.journal.records
         assert (record.outcome, record.code, record.bytes_in) == (Outcome.DENIED, code, 1)
         assert here.gateway.metrics.stream_closes == {("4001", "gateway"): 1}
+
+
+async def test_a_stream_ends_where_its_key_may_not_be_used_any_more() -> None:
+    """A key that is bound to other networks, or to other routes, while its stream is open."""
+    for bound, code in (
+        ({"networks": (network("198.51.100.0/24"),)}, "address_not_allowed"),
+        ({"only_routes": frozenset({"elsewhere"})}, Refusal.KEY_BOUND_ELSEWHERE.code),
+    ):
+        async with site() as here, here.connect() as client:
+            change_keys(here, Invalidation("ten_a", "key_1"), networks=(network("127.0.0.0/8"),))
+            change_keys(here, Invalidation("ten_a", "key_1"), **bound)
+            assert code in await client.recv()
+            assert (await closed(client))[0] == 4001
 
 
 async def test_a_change_that_does_not_concern_a_stream_leaves_it_alone() -> None:

@@ -12,7 +12,7 @@ from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
 from gateway.portal.problems import Problem
 from gateway.snapshot import digest
 from policies.credentials import RANDOM_BYTES, mint_key
-from policies.networks import network
+from policies.networks import lie_within, network
 from policies.permissions import Permission
 from policies.tenants import ApiKey
 from policies.verdict import Refusal
@@ -169,7 +169,8 @@ async def change_key(ask: Ask[InTenant, KeyEdit]) -> KeyShown:
 
     def check(current: ApiKey) -> None:
         ask.check_version(_shown(current, now))
-        if edit.enabled or edit.expires_at or edit.scopes is not None:  # what makes a key stronger is giving it anew
+        stronger = edit.enabled or edit.expires_at or edit.scopes is not None or _is_wider(current, edit)
+        if stronger:  # that is giving it anew
             ask.who.may_give(current.scopes | frozenset(edit.scopes or ()))
 
     changed = await ask.keys.change_key(
@@ -213,6 +214,13 @@ async def revoke_key(ask: Ask[InTenant, Any]) -> None:
     """End a key now and for ever."""
     key = await ask.keys.revoke_key(ask.tenant_id, ask.path("key_id"))
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=key.id))
+
+
+def _is_wider(key: ApiKey, edit: KeyEdit) -> bool:
+    """Whether the key would work from where, or on routes where, it does not."""
+    more_routes = edit.routes is not None and (not edit.routes or not {*edit.routes} <= {*key.routes})
+    more_networks = edit.networks is not None and not lie_within(edit.networks, key.networks)
+    return (bool(key.routes) and more_routes) or (bool(key.networks) and more_networks)
 
 
 def known_routes(routes: list[str], ask: Ask[Any, Any]) -> list[str]:

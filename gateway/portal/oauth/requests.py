@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.portal.caller import request_id
 from gateway.portal.crosssite import exempt
 from policies import strict_json
-from storage.ports import Unavailable
+from storage.ports import Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")
 
@@ -40,6 +40,8 @@ def endpoint(handler: Handler) -> Handler:
             return await handler(request)
         except OAuthError as error:
             return _answer(request, error)
+        except Rejected as error:
+            return _answer(request, OAuthError("invalid_request", str(error)))
         except Unavailable as error:
             _log.warning("a store cannot be asked", reason=str(error), request_id=request_id(request))
             return _answer(

@@ -168,6 +168,10 @@ class Tokens:
             step = Step.REFUSED if family is None else judge(family, token, self._secret, self._parts.now())
         return family if step in (Step.ROTATE, Step.REPEAT) else None
 
+    async def log_out(self, family: str) -> None:
+        """Tell that a log-in is over, such as a browser's session, and what descends from it."""
+        await self._tell([f"family:{family}"])
+
     async def log_out_everywhere(self, user_id: str) -> None:
         """End all of a person's log-ins and void every token that is out."""
         ended = await self._families.end_all(user_id)
