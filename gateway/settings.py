@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -340,6 +341,16 @@ class Settings(BaseSettings):
         default = self.upstreams.get("default")
         if default is not None and default.addresses and "upstream" in self.model_fields_set:
             raise ValueError("upstream: [upstreams.default] has addresses as well; keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_the_endpoint(self) -> Self:
+        if self.usage_http_url is not None:
+            parts = urlsplit(self.usage_http_url.get_secret_value())
+            if not parts.hostname:
+                raise ValueError("usage_http_url: the address has no host, as in https://host/api/v1/events")
+            if self.usage_http_token is not None and parts.username is not None:
+                raise ValueError("usage_http_token: usage_http_url holds a user as well; keep one of them")
         return self
 
     @model_validator(mode="after")

@@ -141,12 +141,16 @@ class UsageSinks:
             try:
                 if not await self.round(sink):
                     await asyncio.sleep(_PAUSE_S)
-                pause_s = _PAUSE_S
             except StorageError as error:
                 if pause_s in (_PAUSE_S, _LONGEST_PAUSE_S):
                     _log.warning("a usage sink lags", sink=sink.name, reason=str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            except Exception:  # noqa: BLE001  a fault of ours with one sink must not end the other
+                _log.exception("a round of a usage sink failed", sink=sink.name)
+            else:
+                pause_s = _PAUSE_S
+                continue
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _chunks(records: Sequence[UsageRecord]) -> Iterator[Sequence[UsageRecord]]:

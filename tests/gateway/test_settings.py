@@ -326,3 +326,17 @@ def test_whatever_the_environment_holds_is_taken_or_answered_with_sentences(envi
         name, _, sentence = fault.partition(": ")
         assert name in environ
         assert sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"usage_http_url": "https:///events"}, "no host"),
+        ({"usage_http_url": "events.example"}, "begins with"),
+        ({"usage_http_url": "https://user:hidden@h/", "usage_http_token": "t"}, "keep one of them"),
+    ],
+)
+def test_the_endpoint_for_usage_is_judged_before_anything_is_sent(given: dict[str, str], said: str) -> None:
+    (fault,) = faults(**given)
+    assert said in fault
+    assert "hidden" not in fault
