@@ -61,7 +61,8 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
                 sums[0] += 1
             if said >= 400:  # RFC 9110 section 15: where errors begin
                 sums[1] += 1
-            sums[2] += int(fields[audio])
+            if fields[audio] != b"0":  # most requests carry none
+                sums[2] += int(fields[audio])
             sums[3] += int(fields[received])
             sums[4] += int(fields[sent])
             sums[5] += int(fields[duration])

@@ -7,10 +7,13 @@ strings cut until it fits.
 
 import asyncio
 import os
+import stat
 
 from gateway.telemetry.json_lines import json_line
 
 _PIECE = 4_096
+_WHOLE = 262_144
+"""To a file each write is whole, whatever its size: those who share it inherited one place in it."""
 _DELAY_S = 0.02
 
 
@@ -22,6 +25,7 @@ class AccessLog:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._piece = _WHOLE if stat.S_ISREG(os.fstat(descriptor).st_mode) else _PIECE
         self._buffer = bytearray()
         self._scheduled = False
 
@@ -40,7 +44,9 @@ class AccessLog:
         try:
             with memoryview(self._buffer) as view:
                 while start < end:
-                    stop = self._buffer.rfind(b"\n", start, start + _PIECE) + 1 or self._buffer.find(b"\n", start) + 1
+                    stop = (
+                        self._buffer.rfind(b"\n", start, start + self._piece) + 1 or self._buffer.find(b"\n", start) + 1
+                    )
                     os.write(self._descriptor, view[start:stop])
                     start = stop
         except OSError:
