@@ -111,7 +111,10 @@ class InvitationState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
-    """An address that was asked to join a tenant in a role. ``invited_by`` is a user's id, None for the operator."""
+    """An address that was asked to join a tenant in a role.
+
+    ``invited_by`` is a user, a key of the tenant or a service account, by id; None for the operator's command line.
+    """
 
     id: str
     tenant_id: str

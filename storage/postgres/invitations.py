@@ -7,6 +7,7 @@ import asyncpg
 
 from policies.audit import Change
 from policies.people import INVITATION_S, Invitation, may_invite
+from policies.permissions import permitted
 from policies.tenants import Role
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
@@ -203,9 +204,24 @@ class PostgresInvitations:
         )
 
 
+_BY_PROGRAM = """
+    WITH RECURSIVE successors AS (
+        SELECT k.* FROM platform.api_keys k WHERE k.tenant_id = $1 AND k.id = $2
+        UNION ALL SELECT k.* FROM platform.api_keys k JOIN successors s ON k.rotated_from = s.id AND k.tenant_id = $1
+    )
+    SELECT scopes FROM successors
+    WHERE user_id IS NULL AND revoked_at IS NULL AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    UNION ALL SELECT scopes FROM platform.service_accounts WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL
+"""
+"""The scopes of a key of the tenant, or of what it was rotated to; or of a service account."""
+
+
 async def _may_still_invite(connection: Connection, invitation: Invitation) -> bool:
     if invitation.invited_by is None:
         return True
+    if not is_id(Kind.USER, invitation.invited_by):
+        programs = await connection.fetch(_BY_PROGRAM, invitation.tenant_id, invitation.invited_by)
+        return any(may_invite(permitted(frozenset(row["scopes"]), None), invitation.role) for row in programs)
     rows = await connection.fetch(
         """
         SELECT u.operator, m.role, m.custom_role, r.permissions FROM platform.users u

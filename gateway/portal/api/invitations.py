@@ -6,9 +6,11 @@ from gateway.portal import joining
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Email, Instant
+from gateway.portal.problems import Problem
 from policies.people import Invitation, InvitationState
 from policies.permissions import ROLES, Permission
 from policies.tenants import Role
+from policies.verdict import Refusal
 
 operations = Operations("invitations")
 
@@ -56,9 +58,11 @@ async def show_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
 @operations.post("/invitations", Permission.USERS_WRITE, body=InvitationWish, answer=InvitationShown)
 async def create_invitation(ask: Ask[InTenant, InvitationWish]) -> InvitationShown:
     """Invite somebody, in a role that holds no more than one's own permissions. The link is mailed."""
-    wish = ask.body
-    ask.who.may_give(ROLES[wish.role])
-    made = await joining.invite(ask.request, ask.tenant_id, wish.email, wish.role, ask.who.user_id or None)
+    wish, who = ask.body, ask.who
+    who.may_give(ROLES[wish.role])
+    if who.is_guest:  # whether it still may could not be asked when the invitation is accepted
+        raise Problem(Refusal.INSUFFICIENT_PERMISSION, "Somebody whom this gateway knows itself must invite.")
+    made = await joining.invite(ask.request, ask.tenant_id, wish.email, wish.role, who.user_id or who.key_id)
     return _shown(ask, made)
 
 

@@ -29,6 +29,11 @@ class Subject:
         """Whether it may act in every tenant."""
         return Permission.PLATFORM_READ in self.permissions
 
+    @property
+    def is_guest(self) -> bool:
+        """Whether another issuer alone knows it."""
+        return bool(self.user_id) and not self.user_id.startswith((Kind.USER, Kind.SERVICE))
+
     def require(self, permission: Permission | None) -> None:
         """Raises Problem when this permission is missing."""
         if permission is not None and permission not in self.permissions:

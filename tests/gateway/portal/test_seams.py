@@ -8,13 +8,14 @@ from urllib.parse import quote
 import pytest
 
 from gateway.portal.oauth.parts import OAUTH
+from policies.permissions import ROLES
 from policies.tenants import Role
 from policies.tokens import AccessToken
 from storage.redis.tickets import RedisTickets
-from tests.gateway.portal.api import Houses
+from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
 from tests.gateway.portal.test_joining import invited
-from tests.gateway.portal.test_recovery import NEW, asked
+from tests.gateway.portal.test_recovery import NEW, asked, letters, link_in
 from tests.gateway.portal.test_second_factor import ask_for, code, first_half, set_up
 
 
@@ -161,3 +162,30 @@ async def test_nul_is_refused_and_no_fault_of_ours(portal: Client, houses: House
     )
     answers = await asyncio.gather(*(portal.post(path, data=form) for path, form in forms))
     assert [(answer.status, (await answer.json())["error"]) for answer in answers] == [(400, "invalid_request")] * 3
+
+
+async def test_a_program_invites_for_as_long_as_it_may(portal: Client, houses: Houses, town: Town) -> None:
+    """T-15: a service account's works until it is disabled; a key's until it or its successor has ended."""
+    owner = await houses.person(town.tenant)
+    scopes = ["users:write", *ROLES[Role.VIEWER]]
+    account = await owner.ask("POST", "/service-accounts", {"name": "crm", "scopes": scopes}, status=201)
+    key = await owner.ask("POST", "/keys", {"name": "crm", "scopes": scopes}, status=201)
+    vouched = {"X-Tenant-ID": town.tenant.id, "X-Auth-Scopes": " ".join(scopes), **SAME_ORIGIN}
+    programs = (
+        (vouched | {"X-User-ID": account["id"]}, f"/service-accounts/{account['id']}"),
+        (vouched | {"X-API-Key-ID": key["id"]}, f"/keys/{key['id']}"),
+    )
+    for number, (headers, ending) in enumerate(programs):
+        program, links = Caller(portal, town.tenant, headers), []
+        for address in (f"a{number}@example.com", f"b{number}@example.com"):
+            await program.ask("POST", "/invitations", {"email": address, "role": "viewer"}, status=201)
+            links.append(link_in(letters(town.parts, address)[-1][1]))
+        assert (await fill(portal, links[0], name="A", password=NEW, again=NEW)).status == 303
+        portal.session.cookie_jar.clear()  # who is new is signed in by it
+        if number == 1:
+            made = await owner.ask("POST", f"{ending}/rotate", {"overlap_s": 0}, status=201)
+        await owner.ask("DELETE", ending if number == 0 else f"/keys/{made['id']}", status=204)
+        assert (await fill(portal, links[1], name="B", password=NEW, again=NEW)).status == 410
+    guest = Caller(portal, town.tenant, vouched | {"X-User-ID": "corp:bob"})
+    refused = await guest.ask("POST", "/invitations", {"email": "c@example.com", "role": "viewer"}, status=403)
+    assert refused["code"] == "insufficient_permission"
