@@ -133,8 +133,8 @@ class Gatekeeper:
             return Presented(ticket.credential, longest_s=ticket.longest_s)
         return Presented(b"", ticket.credential, ticket.longest_s)
 
-    async def still_good(self, presented: Presented, route: Route, address: str) -> Deny | None:
-        """Whether an open stream's credential would be let in again from there; None, or why not. Raises Unavailable.
+    async def still_good(self, presented: Presented, route: Route, address: str) -> Permit | Deny:
+        """Whether an open stream's credential would be let in again from there, or why not. Raises Unavailable.
 
         A token that has lapsed meanwhile counts on, as long as neither it nor its subject was revoked: it is there for
         openings, and lives for minutes.
@@ -147,7 +147,7 @@ class Gatekeeper:
         permit = authorise(principal, route, now_ms, self._default_rate)
         if isinstance(permit, Permit) and principal.networks and not holds(principal.networks, address):
             return Deny(refusal=Refusal.ADDRESS_NOT_ALLOWED, principal=principal)
-        return permit if isinstance(permit, Deny) else None
+        return permit
 
     def pin(self, presented: Presented) -> None:
         """Keep what a token says with it, for :meth:`still_good` after its time."""

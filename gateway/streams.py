@@ -37,8 +37,8 @@ _APPLICATION = 3000
 class Judge(Protocol):
     """Who knows whether a credential is still good."""
 
-    async def still_good(self, presented: Presented, route: Route, address: str) -> Deny | None:
-        """None, or why not. Raises Unavailable."""
+    async def still_good(self, presented: Presented, route: Route, address: str) -> Permit | Deny:
+        """Leave, or why not. Raises Unavailable."""
 
     def pin(self, presented: Presented) -> None:
         """Remember of it what :meth:`still_good` will need."""
@@ -139,12 +139,14 @@ class Streams:
         for (_, route, address), group in groups.items():
             presented = group[0].presented
             assert presented is not None
-            deny = await self._ask(presented, route, address, group)
-            if deny is not None:
-                for tunnel in group:
-                    tunnel.end(Ending.CREDENTIAL_ENDED, deny.refusal.code, deny.refusal.message)
+            now = await self._ask(presented, route, address, group)
+            for tunnel in group:
+                if isinstance(now, Deny):
+                    tunnel.end(Ending.CREDENTIAL_ENDED, now.refusal.code, now.refusal.message)
+                elif now is not None:  # a key may have been given an end
+                    tunnel.end_by(_lasts(now, presented))
 
-    async def _ask(self, presented: Presented, route: Route, address: str, group: list[Tunnel]) -> Deny | None:
+    async def _ask(self, presented: Presented, route: Route, address: str, group: list[Tunnel]) -> Permit | Deny | None:
         """Until there is an answer: what cannot be asked may have been revoked, or not."""
         while any(tunnel in self._open for tunnel in group):
             try:

@@ -245,6 +245,13 @@ class Tunnel:
         self.client.cut()
         self.upstream.cut()
 
+    def end_by(self, lasts: tuple[float, Ending, str]) -> None:
+        """End no later than after so many seconds, and then for this reason."""
+        ends_at = self.loop.time() + lasts[0]
+        if ends_at < self._ends_at:
+            self._ends_at, self._last = ends_at, lasts[1:]
+            self.due = min(self.due, ends_at)
+
     # --- the clock ---------------------------------------------------------------------------------------------------
 
     def look(self, now: float) -> None:

@@ -119,6 +119,17 @@ async def test_a_key_that_expires_ends_its_stream_on_time() -> None:
         assert reason.startswith("api_key_expired: ")
 
 
+async def test_a_key_that_is_given_an_end_ends_its_open_stream_then() -> None:
+    """As a key that is rotated: it works for the overlap, and no longer."""
+    async with site() as here, here.connect() as client:
+        change_keys(here, Invalidation("ten_a", "key_1"), expires_ms=int(time.time() * 1000) + 250)
+        await client.send("x")
+        assert await client.recv() == "x"
+        code, reason = await closed(client)
+        assert code == 4001
+        assert reason.startswith("api_key_expired: ")
+
+
 async def test_a_revocation_is_found_without_a_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stream's credential is asked for again now and then."""
     monkeypatch.setattr("gateway.streams._RECHECK_S", 0.02)

@@ -125,7 +125,7 @@ async def test_an_invitation_is_pending_then_over(portal: Client, town: Town) ->
     other = await town.directory.create_tenant("other", "Other")
     assert not await book.of(other.id, 10)
     (pending, _) = await book.of(tenant, 10)
-    for wrong in (pending.id[:-1] + "0", "nonsense"):
+    for wrong in (pending.id[:-1] + ("1" if pending.id.endswith("0") else "0"), "nonsense"):
         with pytest.raises(NotFound):
             await book.revoke(tenant, wrong)
     with pytest.raises(NotFound):
