@@ -96,12 +96,16 @@ class PostgresSessions:
         return _session(row), ended[0]["user_id"] if ended else ""
 
     async def live(self, digest: bytes) -> Session | None:
-        """The session, unless it has ended, or its person or tenant may not be served."""
+        """The session, unless it has ended, or its person or tenant may not be served, or has another password since.
+
+        Who sets a password ends the sessions as well, but may be killed in between.
+        """
         rows = await self._pool.read(
             f"""
             SELECT {_SESSION}, s.seen_at < now() - interval '{_NOTED_EVERY}' AS seen_long_ago FROM platform.sessions s
             JOIN platform.users u ON u.id = s.user_id JOIN platform.tenants t ON t.id = s.tenant_id
             WHERE s.digest = $1 AND {_LIVE} AND u.status = 'active' AND t.status = 'active'
+                AND (u.password_changed_at IS NULL OR u.password_changed_at <= s.created_at)
             """,  # noqa: S608
             digest,
         )

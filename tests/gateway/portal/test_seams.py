@@ -8,9 +8,11 @@ from urllib.parse import quote
 import pytest
 
 from gateway.portal.oauth.parts import OAUTH
+from gateway.portal.parts import Parts
 from policies.permissions import ROLES
 from policies.tenants import Role
 from policies.tokens import AccessToken
+from storage.postgres.people import PostgresPeople
 from storage.redis.tickets import RedisTickets
 from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
@@ -189,3 +191,16 @@ async def test_a_program_invites_for_as_long_as_it_may(portal: Client, houses: H
     guest = Caller(portal, town.tenant, vouched | {"X-User-ID": "corp:bob"})
     refused = await guest.ask("POST", "/invitations", {"email": "c@example.com", "role": "viewer"}, status=403)
     assert refused["code"] == "insufficient_permission"
+
+
+async def test_no_session_outlives_its_password_whoever_is_killed_meanwhile(portal: Client, town: Town) -> None:
+    """The password is changed in one transaction, and sessions end in another: between them the portal may die."""
+    await log_in(portal)
+    assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 200
+    async with town.parts.pool.operator() as connection:
+        await people(town.parts).set_password_in(connection, town.user.id, "$2b$10$" + "x" * 53, "password.reset")
+    assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 303
+
+
+def people(parts: Parts) -> PostgresPeople:
+    return PostgresPeople(parts.pool, parts.trail)
