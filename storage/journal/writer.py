@@ -24,7 +24,7 @@ from storage.ports import StorageError
 
 logger: Final = logging.getLogger("storage.journal")
 
-SEGMENT_BYTES: Final = 8 << 20
+SEGMENT_BYTES: Final = 4 << 20
 LIMIT_BYTES: Final = 1 << 30
 FLUSH_S: Final = 0.05
 RETRY_S: Final = 1.0
