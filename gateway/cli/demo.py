@@ -221,7 +221,6 @@ def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     yield f"  tenant     {TENANT}"
     yield f"  sign in    {url}/account   the API's document  {url}/platform/docs"
     yield f"  admin      {ADMIN}  password  {credentials.password}"
-    yield f"  account    {_url(settings.listen)}/account"
     yield f"  API key    {credentials.key}"
     yield f"  state      {settings.state_dir}"
     yield ""
