@@ -137,6 +137,7 @@ class FrameWalker:
         return at + length if self._is_linked else at
 
     def _is_header(self, data: bytes, at: int) -> bool:
+        """Whether a frame's header stands there, all of it."""
         raise NotImplementedError
 
     def _kind(self, key: int, samples: int, rate: int) -> Kind:

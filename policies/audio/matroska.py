@@ -9,8 +9,9 @@ import math
 import re
 import struct
 
+from policies.audio.elements import ElementWalker
 from policies.audio.matroska_tracks import Track
-from policies.audio.walker import LONGEST_MS, Chunk, Patience
+from policies.audio.walker import LONGEST_MS
 
 _NS_PER_MS = 1_000_000
 
@@ -55,7 +56,7 @@ _LANDMARK_BYTES = 8
 _LACED = 0x06
 
 
-class MatroskaWalker:
+class MatroskaWalker(ElementWalker):
     """Walks elements in any cuts; keeps up to 64 KiB, for a leaf that is read as a whole."""
 
     __slots__ = (
@@ -63,23 +64,15 @@ class MatroskaWalker:
         "_ends",
         "_entry",
         "_first",
-        "_held",
         "_in_clusters",
         "_is_lost",
-        "_need",
-        "_patience",
         "_scale",
-        "_skip",
         "_time",
         "_tracks",
-        "passed",
-        "strange",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.passed = 0
-        self.strange = 0
-        """Bytes that were searched for the next cluster."""
+        super().__init__(need=1)
         self._tracks: dict[int, Track] = {}
         self._entry: Track | None = None
         self._first: Track | None = None
@@ -88,11 +81,7 @@ class MatroskaWalker:
         self._time = 0
         self._in_clusters = False
         self._ends: dict[int, int] = {}  # where segment and cluster end, for those that say so
-        self._held = bytearray()
-        self._need = 1
-        self._skip = 0
         self._is_lost = False
-        self._patience = Patience(32)
 
     @property
     def codec(self) -> str:
@@ -123,31 +112,7 @@ class MatroskaWalker:
             return None
         return (self._patience.extended(max(figures), self.passed) + _NS_PER_MS // 2) // _NS_PER_MS
 
-    def feed(self, chunk: Chunk) -> None:
-        """The next bytes of the file."""
-        size = len(chunk)
-        self.passed += size
-        if self._patience.lost_at:
-            self.strange += size
-            return
-        if self._skip >= size:
-            self._skip -= size
-            return
-        held, skip, self._skip = self._held, self._skip, 0
-        if held or size - skip < self._need:
-            held += memoryview(chunk)[skip:]
-            if len(held) < self._need:
-                return
-            data, at = bytes(held), 0
-            held.clear()
-        else:
-            data, at = bytes(chunk), skip
-        at = self._walk(data, at)
-        held += data[at:]
-        self._skip = max(at - len(data), 0)
-
     def _walk(self, data: bytes, at: int) -> int:
-        """Pass what is whole; where the first thing stands that is not, or where to go on behind the end."""
         end = len(data)
         self._need = 1
         while at < end:

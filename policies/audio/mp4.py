@@ -9,8 +9,9 @@ import re
 import struct
 from collections.abc import Callable
 
+from policies.audio.elements import ElementWalker
 from policies.audio.mp4_tracks import Track, milliseconds_of
-from policies.audio.walker import LONGEST_MS, Chunk, Patience
+from policies.audio.walker import LONGEST_MS
 
 _NS_PER_MS = 1_000_000
 _CONTAINERS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"udta"))
@@ -30,7 +31,7 @@ _TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 16}
 """Boxes whose entries pass, and how much stands before them."""
 
 
-class Mp4Walker:
+class Mp4Walker(ElementWalker):
     """Walks boxes in any cuts; keeps up to 64 KiB, for a sample description, and 64 tracks' sums."""
 
     __slots__ = (
@@ -38,28 +39,20 @@ class Mp4Walker:
         "_ends",
         "_entries",
         "_entry_bytes",
-        "_held",
         "_is_lost",
         "_mdat",
         "_mdat_ends",
         "_movie_scale",
         "_movie_ticks",
-        "_need",
         "_pass_entries",
-        "_patience",
         "_run",
-        "_skip",
         "_table_ends",
         "_track",
         "_tracks",
-        "passed",
-        "strange",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.passed = 0
-        self.strange = 0
-        """Bytes that were searched for the next box."""
+        super().__init__(need=8)
         self._tracks: dict[int, Track] = {}
         self._track = Track()
         self._movie_scale = 1
@@ -74,11 +67,7 @@ class Mp4Walker:
         self._entries = 0
         self._table_ends = 0
         self._run = (0, 0)
-        self._held = bytearray()
-        self._need = 8
-        self._skip = 0
         self._is_lost = False
-        self._patience = Patience(32)
 
     @property
     def _heard(self) -> list[Track]:
@@ -126,31 +115,7 @@ class Mp4Walker:
             ns = ns * max(held, 0) // needed
         return (ns + _NS_PER_MS // 2) // _NS_PER_MS
 
-    def feed(self, chunk: Chunk) -> None:
-        """The next bytes of the file."""
-        size = len(chunk)
-        self.passed += size
-        if self._patience.lost_at:
-            self.strange += size
-            return
-        if self._skip >= size:
-            self._skip -= size
-            return
-        held, skip, self._skip = self._held, self._skip, 0
-        if held or size - skip < self._need:
-            held += memoryview(chunk)[skip:]
-            if len(held) < self._need:
-                return
-            data, at = bytes(held), 0
-            held.clear()
-        else:
-            data, at = bytes(chunk), skip
-        at = self._walk(data, at)
-        held += data[at:]
-        self._skip = max(at - len(data), 0)
-
     def _walk(self, data: bytes, at: int) -> int:
-        """Pass what is whole; where the first thing stands that is not, or where to go on behind the end."""
         end = len(data)
         while at < end:
             self._need = 8

@@ -1,0 +1,50 @@
+"""What walkers of elements share: boxes and EBML elements say how long they are, so most of a file is passed unread."""
+
+from abc import ABC, abstractmethod
+
+from policies.audio.walker import Chunk, Patience
+
+
+class ElementWalker(ABC):
+    """Cuts a file that arrives in any pieces where its elements begin; keeps what is not whole yet.
+
+    A subclass sets ``_need``, the bytes without which it cannot go on, and gives ``_walk``.
+    """
+
+    __slots__ = ("_held", "_need", "_patience", "_skip", "passed", "strange")
+
+    def __init__(self, *, need: int) -> None:
+        self.passed = 0
+        self.strange = 0
+        """Bytes that were searched for the next element that is known."""
+        self._held = bytearray()
+        self._need = need
+        self._skip = 0
+        self._patience = Patience(32)
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the file."""
+        size = len(chunk)
+        self.passed += size
+        if self._patience.lost_at:
+            self.strange += size
+            return
+        if self._skip >= size:
+            self._skip -= size
+            return
+        held, skip, self._skip = self._held, self._skip, 0
+        if held or size - skip < self._need:
+            held += memoryview(chunk)[skip:]
+            if len(held) < self._need:
+                return
+            data, at = bytes(held), 0
+            held.clear()
+        else:
+            data, at = bytes(chunk), skip
+        at = self._walk(data, at)
+        held += data[at:]
+        self._skip = max(at - len(data), 0)
+
+    @abstractmethod
+    def _walk(self, data: bytes, at: int) -> int:
+        """Pass what is whole; where the first thing stands that is not, or where to go on behind the end."""
