@@ -19,7 +19,8 @@ from policies.jws import looks_like_one
 from policies.limits import FREE, Rate
 from policies.networks import holds
 from policies.principals import Method, Principal
-from policies.routes import PORTAL, Access, Route, RouteTable, WithoutLimiter
+from policies.route_table import RouteTable
+from policies.routes import PORTAL, Access, Route, WithoutLimiter
 from policies.tickets import is_ticket
 from policies.verdict import Deny, Refusal
 from storage.local_counters import LocalCounters

@@ -15,7 +15,7 @@ from gateway.members import StartFailed
 from gateway.services import Blueprint, load_routes
 from gateway.settings import Settings, SettingsInvalid
 from gateway.systemd import Systemd
-from policies.routes import RoutesInvalid
+from policies.route_table import RoutesInvalid
 from storage.ports import StorageError
 
 _log = structlog.get_logger("gateway.reload")

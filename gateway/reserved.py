@@ -35,4 +35,4 @@ ROUTES = (
     _route("api.docs", "/platform/docs", ("GET", "HEAD")),
     _route("well-known", "/.well-known/{rest...}", ("GET", "HEAD")),
 )
-"""Beside those of the table (:meth:`policies.routes.RouteTable.with_own`)."""
+"""Beside those of the table (:meth:`policies.route_table.RouteTable.with_own`)."""

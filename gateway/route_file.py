@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.toml_lines import Lines, Place
-from policies.routes import RoutesInvalid, RouteTable
+from policies.route_table import RoutesInvalid, RouteTable
 
 _LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)$")
 

@@ -40,7 +40,8 @@ from gateway.upstreams import Upstream
 from policies.audit import SYSTEM
 from policies.cookies import session_cookie
 from policies.headers import folded
-from policies.routes import PORTAL, RouteTable
+from policies.route_table import RouteTable
+from policies.routes import PORTAL
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
 from storage.local_holds import LocalHolds

@@ -9,7 +9,8 @@ inquiry        the question, as both doors ask it; ambiguous targets are refused
 questions      how each reverse proxy asks whether a request may pass
 browsers       which refused request is a person's before a browser, and where that person signs in
 verdict        the answer: Admit, Deny, and every refusal by name, status and code
-routes         which (method, path) is open to whom, and with which limits and upstream
+routes         what a route is: who may use it, its limits and times, and its upstream
+route_table    which route a method and a path lead to; ``route_fields`` reads each from plain data
 credentials    where a credential may stand in a request; the format of an API key
 tokens         access tokens: what one must say to be believed; ``jws`` takes one apart
 verification_keys

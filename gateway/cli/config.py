@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.command import Given, common
 from gateway.cli.output import print_json, remark
-from policies.routes import RoutesInvalid
+from policies.route_table import RoutesInvalid
 
 if TYPE_CHECKING:
     from gateway.settings import Settings

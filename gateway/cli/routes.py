@@ -13,7 +13,8 @@ from policies.authorise import ANONYMOUS, Permit, authorise
 from policies.inquiry import Target
 from policies.limits import Rate
 from policies.principals import Principal
-from policies.routes import PORTAL, Access, Route, RoutesInvalid, RouteTable, WithoutLimiter
+from policies.route_table import RoutesInvalid, RouteTable
+from policies.routes import PORTAL, Access, Route, WithoutLimiter
 from policies.verdict import Deny, Refusal
 
 if TYPE_CHECKING:

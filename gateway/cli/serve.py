@@ -16,7 +16,7 @@ from gateway.settings import Settings, SettingsInvalid, load
 from gateway.sockets import PortTaken
 from gateway.supervisor import Supervisor
 from gateway.telemetry import application_log
-from policies.routes import RoutesInvalid
+from policies.route_table import RoutesInvalid
 from storage.ports import StorageError
 
 

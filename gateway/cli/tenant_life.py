@@ -8,7 +8,7 @@ import click
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
-from policies.routes import RoutesInvalid
+from policies.route_table import RoutesInvalid
 from policies.tenants import Tenant
 from storage.ports import Invalidation, Unavailable
 

@@ -18,7 +18,8 @@ from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from gateway.services import load_routes
-from policies.routes import Route, RouteTable
+from policies.route_table import RouteTable
+from policies.routes import Route
 from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
 from policies.tokens import AccessToken
 from policies.verdict import Deny, Refusal

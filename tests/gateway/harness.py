@@ -42,7 +42,8 @@ from policies.credentials import RANDOM_BYTES, mint_key
 from policies.headers import folded
 from policies.limits import Charge, Rate, Taken
 from policies.principals import Method, Principal, Standing
-from policies.routes import PORTAL, RouteTable
+from policies.route_table import RouteTable
+from policies.routes import PORTAL
 from policies.tickets import Ticket
 from policies.usage import UsageRecord
 from storage.local_counters import LocalCounters

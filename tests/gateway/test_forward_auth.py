@@ -13,7 +13,7 @@ from gateway.forward_auth import Manners
 from policies.headers import IDENTITY
 from policies.limits import Rate
 from policies.principals import Standing
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from tests.gateway.harness import Answer, Gateway, Options, running
 
 HERE = ipaddress.ip_network("127.0.0.0/8")
@@ -388,7 +388,7 @@ async def test_both_doors_decide_alike_and_settle_alike(gateway: Gateway) -> Non
 @pytest.mark.parametrize(
     "where",
     [
-        "policies.routes.RouteTable.match",
+        "policies.route_table.RouteTable.match",
         "gateway.snapshot.Snapshot.known",
         "gateway.snapshot.Snapshot.identify",
         "gateway.gatekeeper.authorise",

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from policies.allowances import Allowance, Scope, What
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.storage.waiting import until
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.shipped import shipped
-from policies import routes
+from policies import route_fields
 from policies.inquiry import is_plain_path
-from policies.routes import LONGEST_S, METHODS, RESERVED, Access, Route, RoutesInvalid, RouteTable, WithoutLimiter
+from policies.route_table import RoutesInvalid, RouteTable
+from policies.routes import LONGEST_S, METHODS, RESERVED, Access, Route, WithoutLimiter
 from policies.verdict import Deny, Refusal
 
 PLAIN = {"name": "a", "path": "/a", "methods": ["GET"]}
@@ -131,7 +132,7 @@ def test_a_route_may_say_everything() -> None:
 
 
 def test_every_field_of_a_route_has_a_reader() -> None:
-    assert set(routes._READERS) == {field.name for field in dataclasses.fields(Route)}
+    assert set(route_fields._READERS) == {field.name for field in dataclasses.fields(Route)}
 
 
 def test_an_empty_table_closes_everything() -> None:

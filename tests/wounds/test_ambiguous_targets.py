@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.inquiry import Target
-from policies.routes import Route, RouteTable
+from policies.route_table import RouteTable
+from policies.routes import Route
 from policies.verdict import Deny
 from tests.gateway.harness import Gateway, Options, running
 from tests.wounds.wire import byte_by_byte, in_pieces, request, statuses, targets

@@ -15,7 +15,7 @@ from tests.storage.waiting import until
 from tests.wounds.wire import request
 
 BEFORE_THE_RELAY = [
-    "policies.routes.RouteTable.match",
+    "policies.route_table.RouteTable.match",
     "gateway.inquiries.Reader.read",
     "gateway.snapshot.Snapshot.known",
     "gateway.snapshot.Snapshot.identify",

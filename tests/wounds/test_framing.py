@@ -12,7 +12,7 @@ import aiohttp.http_parser
 import pytest
 
 from gateway.shipped import shipped
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, running
 from tests.wounds.wire import SMUGGLED, Send, answers, last, request, sent_both_ways, smuggled, statuses, targets
 

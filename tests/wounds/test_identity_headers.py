@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 from policies.headers import IDENTITY
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.wounds.wire import Send, answers, request, sent_both_ways, whole
 

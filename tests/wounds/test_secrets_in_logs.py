@@ -14,7 +14,7 @@ import structlog
 from gateway.snapshot import digest
 from gateway.telemetry import application_log
 from policies.limits import Rate
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from storage.ports import Invalidation
 from tests.gateway.harness import PEPPER, Answer, Gateway, Options, Seen, running
 from tests.storage.waiting import until

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from policies.usage import Outcome
 from tests.gateway.harness import OK, Answer, Gateway, Options, Seen, running
 from tests.storage.waiting import until

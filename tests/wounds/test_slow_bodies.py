@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.clients import Patience
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from policies.usage import Outcome
 from tests.gateway.harness import Answer, Gateway, Options, running
 from tests.gateway.unread import LargeAnswer

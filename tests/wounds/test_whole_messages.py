@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gateway.clients import Patience
 from policies.inquiry import is_plain_path
-from policies.routes import Route, RouteTable
+from policies.route_table import RouteTable
+from policies.routes import Route
 from policies.verdict import Deny
 from tests.gateway.harness import Gateway, Options, running
 from tests.wounds.wire import answers, in_pieces
