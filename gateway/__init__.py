@@ -2,7 +2,8 @@
 
 ============== ==============================================================================
 __main__       the ``gateway`` command; ``cli`` holds its sub-commands
-settings       every setting, its default and its sentence
+settings       every setting, its default and its sentence; ``setting_values`` the forms they have
+configuration  where settings come from, and every fault of them
 route_file     the route table's file, every fault of it with its line
 toml_lines     the line of every key of a TOML file
 services       the composition root: which parts a worker is made of

@@ -32,7 +32,7 @@ class Given:
 
     def settings(self) -> "Settings":
         """All sources together. Raises ClickException with every fault."""
-        from gateway.settings import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
+        from gateway.configuration import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
 
         try:
             return load(self.overrides, self.config)

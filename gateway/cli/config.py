@@ -39,7 +39,7 @@ def check_config(given: Given) -> None:
 
 def _check(given: Given) -> tuple[list[str], list[str]]:
     """The faults, and what is no fault but may be unwanted."""
-    from gateway.settings import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.configuration import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
     from gateway.shipped import shipped  # noqa: PLC0415  the same
 
     faults: list[str] = []

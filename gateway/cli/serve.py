@@ -11,8 +11,9 @@ import click
 
 from gateway.cli.command import Given, common
 from gateway.cli.config import missing, upstream_faults
+from gateway.configuration import SettingsInvalid, load
 from gateway.members import StartFailed
-from gateway.settings import Settings, SettingsInvalid, load
+from gateway.settings import Settings
 from gateway.sockets import PortTaken
 from gateway.supervisor import Supervisor
 from gateway.telemetry import application_log

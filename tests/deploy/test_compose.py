@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from gateway.settings import Settings, load
+from gateway.configuration import load
+from gateway.settings import Settings
 from tests.deploy import files
 
 COMPOSE = files.compose()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from gateway.configuration import SettingsInvalid, load
 from gateway.services import Blueprint
-from gateway.settings import SettingsInvalid, load
 
 GOOD: dict[str, Any] = {
     "issuer": "https://login.example.com/",

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
+from gateway.configuration import SettingsInvalid, load
 from gateway.origin import Origin
-from gateway.settings import Settings, SettingsInvalid, load
+from gateway.settings import Settings
 from policies.limits import Rate
 
 SECRET = "correct-horse-battery-staple-0123456789"

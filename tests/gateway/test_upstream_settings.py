@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.configuration import SettingsInvalid, load
 from gateway.services import Blueprint
-from gateway.settings import Settings, SettingsInvalid, load
+from gateway.settings import Settings
 from gateway.upstream_settings import UpstreamSettings
 
 SECRET = "s3cr3t-of-the-service"

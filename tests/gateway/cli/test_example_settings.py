@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.configuration import SettingsInvalid, load
 from gateway.issuer_settings import IssuerSettings
 from gateway.oidc_settings import OidcSettings
-from gateway.settings import Settings, SettingsInvalid, load
+from gateway.settings import Settings
 from gateway.shipped import shipped
 from gateway.upstream_settings import UpstreamSettings
 

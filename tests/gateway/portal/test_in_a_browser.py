@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestServer
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, async_playwright
 
+from gateway.configuration import load
 from gateway.portal.application import application
-from gateway.settings import load
 from tests import programs
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions
 
