@@ -6,6 +6,7 @@ settings       every setting, its default and its sentence; ``setting_values`` t
 configuration  where settings come from, and every fault of them
 route_file     the route table's file, every fault of it with its line
 toml_lines     the line of every key of a TOML file
+blueprint      what a worker is made from, and the form in which the parent sends it
 services       the composition root: which parts a worker is made of
 supervisor     the parent process: sockets, workers, embedded servers, shipping, signals
 nightly        what the parent does for the account once a day

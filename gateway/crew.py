@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from gateway.blueprint import Blueprint
 from gateway.members import InProcess, Member, PortalProcess, Process, StartFailed
-from gateway.services import Blueprint
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.worker import Worker

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from gateway.blueprint import Blueprint
 from gateway.control import Channel, Gone, Message
-from gateway.services import Blueprint
 from gateway.tasks import Tasks
 from gateway.worker import Serving
 from storage.ports import Invalidation

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import structlog
 
+from gateway.blueprint import Blueprint
 from gateway.configuration import SettingsInvalid
 from gateway.crew import Crew
 from gateway.members import StartFailed
-from gateway.services import Blueprint, load_routes
+from gateway.route_file import load_routes
 from gateway.settings import Settings
 from gateway.systemd import Systemd
 from policies.route_table import RoutesInvalid

@@ -6,10 +6,23 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from gateway.reserved import ROUTES as RESERVED
+from gateway.settings import Settings
+from gateway.shipped import shipped
 from gateway.toml_lines import Lines, Place
 from policies.route_table import RoutesInvalid, RouteTable
 
 _LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)$")
+
+
+def load_routes(settings: Settings) -> RouteTable:
+    """The route table, and the gateway's own routes with it. Raises RoutesInvalid with every fault."""
+    table = read_routes(
+        settings.routes_file or shipped("routes.toml"),
+        upstream_timeout=settings.upstream_timeout,
+        upstreams=settings.every_upstream(),
+    )
+    return table.with_own(RESERVED)
 
 
 def read_routes(path: Path, *, upstream_timeout: float, upstreams: Collection[str] | None) -> RouteTable:

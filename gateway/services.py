@@ -5,11 +5,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote, urlsplit
+
+from redis.asyncio import Redis
 
 from gateway.assertions import Assertions
 from gateway.bearers import Bearers, Stranger
+from gateway.blueprint import Blueprint
 from gateway.browser_sessions import PURPOSE as SESSIONS
 from gateway.browser_sessions import BrowserSessions
 from gateway.clients import Census
@@ -24,11 +27,9 @@ from gateway.limit_events import LimitEvents
 from gateway.listener import PublicServer
 from gateway.proxy import Proxy
 from gateway.relay import Relay
-from gateway.reserved import ROUTES as RESERVED
-from gateway.route_file import read_routes
+from gateway.route_file import load_routes
 from gateway.secrets import derived
 from gateway.settings import Settings
-from gateway.shipped import shipped
 from gateway.snapshot import Snapshot
 from gateway.streams import Streams
 from gateway.tasks import Tasks
@@ -40,7 +41,6 @@ from gateway.upstreams import Upstream
 from policies.audit import SYSTEM
 from policies.cookies import session_cookie
 from policies.headers import folded
-from policies.route_table import RouteTable
 from policies.routes import PORTAL
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
@@ -62,76 +62,6 @@ from storage.redis.holds import RedisHolds
 from storage.redis.sessions import RedisSessions
 from storage.redis.tickets import RedisTickets
 from storage.sessions import Sessions
-
-
-@dataclass(frozen=True, slots=True)
-class Blueprint:
-    """All that a worker must know, with nothing left to look up: the parent has resolved every source of settings."""
-
-    settings: Settings
-    database_url: str
-    redis_url: str
-    secret_key: str
-    portal_socket: str = ""
-    """The path of the socket on which the portal listens; empty without a portal."""
-
-    def to_message(self) -> dict[str, Any]:
-        """For the control channel, which is the only place where this may be written."""
-        settings = {
-            name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
-            for name, value in self.settings
-            if value is not None
-        }
-        settings["issuers"] = {name: one.to_message() for name, one in self.settings.issuers.items()}
-        settings["oidc"] = {name: one.to_message() for name, one in self.settings.oidc.items()}
-        settings["upstreams"] = {name: one.to_message() for name, one in self.settings.upstreams.items()}
-        if self.settings.upstreams.get("default", UpstreamSettings()).addresses:
-            del settings["upstream"]
-        for name in ("trusted_proxies",):
-            settings[name] = [str(item) for item in settings[name]]
-        for name in ("state_dir", "routes_file", "default_requests"):
-            if name in settings:
-                settings[name] = str(settings[name])
-        return {
-            "settings": settings,
-            "database_url": self.database_url,
-            "redis_url": self.redis_url,
-            "secret_key": self.secret_key,
-            "portal_socket": self.portal_socket,
-        }
-
-    @classmethod
-    def from_message(cls, message: dict[str, Any]) -> Self:
-        """The other end of :meth:`to_message`."""
-        others = ("database_url", "redis_url", "secret_key", "portal_socket")
-        return cls(Settings(**message["settings"]), *(message[name] for name in others))
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
-
-
-def _monotonic_ms() -> float:
-    return time.monotonic() * 1000
-
-
-def load_routes(settings: Settings) -> RouteTable:
-    """The route table, and the gateway's own routes with it. Raises RoutesInvalid with every fault."""
-    table = read_routes(
-        settings.routes_file or shipped("routes.toml"),
-        upstream_timeout=settings.upstream_timeout,
-        upstreams=settings.every_upstream(),
-    )
-    return table.with_own(RESERVED)
-
-
-def _manners(settings: Settings) -> Manners:
-    return Manners(
-        source=settings.forward_auth_source,
-        status=settings.forward_auth_status,
-        oauth2_proxy=settings.forward_auth_oauth2_proxy,
-        login_base=settings.public_url.rstrip("/"),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,104 +88,177 @@ class Services:
         """Everything open, nothing connected yet: PostgreSQL and Redis may be down when a worker starts."""
         settings = blueprint.settings
         async with contextlib.AsyncExitStack() as stack:
-            tasks = Tasks()
-            log = AccessLog(sys.stdout.fileno())
-            stack.callback(log.flush)
-            metrics = Metrics()
-            journal = Journal(settings.state_dir / "journal", limit_bytes=settings.journal_max_bytes)
-            stack.callback(journal.close)
-            pool = Pool(blueprint.database_url)
-            stack.push_async_callback(pool.close)
-            counters = RedisCounters(blueprint.redis_url)
-            stack.push_async_callback(counters.close)
-            holds = RedisHolds(blueprint.redis_url)
-            stack.push_async_callback(holds.close)
-            stack.push_async_callback(tasks.close)
-            tasks.start(journal.keep(), "journal")
-            redis = client(blueprint.redis_url)
-            stack.push_async_callback(redis.aclose)
-            tickets = RedisTickets(redis)
-            trail = AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM)
-            tokens = TokenState.over(pool, blueprint.secret_key)
-            tasks.start(tokens.run(), "tokens")
-            strangers = Stranger.each(settings.issuers, tasks)
-            bearers = Bearers(tokens, PostgresSubjects(pool), settings.base_url, strangers)
-            snapshot = Snapshot(
-                PostgresKeyRegistry(pool, trail),
-                derived(blueprint.secret_key, "api-keys"),
-                time.monotonic,
-                bearers=bearers,
-                metrics=metrics,
-                sessions=BrowserSessions(
-                    Sessions(PostgresSessions(pool, trail), RedisSessions(redis, settings.session_idle)),
-                    PostgresSubjects(pool),
-                    derived(blueprint.secret_key, SESSIONS),
-                ),
-            )
+            base = _Base.open(blueprint, stack)
+            tokens = TokenState.over(base.pool, blueprint.secret_key)
+            base.tasks.start(tokens.run(), "tokens")
+            snapshot = _snapshot(base, tokens)
             assertions = Assertions(tokens, settings.base_url)
             tokens.listeners += [snapshot.forget_tokens, assertions.forget]
-            trusted = TrustedProxies(settings.trusted_proxies)
-            settlement = Settlement(metrics, log, journal, f"{journal.journal_id}-")
-            sharers = max(1, settings.workers)
-            uses = KeyUses(PostgresKeyUses(pool).note)
-            stack.push_async_callback(uses.flush)
-            tasks.start(uses.keep(), "last uses")
-            gatekeeper = Gatekeeper(
-                uses=uses,
-                routes=load_routes(settings),
-                snapshot=snapshot,
-                counters=counters,
-                local=LocalCounters(_monotonic_ms, sharers),
-                holder=Holder(
-                    holds=holds,
-                    local=LocalHolds(_monotonic_ms, sharers),
-                    account=PostgresLedger(pool),
-                    events=LimitEvents(metrics, PostgresLimitEvents(pool), tasks),
-                    metrics=metrics,
-                    now_ms=_now_ms,
-                ),
-                metrics=metrics,
-                assertion=assertions.of,
-                accepts_usage=lambda: not journal.full,
-                tickets=tickets,
-                default_rate=settings.default_requests,
-                now_ms=_now_ms,
-                own_hosts=(urlsplit(settings.base_url).netloc.lower().encode(),),
-            )
-            upstreams = {
-                name: Upstream(name, one, metrics, settings.upstream_connect_timeout)
-                for name, one in settings.every_upstream().items()
-            }
-            if blueprint.portal_socket:
-                address = f"unix:{quote(blueprint.portal_socket)}"
-                # There is one portal: to set it aside while it is slow would only make it absent.
-                upstreams[PORTAL] = Upstream(
-                    PORTAL, UpstreamSettings(addresses=(address,), faults=1_000, aside=0.1), metrics
-                )
-            for upstream in upstreams.values():
-                stack.callback(upstream.close)
-                upstream.start(tasks)
-            streams = Streams(gatekeeper, settlement, metrics, tasks)
+            gatekeeper = _gatekeeper(base, snapshot, assertions)
+            settlement = Settlement(base.metrics, base.log, base.journal, f"{base.journal.journal_id}-")
+            upstreams = _upstreams(base)
+            streams = Streams(gatekeeper, settlement, base.metrics, base.tasks)
             stack.callback(streams.close)
-            jobs = Jobs(PostgresJobs(pool), metrics)
+            jobs = Jobs(PostgresJobs(base.pool), base.metrics)
+            trusted = TrustedProxies(settings.trusted_proxies)
             proxy = Proxy(
                 gatekeeper=gatekeeper,
                 jobs=jobs,
                 forward_auth=ForwardAuth(gatekeeper, jobs, settlement, trusted, _manners(settings)),
-                relay=Relay(upstreams, streams, jobs, settlement, metrics, tasks),
+                relay=Relay(upstreams, streams, jobs, settlement, base.metrics, base.tasks),
                 settlement=settlement,
-                metrics=metrics,
+                metrics=base.metrics,
                 trusted=trusted,
                 session_cookie=session_cookie(secure=settings.base_url.startswith("https:")),
-                withheld=frozenset(
-                    folded(one.credential_header.encode())
-                    for one in settings.every_upstream().values()
-                    if one.credential is not None
-                ),
+                withheld=_credential_headers(settings),
             )
             census = Census(
-                metrics, trusted, most=settings.max_connections, most_per_address=settings.max_connections_per_address
+                base.metrics,
+                trusted,
+                most=settings.max_connections,
+                most_per_address=settings.max_connections_per_address,
             )
             server = PublicServer(proxy, census, settings.patience)
             stack.callback(server.stop_ticking)
-            yield cls(server, proxy, metrics, snapshot, streams, tokens)
+            yield cls(server, proxy, base.metrics, snapshot, streams, tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What the other parts stand on: the stores, and where tasks, figures and log lines go."""
+
+    blueprint: Blueprint
+    stack: contextlib.AsyncExitStack
+    """Closes what is pushed on it before all that is here."""
+    log: AccessLog
+    metrics: Metrics
+    journal: Journal
+    pool: Pool
+    redis: Redis
+    counters: RedisCounters
+    holds: RedisHolds
+    trail: AuditTrail
+    tasks: Tasks
+
+    @classmethod
+    def open(cls, blueprint: Blueprint, stack: contextlib.AsyncExitStack) -> Self:
+        settings = blueprint.settings
+        log = AccessLog(sys.stdout.fileno())
+        stack.callback(log.flush)
+        journal = Journal(settings.state_dir / "journal", limit_bytes=settings.journal_max_bytes)
+        stack.callback(journal.close)
+        pool = Pool(blueprint.database_url)
+        stack.push_async_callback(pool.close)
+        redis = client(blueprint.redis_url)
+        stack.push_async_callback(redis.aclose)
+        counters = RedisCounters(blueprint.redis_url)
+        stack.push_async_callback(counters.close)
+        holds = RedisHolds(blueprint.redis_url)
+        stack.push_async_callback(holds.close)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
+        tasks.start(journal.keep(), "journal")
+        return cls(
+            blueprint=blueprint,
+            stack=stack,
+            log=log,
+            metrics=Metrics(),
+            journal=journal,
+            pool=pool,
+            redis=redis,
+            counters=counters,
+            holds=holds,
+            trail=AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM),
+            tasks=tasks,
+        )
+
+
+def _snapshot(base: _Base, tokens: TokenState) -> Snapshot:
+    """Who is asking: by key, by token of ours or of another issuer, by browser session."""
+    settings, secret_key = base.blueprint.settings, base.blueprint.secret_key
+    strangers = Stranger.each(settings.issuers, base.tasks)
+    return Snapshot(
+        PostgresKeyRegistry(base.pool, base.trail),
+        derived(secret_key, "api-keys"),
+        time.monotonic,
+        bearers=Bearers(tokens, PostgresSubjects(base.pool), settings.base_url, strangers),
+        metrics=base.metrics,
+        sessions=BrowserSessions(
+            Sessions(PostgresSessions(base.pool, base.trail), RedisSessions(base.redis, settings.session_idle)),
+            PostgresSubjects(base.pool),
+            derived(secret_key, SESSIONS),
+        ),
+    )
+
+
+def _gatekeeper(base: _Base, snapshot: Snapshot, assertions: Assertions) -> Gatekeeper:
+    settings = base.blueprint.settings
+    sharers = max(1, settings.workers)
+    uses = KeyUses(PostgresKeyUses(base.pool).note)
+    base.stack.push_async_callback(uses.flush)
+    base.tasks.start(uses.keep(), "last uses")
+    return Gatekeeper(
+        uses=uses,
+        routes=load_routes(settings),
+        snapshot=snapshot,
+        counters=base.counters,
+        local=LocalCounters(_monotonic_ms, sharers),
+        holder=Holder(
+            holds=base.holds,
+            local=LocalHolds(_monotonic_ms, sharers),
+            account=PostgresLedger(base.pool),
+            events=LimitEvents(base.metrics, PostgresLimitEvents(base.pool), base.tasks),
+            metrics=base.metrics,
+            now_ms=_now_ms,
+        ),
+        metrics=base.metrics,
+        assertion=assertions.of,
+        accepts_usage=lambda: not base.journal.full,
+        tickets=RedisTickets(base.redis),
+        default_rate=settings.default_requests,
+        now_ms=_now_ms,
+        own_hosts=(urlsplit(settings.base_url).netloc.lower().encode(),),
+    )
+
+
+def _upstreams(base: _Base) -> dict[str, Upstream]:
+    settings = base.blueprint.settings
+    upstreams = {
+        name: Upstream(name, one, base.metrics, settings.upstream_connect_timeout)
+        for name, one in settings.every_upstream().items()
+    }
+    if base.blueprint.portal_socket:
+        address = f"unix:{quote(base.blueprint.portal_socket)}"
+        # There is one portal: to set it aside while it is slow would only make it absent.
+        portal = UpstreamSettings(addresses=(address,), faults=1_000, aside=0.1)
+        upstreams[PORTAL] = Upstream(PORTAL, portal, base.metrics)
+    for upstream in upstreams.values():
+        base.stack.callback(upstream.close)
+        upstream.start(base.tasks)
+    return upstreams
+
+
+def _credential_headers(settings: Settings) -> frozenset[bytes]:
+    """In which our own credentials travel to an upstream: a client's would stand beside them."""
+    return frozenset(
+        folded(one.credential_header.encode())
+        for one in settings.every_upstream().values()
+        if one.credential is not None
+    )
+
+
+def _manners(settings: Settings) -> Manners:
+    return Manners(
+        source=settings.forward_auth_source,
+        status=settings.forward_auth_status,
+        oauth2_proxy=settings.forward_auth_oauth2_proxy,
+        login_base=settings.public_url.rstrip("/"),
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1000

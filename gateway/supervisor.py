@@ -20,12 +20,13 @@ import structlog
 from aiohttp import web
 
 from gateway import ops
+from gateway.blueprint import Blueprint
 from gateway.control import Gone
 from gateway.crew import Crew
 from gateway.nightly import Nightly
 from gateway.reload import Reloader
+from gateway.route_file import load_routes
 from gateway.secrets import generated_secret
-from gateway.services import Blueprint, load_routes
 from gateway.settings import Settings
 from gateway.sockets import close_privately, listen, listen_for_each, listen_privately
 from gateway.systemd import Systemd

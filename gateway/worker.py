@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from gateway.blueprint import Blueprint
 from gateway.control import Channel, Message
-from gateway.services import Blueprint, Services
+from gateway.services import Services
 from gateway.sockets import QUEUE
 from gateway.tasks import Tasks
 from gateway.telemetry import application_log

@@ -83,7 +83,7 @@ def explain(given: Given, method: str, path: str, key_id: str | None) -> None:
 
 
 def _table(settings: "Settings") -> RouteTable:
-    from gateway.services import load_routes  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
 
     try:
         return load_routes(settings)

@@ -187,7 +187,7 @@ def purge(given: Given, *, dry_run: bool, yes: bool) -> None:
 
 def check_route(stores: "Stores", name: str) -> None:
     """A prohibition of what does not exist would forbid nothing and look as if it did."""
-    from gateway.services import load_routes  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
 
     try:
         known = sorted(route.name for route in load_routes(stores.settings).routes)

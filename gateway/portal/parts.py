@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from redis.asyncio import Redis
 
+from gateway.blueprint import Blueprint
+from gateway.route_file import load_routes
 from gateway.secrets import derived
-from gateway.services import Blueprint, load_routes
 from gateway.settings import Settings
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics

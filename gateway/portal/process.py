@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.blueprint import Blueprint
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
-from gateway.services import Blueprint
 from gateway.sockets import QUEUE
 from storage.ports import Invalidation
 

@@ -17,7 +17,7 @@ from gateway.portal.caller import caller
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
-from gateway.services import load_routes
+from gateway.route_file import load_routes
 from policies.route_table import RouteTable
 from policies.routes import Route
 from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket

@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 
 from gateway import crew as crew_module
 from gateway import members as members_module
+from gateway.blueprint import Blueprint
 from gateway.configuration import load
 from gateway.control import Gone
 from gateway.crew import Crew
 from gateway.members import Process, StartFailed
-from gateway.services import Blueprint
 from gateway.sockets import listen, listen_privately, port_of
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from gateway.blueprint import Blueprint
 from gateway.configuration import SettingsInvalid, load
-from gateway.services import Blueprint
 
 GOOD: dict[str, Any] = {
     "issuer": "https://login.example.com/",

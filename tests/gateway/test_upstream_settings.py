@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.blueprint import Blueprint
 from gateway.configuration import SettingsInvalid, load
-from gateway.services import Blueprint
 from gateway.settings import Settings
 from gateway.upstream_settings import UpstreamSettings
 

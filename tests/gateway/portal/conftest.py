@@ -15,11 +15,11 @@ import pytest
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.blueprint import Blueprint
 from gateway.configuration import load
 from gateway.passwords import hash_password
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
-from gateway.services import Blueprint
 from policies.tenants import Role, Tenant, User
 from storage.postgres.directory import PostgresDirectory
 from tests import servers

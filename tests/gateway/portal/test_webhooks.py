@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from gateway.blueprint import Blueprint
 from gateway.configuration import load
 from gateway.portal.parts import Parts
 from gateway.portal.webhooks import NotAllowed, PublicResolver, deliver, publish, sender
-from gateway.services import Blueprint
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import SECRET_KEY, Client
 
