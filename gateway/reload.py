@@ -16,7 +16,9 @@ from gateway.crew import Crew
 from gateway.members import StartFailed
 from gateway.route_file import load_routes
 from gateway.settings import Settings
+from gateway.statements import price_lists
 from gateway.systemd import Systemd
+from policies.price_book import PlansInvalid
 from policies.route_table import RoutesInvalid
 from storage.ports import StorageError
 
@@ -80,7 +82,7 @@ class Reloader:
             await self._crew.replace(blueprint)
         except SettingsInvalid as error:
             self._failed(error.faults)
-        except RoutesInvalid as error:
+        except (RoutesInvalid, PlansInvalid) as error:
             self._failed(list(error.faults))
         except (StartFailed, StorageError, OSError) as error:
             self._failed([str(error)])
@@ -99,6 +101,7 @@ class Reloader:
             _log.warning("these settings change at a restart only, and were left as they are", settings=fixed)
             settings = settings.model_copy(update={name: getattr(self.settings, name) for name in fixed})
         load_routes(settings)
+        price_lists(settings)
         secret = settings.secret_key
         key = self._blueprint.secret_key if secret is None else secret.get_secret_value()
         return replace(self._blueprint, settings=settings, secret_key=key)

@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         "-Groups, -Preferred-Username.",
     )
     routes_file: Path | None = Field(None, description="The route table. Empty: the shipped routes.toml.")
+    plans_file: Path | None = Field(
+        None,
+        description="Price lists, as plans.example.toml has them: statements are made by it, and it says what a "
+        "request would cost. Empty: the gateway knows no prices.",
+    )
     secret_key: SecretKey = Field(
         None, description="At least 32 random characters; every other secret is derived from it. Made by --embedded."
     )

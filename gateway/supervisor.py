@@ -29,6 +29,7 @@ from gateway.route_file import load_routes
 from gateway.secrets import generated_secret
 from gateway.settings import Settings
 from gateway.sockets import close_privately, listen, listen_for_each, listen_privately
+from gateway.statements import price_lists
 from gateway.systemd import Systemd
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
@@ -98,9 +99,13 @@ class Supervisor:
         self._sinks: UsageSinks | None = None
 
     async def run(self) -> None:
-        """Until a signal says stop. Raises StorageError, PortTaken and RoutesInvalid for what prevents a start."""
+        """Until a signal says stop.
+
+        Raises StorageError, PortTaken, RoutesInvalid and PlansInvalid for what prevents a start.
+        """
         settings = self._settings
         load_routes(settings)  # its faults are found before anything is started
+        price_lists(settings)
         _raise_file_limit()
         async with contextlib.AsyncExitStack() as stack:
             self._listen_to_signals(stack)

@@ -55,12 +55,14 @@ class Calendar:
         today = (_EPOCH + timedelta(milliseconds=now_ms)).astimezone(zone).date()
         if kind == "day":
             first, after = today, today + timedelta(days=1)
-        else:
-            first = self._anchor(today.year, today.month)
-            if first > today:
-                first = self._anchor(*_month_before(first))
-            after = self._anchor(*_month_after(first))
-        return Period(first.isoformat(), _midnight_ms(first, zone), _midnight_ms(after, zone))
+            return _period(first, after, zone)
+        first = self._anchor(today.year, today.month)
+        return self.month(*((first.year, first.month) if first <= today else _month_before(first)))
+
+    def month(self, year: int, month: int) -> Period:
+        """The one that begins in this month."""
+        first = self._anchor(year, month)
+        return _period(first, self._anchor(*_month_after(first)), ZoneInfo(self.zone))
 
     def _anchor(self, year: int, month: int) -> date:
         after = date(*_month_after(date(year, month, 1)), 1)
@@ -76,6 +78,10 @@ def _month_before(day: date) -> tuple[int, int]:
 
 def _month_after(day: date) -> tuple[int, int]:
     return (day.year, day.month + 1) if day.month < 12 else (day.year + 1, 1)
+
+
+def _period(first: date, after: date, zone: ZoneInfo) -> Period:
+    return Period(first.isoformat(), _midnight_ms(first, zone), _midnight_ms(after, zone))
 
 
 def _midnight_ms(day: date, zone: ZoneInfo) -> int:

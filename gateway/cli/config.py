@@ -1,4 +1,4 @@
-"""``gateway check-config``: every fault of settings and routes at once, before anything is started."""
+"""``gateway check-config``: every fault of settings, routes and price lists at once, before anything is started."""
 
 import sys
 from collections.abc import Collection
@@ -9,6 +9,7 @@ import click
 
 from gateway.cli.command import Given, common
 from gateway.cli.output import print_json, remark
+from policies.price_book import PlansInvalid
 from policies.route_table import RoutesInvalid
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("check-config")
 @common
 def check_config(given: Given) -> None:
-    """Check settings and routes: every fault at once.
+    """Check settings, routes and price lists: every fault at once.
 
     Exit status 1 if there is any. With --embedded: as for `gateway serve --embedded`. Nothing is connected to.
     """
@@ -53,6 +54,7 @@ def _check(given: Given) -> tuple[list[str], list[str]]:
     else:
         routes_file, upstreams = settings.routes_file, list(settings.every_upstream())
         faults += upstream_faults(settings)
+        faults += _price_list_faults(settings)
         (warnings if _is_bare(settings) else faults).extend(missing(settings, embedded=given.embedded))
     faults += route_faults(routes_file or shipped("routes.toml"), upstreams)
     if not _parses_in_c():
@@ -80,6 +82,16 @@ def upstream_faults(settings: "Settings") -> list[str]:
         except ValueError as fault:
             faults.append(f"upstreams.{name}: {fault}")
     return faults
+
+
+def _price_list_faults(settings: "Settings") -> list[str]:
+    from gateway.statements import price_lists  # noqa: PLC0415  slow: see the package's docstring
+
+    try:
+        price_lists(settings)
+    except PlansInvalid as error:
+        return list(error.faults)
+    return []
 
 
 def _is_bare(settings: "Settings") -> bool:

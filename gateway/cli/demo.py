@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -22,6 +23,7 @@ from gateway.demo.samples import SAMPLES
 from gateway.passwords import hash_password
 from gateway.secrets import derived
 from gateway.settings import Settings
+from gateway.shipped import shipped
 from gateway.snapshot import digest
 from gateway.supervisor import Stores, Supervisor
 from gateway.telemetry import application_log
@@ -62,14 +64,16 @@ class Credentials:
 @common
 def demo(given: Given, port: int | None, upstream: str | None) -> None:
     """Try it: PostgreSQL, Valkey, a transcriber, a tenant, a user and an API key, until Ctrl-C."""
-    overrides = given.overrides | _addresses(port)
+    overrides: dict[str, Any] = given.overrides | _addresses(port)
     with tempfile.TemporaryDirectory(prefix="tahoe-demo-") as sockets:
         own = None if upstream else Path(sockets) / "transcriber.sock"
         overrides["upstream"] = upstream or f"unix:{own}"
         settings = settings_or_exit(overrides, given.config, embedded=True)
         if settings.mail is None:
             overrides["mail"] = f"file:{quote(str(settings.state_dir / 'mail'))}"
-            settings = settings_or_exit(overrides, given.config, embedded=True)
+        if settings.plans_file is None:
+            overrides["plans_file"] = shipped("plans.example.toml")
+        settings = settings_or_exit(overrides, given.config, embedded=True)
         application_log.configure(settings.log_level)
         read = reader(given, embedded=True, overrides=overrides)
         run(_Demo(settings, own, read, as_json=given.json).run())

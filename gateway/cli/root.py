@@ -16,7 +16,9 @@ class _Gateway(LazyGroup):
         "healthcheck": Entry(
             "gateway.cli.healthcheck:healthcheck", "Exit 0 when the gateway of this machine is alive, 1 when it is not."
         ),
-        "check-config": Entry("gateway.cli.config:check_config", "Check settings and routes: every fault at once."),
+        "check-config": Entry(
+            "gateway.cli.config:check_config", "Check settings, routes and price lists: every fault at once."
+        ),
         "routes": Entry(
             "gateway.cli.routes:routes", "The route table: what is open, and why a request is let in or not."
         ),

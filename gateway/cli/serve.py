@@ -17,6 +17,7 @@ from gateway.settings import Settings
 from gateway.sockets import PortTaken
 from gateway.supervisor import Supervisor
 from gateway.telemetry import application_log
+from policies.price_book import PlansInvalid
 from policies.route_table import RoutesInvalid
 from storage.ports import StorageError
 
@@ -63,7 +64,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     try:
         with contextlib.suppress(KeyboardInterrupt):
             _run(main)
-    except (StorageError, PortTaken, RoutesInvalid, StartFailed) as error:
+    except (StorageError, PortTaken, RoutesInvalid, PlansInvalid, StartFailed) as error:
         click.echo(f"The gateway did not start: {error}", err=True)
         sys.exit(1)
 

@@ -49,6 +49,7 @@ def account_page(
     status = problem.refusal.status if isinstance(problem, Problem) else 200
     response = render(
         request, template, status=status, person=account.person, places=account.places, place=place,
+        has_statements=request.app[PARTS].price_lists is not None,
         **({"problem": None, "done": request.query.get("done", "")} | more),
     )  # fmt: skip
     if isinstance(problem, Problem):

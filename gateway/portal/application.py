@@ -20,6 +20,7 @@ from gateway.portal import (
     recovery,
     security,
     shield,
+    statement,
     tickets,
     webhooks,
 )
@@ -32,7 +33,7 @@ from gateway.portal.passkeys import keeping, using
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
     identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking,
-    keeping, using, addresses,
+    keeping, using, addresses, statement,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
 

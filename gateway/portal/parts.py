@@ -14,9 +14,11 @@ from gateway.blueprint import Blueprint
 from gateway.route_file import load_routes
 from gateway.secrets import derived
 from gateway.settings import Settings
+from gateway.statements import price_lists
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from policies.audit import SYSTEM
+from policies.price_book import PriceBook
 from policies.routes import PORTAL
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
@@ -27,6 +29,8 @@ from storage.redis.client import client
 
 _CONNECTIONS = 10
 """To PostgreSQL: a storm of log-ins asks for more than one at a time."""
+_LONG_READS = 3
+"""Connections to it that are held as long as somebody reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,8 @@ class Parts:
 
     settings: Settings
     pool: Pool
+    long_reads: Pool
+    """For exports and statements: however many there are, and however slowly they are taken, others have ``pool``."""
     redis: "Redis"
     redis_url: str
     bus: RedisBus
@@ -43,6 +49,8 @@ class Parts:
     secret_key: str
     route_names: frozenset[str]
     """The route table's, without the gateway's own."""
+    price_lists: PriceBook | None
+    """None: the gateway knows no prices."""
     trail: AuditTrail
     """Of the gateway itself; what a request does is recorded by its own actor (``actors.trail``)."""
     listeners: list[Callable[[Invalidation], None]] = field(default_factory=list)
@@ -73,6 +81,8 @@ class Parts:
         async with contextlib.AsyncExitStack() as stack:
             pool = Pool(blueprint.database_url, max_size=_CONNECTIONS)
             stack.push_async_callback(pool.close)
+            long_reads = Pool(blueprint.database_url, max_size=_LONG_READS)
+            stack.push_async_callback(long_reads.close)
             redis = client(blueprint.redis_url)
             stack.push_async_callback(redis.aclose)
             tasks = Tasks()
@@ -80,6 +90,7 @@ class Parts:
             yield cls(
                 settings=blueprint.settings,
                 pool=pool,
+                long_reads=long_reads,
                 redis=redis,
                 redis_url=blueprint.redis_url,
                 bus=RedisBus(blueprint.redis_url),
@@ -89,6 +100,7 @@ class Parts:
                 route_names=frozenset(
                     route.name for route in load_routes(blueprint.settings).routes if route.upstream != PORTAL
                 ),
+                price_lists=price_lists(blueprint.settings),
                 trail=AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM),
             )
 

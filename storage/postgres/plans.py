@@ -121,6 +121,15 @@ class PostgresPlans:
             check(gone)
             await self._trail.record(connection, _change("plan.deleted", gone, before=_facts(gone)))
 
+    async def rating_of(self, tenant_id: str) -> str:
+        """The name of the price list that the tenant's plan names; empty without one."""
+        rows = await self._pool.read(
+            "SELECT p.rating FROM platform.plans p JOIN platform.tenants t ON t.plan = p.name WHERE t.id = $1",
+            tenant_id,
+            tenant_id=tenant_id,
+        )
+        return rows[0]["rating"] if rows else ""
+
     async def assign(self, tenant_id: str, name: str | None) -> Tenant:
         """The tenant on this plan; None: on none. Raises NotFound."""
         async with self._pool.operator() as connection:

@@ -75,6 +75,7 @@ def test_a_month_begins_on_its_anchor_day_or_its_last(zone: str, anchor: int, da
     first = date.fromisoformat(period.label)
     last_day = (first.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
     assert first.day == min(anchor, last_day.day)
+    assert Calendar(zone, anchor).month(first.year, first.month) == period
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,8 @@ def _responses(operation: Operation, references: dict[Any, Any]) -> dict[str, An
         schema = references[(operation.answer, "serialization")]
         done["content"] = {"application/json": {"schema": schema}}
         done["headers"] = {"ETag": {"schema": {"type": "string"}}}
+        if "format" in operation.query.model_fields:
+            done["content"]["text/csv"] = {}
     elif operation.status == 200:
         done["content"] = {kind: {} for kind in ("application/jsonl", "text/csv")}
     responses: dict[str, Any] = {str(operation.status): done}

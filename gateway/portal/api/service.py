@@ -15,6 +15,7 @@ from gateway.portal.api import (
     service_accounts,
     sessions,
     signing_keys,
+    statements,
     tenants,
     usage,
     users,
@@ -26,7 +27,7 @@ from gateway.portal.pages import render
 
 RESOURCES = (
     me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts,
-    limits, usage, webhooks, audit, signing_keys,
+    limits, usage, statements, webhooks, audit, signing_keys,
 )  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 

@@ -207,7 +207,7 @@ async def export_usage(ask: Ask[ExportOf, Any]) -> web.StreamResponse:
     since = query.since or until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     _check(since, until)
     tenant = await ask.directory.tenant_by_id(ask.tenant_id)
-    ledger = PostgresLedger(ask.parts.pool)
+    ledger = PostgresLedger(ask.parts.long_reads)
     try:
         await ledger.raw_days(ask.tenant_id, since, until)  # while there still is another answer
     except RawRemoved as error:

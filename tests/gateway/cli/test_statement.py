@@ -77,6 +77,32 @@ def test_a_csv_has_a_total_and_no_formula(account: Account, plans: str) -> None:
     assert rows[-1][-2:] == ["0.12", "EUR"]
 
 
+def test_a_month_is_the_tenants_own(account: Account, plans: str) -> None:
+    """In its zone, from its anchor day on: as its quotas have it. By default the last one that is over."""
+    account.operator.run("limits", "set", "--tenant", "acme", "--time-zone", "Pacific/Auckland", "--anchor-day", "15")
+    made = account.operator.json("usage", "statement", "--tenant", "acme", "--plans", plans, "--month", "2026-06")
+    assert (made["month"], made["time_zone"]) == ("2026-06", "Pacific/Auckland")
+    assert (made["from"], made["to"]) == ("2026-06-14T12:00:00Z", "2026-07-14T12:00:00Z")
+    last = account.operator.json("usage", "statement", "--tenant", "acme", "--plans", plans)
+    assert datetime.fromisoformat(last["to"]) <= datetime.now(UTC)
+    assert last["requests"] == 0
+    assert "still to come" in account.operator.run(
+        "usage", "statement", "--tenant", "acme", "--plans", plans, "--month", "2098-01", status=2
+    ).stderr  # fmt: skip
+
+
+def test_price_lists_come_from_the_settings(account: Account, plans: str) -> None:
+    words = ("usage", "statement", "--tenant", "acme", "--month", MONTH)
+    assert "--plans FILE" in account.operator.run(*words, status=2).stderr
+    account.operator.environment["GATEWAY_PLANS_FILE"] = plans
+    assert account.operator.json(*words)["amount"] == "0.12"
+    assert account.operator.run("check-config").exit_code == 0
+    Path(plans).write_text("[plans.x]\ncurrency = 1\n")
+    told = account.operator.run("check-config", status=1).stderr
+    assert "plans.x: price_per_minute is missing" in told
+    assert "plans.x: currency is a code" in told
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

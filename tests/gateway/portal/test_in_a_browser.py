@@ -18,6 +18,8 @@ from playwright.async_api import Browser, BrowserContext, CDPSession, Page, asyn
 
 from gateway.configuration import load
 from gateway.portal.application import application
+from gateway.shipped import shipped
+from gateway.statements import read_price_lists
 from tests import programs
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions
 
@@ -61,7 +63,9 @@ async def site(town: Town, tmp_path: Path) -> AsyncIterator[str]:
     config.write_text('[oidc.corp]\nlabel = "Corp"\nissuer = "http://localhost:1/"\nclient_id = "x"\n')
     mail = f"file:{tmp_path}/mail"
     settings = load({"state_dir": tmp_path, "public_url": url, "password_cost": 10, "mail": mail}, config, {})
-    async with TestServer(application(replace(town.parts, settings=settings)), host="127.0.0.1", port=port):
+    lists = read_price_lists(shipped("plans.example.toml"))
+    parts = replace(town.parts, settings=settings, price_lists=lists)
+    async with TestServer(application(parts), host="127.0.0.1", port=port):
         yield url
 
 
@@ -125,7 +129,9 @@ async def view(chromium: Browser, site: str, theme: Literal["light", "dark"], si
 
 
 OPEN = ("/auth/login", "/auth/forgot", "/auth/reset/none", "/auth/invite/none", "/no/such/page")
-SIGNED_IN = ("/account", "/account/security", "/account/sessions", "/account/data", "/account/confirm")
+SIGNED_IN = (
+    "/account", "/account/security", "/account/sessions", "/account/data", "/account/confirm", "/account/statement",
+)  # fmt: skip
 
 
 async def test_every_page_in_both_themes_at_two_widths(chromium: Browser, site: str, town: Town) -> None:

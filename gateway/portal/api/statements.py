@@ -1,0 +1,140 @@
+"""A tenant's statements: a month's usage by its price list. The page shows the same (``gateway.portal.statement``)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
+from gateway.portal.api.shapes import Instant
+from gateway.portal.parts import Parts
+from gateway.portal.problems import Problem
+from gateway.statements import MONTH, NoPriceList, csv_text, month_of, price_list, rate, read_month
+from policies.calendars import Calendar, Period
+from policies.permissions import Permission
+from policies.rating import Line, Statement
+from policies.tenants import Tenant
+from policies.verdict import Refusal
+from storage.ports import RawRemoved
+from storage.postgres.limits import PostgresLimitBook
+from storage.postgres.plans import PostgresPlans
+from storage.postgres.usage import PostgresLedger
+
+operations = Operations("usage")
+
+
+class StatementOf(InTenant):
+    """Which month, and how broken down."""
+
+    month: str | None = Field(
+        default=None,
+        pattern=MONTH,
+        description="The tenant's month that begins in `2026-11`. Default: the last one that is over.",
+    )
+    by: Literal["key", "user", "route"] | None = Field(
+        default=None, description="A line for each of them, not only for each model."
+    )
+    format: Literal["json", "csv"] = "json"
+
+
+class LineShown(Shown):
+    """One line of a statement."""
+
+    label: str = Field(description="The key, user or route that `by` asks for; empty without.")
+    model: str
+    requests: int
+    audio_ms: int
+    billable_ms: int
+    price_per_minute: str
+    amount: str = Field(description="In whole units of the currency's last decimal; all of them add up to the total.")
+
+
+class StatementShown(Shown):
+    """What a tenant owes for a month of its calendar."""
+
+    tenant: str
+    month: str
+    since: Instant
+    until: Instant
+    time_zone: str
+    complete: bool = Field(description="Whether the month is over.")
+    plan: str = Field(description="The price list.")
+    currency: str
+    lines: list[LineShown]
+    requests: int
+    audio_ms: int
+    billable_ms: int
+    amount: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A statement, and whose and when."""
+
+    tenant: Tenant
+    calendar: Calendar
+    period: Period
+    complete: bool
+    statement: Statement
+
+
+async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None) -> Made:
+    """Rate a month. Raises Problem: no price list (404), a month to come or one whose records are gone (422)."""
+    if parts.price_lists is None:
+        raise Problem(Refusal.NOT_FOUND, "There are no price lists: the operator names them in the setting plans_file.")
+    calendar = await PostgresLimitBook(parts.pool, parts.trail).calendar(tenant.id)
+    rating = await PostgresPlans(parts.pool, parts.trail).rating_of(tenant.id)
+    now = parts.now()
+    try:
+        period = month_of(calendar, read_month(month) if month else None, now)
+        plan = price_list(parts.price_lists, tenant.slug, rating)
+        (made,) = await rate(PostgresLedger(parts.long_reads), tenant.id, period, [plan], by)
+    except NoPriceList as error:  # which lists there are is the operator's business
+        raise Problem(Refusal.NOT_FOUND, "The operator has named no price list for this tenant.") from error
+    except (ValueError, RawRemoved) as error:
+        raise Problem(Refusal.INVALID_INPUT, fields={"month": f"{error}"}) from error
+    return Made(tenant=tenant, calendar=calendar, period=period, complete=period.end <= now, statement=made)
+
+
+@operations.get("/usage/statement", Permission.USAGE_READ, query=StatementOf, answer=StatementShown)
+async def show_statement(ask: Ask[StatementOf, Any]) -> StatementShown | web.Response:
+    """What a month costs, line by line: amounts add up to the total, to the cent. As JSON or CSV."""
+    query = ask.query
+    tenant = await ask.directory.tenant_by_id(ask.tenant_id)
+    made = await make(ask.parts, tenant, query.month, query.by)
+    if query.format == "csv":
+        name = f"statement-{tenant.slug}-{made.period.label[:7]}.csv"
+        return web.Response(
+            text=csv_text(made.statement, query.by),
+            content_type="text/csv",
+            charset="utf-8",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+    return StatementShown(
+        tenant=tenant.slug,
+        month=made.period.label[:7],
+        since=made.period.start,
+        until=made.period.end,
+        time_zone=made.calendar.zone,
+        complete=made.complete,
+        plan=made.statement.plan.name,
+        currency=made.statement.plan.currency,
+        lines=[_shown(line) for line in made.statement.lines],
+        requests=made.statement.requests,
+        audio_ms=made.statement.audio_ms,
+        billable_ms=made.statement.billable_ms,
+        amount=f"{made.statement.amount:f}",
+    )
+
+
+def _shown(line: Line) -> LineShown:
+    return LineShown(
+        label=line.label,
+        model=line.model,
+        requests=line.requests,
+        audio_ms=line.audio_ms,
+        billable_ms=line.billable_ms,
+        price_per_minute=f"{line.price:f}",
+        amount=f"{line.amount:f}",
+    )

@@ -1,0 +1,129 @@
+"""Statements by API and as a page: one month's money, the same everywhere, for whoever may see the usage."""
+
+import csv
+import io
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from aiohttp import CookieJar
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.portal.application import application
+from gateway.portal.parts import Parts
+from policies.calendars import Calendar
+from policies.price_book import PriceBook
+from policies.tenants import Role
+from policies.usage import AudioSource, Measured
+from storage.postgres.limits import PostgresLimitBook
+from storage.postgres.usage import PostgresLedger
+from storage.usage_rows import encode
+from tests.gateway.portal.api import Houses, make_operator
+from tests.gateway.portal.conftest import PAGE, PASSWORD, Client, Town, log_in
+from tests.storage.usage_samples import record
+
+BOOK = PriceBook.read(
+    {"default": "usual", "plans": {"usual": {"currency": "EUR", "price_per_minute": Decimal("0.006")}}}
+)
+ZONE = Calendar("Pacific/Auckland", 15)
+JUNE = datetime(2026, 6, 14, 12, tzinfo=UTC)
+"""When that tenant's June begins."""
+
+
+@pytest.fixture
+async def parts(parts: Parts) -> Parts:
+    return replace(parts, price_lists=BOOK)
+
+
+@pytest.fixture
+async def june(parts: Parts, town: Town) -> str:
+    """Five minutes on each of three models in the tenant's June, and more in the last instant before it."""
+    await PostgresLimitBook(parts.pool, parts.trail).set_calendar(town.tenant.id, ZONE)
+    used = [(JUNE + timedelta(hours=n), name) for n, name in enumerate(("a", "b", "=c()"))]
+    rows = [
+        encode(
+            record(
+                tenant_id=town.tenant.id,
+                key_id="key_x",
+                ended_ms=int(at.timestamp() * 1000),
+                event_id=f"ev-{model}",
+                measured=Measured(audio_ms=65_000, source=AudioSource.WALKED, walked_ms=65_000, model=model),
+            )
+        )
+        for at, model in [*used, (JUNE - timedelta(milliseconds=1), "before")]
+    ]
+    await PostgresLedger(parts.pool).ship("j", 0, 1, rows)
+    return "2026-06"
+
+
+@pytest.fixture
+async def portal(parts: Parts) -> AsyncIterator[Client]:
+    async with TestClient(TestServer(application(parts)), cookie_jar=CookieJar(unsafe=True)) as client:
+        yield client
+
+
+async def test_page_json_and_csv_say_the_same_and_add_up_to_the_cent(portal: Client, june: str, town: Town) -> None:
+    """Three times 0.0065 is 0.0195, so 0.02, and lines of 0.01, 0.01 and 0.00: not three times 0.01."""
+    await log_in(portal)
+    path = f"/platform/v1/usage/statement?month={june}"
+    made = await (await portal.get(path)).json()
+    assert (made["since"], made["until"]) == ("2026-06-14T12:00:00.000Z", "2026-07-14T12:00:00.000Z")
+    assert [line["model"] for line in made["lines"]] == ["=c()", "a", "b"]
+    assert (made["amount"], made["complete"]) == ("0.02", True)
+    assert sum(Decimal(line["amount"]) for line in made["lines"]) == Decimal("0.02")
+
+    answer = await portal.get(f"{path}&format=csv")
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    rows = list(csv.reader(io.StringIO(await answer.text())))
+    assert [row[0] for row in rows] == ["model", "'=c()", "a", "b", "total"]
+    assert [row[-2] for row in rows[1:]] == [line["amount"] for line in made["lines"]] + ["0.02"]
+
+    page = await (await portal.get(f"/account/statement?month={june}", headers=PAGE)).text()
+    figures = re.findall(r'<td class="figure">([0-9.]+)</td>\s*</tr>', page)
+    assert figures == [line["amount"] for line in made["lines"]] + ["0.02"]
+    assert "2026-06-15 to 2026-07-14, Pacific/Auckland" in page
+    assert not re.search(r"<style|<script|\sstyle=|\son\w+=", page)
+
+
+async def test_who_may_not_see_the_usage_sees_no_statement(portal: Client, june: str, town: Town) -> None:
+    await town.add("bob@example.com", Role.SERVICE)
+    await log_in(portal, "bob@example.com", PASSWORD)
+    for path in ("/account/statement", "/platform/v1/usage/statement"):
+        assert (await portal.get(path, headers=PAGE)).status == 403
+
+
+async def test_another_tenants_statement_is_not_there_but_for_operators(portal: Client, june: str, town: Town) -> None:
+    other = await town.directory.create_tenant("other", "Other & Sons")
+    eve = await town.add("eve@example.com", Role.OWNER, tenant=other.id)
+    await log_in(portal, "eve@example.com", PASSWORD)
+    for slug in ("acme", "nobody"):
+        answer = await portal.get(f"/account/statement?tenant={slug}&month={june}", headers=PAGE)
+        assert answer.status == 404
+        assert "Acme" not in await answer.text()
+    await make_operator(town.parts.pool, eve)
+    page = await (await portal.get(f"/account/statement?tenant=acme&month={june}&by=key", headers=PAGE)).text()
+    assert "Acme (acme)" in page
+    assert "key_x" in page
+    assert 'name="tenant" value="acme"' in page
+
+
+@pytest.mark.parametrize("query", ["month=2098-01", "month=2026-13", "month=x", "by=model", "by=key&by=key&x=1"])
+async def test_what_is_asked_wrongly_is_told(portal: Client, town: Town, query: str) -> None:
+    await log_in(portal)
+    assert (await portal.get(f"/account/statement?{query}", headers=PAGE)).status == 422
+    assert (await portal.get(f"/platform/v1/usage/statement?{query}")).status == 422
+
+
+async def test_without_price_lists_there_is_no_statement(houses: Houses, town: Town, portal: Client) -> None:
+    """And nobody is told which other lists the operator has."""
+    caller = await houses.person()
+    async with TestClient(TestServer(application(replace(town.parts, price_lists=None)))) as bare:
+        answer = await replace(caller, client=bare).ask("GET", "/usage/statement", status=404)
+        assert "plans_file" in answer["detail"]
+    book = PriceBook(BOOK.plans, {})
+    async with TestClient(TestServer(application(replace(town.parts, price_lists=book)))) as lacking:
+        answer = await replace(caller, client=lacking).ask("GET", "/usage/statement", status=404)
+        assert "usual" not in answer["detail"]
