@@ -1,0 +1,104 @@
+"""The account through a minute in which everything is killed: what clients saw acknowledged, no more and no less."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.accounted import Traffic, audio_of, service
+from tests.e2e.running import GATEWAY, Process, children, command_line, environment, serving
+
+LASTS_S = 60.0
+REQUESTS = 20_000
+PAUSES_S = 0.5, 4.5
+VICTIMS = {
+    "worker": "-m gateway.worker",
+    "portal": "-m gateway.portal",
+    "postgres": "bin/postgres -D",
+    "session": "postgres: ",
+    "valkey": "valkey-server",
+}
+
+
+@dataclass
+class Blows:
+    """Kills at random, workers three times as often, and what was in flight at each."""
+
+    gateway: Process
+    traffic: Traffic
+    chance: random.Random
+    struck: Counter[str] = field(default_factory=Counter)
+    at_risk: set[str] = field(default_factory=set)
+    _next: list[str] = field(default_factory=list)
+
+    def strike(self) -> None:
+        """``kill -9`` for one process of one kind, if one is there."""
+        if not self._next:
+            self._next = [*VICTIMS, "worker", "worker"]
+            self.chance.shuffle(self._next)
+        kind = self._next.pop()
+        pids = [pid for pid in children(self.gateway.process.pid) if VICTIMS[kind] in command_line(pid)]
+        if pids:
+            self.at_risk |= self.traffic.in_flight  # nothing is sent between this line and the next one
+            os.kill(self.chance.choice(pids), signal.SIGKILL)
+            self.struck[kind] += 1
+
+
+async def a_minute_of_murder(gateway: Process, traffic: Traffic, blows: Blows) -> None:
+    clock = asyncio.get_running_loop().time
+    until = clock() + LASTS_S
+    async with asyncio.timeout(4 * LASTS_S), asyncio.TaskGroup() as group:
+        group.create_task(traffic.run())
+        while clock() < until or len(traffic.answered) < REQUESTS:
+            if clock() < until:
+                blows.strike()
+            await asyncio.sleep(blows.chance.uniform(*PAUSES_S))
+        traffic.stop()
+
+
+def told(state: Path, *words: str) -> str:
+    """What a command says."""
+    env = environment(state_dir=str(state))
+    done = subprocess.run([*GATEWAY, *words], env=env, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Not in these figures" not in done.stderr
+    return done.stdout
+
+
+def compare(traffic: Traffic, blows: Blows, rows: list[dict[str, Any]]) -> None:
+    """Answers and records, one by one."""
+    of = {row["request_id"]: row for row in rows}
+    assert len(of) == len(rows) == len({row["event_id"] for row in rows})
+    for name, status in traffic.answered.items():
+        if status == 200 or name in of:  # what the gateway refused before it knew who asked is in no account
+            assert (of[name]["status"], of[name]["audio_ms"]) == (status, audio_of(name) if status == 200 else 0)
+    unanswered = of.keys() - traffic.answered.keys()
+    assert unanswered <= traffic.cut & blows.at_risk
+    assert len(unanswered) <= len(traffic.cut) <= traffic.clients * blows.struck["worker"]
+
+
+async def test_the_ledger_is_what_clients_saw_through_a_minute_of_kill_9(tmp_path: Path) -> None:
+    """20 000 requests: an answer that arrived whole has one record, with its status and its audio to the millisecond.
+
+    A record without an answer is of a request that was in flight when a worker was killed: at most one for each of the
+    connections.
+    """
+    state = tmp_path / "state"
+    async with service() as upstream:
+        with serving(state, upstream, workers="2") as (gateway, url, key):
+            told(state, "limits", "set", "--tenant", "a", "--requests", "9000000/m", "--audio", "90000h/d")
+            traffic = Traffic(int(url.rpartition(":")[2]), key)
+            blows = Blows(gateway, traffic, random.Random(6))
+            await a_minute_of_murder(gateway, traffic, blows)
+            rows = [json.loads(line) for line in told(state, "usage", "export", "--tenant", "a").splitlines()]
+            books = json.loads(told(state, "usage", "reconcile", "--json"))
+    assert books == {"agree": True, "differences": []}
+    assert len(traffic.answered) >= REQUESTS
+    assert blows.struck.keys() == VICTIMS.keys()
+    compare(traffic, blows, rows)
