@@ -1,10 +1,11 @@
-"""What is done for the account once a day, by one replica: raw records that are too old leave, the books are compared.
+"""What is done for the account once a day: raw records that are too old leave, the books and the archives are compared.
 
-Every replica looks every minute whether it is due, and shows the result in its metrics, whoever found it.
+Every replica looks every minute whether it is due. The books are compared by one of them, and all show the result; the
+archive of shipped journals lies on this machine, and is compared by whoever runs here.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -27,14 +28,25 @@ def last_due(now: datetime) -> datetime:
 
 
 class Nightly:
-    """``keep_days`` tells how long raw records are kept; 0 for ever."""
+    """``compare`` tells what the archive has otherwise; ``keep_days`` how long raw records are kept, 0 for ever."""
 
-    def __init__(self, care: UsageCare, *, keep_days: Callable[[], int]) -> None:
+    def __init__(
+        self, care: UsageCare, compare: Callable[[], AsyncIterator[Difference]], *, keep_days: Callable[[], int]
+    ) -> None:
         self._care = care
+        self._compare = compare
         self._keep_days = keep_days
         self._silent = False
         self.reconciled: Reconciled | None = None
-        """The last comparison that came to its end; None before it is known."""
+        """The last comparison of the books that came to its end; None before it is known."""
+        self.archive_compared: Reconciled | None = None
+        """The last comparison with the archive, by this process."""
+
+    @property
+    def comparisons(self) -> Mapping[str, tuple[float, int]]:
+        """When the account was last compared, in seconds since the Unix epoch or 0, and what differed; by with what."""
+        done = {"sums": self.reconciled, "archive": self.archive_compared}
+        return {name: (one.at.timestamp(), one.differences) if one else (0.0, 0) for name, one in done.items()}
 
     async def run(self) -> None:
         """For ever. A PostgreSQL that is away is asked again at the next look."""
@@ -51,6 +63,16 @@ class Nightly:
     async def look(self, now: datetime) -> None:
         """Do what is due, unless another replica has done it or does it now. Raises StorageError."""
         due = last_due(now)
+        await self._look_at_books(now, due)
+        if self.archive_compared is None or self.archive_compared.at < due:
+            count, where = 0, []
+            async for difference in self._compare():
+                count += 1
+                where += [difference.where] if count <= _SHOWN else []
+            _tell("the account and the journals of this machine", count, where)
+            self.archive_compared = Reconciled(at=now, differences=count)
+
+    async def _look_at_books(self, now: datetime, due: datetime) -> None:
         self.reconciled = await self._care.reconciled()
         if self.reconciled is not None and self.reconciled.at >= due:
             return
@@ -59,7 +81,7 @@ class Nightly:
             await self._remove(now - timedelta(days=keep_days))
         found = await self._care.reconcile(due)
         if found is not None:
-            _tell(found)
+            _tell("the books", len(found), [difference.where for difference in found[:_SHOWN]])
             self.reconciled = await self._care.reconciled()
 
     async def _remove(self, before: datetime) -> None:
@@ -72,9 +94,8 @@ class Nightly:
             _log.info("old usage records were removed", days=removed, before=before.date().isoformat())
 
 
-def _tell(found: Sequence[Difference]) -> None:
-    if not found:
-        _log.info("the books agree")
-        return
-    where = [difference.where for difference in found[:_SHOWN]]
-    _log.error("the books differ: see gateway usage reconcile", differences=len(found), where=where)
+def _tell(books: str, differences: int, where: Sequence[str]) -> None:
+    if differences:
+        _log.error(f"{books} differ: see gateway usage reconcile", differences=differences, where=where)
+    else:
+        _log.info(f"{books} agree")

@@ -163,6 +163,13 @@ class Settings(BaseSettings):
         le=2**50,
         description="Usage that may wait on the local disk before new requests are refused.",
     )
+    journal_archive_days: int = Field(
+        3,
+        ge=0,
+        le=60,
+        description="Days that shipped journals stay in the state directory, for the account to be compared with them; "
+        "fewer where they would take more than journal_max_bytes. 0: none.",
+    )
     usage_retention_days: RetentionDays = Field(
         0,
         le=36_500,

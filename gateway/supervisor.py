@@ -37,7 +37,9 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream_settings import UpstreamSettings
 from gateway.upstream_status import upstream_status
 from gateway.usage_sinks import UsageSinks, usage_sinks
+from storage.archive_comparison import archive_differences
 from storage.embedded import EmbeddedServers
+from storage.journal.archive import Archive
 from storage.ports import StorageError
 from storage.postgres.migrate import migrate, pending
 from storage.postgres.pool import Pool
@@ -126,9 +128,14 @@ class Supervisor:
             counters = RedisCounters(stores.redis_url)
             stack.push_async_callback(counters.close)
             stack.push_async_callback(self._tasks.close)
-            self._shipper = Shipper(settings.state_dir / "journal", PostgresLedger(pool))
+            ledger, archive = PostgresLedger(pool), self._open_archive()
+            self._shipper = Shipper(settings.state_dir / "journal", ledger, archive)
             self._tasks.start(self._shipper.run(), "shipper")
-            self._nightly = Nightly(UsageCare(pool), keep_days=lambda: self._in_force.usage_retention_days)
+            self._nightly = Nightly(
+                UsageCare(pool),
+                partial(archive_differences, archive, ledger),
+                keep_days=lambda: self._in_force.usage_retention_days,
+            )
             self._tasks.start(self._nightly.run(), "care of the account")
             self._sinks = await stack.enter_async_context(usage_sinks(settings, pool, stores.redis_url))
             self._tasks.start(self._sinks.run(), "usage sinks")
@@ -150,6 +157,15 @@ class Supervisor:
                 await self._on_ready()
             await self._stop.wait()
             await self._drain()
+
+    def _open_archive(self) -> Archive:
+        archive = Archive(
+            self._settings.state_dir / "archive",
+            keep_days=lambda: self._in_force.journal_archive_days,
+            limit_bytes=self._settings.journal_max_bytes,
+        )
+        self._tasks.start(archive.keep(), "archive of journals")
+        return archive
 
     def _listen_to_signals(self, stack: contextlib.AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
@@ -248,13 +264,12 @@ class Supervisor:
         """Everybody's figures, merged."""
         assert self._shipper is not None
         figures = await self._crew.metrics() if self._crew is not None else Metrics()
-        reconciled = self._nightly.reconciled if self._nightly is not None else None
         state = State(
             journal_pending=self._shipper.pending_records,
             shipped=self._shipper.shipped,
             lost_bytes=self._shipper.lost_bytes,
-            reconciled_at=reconciled.at.timestamp() if reconciled is not None else 0.0,
-            reconcile_differences=reconciled.differences if reconciled is not None else 0,
+            lost_records=self._shipper.lost_records,
+            comparisons=self._nightly.comparisons if self._nightly is not None else {},
             workers=self.workers(),
             sink_lags=self._sinks.lags() if self._sinks is not None else {},
             sinks_sent=self._sinks.sent if self._sinks is not None else {},

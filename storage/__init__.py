@@ -9,7 +9,7 @@ held            what one request holds of its limits, whichever store counts it
 journal         what a worker appends to before it answers
 usage_rows      a usage record as the row that journal and ledger share
 usage_sums      rows summed for the roll-ups
-shipper         from the journals to the ledger, exactly once
+shipper         from the journals to the ledger, exactly once; ``archive_comparison``: whether all of it is there
 state           the state directory and its lock
 embedded        a PostgreSQL and a Valkey of our own
 =============== ===========================================================================

@@ -289,6 +289,13 @@ class Ledger(Protocol):
     async def reconcile(self) -> Sequence[Difference]:
         """Recompute the roll-ups from the raw records; every difference found."""
 
+    async def compare(self, journal_id: str, rows: Sequence[bytes]) -> Sequence[Difference]:
+        """Compare a run of shipped rows of a journal with the raw records; every difference found, either way.
+
+        Records are the journal's by their event ids: its id, ``-``, a number that grows. Raises Rejected when a row
+        cannot even be read.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sought:

@@ -1,4 +1,4 @@
-"""Brings every journal's rows to the ledger, once each, and removes the files that the ledger has in full.
+"""Brings every journal's rows to the ledger, once each, and archives the files that the ledger has in full.
 
 The ledger's positions are the only truth: what is remembered here is a hint, and a ledger that says "not from there" is
 asked where it stands. So it does not matter which side is killed when, whether an answer is lost after a commit, how
@@ -17,6 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from storage.journal import format as layout
+from storage.journal.archive import Archive
 from storage.journal.directory import JournalFiles, SegmentFile, survey
 from storage.journal.reader import Batch, Exhausted, Unreadable, backlog, read_batch
 from storage.ports import Ledger, Rejected, StorageError, Unavailable
@@ -43,6 +44,7 @@ class Shipper:
         self,
         directory: Path,
         ledger: Ledger,
+        archive: Archive,
         *,
         poll_s: float = POLL_S,
         gather_s: float = GATHER_S,
@@ -51,6 +53,7 @@ class Shipper:
     ) -> None:
         self._directory = directory
         self._ledger = ledger
+        self._archive = archive
         self._poll_s = poll_s
         self._gather_s = gather_s
         self._batch_rows = batch_rows
@@ -157,7 +160,7 @@ class Shipper:
         if now < course.trouble_until:
             return False
         if course.finished:
-            await self._remove(files.segments)
+            await self._put_away(files.segments)
             return False
         if course.position is None:
             course.position = await self._ledger.shipped(files.journal_id.hex)
@@ -173,7 +176,7 @@ class Shipper:
             return False
         await self._ship(files, course, found)
         course.shipped_at = now
-        await self._remove([segment for segment in files.segments if segment.number < course.segment])
+        await self._put_away([segment for segment in files.segments if segment.number < course.segment])
         return everything or not files.live or course.pending_records >= self._batch_rows
 
     async def _ship(self, files: JournalFiles, course: "_Course", batch: Batch) -> None:
@@ -184,10 +187,8 @@ class Shipper:
         if position is None:
             course.position, course.sequence = await self._ledger.shipped(name), None
             return
-        lost_records = 0 if course.sequence is None else batch.first_sequence - course.sequence
+        self._count_lost(files, batch.lost_bytes, course.missing(batch.first_sequence))
         course.advance(position, batch.first_sequence + len(batch.rows), batch.ends[-1] + batch.lost_bytes)
-        self.lost_records += lost_records
-        self._count_lost(files, batch.lost_bytes)
 
     async def _ship_rows(self, journal: str, position: int, batch: Batch, first: int, last: int) -> int | None:
         """Ship ``batch.rows[first:last]``, by halves around what is rejected. The new position, or None: ask for it."""
@@ -230,24 +231,26 @@ class Shipper:
             return
         course.finished = True
         course.pending_bytes = course.pending_records = 0
-        self._count_lost(files, found.lost_bytes)
-        await self._remove(files.segments)
+        self._count_lost(files, found.lost_bytes, course.missing(found.records))
+        await self._put_away(files.segments)
 
-    def _count_lost(self, files: JournalFiles, lost_bytes: int) -> None:
-        if lost_bytes:
-            self.lost_bytes += lost_bytes
+    def _count_lost(self, files: JournalFiles, lost_bytes: int, lost_records: int) -> None:
+        self.lost_bytes += lost_bytes
+        self.lost_records += lost_records
+        if lost_bytes or lost_records:
             logger.error(
-                "%d bytes of the usage journal %s are no intact record: damaged on the disk, or a last record that was"
-                " never finished. They were passed over.",
+                "%d bytes of the usage journal %s are no intact record, and %d records are not there: damaged or cut"
+                " off on the disk, or a last record that was never finished. They were passed over.",
                 lost_bytes,
                 files.journal_id.hex,
+                lost_records,
             )
 
-    async def _remove(self, segments: Sequence[SegmentFile]) -> None:
-        """Remove files that the ledger has in full."""
+    async def _put_away(self, segments: Sequence[SegmentFile]) -> None:
+        """Archive files that the ledger has in full."""
         for segment in segments:
             try:
-                await asyncio.to_thread(segment.path.unlink, missing_ok=True)
+                await asyncio.to_thread(self._archive.take, segment)
             except OSError as error:
                 self._say_once(
                     f"Cannot remove the usage journal {segment.path}: {error.strerror}. Its records are in the ledger;"
@@ -294,6 +297,12 @@ class _Course:
         self.pending_bytes = max(0, self.pending_bytes - size)
         self.pending_records = max(0, self.pending_records - (sequence - self.known_sequence))
         self.position, self.sequence = position, sequence
+
+    def missing(self, sequence: int) -> int:
+        """Records between the position and the one with this number, as far as that can be known."""
+        if self.sequence is None and self.position:
+            return 0
+        return max(0, sequence - self.known_sequence)
 
     @property
     def known_sequence(self) -> int:

@@ -9,11 +9,12 @@ a new encoding is a new entry, and the old ones stay as long as a journal or a r
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any, Final, cast
 
 from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
@@ -216,6 +217,14 @@ def encoding_of(row: bytes) -> Encoding:
             f"A usage row is in encoding {number[:20]!r}; this gateway knows {sorted(ENCODINGS)}. It was written by a"
             " newer gateway: start that one again to ship it. Nothing is lost meanwhile."
         ) from None
+
+
+def by_encoding(rows: Sequence[bytes]) -> Iterator[tuple[Encoding, list[bytes]]]:
+    """The rows in runs of one encoding. Raises as :func:`encoding_of`."""
+    # Two bytes tell apart the encodings below 10, tab included, and those below 100.
+    for _, group in groupby(rows, key=itemgetter(slice(2))):
+        listed = list(group)
+        yield encoding_of(listed[0]), listed
 
 
 def unescape(text: str) -> str:

@@ -4,11 +4,15 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import servers
+
+if TYPE_CHECKING:
+    from storage.postgres.pool import Pool
 
 # How long an example takes says how busy the machine is, and nothing of the promise.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,6 +63,16 @@ async def migrated_url(postgres_server: str, migrated_template: str) -> AsyncIte
     name = _name("t")
     yield await servers.create_database(postgres_server, name, template=migrated_template)
     await servers.drop_database(postgres_server, name)
+
+
+@pytest.fixture
+async def pool(migrated_url: str) -> "AsyncIterator[Pool]":
+    """Connections to a migrated database, for this test alone."""
+    from storage.postgres.pool import Pool  # noqa: PLC0415  tests without PostgreSQL do not need it
+
+    opened = Pool(migrated_url)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.journal.archive import Archive
 from storage.journal.directory import survey
 from storage.journal.reader import Unreadable, backlog
 from storage.ports import Ledger
@@ -27,7 +28,7 @@ class _Pending:
     trouble: str
 
 
-async def fetch(journals: Path, ledger: Ledger, *, own: bool, patience: float = 2.0) -> str:
+async def fetch(journals: Path, ledger: Ledger, archive: Archive, *, own: bool, patience: float = 2.0) -> str:
     """Bring everything to the ledger within ``patience`` seconds. What is missing, as a sentence; empty: nothing.
 
     ``own``: the ledger is certainly the one that these journals belong to.
@@ -38,7 +39,7 @@ async def fetch(journals: Path, ledger: Ledger, *, own: bool, patience: float = 
     if pending.bytes and (own or pending.known):
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await Shipper(journals, ledger).drain()
+                await Shipper(journals, ledger, archive).drain()
         pending = await _look(journals, ledger)
     while pending.bytes and clock() < until:
         await asyncio.sleep(_POLL_S)

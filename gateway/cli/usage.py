@@ -16,6 +16,7 @@ from storage.ports import Difference, StorageError, UsageTotals
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
+    from storage.journal.archive import Archive
 
 _BY_ID = ("key", "user")
 _TOTALS = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied")
@@ -92,17 +93,25 @@ def export(given: Given, tenant: str, since: datetime | None, until: datetime | 
 @usage.command()
 @common
 def reconcile(given: Given) -> None:
-    """Recompute every sum from the records and compare; exit 1 when the books differ."""
+    """Recompute every sum from the records, and every record from this machine's archive; exit 1 when they differ.
+
+    The archive is what the journals held that were shipped in the last days (`journal_archive_days`).
+    """
 
     async def compare(stores: "Stores") -> Sequence[Difference]:
+        from storage.archive_comparison import archive_differences  # noqa: PLC0415  slow: see the package's docstring
+
         await complete(stores)
-        return await stores.ledger.reconcile()
+        books = await stores.ledger.reconcile()
+        return [*books, *[one async for one in archive_differences(_archive(stores), stores.ledger)]]
 
     differences = with_stores(given, compare)
     if given.json:
         print_json({"agree": not differences, "differences": [asdict(difference) for difference in differences]})
     elif not differences:
-        click.echo("The books agree: raw records, hourly and daily sums, and what journals have shipped.")
+        click.echo(
+            "The books agree: raw records, hourly and daily sums, what journals have shipped, and their archive."
+        )
     for difference in () if given.json else differences:
         click.echo(f"{difference.where}: {_differing(difference)}")
     if differences:
@@ -117,9 +126,20 @@ async def complete(stores: "Stores") -> None:
     """See that the account has what the journals of this machine have; say so where it has not."""
     from gateway.cli.backlog import fetch  # noqa: PLC0415  slow: see the package's docstring
 
-    missing = await fetch(stores.settings.state_dir / "journal", stores.ledger, own=stores.embedded)
+    missing = await fetch(stores.settings.state_dir / "journal", stores.ledger, _archive(stores), own=stores.embedded)
     if missing:
         remark(missing)
+
+
+def _archive(stores: "Stores") -> "Archive":
+    from storage.journal.archive import Archive  # noqa: PLC0415  slow: see the package's docstring
+
+    settings = stores.settings
+    return Archive(
+        settings.state_dir / "archive",
+        keep_days=lambda: settings.journal_archive_days,
+        limit_bytes=settings.journal_max_bytes,
+    )
 
 
 def _range(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:

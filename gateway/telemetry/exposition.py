@@ -42,9 +42,9 @@ class State:
     journal_pending: int = 0
     shipped: int = 0
     lost_bytes: int = 0
-    reconciled_at: float = 0.0
-    """Seconds since 1970; 0 for never."""
-    reconcile_differences: int = 0
+    lost_records: int = 0
+    comparisons: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """Of the account, by what with: when, in seconds since 1970 and 0 for never, and how much differed."""
     sink_lags: Mapping[str, float] = field(default_factory=dict)
     """Seconds, by sink."""
     sinks_sent: Mapping[str, int] = field(default_factory=dict)
@@ -114,12 +114,19 @@ class _Gathered(Collector):
         )
         yield _counter("gateway_usage_shipped", "Usage records shipped to the ledger.", (), {(): state.shipped})
         yield _counter("gateway_usage_lost_bytes", "Journal bytes that could not be read.", (), {(): state.lost_bytes})
-        yield GaugeMetricFamily(
+        lost: dict[Labels, float] = {(): state.lost_records}
+        yield _counter("gateway_usage_lost_records", "Records that a journal had and has no more.", (), lost)
+        compared = GaugeMetricFamily(
             "gateway_usage_reconcile_last_success_timestamp_seconds",
-            "When the books were last compared to the end, by any replica.",
-            state.reconciled_at,
+            "When the account was last compared: with its sums by any replica, with the archive by this one.",
+            labels=("against",),
         )
-        yield GaugeMetricFamily("gateway_usage_reconcile_differences", "What that found.", state.reconcile_differences)
+        differences = GaugeMetricFamily("gateway_usage_reconcile_differences", "What that found.", labels=("against",))
+        for against, (at, count) in state.comparisons.items():
+            compared.add_metric((against,), at)
+            differences.add_metric((against,), count)
+        yield compared
+        yield differences
         lag = GaugeMetricFamily(
             "gateway_usage_sink_lag_seconds", "Age of what a sink has not taken yet.", labels=("sink",)
         )

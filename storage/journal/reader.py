@@ -58,6 +58,8 @@ class Exhausted:
     """Nor will there ever be: the files can go."""
     lost_bytes: int = 0
     """Damaged bytes, or a record that a dead writer never finished, with no intact record behind them."""
+    records: int = 0
+    """Where the writer got further than can be read, the records that it had appended by then; else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class Backlog:
 
 def read_batch(files: JournalFiles, position: int, *, max_rows: int, max_bytes: int) -> Batch | Exhausted:
     """The next rows of a journal. Raises Unreadable."""
-    lost = 0
+    lost = promised = 0
     strange: SegmentFile | None = None
     active = _active_number(files)
     for segment, start in _segments_from(files, position):
@@ -84,6 +86,8 @@ def read_batch(files: JournalFiles, position: int, *, max_rows: int, max_bytes: 
                 found = window.read_unfinished(min(header.end, size))
             else:
                 found = window.read_complete(size)
+                if header.intact and header.end > start and not found.run.rows:  # cut off, or never flushed
+                    promised = max(promised, header.records)
                 if not (header.intact or found.run.rows or header.blank) and start == layout.HEADER_BYTES:
                     strange = segment
         lost += found.skipped
@@ -100,7 +104,7 @@ def read_batch(files: JournalFiles, position: int, *, max_rows: int, max_bytes: 
             f"Nothing in {strange.path} is intact: it is no usage journal, or damaged all over. It is left alone."
             " Move it elsewhere."
         )
-    return Exhausted(complete=not files.live, lost_bytes=lost)
+    return Exhausted(complete=not files.live, lost_bytes=lost, records=promised)
 
 
 def backlog(files: JournalFiles, position: int) -> Backlog:

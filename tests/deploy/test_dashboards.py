@@ -40,7 +40,10 @@ def exposed() -> dict[str, set[str]]:
     metrics.upstream_addresses[("default", "10.0.0.1:9300")] = [1, 1]
     for attribute, _, _, labels in exposition._COUNTERS:
         getattr(metrics, attribute)[("x",) * len(labels)] += 1
-    page = exposition.render(metrics, exposition.State(workers={"1": True}, sink_lags={"x": 0.0}, sinks_sent={"x": 0}))
+    state = exposition.State(
+        workers={"1": True}, sink_lags={"x": 0.0}, sinks_sent={"x": 0}, comparisons={"sums": (0.0, 0)}
+    )
+    page = exposition.render(metrics, state)
     found: dict[str, set[str]] = {"up": set()}
     for family in text_string_to_metric_families(page.decode()):
         for sample in family.samples:
@@ -55,6 +58,7 @@ VALUES = {
     "code": {refusal.code for refusal in Refusal},
     "kind": {refusal.code for refusal in Refusal},
     "job": {"tahoe-gateway"},
+    "against": {"sums", "archive"},
 }
 
 

@@ -1,11 +1,12 @@
 """When the account's daily care is due, and that trouble with one part does not keep the other from being done."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from gateway.nightly import Nightly, last_due
-from storage.ports import Unavailable
+from storage.ports import Difference, Unavailable, UsageTotals
 from storage.postgres.usage_care import Reconciled
 
 
@@ -46,9 +47,14 @@ class Care:
         return 1
 
 
+async def nothing() -> AsyncIterator[Difference]:
+    for difference in ():
+        yield difference
+
+
 async def test_it_is_done_once_a_day_and_its_result_is_known_afterwards() -> None:
     care = Care()
-    nightly = Nightly(care, keep_days=lambda: 62)
+    nightly = Nightly(care, nothing, keep_days=lambda: 62)
     assert nightly.reconciled is None
     await nightly.look(care.now)
     assert nightly.reconciled == care.last
@@ -61,20 +67,40 @@ async def test_it_is_done_once_a_day_and_its_result_is_known_afterwards() -> Non
 
 async def test_without_a_retention_nothing_is_removed() -> None:
     care = Care()
-    await Nightly(care, keep_days=lambda: 0).look(care.now)
+    await Nightly(care, nothing, keep_days=lambda: 0).look(care.now)
     assert care.done == ["compared, due 26 03"]
 
 
 async def test_records_that_cannot_be_removed_now_do_not_keep_the_books_from_being_compared() -> None:
     care = Care(locked=True)
-    await Nightly(care, keep_days=lambda: 62).look(care.now)
+    await Nightly(care, nothing, keep_days=lambda: 62).look(care.now)
     assert care.done == ["compared, due 26 03"]
 
 
 async def test_what_another_replica_found_is_shown_here_too() -> None:
     care = Care()
     care.last = Reconciled(at=care.now, differences=3)
-    nightly = Nightly(care, keep_days=lambda: 62)
+    nightly = Nightly(care, nothing, keep_days=lambda: 62)
     await nightly.look(care.now)
     assert nightly.reconciled == care.last
     assert care.done == []
+
+
+async def test_the_archive_of_this_machine_is_compared_by_its_own_replica_once_a_day() -> None:
+    """Also when another one has compared the books; and its result is shown until the next day's."""
+    care = Care()
+    care.last = Reconciled(at=care.now, differences=0)
+    looks = []
+
+    async def compare() -> AsyncIterator[Difference]:
+        looks.append(1)
+        yield Difference(where="record event_id='j-1'", expected=UsageTotals(requests=1), found=UsageTotals())
+
+    nightly = Nightly(care, compare, keep_days=lambda: 0)
+    assert nightly.comparisons["archive"] == (0.0, 0)
+    await nightly.look(care.now)
+    await nightly.look(care.now + timedelta(hours=14))
+    assert nightly.comparisons == {"sums": (care.now.timestamp(), 0), "archive": (care.now.timestamp(), 1)}
+    assert len(looks) == 1
+    await nightly.look(care.now + timedelta(hours=15))
+    assert len(looks) == 2

@@ -1,8 +1,12 @@
 """Usage records reach the stream and the endpoint: all of them, with ids that never change, whatever is away."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +15,17 @@ from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
 
 from gateway.usage_sinks import STREAM, HttpSink, StreamSink, UsageSinks, http_session
+from storage.journal.writer import Journal
 from storage.ports import Unavailable
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_unsent import UsageUnsent
 from storage.redis.client import client
-from tests.storage.test_ledger import keep
+from storage.usage_rows import encode
+from tests.gateway import sending
+from tests.storage.accounts import keep
 from tests.storage.usage_samples import record
+from tests.storage.waiting import until
 
 
 @dataclass
@@ -28,14 +36,29 @@ class Endpoint:
     statuses: list[int] = field(default_factory=list)
     """What it answers first; 204 afterwards."""
     requests: list[tuple[dict[str, str], list[dict[str, Any]]]] = field(default_factory=list)
+    _took: Callable[[], object] = lambda: None
 
     async def take(self, request: web.Request) -> web.Response:
         self.requests.append((dict(request.headers), json.loads(await request.read())))
+        self._took()
         return web.Response(status=self.statuses.pop(0) if self.statuses else 204, headers={"Location": "/elsewhere"})
+
+    def kill_at(self, count: int, victim: asyncio.subprocess.Process, late_s: float) -> None:
+        """When it has taken so many requests, and before it answers the last one or a little later."""
+
+        def took() -> None:
+            if len(self.requests) == count:
+                victim.kill() if not late_s else asyncio.get_running_loop().call_later(late_s, victim.kill)
+
+        self._took = took
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [event for _, events in self.requests for event in events]
 
     @property
     def ids(self) -> list[str]:
-        return [event["id"] for _, events in self.requests for event in events]
+        return [event["id"] for event in self.events]
 
 
 @pytest.fixture
@@ -46,13 +69,6 @@ async def endpoint() -> AsyncIterator[Endpoint]:
     async with TestServer(app) as server:
         made.url = str(server.make_url("/api/v1/events"))
         yield made
-
-
-@pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    opened = Pool(migrated_url)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
@@ -119,6 +135,46 @@ async def test_an_endpoint_that_is_away_costs_the_stream_and_shipping_nothing(po
     assert fields[b"id"] == b"evt_1"
     assert fields[b"type"] == b"audio.transcribed"
     assert json.loads(fields[b"event"])["data"]["audio_ms"] == 2_500
+
+
+@asynccontextmanager
+async def sender(journals: Path, *urls: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that ships and sends, killed at the latest here."""
+    started = await asyncio.create_subprocess_exec(sys.executable, sending.__file__, str(journals), *urls)
+    try:
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            started.kill()
+        await started.wait()
+
+
+async def test_kill_9_of_who_ships_and_sends_passes_nothing_over(
+    tmp_path: Path, pool: Pool, endpoint: Endpoint, redis: Redis, migrated_url: str, redis_url: str
+) -> None:
+    """Also between the endpoint's taking and its answer: each sink has all, and what comes twice is the same."""
+    await UsageUnsent(pool, sending.HOLDER).configure(["http", "stream"])
+    journal = Journal(tmp_path / "journal")
+    kept = [record() for _ in range(3000)]
+    for one in kept:
+        journal.append(encode(one))
+    urls = migrated_url, redis_url, endpoint.url
+    for late_s in (0.0, 0.005):
+        async with sender(tmp_path / "journal", *urls) as victim:
+            endpoint.kill_at(len(endpoint.requests) + 3, victim, late_s)
+            await victim.wait()
+    assert 0 < len(set(endpoint.ids)) < len(kept)
+    journal.close()
+    async with sender(tmp_path / "journal", *urls), asyncio.timeout(20):
+        await until(lambda: not list((tmp_path / "journal").iterdir()))
+        while await pool.read("SELECT FROM platform.usage_unsent"):  # noqa: ASYNC110  nothing would set an event
+            await asyncio.sleep(0.01)
+    streamed = [json.loads(fields[b"event"]) for _, fields in await redis.xrange(STREAM)]
+    for events in (endpoint.events, streamed):
+        assert len({json.dumps(event) for event in events}) == len(kept)
+        assert {event["id"] for event in events} == {one.event_id for one in kept}
+    assert len(endpoint.ids) > len(kept)  # at least once, not exactly: the receiver keeps ids
+    assert await PostgresLedger(pool).reconcile() == []
 
 
 async def test_a_redis_that_is_away_is_waited_for(pool: Pool) -> None:

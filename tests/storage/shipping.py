@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from storage.journal.archive import Archive
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.shipper import Shipper
@@ -26,7 +27,9 @@ class TellingLedger(PostgresLedger):
 
 
 async def main(directory: Path, url: str) -> None:
-    await Shipper(directory, TellingLedger(Pool(url)), poll_s=0.001, gather_s=0.0, batch_rows=BATCH_ROWS).run()
+    archive = Archive(directory.parent / "archive", keep_days=lambda: 1, limit_bytes=1 << 30)
+    ledger = TellingLedger(Pool(url))
+    await Shipper(directory, ledger, archive, poll_s=0.001, gather_s=0.0, batch_rows=BATCH_ROWS).run()
 
 
 if __name__ == "__main__":

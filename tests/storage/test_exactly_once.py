@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from storage.embedded import EmbeddedServers
 from storage.journal.writer import Journal
 from storage.ports import Unavailable
@@ -23,17 +21,11 @@ from storage.usage_rows import encode
 from tests.storage import shipping
 from tests.storage.background import running
 from tests.storage.journal import appender
+from tests.storage.journal.reading import archive_of
 from tests.storage.usage_samples import record
 from tests.storage.waiting import until
 
 SMALL = 64 * 1024
-
-
-@pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    opened = Pool(migrated_url)
-    yield opened
-    await opened.close()
 
 
 async def events(pool: Pool) -> list[str]:
@@ -46,7 +38,7 @@ def names(directory: Path) -> list[str]:
 
 
 def shipper(directory: Path, pool: Pool) -> Shipper:
-    return Shipper(directory, PostgresLedger(pool), poll_s=0.005, gather_s=0.0, batch_rows=200)
+    return Shipper(directory, PostgresLedger(pool), archive_of(directory), poll_s=0.005, gather_s=0.0, batch_rows=200)
 
 
 @asynccontextmanager

@@ -1,20 +1,11 @@
 """What is kept for a while only: published events, ended deliveries, answers to repeated requests."""
 
-from collections.abc import AsyncIterator, Sequence
-
-import pytest
+from collections.abc import Sequence
 
 from policies.events import Event
 from storage.postgres.idempotency import IdempotencyBook
 from storage.postgres.outbox import Outbox
 from storage.postgres.pool import Pool
-
-
-@pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    opened = Pool(migrated_url)
-    yield opened
-    await opened.close()
 
 
 async def change(pool: Pool, sql: str) -> None:

@@ -1,7 +1,6 @@
 """The promises of storage.ports.JobBook, kept by PostgreSQL and by the dictionary that the tests of the doors use."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,13 +25,6 @@ RESULT = record(
     measured=Measured(audio_ms=281_000, source=AudioSource.REPORTED),
 )
 EVER = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
-
-
-@pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    opened = Pool(migrated_url)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture(params=["postgres", "memory"])

@@ -4,63 +4,22 @@ import asyncio
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.allowances import What
-from policies.usage import INTERIM, Outcome, UsageRecord
+from policies.usage import Outcome, UsageRecord
 from storage.ports import Difference, Rejected, StorageError, Unavailable, UsageOf, UsageTotals
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import CURRENT, encode
+from tests.storage.accounts import EVER, at, exported, keep, totals
 from tests.storage.usage_samples import ACME, DAY_MS, HOUR_MS, NOON, NOON_MS, OTHER, STORABLE, record, records
-
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
-
-
-@pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    opened = Pool(migrated_url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def ledger(pool: Pool) -> PostgresLedger:
-    return PostgresLedger(pool)
-
-
-async def keep(ledger: PostgresLedger, *kept: UsageRecord) -> None:
-    """Ship records as a journal of their own."""
-    assert await ledger.ship(uuid.uuid4().hex, 0, 1, [encode(one) for one in kept])
-
-
-async def exported(ledger: PostgresLedger, tenant: str = ACME, since: datetime = EVER[0], until: datetime = EVER[1]):
-    return [one async for one in ledger.export(tenant, since, until)]
-
-
-def totals(kept: Iterable[UsageRecord]) -> UsageTotals:
-    """What the ledger should say of these: of a stream's records only the last one is a request."""
-    kept = list(kept)
-    asked = [one for one in kept if one.status != INTERIM]
-    return UsageTotals(
-        requests=len(asked),
-        errors=sum(one.status >= 400 for one in kept),
-        denied=sum(one.outcome is Outcome.DENIED for one in asked),
-        audio_ms=sum(one.measured.audio_ms for one in kept),
-        bytes_in=sum(one.bytes_in for one in kept),
-        bytes_out=sum(one.bytes_out for one in kept),
-    )
-
-
-def at(milliseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
-
 
 # Shipping
 

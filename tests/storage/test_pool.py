@@ -21,13 +21,6 @@ PID = "SELECT pg_backend_pid()"
 
 
 @pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    made = Pool(migrated_url)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 async def cable(migrated_url: str, tmp_path: Path) -> AsyncIterator[Line]:
     async with line(migrated_url, tmp_path) as made:
         yield made

@@ -14,7 +14,7 @@ from storage.journal.writer import Journal
 from storage.ports import Unavailable
 from storage.shipper import Shipper
 from tests.storage.background import running
-from tests.storage.journal.reading import path, write_dead
+from tests.storage.journal.reading import archive_of, path, write_dead
 from tests.storage.memory_ledger import MemoryLedger
 from tests.storage.waiting import until
 
@@ -30,7 +30,9 @@ def ledger() -> MemoryLedger:
 
 
 def shipper(directory: Path, ledger: MemoryLedger, **more: float) -> Shipper:
-    return Shipper(directory, ledger, **{"poll_s": 0.002, "gather_s": 0.0, "batch_rows": 5} | more)
+    return Shipper(
+        directory, ledger, archive_of(directory, 0), **{"poll_s": 0.002, "gather_s": 0.0, "batch_rows": 5} | more
+    )
 
 
 def names(directory: Path) -> set[str]:
@@ -220,6 +222,24 @@ async def test_damage_is_passed_over_counted_and_said(
     assert (one.lost_records, one.lost_bytes) == (1, RECORD)
     assert f"{RECORD} bytes" in caplog.text
     assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("cut", [layout.HEADER_BYTES + size for size in (0, 3 * RECORD, 4 * RECORD - 5)])
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("rest", ["zeros", "nothing"])
+async def test_what_was_cut_off_is_told_to_the_record(
+    tmp_path: Path, ledger: MemoryLedger, cut: int, number: int, rest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the cut leaves nothing half, and also at the very end: the writer noted how far it was."""
+    write_dead(tmp_path, [ROWS[:6], ROWS[6:]])
+    file = path(tmp_path, number)
+    file.write_bytes(file.read_bytes()[:cut] + (bytes(500) if rest == "zeros" else b""))
+    one = shipper(tmp_path, ledger)
+    await one.drain()
+    intact = (cut - layout.HEADER_BYTES) // RECORD
+    assert ledger.rows == [*ROWS[:intact], *ROWS[6:]] if number == 0 else ledger.rows == ROWS[: 6 + intact]
+    assert one.lost_records == 6 - intact
+    assert f"{6 - intact} records are not there" in caplog.text
 
 
 async def test_a_last_record_that_was_never_finished_is_counted_once(

@@ -1,7 +1,6 @@
 """The account's daily care: books compared once among replicas, old raw records removed and their sums kept."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -10,23 +9,11 @@ from storage.ports import RawRemoved, Unavailable
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_care import UsageCare
-from tests.storage.test_ledger import EVER, exported, keep
+from tests.storage.accounts import EVER, exported, keep
 from tests.storage.usage_samples import ACME, DAY_MS, NOON, NOON_MS, OTHER, record
 
 DAY = timedelta(days=1)
 LONG_AGO = NOON - 100 * DAY
-
-
-@pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    opened = Pool(migrated_url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def ledger(pool: Pool) -> PostgresLedger:
-    return PostgresLedger(pool)
 
 
 @pytest.fixture

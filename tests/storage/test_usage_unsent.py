@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,20 +10,8 @@ from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_unsent import UsageUnsent
 from storage.usage_rows import encode
-from tests.storage.test_ledger import keep
+from tests.storage.accounts import keep
 from tests.storage.usage_samples import HOUR_MS, NOON_MS, record
-
-
-@pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
-    opened = Pool(migrated_url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def ledger(pool: Pool) -> PostgresLedger:
-    return PostgresLedger(pool)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 from storage.journal import format as layout
+from storage.journal.archive import Archive
 from storage.journal.directory import JournalFiles, segment_name, survey
 from storage.journal.reader import Exhausted, read_batch
 
@@ -53,3 +54,8 @@ def write_dead(directory: Path, segments: list[list[bytes]], *, size: int = 8192
 
 def path(directory: Path, number: int = 0, journal: UUID = JOURNAL) -> Path:
     return directory / segment_name(journal, number)
+
+
+def archive_of(journals: Path, keep_days: int = 1) -> Archive:
+    """The archive beside a journal directory."""
+    return Archive(journals.parent / "archive", keep_days=lambda: keep_days, limit_bytes=1 << 30)
