@@ -151,6 +151,7 @@ async def survive(directory: Path, pool: Pool, servers: EmbeddedServers) -> None
             shipped = one.shipped
             await append(500)
             await until(lambda shipped=shipped: one.shipped > shipped)
+            await until(lambda: servers.postgres_pid is not None)  # it may answer before its keeper notes it
             assert servers.postgres_pid
             os.kill(servers.postgres_pid, blow)
             await append(500)
