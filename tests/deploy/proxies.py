@@ -1,4 +1,4 @@
-"""Caddy and Envoy with the shipped files. Addresses are replaced; nothing else is."""
+"""nginx, Caddy and Envoy with the shipped files. Addresses are replaced; nothing else is."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import programs
+from tests.deploy import nginx
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config"
 
@@ -23,7 +24,7 @@ class Program:
     ready: bytes
 
 
-PROGRAMS: Mapping[str, Program] = {
+_PROGRAMS: Mapping[str, Program] = {
     "caddy": Program(
         file="caddy/Caddyfile",
         command=lambda file: [programs.caddy(), "run", "--adapter", "caddyfile", "--config", str(file)],
@@ -48,11 +49,17 @@ PROGRAMS: Mapping[str, Program] = {
     ),
 }  # fmt: skip
 
+NAMES = ("nginx", *_PROGRAMS)
+
 
 @contextlib.asynccontextmanager
 async def running(name: str, directory: Path, *, gateway: int, transcriber: int) -> AsyncIterator[int]:
     """Run the proxy of that name with its shipped file; its port."""
-    program = PROGRAMS[name]
+    if name == "nginx":
+        async with nginx.running(directory, "forward-auth.conf", gateway=gateway, transcriber=transcriber) as port:
+            yield port
+        return
+    program = _PROGRAMS[name]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     text = (SHIPPED / program.file).read_text()

@@ -30,6 +30,15 @@ def test_every_identity_header_comes_from_the_gateway_and_nowhere_else(name: str
     assert f"proxy_hide_header {name};" in FORWARD_AUTH
 
 
+OAUTH2_PROXY = ("User", "Email", "Groups", "Preferred-Username")
+
+
+@pytest.mark.parametrize("name", [f"X-Auth-Request-{last}" for last in OAUTH2_PROXY])
+def test_what_oauth2_proxy_would_say_comes_from_the_gateway_or_not_at_all(name: str) -> None:
+    """A transcriber that stood behind oauth2-proxy believes these; a client's own would make it somebody else."""
+    assert ANSWERED[SET[name].removeprefix("$")] == name.lower().replace("-", "_")
+
+
 BY_NGINX = {"te", "keep-alive"}
 """nginx's proxy module drops these itself, and the framing, which it writes anew."""
 
