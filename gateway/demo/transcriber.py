@@ -1,7 +1,7 @@
 """``python -m gateway.demo.transcriber``: serve the demo transcriber, over TCP or a Unix socket, until told to stop.
 
-It prints nothing but errors. It answers before the model is loaded (``GET /health`` says whether it is); the first
-request waits for it.
+It prints where it listens, once it does, and after that nothing but errors. It answers before the model is loaded
+(``GET /health`` says whether it is); the first request waits for it.
 """
 
 import argparse
@@ -59,6 +59,9 @@ async def serve(shop: Workshop, *, host: str, port: int, unix: Path | None) -> i
     except OSError as error:
         print(f"The demo transcriber cannot listen: {error}", file=sys.stderr)  # noqa: T201 - a command's own error
         return 1
+    (address,) = runner.addresses
+    place = address if isinstance(address, str) else f"http://{address[0]}:{address[1]}"
+    print(f"The demo transcriber listens on {place}", flush=True)  # noqa: T201 - for who waits for it
     try:
         return await _until(stop, shop)
     finally:

@@ -8,9 +8,9 @@ import asyncio
 
 import pytest
 
-from tests.gateway.harness import Answer, Gateway, Seen
+from tests.gateway.harness import Answer, Gateway
 from tests.storage.waiting import until
-from tests.wounds.wire import request
+from tests.wounds.wire import held_back, request
 
 POST = b"POST /v1/listen HTTP/1.1"
 Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -48,14 +48,7 @@ async def test_a_request_on_its_way_is_answered_and_says_that_it_was_the_last(ga
 
 async def test_a_request_in_flight_is_answered_and_one_more(gateway: Gateway) -> None:
     """Its answer had been begun as one of a kept connection: what follows on the heels of it is still taken."""
-    go = asyncio.Event()
-    real = gateway.upstream.respond
-
-    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen) -> None:
-        await go.wait()
-        await real(reader, writer, seen)
-
-    gateway.upstream.respond = late
+    go = held_back(gateway)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request(gateway.key))
     await until(lambda: bool(gateway.upstream.seen))

@@ -11,7 +11,7 @@ import pytest
 from gateway.clients import Patience
 from tests.gateway.harness import Options, running
 from tests.storage.waiting import until
-from tests.wounds.wire import answers, request, statuses
+from tests.wounds.wire import answers, held_back, request, statuses
 
 HEADER_S = 0.2
 HEAD = b"GET /v1/models HTTP/1.1\r\nHost: gateway.test\r\n"
@@ -131,14 +131,7 @@ async def test_the_end_of_a_body_is_no_header(chunked: bool) -> None:
 async def test_a_header_that_waits_behind_a_long_request_has_its_time_afterwards() -> None:
     """It began while the one before it was being served: that one's time is not held against it."""
     async with running(hurried()) as gateway:
-        go = asyncio.Event()
-        real = gateway.upstream.respond
-
-        async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: object) -> None:
-            await go.wait()
-            await real(reader, writer, seen)
-
-        gateway.upstream.respond = late
+        go = held_back(gateway)
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(request(gateway.key))
         await until(lambda: bool(gateway.upstream.seen))

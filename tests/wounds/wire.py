@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from tests.gateway.harness import Answer, Gateway
+from tests.gateway.harness import Answer, Gateway, Seen
 
 SMUGGLED = "/v1/models/smuggled"
 """The target of the request that is hidden in bodies: once the upstream has seen it, the wound is open."""
@@ -96,6 +96,18 @@ async def _collect(reader: asyncio.StreamReader, into: bytearray) -> None:
             into += piece
     except ConnectionError:
         return  # cut off: what came before counts
+
+
+def held_back(gateway: Gateway) -> asyncio.Event:
+    """The upstream answers what it was asked as soon as this is set."""
+    go, respond = asyncio.Event(), gateway.upstream.respond
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen) -> None:
+        await go.wait()
+        await respond(reader, writer, seen)
+
+    gateway.upstream.respond = late
+    return go
 
 
 sent_both_ways = pytest.mark.parametrize("send", [whole, byte_by_byte])

@@ -1,17 +1,12 @@
 """One real demo transcriber, in a process of its own, for all tests of this folder."""
 
 import ctypes
-import http.client
-import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -58,40 +53,24 @@ def start(errors: Path, *arguments: str) -> subprocess.Popen[bytes]:
         )
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def health(port: int) -> Any:
-    """What ``GET /health`` says, asked again until somebody listens; at most 10 s."""
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            connection.request("GET", "/health")
-            answer = json.load(connection.getresponse())
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            connection.close()
-            return answer
+def place(process: subprocess.Popen[bytes]) -> str:
+    """Where it says that it listens, once it does."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "the transcriber ended without a word on standard output"
+    return line.split()[-1].decode()
 
 
 def launch(folder: Path) -> Running:
     """A transcriber on a port of its own."""
-    port, errors = free_port(), folder / "stderr"
-    process = start(errors, "--port", str(port))
-    health(port)
-    return Running(process, f"http://127.0.0.1:{port}", errors)
+    errors = folder / "stderr"
+    process = start(errors, "--port", "0")
+    return Running(process, place(process), errors)
 
 
 @pytest.fixture(scope="session")
 def transcriber(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Shared by all tests; at the end it must have printed nothing at all."""
+    """Shared by all tests; at the end it must have printed nothing more."""
     running = launch(tmp_path_factory.mktemp("transcriber"))
     yield running
     running.process.terminate()

@@ -1,4 +1,4 @@
-"""The command: it starts at once, stops at once, leaves nothing behind and says nothing but errors."""
+"""The command: it starts at once, stops at once, leaves nothing behind, says where it listens and errors."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from gateway.demo.samples import SAMPLES
-from tests.gateway.demo.conftest import Running, launch, start
+from tests.gateway.demo.conftest import Running, launch, place, start
 
 FIRST = SAMPLES[0].path.read_bytes()
 
@@ -104,12 +104,9 @@ async def test_it_serves_on_a_unix_socket_and_takes_it_away_at_the_end(tmp_path:
     path, errors = tmp_path / "socket", tmp_path / "stderr"
     process = start(errors, "--unix", str(path))
     with process:
+        assert place(process) == str(path)
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client:
-            answer = None
-            while answer is None:
-                with contextlib.suppress(aiohttp.ClientConnectorError):
-                    answer = await client.get("http://localhost/health")
-                await asyncio.sleep(0.01)
+            answer = await client.get("http://localhost/health")
             assert (await answer.json())["model"] in {"loading", "ready"}
         process.terminate()
         assert process.wait(5) == 0
