@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.json_lines import json_line
 from gateway.telemetry.metrics import Metrics
 from policies.admission import Hold
 from policies.credentials import redacted
@@ -43,23 +44,35 @@ class Booked:
     measured: Measured = NOT_AUDIO
 
 
+class Caller:
+    """Who asks, as the log says it. Requests of one header share one, and what their lines have in common."""
+
+    __slots__ = ("address", "agent", "common", "lately")
+
+    def __init__(self, address: str, agent: str) -> None:
+        self.address = address
+        self.agent = agent
+        self.lately: tuple[object, ...] = ()
+        """What ``common`` was made from."""
+        self.common = b""
+
+
 class Exchange:
     """The facts of one request, filled in as it goes. Times are ``time.perf_counter()`` seconds, sizes body bytes."""
 
     __slots__ = (
-        "agent", "begun", "booked", "bytes_in", "bytes_out", "cause", "client", "close_code", "code", "door",
-        "id_line", "lease", "measure", "method", "outcome", "path", "principal", "request_id", "route", "settled",
+        "begun", "booked", "bytes_in", "bytes_out", "caller", "cause", "close_code", "code", "door", "id_line",
+        "lease", "measure", "method", "outcome", "path", "principal", "request_id", "route", "settled",
         "started", "status", "upstream_s",
     )  # fmt: skip
 
-    def __init__(self, request_id: str, method: str, path: str, client: str, agent: str) -> None:
+    def __init__(self, request_id: str, method: str, path: str, caller: Caller) -> None:
         self.started = time.perf_counter()
         self.request_id = request_id
         self.id_line = b"X-Request-ID: " + request_id.encode()
         self.method = method
         self.path = path
-        self.client = client
-        self.agent = agent
+        self.caller = caller
         self.door = "proxy"
         self.route: Route | None = None
         self.principal: Principal | None = None
@@ -133,7 +146,7 @@ class Settlement:
         if principal is not None and principal.tenant_id and exchange.route is not None:
             self._record(exchange, principal, exchange.route.name, measured, now, took)
         self._count(exchange, measured, took)
-        self._log.emit(_line(exchange, principal, measured, now, took))
+        self._log.emit(_line(exchange, measured, now, took), _common(exchange, measured))
 
     def checkpoint(self, exchange: Exchange) -> None:
         """Write down what has passed of an open stream since the last time, so that a crash loses only what came after.
@@ -155,8 +168,8 @@ class Settlement:
         figures.overhead.observe(took - exchange.upstream_s)
         if exchange.code:
             self._metrics.denials[(exchange.code,)] += 1
-        line = _line(exchange, exchange.principal, measured, time.time(), took)
-        self._log.emit(line | {"close_code": exchange.close_code})
+        line = _line(exchange, measured, time.time(), took)
+        self._log.emit(line | {"close_code": exchange.close_code}, _common(exchange, measured))
 
     def _book(self, exchange: Exchange, booked: Booked, took: float) -> Measured:
         """One record of a stream, and its share of the figures; what was measured in all.
@@ -228,36 +241,52 @@ class Settlement:
             self._metrics.denials[(exchange.code,)] += 1
 
 
-def _line(
-    exchange: Exchange, principal: Principal | None, measured: Measured, now: float, took: float
-) -> dict[str, object]:
-    """The access line. Every field is listed here and none can hold a credential: the query is not among them."""
+def _line(exchange: Exchange, measured: Measured, now: float, took: float) -> dict[str, object]:
+    """What is new in an access line. :func:`_common` has the rest."""
     line: dict[str, object] = {
         "ts": int(now * 1e3) / 1e3,  # round() goes through decimal text and costs three times as much
         "level": "info",
         "event": "access",
         "request_id": exchange.request_id,
-        "door": exchange.door,
-        "remote_ip": exchange.client,
-        "method": exchange.method,
-        "route": exchange.route.name if exchange.route is not None else "",
-        "path": redacted(exchange.path[:1_024]),
         "status": exchange.status,
-        "outcome": exchange.outcome,
-        "code": exchange.code,
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
         "duration_ms": int(took * 1e6) / 1e3,
         "upstream_ms": int(exchange.upstream_s * 1e6) / 1e3,
         "audio_ms": measured.audio_ms,
-        "audio_source": measured.source,
-        "ua": exchange.agent,
     }
-    if principal is not None:
-        line["auth_method"] = principal.method
-        line["tenant_id"] = principal.tenant_id
-        line["key_id"] = principal.key_id
-        line["user_id"] = principal.user_id
     if exchange.cause:
         line["cause"] = exchange.cause
     return line
+
+
+def _common(exchange: Exchange, measured: Measured) -> bytes:
+    """The fields of an access line that are those of the caller's last one, as a rule: found again, not written again.
+
+    With those of :func:`_line` they are all there are, and none can hold a credential: the query is not among them.
+    """
+    caller, principal, route = exchange.caller, exchange.principal, exchange.route
+    made_from = (
+        route, exchange.path, exchange.outcome, exchange.method, exchange.code, measured.source, exchange.door,
+        principal,
+    )  # fmt: skip
+    if made_from == caller.lately:
+        return caller.common
+    fields: dict[str, object] = {
+        "door": exchange.door,
+        "remote_ip": caller.address,
+        "method": exchange.method,
+        "route": route.name if route is not None else "",
+        "path": redacted(exchange.path[:1_024]),
+        "outcome": exchange.outcome,
+        "code": exchange.code,
+        "audio_source": measured.source,
+        "ua": caller.agent,
+    }
+    if principal is not None:
+        fields["auth_method"] = principal.method
+        fields["tenant_id"] = principal.tenant_id
+        fields["key_id"] = principal.key_id
+        fields["user_id"] = principal.user_id
+    caller.lately, caller.common = made_from, json_line(fields)
+    return caller.common

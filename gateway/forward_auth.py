@@ -105,7 +105,7 @@ class ForwardAuth:
         if route.upstream == PORTAL:  # open to everybody there, and the proxy's own service may have such a path too
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
-        decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
         if route.job_kind and not isinstance(decision, Deny):
             decision = await self._jobs.judge(decision, inquiry.path, is_seen=False)
         if isinstance(decision, Deny):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from gateway.exchange import Caller
 from policies.credentials import Conflict, Nothing, Presented, present, redacted
 from policies.headers import RawHeaders, RequestHead, first, without_folded
 from policies.inquiry import Inquiry, Target, is_plain_host
@@ -104,9 +105,7 @@ class Known:
     version: tuple[int, int]
     presented: Presented | Nothing | Conflict
     fault: Deny | None
-    client: str
-    """The client's address."""
-    agent: str
+    caller: Caller
     passing: bytes
     """What goes to the upstream of it, with the ``X-Forwarded-*`` lines, joined and with its last line end."""
 
@@ -120,7 +119,7 @@ def portal_lines(known: Known) -> bytes:
     ``X-Client-IP`` is among the names that no client can send on.
     """
     lines = [name + b": " + value for name, value in known.head.raw if name.lower() in _FOR_THE_PORTAL]
-    return b"\r\n".join([*lines, b"X-Client-IP: " + known.client.encode(), b""])
+    return b"\r\n".join([*lines, b"X-Client-IP: " + known.caller.address.encode(), b""])
 
 
 class Reader:
@@ -153,8 +152,10 @@ class Reader:
             version=version,
             presented=present(head, self._session_cookie),
             fault=_fault(head, version),
-            client=self._trusted.client_address(peer, b",".join(head.forwarded_for)),
-            agent=redacted(head.user_agent[:256].decode("utf-8", "replace")),
+            caller=Caller(
+                self._trusted.client_address(peer, b",".join(head.forwarded_for)),
+                redacted(head.user_agent[:256].decode("utf-8", "replace")),
+            ),
             passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
         )
 

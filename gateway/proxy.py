@@ -9,7 +9,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway import responses
-from gateway.exchange import Exchange, Settlement
+from gateway.exchange import Caller, Exchange, Settlement
 from gateway.forward_auth import ForwardAuth
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
@@ -66,7 +66,7 @@ class Proxy:
         if known is None or known.head.raw != message.raw_headers or known.version != message.version:
             known = connection.known = self._reader.know(message.raw_headers, message.version, connection.peer)
         request_id = usable_request_id(known.head.request_id) or self._ids.make(self._now_ms())
-        exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.client, known.agent)
+        exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.caller)
         self._metrics.inflight += 1
         try:
             answer = await self._answer(connection, message, body, known, exchange)
@@ -92,7 +92,7 @@ class Proxy:
 
     def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Answer where there is no request to speak of; it is counted and logged all the same."""
-        exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", connection.peer, "")
+        exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", Caller(connection.peer, ""))
         self._refuse(connection, exchange, Deny(refusal=refusal), keep_alive=False)
 
     async def _answer(
@@ -121,7 +121,7 @@ class Proxy:
         exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
             return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
-        decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
         if route.job_kind and not isinstance(decision, Deny):
             decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):
@@ -148,7 +148,7 @@ class Proxy:
         if upgrade.ticket:
             alone = inquiry.presented is NOTHING
             inquiry.presented = Presented(upgrade.ticket) if alone else CONFLICT
-        decision = await self._gatekeeper.decide(inquiry, route, exchange.client)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
         if route.job_kind and not isinstance(decision, Deny):
             decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):

@@ -464,8 +464,7 @@ class _Passage:
                 relay.tasks.start(self._reader.conclude(), "settlement of a job")
 
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
-        lines = head.lines
-        lines.append(self._exchange.id_line)
+        lines = [*head.lines, self._exchange.id_line]
         permit, taken = self._admit.permit, self._admit.taken
         if head.own_cookies and permit.route.upstream == PORTAL:
             lines += head.own_cookies

@@ -103,7 +103,7 @@ class Tunnel:
     @property
     def address(self) -> str:
         """The client's."""
-        return self._exchange.client
+        return self._exchange.caller.address
 
     def is_touched_by(self, change: Invalidation) -> bool:
         """Whether a change may concern whoever opened it."""

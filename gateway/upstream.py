@@ -370,7 +370,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise Broke("its header has a line that continues another")
         if status < 200:
             if status == 101 and self._upgrade and self._parser.should_upgrade():
-                self._switch(AnswerHead.walk(head.split(b"\r\n")[1:]), raw[end + 4 :])
+                self._switch(self.pool.read_head(head), raw[end + 4 :])
                 return
             if status < 100 or status == 101:
                 raise Broke(f"its status {status} answers nothing that was asked")
@@ -380,7 +380,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = status
         self._raw = b""
         self._raw_start = 0
-        self.head = answer = AnswerHead.walk(head.split(b"\r\n")[1:])
+        self.head = answer = self.pool.read_head(head)
         if answer.length is None and not answer.chunked and status not in (204, 304) and not self._bodyless:
             self._until_close = True
             return

@@ -11,6 +11,7 @@ from functools import partial
 from gateway.origin import Origin, bracketed
 from gateway.outbox import Outbox
 from gateway.upstream import TooSlow, Unreachable, UpstreamConnection
+from policies.headers import AnswerHead
 from policies.upstreams import GOOD, Health
 
 _TICK_S = 0.5
@@ -51,6 +52,7 @@ class UpstreamPool:
         self.health: Health = GOOD
         self.is_suspect = False
         """Whether an answer would be news; see ``Health.is_suspect``."""
+        self._last_head = (b"", AnswerHead())
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self.others = 0
@@ -97,6 +99,15 @@ class UpstreamPool:
         if self._ticker is None:
             self._ticker = loop.call_later(_TICK_S, self._tick)
         return connection
+
+    def read_head(self, raw: bytes) -> AnswerHead:
+        """What an answer's header amounts to. A service sends the same one again and again: that is walked once.
+
+        Raises ValueError as :meth:`AnswerHead.walk` does.
+        """
+        if raw != self._last_head[0]:
+            self._last_head = (raw, AnswerHead.walk(raw.split(b"\r\n")[1:]))
+        return self._last_head[1]
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep a clean connection for the next exchange."""

@@ -228,7 +228,7 @@ class RequestHead:
 
 @dataclass(slots=True)
 class AnswerHead:
-    """An upstream's header, walked once.
+    """An upstream's header, walked once. Immutable by use: equal headers share one.
 
     ``lines`` pass on to the client: neither identity, nor our session cookie, nor framing. ``length`` is the declared
     one, or None; the parser has seen to it that it is a number and the only one.

@@ -6,6 +6,7 @@ strings cut until it fits.
 """
 
 import asyncio
+import json
 import os
 import stat
 
@@ -29,10 +30,12 @@ class AccessLog:
         self._buffer = bytearray()
         self._scheduled = False
 
-    def emit(self, line: dict[str, object]) -> None:
-        """Queue one line."""
+    def emit(self, line: dict[str, object], rest: bytes = b"") -> None:
+        """Queue one line. ``rest`` is another one, encoded, whose fields follow."""
         encoded = json_line(line)
-        self._buffer += encoded if len(encoded) <= _PIECE else _cut(line)
+        if rest:
+            encoded = encoded[:-2] + b"," + rest[1:]
+        self._buffer += encoded if len(encoded) <= _PIECE else _cut(encoded)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
@@ -55,9 +58,9 @@ class AccessLog:
             self._buffer.clear()
 
 
-def _cut(line: dict[str, object]) -> bytes:
-    longest, encoded = _PIECE // 4, b""
-    while longest and (not encoded or len(encoded) > _PIECE):
+def _cut(encoded: bytes) -> bytes:
+    line, longest = json.loads(encoded), _PIECE // 4
+    while longest and len(encoded) > _PIECE:
         encoded = json_line({name: v[:longest] if isinstance(v, str) else v for name, v in line.items()})
         longest //= 2
     return encoded

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.telemetry import access_log
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.json_lines import json_line
 
 PIPE_BUF = 4_096
 """What Linux writes to a pipe in one piece (pipe(7))."""
@@ -81,6 +82,18 @@ async def test_no_write_is_longer_than_a_pipe_takes_in_one_piece_and_each_ends_w
         assert found.keys() == said.keys()
         for name, value in said.items():
             assert found[name] == value or str(value).startswith(str(found[name]))
+
+
+async def test_fields_that_were_encoded_before_are_a_part_of_the_line_and_cut_with_it(written: Written) -> None:
+    log = AccessLog(1)
+    rest = json_line({"path": "/\x85", "ua": "\x9b" * 600})
+    log.emit({"n": 1}, rest)
+    log.emit({"cause": "x" * 3_000}, rest)
+    log.flush()
+    whole, cut = written.lines
+    assert whole == {"n": 1, "path": "/\x85", "ua": "\x9b" * 600}
+    assert cut.keys() == {"cause", "path", "ua"}
+    assert all(len(line) < PIPE_BUF for line in b"".join(written.pieces).split(b"\n"))
 
 
 async def test_a_path_of_eight_kilobytes_is_one_piece(written: Written) -> None:

@@ -63,6 +63,21 @@ async def test_every_event_reaches_the_client_before_the_next_one_is_made(gatewa
     writer.close()
 
 
+async def test_answers_with_equal_headers_have_nothing_of_each_other(gateway: Gateway) -> None:
+    """What a header amounts to is remembered for the next answer; what was added to it for one client is not."""
+    gateway.upstream.respond = says(header(LENGTH, 2, b"application/json") + b"{}")
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    async with asyncio.timeout(5):
+        for name in ("one", "two", "three"):
+            writer.write(asking(gateway, "GET", f"X-Request-ID: {name}"))
+            answer = await reader.readuntil(b"{}")
+            assert [line for line in answer.split(b"\r\n") if line.lower().startswith(b"x-request-id")] == [
+                b"X-Request-ID: " + name.encode()
+            ]
+            assert answer.count(b"Content-Type: application/json") == 1
+    writer.close()
+
+
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED, CLOSE])
 async def test_the_head_of_an_answer_is_passed_on_before_its_body(gateway: Gateway, framing: str) -> None:
     """First byte at once: who waits for minutes of transcription learns that it has begun."""

@@ -135,7 +135,7 @@ def test_a_client_has_one_address_however_it_connects() -> None:
     reader = Reader(frozenset(), TrustedProxies(()))
     for peer in ("1.2.3.4", "::ffff:1.2.3.4", "::FFFF:102:304"):
         known = reader.know(((b"Host", b"a"),), (1, 1), peer)
-        assert known.client == "1.2.3.4"
+        assert known.caller.address == "1.2.3.4"
         assert b"X-Forwarded-For: 1.2.3.4\r\n" in known.passing
 
 
