@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from policies.allowances import Kind
 from policies.bounds import Bound, counter_key, demands
-from policies.calendars import Calendar
+from policies.calendars import Calendar, Period
+from policies.forecast import Forecast, forecast
 from policies.holding import Answer, Demand, Spent
 from storage.ports import Grant, UsageOf
 
@@ -34,10 +36,27 @@ class Use:
     wanted: int
     whole_ms: int
 
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What is used of a calendar period's allowance, and where that is heading."""
+
+    use: Use
+    period: Period
+    forecast: Forecast
+
     @property
-    def fits(self) -> bool:
-        """Whether a request that wants so much would pass it."""
-        return self.wanted <= self.grant.allowance.count - self.used
+    def exhausted_at(self) -> datetime | None:
+        """When nothing will be left at this pace; None: not in this period."""
+        ms = self.forecast.exhausted_ms
+        return None if ms is None else self.period.start + timedelta(milliseconds=ms - self.period.start_ms)
+
+
+def quota(use: Use, calendar: Calendar, now_ms: int) -> Quota:
+    """Of an allowance of the kind that belongs to a calendar."""
+    allowance = use.grant.allowance
+    period = calendar.period(allowance.calendar, now_ms)
+    return Quota(use, period, forecast(use.used, allowance.count, period, now_ms))
 
 
 async def uses(

@@ -74,7 +74,7 @@ def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bou
         if not a.route or a.route == route.name
     ]
     found += [_of_address(a, tenant, route) for a in route.of_address]
-    rates = [Bound(_allowance_of(charge), charge.key) for charge in charges]
+    rates = [Bound(allowance_of(charge), charge.key) for charge in charges]
     request = [b for b in found if b.allowance.what is not What.STREAMS and _matters(b.allowance, route)]
     stream = [b for b in found if b.allowance.what is not What.CONCURRENCY]
     if not request and not stream:
@@ -151,7 +151,8 @@ def _matters(allowance: Allowance, route: Route) -> bool:
     return allowance.what is not What.AUDIO or route.meter != "none" or bool(route.job_audio)
 
 
-def _allowance_of(charge: Charge) -> Allowance:
+def allowance_of(charge: Charge) -> Allowance:
+    """A plain request rate as an allowance like all others."""
     scope = Scope(charge.name.partition("-")[0])
     return Allowance(what=What.REQUESTS, count=charge.rate.count, period_ms=charge.rate.period_ms, scope=scope)
 

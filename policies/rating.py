@@ -56,6 +56,11 @@ class Plan:
         """Per minute."""
         return next((price for pattern, price in self.models if fnmatchcase(model, pattern)), self.price)
 
+    def worth(self, billable_ms: int, model: str) -> Decimal:
+        """In ``currency``, to four decimals more than an amount has: a statement rounds nothing but its total."""
+        places = self.decimals + 4
+        return _decimal(round(Fraction(self.price_of(model)) * billable_ms / _MS_PER_MINUTE * 10**places), places)
+
     def billable_ms(self, measured: Measured, outcome: Outcome) -> int:
         """What one request is charged for. A failed one kept its walked figure, which counts if the plan says so."""
         ms = measured.audio_ms

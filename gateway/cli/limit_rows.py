@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gateway.limit_use import Use, uses
+from gateway.cli.output import maybe_stamp
+from gateway.limit_use import Quota, Use, quota, uses
 from policies.allowances import Kind, amount_text
+from policies.calendars import Calendar
 from policies.holding import Spent
 from policies.tenants import Tenant
 from storage.ports import Grant, Unavailable
@@ -24,6 +26,8 @@ class Row:
     holder: str
     used: int | None
     whole_s: int
+    quota: Quota | None
+    """Of a calendar period's allowance, where somebody could be asked."""
 
     @property
     def scope(self) -> str:
@@ -58,6 +62,8 @@ class Row:
             "allowed": allowance.count,
             "used": self.used,
             "whole_in_s": self.whole_s,
+            "forecast": self.quota.forecast.at_end if self.quota else None,
+            "exhausted_at": maybe_stamp(self.quota.exhausted_at) if self.quota else None,
             "route": allowance.route or None,
             "shadow": allowance.shadow,
             "plan": self.grant.plan or None,
@@ -79,35 +85,48 @@ class Row:
             self.limit,
             used,
             _moment(self.whole_s),
+            self._outlook(),
             ", ".join(remarks),
         )
+
+    def _outlook(self) -> str:
+        """What a calendar period will come to, and when that is too much."""
+        if self.quota is None or self.quota.forecast.at_end is None:
+            return ""
+        allowance, at_end = self.grant.allowance, self.quota.forecast.at_end
+        text = f"{100 * at_end // allowance.count} %"
+        exhausted_at = self.quota.exhausted_at
+        return f"{text}, none left {exhausted_at:%Y-%m-%d %H:%MZ}" if exhausted_at else text
 
 
 async def rows(stores: "Stores", tenant: Tenant) -> Sequence[Row]:
     """Every limit of a tenant, its users and its keys."""
-    grants = await stores.limits.limits(tenant.id)
+    grants, calendar = await stores.limits.limits(tenant.id), await stores.limits.calendar(tenant.id)
+    now_ms = int(time.time() * 1000)
     names = {"": tenant.slug}
     names |= {key.id: key.name for key in await stores.keys.keys(tenant.id)}
     names |= {user.id: user.email for user, _ in await stores.directory.users(tenant.id)}
-    found = await _uses(stores, tenant.id, grants)
+    found = await _uses(stores, tenant.id, grants, calendar, now_ms)
     return [
         Row(
             grant,
             names.get(grant.key_id or grant.user_id or "", ""),
             use.used if use else None,
             (use.whole_ms + 999) // 1000 if use else 0,
+            quota(use, calendar, now_ms) if use and grant.allowance.kind is Kind.QUOTA else None,
         )
         for grant, use in zip(grants, found, strict=True)
     ]
 
 
-async def _uses(stores: "Stores", tenant_id: str, grants: Sequence[Grant]) -> Sequence[Use | None]:
+async def _uses(
+    stores: "Stores", tenant_id: str, grants: Sequence[Grant], calendar: Calendar, now_ms: int
+) -> Sequence[Use | None]:
     """None of each where nobody can be asked."""
     from storage.redis.holds import RedisHolds  # noqa: PLC0415  slow: see the package's docstring
 
     if stores.redis_url is None or not grants:
         return [None] * len(grants)
-    calendar, now_ms = await stores.limits.calendar(tenant_id), int(time.time() * 1000)
     try:
         holds = RedisHolds(stores.redis_url, timeout=2.0)
     except ValueError:

@@ -1,7 +1,7 @@
 """``gateway limits``."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,42 +69,80 @@ def set_limits(
 
     One limit of a kind can have a window and calendar periods at once: give the option more than once.
     """
-    lifted = [What(name) for name, found in amounts.items() if None in found]
-    granted = [replace(a, shadow=shadow) for found in amounts.values() for a in found if a is not None]
-    if not (lifted or granted or time_zone or anchor_day):
+    wish = _Wish(
+        tenant=tenant, key_id=key_id, email=email, route=route or "", shadow=shadow, time_zone=time_zone,
+        anchor_day=anchor_day, amounts={name: found for name, found in amounts.items() if found},
+    )  # fmt: skip
+    if not (wish.amounts or time_zone or anchor_day):
         raise click.UsageError("name at least one limit, such as --requests 600/m or --audio 100h/month")
     if key_id and email:
         raise click.UsageError("a limit is a key's or a user's, not both")
-
-    async def change(stores: "Stores") -> None:
-        found = await stores.directory.tenant(tenant)
-        user_id = await _member(stores, found.id, email) if email else None
-        if time_zone or anchor_day:
-            old = await stores.limits.calendar(found.id)
-            calendar = _calendar(time_zone or old.zone, anchor_day or old.anchor_day)
-            await stores.limits.set_calendar(found.id, calendar)
-        if lifted or granted:
-            await stores.limits.set_limits(
-                found.id, user_id=user_id, key_id=key_id, route=route or "", lifted=lifted, granted=granted
-            )
-        await stores.announce(Invalidation(tenant_id=found.id, key_id=key_id or ""))
-
-    with_stores(given, change)
-    texts: dict[str, list[str]] = {name: [str(a) for a in found if a] for name, found in amounts.items() if found}
+    with_stores(given, wish.carry_out)
     if given.json:
-        said: dict[str, Any] = {
-            name: values[0] if len(values) == 1 else values or None for name, values in texts.items()
+        print_json(wish.as_json())
+    else:
+        click.echo(wish.sentence())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What is to be set. ``amounts`` by kind; None among them lifts all of a kind."""
+
+    tenant: str
+    key_id: str | None
+    email: str | None
+    route: str
+    shadow: bool
+    time_zone: str | None
+    anchor_day: int | None
+    amounts: Mapping[str, tuple[Allowance | None, ...]]
+
+    async def carry_out(self, stores: "Stores") -> None:
+        """Calendar and limits, and then tell the gateways."""
+        found = await stores.directory.tenant(self.tenant)
+        user_id = await _member(stores, found.id, self.email) if self.email else None
+        if self.time_zone or self.anchor_day:
+            old = await stores.limits.calendar(found.id)
+            calendar = _calendar(self.time_zone or old.zone, self.anchor_day or old.anchor_day)
+            await stores.limits.set_calendar(found.id, calendar)
+        if self.amounts:
+            await stores.limits.set_limits(
+                found.id,
+                user_id=user_id,
+                key_id=self.key_id,
+                route=self.route,
+                lifted=[What(name) for name, given in self.amounts.items() if None in given],
+                granted=[replace(one, shadow=self.shadow) for given in self.amounts.values() for one in given if one],
+            )
+        await stores.announce(Invalidation(tenant_id=found.id, key_id=self.key_id or ""))
+
+    def as_json(self) -> dict[str, Any]:
+        """What was set, as it was written."""
+        texts = {name: [str(one) for one in given if one] for name, given in self.amounts.items()}
+        said = {name: values[0] if len(values) == 1 else values or None for name, values in texts.items()}
+        rest = {
+            "user": self.email, "route": self.route, "shadow": self.shadow, "time_zone": self.time_zone,
+            "anchor_day": self.anchor_day,
+        }  # fmt: skip
+        return {
+            "tenant": self.tenant,
+            "key": self.key_id,
+            **said,
+            **{name: value for name, value in rest.items() if value},
         }
-        optional = {"user": email, "route": route, "shadow": shadow, "time_zone": time_zone, "anchor_day": anchor_day}
-        said |= {name: value for name, value in optional.items() if value}
-        print_json({"tenant": tenant, "key": key_id, **said})
-        return
-    holder = f"Key {key_id} of tenant {tenant}" if key_id else f"User {email} of tenant {tenant}" if email else ""
-    said_texts = [f"{name} {' and '.join(values) or NONE}" for name, values in texts.items()]
-    said_texts += [f"time zone {time_zone}"] if time_zone else []
-    said_texts += [f"anchor day {anchor_day}"] if anchor_day else []
-    where = f" on route {route}" if route else ""
-    click.echo(f"{holder or f'Tenant {tenant}'}{where}: {', '.join(said_texts)}{' (shadow)' if shadow else ''}.")
+
+    def sentence(self) -> str:
+        """The same for a person."""
+        whose = f"Tenant {self.tenant}"
+        if self.key_id or self.email:
+            whose = f"{f'Key {self.key_id}' if self.key_id else f'User {self.email}'} of tenant {self.tenant}"
+        parts = [
+            f"{name} {' and '.join(str(one) for one in given if one) or NONE}" for name, given in self.amounts.items()
+        ]
+        parts += [f"time zone {self.time_zone}"] if self.time_zone else []
+        parts += [f"anchor day {self.anchor_day}"] if self.anchor_day else []
+        where = f" on route {self.route}" if self.route else ""
+        return f"{whose}{where}: {', '.join(parts)}{' (shadow)' if self.shadow else ''}."
 
 
 def _calendar(zone: str, anchor_day: int) -> Calendar:
@@ -153,5 +191,5 @@ def show(given: Given, tenant: str) -> None:
         return
     lines = [row.as_line() for row in found]
     if "" not in plain:
-        lines.insert(0, ("default", "setting default_requests", "requests", default or NONE, "", "", ""))
-    print_table(("FOR", "NAME", "WHAT", "LIMIT", "IN USE", "WHOLE AGAIN", "REMARKS"), lines)
+        lines.insert(0, ("default", "setting default_requests", "requests", default or NONE, "", "", "", ""))
+    print_table(("FOR", "NAME", "WHAT", "LIMIT", "IN USE", "WHOLE AGAIN", "AT THIS PACE", "REMARKS"), lines)

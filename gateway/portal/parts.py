@@ -1,7 +1,7 @@
 """What every handler may use: settings, stores, secrets, figures, the clock. Opened once, closed in reverse."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -19,7 +19,7 @@ from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from policies.audit import SYSTEM
 from policies.price_book import PriceBook
-from policies.routes import PORTAL
+from policies.routes import PORTAL, Route
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
@@ -47,8 +47,8 @@ class Parts:
     tasks: Tasks
     metrics: Metrics
     secret_key: str
-    route_names: frozenset[str]
-    """The route table's, without the gateway's own."""
+    routes: Mapping[str, Route]
+    """The route table's by name, without the gateway's own."""
     price_lists: PriceBook | None
     """None: the gateway knows no prices."""
     trail: AuditTrail
@@ -97,9 +97,9 @@ class Parts:
                 tasks=tasks,
                 metrics=Metrics(),
                 secret_key=blueprint.secret_key,
-                route_names=frozenset(
-                    route.name for route in load_routes(blueprint.settings).routes if route.upstream != PORTAL
-                ),
+                routes={
+                    route.name: route for route in load_routes(blueprint.settings).routes if route.upstream != PORTAL
+                },
                 price_lists=price_lists(blueprint.settings),
                 trail=AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM),
             )

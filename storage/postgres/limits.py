@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from policies.allowances import Allowance, Kind, Scope, What
@@ -77,48 +77,20 @@ class PostgresLimitBook:
         granted: Sequence[Allowance] = (),
     ) -> None:
         """In one transaction."""
-        for allowance in granted:
-            _check(allowance)
-        if key_id is not None and user_id is not None:
-            raise ValueError("a limit is a key's or a user's, not both")
+        _check(user_id, key_id, granted)
         if key_id is not None and not is_id(IdKind.KEY, key_id):
             raise _missing(tenant_id, user_id, key_id)
+        holder = _Holder(tenant_id, user_id, key_id, route)
         async with self._pool.tenant(tenant_id) as connection:
             await _check_holder(connection, tenant_id, user_id, key_id)
-            holder = key_id or user_id or tenant_id
-            before = await _facts(connection, tenant_id, holder, route)
-            await connection.execute(
-                "DELETE FROM platform.limits WHERE tenant_id = $1 AND holder = coalesce($2::text, $3, $1)"
-                " AND route = $4 AND what = ANY($5::text[])",
-                tenant_id,
-                key_id,
-                user_id,
-                route,
-                list(lifted),
-            )
+            before = await holder.facts(connection)
+            await holder.lift(connection, lifted)
             for allowance in granted:
-                await connection.execute(
-                    """
-                    INSERT INTO platform.limits
-                        (tenant_id, key_id, user_id, route, what, count, period_ms, calendar, shadow)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                    ON CONFLICT (tenant_id, holder, what, calendar, route) DO UPDATE
-                    SET count = excluded.count, period_ms = excluded.period_ms, shadow = excluded.shadow
-                    """,
-                    tenant_id,
-                    key_id,
-                    user_id,
-                    route,
-                    allowance.what,
-                    allowance.count,
-                    allowance.period_ms or None,
-                    allowance.calendar,
-                    allowance.shadow,
-                )
-            after = await _facts(connection, tenant_id, holder, route)
+                await holder.grant(connection, allowance)
+            after = await holder.facts(connection)
             if before != after:
                 was, now = changed(before, after)
-                change = Change(tenant_id=tenant_id, action="limits.changed", target=holder, before=was, after=now)
+                change = Change(tenant_id=tenant_id, action="limits.changed", target=holder.id, before=was, after=now)
                 await self._trail.record(connection, change)
 
     async def limits(self, tenant_id: str) -> Sequence[Grant]:
@@ -174,25 +146,73 @@ class PostgresLimitBook:
         return Calendar(*rows[0].values())
 
 
-async def _facts(connection: Connection, tenant_id: str, holder: str, route: str) -> Facts:
-    """The limits of one holder on one route, for the audit trail: ``{"audio-month": "100h/month"}``."""
-    rows = await connection.fetch(
-        """
-        SELECT what, count, coalesce(period_ms, 0), calendar, route, shadow FROM platform.limits
-        WHERE tenant_id = $1 AND holder = $2 AND route = $3
-        """,
-        tenant_id,
-        holder,
-        route,
-    )
-    found = [_allowance(Scope.TENANT, *row.values()) for row in rows]
-    return {one.name.partition("-")[2]: f"{one} (shadow)" if one.shadow else str(one) for one in found}
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Whose limits on which route: a key's, a user's or, with neither, the tenant's; empty ``route``: on all."""
+
+    tenant_id: str
+    user_id: str | None
+    key_id: str | None
+    route: str
+
+    @property
+    def id(self) -> str:
+        """As the table's generated column ``holder``."""
+        return self.key_id or self.user_id or self.tenant_id
+
+    async def facts(self, connection: Connection) -> Facts:
+        """What is set, for the audit trail: ``{"audio-month": "100h/month"}``."""
+        rows = await connection.fetch(
+            """
+            SELECT what, count, coalesce(period_ms, 0), calendar, route, shadow FROM platform.limits
+            WHERE tenant_id = $1 AND holder = $2 AND route = $3
+            """,
+            self.tenant_id,
+            self.id,
+            self.route,
+        )
+        found = [_allowance(Scope.TENANT, *row.values()) for row in rows]
+        return {one.name.partition("-")[2]: f"{one} (shadow)" if one.shadow else str(one) for one in found}
+
+    async def lift(self, connection: Connection, lifted: Collection[What]) -> None:
+        """Every limit of these kinds."""
+        await connection.execute(
+            "DELETE FROM platform.limits"
+            " WHERE tenant_id = $1 AND holder = $2 AND route = $3 AND what = ANY($4::text[])",
+            self.tenant_id,
+            self.id,
+            self.route,
+            list(lifted),
+        )
+
+    async def grant(self, connection: Connection, allowance: Allowance) -> None:
+        """One limit, in the place of another for the same sort of period."""
+        await connection.execute(
+            """
+            INSERT INTO platform.limits (tenant_id, key_id, user_id, route, what, count, period_ms, calendar, shadow)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            ON CONFLICT (tenant_id, holder, what, calendar, route) DO UPDATE
+            SET count = excluded.count, period_ms = excluded.period_ms, shadow = excluded.shadow
+            """,
+            self.tenant_id,
+            self.key_id,
+            self.user_id,
+            self.route,
+            allowance.what,
+            allowance.count,
+            allowance.period_ms or None,
+            allowance.calendar,
+            allowance.shadow,
+        )
 
 
-def _check(allowance: Allowance) -> None:
-    held = allowance.what in (What.CONCURRENCY, What.STREAMS)
-    if allowance.count < 1 or allowance.period_ms < 0 or (held is (allowance.kind is not Kind.LEASE)):
-        raise ValueError(f"{allowance} admits nothing: to shut a tenant or a key out, suspend or revoke it")
+def _check(user_id: str | None, key_id: str | None, granted: Sequence[Allowance]) -> None:
+    if key_id is not None and user_id is not None:
+        raise ValueError("a limit is a key's or a user's, not both")
+    for allowance in granted:
+        held = allowance.what in (What.CONCURRENCY, What.STREAMS)
+        if allowance.count < 1 or allowance.period_ms < 0 or (held is (allowance.kind is not Kind.LEASE)):
+            raise ValueError(f"{allowance} admits nothing: to shut a tenant or a key out, suspend or revoke it")
 
 
 def _missing(tenant_id: str, user_id: str | None, key_id: str | None) -> NotFound:

@@ -85,6 +85,54 @@ class PostgresMembers:
             raise _nobody(user_id)
         return _member(rows[0])
 
+    async def add(self, tenant_id: str, user_id: str, role: Role, custom_role: str | None) -> Member:
+        """A person whom the platform knows, as a member from now on.
+
+        Raises NotFound, also for a custom role that the tenant has not; AlreadyExists for a member.
+        """
+        if not is_id(Kind.USER, user_id):
+            raise _unknown(user_id)
+        refusals = {
+            "memberships_custom_role_fkey": NotFound(f"This tenant has no role {custom_role!r}."),
+            "memberships_user_id_fkey": _unknown(user_id),
+            "memberships_pkey": AlreadyExists("This person is a member of this tenant already."),
+        }
+        async with self._pool.tenant(tenant_id) as connection:
+            with violating(refusals):
+                await connection.execute(
+                    "INSERT INTO platform.memberships (tenant_id, user_id, role, custom_role) VALUES ($1, $2, $3, $4)",
+                    tenant_id,
+                    user_id,
+                    role.value,
+                    custom_role,
+                )
+            made = _member((await connection.fetch(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id))[0])
+            if made.status is UserStatus.DELETED:
+                raise _unknown(user_id)
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=tenant_id,
+                    action="membership.created",
+                    target=user_id,
+                    target_name=made.email,
+                    after=_facts(made),
+                ),
+            )
+        return made
+
+    async def shared_tenants(self, one: str, other: str) -> Sequence[str]:
+        """The ids of the tenants that two people are both members of."""
+        rows = await self._pool.read(
+            """
+            SELECT a.tenant_id FROM platform.memberships a JOIN platform.memberships b USING (tenant_id)
+            WHERE a.user_id = $1 AND b.user_id = $2
+            """,
+            one,
+            other,
+        )
+        return [row["tenant_id"] for row in rows]
+
     async def set_role(
         self,
         tenant_id: str,
@@ -321,6 +369,10 @@ async def _require_owner(connection: Connection, tenant_id: str) -> None:
 
 def _nobody(user_id: str) -> NotFound:
     return NotFound(f"This tenant has no member {user_id!r}.")
+
+
+def _unknown(user_id: str) -> NotFound:
+    return NotFound(f"There is no person {user_id!r}.")
 
 
 def _no_role(name: str) -> NotFound:

@@ -225,8 +225,7 @@ def _is_wider(key: ApiKey, edit: KeyEdit) -> bool:
 
 def known_routes(routes: list[str], ask: Ask[Any, Any]) -> list[str]:
     """Bound to a route that is not there, a key would be good for nothing. Raises Problem."""
-    known = ask.parts.route_names
-    strangers = sorted(set(routes) - known)
+    strangers = sorted(set(routes) - ask.parts.routes.keys())
     if strangers:
         raise Problem(Refusal.INVALID_INPUT, fields={"routes": f"There is no route {strangers[0]!r}."})
     return routes

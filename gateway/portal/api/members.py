@@ -12,8 +12,8 @@ from gateway.portal.problems import Problem
 from policies.permissions import ASSIGNABLE, ROLES, Permission
 from policies.tenants import Role, UserStatus
 from policies.verdict import Refusal
-from storage.ports import Invalidation
-from storage.postgres.members import CustomRole, InUse, LastOwner, Member, PostgresMembers
+from storage.ports import Invalidation, NotFound
+from storage.postgres.members import CustomRole, InUse, LastOwner, Member, PostgresMembers, permissions_in
 
 operations = Operations("members")
 
@@ -45,6 +45,12 @@ class RoleChange(Sent):
 
     role: Role
     custom_role: Slug | None = None
+
+
+class MemberWish(RoleChange):
+    """Who becomes a member, and in which role."""
+
+    user_id: str = Field(max_length=64)
 
 
 class RoleShown(Shown):
@@ -88,6 +94,31 @@ async def list_members(ask: Ask[MemberList, Any]) -> Page[MemberShown]:
 async def show_member(ask: Ask[InTenant, Any]) -> MemberShown:
     """One member."""
     return await _with_role(ask, await _members(ask).member(ask.tenant_id, ask.path("user_id")))
+
+
+@operations.post("/memberships", Permission.USERS_WRITE, body=MemberWish, answer=MemberShown)
+async def add_member(ask: Ask[InTenant, MemberWish]) -> MemberShown:
+    """Make somebody a member who has an account, in a role that holds no more than one's own permissions.
+
+    Operators add anybody; others whom they look after in another tenant already, and invite everybody else.
+    """
+    wish, members = ask.body, _members(ask)
+    custom = await members.role(ask.tenant_id, wish.custom_role) if wish.custom_role else None
+    ask.who.may_give(custom.permissions if custom else ROLES[wish.role])
+    if not (ask.who.is_operator or await _looks_after(ask, wish.user_id)):
+        raise NotFound(f"There is no person {wish.user_id!r}.")  # or none that the caller may know of
+    made = await members.add(ask.tenant_id, wish.user_id, wish.role, wish.custom_role)
+    await ask.announce(Invalidation(user_id=made.user_id))
+    return _shown(made, custom)
+
+
+async def _looks_after(ask: Ask[Any, Any], user_id: str) -> bool:
+    """Whether the caller manages people in a tenant that this person is a member of."""
+    who = ask.who.user_id
+    for tenant_id in await _members(ask).shared_tenants(who, user_id) if who else ():
+        if Permission.USERS_WRITE in await permissions_in(ask.parts.pool, tenant_id, who):
+            return True
+    return False
 
 
 @operations.patch("/memberships/{user_id}", Permission.USERS_WRITE, body=RoleChange, answer=MemberShown)

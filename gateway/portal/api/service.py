@@ -6,11 +6,13 @@ from gateway.portal.api import (
     audit,
     invitations,
     keys,
+    limit_check,
     limits,
     me,
     members,
     onboarding,
     plans,
+    quotas,
     second_factor,
     service_accounts,
     sessions,
@@ -27,7 +29,7 @@ from gateway.portal.pages import render
 
 RESOURCES = (
     me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts,
-    limits, usage, statements, webhooks, audit, signing_keys,
+    limits, limit_check, usage, quotas, statements, webhooks, audit, signing_keys,
 )  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 

@@ -110,6 +110,9 @@ def test_limits_of_every_kind_are_set_and_shown_together(acme: Operator) -> None
         ("tenant-streams:deepgram.listen", "2", 0, False),
         ("user-audio-day", "3600s/day", 0, True),
     ]
+    month = shown["limits"][1]
+    assert (month["forecast"], month["exhausted_at"]) in ((0, None), (None, None))  # in a month's first hours
+    assert acme.table("limits", "show", "--tenant", "acme")[0][6] == "AT THIS PACE"
     assert acme.table("limits", "show", "--tenant", "acme")[8][1:5] == [
         "ann@example.com",
         "audio",

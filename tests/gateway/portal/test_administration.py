@@ -8,7 +8,7 @@ from gateway.portal.purging import purge
 from policies.tenants import Role
 from storage.postgres.members import permissions_in
 from tests.gateway.portal.api import Houses
-from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
+from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, actions, log_in
 
 PLAN = {"name": "gold", "limits": {"requests": ["600/m"], "audio": ["100h/month"]}, "rating": "contract"}
 
@@ -147,6 +147,42 @@ async def test_operators_see_everybody_and_disable_whom_they_must(houses: Houses
     pages = (await operator.ask("GET", "/users?limit=1"))["next_cursor"]
     assert len((await operator.ask("GET", f"/users?limit=1&cursor={pages}"))["data"]) == 1
     await operator.ask("GET", f"/users?status=active&cursor={pages}", status=422)
+
+
+async def test_somebody_who_has_an_account_becomes_a_member_without_an_invitation(houses: Houses, parts: Parts) -> None:
+    """Operators add anybody, others whom they look after elsewhere; nobody gives what they do not hold."""
+    owner, stranger = await houses.person(), await houses.person()
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    wish = {"user_id": stranger.user.id, "role": "viewer"}
+    for who in (owner, admin, await houses.machine(owner.tenant)):  # nor do they learn that there is such a person
+        there = await who.ask("POST", "/memberships", wish, status=404)
+        nowhere = await who.ask("POST", "/memberships", wish | {"user_id": "usr_" + "0" * 20}, status=404)
+        assert there["detail"].replace(stranger.user.id, "") == nowhere["detail"].replace("usr_" + "0" * 20, "")
+
+    await houses.directory.create_user(stranger.tenant.id, admin.user.email, "", Role.VIEWER)
+    await admin.ask("POST", "/memberships", wish, status=404)  # a colleague there, and no more
+    await houses.directory.create_user(stranger.tenant.id, owner.user.email, "", Role.ADMIN)
+    made = await owner.ask("POST", "/memberships", wish, status=201)
+    assert (made["user_id"], made["role"], made["email"]) == (stranger.user.id, "viewer", stranger.user.email)
+    await owner.ask("POST", "/memberships", wish, status=409)
+    assert (await actions(parts))[-1] == "membership.created"
+
+    operator = await houses.person(operator=True)
+    other = await houses.person()
+    at = f"/memberships?tenant={owner.tenant.slug}"
+    await operator.ask("POST", at, {"user_id": other.user.id, "role": "owner"}, status=201)
+    await operator.ask("POST", at, {"user_id": "usr_" + "0" * 20, "role": "owner"}, status=404)
+    await operator.ask("POST", at, {"user_id": other.user.id, "role": "viewer", "custom_role": "none-such"}, status=404)
+    gone = await houses.person()
+    async with parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.users SET status = 'deleted' WHERE id = $1", gone.user.id)
+    await operator.ask("POST", at, {"user_id": gone.user.id, "role": "viewer"}, status=404)
+
+
+async def test_an_admin_makes_nobody_an_owner(houses: Houses) -> None:
+    admin = await houses.person(role=Role.ADMIN)
+    problem = await admin.ask("POST", "/memberships", {"user_id": "usr_x", "role": "owner"}, status=403)
+    assert problem["code"] == "exceeds_own_permissions"
 
 
 async def test_a_member_that_is_removed_leaves_nothing_that_works(houses: Houses, parts: Parts) -> None:

@@ -10,10 +10,7 @@ import pytest
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
 from gateway.snapshot import digest
-from policies.allowances import Allowance, What
 from policies.audit import SYSTEM
-from policies.calendars import Calendar
-from policies.holding import Demand
 from policies.permissions import Permission
 from policies.tenants import Role
 from storage.postgres.audit import AuditTrail
@@ -21,7 +18,6 @@ from storage.postgres.key_uses import KeyUse, PostgresKeyUses
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_care import UsageCare
-from storage.redis.holds import RedisHolds
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
@@ -519,39 +515,3 @@ async def test_the_document_can_be_read_in_a_browser_with_nothing_from_elsewhere
     for name in re.findall(r'(?:src|href)="(/auth/static/[^"]+)"', text):
         assert (await portal.get(name)).status == 200
     assert "http" not in text
-
-
-# Limits
-
-
-async def test_a_request_is_tried_against_its_limits_without_taking_any(houses: Houses, parts: Parts) -> None:
-    """The tenant's, the key's and its holder's; not those of other keys, routes, or of streams."""
-    operator = await houses.person(operator=True)
-    tenant = operator.tenant.id
-    key = await operator.ask("POST", "/keys", {"name": "k", "user_id": operator.user.id}, status=201)
-    other = await operator.ask("POST", "/keys", {"name": "other"}, status=201)
-    await operator.ask("PUT", "/limits", {"audio": ["60s/month"], "streams": ["1"]})
-    await operator.ask("PUT", "/limits", {"key_id": key["id"], "requests": ["5/h"], "bytes": ["1MB/h"]})
-    await operator.ask("PUT", "/limits", {"key_id": other["id"], "requests": ["1/h"]})
-    await operator.ask("PUT", "/limits", {"user_id": operator.user.id, "concurrency": ["1"], "route": "openai.models"})
-    holds = RedisHolds(parts.redis_url, timeout=5.0)
-    month = Allowance.parse(What.AUDIO, "60s/month")
-    period = Calendar().period("month", int(datetime.now(UTC).timestamp() * 1000))
-    taken = Demand(month, f"limit:{{{tenant}}}::audio::month:{period.label}", 30_000, period.end_ms)
-    await holds.tell(taken, 0)
-    assert (await holds.hold((taken,))).lease is not None
-    listen = {"route": "deepgram.listen", "key_id": key["id"]}
-    for wish, too_much in (
-        ({"duration_s": 29.5, "bytes": 1_000}, set()),
-        ({"duration_s": 30.5}, {"tenant-audio-month"}),
-        ({"bytes": 2_000_000}, {"tenant-audio-month", "key-bytes"}),
-    ):
-        for _ in range(3):
-            said = await operator.ask("POST", "/limits/check", listen | wish)
-            assert {one["name"] for one in said["limits"]} == {"tenant-audio-month", "key-requests", "key-bytes"}
-            assert {one["name"] for one in said["limits"] if not one["fits"]} == too_much
-            assert said["allowed"] is not bool(too_much)
-    assert [one["used"] for one in said["limits"] if one["name"] == "tenant-audio-month"] == [30_000]
-    await operator.ask("POST", "/limits/check", {"route": "nowhere"}, status=422)
-    await operator.ask("POST", "/limits/check", {"route": "deepgram.listen", "key_id": "key_x"}, status=422)
-    await holds.close()

@@ -20,6 +20,7 @@ MARK = "of-a-alone"
 _SLUG = {"name": "new-one", "permissions": []}
 BODIES: dict[str, dict[str, object]] = {
     "RoleChange": {"role": "viewer"},
+    "MemberWish": {"role": "viewer", "user_id": "usr_x"},
     "RoleWish": _SLUG,
     "InvitationWish": {"email": "new@example.com"},
     "KeyWish": {"name": "new"},
@@ -164,6 +165,7 @@ async def test_what_a_body_names_is_looked_for_in_ones_own_tenant(houses: Houses
     before = await rows_of(parts, owner.tenant.id)
     for method, path, body in (
         ("POST", "/keys", {"name": "k", "user_id": theirs["user_id"]}),
+        ("POST", "/memberships", {"user_id": theirs["user_id"], "role": "viewer"}),
         ("PUT", "/limits", {"key_id": theirs["key_id"], "requests": ["1/m"]}),
         ("PUT", "/limits", {"user_id": theirs["user_id"], "requests": ["1/m"]}),
         ("PATCH", f"/memberships/{intruder.user.id}", {"role": "owner", "custom_role": MARK}),

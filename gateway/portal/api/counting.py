@@ -1,0 +1,25 @@
+"""How much of limits is in use, for operations that only look."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.limit_use import Use, uses
+from gateway.portal.api.operations import Ask
+from policies.calendars import Calendar
+from policies.holding import NOTHING_SPENT, Spent
+from storage.ports import Grant
+from storage.postgres.usage import PostgresLedger
+from storage.redis.holds import RedisHolds
+
+_PATIENCE_S = 1.0
+
+
+async def counted(
+    ask: Ask[Any, Any], grants: Sequence[Grant], calendar: Calendar, now_ms: int, expected: Spent = NOTHING_SPENT
+) -> Sequence[Use]:
+    """Of every grant, in their order. Raises Unavailable."""
+    holds = RedisHolds(ask.parts.redis_url, timeout=_PATIENCE_S)
+    try:
+        return await uses(grants, ask.tenant_id, calendar, now_ms, holds, PostgresLedger(ask.parts.pool), expected)
+    finally:
+        await holds.close()

@@ -1,0 +1,208 @@
+"""A request that somebody thinks of making: judged as the gateway would, counted nowhere, and what it would cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from gateway.limit_use import Use
+from gateway.portal.api.counting import counted
+from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
+from gateway.portal.problems import Problem
+from policies.admission import refusal_of
+from policies.allowances import Scope
+from policies.authorise import Permit, authorise
+from policies.bounds import STREAM_AHEAD, Bound, allowance_of, least, usual
+from policies.holding import Spent
+from policies.permissions import Permission
+from policies.principals import Principal
+from policies.routes import Route
+from policies.usage import Measured, Outcome
+from policies.verdict import Deny, Refusal
+from storage.ports import Grant, NotFound
+from storage.postgres.plans import PostgresPlans
+from storage.postgres.subjects import PostgresSubjects
+
+operations = Operations("limits")
+
+
+class Intended(Sent):
+    """A request that somebody thinks of making."""
+
+    route: str = Field(max_length=120, description="The route's name.")
+    key_id: str | None = Field(default=None, max_length=64, description="With which key; your own is taken otherwise.")
+    bytes: int = Field(default=0, ge=0, le=2**53, description="The size of its body.")
+    duration_s: float | None = Field(default=None, ge=0, le=1e9, description="Its audio; else guessed from its size.")
+    channels: int = Field(default=1, ge=1, le=64, description="Of the audio, where each of them is charged for.")
+    model: str = Field(default="", max_length=200, description="Which one, where prices differ.")
+
+
+class LimitVerdict(Shown):
+    """One limit that the request would touch; figures in requests, bytes, or milliseconds of audio."""
+
+    name: str
+    limit: str
+    allowed: int
+    used: int
+    wanted: int
+    fits: bool = Field(description="Of audio that is guessed: whether the least that it can be fits.")
+    whole_in_s: int = Field(description="Until none of it is in use.")
+    shadow: bool
+
+
+class Cost(Shown):
+    """By the tenant's price list, if it is done."""
+
+    plan: str
+    currency: str
+    billable_ms: int
+    price_per_minute: str
+    amount: str = Field(description="To four decimals more than a statement has, which rounds its total alone.")
+
+
+class Verdict(Shown):
+    """Whether it would pass now. Nothing was taken."""
+
+    allowed: bool
+    refusal: str | None = Field(description="The stable code of the refusal; null where it would pass.")
+    decides: str | None = Field(
+        description="The limit that refuses it, or else that of which the least would be left; null without any."
+    )
+    audio_ms: int = Field(description="What it would come to in audio.")
+    limits: list[LimitVerdict]
+    cost: Cost | None = Field(description="Null where the gateway knows no price list for the tenant.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """What it would come to, and at the least: the gateway refuses nobody on a guess that may be too high."""
+
+    likely: Spent
+    least: Spent
+
+
+@operations.post("/limits/check", Permission.LIMITS_READ, body=Intended, answer=Verdict, status=200)
+async def check_limits(ask: Ask[InTenant, Intended]) -> Verdict:
+    """Whether a request would pass now, which limit decides, and what it would cost; takes nothing."""
+    route = ask.parts.routes.get(ask.body.route)
+    if route is None:
+        raise Problem(Refusal.INVALID_INPUT, fields={"route": f"There is no route {ask.body.route!r}."})
+    who, guess, now_ms = await _principal(ask, route), _guess(ask.body, route), int(ask.parts.now().timestamp() * 1000)
+    judged = authorise(who, route, now_ms, ask.parts.settings.default_requests)
+    found: Sequence[Use] = ()
+    if isinstance(judged, Permit):
+        grants = [_grant(bound, who) for bound in _bounds(judged, route)]
+        found = await counted(ask, grants, who.calendar, now_ms, guess.likely)
+    limits = [_judged(use, guess) for use in found]
+    decisive = _decisive(limits)
+    return Verdict(
+        allowed=isinstance(judged, Permit) and (decisive is None or limits[decisive].fits),
+        refusal=_refusal(judged, found, limits, decisive),
+        decides=None if decisive is None else limits[decisive].name,
+        audio_ms=guess.likely.audio_ms,
+        limits=limits,
+        cost=await _cost(ask, who, guess.likely),
+    )
+
+
+async def _principal(ask: Ask[InTenant, Intended], route: Route) -> Principal:
+    """Whom the gateway would see: the key's holder, who asks, or, for an operator elsewhere, somebody of the tenant."""
+    wanted, mine = ask.body.key_id, ask.who.tenant_id == ask.tenant_id
+    if wanted is not None or (mine and ask.who.key_id):
+        try:
+            found = await ask.keys.key_holder(wanted or ask.who.key_id)
+        except NotFound:
+            found = None
+        if found is not None and found.tenant_id == ask.tenant_id:
+            return found
+        raise Problem(Refusal.INVALID_INPUT, fields={"key_id": f"There is no key {wanted!r}."})
+    subjects = PostgresSubjects(ask.parts.pool)
+    found = await subjects.identify_subject(ask.tenant_id, ask.who.user_id) if mine and ask.who.user_id else None
+    if found is not None:
+        return found
+    somebody = await subjects.identify_subject(ask.tenant_id, "")
+    if somebody is None:
+        raise NotFound("This tenant was removed.")
+    return replace(somebody, scopes=frozenset({route.scope}))
+
+
+def _guess(wish: Intended, route: Route) -> _Guess:
+    """As the gateway has it before the first byte of the body."""
+    if wish.duration_s is not None:
+        told = Spent(round(wish.duration_s * 1000), wish.bytes)
+        return _Guess(told, told)
+    if route.websocket:
+        return _Guess(STREAM_AHEAD, STREAM_AHEAD)
+    has_audio = route.meter != "none"
+    return _Guess(usual(wish.bytes, "", has_audio=has_audio), least(wish.bytes, has_audio=has_audio))
+
+
+def _bounds(permit: Permit, route: Route) -> Sequence[Bound]:
+    """But for those of the client's address, which nobody knows yet."""
+    if permit.bounds is None:
+        return [Bound(allowance_of(charge), charge.key) for charge in permit.charges]
+    all_of_them = permit.bounds.stream if route.websocket else permit.bounds.request
+    return [bound for bound in all_of_them if bound.allowance.scope is not Scope.ADDRESS]
+
+
+def _grant(bound: Bound, who: Principal) -> Grant:
+    scope = bound.allowance.scope
+    return Grant(
+        bound.allowance, who.user_id if scope is Scope.USER else None, who.key_id if scope is Scope.KEY else None
+    )
+
+
+def _judged(use: Use, guess: _Guess) -> LimitVerdict:
+    allowance = use.grant.allowance
+    at_least = min(use.wanted, guess.least.of(allowance.what))
+    return LimitVerdict(
+        name=allowance.name,
+        limit=str(allowance),
+        allowed=allowance.count,
+        used=use.used,
+        wanted=use.wanted,
+        fits=at_least <= allowance.count - use.used,
+        whole_in_s=(use.whole_ms + 999) // 1000,
+        shadow=allowance.shadow,
+    )
+
+
+def _decisive(limits: Sequence[LimitVerdict]) -> int | None:
+    """Of those that refuse the one that does so for the longest, else the tightest; those in shadow decide nothing."""
+    known = [place for place, one in enumerate(limits) if not one.shadow]
+    refusing = [place for place in known if not limits[place].fits]
+    if refusing:
+        return max(refusing, key=lambda place: limits[place].whole_in_s)
+    return min(known, key=lambda place: _left(limits[place]), default=None)
+
+
+def _left(one: LimitVerdict) -> float:
+    return (one.allowed - one.used - one.wanted) / one.allowed
+
+
+def _refusal(
+    judged: Permit | Deny, found: Sequence[Use], limits: Sequence[LimitVerdict], decisive: int | None
+) -> str | None:
+    if isinstance(judged, Deny):
+        return judged.refusal.code
+    if decisive is None or limits[decisive].fits:
+        return None
+    return refusal_of(found[decisive].grant.allowance).code
+
+
+async def _cost(ask: Ask[InTenant, Intended], who: Principal, likely: Spent) -> Cost | None:
+    if ask.parts.price_lists is None:
+        return None
+    rating = await PostgresPlans(ask.parts.pool, ask.trail).rating_of(ask.tenant_id)
+    plan = ask.parts.price_lists.plan_of(who.tenant_slug, rating)
+    if plan is None:
+        return None
+    measured = Measured(audio_ms=likely.audio_ms, channels=ask.body.channels, model=ask.body.model)
+    billable_ms = plan.billable_ms(measured, Outcome.OK)
+    return Cost(
+        plan=plan.name,
+        currency=plan.currency,
+        billable_ms=billable_ms,
+        price_per_minute=f"{plan.price_of(ask.body.model):f}",
+        amount=f"{plan.worth(billable_ms, ask.body.model):f}",
+    )
