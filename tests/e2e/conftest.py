@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.running import Demo
+from tests.e2e.running import Demo, prepare
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """``gateway demo`` on free ports, with a state directory of its own."""
-    with Demo.started(tmp_path_factory.mktemp("demo") / "state") as running:
+    state = tmp_path_factory.mktemp("demo") / "state"
+    prepare(state)
+    with Demo.started(state) as running:
         yield running

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 
-from tests.e2e.running import Demo, children, command_line, eventually
+from tests.e2e.running import Demo, children, command_line, eventually, prepare
 
 
 def _pids(demo: Demo, part: str) -> list[int]:
@@ -101,6 +101,7 @@ def test_an_upstream_that_is_killed_is_502_until_it_is_back(demo: Demo) -> None:
 
 def test_an_upstream_that_hangs_is_504(demo: Demo, tmp_path_factory: object) -> None:
     """Too slow to begin: the setting GATEWAY_UPSTREAM_TIMEOUT, here one second."""
+    prepare(demo.state.parent / "slow")
     with Demo.started(demo.state.parent / "slow", upstream_timeout="1") as slow:
         assert slow.curl("/v1/models")[0] == 200
         _stop(slow, "gateway.demo.transcriber")
