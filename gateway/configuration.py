@@ -7,6 +7,7 @@ TOML file, default. All faults are reported at once, each with the name the oper
 import difflib
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -70,13 +71,17 @@ def load(
     else:
         if not faults:
             return settings
+    faults.sort(key=lambda fault: _line(config, fault))
     routes_file = values.get(("routes_file",))
     raise SettingsInvalid(faults, Path(routes_file) if isinstance(routes_file, str | Path) else None)
 
 
 def _without_addresses(named: Mapping[_Path, str]) -> list[str]:
     """Told beside the faults inside such a table, which pydantic would keep us from seeing."""
-    tables = {path[1]: spelling for path, spelling in named.items() if path[0] == "upstreams" and len(path) == _DEPTH}
+    tables: dict[str, str] = {}
+    for path, spelling in named.items():
+        if path[0] == "upstreams" and len(path) == _DEPTH:
+            tables.setdefault(path[1], spelling)
     return [
         f"{spelling}: '{name}' has no addresses"
         for name, spelling in tables.items()
@@ -179,9 +184,36 @@ def _suggestion(name: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def _line(config: Path | None, fault: str) -> int:
+    """By which faults are told in the order of the file, and those of other sources after them."""
+    place = fault.removeprefix(f"{config}:").partition(":")[0]
+    return int(place) if config is not None and fault.startswith(f"{config}:") and place.isdigit() else sys.maxsize
+
+
+_FORMS = {
+    "greater_than": "it is a number above {gt:,.16g}",
+    "greater_than_equal": "it is a number of at least {ge:,.16g}",
+    "less_than_equal": "it is a number of at most {le:,.16g}",
+    "int_parsing": "it is a whole number",
+    "int_type": "it is a whole number",
+    "int_from_float": "it is a whole number",
+    "float_parsing": "it is a number",
+    "float_type": "it is a number",
+    "bool_parsing": "it is true or false",
+    "bool_type": "it is true or false",
+    "string_type": "it is a text, in quotation marks",
+    "path_type": "it is a path, in quotation marks",
+    "dict_type": "it is a table, or a table of tables",
+    "model_type": "it is a table",
+}
+"""What pydantic says in its own words, by its name for it."""
+
+
 def _sentence(detail: Any, named: Mapping[_Path, str]) -> str:
-    path = tuple(map(str, detail["loc"]))
+    path = tuple(part for part in map(str, detail["loc"]) if part != "[key]")
     message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] in _FORMS:
+        message = _FORMS[detail["type"]].format(**detail.get("ctx", {}))
     if detail["type"] == "extra_forbidden":
         message = f"no such setting{_suggestion(path[-1], list(NESTED[path[0]].model_fields))}"
     for length in range(len(path), 0, -1):

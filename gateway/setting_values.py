@@ -1,7 +1,9 @@
 """The forms that single settings have, and the sentence for what has not the form."""
 
+import re
 from collections.abc import Collection
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
@@ -9,6 +11,7 @@ from pydantic_settings import NoDecode
 from gateway.origin import Origin
 from policies.limits import Rate
 from policies.networks import Network, proxies
+from policies.routes import PORTAL
 
 _SECRET_CHARACTERS = 32
 _LEAST_RETENTION_DAYS = 62
@@ -42,6 +45,27 @@ def _listening(text: str) -> str:
     if not colon or not host or not port.isdigit() or int(port) > 65_535:
         raise ValueError("write an address and a port, such as 0.0.0.0:9200 or [::]:9200")
     return text
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    plain = (
+        parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment or parts.username)
+    )
+    if text and (not plain or not all("!" <= character <= "~" for character in text)):
+        raise ValueError("write an address as users type it, such as https://speech.example.com, and no more")
+    return text
+
+
+def _table_name(form: str, sentence: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if not re.fullmatch(form, name):
+            raise ValueError(f"{name!r}: {sentence}")
+        if name == PORTAL:
+            raise ValueError(f"'{PORTAL}' is the name of the gateway's own pages")
+        return name
+
+    return AfterValidator(check)
 
 
 def _origins(text: str) -> str:
@@ -84,6 +108,16 @@ def _hard_to_guess(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
+UpstreamName = Annotated[
+    str,
+    _table_name(
+        r"[a-z][a-z0-9_-]{0,62}", "a name is lower-case letters, digits, '_' and '-', and begins with a letter"
+    ),
+]
+ShortName = Annotated[
+    str, _table_name(r"[a-z][a-z0-9-]{0,30}", "a name is lower-case letters, digits and '-', and begins with a letter")
+]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ListenAddress = Annotated[str, AfterValidator(_listening)]
 Origins = Annotated[str, AfterValidator(_origins)]
 """Addresses of an upstream, with commas between them (:mod:`gateway.origin`)."""

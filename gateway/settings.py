@@ -1,8 +1,7 @@
 """Every setting: its default, its form and its sentence. ``configuration`` finds and gathers their values."""
 
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -15,12 +14,15 @@ from gateway.clients import Patience
 from gateway.issuer_settings import IssuerSettings
 from gateway.oidc_settings import OidcSettings
 from gateway.setting_values import (
+    BaseUrl,
     ListenAddress,
     Networks,
     Origins,
     RateOrNone,
     RetentionDays,
     SecretKey,
+    ShortName,
+    UpstreamName,
     YesStatus,
     one_of,
     url,
@@ -39,31 +41,10 @@ NESTED: Mapping[str, type[BaseModel]] = {
 """Settings that are tables of tables: ``[upstreams.NAME]``, ``GATEWAY_UPSTREAMS__NAME__…``."""
 
 
-def _upstreams(upstreams: dict[str, UpstreamSettings]) -> dict[str, UpstreamSettings]:
-    for name in upstreams:
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
-            raise ValueError(f"{name!r}: a name is lower-case letters, digits, '_' and '-', and begins with a letter")
-        if name == "portal":
-            raise ValueError("'portal' is the name of the gateway's own pages")
-    return upstreams
-
-
-def _providers(providers: dict[str, OidcSettings]) -> dict[str, OidcSettings]:
-    _check_short_names(providers)
-    return providers
-
-
 def _issuers(issuers: dict[str, IssuerSettings]) -> dict[str, IssuerSettings]:
-    _check_short_names(issuers)
     if len({one.issuer for one in issuers.values()}) != len(issuers):
         raise ValueError("two of them have the same 'issuer'")
     return issuers
-
-
-def _check_short_names(names: Iterable[str]) -> None:
-    for name in names:
-        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
-            raise ValueError(f"{name!r}: a name is lower-case letters, digits and '-', and begins with a letter")
 
 
 class Settings(BaseSettings):
@@ -81,7 +62,7 @@ class Settings(BaseSettings):
     ops_listen: ListenAddress = Field(
         "127.0.0.1:9201", description="Where /metrics, /livez, /readyz and /healthz answer. Keep it off the internet."
     )
-    public_url: str = Field(
+    public_url: BaseUrl = Field(
         "", description="How users reach this gateway; links and redirects come from here only. Empty: from 'listen'."
     )
     upstream: Origins = Field(
@@ -89,13 +70,13 @@ class Settings(BaseSettings):
         description="The transcription service: http://host:port, https://host:port, unix:/path; several addresses "
         "with commas between them share the requests. The short form of 'addresses' in [upstreams.default].",
     )
-    upstreams: Annotated[dict[str, UpstreamSettings], AfterValidator(_upstreams)] = Field(
+    upstreams: dict[UpstreamName, UpstreamSettings] = Field(
         {}, description="More about it, and other services that routes may name: one table [upstreams.NAME] each."
     )
-    issuers: Annotated[dict[str, IssuerSettings], AfterValidator(_issuers)] = Field(
+    issuers: Annotated[dict[ShortName, IssuerSettings], AfterValidator(_issuers)] = Field(
         {}, description="Others whose access tokens are taken as well: one table [issuers.NAME] each."
     )
-    oidc: Annotated[dict[str, OidcSettings], AfterValidator(_providers)] = Field(
+    oidc: dict[ShortName, OidcSettings] = Field(
         {}, description="Providers that people may sign in with (OpenID Connect): one table [oidc.NAME] each."
     )
     upstream_connect_timeout: float = Field(
@@ -237,7 +218,11 @@ class Settings(BaseSettings):
     )
     mail_from: str = Field("Tahoe <no-reply@localhost>", description="The sender of mail.")
     drain_timeout: float = Field(
-        30.0, ge=0, le=LONGEST_S, description="Seconds that requests in flight get at shutdown."
+        30.0,
+        ge=0,
+        le=LONGEST_S,
+        description="Seconds that requests in flight get at shutdown and at a reload; at a reload open streams as "
+        "well.",
     )
     log_level: Annotated[str, one_of(("debug", "info", "warning", "error"))] = Field(
         "info", description="debug, info, warning or error. Access lines are always written."

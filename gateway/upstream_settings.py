@@ -82,8 +82,14 @@ class UpstreamSettings(BaseModel):
     @field_validator("addresses")
     @classmethod
     def _origins(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        faults = []
         for address in addresses:
-            Origin.parse(address)
+            try:
+                Origin.parse(address)
+            except ValueError as fault:
+                faults.append(str(fault))
+        if faults:
+            raise ValueError("; ".join(faults))
         return addresses
 
     @field_validator("credential_header")
@@ -152,11 +158,11 @@ class UpstreamSettings(BaseModel):
         """What https addresses are verified with, read from its files. Raises ValueError with a sentence."""
         if not any(origin.tls for origin in self.origins):
             return None
-        file: object = self.ca_file
+        file = f"ca_file: {self.ca_file}"
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.client_certificate is not None:
-                file = self.client_certificate
+                file = f"client_certificate: {self.client_certificate}"
                 # An encrypted key would be asked for on the terminal: an empty password makes it a fault.
                 context.load_cert_chain(self.client_certificate, self.client_key, password=lambda: b"")
         except (OSError, ssl.SSLError) as error:

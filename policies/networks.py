@@ -18,21 +18,30 @@ def proxies(written: Sequence[object]) -> tuple[Network, ...]:
     As wide as the internet is refused, in one piece or in several: it would mean that everybody is believed
     (oauth2-proxy CVE-2026-76835). A network of IPv4-mapped addresses is the IPv4 network that it stands for.
     """
-    networks = []
+    networks, faults = [], []
     for part in written:
         if isinstance(part, str) and not part.strip():
             continue
-        network = _unmapped(part if isinstance(part, Network) else ipaddress.ip_network(_text(part), strict=False))
-        if network.prefixlen == 0:
-            raise ValueError(f"{network} would trust everybody; name your proxies' own addresses")
-        if network.prefixlen < _WIDEST[network.version] and not _is_private(network):
-            raise ValueError(f"{network} would trust much of the internet; name your proxies' own addresses")
-        networks.append(network)
+        try:
+            networks.append(_proxy(part))
+        except ValueError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise ValueError("; ".join(faults))
     for version, half in _HALF.items():
         public = {n for n in networks if n.version == version and not _is_private(n)}
         if sum(n.num_addresses for n in public) >= half:
             raise ValueError("together these networks would trust everybody; name your proxies' own addresses")
     return tuple(networks)
+
+
+def _proxy(part: object) -> Network:
+    network = _unmapped(part if isinstance(part, Network) else ipaddress.ip_network(_text(part), strict=False))
+    if network.prefixlen == 0:
+        raise ValueError(f"{network} would trust everybody; name your proxies' own addresses")
+    if network.prefixlen < _WIDEST[network.version] and not _is_private(network):
+        raise ValueError(f"{network} would trust much of the internet; name your proxies' own addresses")
+    return network
 
 
 def network(written: str) -> Network:

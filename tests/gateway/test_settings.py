@@ -341,3 +341,45 @@ def test_the_endpoint_for_usage_is_judged_before_anything_is_sent(given: dict[st
     (fault,) = faults(**given)
     assert said in fault
     assert "hidden" not in fault
+
+
+BASES = [
+    "ftp://a",
+    "a.example",
+    "https://",
+    "https://u:p@a",
+    "https://a/?x",
+    "https://a/#x",
+    "https://a b",
+    "javascript:x",
+]
+
+
+@pytest.mark.parametrize("url", BASES)
+def test_links_begin_with_a_web_address_and_nothing_else(url: str) -> None:
+    """A mistake here would stand in every mail and every token."""
+    (fault,) = faults(public_url=url)
+    assert fault.startswith("--public-url: write an address as users type it")
+    assert loaded(public_url="https://a.example:8443/speech/").base_url == "https://a.example:8443/speech"
+
+
+def test_faults_come_in_the_order_of_the_file_and_none_hides_another(tmp_path: Path) -> None:
+    """Also those inside one list, in a table whose name is wrong, and of a table that lacks its addresses."""
+    toml = (
+        'workers = "many"\ndrain_timeout = nan\njournal_max_bytes = 1\ntrusted_proxies = ["0.0.0.0/0", "10.0.0.300"]\n'
+        'upstrem = "x"\n[upstreams.Bad]\naddresses = ["ftp://a", "http://b/c"]\n[upstreams.two]\n'
+        "faults = 0\nhealth_interval = -1\n"
+    )
+    found = faults({"GATEWAY_LISTEN": "x"}, toml, tmp_path)
+    config = tmp_path / "gateway.toml"
+    said = [fault.removeprefix(f"{config}:") for fault in found]
+    assert [fault.partition(":")[0] for fault in said] == [*"123457799", "10", "GATEWAY_LISTEN"]
+    assert said[0] == "1: workers: it is a whole number"
+    assert said[1] == "2: drain_timeout: it is a number of at most 86,400"
+    assert said[2] == "3: journal_max_bytes: it is a number of at least 33,554,432"
+    assert "0.0.0.0/0 would trust everybody" in said[3]
+    assert "10.0.0.300" in said[3]
+    assert "'ftp://a'" in said[5] + said[6]
+    assert "'http://b/c'" in said[5] + said[6]
+    assert "'Bad': a name is" in said[5] + said[6]
+    assert "'two' has no addresses" in said[7] + said[8]
