@@ -231,6 +231,21 @@ async def test_an_answer_before_the_upload_is_through_reaches_a_client_that_is_s
     assert record.status == 422
 
 
+async def test_an_answer_before_a_reset_is_heard(gateway: Gateway) -> None:
+    """Servers that refuse a body answer and hang up with the rest of it unread: their 413 is no 502."""
+
+    async def early(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: bytes) -> bool:
+        writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmuch")
+        await writer.drain()
+        writer.close()
+        return True
+
+    gateway.upstream.early = early
+    for _ in range(12):  # a race
+        answer = await gateway.ask("POST", "/v1/listen", body=bytes(4_000_000))
+        assert (answer.status, answer.body) == (413, b"much")
+
+
 @pytest.mark.parametrize("answer_first", [True, False])
 async def test_an_answer_and_the_bodys_next_piece_in_one_turn(gateway: Gateway, answer_first: bool) -> None:
     """Wound: a pooled connection on which the upstream waits for a body would take the next tenant's request for it.
