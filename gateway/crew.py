@@ -11,7 +11,7 @@ from gateway.blueprint import Blueprint
 from gateway.members import InProcess, Member, PortalProcess, Process, StartFailed
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.worker import Worker
+from gateway.worker import Farewell, Worker
 from storage.ports import Invalidation
 
 _log = structlog.get_logger("gateway.crew")
@@ -24,8 +24,8 @@ _LAST_CALL_S = 1.0
 """At the end: how long an unused connection stays open for a request that may be on its way."""
 _FAREWELL_S = 10.0
 """The same when others have taken over and nobody waits for the end."""
-_INSIST_S = 5.0
-"""How long after its drain time a worker is killed."""
+_CLOSING_S = 4.0
+"""What the close handshakes of streams may take of the drain time."""
 
 
 class Crew:
@@ -108,14 +108,19 @@ class Crew:
         return own or [place % len(self._sockets)] if self._sockets else []
 
     async def _see_off(self, old: Sequence[Member], drain_s: float) -> None:
-        for kinds in ("worker", "portal"):
-            await asyncio.gather(
-                *(member.drain(drain_s + _INSIST_S, _FAREWELL_S) for member in old if member.kind == kinds)
-            )
+        """Streams go on for nearly as long as requests may: whoever is in the midst of a call can come to its end."""
+        farewell = Farewell(within_s=drain_s, idle_s=_FAREWELL_S, streams_s=max(0.0, drain_s - _CLOSING_S))
+        for kind in ("worker", "portal"):
+            await asyncio.gather(*(member.drain(farewell) for member in old if member.kind == kind))
 
     async def left(self) -> None:
-        """Wait until all that were replaced have ended."""
+        """Wait until all that were replaced have ended. Their streams are not waited for: they end now."""
+        self._end_old_streams()
         await asyncio.gather(*(member.ended() for member in self._leaving))
+
+    def _end_old_streams(self) -> None:
+        for member in self._leaving:
+            member.end_streams()
 
     def _make_all(self, blueprint: Blueprint) -> list[Member]:
         count = blueprint.settings.workers
@@ -233,11 +238,10 @@ class Crew:
         """End all, politely first. What is being made ready is not waited for."""
         await self.decline()
         async with self._changing:
-            within_s = self._blueprint.settings.drain_timeout + _INSIST_S
+            farewell = Farewell(within_s=self._blueprint.settings.drain_timeout, idle_s=_LAST_CALL_S)
+            self._end_old_streams()
             for kind in ("worker", "portal"):  # the portal last: what workers have in flight may be its to answer
-                await asyncio.gather(
-                    *(member.drain(within_s, _LAST_CALL_S) for member in self._members if member.kind == kind)
-                )
+                await asyncio.gather(*(member.drain(farewell) for member in self._members if member.kind == kind))
             await self.left()
 
 
@@ -249,5 +253,5 @@ async def _open_in_turn(members: Sequence[Member]) -> None:
     except BaseException:
         for member in members:
             member.kill()
-        await asyncio.gather(*(member.drain(_INSIST_S, 0.0) for member in members))
+        await asyncio.gather(*(member.drain(Farewell(within_s=0.0, idle_s=0.0)) for member in members))
         raise

@@ -18,13 +18,15 @@ import structlog
 from gateway.blueprint import Blueprint
 from gateway.control import Channel, Gone, Message
 from gateway.tasks import Tasks
-from gateway.worker import Serving
+from gateway.worker import Farewell, Serving
 from storage.ports import Invalidation
 
 _log = structlog.get_logger("gateway.crew")
 
 _START_S = 60.0
 _FIGURES_S = 2.0
+_INSIST_S = 5.0
+"""How long after its drain time a worker is killed."""
 
 
 class StartFailed(Exception):
@@ -64,8 +66,11 @@ class Member(Protocol):
     async def ended(self) -> int:
         """Wait for its end; the exit status, negative for a signal."""
 
-    async def drain(self, within_s: float, idle_s: float) -> None:
-        """Let it finish, then insist. Connections that ask nothing for ``idle_s`` are closed."""
+    def end_streams(self) -> None:
+        """End its streams now, though it had been given time for them."""
+
+    async def drain(self, farewell: Farewell) -> None:
+        """Let it finish, then insist."""
 
     def kill(self) -> None:
         """End it now."""
@@ -176,16 +181,20 @@ class Process:
         """Wait for its end; the exit status, negative for a signal. One that could not even be forked ended at once."""
         return await self._process.wait() if self._process is not None else -1
 
-    async def drain(self, within_s: float, idle_s: float) -> None:
+    def end_streams(self) -> None:
+        """End its streams now."""
+        self._tell("end_streams")
+
+    async def drain(self, farewell: Farewell) -> None:
         """Let it finish, then insist."""
         if self._process is None or self._process.returncode is not None or self._channel is None:
             return
-        self._tell("drain", idle_s=idle_s)
+        self._tell("drain", farewell=asdict(farewell))
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(farewell.within_s + _INSIST_S):
                 await self._process.wait()
         except TimeoutError:
-            _log.warning(f"{self.kind} did not drain in time", worker=self.number, within_s=within_s)
+            _log.warning(f"{self.kind} did not drain in time", worker=self.number, within_s=farewell.within_s)
             self.kill()
             await self._process.wait()
 
@@ -247,10 +256,15 @@ class InProcess:
         await self._ended.wait()
         return 0
 
-    async def drain(self, _: float, idle_s: float) -> None:
-        """Let it finish; it knows its own drain time."""
+    def end_streams(self) -> None:
+        """End its streams now."""
         if self.up:
-            await self._serving.drain(idle_s)
+            self._serving.end_streams()
+
+    async def drain(self, farewell: Farewell) -> None:
+        """Let it finish; there is no process to insist on."""
+        if self.up:
+            await self._serving.drain(farewell)
             self.figures = self._serving.snapshot()
             self.up = False
         self._ended.set()

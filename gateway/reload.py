@@ -73,12 +73,12 @@ class Reloader:
             self._systemd.reloading()
             await self._reload()
             self._systemd.ready("serving" if self.last_successful else "serving; the last reload failed, see the log")
-            await self._crew.left()  # else a signal a second would leave a crowd of old workers
 
     async def _reload(self) -> None:
         _log.info("reloading")
         try:
             blueprint = self._prepare()
+            await self._crew.left()  # else a signal a second would leave a crowd of old workers
             await self._crew.replace(blueprint)
         except SettingsInvalid as error:
             self._failed(error.faults)

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.blueprint import Blueprint
@@ -26,6 +27,19 @@ _ACCEPTS = 64
 """How many connections asyncio's own loop accepts before it turns to those that are there, or complains of EMFILE."""
 _ORPHANED_S = 1.0
 """How long an unused connection stays open when the parent has died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farewell:
+    """How a worker ends, in seconds from when it is told.
+
+    What is left after ``within_s`` is cut off. A connection stays open for one more request, at most for ``idle_s``: it
+    may be on its way already. Streams are ended after ``streams_s``, and none is opened any more.
+    """
+
+    within_s: float
+    idle_s: float
+    streams_s: float = 0.0
 
 
 class Serving(Protocol):
@@ -49,11 +63,11 @@ class Serving(Protocol):
     def cut_off(self) -> None:
         """End every connection now."""
 
-    async def drain(self, idle_s: float) -> None:
-        """Stop listening, let requests finish within the drain time, close.
+    def end_streams(self) -> None:
+        """End every stream, politely; a new one is refused."""
 
-        A connection stays open for one more request, at most for ``idle_s``: it may be on its way already.
-        """
+    async def drain(self, farewell: Farewell) -> None:
+        """Stop listening, let requests finish, close."""
 
 
 Make = Callable[[Blueprint, list[socket.socket]], Serving]
@@ -106,13 +120,19 @@ class Worker:
             for connection in self.services.server.connections:
                 connection.force_close()
 
-    async def drain(self, idle_s: float) -> None:
-        """Stop listening, let requests finish within the drain time, flush the log and the journal, close."""
-        self.decline()
+    def end_streams(self) -> None:
+        """With 1012: connect again."""
         if self.services is not None:
             self.services.proxy.draining = True
             self.services.streams.end_all(Ending.SHUTTING_DOWN)
-            await self.services.server.drain(self._blueprint.settings.drain_timeout, idle_s)
+
+    async def drain(self, farewell: Farewell) -> None:
+        """Stop listening, let requests and streams have their time, flush the log and the journal, close."""
+        self.decline()
+        if self.services is not None:
+            ending = asyncio.get_running_loop().call_later(farewell.streams_s, self.end_streams)
+            await self.services.server.drain(farewell.within_s, farewell.idle_s)
+            ending.cancel()
         await self._stack.aclose()
 
 
@@ -132,13 +152,20 @@ async def _serve(make: Make, end: socket.socket) -> None:
                 await worker.accept(message["sockets"])
             case "decline" if worker is not None:
                 worker.decline()
+            case "end_streams" if worker is not None:
+                worker.end_streams()
             case _:
                 told.put_nowait(message)
         return None
 
+    def orphaned(_: object) -> None:
+        told.put_nowait({"do": "drain"})
+        if worker is not None:
+            worker.end_streams()
+
     channel = await Channel.over(end, hear)
     reading = Tasks().start(channel.run(), "control channel")
-    reading.add_done_callback(lambda _: told.put_nowait({"do": "drain", "idle_s": _ORPHANED_S}))
+    reading.add_done_callback(orphaned)
     first = await told.get()
     if first["do"] == "drain":
         return
@@ -153,7 +180,8 @@ async def _serve(make: Make, end: socket.socket) -> None:
     channel.tell({"ready": True})
     while (message := await told.get())["do"] != "drain":
         pass
-    await worker.drain(message["idle_s"])
+    alone = {"within_s": blueprint.settings.drain_timeout, "idle_s": _ORPHANED_S}
+    await worker.drain(Farewell(**message.get("farewell", alone)))
     channel.tell({"drained": worker.snapshot()})
     channel.close()
     await asyncio.wait({reading})

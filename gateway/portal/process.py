@@ -12,6 +12,7 @@ from gateway.blueprint import Blueprint
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from gateway.sockets import QUEUE
+from gateway.worker import Farewell
 from storage.ports import Invalidation
 
 _KEEP_ALIVE_S = 75.0
@@ -73,7 +74,10 @@ class Portal:
     def cut_off(self) -> None:
         """Its connections are the workers' own; they end them."""
 
-    async def drain(self, idle_s: float) -> None:  # noqa: ARG002  its clients are the workers, which end first
+    def end_streams(self) -> None:
+        """It has none."""
+
+    async def drain(self, farewell: Farewell) -> None:  # noqa: ARG002  its clients are the workers, which end first
         """Let requests finish, then close."""
         self.decline()
         await self._stack.aclose()

@@ -123,6 +123,32 @@ def metrics(url: str) -> str:
         return answer.read().decode()
 
 
+def test_a_reload_lets_streams_go_on_and_the_next_one_ends_those_before_it(tmp_path: Path, echo: Echo) -> None:
+    """Whoever is in the midst of a call notices nothing; and there are never more than two generations of workers."""
+    with serving(tmp_path / "state", echo, workers="1") as (gateway, url, key):
+        header = {"Authorization": f"Bearer {key}"}
+
+        def says(stream: ClientConnection, text: str) -> bool:
+            stream.send(text)
+            return stream.recv(10) == text
+
+        with opened(url, "/v1/realtime", additional_headers=header) as old:
+            assert says(old, "before")
+            gateway.process.send_signal(signal.SIGHUP)
+            gateway.wait_for('"event":"reloaded"')
+            assert says(old, "after")
+            with opened(url, "/v1/realtime", additional_headers=header) as new:
+                assert says(new, "new")
+                gateway.process.send_signal(signal.SIGHUP)
+                with contextlib.suppress(ConnectionClosed):
+                    while old.recv(10):
+                        pass  # the message that goes before a close frame
+                assert old.close_code == 1012
+                assert eventually(lambda: sum('"event":"reloaded"' in line for line in gateway.lines) == 2, 30)
+                assert says(new, "still there")
+        assert "Traceback" not in "\n".join(gateway.lines)
+
+
 def test_a_killed_worker_loses_seconds_and_a_drain_says_goodbye(tmp_path: Path, echo: Echo) -> None:
     """What passed until the last checkpoint is in the account; SIGTERM sends 1012, and the process ends at once."""
     with serving(tmp_path / "state", echo, workers="1") as (gateway, url, key):

@@ -23,6 +23,7 @@ from gateway.members import Process, StartFailed
 from gateway.sockets import listen, listen_privately, port_of
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
+from gateway.worker import Farewell
 from storage.ports import Invalidation
 from tests.storage.waiting import until
 
@@ -158,6 +159,7 @@ class Puppet:
     count: int = 0
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     drained: bool = False
+    streams_ended: bool = False
     kind: str = "worker"
 
     @property
@@ -200,9 +202,14 @@ class Puppet:
         await self.dead.wait()
         return -9
 
-    async def drain(self, _: float, __: float) -> None:
+    def end_streams(self) -> None:
+        """Whoever was replaced ends them when the next change is due."""
+        self.streams_ended = True
+
+    async def drain(self, farewell: Farewell) -> None:
         """End."""
         self.drained = True
+        self.farewell = farewell
         self.dead.set()
 
 
@@ -321,6 +328,7 @@ async def test_replaced_workers_leave_when_the_new_ones_serve_and_stay_counted(
     fresh = puppets.made[2:]
     assert [puppet.accepting for puppet in fresh] == [True] * 3
     await puppets.crew.left()
+    assert all(puppet.streams_ended for puppet in old)
     await until(lambda: not puppets.crew._leaving)
     assert all(puppet.drained for puppet in old)
     assert not any(puppet.drained for puppet in fresh)
