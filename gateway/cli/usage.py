@@ -113,7 +113,8 @@ def reconcile(given: Given) -> None:
             "The books agree: raw records, hourly and daily sums, what journals have shipped, and their archive."
         )
     for difference in () if given.json else differences:
-        click.echo(f"{difference.where}: {_differing(difference)}")
+        figures = _differing(difference)
+        click.echo(difference.where if figures in difference.where else f"{difference.where}: {figures}")
     if differences:
         remark(f"{len(differences)} differences. Keep this output and a backup of the database before anything else.")
         sys.exit(1)

@@ -27,7 +27,7 @@ class TellingLedger(PostgresLedger):
 
 
 async def main(directory: Path, url: str) -> None:
-    archive = Archive(directory.parent / "archive", keep_days=lambda: 1, limit_bytes=1 << 30)
+    archive = Archive(directory / "archive", keep_days=lambda: 1, limit_bytes=1 << 30)
     ledger = TellingLedger(Pool(url))
     await Shipper(directory, ledger, archive, poll_s=0.001, gather_s=0.0, batch_rows=BATCH_ROWS).run()
 

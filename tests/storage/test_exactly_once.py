@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from storage.embedded import EmbeddedServers
+from storage.journal import format as layout
 from storage.journal.writer import Journal
 from storage.ports import Unavailable
 from storage.postgres.migrate import migrate
@@ -77,6 +78,24 @@ async def test_kill_9_of_the_writers_under_load(tmp_path: Path, pool: Pool) -> N
         assert len(numbers) > last
     assert await PostgresLedger(pool).reconcile() == []
     assert names(tmp_path) == []
+
+
+async def test_a_journal_that_is_cut_off_under_its_writer(tmp_path: Path, pool: Pool) -> None:
+    """The writer dies of it, since it writes to memory; what is left is in the account, and the rest told exactly."""
+    async with process(appender.__file__, tmp_path, "w") as writer:
+        assert writer.stdout
+        while line := await writer.stdout.readline():
+            if line.endswith(b"00\n") and int(line) > 500:
+                for file in tmp_path.glob("*.journal"):
+                    os.truncate(file, 8192)
+        assert await writer.wait() == -signal.SIGBUS
+    appended = max(layout.unpack_header(file.read_bytes()[:64]).records for file in tmp_path.glob("*.journal"))
+    one = shipper(tmp_path, pool)
+    await one.drain()
+    found = await events(pool)
+    assert 0 < len(found) < appended
+    assert len(found) + one.lost_records == appended
+    assert await PostgresLedger(pool).reconcile() == []
 
 
 async def test_kill_9_of_the_shipper_again_and_again(tmp_path: Path, pool: Pool, migrated_url: str) -> None:

@@ -225,6 +225,17 @@ def test_books_that_differ_are_a_failure_with_both_figures(account: Account) -> 
     assert (difference["expected"]["audio_ms"], difference["found"]["audio_ms"]) == (2_500, 7)
 
 
+def test_a_record_that_is_not_what_its_journal_has_is_a_failure(account: Account) -> None:
+    """Though all sums agree."""
+    account.known()
+    changed = account.use(event_id=f"{account.journal.journal_id}-1")
+    account.journal.close()
+    account.totals()
+    account.database("UPDATE platform.usage_events SET request_id = 'other'")
+    result = account.operator.run("usage", "reconcile", status=1)
+    assert f"{changed.event_id}' is not what its journal has: request_id 'other' instead of" in result.stdout
+
+
 @pytest.mark.parametrize("command", ["report", "export"])
 def test_an_unknown_tenant_is_a_failure(operator: Operator, command: str) -> None:
     refused = operator.run("usage", command, "--tenant", "nobody", status=1)

@@ -57,5 +57,5 @@ def path(directory: Path, number: int = 0, journal: UUID = JOURNAL) -> Path:
 
 
 def archive_of(journals: Path, keep_days: int = 1) -> Archive:
-    """The archive beside a journal directory."""
-    return Archive(journals.parent / "archive", keep_days=lambda: keep_days, limit_bytes=1 << 30)
+    """An archive of the test's own, below the journals, where none looks for any."""
+    return Archive(journals / "archive", keep_days=lambda: keep_days, limit_bytes=1 << 30)
