@@ -65,12 +65,16 @@ class Nightly:
         due = last_due(now)
         await self._look_at_books(now, due)
         if self.archive_compared is None or self.archive_compared.at < due:
-            count, where = 0, []
-            async for difference in self._compare():
-                count += 1
-                where += [difference.where] if count <= _SHOWN else []
-            _tell("the account and the journals of this machine", count, where)
-            self.archive_compared = Reconciled(at=now, differences=count)
+            await self._compare_archive(now)
+
+    async def _compare_archive(self, now: datetime) -> None:
+        count, where = 0, []
+        async for difference in self._compare():  # there may be more of them than memory has room for
+            count += 1
+            if count <= _SHOWN:
+                where.append(difference.where)
+        _tell("the account and the journals of this machine", count, where)
+        self.archive_compared = Reconciled(at=now, differences=count)
 
     async def _look_at_books(self, now: datetime, due: datetime) -> None:
         self.reconciled = await self._care.reconciled()
