@@ -14,6 +14,7 @@ no audio (keep-alives, commits) is free. Where the server states the format of a
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -88,7 +89,7 @@ class _Sound:
         return conclude(heard, self._bytes, reported_ms, sound=True, fields=fields)
 
 
-class _Meter:
+class _Meter(ABC):
     """Both directions: binary messages are audio, text ones are JSON. A subclass knows what the JSON says."""
 
     __slots__ = ("_client", "_fields", "_query", "_reported_ms", "_said", "_sound", "_tokens", "_told", "_upstream")
@@ -137,9 +138,9 @@ class _Meter:
             return measured
         return replace(measured, input_tokens=self._tokens[0], output_tokens=self._tokens[1])
 
+    @abstractmethod
     def _declared(self) -> Format | None:
         """The format that the query, or the protocol, gives from the start; None for a container."""
-        raise NotImplementedError
 
     def _binary(self, piece: bytes, last: bool) -> None:  # noqa: ARG002, FBT001
         self._sound.feed(piece)
@@ -150,10 +151,10 @@ class _Meter:
         base64, sound = Base64Stream(), self._sound
         return lambda piece: sound.feed(base64.decode(piece))
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:
+    def _from_client(self, values: Mapping[Path, str]) -> None:  # noqa: B027  the same
         """A whole message of the client has passed."""
 
-    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+    def _from_upstream(self, values: Mapping[Path, str]) -> None:  # noqa: B027  many say nothing that counts
         """A whole message of the upstream has passed."""
 
     def _note(self, values: Mapping[Path, str], *paths: Path) -> None:

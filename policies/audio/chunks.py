@@ -11,6 +11,7 @@ metadata than a recording has, counts as audio. Zeros do not: recorders fill fil
 
 import copy
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -59,7 +60,7 @@ class _Kind(enum.Enum):
     PAD = 4
 
 
-class Reading:
+class Reading(ABC):
     """One reading of the file: chunk after chunk, passed over by their sizes.
 
     Behind a data chunk of odd size there are two. RIFF puts a byte there that it does not count, and FFmpeg's demuxer
@@ -218,9 +219,9 @@ class Reading:
         if len(self.layouts) > _MOST_LAYOUTS:
             self.layouts.remove(min(self.layouts[1:], key=lambda known: known.ms(_TO_THE_END)))
 
+    @abstractmethod
     def take(self, kind: bytes, whole: bytes) -> None:
         """The file's header, :data:`FORM`, or the first 40 bytes of a chunk that is read."""
-        raise NotImplementedError
 
     def _read(self) -> None:
         whole, self._held = self._held, b""

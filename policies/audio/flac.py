@@ -118,12 +118,12 @@ def frame_header(data: Chunk, at: int) -> FrameHeader | None:
     return FrameHeader(samples, rate, _CHANNELS[layout >> 4], depth, data[at + 1] == _VARIABLE, number)
 
 
-def begins_with_frame(head: bytes) -> bool:
-    """Whether these bytes begin with a frame: FFmpeg and libFLAC also play a stream without magic and metadata."""
+def header_of(frame: bytes) -> FrameHeader | None:
+    """The header that these bytes begin with; None where they do not, or end before it does."""
     try:
-        return _CANDIDATE.match(head) is not None and frame_header(head, 0) is not None
+        return frame_header(frame, 0) if _CANDIDATE.match(frame) else None
     except IndexError:
-        return False
+        return None
 
 
 class StreamInfo(NamedTuple):

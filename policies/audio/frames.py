@@ -6,6 +6,7 @@ though: frames of a kind that was never linked count only where they are more th
 """
 
 import re
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from policies.audio.walker import Chunk, Patience
@@ -27,7 +28,7 @@ class Kind:
         self.sought = 0
 
 
-class FrameWalker:
+class FrameWalker(ABC):
     """Walks frames in any cuts; keeps no more of the stream than one frame, 8 KiB.
 
     A subclass gives the pattern of a header, its size, how seldom chance makes one of a given kind, and ``_follow``.
@@ -54,9 +55,9 @@ class FrameWalker:
         self._skip = 0
 
     @property
+    @abstractmethod
     def codec(self) -> str:
         """FFmpeg's name; empty until known."""
-        raise NotImplementedError
 
     @property
     def unsure(self) -> bool:
@@ -116,12 +117,12 @@ class FrameWalker:
         self._skip = max(at - len(data), 0)
         self._held = data[at:]
 
+    @abstractmethod
     def _follow(self, data: bytes, at: int, last: int) -> int:
         """Count the frames from ``at`` on, one behind the other; where the first thing stands that is none.
 
         Looks at no position behind ``last``. The complement of a position (``~at``): more is wanted from there on.
         """
-        raise NotImplementedError
 
     def _seek(self, kind: Kind, at: int, length: int, data: bytes, last: int) -> int:
         """Count a sought frame. Its length is believed only when a header follows it; else the search goes on inside.
@@ -136,9 +137,9 @@ class FrameWalker:
         self._is_linked = self._is_header(data, at + length)
         return at + length if self._is_linked else at
 
+    @abstractmethod
     def _is_header(self, data: bytes, at: int) -> bool:
         """Whether a frame's header stands there, all of it."""
-        raise NotImplementedError
 
     def _kind(self, key: int, samples: int, rate: int) -> Kind:
         kind = self._kinds.get(key)

@@ -25,6 +25,7 @@ _BOUNDING = frozenset((_SEGMENT, _CLUSTER))
 
 _SCALE, _DURATION, _CLUSTER_TIME = 0x2AD7B1, 0x4489, 0xE7
 _SIMPLE_BLOCK, _BLOCK, _BLOCK_DURATION, _DISCARD = 0xA3, 0xA1, 0x9B, 0x75A2
+_BLOCKS = frozenset((_SIMPLE_BLOCK, _BLOCK))
 _NUMBERS = {
     0xD7: "number", 0x83: "kind", 0x23E383: "default_ns", 0x56AA: "delay_ns", 0x9F: "channels", 0x6264: "bits",
     0x4254: "compression",
@@ -46,7 +47,9 @@ _MOST_UNKNOWN_BYTES = 1024
 """Of an element of the header that has no name here."""
 _MOST_TRACKS = 64
 _MOST_SCALE = 1 << 40
-_UNKNOWN = -1
+_NOWHERE = 1 << 62
+_CLUSTER_NAME = _CLUSTER.to_bytes(4, "big")
+_NAME_TAIL = len(_CLUSTER_NAME) - 1
 _LANDMARK = re.compile(
     rb"\x1f\x43\xb6\x75|\x16\x54\xae\x6b|[\xa1\xa3](?:[\x85-\xff]|[\x40-\x7f].|[\x20-\x3f]..)[\x81-\xff]..[\x00\x80]",
     re.DOTALL,
@@ -54,6 +57,12 @@ _LANDMARK = re.compile(
 """A cluster; tracks; or what looks like a block, since FFmpeg often finds its way back to the next one."""
 _LANDMARK_BYTES = 8
 _LACED = 0x06
+_SHORT_BLOCK = struct.Struct(">HBxxH")
+"""A block's name and one byte of size, track, time (not read), flags and the frame's first byte."""
+_HOPS = tuple(2 + (word & 0x7F) if word in range(_SIMPLE_BLOCK << 8 | 0x85, (_SIMPLE_BLOCK << 8) + 256) else 0
+              for word in range(1 << 16))  # fmt: skip
+"""By such a block's first two bytes: how long it is; 0 for what is none that holds a frame."""
+_MOST_SHORT_BYTES = 2 + 0x7F
 
 
 class MatroskaWalker(ElementWalker):
@@ -61,11 +70,13 @@ class MatroskaWalker(ElementWalker):
 
     __slots__ = (
         "_claimed",
+        "_cluster",
         "_ends",
         "_entry",
         "_first",
         "_in_clusters",
         "_is_lost",
+        "_leaf_ends",
         "_scale",
         "_time",
         "_tracks",
@@ -80,8 +91,10 @@ class MatroskaWalker(ElementWalker):
         self._claimed = 0.0
         self._time = 0
         self._in_clusters = False
-        self._ends: dict[int, int] = {}  # where segment and cluster end, for those that say so
+        self._ends: dict[int, int] = {}  # where the segment and the cluster in it end that are open
         self._is_lost = False
+        self._leaf_ends = 0  # of a leaf that is passing
+        self._cluster = -1  # where the next cluster's name stands in what is being walked
 
     @property
     def codec(self) -> str:
@@ -114,25 +127,45 @@ class MatroskaWalker(ElementWalker):
 
     def _walk(self, data: bytes, at: int) -> int:
         end = len(data)
-        self._need = 1
+        self._need, self._cluster = 1, -1
         while at < end:
-            if self._is_lost:
+            if self._leaf_ends:
+                at = self._pass_by(data, at, end)
+                if self._leaf_ends:
+                    return at
+            elif self._is_lost:
                 at = self._search(data, at, end)
                 if self._is_lost:
                     self._need = _LANDMARK_BYTES
                     return at
+            if self._cluster < at:
+                found = data.find(_CLUSTER_NAME, at)
+                self._cluster = end if found < 0 else found
             at = self._pass_blocks(data, at, end)
             if at >= end:
                 break
             after = self._pass_element(data, at, end)
             if after < 0:
                 return at
-            is_block = data[at] in {_SIMPLE_BLOCK, _BLOCK}
-            at = after
-            if not is_block and self._patience.is_lost(self.passed - end + at):
-                self.strange += max(end - at, 0)
+            if data[at] not in _BLOCKS and self._patience.is_lost(self.passed - end + after):
+                self.strange += max(end - after, 0)
                 return end
+            at = after
         return at
+
+    def _pass_by(self, data: bytes, at: int, end: int) -> int:
+        """Let a leaf go by; where to go on: behind it, or at a cluster that begins inside it.
+
+        Behind a fault FFmpeg goes back to the last element that was none, and looks for a cluster inside that.
+        """
+        stop = self._leaf_ends - (self.passed - end)
+        found = data.find(_CLUSTER_NAME, at, stop + _NAME_TAIL)
+        if found >= 0 or stop + _NAME_TAIL <= end:
+            self._leaf_ends = 0
+            return found if found >= 0 else stop
+        to = max(at, min(stop, end - _NAME_TAIL))
+        self._need = min(stop - to, 1) + _NAME_TAIL
+        return to
 
     def _search(self, data: bytes, at: int, end: int) -> int:
         """Look for a landmark; where it stands, or where to look on when more has arrived."""
@@ -141,7 +174,7 @@ class MatroskaWalker(ElementWalker):
             found = _LANDMARK.search(data, to)
             to = min(found.start(), unread) if found else unread
             if found and to < unread:
-                is_block = data[to] in {_BLOCK, _SIMPLE_BLOCK}
+                is_block = data[to] in _BLOCKS
                 if not is_block or data[found.end() - 4] & 0x7F in self._tracks:
                     self._is_lost = False
                     break
@@ -152,8 +185,10 @@ class MatroskaWalker(ElementWalker):
     def _pass_blocks(self, data: bytes, at: int, end: int) -> int:
         """The fast way through simple blocks of one frame, which is nearly all of a file."""
         tracks = self._tracks
-        bound = min(self._ends.values(), default=1 << 62) - (self.passed - end)
+        # No further than where a cluster may begin inside a block: at least three bytes must be seen behind it.
+        bound = min(self._bound - (self.passed - end), self._cluster, end - _NAME_TAIL)
         last = end - _BLOCK_BYTES
+        at = self._pass_short_blocks(data, at, min(last, bound - _MOST_SHORT_BYTES))
         while at <= last and data[at] == _SIMPLE_BLOCK:
             first = data[at + 1]
             if first & 0x80:
@@ -167,6 +202,28 @@ class MatroskaWalker(ElementWalker):
                 break
             at = body + size
             track.add(track.packets.samples(data, body + 4, at))
+        return at
+
+    def _pass_short_blocks(self, data: bytes, at: int, last: int) -> int:
+        """The fastest: blocks of one size byte and one track, whose frames tell by their first byte what they play.
+
+        Four hundred small packets make a second of Opus, so a look at one must cost no more than a table's.
+        """
+        track = self._tracks.get(data[at + 2] ^ 0x80) if at <= last else None
+        if track is None or not track.by_head:
+            return at
+        read, hops, by_head, number = _SHORT_BLOCK.unpack_from, _HOPS, track.by_head, data[at + 2]
+        total = samples = 0
+        while at <= last:
+            name_and_size, of_track, head = read(data, at)
+            hop, played = hops[name_and_size], by_head[head]
+            if of_track != number or not hop or not played:
+                break
+            samples = played
+            total += played
+            at += hop
+        if total:
+            track.add_run(total, samples)
         return at
 
     def _pass_element(self, data: bytes, at: int, end: int) -> int:
@@ -190,20 +247,24 @@ class MatroskaWalker(ElementWalker):
         if size_bytes > 8:
             self._is_lost = True
             return at + 1
+        begins, ends = self.passed - end + at, self.passed - end + body + size
         if name in _MASTERS:
-            self._descend(name, _UNKNOWN if size == mask else self.passed - end + body + size)
+            self._descend(name, _NOWHERE if size == mask else ends)
             return body
-        if size == mask or self._exceeds(self.passed - end + at, self.passed - end + body + size):
+        if size == mask or self._exceeds(begins, ends):
             self._is_lost = True
             return at + 1
-        return self._pass_leaf(name, data, at, body, size)
+        after = self._pass_leaf(name, data, at, body, size)
+        if after > min(self._cluster, end - _NAME_TAIL) and not self._is_lost:
+            self._leaf_ends = ends
+            return body
+        return after
 
     def _descend(self, name: int, master_ends: int) -> None:
         if name in _BOUNDING:
             self._ends.pop(_CLUSTER, None)
             self._ends.pop(name, None)
-            if master_ends != _UNKNOWN:
-                self._ends[name] = master_ends
+            self._ends[name] = master_ends
         if name in {_SEGMENT, _TRACKS, _INFO}:
             self._in_clusters = False
         elif name == _CLUSTER:
@@ -212,16 +273,19 @@ class MatroskaWalker(ElementWalker):
             self._entry = Track()
 
     def _exceeds(self, begins: int, leaf_ends: int) -> bool:
-        """Whether a leaf ends behind a master that it began in."""
-        for master, master_ends in list(self._ends.items()):
-            if begins >= master_ends:
-                del self._ends[master]
-            elif leaf_ends > master_ends:
-                return True
-        return False
+        """Whether a leaf ends behind the innermost master that it began in: FFmpeg asks no other."""
+        ends = self._ends
+        while ends and begins >= self._bound:
+            ends.popitem()
+        return leaf_ends > self._bound
+
+    @property
+    def _bound(self) -> int:
+        """Where the cluster ends that is open, or else the segment."""
+        return next(reversed(self._ends.values()), _NOWHERE)
 
     def _pass_leaf(self, name: int, data: bytes, at: int, body: int, size: int) -> int:
-        if name in {_SIMPLE_BLOCK, _BLOCK}:
+        if name in _BLOCKS:
             want = min(size, _BLOCK_BYTES)
             if len(data) >= body + want and size > 4 and _is_laced(data, body, body + want):
                 want = min(size, _MOST_READ_BYTES)
@@ -236,7 +300,7 @@ class MatroskaWalker(ElementWalker):
         if len(data) < body + want:
             self._need = body - at + want
             return -1
-        if name in {_SIMPLE_BLOCK, _BLOCK}:
+        if name in _BLOCKS:
             self._pass_block(data, body, body + size)
         else:
             self._read(name, data[body : body + size])

@@ -1,6 +1,7 @@
 """One track of a Matroska file: which codec it holds, and what its blocks add up to."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 from policies.audio import aac, vorbis
 from policies.audio.flac import StreamInfo
@@ -20,6 +21,7 @@ from policies.audio.packets import (
 _NS_PER_SECOND = 1_000_000_000
 _AUDIO = 2
 _NO_LACING, _XIPH, _FIXED = 0, 1, 2
+_LACING = 0x06
 _STRIPPED_HEADERS = 3
 _NOT_COMPRESSED = -1
 _FRAME_BYTES = 16
@@ -31,8 +33,8 @@ class Track:
 
     __slots__ = (
         "_discard_ns", "_discarded_at", "_earlier_ns", "_first_time", "_last", "_last_time", "_reader", "_tail_ticks",
-        "bits", "channels", "codec_id", "compression", "default_ns", "delay_ns", "is_begun", "kind", "number",
-        "packets", "private", "rate", "stripped", "total",
+        "bits", "by_head", "channels", "codec_id", "compression", "default_ns", "delay_ns", "is_begun", "kind",
+        "number", "packets", "private", "rate", "stripped", "total",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -50,6 +52,8 @@ class Track:
         self.is_begun = False
         self.packets: Packets | None = None
         """Once begun, where a frame's bytes in the file are those of its packet: the fast way is open."""
+        self.by_head: Sequence[int] = ()
+        """Likewise samples by a block's flags and the first byte of its frame; 0 where that does not tell."""
         self.total = 0
         self._reader: Packets | None = None
         self._earlier_ns = 0
@@ -86,14 +90,20 @@ class Track:
             return
         if self.compression in {_NOT_COMPRESSED, _STRIPPED_HEADERS}:
             self._reader = _packets_of(self)
-        if self.compression == _NOT_COMPRESSED:
+        if self.compression == _NOT_COMPRESSED and self._reader:
             self.packets = self._reader
+            self.by_head = _by_head(tuple(self._reader.by_first))
         if self._reader and not self.channels:
             self.channels = self._reader.channels or 0
 
     def add(self, samples: int) -> None:
         """One more frame."""
         self._last = samples
+        self.total += samples
+
+    def add_run(self, samples: int, last: int) -> None:
+        """Several more, of which the last one plays so long."""
+        self._last = last
         self.total += samples
 
     def pass_frames(self, data: bytes, frames: Iterable[tuple[int, int]], time: int) -> None:
@@ -158,6 +168,12 @@ class Track:
                 frames.append((at, min(at + size, end)))
             at += max(size, 0)
         return frames
+
+
+@cache
+def _by_head(by_first: tuple[int, ...]) -> Sequence[int]:
+    """For blocks without lacing."""
+    return [0 if flags & _LACING else samples for flags in range(256) for samples in by_first]
 
 
 def _xiph_sizes(data: bytes, at: int, end: int, count: int) -> tuple[list[int], int]:

@@ -1,7 +1,9 @@
 """What one packet plays, by its codec: for the containers that carry packets (Ogg, Matroska, and by table MP4)."""
 
+from collections.abc import Sequence
+
 from policies.audio import opus, vorbis
-from policies.audio.flac import StreamInfo, frame_header
+from policies.audio.flac import StreamInfo, header_of
 from policies.audio.mpeg import shapes
 
 _NS_PER_SECOND = 1_000_000_000
@@ -22,6 +24,8 @@ class Packets:
     """Samples that a decoder drops at the start."""
     trims_end = False
     unsure = False
+    by_first: Sequence[int] = ()
+    """Samples by a packet's first byte, 0 where more of it must be read; empty where that does not tell."""
 
     def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002  the promise
         """Of the packet from ``at`` to ``end``, of which at least the first 16 bytes are there, if it has so many."""
@@ -39,6 +43,7 @@ class OpusPackets(Packets):
     codec = "opus"
     rate = opus.RATE
     trims_end = True
+    by_first = opus.SAMPLES
 
     def __init__(self, head: bytes) -> None:
         self.channels = head[9] or None
@@ -87,12 +92,7 @@ class FlacPackets(Packets):
 
     def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
-        if end - at < 6 or data[at] != 0xFF or data[at + 1] & 0xFE != 0xF8:
-            return 0
-        try:
-            header = frame_header(data[at : min(end, at + 16)], 0)
-        except IndexError:
-            return 0
+        header = header_of(data[at : min(end, at + 16)])
         return header.samples if header else 0
 
 

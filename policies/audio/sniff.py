@@ -3,7 +3,7 @@
 import enum
 import re
 
-from policies.audio.flac import begins_with_frame
+from policies.audio.flac import header_of
 
 SNIFF_BYTES = 16
 """What :func:`sniff` wants to see, from the first byte behind any ID3v2 tag."""
@@ -77,8 +77,11 @@ def _is_text(head: bytes) -> bool:
 
 
 def _sniff_sync(head: bytes) -> Container:
-    """Three formats begin with ones. FLAC's header has a CRC, so it is asked before ADTS, whose sync it shares."""
-    if begins_with_frame(head):
+    """Three formats begin with ones. FLAC's header has a CRC, so it is asked before ADTS, whose sync it shares.
+
+    FFmpeg and libFLAC also play FLAC without magic and metadata.
+    """
+    if header_of(head) is not None:
         return Container.FLAC
     if _begins_with_adts(head):
         return Container.ADTS

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.audio import ogg
+from policies.audio.flac import StreamInfo
+from policies.audio.packets import FlacPackets, OpusPackets
 from policies.audio.sources import Heard
 from policies.audio.track import WALKERS, Track
 from tests.policies.audio.feeding import cuts, fed
@@ -38,6 +41,7 @@ RECORDINGS = {
     "ogg flac": (("ogg", "flac", S, 16_000), "ogg", "flac"),
     "webm": (("webm", "libopus", S, 48_000), "matroska", "opus"),
     "webm live": (("webm", "libopus", S, 48_000, 1, 12_000, (("live", "1"),)), "matroska", "opus"),
+    "webm 2.5 ms": (("webm", "libopus", S, 48_000, 1, 24_000, (), (("frame_duration", "2.5"),)), "matroska", "opus"),
     "webm 60 ms": (("webm", "libopus", S, 48_000, 1, None, (), (("frame_duration", "60"),)), "matroska", "opus"),
     "webm vorbis": (("webm", "vorbis", S, 44_100, 2, None, (), _STRICT), "matroska", "vorbis"),
     "mka aac": (("matroska", "aac", S, 44_100), "matroska", "aac"),
@@ -107,6 +111,26 @@ def test_a_recording_in_single_bytes_is_the_same(name):
 @settings(max_examples=60)
 def test_any_cut_says_the_same(name, lengths):
     assert told(fed(Track(), recorded(name), lengths)) == told(fed(Track(), recorded(name)))
+
+
+@given(
+    table=st.binary(min_size=1, max_size=40) | st.lists(st.sampled_from([1, 9, 254, 255]), min_size=1).map(bytes),
+    seed=st.integers(0, 1 << 32),
+    is_fresh=st.booleans(),
+)
+def test_small_packets_are_counted_together_as_they_are_one_by_one(table, seed, is_fresh):
+    packets = OpusPackets(b"OpusHead\1\1" + bytes(9))
+    page = random.Random(seed).randbytes(sum(table) + 3)
+    together = ogg._by_first_bytes(packets, page, 3, table, is_fresh=is_fresh)
+    assert together in (None, ogg._one_by_one(packets, page, 3, table, is_fresh=is_fresh))
+
+
+def test_a_flac_packet_raises_nothing_whatever_its_header_says():
+    """RFC 9639 section 9.1 leaves no rate 15, no channels above 10, no depth 3: a file may say them all the same."""
+    packets, chance = FlacPackets(StreamInfo(16_000, 1, 16, 0)), random.Random(2)
+    for code in range(1 << 16):
+        frame = b"\xff\xf8" + code.to_bytes(2, "big") + chance.randbytes(20)
+        assert packets.samples(frame, 0, len(frame)) >= 0
 
 
 def mutated(data, chance):

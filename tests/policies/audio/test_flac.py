@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.flac import FlacWalker, FrameHeader, begins_with_frame, frame_header
+from policies.audio.flac import FlacWalker, FrameHeader, frame_header, header_of
 from tests.policies.audio.build import block, coded_number, crc, flac, frame, header, streaminfo
 from tests.policies.audio.feeding import cuts, fed, said
 
@@ -44,7 +44,7 @@ def test_a_header_reads_back_as_it_was_written(number, samples, channels, shape)
     written = header(number, samples, channels=channels, **shape)
     expected = FrameHeader(samples=samples, number=number, channels=channels, **shape)
     assert frame_header(written, 0) == frame_header(memoryview(b"\0" + written), 1) == expected
-    assert begins_with_frame(written)
+    assert header_of(written) is not None
 
 
 @given(number=st.integers(0, (1 << 36) - 1), samples=st.integers(1, 65_536), shape=shapes, data=st.data())
@@ -53,7 +53,7 @@ def test_a_header_with_one_wrong_byte_is_none(number, samples, shape, data):
     written = bytearray(header(number, samples, **shape))
     at = data.draw(st.sampled_from([place for place in range(len(written)) if place not in (2, 4)]))
     written[at] ^= data.draw(st.integers(1, 255))
-    assert not begins_with_frame(bytes(written) + bytes(8))
+    assert header_of(bytes(written) + bytes(8)) is None
 
 
 def test_stereo_of_every_kind_is_two_channels():
