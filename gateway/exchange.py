@@ -237,6 +237,8 @@ class Settlement:
         figures.bytes_out += exchange.bytes_out
         if measured is not NOT_AUDIO and measured.source is not AudioSource.NONE:
             figures.audio_ms[measured.source] += measured.audio_ms
+            if measured.source is AudioSource.UNMEASURED and exchange.route is not None:
+                self._metrics.unmeasured[(exchange.route.name,)] += 1
         if exchange.code:
             self._metrics.denials[(exchange.code,)] += 1
 

@@ -53,8 +53,8 @@ class BodyTooLarge(Exception):
     """The client sent more than the route takes."""
 
 
-class Outgrown(Exception):
-    """The request came to more than a limit has left."""
+class Refused(Exception):
+    """What the body turned out to be: more than a limit has left, or nothing whose length will ever be known."""
 
     def __init__(self, deny: Deny) -> None:
         super().__init__(deny.message)
@@ -144,7 +144,7 @@ class Relay:
             return await passage.answer_in_pieces(upstream, head)
         except Abandoned:
             raise
-        except (UpstreamError, BodyTooSlow, BodyTooLarge, Outgrown, RequestPayloadError) as error:
+        except (UpstreamError, BodyTooSlow, BodyTooLarge, Refused, RequestPayloadError) as error:
             return passage.failed(error)
         finally:
             passage.close()
@@ -240,7 +240,7 @@ class _Passage:
     async def fit(self, lease: Hold) -> None:
         """Measure a body, or the first piece of a large one, before anybody is asked to work on it.
 
-        Raises Outgrown, and what reading a body raises.
+        Raises Refused, and what reading a body raises.
         """
         body, route = self._incoming.body, self._admit.permit.route
         if self._upgrade is not None or isinstance(body, EmptyStreamReader):
@@ -255,13 +255,13 @@ class _Passage:
         await self._reserve(lease)
 
     async def _reserve(self, lease: Hold) -> None:
-        """See that what the body is going to come to is reserved. Raises Outgrown."""
+        """See that what the body is going to come to is reserved. Raises Refused."""
         audio_ms = self._meter.estimate_ms if self._meter is not None else None
         expected = Spent(audio_ms or 0, self._exchange.bytes_in)
         if lease.exceeds(expected):
             deny = await lease.grow(expected)
             if deny is not None:
-                raise Outgrown(deny)
+                raise Refused(deny)
 
     async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
         """Another connection after one that was closed before a byte was written.
@@ -349,6 +349,9 @@ class _Passage:
         self._exchange.bytes_in += len(piece)
         if self._meter is not None:
             self._meter.feed(piece)
+            permit = self._admit.permit
+            if self._meter.passes_by and not permit.route.unmeasured_callbacks:
+                raise Refused(Deny(refusal=Refusal.CALLBACK_NOT_MEASURED, principal=permit.principal))
 
     async def switch(self, upstream: UpstreamConnection, head: AnswerHead, upgrade: Upgrade) -> Next:
         """The upstream agreed to a stream: agree as well, and stay until it is over.
@@ -522,7 +525,7 @@ class _Passage:
     def failed(self, error: Exception) -> Deny | Next:
         """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""
         exchange = self._exchange
-        if isinstance(error, Outgrown):
+        if isinstance(error, Refused):
             deny = error.deny
         else:
             refusal = _REFUSALS.get(type(error), Refusal.UPSTREAM_BROKE)
@@ -537,7 +540,7 @@ class _Passage:
             exchange.status = 0
             return deny
         exchange.code = deny.refusal.code
-        if isinstance(error, Outgrown):
+        if isinstance(error, Refused):
             exchange.outcome = Outcome.DENIED
         self._settle()
         self._connection.cut()

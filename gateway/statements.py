@@ -116,6 +116,7 @@ def flat(made: Statement, by: str | None) -> dict[str, Any]:
         "audio_ms": made.audio_ms,
         "billable_ms": made.billable_ms,
         "amount": f"{made.amount:f}",
+        "unmeasured": made.unmeasured,
     }
 
 

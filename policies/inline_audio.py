@@ -8,15 +8,12 @@ from policies.audio.sources import Heard
 from policies.audio.track import Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk
+from policies.elsewhere import Elsewhere, is_place
 from policies.json_stream import MOST_KEPT_BYTES, Consumer, JsonStream, Path
 
 _DATA_URL, _HEAD_BYTES = b"data:", 256
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
-_URL_NAMES = frozenset(
-    ("url", "uri", "audio_url", "audio_uri", "file_url", "media_url", "source_url", "gcs_uri", "fetch_data", "audioUrl")
-)
-_SCHEMES = ("http://", "https://", "gs://", "s3://", "ftp://", "file:")
 _TELLING_BYTES = 2048
 """From this many decoded bytes on a string of base64 is taken for audio even if no container is known in it."""
 _NOTED = frozenset({"model", "language", "response_format"})
@@ -65,19 +62,19 @@ class _String:
     @property
     def is_audio(self) -> bool:
         """Text has spaces in it, and base64 no more than its line breaks."""
-        if self._foreign * 20 > self._size:
+        if self._foreign * 20 > self._size or is_place(self.text[:8].decode("latin-1")):
             return False
         return bool(self.track.container) or self.track.size >= _TELLING_BYTES
 
 
 class InlineAudio:
-    """Walks one JSON body in any cuts. ``names_url``: it says where to fetch the audio."""
+    """Walks one JSON body in any cuts; tells ``elsewhere`` of the places that it names."""
 
-    __slots__ = ("_current", "_ended", "_path", "_stream", "fields", "names_url")
+    __slots__ = ("_current", "_elsewhere", "_ended", "_path", "_stream", "fields")
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Elsewhere) -> None:
         self.fields: dict[str, str] = {}
-        self.names_url = False
+        self._elsewhere = elsewhere
         self._ended: list[Heard] = []
         self._current: _String | None = None
         self._path: Path = ()
@@ -120,5 +117,5 @@ class InlineAudio:
         text = self._current.text.decode("utf-8", "replace")
         if name in _NOTED and len(self._path) <= 2:
             self.fields[name] = text
-        elif name in _URL_NAMES or "url" in name.lower():
-            self.names_url = self.names_url or text.lower().startswith(_SCHEMES)
+        else:
+            self._elsewhere.note(self._path, text)

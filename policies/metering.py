@@ -9,15 +9,18 @@ unread it is audio at the price of its packed bytes. Metered routes refuse such 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Protocol
+from urllib.parse import parse_qsl
 
 from policies.audio.pcm import WIDTHS, Format, by_content_type, by_query, read_query
 from policies.audio.sources import Heard, conclude, foreseen
 from policies.audio.track import Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk, milliseconds
+from policies.elsewhere import Elsewhere
 from policies.inline_audio import InlineAudio
-from policies.multipart import Consumer, MultipartWalker, Part, parameters
+from policies.multipart import MOST_NOTED_BYTES, Consumer, MultipartWalker, Part, parameters
 from policies.usage import NOT_AUDIO, Measured
 
 _TEXT_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"})
@@ -30,7 +33,7 @@ _FILE_FIELDS = frozenset({"file", "audio", "audio_file", "data_file"})
 _HEAD_BYTES = 16
 """Of a body: what tells text from audio."""
 _MOST_TEXT_BYTES = 65_536
-"""Of a request that names its audio by URL, or has none."""
+"""Of a request that names its audio by URL, or has none: a longer one has audio in it, as numbers perhaps."""
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _NOT = frozenset({"false", "0", "no", "off", "f", "n"})
 _WHISPER_SAMPLES = Format.of("pcm16", 16_000)
@@ -57,6 +60,10 @@ class Meter(Protocol):
         None where nothing is known yet.
         """
 
+    @property
+    def passes_by(self) -> bool:
+        """Whether the request names its audio by URL, as far as it has passed, and a place for its result as well."""
+
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """The figure for all bytes fed so far. ``reported_ms`` is the upstream's, from ``policies.audio.reported``."""
 
@@ -72,30 +79,41 @@ def meter_for(profile: str, content_type: str, body_bytes: int | None = None, qu
     if profile not in {"multipart", "raw"}:
         raise ValueError(f"{profile!r} is not a metering profile: write multipart, raw or none")
     media_type = content_type.partition(";")[0].strip().lower()
+    elsewhere = _named_in(query)
     asked = read_query(query) if query else {}
     fields = {name: asked[name][-1] for name in ("model", "language") if name in asked}
     declared = by_query(asked) if "encoding" in asked else None
     if asked.get("encode", [""])[-1].lower() in _NOT:
         declared = _WHISPER_SAMPLES
     if media_type.startswith("multipart/"):
-        return FormMeter(content_type, body_bytes, fields, declared)
+        return FormMeter(content_type, elsewhere, body_bytes, fields, declared)
     if declared is None and media_type in WIDTHS:
         declared = by_content_type(media_type, dict(parameters(content_type)))
-    return BodyMeter(body_bytes, fields, declared, says_text=media_type in _TEXT_TYPES)
+    return BodyMeter(elsewhere, body_bytes, fields, declared, says_text=media_type in _TEXT_TYPES)
+
+
+def _named_in(pairs: str) -> Elsewhere:
+    """The places that a query names, or a form that is written like one."""
+    elsewhere = Elsewhere()
+    for name, value in parse_qsl(pairs, keep_blank_values=True) if pairs else ():
+        elsewhere.note((name,), value)
+    return elsewhere
 
 
 class FormMeter:
     """A form upload. The audio of all its files is added up; ``model`` and its like are taken down."""
 
-    __slots__ = ("_body_bytes", "_declared", "_fields", "_file", "_files", "_size", "_walker")
+    __slots__ = ("_body_bytes", "_declared", "_elsewhere", "_fields", "_file", "_files", "_size", "_walker")
 
     def __init__(
         self,
         content_type: str,
+        elsewhere: Elsewhere,
         body_bytes: int | None = None,
         fields: Mapping[str, str] | None = None,
         declared: Format | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self._body_bytes = body_bytes
         self._fields = fields or {}
         self._declared = declared
@@ -106,8 +124,13 @@ class FormMeter:
 
     def _open(self, part: Part) -> Consumer:
         self._files = self._heard()
-        self._file = _File(part, self._declared)
+        self._note()
+        self._file = _File(part, self._elsewhere, self._declared)
         return self._file.feed
+
+    def _note(self) -> None:
+        if self._file:
+            self._file.note()
 
     def feed(self, chunk: Chunk) -> None:
         """See :class:`Meter`."""
@@ -128,32 +151,51 @@ class FormMeter:
         found = self._file.heard() if self._file else None
         return [*self._files, found] if found else self._files
 
+    @property
+    def passes_by(self) -> bool:
+        """See :class:`Meter`."""
+        self._note()
+        return self._elsewhere.passes_by
+
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""
-        walker = self._walker
+        self._note()
+        walker, by_url = self._walker, self._elsewhere.fetches
         fields = {**self._fields, **walker.fields}
-        by_url = any(fields.get(name) for name in ("url", "audio_url"))
         return conclude(self._heard(), self._size, reported_ms, sound=walker.sound, fields=fields, by_url=by_url)
 
 
 class BodyMeter:
     """A body that is itself the audio; or JSON that holds it, or names it, or has none."""
 
-    __slots__ = ("_body_bytes", "_declared", "_fields", "_head", "_inline", "_says_text", "_track")
+    __slots__ = (
+        "_body_bytes",
+        "_declared",
+        "_elsewhere",
+        "_fields",
+        "_head",
+        "_inline",
+        "_pairs",
+        "_says_text",
+        "_track",
+    )
 
     def __init__(
         self,
+        elsewhere: Elsewhere,
         body_bytes: int | None = None,
         fields: Mapping[str, str] | None = None,
         declared: Format | None = None,
         *,
         says_text: bool = False,
     ) -> None:
+        self._elsewhere = elsewhere
         self._body_bytes = body_bytes
         self._fields = fields or {}
         self._declared = declared
         self._says_text = says_text
         self._head = b""
+        self._pairs = b""  # the beginning of a body that says it is text and is no JSON: names and values
         self._track = Track()
         self._inline: InlineAudio | None = None
 
@@ -161,10 +203,12 @@ class BodyMeter:
         """See :class:`Meter`."""
         if len(self._head) < _HEAD_BYTES:
             self._head += chunk[: _HEAD_BYTES - len(self._head)]
-            if self._inline is None and self._head.lstrip(_BEFORE_JSON)[:1] in {b"{", b"["} and self._says_text:
-                self._inline = InlineAudio()
+            if self._inline is None and _begins_json(self._head):
+                self._inline = InlineAudio(self._elsewhere)
         if self._inline is not None:
             self._inline.feed(chunk)
+        elif self._says_text and len(self._pairs) < _MOST_TEXT_BYTES:
+            self._pairs += chunk[: _MOST_TEXT_BYTES - len(self._pairs)]
         self._track.feed(chunk)
 
     @property
@@ -181,21 +225,30 @@ class BodyMeter:
         track = self._track
         if not track.size:
             return []
-        if self._says_text and not track.container and _is_text(self._head):
+        # Services read JSON whatever its content type says (Starlette's request.json(), for one).
+        if (self._says_text or self._inline) and _is_text(self._head, track):
             found = self._inline.heard if self._inline else []
-            # No request is that long without audio in it: as numbers, perhaps, or in a field of a form.
-            return found or ([Heard.of(track)] if track.size > _MOST_TEXT_BYTES else [])
+            if found or (track.size <= _MOST_TEXT_BYTES and (self._elsewhere.fetches or self._declared is None)):
+                return found
         return [heard_as(track, self._declared)]
+
+    @property
+    def passes_by(self) -> bool:
+        """See :class:`Meter`."""
+        self._note()
+        return self._elsewhere.passes_by
+
+    def _note(self) -> None:
+        if self._inline is not None:
+            self._inline.note()
+        elif self._pairs:
+            self._elsewhere.add(_named_in(self._pairs.decode("utf-8", "replace")))
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""
-        fields, by_url = dict(self._fields), False
-        if self._inline is not None:
-            self._inline.note()
-            by_url = self._inline.names_url
-            fields |= self._inline.fields
-        elif self._says_text:
-            by_url = b"url=" in self._head
+        self._note()
+        fields = {**self._fields, **self._inline.fields} if self._inline else self._fields
+        by_url = self._elsewhere.fetches
         return conclude(self._heard(), self._track.size, reported_ms, sound=True, fields=fields, by_url=by_url)
 
 
@@ -206,6 +259,7 @@ class NoMeter:
 
     so_far_ms = 0
     estimate_ms = None
+    passes_by = False
 
     def feed(self, chunk: Chunk) -> None:
         """See :class:`Meter`."""
@@ -225,9 +279,16 @@ class _File:
     playing counts; of the other encodings only the bytes are sure, and a walk does not lower their estimate.
     """
 
-    __slots__ = ("_base64", "_declared", "_is_file", "_is_opaque", "_plain", "_undone")
+    __slots__ = (
+        "_base64", "_declared", "_elsewhere", "_inline", "_is_file", "_is_opaque", "_name", "_plain", "_text",
+        "_undone",
+    )  # fmt: skip
 
-    def __init__(self, part: Part, declared: Format | None = None) -> None:
+    def __init__(self, part: Part, elsewhere: Elsewhere, declared: Format | None = None) -> None:
+        self._name = part.name
+        self._elsewhere = elsewhere
+        self._text = b""
+        self._inline: InlineAudio | None = None
         self._declared = declared
         self._is_file = part.is_file or part.name in _FILE_FIELDS
         self._is_opaque = part.transfer_encoding not in _PLAIN_ENCODINGS
@@ -236,9 +297,22 @@ class _File:
         self._undone = Track()
 
     def feed(self, view: memoryview) -> None:
+        if len(self._text) < MOST_NOTED_BYTES:
+            self._text += view[: MOST_NOTED_BYTES - len(self._text)]
+            if self._inline is None and _begins_json(self._text):
+                self._inline = InlineAudio(self._elsewhere)
+        if self._inline is not None:  # Speechmatics' config, which may name what to fetch and whom to tell
+            self._inline.feed(view)
         self._plain.feed(view)
         if self._base64:
             self._undone.feed(self._base64.decode(view))
+
+    def note(self) -> None:
+        """Tell of the places that it names so far. As often as one likes."""
+        if self._inline is not None:
+            self._inline.note()
+        elif not self._plain.container:
+            self._elsewhere.note((self._name,), self._text.decode("utf-8", "replace").strip())
 
     @property
     def track(self) -> Track:
@@ -250,6 +324,10 @@ class _File:
     def heard(self) -> Heard | None:
         """None for a part that is no audio: it is empty, or has neither a file's name nor a container's first bytes."""
         track = self.track
+        if self._inline is not None and _is_text(self._text[:_HEAD_BYTES], track):
+            found = self._inline.heard
+            if found or (track.size <= _MOST_TEXT_BYTES and self._declared is None):
+                return reduce(Heard.joined, found) if found else None
         if not self._plain.size or not (self._is_file or track.container):
             return None
         heard = heard_as(track, self._declared)
@@ -270,5 +348,10 @@ def heard_as(track: Track, declared: Format | None) -> Heard:
     return replace(form, walked_ms=ms, claimed_ms=None, estimated_ms=ms, unsure=False)
 
 
-def _is_text(head: bytes) -> bool:
-    return all(byte in _TEXT_BYTES for byte in head)
+def _begins_json(head: bytes) -> bool:
+    return head.lstrip(_BEFORE_JSON)[:1] in {b"{", b"["}
+
+
+def _is_text(head: bytes, track: Track) -> bool:
+    """Whether it begins like a text, and nothing that a decoder would find was found in it."""
+    return not track.container and track.walked_ms is None and all(byte in _TEXT_BYTES for byte in head)

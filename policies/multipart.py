@@ -14,7 +14,7 @@ from policies.audio.walker import Chunk
 
 Consumer: TypeAlias = Callable[[memoryview], None]
 
-NOTED_FIELDS = frozenset({"model", "language", "response_format", "stream", "url", "audio_url"})
+NOTED_FIELDS = frozenset({"model", "language", "response_format", "stream"})
 """The text fields whose values are kept."""
 
 MOST_NOTED_BYTES = 1024

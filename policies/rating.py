@@ -10,7 +10,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
-from policies.usage import Measured, Outcome, UsageRecord
+from policies.usage import AudioSource, Measured, Outcome, UsageRecord
 
 _MS_PER_MINUTE = 60_000
 _INTERIM = 100
@@ -104,6 +104,8 @@ class Statement:
     audio_ms: int
     billable_ms: int
     amount: Decimal
+    unmeasured: int = 0
+    """Requests that named their audio by URL, and whose answer told no length. Of jobs their results may have."""
 
 
 @dataclass(slots=True)
@@ -120,6 +122,7 @@ class Rating:
     plan: Plan
     _sums: dict[tuple[str, str], _Sum] = field(default_factory=dict)
     _streams: dict[tuple[str, str, str], tuple[str, UsageRecord]] = field(default_factory=dict)
+    _unmeasured: int = 0
 
     def add(self, record: UsageRecord, label: str = "") -> None:
         """One more record; ``label`` tells lines apart. What a stream left on its way is one request with its end."""
@@ -134,6 +137,7 @@ class Rating:
 
     def _count(self, record: UsageRecord, label: str, requests: int) -> None:
         measured = record.measured
+        self._unmeasured += measured.source is AudioSource.UNMEASURED
         billable = self.plan.billable_ms(measured, record.outcome)
         if not billable and not measured.audio_ms:
             return
@@ -171,6 +175,7 @@ class Rating:
             audio_ms=sum(line.audio_ms for line in lines),
             billable_ms=sum(line.billable_ms for line in lines),
             amount=total,
+            unmeasured=self._unmeasured,
         )
 
 

@@ -202,5 +202,6 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "job_done": _text("job_done", _STATE, "status=completed"),
     "job_audio": _text("job_audio", _DOTTED, "audio_duration"),
     "job_settled": _flag("job_settled"),
+    "unmeasured_callbacks": _flag("unmeasured_callbacks"),
 }
 """For every field of a Route: its value from the plain data, or a ValueError that says what it is to be."""

@@ -67,6 +67,9 @@ class Route:
     that is such an id; ``job_kind`` is the namespace of both, empty on every other route (``policies.jobs``). An owner
     is known for ``job_days``. ``job_done`` is ``name=value`` of a job that has its result, and ``job_audio`` the name
     of its seconds then; a route with ``job_settled`` opens when those are accounted. Names are dotted: ``job.id``.
+
+    With ``unmeasured_callbacks`` a request may name its audio by URL and have the result sent elsewhere as well: then
+    nobody here learns how long it is (``policies.elsewhere``). Otherwise that is refused.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Route:
     job_done: str = ""
     job_audio: str = ""
     job_settled: bool = False
+    unmeasured_callbacks: bool = False
 
     @property
     def of_address(self) -> tuple[Allowance, ...]:

@@ -72,6 +72,11 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     # --- how much may they -------------------------------------------------------------------------------------------
     BODY_TOO_LARGE = 413, "The body is larger than this route takes."
     ENCODED_BODY = 415, "Send the audio as it is: a compressed body cannot be measured and is not taken here."
+    CALLBACK_NOT_MEASURED = (
+        403,
+        """The audio is named by URL and its result would go elsewhere, so how long it is would never be known here. \
+Upload the audio, or leave out the callback and take the result from the answer.""",
+    )
     BODY_TIMEOUT = 408, "The body stopped arriving, or came too slowly. Send it again."
     RATE_LIMIT_EXCEEDED = 429, "Too many requests. Wait as long as Retry-After says, then go on."
     BYTES_LIMIT_EXCEEDED = 429, "Too many bytes in a short time. Wait as long as Retry-After says, then go on."

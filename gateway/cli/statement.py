@@ -180,6 +180,10 @@ def _print(head: Mapping[str, str], made: Sequence[Statement], by: str | None) -
     rows = [tuple(row(line, by).values()) for line in now.lines]
     total = ("total", now.requests, now.audio_ms, now.billable_ms, "", f"{now.amount:f}")
     print_table(headings, [*rows, (*([""] if by else []), *total)])
+    if now.unmeasured:
+        click.echo(
+            f"\nNot measured: {now.unmeasured} requests that named their audio by URL. Results of jobs are above."
+        )
     for other in made[1:]:
         if other.plan.currency != now.plan.currency:
             remark("The two plans are in different currencies: their difference means nothing.")

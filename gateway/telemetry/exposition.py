@@ -30,6 +30,12 @@ _COUNTERS = (
     ("stream_closes", "gateway_stream_closes", "Ends of streams, by close code and by who ended it.", ("code", "by")),
     ("limit_events", "gateway_limit_events", "Allowances nearly or wholly used up.", ("limit", "per_cent")),
     ("jobs", "gateway_jobs", "What became of jobs, and of questions about them.", ("kind", "event")),
+    (
+        "unmeasured",
+        "gateway_audio_unmeasured",
+        "Requests that named their audio by URL, and whose answer said nothing of its length.",
+        ("route",),
+    ),
     ("journal_full", "gateway_usage_journal_full", "What the usage journal had no room for.", ("what",)),
     ("refused_connections", "gateway_refused_connections", "Connections beyond a limit.", ("limit",)),
 )

@@ -61,7 +61,7 @@ class RouteFigures:
 
 COUNTERS = (
     "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",
-    "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs",
+    "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs", "unmeasured",
 )  # fmt: skip
 GAUGES = ("inflight", "open_streams", "connections")
 
@@ -100,6 +100,8 @@ class Metrics:
         """limit, per cent"""
         self.jobs: defaultdict[Labels, int] = defaultdict(int)
         """kind, event"""
+        self.unmeasured: defaultdict[Labels, int] = defaultdict(int)
+        """route"""
         self.inflight = 0
         self.open_streams = 0
         self.connections = 0

@@ -9,6 +9,7 @@ So a forged header can neither lower the figure nor raise it above what the byte
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from policies.audio.track import UNKNOWN_BITRATE, Track
 from policies.audio.walker import LONGEST_MS
@@ -86,41 +87,22 @@ def conclude(
     """Rank the sources.
 
     ``sound`` is False for a body that its reader may cut into other parts than the meter did; ``by_url`` says that it
-    names a place where more audio is.
+    names a place where audio is, perhaps beside some that it holds itself.
     """
-    walked_ms = total(file.walked_ms for file in files)
-    estimated_ms = sum(file.estimated_ms for file in files)
-    fits = reported_ms is not None and reported_ms * SLOWEST_BYTES_PER_SECOND <= body_bytes * 1000
+    weight_ms = sum(file.estimated_ms for file in files)
     if not sound:
-        estimated_ms = max(estimated_ms, body_bytes * 8000 // UNKNOWN_BITRATE)
-    if sound and not files:
-        unheard = AudioSource.UNMEASURED if by_url else AudioSource.NONE
-        source = unheard if reported_ms is None else AudioSource.REPORTED
-        audio_ms, contradicted = reported_ms or 0, False
-    elif sound and all(file.walked_ms is not None for file in files):
-        source, audio_ms = AudioSource.WALKED, walked_ms or 0
-        contradicted = reported_ms is not None and _report_differs(audio_ms, reported_ms)
-        if contradicted and fits and reported_ms is not None and reported_ms > audio_ms:
-            # It heard more than the container admits to: a header that only its reader sees through.
-            source, audio_ms = AudioSource.REPORTED, reported_ms
-    elif reported_ms is not None and fits:
-        source, audio_ms = AudioSource.REPORTED, max(reported_ms, walked_ms or 0)
-        contradicted = False
-    else:
-        source, audio_ms = AudioSource.ESTIMATED, sum(file.best_ms for file in files)
-        audio_ms = audio_ms if sound else max(audio_ms, estimated_ms)
-        contradicted = reported_ms is not None
+        weight_ms = max(weight_ms, body_bytes * 8000 // UNKNOWN_BITRATE)
+    chosen = _elsewhere(files, reported_ms) if by_url else _held(files, body_bytes, reported_ms, weight_ms, sound=sound)
     main = max(files, key=lambda file: file.best_ms, default=_NOTHING_HEARD)
     return Measured(
-        audio_ms=min(audio_ms, LONGEST_MS),
-        source=source,
-        walked_ms=walked_ms,
+        audio_ms=min(chosen.audio_ms, LONGEST_MS),
+        source=chosen.source,
+        walked_ms=total(file.walked_ms for file in files),
         reported_ms=reported_ms,
-        estimated_ms=estimated_ms if files or not sound else None,
-        discrepant=not sound
-        or contradicted
-        or source is AudioSource.UNMEASURED
-        or audio_ms > LONGEST_MS
+        estimated_ms=weight_ms if files or not sound else None,
+        discrepant=chosen.is_doubtful
+        or not sound
+        or chosen.audio_ms > LONGEST_MS
         or any(file.is_doubtful for file in files),
         channels=max((file.channels for file in files if file.channels is not None), default=None),
         container=main.container,
@@ -129,6 +111,42 @@ def conclude(
         language=fields.get("language", ""),
         response_format=fields.get("response_format", ""),
     )
+
+
+class _Chosen(NamedTuple):
+    """The figure that counts."""
+
+    source: AudioSource
+    audio_ms: int
+    is_doubtful: bool = False
+
+
+def _elsewhere(files: Sequence[Heard], reported_ms: int | None) -> _Chosen:
+    """Of audio that is not in the body only the upstream can tell. What is in it counts, and bounds nothing."""
+    held_ms = sum(file.best_ms for file in files)
+    if reported_ms is None:
+        return _Chosen(AudioSource.UNMEASURED, held_ms, is_doubtful=True)
+    return _Chosen(AudioSource.REPORTED, max(reported_ms, held_ms), is_doubtful=bool(files))
+
+
+def _held(files: Sequence[Heard], body_bytes: int, reported_ms: int | None, weight_ms: int, *, sound: bool) -> _Chosen:
+    """Of a body that holds its audio."""
+    if sound and not files:
+        return _Chosen(AudioSource.NONE if reported_ms is None else AudioSource.REPORTED, reported_ms or 0)
+    walked_ms = total(file.walked_ms for file in files) or 0
+    fits = reported_ms is not None and reported_ms * SLOWEST_BYTES_PER_SECOND <= body_bytes * 1000
+    if sound and all(file.walked_ms is not None for file in files):
+        if reported_ms is None or not _report_differs(walked_ms, reported_ms):
+            return _Chosen(AudioSource.WALKED, walked_ms)
+        if fits and reported_ms > walked_ms:
+            # It heard more than the container admits to: a header that only its reader sees through.
+            return _Chosen(AudioSource.REPORTED, reported_ms, is_doubtful=True)
+        return _Chosen(AudioSource.WALKED, walked_ms, is_doubtful=True)
+    if reported_ms is not None and fits:
+        return _Chosen(AudioSource.REPORTED, max(reported_ms, walked_ms))
+    best_ms = sum(file.best_ms for file in files)
+    audio_ms = best_ms if sound else max(best_ms, weight_ms)
+    return _Chosen(AudioSource.ESTIMATED, audio_ms, is_doubtful=reported_ms is not None)
 
 
 def foreseen(files: Sequence[Heard], seen: int, body_bytes: int | None) -> int | None:

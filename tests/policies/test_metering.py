@@ -14,6 +14,7 @@ from policies.metering import meter_for
 from policies.usage import NOT_AUDIO, AudioSource
 from tests.policies.audio.build import chunk, flac, fmt, frame, id3v2, riff, streaminfo, wav
 from tests.policies.audio.feeding import cuts, fed
+from tests.policies.audio.test_containers import recorded
 from tests.policies.test_multipart import MODEL, TYPE, form, part
 
 WALKED, REPORTED, ESTIMATED = AudioSource.WALKED, AudioSource.REPORTED, AudioSource.ESTIMATED
@@ -361,3 +362,33 @@ def test_many_strings_of_audio_add_up_and_are_not_kept():
     strings = [b64(wav(0.01))] * 600
     measured = put(json.dumps(strings).encode(), "application/json", lengths=(4096,))
     assert measured.audio_ms == 6_000
+
+
+URL = "https://cdn.example/a.mp3"
+FETCHING = part("config", json.dumps({"fetch_data": {"url": URL}}).encode())
+DECOYS = {
+    "json": (json.dumps({"url": URL, "x": b64(wav(0.1))}).encode(), "application/json"),
+    "json, typed as audio": (json.dumps({"url": URL, "x": b64(wav(0.1))}).encode(), "audio/wav"),
+    "form": (form(part("url", URL.encode()), file(wav(0.1))), TYPE),
+    "form, in a part of JSON": (form(FETCHING, file(wav(0.1))), TYPE),
+}
+
+
+@pytest.mark.parametrize("decoy", DECOYS)
+def test_a_short_clip_beside_a_url_bounds_nothing(decoy):
+    """The service may take either: what it reports counts, and without that the request is flagged as not measured."""
+    assert figure(put(*DECOYS[decoy])) == (100, AudioSource.UNMEASURED, True)
+    assert figure(put(*DECOYS[decoy], reported=3_600_000)) == (3_600_000, REPORTED, True)
+    assert figure(put(*DECOYS[decoy], reported=0)) == (100, REPORTED, True)
+
+
+def test_text_in_front_of_frames_makes_them_no_text():
+    """FFmpeg looks for MPEG audio behind any rubbish, so what begins like JSON or a form may be a recording."""
+    for content_type in ("application/json", "application/x-www-form-urlencoded", "audio/mpeg"):
+        measured = put(b'{"a": "long enough"}' + recorded("mp3 without Xing"), content_type)
+        assert measured.audio_ms >= 1300
+
+
+def test_json_in_a_part_of_a_form_is_walked():
+    parts = [part("request", json.dumps({"audio": b64(wav(2.0))}).encode()), file(wav(1.0))]
+    assert posted(*parts).audio_ms == 3000

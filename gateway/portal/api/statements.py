@@ -66,6 +66,9 @@ class StatementShown(Shown):
     audio_ms: int
     billable_ms: int
     amount: str
+    unmeasured: int = Field(
+        description="Requests that named their audio by URL, and whose answer told no length. Results of jobs are counted."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,7 @@ async def show_statement(ask: Ask[StatementOf, Any]) -> StatementShown | web.Res
         audio_ms=made.statement.audio_ms,
         billable_ms=made.statement.billable_ms,
         amount=f"{made.statement.amount:f}",
+        unmeasured=made.statement.unmeasured,
     )
 
 

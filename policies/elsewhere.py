@@ -1,0 +1,50 @@
+"""Audio that is elsewhere, and results that go elsewhere: told by the names that services give such parameters.
+
+Deepgram, Speechmatics, Gladia and others fetch what a request names by URL, and send the result to an address of the
+client's. A request that has both carries nothing to measure, and no answer that passes here will ever tell its length.
+"""
+
+from collections.abc import Sequence
+
+_PLACES = frozenset({"uri", "gcs_uri", "audio_uri", "fetch_data"})
+"""Beside every name with "url" in it."""
+_SCHEMES = ("http://", "https://", "gs://", "s3://", "ftp://", "file:")
+_RETURN = "notification_config"
+"""Speechmatics's. Others call it a callback: Deepgram, whisperX-FastAPI (callback_url), Gladia (callback_config)."""
+_TOLD_OF = "webhook"
+"""AssemblyAI's and Soniox's tell that a job has ended and nothing of its result, which is asked for as ever."""
+
+
+def is_place(text: str) -> bool:
+    """Whether this says where to fetch something."""
+    return text.lower().startswith(_SCHEMES)
+
+
+class Elsewhere:
+    """What one request says of places, wherever in it: query, form and JSON."""
+
+    __slots__ = ("fetches", "returns")
+
+    def __init__(self) -> None:
+        self.fetches = False
+        """It names a place where audio is."""
+        self.returns = False
+        """It names a place where the result goes."""
+
+    @property
+    def passes_by(self) -> bool:
+        """Neither the audio nor its length will be seen here."""
+        return self.fetches and self.returns
+
+    def add(self, other: "Elsewhere") -> None:
+        """What another part of the request says."""
+        self.fetches = self.fetches or other.fetches
+        self.returns = self.returns or other.returns
+
+    def note(self, path: Sequence[str], value: str) -> None:
+        """One parameter, by its names from the top down."""
+        names = [name.lower() for name in path]
+        if any("callback" in name or name == _RETURN for name in names):
+            self.returns = self.returns or bool(value)
+        elif names and ("url" in names[-1] or names[-1] in _PLACES) and not any(_TOLD_OF in name for name in names):
+            self.fetches = self.fetches or is_place(value)
