@@ -6,7 +6,7 @@ what was used; what is still in a journal then, some seconds' worth, is not in t
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.limit_events import Events, LimitReached
@@ -87,25 +87,26 @@ class Holder:
         hold = None if held.lease is None else _Hold(self, permit, held.lease)
         return conclude_held(permit, wanted, held.answer, hold)
 
-    async def extend(self, permit: Permit, lease: Lease, expected: Spent, spent: Spent) -> Deny | None:
-        """See :class:`policies.admission.Hold`."""
+    async def extend(self, permit: Permit, lease: Lease, expected: Spent, spent: Spent) -> tuple[Deny | None, bool]:
+        """See :class:`policies.admission.Hold`; and whether there was no margin left."""
         try:
             answer = await lease.extend(with_margin(expected), spent)
+            is_short = not answer.admitted
             for demand, figure in zip(lease.demands, answer.figures, strict=False):
                 if figure.unknown:  # Redis lost its memory meanwhile
                     await self._holds.tell(demand, await self._used(permit.principal, demand))
-            if not answer.admitted:
+            if is_short:
                 answer = await lease.extend(expected, spent)
         except Unavailable:
             if permit.route.without_limiter is WithoutLimiter.CLOSED:
-                return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
+                return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal), False
             self._metrics.fail_open[("ratelimit",)] += 1
-            return None
+            return None, False
         self._notice(permit.principal, lease.demands, answer)
         if answer.refused_by is None:
-            return None
+            return None, is_short
         self._metrics.ratelimit[(lease.demands[answer.refused_by].allowance.name, "outgrown")] += 1
-        return outgrown(permit, lease.demands, answer, answer.refused_by)
+        return outgrown(permit, lease.demands, answer, answer.refused_by), True
 
     async def _ask(self, holds: Holds, permit: Permit, wanted: tuple[Demand, ...]) -> tuple[tuple[Demand, ...], Held]:
         """Raises Unavailable. What nobody can tell the use of is left out, unless the route is closed then."""
@@ -188,19 +189,21 @@ class Holder:
 class _Hold:
     """See :class:`policies.admission.Hold`."""
 
-    __slots__ = ("_holder", "_lease", "_permit", "exceeds", "grows", "settle")
+    __slots__ = ("_holder", "_lease", "_permit", "exceeds", "grows", "is_short", "settle")
 
     def __init__(self, holder: Holder, permit: Permit, lease: Lease) -> None:
         self._holder = holder
         self._permit = permit
         self._lease = lease
         self.grows = lease.grows
+        self.is_short = False
         self.settle = lease.settle
         self.exceeds = lease.exceeds
 
-    def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT) -> Awaitable[Deny | None]:
+    async def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT) -> Deny | None:
         """See :class:`policies.admission.Hold`."""
-        return self._holder.extend(self._permit, self._lease, expected, spent)
+        deny, self.is_short = await self._holder.extend(self._permit, self._lease, expected, spent)
+        return deny
 
 
 def _is_stream(inquiry: Inquiry) -> bool:

@@ -117,16 +117,30 @@ def _detail(deny: Deny, request_id: str) -> bytes:
 _STREAM_TYPES = {Ending.LIMIT_REACHED: "rate_limit_exceeded"}
 
 
-def stream_error(dialect: str, ending: Ending, code: str, message: str, request_id: str) -> bytes:
-    """A last message on a stream, in the shape that the route's clients know."""
+def stream_error(dialect: str, ending: Ending, code: str, message: str, request_id: str, audio_ms: int | None) -> bytes:
+    """A last message on a stream, in the shape that the route's clients know; with the audio that is accounted."""
+    usage = {} if audio_ms is None else {"usage": {"type": "duration", "seconds": audio_ms / 1000}}
     if dialect == "deepgram":
-        return orjson.dumps({"type": "Error", "variant": code, "description": message, "request_id": request_id})
+        error = {"type": "Error", "variant": code, "description": message, "request_id": request_id}
+        return orjson.dumps(error | usage)
     if dialect == "openai":
         usual = "invalid_request_error" if ending.outcome is Outcome.DENIED else "server_error"
         kind = _STREAM_TYPES.get(ending, usual)
-        error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
-        return orjson.dumps({"type": "error", "event_id": request_id, "error": error})
-    return orjson.dumps({"detail": message, "code": code, "request_id": request_id})
+        details = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
+        return orjson.dumps({"type": "error", "event_id": request_id, "error": details} | usage)
+    return orjson.dumps({"detail": message, "code": code, "request_id": request_id} | usage)
+
+
+def stream_warning(protocol: str) -> bytes:
+    """That a limit is nearly used up, in a protocol that has such a message; empty in all others."""
+    text = "A limit of this credential or its organisation is nearly used up: the stream will end then."
+    match protocol:
+        case "speechmatics":
+            return orjson.dumps({"message": "Warning", "type": "duration_limit_exceeded", "reason": text})
+        case "whisperlive":
+            return orjson.dumps({"status": "WARNING", "message": text})
+        case _:
+            return b""
 
 
 def _problem(deny: Deny, request_id: str) -> bytes:

@@ -99,6 +99,8 @@ class Streams:
         deny = await hold.grow(expected, spent)
         if deny is not None:
             tunnel.end(Ending.LIMIT_REACHED, deny.refusal.code, deny.message)
+        elif hold.is_short:
+            tunnel.warn()
 
     def end_all(self, ending: Ending) -> None:
         """End every one, and those that are being opened as soon as they are open."""

@@ -56,8 +56,8 @@ class Tunnel:
     """
 
     __slots__ = (
-        "_by", "_connection", "_deadline", "_ends_at", "_exchange", "_home", "_last", "_message", "_overdue",
-        "_pinged", "_route", "_written", "_written_at", "client", "code", "due", "ending", "loop", "over",
+        "_by", "_connection", "_deadline", "_ends_at", "_exchange", "_home", "_is_warned", "_last", "_message",
+        "_overdue", "_pinged", "_route", "_written", "_written_at", "client", "code", "due", "ending", "loop", "over",
         "presented", "route", "spoken", "upstream",
     )  # fmt: skip
 
@@ -89,6 +89,7 @@ class Tunnel:
         """When a message passed last, either way."""
         self.ending: Ending | None = None
         self._message = ""
+        self._is_warned = False
         self.code = 0
         """The close code: of the frame that came first, ours or a peer's."""
         self._by = ""
@@ -149,6 +150,19 @@ class Tunnel:
         self._farewell(self.client)
         self._farewell(self.upstream)
 
+    def warn(self) -> None:
+        """Tell the client once that a limit will soon end the stream, where its protocol has a message for that.
+
+        Between two messages of the upstream; where it is in the middle of one, the next checkpoint tries again.
+        """
+        source = self.upstream.walker
+        if self._is_warned or self.code or source.in_message or not source.at_boundary:
+            return
+        self._is_warned = True
+        warning = responses.stream_warning(self.route.meter)
+        if warning:
+            self.client.say(frame(TEXT, warning))
+
     def _farewell(self, end: StreamEnd) -> None:
         """Send our close frame to one end, if it can be sent now."""
         assert self.ending is not None
@@ -160,24 +174,27 @@ class Tunnel:
                 end.cut()  # the rest of the frame will never come
             return
         end.said = True
-        reason = f"{self._exchange.code}: {self._message}"
         if end is self.client:
-            end.say(self._explanation(source) + close_frame(self.ending.close_code, reason))
+            measure = self._exchange.measure
+            audio_ms = measure().audio_ms if measure is not None else None
+            usage = f"{audio_ms / 1000:.3f} s of audio. " if audio_ms else ""
+            reason = f"{self._exchange.code}: {usage}{self._message}"
+            end.say(self._explanation(source, audio_ms) + close_frame(self.ending.close_code, reason))
         else:
             code = self.ending.close_code if end.walker.fault is not None else GOING_AWAY
-            end.say(close_frame(code, reason, os.urandom(4)))
+            end.say(close_frame(code, f"{self._exchange.code}: {self._message}", os.urandom(4)))
         if end.walker.done:
             end.listen()  # for its answer; and unread data would turn our close into a reset
         if end.other.said and self._overdue == 0:
             self._wait(_REPLY_S, 1)
 
-    def _explanation(self, source: FrameWalker) -> bytes:
+    def _explanation(self, source: FrameWalker, audio_ms: int | None) -> bytes:
         """A message in the dialect of the route's clients, for those whose library hides close codes."""
         if source.in_message or self.client.walker.fault is not None or self.ending is None:
             return b""
         exchange = self._exchange
         text = responses.stream_error(
-            self.route.dialect, self.ending, exchange.code, self._message, exchange.request_id
+            self.route.dialect, self.ending, exchange.code, self._message, exchange.request_id, audio_ms
         )
         return frame(TEXT, text)
 

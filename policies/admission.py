@@ -17,6 +17,8 @@ class Hold(Protocol):
 
     grows: bool
     """Whether anything of it is to be extended while the request runs: audio or bytes that are limited."""
+    is_short: bool
+    """Whether the last growth left a limit with less than is usually reserved beyond it: it will soon be used up."""
 
     def settle(self, spent: Spent) -> None:
         """Give back what was reserved, and keep what was spent. Never waits; later calls do nothing."""

@@ -182,7 +182,7 @@ def _print(head: Mapping[str, str], made: Sequence[Statement], by: str | None) -
     print_table(headings, [*rows, (*([""] if by else []), *total)])
     if now.unmeasured:
         click.echo(
-            f"\nNot measured: {now.unmeasured} requests that named their audio by URL. Results of jobs are above."
+            f"\nNot measured: {now.unmeasured} requests that named their audio by URL; results of jobs are above."
         )
     for other in made[1:]:
         if other.plan.currency != now.plan.currency:

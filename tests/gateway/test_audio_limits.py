@@ -1,11 +1,14 @@
 """Audio limits at the gateway: reserved before a body is read, extended as it passes, settled as it was measured."""
 
 import asyncio
+import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from openai import AsyncOpenAI, RateLimitError
+from websockets.exceptions import ConnectionClosed
 
 from policies.allowances import Allowance, Scope, What
 from policies.usage import Outcome
@@ -234,6 +237,41 @@ async def test_a_stream_ends_when_its_bytes_are_used_up(here: Site) -> None:
     assert reason.startswith("bytes_limit_exceeded: ")
     await here.settled()
     assert here.gateway.holding.holds.held == 0
+
+
+RAW = {"type": "raw", "encoding": "pcm_s16le", "sample_rate": 16_000}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "dialect", "first", "is_warned"),
+    [
+        ("speechmatics", "openai", {"message": "StartRecognition", "audio_format": RAW}, True),
+        ("whisperlive", "detail", {"audio_format": "int16"}, True),
+        ("deepgram", "deepgram", {"type": "KeepAlive"}, False),
+    ],
+)
+async def test_a_stream_that_uses_its_audio_up_is_warned_and_told_what_it_came_to(
+    quick: None, protocol: str, dialect: str, first: dict[str, object], is_warned: bool
+) -> None:
+    """A warning where the protocol has one, a last message, and a close code whose reason has the final usage."""
+    async with site(meter=protocol, dialect=dialect) as here:
+        key, said = here.gateway.add_key(allowances=(MINUTE,)), []
+        target = "/v1/listen?encoding=linear16&sample_rate=16000"
+        async with here.connect(target, key=key) as client:
+            with contextlib.suppress(ConnectionClosed):
+                await client.send(json.dumps(first))
+                while True:
+                    said.append(await client.recv())
+                    await client.send(bytes(480))
+            code, reason = await closed(client)
+        await here.settled()
+    accounted = sum(record.measured.audio_ms for record in here.gateway.journal.records)
+    texts = [json.loads(message) for message in said if isinstance(message, str)]
+    assert ["nearly used up" in str(text) for text in texts[1:-1]] == [True] * is_warned
+    assert texts[-1]["usage"] == {"type": "duration", "seconds": accounted / 1000}
+    assert 40_000 <= accounted <= 62_000
+    assert code == 4029
+    assert str(reason).startswith(f"quota_exceeded: {accounted / 1000:.3f} s of audio. ")
 
 
 # --- a stock client ---------------------------------------------------------------------------------------------------

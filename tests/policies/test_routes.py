@@ -123,6 +123,7 @@ def test_a_route_may_say_everything() -> None:
         "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False, "max_message": 1, "ping_s": 1, "stream_idle_s": 2,
         "stream_longest_s": 3, "address_requests": "60/m", "address_concurrency": 4, "total_s": 9,
         "job": "", "owned": "", "job_kind": "", "job_days": 14, "job_done": "", "job_audio": "", "job_settled": False,
+        "unmeasured_callbacks": True,
     }  # fmt: skip
     (made,) = table({key: value for key, value in said.items() if value != ""}).routes
     rate = {"count": 60, "period_ms": 60_000}

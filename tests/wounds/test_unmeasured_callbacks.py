@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.reserved import ROUTES as RESERVED
-from policies.routes import RouteTable
+from policies.route_table import RouteTable
 from policies.usage import AudioSource, Outcome
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.gateway.job_service import BY_URL, JSON, answer
