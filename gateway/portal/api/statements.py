@@ -67,7 +67,7 @@ class StatementShown(Shown):
     billable_ms: int
     amount: str
     unmeasured: int = Field(
-        description="Requests that named their audio by URL, and whose answer told no length; results of jobs are above."
+        description="Requests that named their audio by URL, and whose answer told no length. Jobs are above."
     )
 
 
