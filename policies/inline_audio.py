@@ -4,6 +4,8 @@ OpenAI's ``input_audio``, Google's ``audio.content``, ``known_speaker_references
 string; Deepgram, AssemblyAI, Gladia and others name a place to fetch from.
 """
 
+import copy
+
 from policies.audio.sources import Heard
 from policies.audio.track import Track
 from policies.audio.transfer import Base64Stream
@@ -12,7 +14,6 @@ from policies.elsewhere import Elsewhere, is_place
 from policies.json_stream import MOST_KEPT_BYTES, Consumer, JsonStream, Path
 
 _DATA_URL, _HEAD_BYTES = b"data:", 256
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
 _TELLING_BYTES = 2048
 """From this many decoded bytes on a string of base64 is taken for audio even if no container is known in it."""
@@ -24,12 +25,12 @@ _MOST_STRINGS = 256
 class _String:
     """One string: a data URL, plain base64, or neither."""
 
-    __slots__ = ("_base64", "_foreign", "_head", "_is_open", "_size", "text", "track")
+    __slots__ = ("_foreign", "_head", "_is_open", "_readings", "_size", "text")
 
     def __init__(self) -> None:
-        self.track = Track()
         self.text = bytearray()
-        self._base64 = Base64Stream()
+        # By base64 with the URL-safe letters; and, once one of them has come, by base64 that passes over them.
+        self._readings = [(Base64Stream(is_url_safe=True), Track())]
         self._head = b""
         self._is_open = False
         self._size = 0
@@ -57,7 +58,17 @@ class _String:
     def _decode(self, piece: bytes) -> None:
         self._size += len(piece)
         self._foreign += len(piece.translate(None, _BASE64))
-        self.track.feed(self._base64.decode(piece.translate(_URL_SAFE)))
+        if len(self._readings) == 1 and (b"-" in piece or b"_" in piece):
+            base64, track = copy.deepcopy(self._readings[0])
+            base64.is_url_safe = False
+            self._readings.append((base64, track))
+        for base64, track in self._readings:
+            track.feed(base64.decode(piece))
+
+    @property
+    def track(self) -> Track:
+        """The reading that tells more."""
+        return max((track for _, track in self._readings), key=lambda one: (one.walked_ms or 0, bool(one.container)))
 
     @property
     def is_audio(self) -> bool:

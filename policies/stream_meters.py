@@ -54,6 +54,15 @@ class _Sound:
         self._track = Track()
         self._bytes = 0
 
+    @property
+    def has_begun(self) -> bool:
+        return self._bytes > 0
+
+    @property
+    def rate(self) -> int:
+        """In Hz; 0 of a container."""
+        return self._pcm.format.rate if self._pcm else 0
+
     def feed(self, piece: bytes) -> None:
         self._bytes += len(piece)
         if self._pcm:
@@ -261,15 +270,22 @@ class _AssemblyAi(_Meter):
 
 
 class _Speechmatics(_Meter):
-    """The realtime API: raw in a format that StartRecognition gives, or a file."""
+    """The realtime API: raw in a format that the first StartRecognition gives, or a file."""
 
-    __slots__ = ()
+    __slots__ = ("_is_started",)
+
+    def __init__(self, query: str) -> None:
+        super().__init__(query)
+        self._is_started = False
 
     def _declared(self) -> Format | None:
         return None
 
     def _from_client(self, values: Mapping[Path, str]) -> None:
         self._note(values, ("transcription_config", "language"))
+        if self._is_started or values.get(("message",)) != "StartRecognition":
+            return
+        self._is_started = True
         if values.get(("audio_format", "type")) == "raw":
             rate = values.get(("audio_format", "sample_rate"), "")
             form = Format.of(values.get(("audio_format", "encoding"), ""), rate)
@@ -277,9 +293,13 @@ class _Speechmatics(_Meter):
 
 
 class _WhisperLive(_Meter):
-    """One JSON message, and then 16 kHz mono."""
+    """One JSON message, and then 16 kHz mono. What further ones say changes nothing at the server."""
 
-    __slots__ = ()
+    __slots__ = ("_is_started",)
+
+    def __init__(self, query: str) -> None:
+        super().__init__(query)
+        self._is_started = False
 
     def _declared(self) -> Format | None:
         return Format.of("float32", 16_000)
@@ -289,6 +309,9 @@ class _WhisperLive(_Meter):
             self._sound.feed(piece)
 
     def _from_client(self, values: Mapping[Path, str]) -> None:
+        if self._is_started:
+            return
+        self._is_started = True
         self._note(values, ("model",), ("language",))
         named = values.get(("audio_format",))
         if named:
@@ -296,7 +319,10 @@ class _WhisperLive(_Meter):
 
 
 class _Vosk(_Meter):
-    """``{"config": {"sample_rate": …}}``, and s16 mono."""
+    """``{"config": {"sample_rate": …}}``, and s16 mono.
+
+    A rate that comes behind the first audio takes effect with another model alone: then the slower one counts.
+    """
 
     __slots__ = ()
 
@@ -306,7 +332,7 @@ class _Vosk(_Meter):
     def _from_client(self, values: Mapping[Path, str]) -> None:
         self._note(values, ("config", "model"))
         form = Format.of("pcm16", values.get(("config", "sample_rate"), ""))
-        if form:
+        if form and (not self._sound.has_begun or form.rate < self._sound.rate):
             self._sound.change(form)
 
 

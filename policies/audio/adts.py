@@ -51,11 +51,12 @@ class AdtsWalker(FrameWalker):
                 break
         return at
 
-    def _is_header(self, data: bytes, at: int) -> bool:
-        header = int.from_bytes(data[at : at + 7], "big")
-        return (
-            header >> 40 & 0xFFF6 == 0xFFF0 and header >> 13 & 0x1FFF >= _ADTS_BYTES and header >> 34 & 15 < len(RATES)
-        )
+    def _ns_at(self, data: bytes, at: int) -> int:
+        header = int.from_bytes(data[at : at + _ADTS_BYTES], "big")
+        rate = header >> 34 & 15
+        if header >> 40 & 0xFFF6 != 0xFFF0 or header >> 13 & 0x1FFF < _ADTS_BYTES or rate >= len(RATES):
+            return 0
+        return SAMPLES * ((header & 3) + 1) * NS_PER_SECOND // RATES[rate]
 
 
 class LatmWalker(FrameWalker):
@@ -102,8 +103,9 @@ class LatmWalker(FrameWalker):
             at += 3 + (header & 0x1FFF)
         return at
 
-    def _is_header(self, data: bytes, at: int) -> bool:
-        return int.from_bytes(data[at : at + 3], "big") >> 13 == _LOAS_SYNC
+    def _ns_at(self, data: bytes, at: int) -> int:
+        header = int.from_bytes(data[at : at + 3], "big")
+        return self._kind(0, SAMPLES, _SLOWEST_LATM).ns if header >> 13 == _LOAS_SYNC else 0
 
 
 def _latm_frame(mux: bytes) -> tuple[int, int]:

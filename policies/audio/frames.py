@@ -75,10 +75,13 @@ class FrameWalker(ABC):
         """The same in nanoseconds."""
         chance = _FEW + self.strange // self._CHANCE_EVERY
         found = sum(
-            kind.ns * (kind.linked + kind.sought + (kind is self._pending))
+            kind.ns * (kind.linked + kind.sought)
             for kind in self._kinds.values()
             if kind.linked or kind.sought > chance
         )
+        if found and self._pending:
+            # If nothing more comes, its length was false, and readers find the frames inside it.
+            found += sum(self._ns_at(self._held, frame.start()) for frame in self._PATTERN.finditer(self._held))
         return self._patience.extended(found, self.passed)
 
     @property
@@ -134,12 +137,12 @@ class FrameWalker(ABC):
             return ~at
         self._pending = None
         kind.sought += 1
-        self._is_linked = self._is_header(data, at + length)
+        self._is_linked = self._ns_at(data, at + length) > 0
         return at + length if self._is_linked else at
 
     @abstractmethod
-    def _is_header(self, data: bytes, at: int) -> bool:
-        """Whether a frame's header stands there, all of it."""
+    def _ns_at(self, data: bytes, at: int) -> int:
+        """How long the frame plays whose header stands there; 0 where none does, or not all of it."""
 
     def _kind(self, key: int, samples: int, rate: int) -> Kind:
         kind = self._kinds.get(key)

@@ -1,11 +1,12 @@
 """For bytes that begin like nothing known: frames that FFmpeg would find in them all the same.
 
-It looks at the first megabyte and plays MPEG audio or ADTS behind any rubbish, and AMR without its magic. Other
-containers must begin at once.
+It looks at the first megabyte and plays MPEG audio or ADTS behind any rubbish, AMR without its magic, and MP4 whose
+first box has a name that nobody knows. Other containers must begin at once.
 """
 
 from policies.audio.adts import AdtsWalker
 from policies.audio.amr import BareAmrWalker
+from policies.audio.mp4 import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.walker import Chunk, Walker
 
@@ -16,7 +17,7 @@ _MOST_HUNTED_BYTES = 2 << 20
 class HuntWalker:
     """All walkers at once; the one that explains most of the bytes speaks."""
 
-    __slots__ = ("_left", "_walkers", "strange")
+    __slots__ = ("_left", "_movie", "_walkers", "strange")
 
     claimed_ms = None
 
@@ -24,11 +25,13 @@ class HuntWalker:
         self.strange = 0
         """Bytes that belong to no frame."""
         self._left = _MOST_HUNTED_BYTES
+        self._movie = Mp4Walker()
         self._walkers: tuple[Walker, ...] = (
             MpegWalker(is_linked=False),
             AdtsWalker(is_linked=False),
             BareAmrWalker(wide=False),
             BareAmrWalker(wide=True),
+            self._movie,
         )
 
     @property
@@ -62,6 +65,8 @@ class HuntWalker:
             chunk, self._left = chunk[self._left :], 0
             hunted = _MOST_HUNTED_BYTES
             self._walkers = tuple(one for one in self._walkers if one.ms and one.strange * 2 <= hunted)
+            if self._movie.holds_media and self._movie not in self._walkers:
+                self._walkers += (self._movie,)  # what it holds may be told at its end
         elif self._left:
             self._left -= len(chunk)
         self._feed(chunk)

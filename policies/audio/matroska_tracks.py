@@ -1,6 +1,6 @@
 """One track of a Matroska file: which codec it holds, and what its blocks add up to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from policies.audio import aac, vorbis
@@ -33,8 +33,8 @@ class Track:
 
     __slots__ = (
         "_discard_ns", "_discarded_at", "_earlier_ns", "_first_time", "_last", "_last_time", "_reader", "_tail_ticks",
-        "bits", "by_head", "channels", "codec_id", "compression", "default_ns", "delay_ns", "is_begun", "kind",
-        "number", "packets", "private", "rate", "stripped", "total",
+        "as_first", "bits", "by_head", "channels", "codec_id", "compression", "default_ns", "delay_ns", "is_begun",
+        "kind", "number", "packets", "private", "rate", "stripped", "total",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Track:
         self.kind = 0
         self.codec_id = b""
         self.private = b""
-        self.rate = 0.0
+        self.rate = 8000.0  # what RFC 9559 section 5.1.4.1.29.1 says where the file does not
         self.channels = 0
         self.bits = 0
         self.default_ns = 0
@@ -56,6 +56,8 @@ class Track:
         """Likewise samples by a block's flags and the first byte of its frame; 0 where that does not tell."""
         self.total = 0
         self._reader: Packets | None = None
+        self.as_first: Track | None = None
+        """The first track of its number, where that was of another kind."""
         self._earlier_ns = 0
         self._last = 0
         self._discard_ns = 0
@@ -80,17 +82,26 @@ class Track:
         return self._reader.codec if self._reader else ""
 
     def carry(self, old: "Track") -> None:
-        """Take over what an earlier track of this number came to: a decoder drops the delay once."""
+        """Take over what an earlier track of this number came to: a decoder drops the delay once.
+
+        FFmpeg reads all blocks of a number by its first description, others by the last: the longer playing counts.
+        """
         self._earlier_ns = old.ns(1) + old.skipped_ns
+        self.as_first = old.as_first or (old if old.is_audio else None)
 
     def begin(self) -> None:
         """Its first block is here: what the file says of it is complete."""
         self.is_begun = True
+        first = self.as_first
+        if first is not None and (first.codec_id, first.private) == (self.codec_id, self.private):
+            self.as_first = None
+        elif first is not None and not first.is_begun:
+            first.begin()
         if not self.is_audio:
             return
         if self.compression in {_NOT_COMPRESSED, _STRIPPED_HEADERS}:
             self._reader = _packets_of(self)
-        if self.compression == _NOT_COMPRESSED and self._reader:
+        if self.compression == _NOT_COMPRESSED and self._reader and self.as_first is None:
             self.packets = self._reader
             self.by_head = _by_head(tuple(self._reader.by_first))
         if self._reader and not self.channels:
@@ -106,8 +117,10 @@ class Track:
         self._last = last
         self.total += samples
 
-    def pass_frames(self, data: bytes, frames: Iterable[tuple[int, int]], time: int) -> None:
+    def pass_frames(self, data: bytes, frames: Sequence[tuple[int, int]], time: int) -> None:
         """The frames of one block, each by where it begins and ends."""
+        if self.as_first is not None:
+            self.as_first.pass_frames(data, frames, time)
         for at, end in frames:
             if self._reader is None:
                 break
@@ -130,6 +143,9 @@ class Track:
 
     def ns(self, scale: int) -> int:
         """What has passed so far; ``scale`` is nanoseconds to the tick."""
+        return max(self._own_ns(scale), self.as_first.ns(scale) if self.as_first is not None else 0)
+
+    def _own_ns(self, scale: int) -> int:
         reader = self._reader
         if reader is None:
             if self._first_time is None:
@@ -225,22 +241,27 @@ def _aac(track: Track) -> Packets | None:
     return FixedPackets("aac", samples, rate) if rate else None
 
 
-def _flac(track: Track) -> Packets | None:
-    at = track.private.find(b"fLaC") + 8
-    info = StreamInfo.read(track.private[at : at + 34].ljust(34, b"\0"))
-    return FlacPackets(info) if info.rate else None
+def _flac(track: Track) -> Packets:
+    at = max(track.private.find(b"fLaC"), 0) + 8
+    return FlacPackets(StreamInfo.read(track.private[at : at + 34].ljust(34, b"\0")), int(track.rate))
 
 
 def _alac(track: Track) -> Packets | None:
-    samples = int.from_bytes(track.private[:4], "big")
-    return AlacPackets(samples, int(track.rate)) if 0 < samples < 1 << 20 and track.rate >= 1 else None
+    """Readers believe the track's rate, or the cookie's: the slower one plays longer."""
+    samples, rate = (int.from_bytes(track.private[at : at + 4], "big") for at in (0, 20))
+    rates = [hz for hz in (int(track.rate), rate) if hz > 0]
+    return AlacPackets(samples, min(rates)) if 0 < samples < 1 << 20 and rates else None
 
 
 def _pcm(track: Track) -> Packets | None:
-    if not (track.rate >= 1 and 0 < track.bits <= 64):
+    """Of a depth that they do not know, or that is not said, readers take samples of 16 bits, or floats of 32."""
+    if track.rate < 1:
         return None
-    name = {b"A_PCM/FLOAT/IEEE": "f{}le", b"A_PCM/INT/BIG": "s{}be"}.get(track.codec_id, "s{}le").format(track.bits)
-    return PcmPackets(f"pcm_{name}", track.bits, int(track.rate), max(track.channels, 1))
+    is_float = track.codec_id.startswith(b"A_PCM/FLOAT")
+    known, usual = ((32, 64), 32) if is_float else ((8, 16, 24, 32), 16)
+    bits = track.bits if track.bits in known else usual
+    order = "be" if track.codec_id.startswith(b"A_PCM/INT/BIG") else "le"
+    return PcmPackets(f"pcm_{'f' if is_float else 's'}{bits}{order}", bits, int(track.rate), max(track.channels, 1))
 
 
 def _mpeg(track: Track) -> Packets:

@@ -14,7 +14,11 @@ from policies.audio.mp4_tracks import Track, milliseconds_of
 from policies.audio.walker import LONGEST_MS
 
 _NS_PER_MS = 1_000_000
-_CONTAINERS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"udta"))
+_CONTAINERS = frozenset(
+    (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"tref", b"udta")
+)
+_MAY_BE_MOVIES = frozenset((b"free", b"hoov"))
+"""Where FFmpeg finds a movie that was taken out of sight: it begins with the movie's header."""
 _DEEPEST = 16
 _MOST_TRACKS = 64
 _TO_THE_END = 1 << 63
@@ -29,6 +33,7 @@ _WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_REA
 """Boxes that are read at once, and how much of them."""
 _TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 16}
 """Boxes whose entries pass, and how much stands before them."""
+_HEADS = _WHOLE | _TABLES | dict.fromkeys(_MAY_BE_MOVIES, 8)
 
 
 class Mp4Walker(ElementWalker):
@@ -88,6 +93,11 @@ class Mp4Walker(ElementWalker):
         """Of the same track."""
         main = self._main
         return main.channels or None if main else None
+
+    @property
+    def holds_media(self) -> bool:
+        """Whether it has come to a box that holds media or tells of them: then it is no chance."""
+        return self._mdat > 0 or bool(self._tracks)
 
     @property
     def unsure(self) -> bool:
@@ -162,24 +172,28 @@ class Mp4Walker(ElementWalker):
             # No box is smaller than its header: FFmpeg leaves the parent here.
             self._is_lost = not self._ends
             return at + 1 if self._is_lost else at + parent_ends - begins
-        if name in _CONTAINERS and len(self._ends) < _DEEPEST:
-            self._open(name)
-            self._ends.append(ends)
-            return body
-        if name == b"mdat":
-            self._mdat += ends - begins
-            self._mdat_ends = ends
-        head = _WHOLE.get(name) or _TABLES.get(name)
-        if head is None:
-            return after
-        head = min(head, after - body)
-        if end - body < head:
+        return self._pass_body(name, data, at, body, after)
+
+    def _pass_body(self, name: bytes, data: bytes, at: int, body: int, after: int) -> int:
+        """The same, when the header has been read: the box begins at ``at``, its body at ``body``, the rest behind."""
+        head = min(_HEADS.get(name, 0), after - body)
+        if len(data) - body < head:
             self._need = body - at + head
             return -1
-        if name in _WHOLE:
-            self._read(name, data[body : body + head])
-            return after
-        return self._begin_table(name, data[body : body + head], body, ends, after - body)
+        whole, ends = data[body : body + head], self.passed - len(data) + after
+        if name in _CONTAINERS or (name in _MAY_BE_MOVIES and whole[4:] == b"mvhd"):
+            if len(self._ends) < _DEEPEST:
+                self._open(name)
+                self._ends.append(ends)
+                return body
+        elif name in _TABLES:
+            return self._begin_table(name, whole, body, ends, after - body)
+        elif name in _WHOLE:
+            self._read(name, whole)
+        elif name == b"mdat":
+            self._mdat += after - at
+            self._mdat_ends = ends
+        return after
 
     def _open(self, name: bytes) -> None:
         if name == b"trak":

@@ -67,8 +67,8 @@ class Track:
 
     @property
     def is_audio(self) -> bool:
-        """Whether it may be what a decoder plays."""
-        return self.kind == b"soun"
+        """Whether it may be what a decoder plays: readers that know no handler believe the sample description."""
+        return self.kind == b"soun" or (self.kind != b"vide" and self._frames is not None)
 
     @property
     def is_timed(self) -> bool:

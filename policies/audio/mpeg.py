@@ -144,8 +144,9 @@ class MpegWalker(FrameWalker):
             kind.linked += count
         return at
 
-    def _is_header(self, data: bytes, at: int) -> bool:
-        return data[at : at + 3] in self._shapes
+    def _ns_at(self, data: bytes, at: int) -> int:
+        shape = self._shapes.get(data[at : at + 3])
+        return shape.samples * NS_PER_SECOND // shape.rate if shape else 0
 
     def _begin(self, data: bytes, at: int) -> int:
         """Read what the first frame says of the stream; where its frames begin, or ``~at`` while too little is here."""

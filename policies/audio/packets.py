@@ -80,20 +80,26 @@ class VorbisPackets(Packets):
 
 
 class FlacPackets(Packets):
-    """FLAC, one frame a packet (RFC 9639 section 10)."""
+    """FLAC, one frame a packet (RFC 9639 section 10): nanoseconds, as each frame says its rate, or leaves it to others.
 
-    __slots__ = ("channels", "rate")
+    Where the file says several rates readers differ, and the slowest plays longest.
+    """
+
+    __slots__ = ("_rates", "channels")
 
     codec = "flac"
+    rate = _NS_PER_SECOND
 
-    def __init__(self, info: StreamInfo) -> None:
+    def __init__(self, info: StreamInfo, rate: int = 0) -> None:
         self.channels = info.channels
-        self.rate = info.rate
+        self._rates = tuple(hz for hz in (info.rate, rate) if hz)
 
     def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
         header = header_of(data[at : min(end, at + 16)])
-        return header.samples if header else 0
+        if header is None or not (header.rate or self._rates):
+            return 0
+        return header.samples * _NS_PER_SECOND // min(rate for rate in (header.rate, *self._rates) if rate)
 
 
 class SpeexPackets(Packets):
@@ -217,8 +223,7 @@ def ogg_packets(head: bytes) -> Packets | None:
     if head.startswith(b"\x01vorbis") and len(head) >= 30:
         return VorbisPackets(head) if vorbis.is_sound(head) else None
     if head.startswith(b"\x7fFLAC") and len(head) >= 51:
-        info = StreamInfo.read(head[17:])
-        return FlacPackets(info) if info.rate else None
+        return FlacPackets(StreamInfo.read(head[17:]))
     if head.startswith(b"Speex   ") and len(head) >= 68:
         speex = SpeexPackets(head)
         return speex if 0 < speex.rate < 1 << 20 else None

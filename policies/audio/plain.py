@@ -15,6 +15,8 @@ _AU_CODECS = {
     6: ("pcm_f32be", 32), 7: ("pcm_f64be", 64), 23: ("adpcm_g726", 4), 24: ("adpcm_g722", 4), 25: ("adpcm_g726", 3),
     26: ("adpcm_g726", 5), 27: ("pcm_alaw", 8),
 }  # fmt: skip
+_CAF_SAMPLES = {b"lpcm": 0, b"ulaw": 8, b"alaw": 8}
+"""Bits of a sample; 0 where the description says it."""
 _MOST_RATE = 1 << 31
 
 
@@ -37,10 +39,14 @@ def _wave64(head: bytes) -> Layout | None:
 
 
 def _caf(head: bytes) -> Layout | None:
-    rate, kind, _, size, samples, channels, _ = struct.unpack_from(">d4s5I", head, 20)
-    if head[8:12] != b"desc" or not size or not samples or not 1 <= rate < _MOST_RATE:
+    rate, kind, _, size, samples, channels, bits = struct.unpack_from(">d4s5I", head, 20)
+    if head[8:12] != b"desc" or not 1 <= rate < _MOST_RATE:
         return None
     codec = f"caf_{kind.decode('ascii', 'replace').strip().lower()}"
+    if kind in _CAF_SAMPLES:  # decoders know how long a sample is, and ask no packet
+        return frames_of(codec, channels, int(rate), _CAF_SAMPLES[kind] or bits)
+    if not size or not samples:
+        return None
     return Layout(codec, channels, int(rate), block=size, header=size, lead=samples, bits=1 << 62)
 
 

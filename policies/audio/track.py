@@ -53,11 +53,13 @@ Low, so that bytes count for much: the sender chooses the container, and the unk
 wants a true account of raw PCM puts a WAV header in front of it.
 """
 
+_TAG_HEADER_BYTES = 10
+
 
 class Track:
     """One file's bytes, from the first to the last, in any cuts."""
 
-    __slots__ = ("_held", "_tag_left", "_walker", "container", "size", "tag_size")
+    __slots__ = ("_held", "_in_tag", "_tag_left", "_walker", "container", "size", "tag_size")
 
     def __init__(self) -> None:
         self.container: Container | None = None
@@ -67,43 +69,52 @@ class Track:
         self._tag_left = 0
         self._held = b""
         self._walker: Walker | None = None
+        self._in_tag: HuntWalker | None = None
 
     @property
     def walked_ms(self) -> int | None:
         """What a decoder would play of it; None when that could not be counted. Never 0: that is a file unexplained."""
-        walker = self._walker
-        if walker is None or walker.strange * 2 > self.size - self.tag_size:
+        walker = self._speaker
+        if walker is None or walker.strange * 2 > self._sound_bytes:
             return None
         return walker.ms or None
 
     @property
+    def _speaker(self) -> Walker | None:
+        """Of a file that ends inside its tag, the one that hunted there: decoders do not believe such a tag."""
+        return self._walker or self._in_tag
+
+    @property
+    def _sound_bytes(self) -> int:
+        return self.size - self.tag_size if self.size > self.tag_size else self.size
+
+    @property
     def claimed_ms(self) -> int | None:
         """What its header says of itself, under the sanity cap."""
-        claimed = self._walker.claimed_ms if self._walker else None
+        claimed = self._speaker.claimed_ms if self._speaker else None
         return claimed and min(claimed, LONGEST_MS)
 
     @property
     def estimated_ms(self) -> int:
         """Its bytes over an assumed bit rate, or what was found among strange ones. An only tag counts."""
-        found = (self._walker.ms or 0) if self._walker else 0
-        sound = self.size - self.tag_size if self.size > self.tag_size else self.size
-        weight = sound * 8000 // ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
+        found = (self._speaker.ms or 0) if self._speaker else 0
+        weight = self._sound_bytes * 8000 // ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
         return weight if self.walked_ms else max(weight, found)
 
     @property
     def unsure(self) -> bool:
         """Whether its figure rests on a guess, or on what the file says of itself."""
-        return self._walker is not None and self._walker.unsure
+        return self._speaker is not None and self._speaker.unsure
 
     @property
     def codec(self) -> str:
         """FFmpeg's name; empty until known."""
-        return self._walker.codec if self._walker else ""
+        return self._speaker.codec if self._speaker else ""
 
     @property
     def channels(self) -> int | None:
         """None until known."""
-        return self._walker.channels if self._walker else None
+        return self._speaker.channels if self._speaker else None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes of the file."""
@@ -118,7 +129,11 @@ class Track:
             if self._tag_left:
                 step = min(self._tag_left, len(view))
                 self._tag_left -= step
+                if self._in_tag:
+                    self._in_tag.feed(view[:step])
                 view = view[step:]
+                if not self._tag_left:
+                    self._in_tag = None
                 continue
             step = SNIFF_BYTES - len(self._held)
             self._held += view[:step]
@@ -131,6 +146,9 @@ class Track:
                 return
             self.tag_size += tag
             self._tag_left = max(tag - SNIFF_BYTES, 0)
+            if self._tag_left:
+                self._in_tag = HuntWalker()
+                self._in_tag.feed(self._held[_TAG_HEADER_BYTES:])
             self._held = self._held[tag:]
 
     def _open(self, view: memoryview) -> None:

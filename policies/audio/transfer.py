@@ -1,4 +1,8 @@
-"""Base64 undone in stream: RFC 4648 as RFC 2045 section 6.8 carries it, so line breaks and strangers are ignored."""
+"""Base64 undone in stream: RFC 4648 as RFC 2045 section 6.8 carries it, so line breaks and strangers are ignored.
+
+Decoders differ on padding that stands where none belongs: CPython reads on behind it, others behind any, and so does
+this one. They differ on the two URL-safe letters as well, which are letters or strangers: whoever cares tries both.
+"""
 
 import binascii
 
@@ -6,32 +10,41 @@ from policies.audio.walker import Chunk
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _STRANGERS = bytes(byte for byte in range(256) if byte not in _ALPHABET + b"=")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _QUANTUM = 4
+_MOST_PADDINGS = 64
+"""That are looked at; those of a text full of them are strangers too."""
 
 
 class Base64Stream:
-    """Decodes what it is fed, and ends for good at the first padding, as decoders do. Keeps up to three characters."""
+    """Decodes what it is fed. Keeps up to three characters."""
 
-    __slots__ = ("_ended", "_held")
+    __slots__ = ("_held", "_paddings", "is_url_safe")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_url_safe: bool = False) -> None:
+        self.is_url_safe = is_url_safe
         self._held = b""
-        self._ended = False
+        self._paddings = 0
 
     def decode(self, chunk: Chunk) -> bytes:
         """What the text fed so far makes whole. Never raises."""
-        if self._ended:
-            return b""
-        text, padding, _ = (self._held + bytes(chunk).translate(None, _STRANGERS)).partition(b"=")
-        whole = len(text) - len(text) % _QUANTUM
-        self._held = text[whole:]
-        decoded = binascii.a2b_base64(text[:whole])
-        if padding:
-            self._ended = True
-            decoded += _last(self._held)
-        return decoded
+        text = bytes(chunk).translate(_URL_SAFE) if self.is_url_safe else bytes(chunk)
+        text = self._held + text.translate(None, _STRANGERS)
+        *padded, rest = text.split(b"=", _MOST_PADDINGS - self._paddings)
+        self._paddings += len(padded)
+        decoded, before = b"", b""
+        for part in padded:
+            before += part
+            # Behind one letter or none there is nothing to pad: CPython goes on as if it were not there.
+            if len(before) % _QUANTUM > 1:
+                decoded += _padded(before)
+                before = b""
+        rest = before + rest.replace(b"=", b"")
+        whole = len(rest) - len(rest) % _QUANTUM
+        self._held = rest[whole:]
+        return decoded + binascii.a2b_base64(rest[:whole])
 
 
-def _last(text: bytes) -> bytes:
-    """Two characters are one byte and three are two; a lone one is nothing."""
-    return binascii.a2b_base64(text + b"=" * (_QUANTUM - len(text))) if len(text) > 1 else b""
+def _padded(text: bytes) -> bytes:
+    """Two characters behind the last quantum are one byte more, and three are two."""
+    return binascii.a2b_base64(text + b"=" * (-len(text) % _QUANTUM))

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 from openai import AsyncOpenAI, RateLimitError
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from policies.allowances import Allowance, Scope, What
@@ -254,24 +256,35 @@ async def test_a_stream_that_uses_its_audio_up_is_warned_and_told_what_it_came_t
     quick: None, protocol: str, dialect: str, first: dict[str, object], is_warned: bool
 ) -> None:
     """A warning where the protocol has one, a last message, and a close code whose reason has the final usage."""
-    async with site(meter=protocol, dialect=dialect) as here:
-        key, said = here.gateway.add_key(allowances=(MINUTE,)), []
-        target = "/v1/listen?encoding=linear16&sample_rate=16000"
-        async with here.connect(target, key=key) as client:
-            with contextlib.suppress(ConnectionClosed):
-                await client.send(json.dumps(first))
-                while True:
-                    said.append(await client.recv())
-                    await client.send(bytes(480))
-            code, reason = await closed(client)
+
+    async def listen(peer: ServerConnection) -> None:
+        async for _ in peer:
+            pass
+
+    async with site(listen, meter=protocol, dialect=dialect) as here:
+        key, journal = here.gateway.add_key(allowances=(MINUTE,)), here.gateway.journal
+        async with here.connect("/v1/listen?encoding=linear16&sample_rate=16000", key=key) as client:
+            await client.send(json.dumps(first))
+            while client.close_code is None:
+                written = len(journal.records)
+                with contextlib.suppress(ConnectionClosed):
+                    await client.send(bytes(96_000))  # three seconds, and then the next checkpoint
+                await until(lambda: len(journal.records) > written or client.close_code is not None)  # noqa: B023  now
+            said = [json.loads(message) async for message in drained(client)]
         await here.settled()
-    accounted = sum(record.measured.audio_ms for record in here.gateway.journal.records)
-    texts = [json.loads(message) for message in said if isinstance(message, str)]
-    assert ["nearly used up" in str(text) for text in texts[1:-1]] == [True] * is_warned
-    assert texts[-1]["usage"] == {"type": "duration", "seconds": accounted / 1000}
-    assert 40_000 <= accounted <= 62_000
-    assert code == 4029
-    assert str(reason).startswith(f"quota_exceeded: {accounted / 1000:.3f} s of audio. ")
+    accounted = sum(record.measured.audio_ms for record in journal.records)
+    assert ["nearly used up" in str(text) for text in said[:-1]] == [True] * is_warned
+    assert said[-1]["usage"] == {"type": "duration", "seconds": accounted / 1000}
+    assert 48_000 <= accounted <= 60_000
+    assert client.close_code == 4029
+    assert str(client.close_reason).startswith(f"quota_exceeded: {accounted / 1000:.3f} s of audio. ")
+
+
+async def drained(client: ClientConnection) -> AsyncIterator[str]:
+    """What has come before the end."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            yield str(await client.recv())
 
 
 # --- a stock client ---------------------------------------------------------------------------------------------------

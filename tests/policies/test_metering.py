@@ -392,3 +392,19 @@ def test_text_in_front_of_frames_makes_them_no_text():
 def test_json_in_a_part_of_a_form_is_walked():
     parts = [part("request", json.dumps({"audio": b64(wav(2.0))}).encode()), file(wav(1.0))]
     assert posted(*parts).audio_ms == 3000
+
+
+STRANGE_BASE64 = {
+    "padding in front": lambda text: "=" + text,
+    "padding behind one letter": lambda text: text[:1] + "=" * 9 + text[1:],
+    "a letter of the other alphabet": lambda text: text[:5] + "-" + text[5:],
+    "line breaks": lambda text: "\n".join(text[at : at + 76] for at in range(0, len(text), 76)),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE_BASE64)
+def test_base64_that_some_decoders_read_all_the_same_is_no_text(strange):
+    """As Python's b64decode does by default: what it ignores must not make audio free."""
+    text = STRANGE_BASE64[strange](b64(FLAC))
+    assert base64.b64decode(text) == FLAC
+    assert figure(put(json.dumps({"audio": text}).encode(), "application/json")) == (1280, WALKED, False)

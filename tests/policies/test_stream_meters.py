@@ -189,3 +189,22 @@ def test_tokens_of_a_session_are_added_up():
     told = [done | {"usage": {"type": "tokens", "input_tokens": 5, "output_tokens": 2}}] * 2
     measured = talk("openai_realtime", "", [append(bytes(4_800))], told)
     assert (measured.input_tokens, measured.output_tokens) == (10, 4)
+
+
+CONFIG = {"config": {"sample_rate": 192_000}}
+FAST = {"audio_format": {"type": "raw", "encoding": "pcm_f32le", "sample_rate": 192_000}}
+
+
+@pytest.mark.parametrize(
+    ("profile", "client"),
+    [
+        ("vosk", [SECOND_8K := bytes(16_000), CONFIG, SECOND_8K]),
+        ("whisperlive", [{"audio_format": "int16"}, SECOND_16K, {"audio_format": "float32"}, SECOND_16K]),
+        ("speechmatics", [RAW, bytes(64_000), RAW | FAST, bytes(64_000)]),
+        ("speechmatics", [RAW, bytes(64_000), {"message": "SetRecognitionConfig"} | FAST, bytes(64_000)]),
+        ("openai_realtime", [OPENAI_G711, append(bytes(8_000)), FAST, append(bytes(8_000))]),
+    ],
+)  # fmt: skip
+def test_a_format_that_the_server_does_not_take_any_more_makes_nothing_cheaper(profile, client):
+    """vosk-server makes its recogniser at the first audio, others read one first message."""
+    assert talk(profile, client=client).audio_ms == 2000

@@ -13,6 +13,7 @@ from policies.audio.flac import StreamInfo
 from policies.audio.packets import FlacPackets, OpusPackets
 from policies.audio.sources import Heard
 from policies.audio.track import WALKERS, Track
+from tests.policies.audio.build import streaminfo
 from tests.policies.audio.feeding import cuts, fed
 from tests.policies.audio.oracle import played_ms, recording
 
@@ -211,7 +212,39 @@ def ogg_crc(page):
     return crc
 
 
+def hidden_clusters(data, leaf, *front):
+    """A live WebM whose clusters all stand inside one element, with a fault behind it that sends readers back."""
+    at = data.index(CLUSTER)
+    inside = b"".join(front) + data[at:]
+    size = (1 << 56 | len(inside)).to_bytes(8, "big")
+    return data[:at] + CLUSTER + b"\x01" + b"\xff" * 7 + b"\xe7\x81\0" + leaf + size + inside + b"\0" * 8
+
+
+CLUSTER = b"\x1f\x43\xb6\x75"
 FORGED = {
+    "webm, clusters inside a block": lambda: hidden_clusters(
+        recorded("webm live"), b"\xa3", b"\x81\0\0\x80\xfc\xff\xfe"
+    ),
+    "webm, clusters inside padding": lambda: hidden_clusters(recorded("webm live"), b"\xec"),
+    "mka pcm, samples of 64 bits": lambda: replaced(recorded("mka pcm"), b"\x62\x64\x81\x10", b"\x62\x64\x81\x40"),
+    "mka pcm, no depth and no time": lambda: replaced(
+        replaced(recorded("mka pcm"), b"\x62\x64\x81\x10", b"\xec\x82\x81\x10"),
+        b"\x2a\xd7\xb1\x83",
+        b"\x2a\xd7\xb2\x83",
+    ),
+    "mka flac, STREAMINFO of 655 kHz": lambda: replaced(recorded("mka flac"), streaminfo()[10:13], b"\x9f\xff\xf0", 1),
+    "mka alac, a rate of a megahertz": lambda: replaced(
+        recorded("mka alac"), struct.pack(">d", 16_000), struct.pack(">d", 1_000_000)
+    ),
+    "m4a, a movie in a free box": lambda: replaced(recorded("m4a"), b"moov", b"free", 1),
+    "m4a, no handler that is known": lambda: replaced(recorded("m4a"), b"soun", b"nuos"),
+    "m4a, samples inside data information": lambda: box_field(recorded("m4a"), b"dinf", -8, 1 << 16),
+    "3gp, an unknown box in front": lambda: replaced(recorded("3gp"), b"ftyp", b"\1\2\3\4", 1),
+    "mp3, in a tag without an end": lambda: b"ID3\4\0\0\x7f\x7f\x7f\x7f" + recorded("mp3 8 kHz"),
+    "adts, a last frame that is too long": lambda: (
+        recorded("adts")[:4000] + b"\0" + b"\xff\xf1\x60\x43\xff\xff\xfc" + recorded("adts")[4000:8000]
+    ),
+    "caf, packets of a gigabyte": lambda: box_field(recorded("caf"), b"lpcm", 4, 1 << 30),
     "mp3, Xing says one frame": lambda: box_field(recorded("mp3"), b"Info", 4, 1),
     "mp3, Xing says a million": lambda: box_field(recorded("mp3"), b"Info", 4, 1_000_000),
     "mp3, rubbish in front": lambda: random.Random(1).randbytes(3000) + recorded("mp3 without Xing"),

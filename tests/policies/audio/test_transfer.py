@@ -31,9 +31,23 @@ def test_nothing_raises_and_cuts_do_not_matter(text, lengths):
     assert decoded(text, lengths) == decoded(text)
 
 
-@pytest.mark.parametrize("text", [b"QUJD", b"QU\r\nJD", b"QU-JD!", b"QUJDRA==", b"QUJDRA==RUZH", b"QUJDREU="])
-def test_strangers_and_what_follows_the_padding_are_ignored_as_by_the_standard_library(text):
+@pytest.mark.parametrize(
+    "text", [b"QUJD", b"QU\r\nJD", b"QU-JD!", b"QUJDRA==", b"QUJDREU=", b"=QUJD", b"Q=UJD", b"QUJDR=A=="]
+)
+def test_strangers_and_misplaced_padding_are_ignored_as_by_the_standard_library(text):
     assert decoded(text, (1,)) == binascii.a2b_base64(text)
+
+
+def test_behind_padding_it_goes_on_as_some_decoders_do():
+    assert decoded(b"QUJDRA==RUZH", (1,)) == b"ABCDEFG"
+
+
+def test_a_text_full_of_padding_costs_no_more_than_another():
+    assert decoded(b"QU=" * 64 + b"=Q=U=J=D") == b"A" * 64 + b"ABC"
+
+
+def test_url_safe_letters_are_letters_where_that_is_wanted():
+    assert Base64Stream(is_url_safe=True).decode(b"-_-_") == base64.urlsafe_b64decode(b"-_-_")
 
 
 def test_a_last_character_alone_is_nothing():
