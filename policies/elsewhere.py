@@ -36,11 +36,6 @@ class Elsewhere:
         """Neither the audio nor its length will be seen here."""
         return self.fetches and self.returns
 
-    def add(self, other: "Elsewhere") -> None:
-        """What another part of the request says."""
-        self.fetches = self.fetches or other.fetches
-        self.returns = self.returns or other.returns
-
     def note(self, path: Sequence[str], value: str) -> None:
         """One parameter, by its names from the top down."""
         names = [name.lower() for name in path]

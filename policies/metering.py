@@ -20,7 +20,7 @@ from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk, milliseconds
 from policies.elsewhere import Elsewhere
 from policies.inline_audio import InlineAudio
-from policies.multipart import MOST_NOTED_BYTES, Consumer, MultipartWalker, Part, parameters
+from policies.multipart import MOST_NOTED_BYTES, MOST_PARTS, Consumer, MultipartWalker, Part, parameters
 from policies.usage import NOT_AUDIO, Measured
 
 _TEXT_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"})
@@ -79,7 +79,8 @@ def meter_for(profile: str, content_type: str, body_bytes: int | None = None, qu
     if profile not in {"multipart", "raw"}:
         raise ValueError(f"{profile!r} is not a metering profile: write multipart, raw or none")
     media_type = content_type.partition(";")[0].strip().lower()
-    elsewhere = _named_in(query)
+    elsewhere = Elsewhere()
+    _note_pairs(elsewhere, query)
     asked = read_query(query) if query else {}
     fields = {name: asked[name][-1] for name in ("model", "language") if name in asked}
     declared = by_query(asked) if "encoding" in asked else None
@@ -92,12 +93,10 @@ def meter_for(profile: str, content_type: str, body_bytes: int | None = None, qu
     return BodyMeter(elsewhere, body_bytes, fields, declared, says_text=media_type in _TEXT_TYPES)
 
 
-def _named_in(pairs: str) -> Elsewhere:
+def _note_pairs(elsewhere: Elsewhere, pairs: str) -> None:
     """The places that a query names, or a form that is written like one."""
-    elsewhere = Elsewhere()
     for name, value in parse_qsl(pairs, keep_blank_values=True) if pairs else ():
         elsewhere.note((name,), value)
-    return elsewhere
 
 
 class FormMeter:
@@ -175,6 +174,7 @@ class BodyMeter:
         "_fields",
         "_head",
         "_inline",
+        "_pair",
         "_pairs",
         "_says_text",
         "_track",
@@ -195,7 +195,8 @@ class BodyMeter:
         self._declared = declared
         self._says_text = says_text
         self._head = b""
-        self._pairs = b""  # the beginning of a body that says it is text and is no JSON: names and values
+        self._pair = b""  # of a body that says it is text and is no JSON, and how many came before
+        self._pairs = 0
         self._track = Track()
         self._inline: InlineAudio | None = None
 
@@ -207,9 +208,19 @@ class BodyMeter:
                 self._inline = InlineAudio(self._elsewhere)
         if self._inline is not None:
             self._inline.feed(chunk)
-        elif self._says_text and len(self._pairs) < _MOST_TEXT_BYTES:
-            self._pairs += chunk[: _MOST_TEXT_BYTES - len(self._pairs)]
+        elif self._says_text:
+            self._feed_pairs(self._pair + chunk)
         self._track.feed(chunk)
+
+    def _feed_pairs(self, text: bytes) -> None:
+        """Names and values as a form writes them; of the one that is passing its beginning is kept."""
+        *whole, rest = text.split(b"&", MOST_PARTS - self._pairs)
+        for pair in whole:
+            _note_pairs(self._elsewhere, pair[:MOST_NOTED_BYTES].decode("latin-1"))
+        self._pairs += len(whole)
+        if self._pairs >= MOST_PARTS:  # no form has so many: they are not looked at, and may name anything
+            self._elsewhere.fetches = True
+        self._pair = rest[:MOST_NOTED_BYTES]
 
     @property
     def so_far_ms(self) -> int:
@@ -241,8 +252,8 @@ class BodyMeter:
     def _note(self) -> None:
         if self._inline is not None:
             self._inline.note()
-        elif self._pairs:
-            self._elsewhere.add(_named_in(self._pairs.decode("utf-8", "replace")))
+        elif self._pair:
+            _note_pairs(self._elsewhere, self._pair.decode("latin-1"))
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""

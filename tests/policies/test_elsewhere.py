@@ -81,6 +81,11 @@ def test_what_can_be_measured_or_asked_for_later_does_not_pass_by(case):
     assert told(query, content_type, body) == (False, fetches, returns)
 
 
+def test_more_pairs_than_any_form_has_are_not_looked_at_and_believed_to_name_a_place():
+    """Each costs something, and behind thousands of them there may be one."""
+    assert told("callback=c", PAIRS, b"a&" * 50_000) == (True, True, True)
+
+
 @given(path=st.lists(st.text()), value=st.text())
 def test_nothing_raises(path, value):
     elsewhere = Elsewhere()
