@@ -79,7 +79,7 @@ class PostgresLedger:
     async def totals(self, tenant_id: str, since: datetime, until: datetime) -> UsageTotals:
         """Sums over one tenant's records. Raises ValueError for an instant without a time zone."""
         (row,) = await self._pool.read(_TOTALS, tenant_id, *cut(since, until).cuts, tenant_id=tenant_id)
-        return _totals_of(row)
+        return totals_of(row)
 
     async def used(self, of: UsageOf) -> int:
         """From the roll-ups, and raw records at the edges of a period that does not begin with an hour of UTC."""
@@ -87,7 +87,7 @@ class PostgresLedger:
         (row,) = await self._pool.read(
             _USED, of.tenant_id, *cuts, of.user_id, of.key_id, of.route, tenant_id=of.tenant_id
         )
-        totals = _totals_of(row)
+        totals = totals_of(row)
         if of.what is What.AUDIO:
             return totals.audio_ms
         return totals.bytes_in if of.what is What.BYTES else totals.requests - totals.denied
@@ -96,11 +96,11 @@ class PostgresLedger:
         self, tenant_id: str, since: datetime, until: datetime, by: str
     ) -> Sequence[tuple[str, UsageTotals]]:
         """In the order of the labels: an id, a route, ``2026-11-26`` or ``2026-11-26T07:00Z``. Raises ValueError."""
-        if by not in _LABELS:
-            raise ValueError(f"Usage cannot be broken down by {by!r}: choose one of {', '.join(_LABELS)}.")
+        if by not in LABELS:
+            raise ValueError(f"Usage cannot be broken down by {by!r}: choose one of {', '.join(LABELS)}.")
         cuts = cut(since, until, by_hour=by == "hour").cuts
         rows = await self._pool.read(_BREAKDOWNS[by], tenant_id, *cuts, tenant_id=tenant_id)
-        return [(row["label"], _totals_of(row)) for row in rows]
+        return [(row["label"], totals_of(row)) for row in rows]
 
     async def export(self, tenant_id: str, since: datetime, until: datetime) -> AsyncIterator[UsageRecord]:
         """Every raw record in order of time; those of one millisecond by event id.
@@ -210,7 +210,8 @@ async def _add(connection: Connection, gained: Sequence[Sums]) -> None:
 _values_of = attrgetter("hour", *DIMENSIONS, *MEASURES)
 
 
-def _totals_of(row: asyncpg.Record) -> UsageTotals:
+def totals_of(row: asyncpg.Record) -> UsageTotals:
+    """Of a row of :func:`sums`."""
     return UsageTotals(**{name: row[name] for name in TOTALS})
 
 
@@ -245,7 +246,7 @@ _EXPORT: Final = f"""
     WHERE tenant_id = $1 AND ended_at >= $2 AND ended_at < $3 ORDER BY ended_at, event_id
 """  # noqa: S608  made of this package's own column names
 
-_LABELS: Final = {
+LABELS: Final = {
     "key": "key_id",
     "user": "user_id",
     "route": "route",
@@ -255,8 +256,8 @@ _LABELS: Final = {
     "hour": """to_char(bucket AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24":00Z"')""",
 }
 
-# The six cuts of usage_ranges.Parts are $2 to $7.
-_BOOKS: Final = f"""(
+# All that is known of a range, from the coarsest book that has it; the six cuts of usage_ranges.Parts are $2 to $7.
+BOOKS: Final = f"""(
     SELECT bucket, {names(DIMENSIONS)}, {names(TOTALS)} FROM platform.usage_daily
     WHERE tenant_id = $1 AND bucket >= $4 AND bucket < $5
     UNION ALL
@@ -270,14 +271,14 @@ _BOOKS: Final = f"""(
     WHERE tenant_id = $1 AND (ended_at >= $2 AND ended_at < $3 OR ended_at >= $6 AND ended_at < $7)
 ) AS books"""  # noqa: S608  made of this package's own column names
 
-_TOTALS: Final = f"SELECT {sums(TOTALS)} FROM {_BOOKS}"  # noqa: S608  made of this package's own column names
+_TOTALS: Final = f"SELECT {sums(TOTALS)} FROM {BOOKS}"  # noqa: S608  made of this package's own column names
 _USED: Final = f"""
-    SELECT {sums(TOTALS)} FROM {_BOOKS}
+    SELECT {sums(TOTALS)} FROM {BOOKS}
     WHERE ($8 = '' OR user_id = $8) AND ($9 = '' OR key_id = $9) AND ($10 = '' OR route = $10)
 """  # noqa: S608  the same
 _BREAKDOWNS: Final = {
-    by: f'SELECT {label} COLLATE "C" AS label, {sums(TOTALS)} FROM {_BOOKS} GROUP BY 1 ORDER BY 1'  # noqa: S608  the same
-    for by, label in _LABELS.items()
+    by: f'SELECT {label} COLLATE "C" AS label, {sums(TOTALS)} FROM {BOOKS} GROUP BY 1 ORDER BY 1'  # noqa: S608  the same
+    for by, label in LABELS.items()
 }
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """What a tenant has used: sums over a time, whole or broken down."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -17,10 +18,12 @@ from policies.verdict import Refusal
 from storage.ports import RawRemoved, UsageTotals
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_events import PostgresUsageEvents, UsageSought
+from storage.postgres.usage_series import PostgresUsageSeries, Sum, needs_records
 
 operations = Operations("usage")
 
 _LONGEST_DAYS = 3_700
+_MOST_GROUPS = 50_000
 _LINES = 500
 """So many lines of an export are sent together."""
 
@@ -30,8 +33,11 @@ class UsageOf(InTenant):
 
     since: SentInstant | None = Field(default=None, description="From then on. Default: since the month began, in UTC.")
     until: SentInstant | None = Field(default=None, description="Until before then. Default: now.")
-    by: Literal["key", "user", "route", "outcome", "model", "day", "hour"] | None = Field(
-        default=None, description="Broken down by it."
+    by: Literal["key", "user", "route", "outcome", "model", "status", "day", "hour"] | None = Field(
+        default=None, description="Broken down by it. A day at the most by `status`."
+    )
+    bucket: Literal["1m", "1h", "1d"] | None = Field(
+        default=None, description="As a series: for every minute (of a day at the most), hour or day of UTC."
     )
 
 
@@ -47,9 +53,10 @@ class SumsShown(Shown):
 
 
 class GroupShown(SumsShown):
-    """The sums of one key, user, route, day or hour."""
+    """The sums of one key, user, route, outcome, model, status, day or hour; in a series, of one bucket."""
 
-    label: str
+    label: str = Field(description="Empty in a series that is not broken down.")
+    since: Instant | None = Field(description="When the bucket begins; null where there is none.")
 
 
 class UsageShown(Shown):
@@ -63,19 +70,38 @@ class UsageShown(Shown):
 
 @operations.get("/usage", Permission.USAGE_READ, query=UsageOf, answer=UsageShown)
 async def show_usage(ask: Ask[UsageOf, Any]) -> UsageShown:
-    """Sums over a time, from the roll-ups: as fast for a year as for a day."""
+    """Sums over a time, whole, broken down, and as a series; from the roll-ups, as fast for a year as for a day."""
     query, now = ask.query, ask.parts.now()
     until = query.until or now
     since = query.since or until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    _check(since, until)
+    _check(since, until, days=1 if needs_records(query.bucket, query.by) else _LONGEST_DAYS)
     ledger = PostgresLedger(ask.parts.pool)
-    groups = await ledger.breakdown(ask.tenant_id, since, until, query.by) if query.by else ()
+    if needs_records(query.bucket, query.by):
+        await _check_kept(ask, since, until)
+    groups = await _groups(ask, since, until) if query.by or query.bucket else ()
     return UsageShown(
         since=since,
         until=until,
         total=SumsShown(**_facts(await ledger.totals(ask.tenant_id, since, until))),
-        groups=[GroupShown(label=label, **_facts(sums)) for label, sums in groups],
+        groups=[GroupShown(label=one.label, since=one.since, **_facts(one.totals)) for one in groups],
     )
+
+
+async def _groups(ask: Ask[UsageOf, Any], since: datetime, until: datetime) -> Sequence[Sum]:
+    query, series = ask.query, PostgresUsageSeries(ask.parts.pool)
+    found = await series.sums(ask.tenant_id, since, until, bucket=query.bucket, by=query.by, most=_MOST_GROUPS + 1)
+    if len(found) > _MOST_GROUPS:
+        told = f"This would be more than {_MOST_GROUPS} sums: ask for a shorter time, or fewer of them."
+        raise Problem(Refusal.INVALID_INPUT, fields={"bucket" if query.bucket else "by": told})
+    return found
+
+
+async def _check_kept(ask: Ask[Any, Any], since: datetime, until: datetime) -> None:
+    """Raises Problem when a part of the single records was removed."""
+    try:
+        await PostgresLedger(ask.parts.pool).raw_days(ask.tenant_id, since, until)
+    except RawRemoved as error:
+        raise Problem(Refusal.INVALID_INPUT, fields={"since": str(error)}) from error
 
 
 class PercentilesShown(Shown):
@@ -208,10 +234,7 @@ async def export_usage(ask: Ask[ExportOf, Any]) -> web.StreamResponse:
     _check(since, until)
     tenant = await ask.directory.tenant_by_id(ask.tenant_id)
     ledger = PostgresLedger(ask.parts.long_reads)
-    try:
-        await ledger.raw_days(ask.tenant_id, since, until)  # while there still is another answer
-    except RawRemoved as error:
-        raise Problem(Refusal.INVALID_INPUT, fields={"since": str(error)}) from error
+    await _check_kept(ask, since, until)  # while there still is another answer
     heading, line = FORMATS[query.format]
     answer = web.StreamResponse(
         headers={
@@ -277,7 +300,8 @@ def _check(since: datetime, until: datetime, days: int = _LONGEST_DAYS) -> None:
     if since > until:
         raise Problem(Refusal.INVALID_INPUT, fields={"since": "This is after the end."})
     if until - since > timedelta(days=days):
-        raise Problem(Refusal.INVALID_INPUT, fields={"since": f"Ask for {days} days at the most."})
+        most = "a day" if days == 1 else f"{days} days"
+        raise Problem(Refusal.INVALID_INPUT, fields={"since": f"Ask for {most} at the most."})
 
 
 def _facts(sums: UsageTotals) -> dict[str, int]:
