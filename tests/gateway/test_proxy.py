@@ -77,6 +77,17 @@ async def test_past_the_limit_the_answer_says_when_to_come_back(gateway: Gateway
     assert len(gateway.upstream.seen) == 2
 
 
+async def test_no_spelling_of_a_path_has_a_limit_of_its_own(gateway: Gateway) -> None:
+    """Q-05: HEAD takes from the bucket of GET; another way to write the path reaches nothing, and takes nothing."""
+    key = gateway.add_key(key_rate=Rate(2, 60_000))
+    for other in ("//v1/models", "/v1/models/", "/v1/./models", "/v1/%6dodels", "/V1/models"):
+        assert (await gateway.ask(target=other, key=key)).status in (400, 404)
+    assert [(await gateway.ask(method, key=key)).status for method in ("GET", "HEAD", "GET", "HEAD")] == [
+        200, 200, 429, 429,
+    ]  # fmt: skip
+    assert len(gateway.upstream.seen) == 2
+
+
 async def test_the_record_the_line_and_the_figures_agree(gateway: Gateway) -> None:
     """One settled request of each kind, seen alike in all three."""
     await gateway.ask("POST", "/v1/audio/transcriptions", [("Content-Type", "application/octet-stream")], b"abcde")

@@ -55,6 +55,7 @@ def test_a_csv_record_has_its_columns_and_no_formula(made) -> None:
     ],
 )  # fmt: skip
 def test_a_formula_gets_an_apostrophe(text: str) -> None:
+    """T-10: whatever a spreadsheet would run, also in full width and behind blanks."""
     assert harmless(text) == f"'{text}"
 
 
