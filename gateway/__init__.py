@@ -26,6 +26,7 @@ gatekeeper     the decision: the pure stages of ``policies`` with the I/O betwee
 holder         limits beyond plain request rates: held, extended, told from the ledger
 limit_events   what limits tell beside their answers
 limit_use      how much of each is in use
+statements     a tenant's month, rated: for the command, the API and the page
 bearers        access tokens, ours and others': whether one is believed, and whose it is now
 jwks           another issuer's keys; ``issuer_settings`` says what its claims mean
 token_state    signing keys and revocations, kept up to date in every process

@@ -27,7 +27,7 @@ authorise      may this principal use this route now
 limits         charges, levels and the GCRA arithmetic; ``ratelimit_fields`` says them on the wire
 allowances     what operators grant: so much of what, in which time, to whom
 bounds         which allowances a request touches, and how much of each it is likely to need
-calendars      days and months in a tenant's time zone, from its anchor day
+calendars      days and months in a tenant's time zone, from its anchor day; ``forecast`` where one is heading
 holding        leases and reservations: the rule by which they are taken, extended and settled
 networks       addresses and networks of proxies and clients, in one form
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set

@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,15 @@ def test_the_import_contracts_hold() -> None:
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r"Contracts: [1-9]\d* kept, 0 broken", ran.stdout), ran.stdout
+
+
+def test_dependencies_are_not_older_than_their_known_faults() -> None:
+    """G-03: below these versions there are advisories, or behaviour that this code does not expect."""
+    floors = {"aiohttp": (3, 14, 3), "pyjwt": (2, 15), "redis": (5,), "bcrypt": (5,)}
+    wanted = "\n".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    for package, floor in floors.items():
+        for text in (re.search(rf"^{package}>=([0-9.]+)", wanted, re.MULTILINE)[1], version(package)):
+            assert tuple(map(int, re.findall(r"\d+", text)[:3])) >= floor, (package, text)
 
 
 def test_config_holds_data_only() -> None:

@@ -25,6 +25,7 @@ passkeys       passkeys, alone and as the second factor
 oidc           signing in with other providers (OpenID Connect)
 recovery       forgotten passwords; ``joining`` invitations; ``addresses`` another e-mail address
 account        a person's own pages; ``security`` password and second factor
+statement      a tenant's month as a page that prints
 mail           how mail leaves; ``letters`` what it says
 sealing        secrets that must be read again; ``agents`` browsers by name
 ============== ==============================================================================

@@ -21,6 +21,6 @@ audit      the audit trail, written in the transaction of each change; the event
 limits     the rates that operators set
 idempotency
            creations that may be repeated
-usage      the account: raw records and their roll-ups; its parts are beside it
+usage      the account: raw records and their roll-ups; its parts are beside it (``usage_series``: by minute, hour, day)
 ========== ====================================================================================
 """

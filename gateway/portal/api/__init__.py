@@ -9,8 +9,8 @@ etags         versions of what is shown, and changes that are made only to the v
 openapi       the document that describes all of it
 ------------- ---------------------------------------------------------------------------------------
 me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits,
-usage, webhooks, audit, signing_keys
-              the resources; ``shapes`` holds what several of them say
+limit_check, usage, quotas, statements, webhooks, audit, signing_keys
+              the resources; ``shapes`` holds what several of them say, ``counting`` what limits have in use
 ============= =======================================================================================
 
 A resource's module has ``operations = Operations(tag)`` and its handlers, and is one line in ``RESOURCES``.

@@ -234,6 +234,11 @@ async def _tenant(ask: Ask[InTenant, Any]) -> str:
         return ask.who.tenant_id
     found = await ask.directory.tenant(slug)
     if found.id != ask.who.tenant_id and not ask.who.is_operator:
+        _log.warning(
+            "another tenant was asked for",
+            tenant_id=ask.who.tenant_id, user_id=ask.who.user_id, key_id=ask.who.key_id, wanted=found.id,
+            operation=ask.operation.name, request_id=request_id(ask.request),
+        )  # fmt: skip
         raise NotFound(f"There is no tenant {slug!r}.")
     return found.id
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.portal.api.operations import Operation
 from gateway.portal.api.service import OPERATIONS
@@ -137,6 +138,17 @@ async def test_every_operation_with_the_ids_of_another_tenant(houses: Houses, pa
             status, text = await tried(intruder, operation, path, body, tenant=owner.tenant.slug)
             assert status == (403 if is_platform else 404), (operation.name, status, text)
     assert await rows_of(parts, owner.tenant.id) == before
+
+
+async def test_who_tries_another_tenant_is_in_the_log(houses: Houses) -> None:
+    """O-04: the one who asks sees a tenant that is not there; the operator sees who asked, and by which request."""
+    owner, intruder = await houses.person(), await houses.person()
+    with capture_logs() as log:
+        await intruder.ask("GET", f"/keys?tenant={owner.tenant.slug}", status=404)
+        await intruder.ask("GET", "/keys?tenant=nobody", status=404)
+    (line,) = [line for line in log if line["event"] == "another tenant was asked for"]
+    assert (line["tenant_id"], line["wanted"]) == (intruder.tenant.id, owner.tenant.id)
+    assert (line["operation"], line["request_id"]) == ("list_keys", intruder.headers["X-Request-ID"])
 
 
 async def test_no_list_shows_what_is_anothers(houses: Houses, parts: Parts) -> None:
