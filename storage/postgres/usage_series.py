@@ -9,7 +9,7 @@ from storage.ports import UsageTotals
 from storage.postgres.pool import Pool
 from storage.postgres.usage import BOOKS, LABELS, totals_of
 from storage.postgres.usage_columns import DIMENSIONS, TOTALS, names, sums
-from storage.postgres.usage_ranges import cut
+from storage.postgres.usage_ranges import cut, day_of
 
 UNITS: Final = {"1m": "minute", "1h": "hour", "1d": "day"}
 """Of UTC."""
@@ -30,7 +30,7 @@ def needs_records(bucket: str | None, by: str | None) -> bool:
 
 
 class PostgresUsageSeries:
-    """One tenant's, by the first argument."""
+    """One tenant's, by the first argument; or everybody's, for operators."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -54,7 +54,20 @@ class PostgresUsageSeries:
         )
         return [Sum(row["since"], row["label"], totals_of(row)) for row in rows]
 
+    async def of_tenants(
+        self, since: datetime, until: datetime, limit: int, *, after: str
+    ) -> Sequence[tuple[str, str, UsageTotals]]:
+        """Of every tenant with usage on those days of UTC: id, slug (empty: it was removed), sums; by id."""
+        rows = await self._pool.read(_TENANTS, day_of(since), day_of(until), after, limit)
+        return [(row["tenant_id"], row["slug"], totals_of(row)) for row in rows]
 
+
+_TENANTS: Final = f"""
+    SELECT d.tenant_id, coalesce(t.slug, '') AS slug, {sums(TOTALS)}
+    FROM platform.usage_daily d LEFT JOIN platform.tenants t ON t.id = d.tenant_id
+    WHERE d.tenant_id > $3 AND d.bucket >= $1 AND d.bucket < $2
+    GROUP BY 1, 2 ORDER BY 1 LIMIT $4
+"""  # noqa: S608  made of this package's own column names
 _RECORDS: Final = f"""(
     SELECT ended_at AS bucket, status, {names(DIMENSIONS)},
         (status <> {INTERIM})::int AS requests, (status >= 400)::int AS errors,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
+from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.problems import Problem
@@ -102,6 +102,35 @@ async def _check_kept(ask: Ask[Any, Any], since: datetime, until: datetime) -> N
         await PostgresLedger(ask.parts.pool).raw_days(ask.tenant_id, since, until)
     except RawRemoved as error:
         raise Problem(Refusal.INVALID_INPUT, fields={"since": str(error)}) from error
+
+
+class TenantsUsageOf(Paged, Sent):
+    """Of which days of UTC."""
+
+    since: SentInstant | None = Field(default=None, description="Its whole day. Default: since the month began.")
+    until: SentInstant | None = Field(default=None, description="Before its day. Default: with today.")
+
+
+class TenantSums(SumsShown):
+    """The sums of one tenant."""
+
+    tenant_id: str
+    tenant: str = Field(description="Its slug; empty when it was removed.")
+
+
+@operations.get("/usage/tenants", Permission.PLATFORM_READ, query=TenantsUsageOf, answer=Page[TenantSums])
+async def list_usage_of_tenants(ask: Ask[TenantsUsageOf, Any]) -> Page[TenantSums]:
+    """What every tenant has used, of whole days; for operators."""
+    query, now = ask.query, ask.parts.now()
+    until = query.until or now + timedelta(days=1)
+    since = query.since or now.replace(day=1)
+    _check(since, until)
+    cursors = ask.cursors(query.since, query.until)
+    after = cursors.open(query.cursor) or [""]
+    series = PostgresUsageSeries(ask.parts.pool)
+    found = await series.of_tenants(since, until, query.limit + 1, after=str(after[0]))
+    shown = [TenantSums(tenant_id=tenant, tenant=slug, **_facts(sums)) for tenant, slug, sums in found]
+    return cursors.page(shown, query.limit, [[one.tenant_id] for one in shown])
 
 
 class PercentilesShown(Shown):
