@@ -1,5 +1,6 @@
 """A tenant's statements: a month's usage by its price list. The page shows the same (``gateway.portal.statement``)."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ from storage.postgres.plans import PostgresPlans
 from storage.postgres.usage import PostgresLedger
 
 operations = Operations("usage")
+
+_PATIENCE_S = 25.0
+"""Less than the gateway waits for the portal: whoever asks is told why, and the connection is free again."""
 
 
 class StatementOf(InTenant):
@@ -83,7 +87,7 @@ class Made:
 
 
 async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None) -> Made:
-    """Rate a month. Raises Problem: no price list (404), a month to come or one whose records are gone (422)."""
+    """Rate a month. Raises Problem: no price list (404); a month to come, too large or without records (422)."""
     if parts.price_lists is None:
         raise Problem(Refusal.NOT_FOUND, "There are no price lists: the operator names them in the setting plans_file.")
     calendar = await PostgresLimitBook(parts.pool, parts.trail).calendar(tenant.id)
@@ -92,7 +96,11 @@ async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None) 
     try:
         period = month_of(calendar, read_month(month) if month else None, now)
         plan = price_list(parts.price_lists, tenant.slug, rating)
-        (made,) = await rate(PostgresLedger(parts.long_reads), tenant.id, period, [plan], by)
+        async with asyncio.timeout(_PATIENCE_S):
+            (made,) = await rate(PostgresLedger(parts.long_reads), tenant.id, period, [plan], by)
+    except TimeoutError as error:
+        told = "It has more requests than can be rated while one waits. Ask the operator for 'gateway usage statement'."
+        raise Problem(Refusal.INVALID_INPUT, fields={"month": told}) from error
     except NoPriceList as error:  # which lists there are is the operator's business
         raise Problem(Refusal.NOT_FOUND, "The operator has named no price list for this tenant.") from error
     except (ValueError, RawRemoved) as error:

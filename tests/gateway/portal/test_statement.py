@@ -117,6 +117,20 @@ async def test_what_is_asked_wrongly_is_told(portal: Client, town: Town, query: 
     assert (await portal.get(f"/platform/v1/usage/statement?{query}")).status == 422
 
 
+async def test_a_month_that_takes_too_long_is_told_and_given_up(
+    portal: Client, june: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And holds up nobody: the next statement is made."""
+    await log_in(portal)
+    path = f"/platform/v1/usage/statement?month={june}"
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.portal.api.statements._PATIENCE_S", 0.0)
+        for _ in range(5):
+            problem = await (await portal.get(path)).json(content_type=None)
+            assert "gateway usage statement" in problem["errors"][0]["message"]
+    assert (await (await portal.get(path)).json())["amount"] == "0.02"
+
+
 async def test_without_price_lists_there_is_no_statement(houses: Houses, town: Town, portal: Client) -> None:
     """And nobody is told which other lists the operator has."""
     caller = await houses.person()
