@@ -107,23 +107,25 @@ class PostgresKeyRegistry:
         tenant_id: str,
         limit: int,
         *,
-        below: str | None = None,
+        beyond: str | None = None,
+        oldest_first: bool = False,
         user_id: str | None = None,
         unused_since: datetime | None = None,
         ending_before: datetime | None = None,
     ) -> Sequence[ApiKey]:
-        """Newest first: those whose id is ``below`` another's, which belong to one person, where given.
+        """Newest first, or oldest: those ``beyond`` another's id in that order; of one person, where given.
 
         ``unused_since``: not revoked, and not used since; ``ending_before``: still valid, and not for long.
         """
+        comes, order, begin = (">", "ASC", "") if oldest_first else ("<", "DESC", _LAST)
         rows = await self._pool.read(
-            f"{KEY} AND k.id < $2 AND ($3::text IS NULL OR k.user_id = $3)"
+            f"{KEY} AND k.id {comes} $2 AND ($3::text IS NULL OR k.user_id = $3)"
             " AND ($4::timestamptz IS NULL OR k.created_at < $4 AND k.revoked_at IS NULL)"
             " AND ($4::timestamptz IS NULL OR coalesce(u.used_at, k.created_at) < $4)"
             " AND ($5::timestamptz IS NULL OR k.expires_at < $5 AND k.expires_at > now() AND k.revoked_at IS NULL)"
-            " ORDER BY k.id DESC LIMIT $6",
+            f" ORDER BY k.id {order} LIMIT $6",
             tenant_id,
-            below or _LAST,  # always a bound, so that a page is a piece of the index however deep it is
+            beyond or begin,  # always a bound, so that a page is a piece of the index however deep it is
             user_id,
             unused_since,
             ending_before,

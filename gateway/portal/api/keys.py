@@ -113,19 +113,21 @@ class KeyList(Paged, InTenant):
 
     user_id: str | None = Field(default=None, max_length=64, description="Those of one member.")
     unused_days: int | None = Field(default=None, ge=1, le=3_650, description="Not used for so many days, not revoked.")
+    sort: Literal["-created", "created"] = Field(default="-created", description="Newest first, or oldest.")
     ending_days: int | None = Field(default=None, ge=1, le=3_650, description="Valid, but not for so many days more.")
 
 
 @operations.get("/keys", Permission.KEYS_READ, query=KeyList, answer=Page[KeyShown])
 async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
-    """The tenant's keys, newest first, ended ones included."""
+    """The tenant's keys, newest first if nothing else is said, ended ones included."""
     query = ask.query
-    cursors = ask.cursors(query.user_id, query.unused_days, query.ending_days)
-    below, now = cursors.open(query.cursor), ask.parts.now()
+    cursors = ask.cursors(query.user_id, query.sort, query.unused_days, query.ending_days)
+    last, now = cursors.open(query.cursor), ask.parts.now()
     found = await ask.keys.keys_page(
         ask.tenant_id,
         query.limit + 1,
-        below=str(below[0]) if below else None,
+        beyond=str(last[0]) if last else None,
+        oldest_first=query.sort == "created",
         user_id=query.user_id,
         unused_since=now - timedelta(days=query.unused_days) if query.unused_days else None,
         ending_before=now + timedelta(days=query.ending_days) if query.ending_days else None,

@@ -48,10 +48,19 @@ class LimitsWish(Sent):
     streams: Texts | None = None
 
 
-@operations.get("/limits", Permission.LIMITS_READ, answer=Page[LimitShown])
-async def list_limits(ask: Ask[InTenant, Any]) -> Page[LimitShown]:
+class LimitList(InTenant):
+    """Whose limits; all without."""
+
+    key_id: str | None = Field(default=None, max_length=64, description="Those of this key alone.")
+    user_id: str | None = Field(default=None, max_length=64, description="Those of this member alone.")
+
+
+@operations.get("/limits", Permission.LIMITS_READ, query=LimitList, answer=Page[LimitShown])
+async def list_limits(ask: Ask[LimitList, Any]) -> Page[LimitShown]:
     """Every limit that is set: the tenant's, its members', its keys'. All that fit a request hold."""
-    return await _all(ask)
+    query, found = ask.query, await _all(ask)
+    kept = [one for one in found.data if query.key_id in (None, one.key_id) and query.user_id in (None, one.user_id)]
+    return Page(data=kept, next_cursor=None)
 
 
 @operations.put("/limits", Permission.LIMITS_WRITE, body=LimitsWish, answer=Page[LimitShown])

@@ -125,15 +125,18 @@ async def test_a_browsers_session_is_a_caller_with_its_persons_permissions(porta
 # Cursors, versions, repetition
 
 
-async def test_pages_together_are_the_list(houses: Houses) -> None:
+@pytest.mark.parametrize("sort", ["-created", "created"])
+async def test_pages_together_are_the_list(houses: Houses, sort: str) -> None:
+    """In either order; a cursor of the one is none of the other."""
     caller = await houses.person()
     made = [(await caller.ask("POST", "/keys", {"name": str(n)}, status=201))["id"] for n in range(5)]
     seen, cursor = [], ""
     while cursor is not None:
-        page = await caller.ask("GET", f"/keys?limit=2&cursor={cursor}")
+        page = await caller.ask("GET", f"/keys?limit=2&sort={sort}&cursor={cursor}")
         seen += [key["id"] for key in page["data"]]
-        cursor = page["next_cursor"]
-    assert seen == made[::-1]
+        other, cursor = cursor, page["next_cursor"]
+    assert seen == (made if sort == "created" else made[::-1])
+    await caller.ask("GET", f"/keys?sort={'created' if sort == '-created' else '-created'}&cursor={other}", status=422)
 
 
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "A" * 1024, "%00", "Zm9v.Zm9v", "é"])
@@ -384,6 +387,8 @@ async def test_a_tenant_limits_its_keys_and_not_itself(houses: Houses) -> None:
     slug = owner.tenant.slug
     await operator.ask("PUT", f"/limits?tenant={slug}", {"requests": ["600/m"], "concurrency": ["10"], "shadow": True})
     assert len((await owner.ask("GET", "/limits"))["data"]) == 5
+    assert len((await owner.ask("GET", f"/limits?key_id={key['id']}"))["data"]) == 3
+    assert (await owner.ask("GET", "/limits?user_id=usr_x"))["data"] == []
     lifted = await owner.ask("PUT", "/limits", {"key_id": key["id"], "requests": [], "audio": []})
     assert {each["key_id"] for each in lifted["data"]} == {None}
     for wrong, field in (
