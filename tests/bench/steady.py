@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--reloads", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    with upstreams(), gateway(9301, options.workers) as (pid, key):
+    with upstreams(), gateway(9301, options.workers) as (pid, key, _):
         with Load("127.0.0.1", PORT, key, rate=options.rate) as load:
             started = time.monotonic()
             for number in range(options.reloads):
