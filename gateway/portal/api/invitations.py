@@ -74,7 +74,7 @@ async def send_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
     return _shown(ask, await joining.send_again(ask.request, ask.tenant_id, current.id))
 
 
-@operations.delete("/invitations/{invitation_id}", Permission.USERS_WRITE)
+@operations.delete("/invitations/{invitation_id}", Permission.USERS_WRITE, versioned=show_invitation)
 async def revoke_invitation(ask: Ask[InTenant, Any]) -> None:
     """Its link works no more."""
     await joining.invitations(ask.request).revoke(ask.tenant_id, ask.path("invitation_id"))

@@ -211,7 +211,7 @@ async def rotate_key(ask: Ask[InTenant, Rotation]) -> KeyMade:
     return KeyMade(**facts(made, now), key=secret)
 
 
-@operations.delete("/keys/{key_id}", Permission.KEYS_WRITE)
+@operations.delete("/keys/{key_id}", Permission.KEYS_WRITE, versioned=show_key)
 async def revoke_key(ask: Ask[InTenant, Any]) -> None:
     """End a key now and for ever."""
     key = await ask.keys.revoke_key(ask.tenant_id, ask.path("key_id"))

@@ -48,6 +48,10 @@ class LimitsWish(Sent):
     streams: Texts | None = None
 
 
+async def _all(ask: Ask[Any, Any]) -> Page[LimitShown]:
+    return Page(data=[shown(grant) for grant in await _book(ask).limits(ask.tenant_id)], next_cursor=None)
+
+
 class LimitList(InTenant):
     """Whose limits; all without."""
 
@@ -63,7 +67,7 @@ async def list_limits(ask: Ask[LimitList, Any]) -> Page[LimitShown]:
     return Page(data=kept, next_cursor=None)
 
 
-@operations.put("/limits", Permission.LIMITS_WRITE, body=LimitsWish, answer=Page[LimitShown])
+@operations.put("/limits", Permission.LIMITS_WRITE, body=LimitsWish, answer=Page[LimitShown], versioned=_all)
 async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
     """Set or lift limits of a key or a member; those of the tenant as a whole are the operator's to set."""
     wish = ask.body
@@ -88,10 +92,6 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
     )
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=wish.key_id or ""))
     return await _all(ask)
-
-
-async def _all(ask: Ask[Any, Any]) -> Page[LimitShown]:
-    return Page(data=[shown(grant) for grant in await _book(ask).limits(ask.tenant_id)], next_cursor=None)
 
 
 def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:

@@ -208,7 +208,7 @@ async def change_role(ask: Ask[InTenant, RoleEdit]) -> RoleShown:
     return _own(changed)
 
 
-@operations.delete("/roles/{name}", Permission.ROLES_WRITE)
+@operations.delete("/roles/{name}", Permission.ROLES_WRITE, versioned=show_role)
 async def delete_role(ask: Ask[InTenant, Any]) -> None:
     """End a role of the tenant's own that nobody is in."""
     try:

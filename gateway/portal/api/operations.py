@@ -80,6 +80,8 @@ class Operation:
     answer: type[BaseModel] | None
     status: int
     run: Callable[["Ask[Any, Any]"], Awaitable[Any]]
+    versioned: Callable[["Ask[Any, Any]"], Awaitable[BaseModel]] | None
+    """What the caller may have seen the version of (``If-Match``); None: the handler asks itself, or there is none."""
 
     @property
     def is_in_tenant(self) -> bool:
@@ -175,7 +177,9 @@ class Operations:
     ) -> Callable[[Run], Run]:
         def add(run: Run) -> Run:
             summary = (run.__doc__ or "").strip().partition("\n")[0]
-            defaults: dict[str, Any] = {"query": InTenant, "body": None, "answer": None, "status": 200}
+            defaults: dict[str, Any] = {
+                "query": InTenant, "body": None, "answer": None, "status": 200, "versioned": None,
+            }  # fmt: skip
             self.all.append(
                 Operation(
                     name=run.__name__,
@@ -244,6 +248,8 @@ async def _tenant(ask: Ask[InTenant, Any]) -> str:
 
 
 async def _run(ask: Ask[Any, Any]) -> web.StreamResponse:
+    if ask.operation.versioned is not None and "If-Match" in ask.request.headers:
+        ask.check_version(await ask.operation.versioned(ask))
     shown = await ask.operation.run(ask)
     if isinstance(shown, web.StreamResponse):
         return shown

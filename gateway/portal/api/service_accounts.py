@@ -107,7 +107,7 @@ async def replace_service_secret(ask: Ask[InTenant, SecretWish]) -> ServiceAccou
     return ServiceAccountMade(**_shown(account).model_dump(), client_secret=secret)
 
 
-@operations.delete("/service-accounts/{account_id}", Permission.SERVICE_ACCOUNTS_WRITE)
+@operations.delete("/service-accounts/{account_id}", Permission.SERVICE_ACCOUNTS_WRITE, versioned=show_service_account)
 async def disable_service_account(ask: Ask[InTenant, Any]) -> None:
     """Give it no more tokens, and refuse those that it has."""
     account = await _account(ask)

@@ -156,7 +156,7 @@ async def replace_webhook_secret(ask: Ask[InTenant, Replacement]) -> WebhookMade
     return WebhookMade(**_shown(found).model_dump(), secret=secret_text(secret))
 
 
-@operations.delete("/webhooks/{webhook_id}", Permission.WEBHOOKS_WRITE)
+@operations.delete("/webhooks/{webhook_id}", Permission.WEBHOOKS_WRITE, versioned=show_webhook)
 async def delete_webhook(ask: Ask[InTenant, Any]) -> None:
     """End a webhook, and what was still to be delivered."""
     await _webhooks(ask).delete(ask.tenant_id, ask.path("webhook_id"))

@@ -158,6 +158,28 @@ async def test_a_change_of_another_version_is_refused(houses: Houses) -> None:
     assert (await caller.ask("GET", f"/keys/{key['id']}"))["name"] == "second"
 
 
+async def test_what_is_ended_or_set_anew_is_what_was_seen(houses: Houses) -> None:
+    """T-11: an ETag that is not the current one keeps a key, a role, a webhook, an account, an invitation, limits."""
+    owner = await houses.person(operator=True)
+    key = await owner.ask("POST", "/keys", {"name": "k"}, status=201)
+    account = await owner.ask("POST", "/service-accounts", {"name": "a"}, status=201)
+    hook = await owner.ask("POST", "/webhooks", {"url": "https://example.com/", "events": ["key.*"]}, status=201)
+    invitation = await owner.ask("POST", "/invitations", {"email": "i@example.com"}, status=201)
+    await owner.ask("POST", "/roles", {"name": "clerk", "permissions": []}, status=201)
+    things = (
+        f"/keys/{key['id']}", f"/service-accounts/{account['id']}", f"/webhooks/{hook['id']}",
+        f"/invitations/{invitation['id']}", "/roles/clerk",
+    )  # fmt: skip
+    for path in things:
+        await owner.ask("DELETE", path, status=412, headers={"If-Match": '"stale"'})
+        seen = await owner.client.get(f"/platform/v1{path}", headers=dict(owner.headers))
+        await owner.ask("DELETE", path, status=204, headers={"If-Match": seen.headers["ETag"]})
+    wish = {"requests": ["5/m"]}
+    empty = await owner.client.get("/platform/v1/limits", headers=dict(owner.headers))
+    await owner.ask("PUT", "/limits", wish, headers={"If-Match": empty.headers["ETag"]})
+    await owner.ask("PUT", "/limits", wish, status=412, headers={"If-Match": empty.headers["ETag"]})
+
+
 async def test_a_creation_that_is_repeated_is_done_once(houses: Houses) -> None:
     caller = await houses.person()
     once = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
