@@ -45,7 +45,7 @@ streams        all open WebSockets: their clock, and what ends many at once
 tunnel         one open WebSocket; ``stream_end`` one of its two sockets
 outbox         small writes of one loop iteration, made together
 exchange       what one request did, settled exactly once
-responses      the gateway's own answers
+responses      the gateway's own answers; ``error_page`` is what a person sees of them
 tasks          background tasks that cannot vanish
 telemetry      metrics, the access log, the application log
 ops            the second listener: metrics and health

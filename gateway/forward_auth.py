@@ -188,7 +188,7 @@ def _no(deny: Deny, asked: Inquiry | Deny, exchange: Exchange, *, keep_alive: bo
     whole, exchange.bytes_out = responses.refusal(
         deny,
         exchange.request_id,
-        responses.dialect_of(exchange.route, exchange.path),
+        responses.dialect_of(exchange.route, exchange.path, None),
         keep_alive=keep_alive,
         send_body=send_body,
     )

@@ -20,6 +20,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned
 from policies.browsers import login_path
 from policies.credentials import CONFLICT, NOTHING, Presented
+from policies.headers import RequestHead
 from policies.inquiry import Inquiry
 from policies.questions import PATH as FORWARD_AUTH
 from policies.routes import PORTAL, Route
@@ -73,7 +74,7 @@ class Proxy:
             if isinstance(answer, Next):
                 return answer
             keep = answer.refusal.keeps_connection and not (message.should_close or message.upgrade) and body.is_eof()
-            return self._refuse(connection, exchange, answer, keep_alive=keep)
+            return self._refuse(connection, exchange, answer, known.head, keep_alive=keep)
         except (ConnectionError, Abandoned):
             exchange.outcome = Outcome.CLIENT_GONE
             exchange.status = exchange.status or 499
@@ -85,7 +86,7 @@ class Proxy:
         except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500, never passed on
             _log.exception("a request failed inside the gateway", request_id=request_id)
             exchange.outcome = Outcome.GATEWAY_FAILED
-            return self._broke(connection, exchange)
+            return self._broke(connection, exchange, known.head)
         finally:
             self._metrics.inflight -= 1
             self._settlement.settle(exchange)
@@ -93,7 +94,7 @@ class Proxy:
     def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Answer where there is no request to speak of; it is counted and logged all the same."""
         exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", Caller(connection.peer, ""))
-        self._refuse(connection, exchange, Deny(refusal=refusal), keep_alive=False)
+        self._refuse(connection, exchange, Deny(refusal=refusal), None, keep_alive=False)
 
     async def _answer(
         self,
@@ -165,10 +166,13 @@ class Proxy:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=keep_alive)
 
-    def _refuse(self, connection: ClientConnection, exchange: Exchange, deny: Deny, *, keep_alive: bool) -> Next:
+    def _refuse(
+        self, connection: ClientConnection, exchange: Exchange, deny: Deny, head: RequestHead | None, *,
+        keep_alive: bool,
+    ) -> Next:  # fmt: skip
         """Settle, then answer a refusal."""
         exchange.denied(deny)
-        dialect = responses.dialect_of(exchange.route, exchange.path)
+        dialect = responses.dialect_of(exchange.route, exchange.path, head)
         answer, exchange.bytes_out = responses.refusal(
             deny, exchange.request_id, dialect, keep_alive=keep_alive, send_body=exchange.method != "HEAD"
         )
@@ -189,10 +193,10 @@ class Proxy:
             connection.write(responses.plain(303, lines, b"", keep_alive=False))
         return CLOSE
 
-    def _broke(self, connection: ClientConnection, exchange: Exchange) -> Next:
+    def _broke(self, connection: ClientConnection, exchange: Exchange, head: RequestHead) -> Next:
         """Answer for a bug: 500 while the client has seen nothing, afterwards a cut connection."""
         if not exchange.begun:
-            return self._refuse(connection, exchange, Deny(refusal=Refusal.INTERNAL_ERROR), keep_alive=False)
+            return self._refuse(connection, exchange, Deny(refusal=Refusal.INTERNAL_ERROR), head, keep_alive=False)
         connection.cut()
         return CLOSE
 

@@ -1,4 +1,4 @@
-"""The gateway's own answers: status line, headers, and an error body in the dialect of the route's clients.
+"""The gateway's own answers: status line, headers, and an error body in the dialect of the route's clients, or a page.
 
 Built as bytes and written in one piece. Never repeats a byte of the request: parser texts and header values stay out.
 """
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 import orjson
 from aiohttp.helpers import rfc822_formatted_time
 
+from gateway import error_page
+from policies.browsers import shows_pages
+from policies.headers import RequestHead
 from policies.ratelimit_fields import refused_lines
 from policies.routes import Route
 from policies.streams import Ending
@@ -47,8 +50,14 @@ def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool,
     return head(status, [*lines, *framing]) + (body if send_body else b"")
 
 
-def dialect_of(route: Route | None, path: str) -> str:
-    """In which shape errors are told: the route's; where none was found, the portal's on what would be its API."""
+def dialect_of(route: Route | None, path: str, head: RequestHead | None) -> str:
+    """In which shape errors are told: a page to a person before a browser, except on what is the portal's API.
+
+    To others in the route's; where no route was found, in the portal's on what would be its API. ``head`` is None where
+    the request could not be read that far.
+    """
+    if head is not None and shows_pages(head) and not path.startswith(_API):
+        return "page"
     if route is not None:
         return route.dialect
     return "problem" if path.startswith(_API) else "openai"
@@ -69,7 +78,10 @@ def refusal(deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send
     elif deny.refusal.status == 503:
         lines.append(RETRY_SOON)
     lines.append(b"Cache-Control: no-store")
-    body = _BODIES[dialect](deny, request_id)
+    if dialect == "page":
+        body = error_page.page(deny, request_id, _retry_after(lines))
+    else:
+        body = _BODIES[dialect](deny, request_id)
     whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)
     return whole, len(body) if send_body else 0
 
@@ -77,6 +89,12 @@ def refusal(deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send
 def allowed(deny: Deny) -> bytes:
     """``Allow``, which a 405 must have (RFC 9110 section 15.5.6)."""
     return b"Allow: " + ", ".join(deny.allow).encode()
+
+
+def _retry_after(lines: Sequence[bytes]) -> int | None:
+    """The seconds of ``Retry-After``, where it is among the lines."""
+    name = b"Retry-After: "
+    return next((int(line.removeprefix(name)) for line in lines if line.startswith(name)), None)
 
 
 def challenge(deny: Deny) -> list[bytes]:
@@ -160,4 +178,4 @@ def _problem(deny: Deny, request_id: str) -> bytes:
 
 _BODIES = {"openai": _openai, "deepgram": _deepgram, "detail": _detail, "problem": _problem}
 _JSON = b"Content-Type: application/json; charset=utf-8"
-_TYPES = {"problem": b"Content-Type: application/problem+json"}
+_TYPES = {"problem": b"Content-Type: application/problem+json", "page": error_page.LINES}

@@ -32,11 +32,17 @@ def login_path(inquiry: Inquiry, deny: Deny) -> str | None:
 
 
 def navigates(inquiry: Inquiry) -> bool:
-    """Whether a browser asks for a page. Such a request names ``text/html``; a bare ``*/*`` is a program's."""
-    head = inquiry.head
+    """Whether a browser asks for a page in a way that can be repeated."""
+    return inquiry.method in ("GET", "HEAD") and shows_pages(inquiry.head)
+
+
+def shows_pages(head: RequestHead) -> bool:
+    """Whether what is answered is put before a person's eyes, also after a form was sent.
+
+    Such a request names ``text/html``; a bare ``*/*`` is a program's.
+    """
     return (
-        inquiry.method in ("GET", "HEAD")
-        and _takes_html(head)
+        _takes_html(head)
         and not head.upgrade
         and first(head.raw, b"x-requested-with").lower() != b"xmlhttprequest"
         and first(head.raw, b"sec-fetch-mode").lower() in (b"", b"navigate")

@@ -35,7 +35,10 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
         "A key has no place in a URL, where it ends up in logs. Send it in a header or as a subprotocol, or a ticket.",
     )
     EXPECTATION_FAILED = 417, "The only expectation supported is 100-continue."
-    REQUEST_HEADERS_TOO_LARGE = 431, "The request's header is too large or has too many fields."
+    REQUEST_HEADERS_TOO_LARGE = (
+        431,
+        "The request's header is too large or has too many fields. Send fewer; a browser may have too many cookies.",
+    )
     HEADER_TIMEOUT = 408, "The request's header did not arrive in time. Send it again."
     TOO_MANY_CONNECTIONS = 503, "Too many connections are open. Close some of yours, or try again in a moment."
 
@@ -56,7 +59,7 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     TENANT_SUSPENDED = 403, "Your organisation is suspended. Ask the operator of this service."
 
     # --- may they ----------------------------------------------------------------------------------------------------
-    UNKNOWN_ROUTE = 404, "No such path at this gateway. Only listed routes are open."
+    UNKNOWN_ROUTE = 404, "No such path at this gateway. Check the address: only listed routes are open."
     METHOD_NOT_ALLOWED = 405, "This path does not take that method; see the Allow header."
     INSUFFICIENT_SCOPE = 403, "This credential lacks the scope that the route needs."
     KEY_BOUND_ELSEWHERE = 403, "This API key is bound to other routes."
@@ -70,7 +73,7 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     UPGRADE_NOT_SUPPORTED = 501, "This route does not take WebSocket or other protocol upgrades."
 
     # --- how much may they -------------------------------------------------------------------------------------------
-    BODY_TOO_LARGE = 413, "The body is larger than this route takes."
+    BODY_TOO_LARGE = 413, "The body is larger than this route takes. Send less at a time."
     ENCODED_BODY = 415, "Send the audio as it is: a compressed body cannot be measured and is not taken here."
     CALLBACK_NOT_MEASURED = (
         403,
@@ -148,8 +151,8 @@ security.",
         503,
         "The transcription service is down, and is tried by one request at a time until it is back. Try again shortly.",
     )
-    UPSTREAM_BROKE = 502, "The transcription service broke off, or its answer is not HTTP."
-    UPSTREAM_TIMEOUT = 504, "The transcription service did not answer in time."
+    UPSTREAM_BROKE = 502, "The transcription service broke off, or its answer is not HTTP. Try again in a moment."
+    UPSTREAM_TIMEOUT = 504, "The transcription service did not answer in time. Try again in a moment."
     REGISTRY_UNAVAILABLE = (
         503,
         "Credentials cannot be checked at the moment. Your key may well be good: keep it, retry.",

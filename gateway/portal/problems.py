@@ -6,6 +6,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from gateway.error_page import OTHER, TITLES
 from gateway.portal.caller import request_id
 from gateway.portal.pages import render
 from gateway.responses import PROBLEM_TYPE
@@ -16,18 +17,6 @@ _log = structlog.get_logger("gateway.portal")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_TITLES = {
-    401: "Please sign in",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Wrong method",
-    413: "Too large",
-    415: "Wrong kind of content",
-    422: "Please correct",
-    429: "Too many requests",
-    500: "Something went wrong",
-    503: "Not now",
-}
 _BY_STATUS = {404: Refusal.UNKNOWN_ROUTE, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
 
 
@@ -84,7 +73,7 @@ def answer(request: web.Request, problem: Problem) -> web.Response:
             request,
             "problem.html",
             status=problem.refusal.status,
-            title=_TITLES.get(problem.refusal.status, "Refused"),
+            title=TITLES.get(problem.refusal.status, OTHER),
             problem=problem,
             request_id=request_id(request),
         )
@@ -108,7 +97,7 @@ def wants_page(request: web.Request) -> bool:
 def _document(request: web.Request, problem: Problem) -> dict[str, object]:
     document: dict[str, object] = {
         "type": f"{PROBLEM_TYPE}{problem.refusal.code}",
-        "title": _TITLES.get(problem.refusal.status, "Refused"),
+        "title": TITLES.get(problem.refusal.status, OTHER),
         "status": problem.refusal.status,
         "detail": problem.sentences,
         "code": problem.refusal.code,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.browsers import login_location, navigates
+from policies.browsers import login_location, navigates, shows_pages
 from policies.credentials import NOTHING
 from policies.headers import RequestHead
 from policies.inquiry import Inquiry, Target
@@ -47,6 +47,13 @@ def test_a_browser_that_navigates_is_told_from_a_program(
 ) -> None:
     assert navigates(inquiry(*fields, method=method)) is page
     assert (login_location("https://u.test", inquiry(*fields, method=method), MISSING) is not None) is page
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_form_that_a_browser_sent_ends_on_a_page_too(method: str) -> None:
+    """It cannot be sent to the log-in, which would lose what it holds, but a person reads the answer."""
+    assert shows_pages(inquiry((b"Accept", CHROME), (b"Sec-Fetch-Mode", b"navigate"), method=method).head)
+    assert not shows_pages(inquiry((b"Accept", CHROME), (b"Sec-Fetch-Mode", b"cors"), method=method).head)
 
 
 @pytest.mark.parametrize("refusal", [r for r in Refusal if r.name not in ("MISSING_CREDENTIAL", "SESSION_ENDED")])
