@@ -126,6 +126,7 @@ security.",
     PROVIDER_TAKEN = 409, "That account of the provider is connected to another account here."
     PASSKEY_FAILED = 401, "This passkey was not accepted. Try again, or sign in another way."
     TOO_MANY_TRIES = 429, "Too many tries. Wait as long as Retry-After says; the right password does not help before."
+    TOO_MANY_LOGINS = 503, "Too many people sign in at this moment. Wait as long as Retry-After says, then try again."
     FRESH_LOGIN_REQUIRED = 403, "This needs your password once more, because you signed in a while ago."
     LINK_INVALID = 410, "This link does not work (any more): it was used, replaced, or is too old. Ask for a new one."
     MAIL_IS_OFF = 409, "This gateway sends no mail, so this cannot be done. Its operator sets GATEWAY_MAIL."

@@ -6,6 +6,7 @@ The threads step back behind everything else on the machine: a storm of log-ins 
 import asyncio
 import contextlib
 import os
+import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,16 @@ _T = TypeVar("_T")
 _WAITING_PER_THREAD = 32
 """About eight seconds' worth at the usual cost: who came later would have given up before an answer."""
 _NICE = 5
+_SOONEST_S, _LATEST_S = 5, 30
+"""When to come again for who finds no room: when some of the queue is worked off, and not all at one moment."""
+
+
+class Busy(Unavailable):
+    """As many passwords wait as can be checked soon. ``retry_after``: seconds, drawn for each who is sent away."""
+
+    def __init__(self) -> None:
+        super().__init__("as many passwords wait as can be checked soon")
+        self.retry_after = _SOONEST_S + secrets.randbelow(_LATEST_S - _SOONEST_S + 1)
 
 
 class Hashing:
@@ -33,15 +44,20 @@ class Hashing:
         self._nobody: str | None = None
 
     async def hash(self, password: str, *, shortest: int) -> str:
-        """What to store. Raises ValueError with a sentence, and Unavailable."""
+        """What to store. Raises ValueError with a sentence, and Busy."""
         passwords.check_length(password, shortest)
         return await self._run(
             lambda: passwords.hash_password(password, self._pepper, cost=self._cost, shortest=shortest)
         )
 
     async def check(self, password: str, stored: str | None) -> bool:
-        """Whether it is the password that was stored; with None, no after the same time. Raises Unavailable."""
+        """Whether it is the password that was stored; with None, no after the same time. Raises Busy."""
         return await self._run(lambda: self._check(password[: passwords.LONGEST + 1], stored))
+
+    def require_room(self) -> None:
+        """Raises Busy where :meth:`check` would now: asked before a try is counted, which none would be."""
+        if self._waiting >= self._most_waiting:
+            raise Busy
 
     def is_old(self, stored: str) -> bool:
         """Whether the setting has changed since it was stored."""
@@ -60,8 +76,7 @@ class Hashing:
         return await self._run(work)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        if self._waiting >= self._most_waiting:
-            raise Unavailable(f"{self._most_waiting} passwords wait to be checked already")
+        self.require_room()
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.error_page import OTHER, TITLES
 from gateway.portal.caller import request_id
+from gateway.portal.hashing import Busy
 from gateway.portal.pages import render
 from gateway.responses import PROBLEM_TYPE
 from policies.verdict import Refusal
@@ -50,6 +51,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return await handler(request)
     except Problem as problem:
         return answer(request, problem)
+    except Busy as busy:
+        return answer(request, Problem(Refusal.TOO_MANY_LOGINS, headers={"Retry-After": str(busy.retry_after)}))
     except Unavailable as error:
         _log.warning("a store cannot be asked", reason=str(error), request_id=request_id(request))
         return answer(request, Problem(Refusal.STORE_UNAVAILABLE, headers={"Retry-After": "2"}))

@@ -65,6 +65,7 @@ async def prove_password(
 ) -> tuple[Account, Place]:
     """The first factor alone; the account and the tenant that it goes to. Raises Problem."""
     identity = request.app[IDENTITY]
+    identity.hashing.require_room()
     buckets = [*_by_account(email), *_by_address(request, "login", FREE_BY_ADDRESS)]
     await _begin_try(request, buckets)
     known = people(request)
@@ -105,6 +106,7 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
 async def prove_again(request: web.Request, account: Account, password: str) -> None:
     """The password of who is signed in already, for what needs it once more. Raises Problem."""
     identity = request.app[IDENTITY]
+    identity.hashing.require_room()
     (bucket,) = _by_account(account.person.email)
     await _begin_try(request, [bucket])
     if not await identity.hashing.check(password, account.password_hash):

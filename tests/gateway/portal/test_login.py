@@ -293,9 +293,17 @@ async def test_a_hash_of_another_cost_is_made_anew_at_the_log_in(portal: Client,
 
 
 async def test_too_many_passwords_at_once_are_503(portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never an endless queue."""
+    """Never an endless queue; who is sent away comes back at a time of their own, and has not used up a try (L-03)."""
     monkeypatch.setattr(portal.server.app[IDENTITY].hashing, "_most_waiting", 0)
-    assert (await log_in(portal)).status == 503
+    refused = [await log_in(portal) for _ in range(30)]
+    assert {answer.status for answer in refused} == {503}
+    assert (await refused[0].json())["code"] == "too_many_logins"
+    assert len({answer.headers["Retry-After"] for answer in refused}) > 3
+    grant = {"grant_type": "password", "email": EMAIL, "password": PASSWORD}
+    token = await portal.post("/auth/token", data=grant)
+    assert (token.status, (await token.json())["error"]) == (503, "temporarily_unavailable")
+    monkeypatch.undo()
+    assert (await log_in(portal)).status == 200
 
 
 @pytest.mark.parametrize(
