@@ -24,7 +24,7 @@ enrolling      a second factor for who must have one; ``trusted`` browsers where
 passkeys       passkeys, alone and as the second factor
 oidc           signing in with other providers (OpenID Connect)
 recovery       forgotten passwords; ``joining`` invitations; ``addresses`` another e-mail address
-account        a person's own pages; ``security`` password and second factor
+account        a person's own pages; ``security`` password and second factor, ``own_keys`` API tokens
 statement      a tenant's month as a page that prints
 mail           how mail leaves; ``letters`` what it says
 sealing        secrets that must be read again; ``agents`` browsers by name

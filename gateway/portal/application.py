@@ -14,6 +14,7 @@ from gateway.portal import (
     joining,
     login,
     mail,
+    own_keys,
     pages,
     problems,
     purging,
@@ -33,7 +34,7 @@ from gateway.portal.passkeys import keeping, using
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
     identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking,
-    keeping, using, addresses, statement,
+    keeping, using, addresses, own_keys, statement,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
 

@@ -2,11 +2,14 @@
 
 import mimetypes
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from markupsafe import Markup
 
 from gateway import __version__
 
@@ -25,7 +28,30 @@ def setup(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     environment.globals["version"] = __version__
+    environment.filters |= {"moment": _moment, "day": _day}
     app[STATIC] = {path.name: path.read_bytes() for path in (_HERE / "static").iterdir()}
+
+
+@jinja2.pass_context
+def _moment(context: jinja2.runtime.Context, at: datetime) -> Markup:
+    """Date and time as the person's clock says it, UTC where nobody is known; UTC on hovering."""
+    return _time(at, f"{_local(context, at):%-d %b %Y, %H:%M %Z}")
+
+
+@jinja2.pass_context
+def _day(context: jinja2.runtime.Context, at: datetime) -> Markup:
+    """The date, where the person is."""
+    return _time(at, f"{_local(context, at):%-d %B %Y}")
+
+
+def _local(context: jinja2.runtime.Context, at: datetime) -> datetime:
+    person = context.get("person")
+    return at.astimezone(ZoneInfo(person.time_zone) if person else UTC)
+
+
+def _time(at: datetime, text: str) -> Markup:
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M} UTC", text)
 
 
 STATIC: web.AppKey[Mapping[str, bytes]] = web.AppKey("static")

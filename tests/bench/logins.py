@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import random
 import signal
 import statistics
 import subprocess
@@ -46,7 +47,6 @@ def main() -> None:
     with upstreams(), gateway(9301, options.workers, _SETTINGS) as (_, key, _):
         for logins in (0, options.logins) * 3:
             with _clients(logins) as told:
-                time.sleep(1)
                 took = asyncio.run(_measure(options, key))
             centiles = statistics.quantiles(took, n=100)
             print(
@@ -65,6 +65,8 @@ def _clients(count: int) -> Iterator[dict[str, int]]:
         return
     command = (sys.executable, "-m", "tests.bench.logins", "--storm", "--logins", str(count))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         yield told
         process.send_signal(signal.SIGTERM)
         told |= json.loads(process.communicate()[0])
@@ -85,6 +87,8 @@ async def _storm(count: int) -> None:
     async with _session() as session:
         for _ in range(count):
             tasks.start(_log_in(session, numbers, logins), "log-ins")
+        await asyncio.sleep(1)
+        print(flush=True)
         await ended.wait()
         await tasks.close()
     print(json.dumps(logins))
@@ -123,7 +127,7 @@ async def _log_in(session: aiohttp.ClientSession, numbers: Iterator[int], outcom
             await answer.read()
             outcomes[answer.status] += 1
             wait = float(answer.headers.get("Retry-After", 0))
-        await asyncio.sleep(wait)
+        await asyncio.sleep(wait + random.random())  # people and lines are not as punctual as this loop
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
+from gateway.portal.parts import Parts
 from gateway.portal.problems import Problem
 from gateway.snapshot import digest
 from policies.credentials import RANDOM_BYTES, mint_key
@@ -142,7 +143,7 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
     ask.who.may_give(wish.scopes)
     if wish.expires_at is not None and wish.expires_at <= now:
         raise Problem(Refusal.INVALID_INPUT, fields={"expires_at": "This is not in the future."})
-    secret, its_digest = mint(ask, test=wish.test)
+    secret, its_digest = mint(ask.parts, test=wish.test)
     made = await ask.keys.create_key(
         ask.tenant_id,
         name=wish.name,
@@ -199,7 +200,7 @@ async def rotate_key(ask: Ask[InTenant, Rotation]) -> KeyMade:
     now, key_id = ask.parts.now(), ask.path("key_id")
     old = await ask.keys.key(ask.tenant_id, key_id)
     ask.who.may_give(old.scopes)  # whoever sees the successor can use it
-    secret, its_digest = mint(ask, test=ask.body.test)
+    secret, its_digest = mint(ask.parts, test=ask.body.test)
     made = await ask.keys.rotate_key(
         ask.tenant_id,
         key_id,
@@ -233,10 +234,10 @@ def known_routes(routes: list[str], ask: Ask[Any, Any]) -> list[str]:
     return routes
 
 
-def mint(ask: Ask[Any, Any], *, test: bool) -> tuple[str, bytes]:
+def mint(parts: Parts, *, test: bool) -> tuple[str, bytes]:
     """A new key, and its digest."""
     secret = mint_key(secrets.token_bytes(RANDOM_BYTES), live=not test)
-    return secret, digest(ask.parts.secret_for("api-keys"), secret.encode("ascii"))
+    return secret, digest(parts.secret_for("api-keys"), secret.encode("ascii"))
 
 
 def _shown(key: ApiKey, now: datetime) -> KeyShown:

@@ -89,7 +89,7 @@ async def onboard_tenant(ask: Ask[Nothing, OnboardingWish]) -> OnboardingDone:
 
 
 def _first_key(ask: Ask[Any, Any], wish: FirstKeyWish) -> tuple[str, FirstKey]:
-    secret, digest = keys.mint(ask, test=wish.test)
+    secret, digest = keys.mint(ask.parts, test=wish.test)
     return secret, FirstKey(name=wish.name, digest=digest, last4=secret[-4:], scopes=frozenset(wish.scopes))
 
 

@@ -17,11 +17,18 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, async_playwright
 
 from gateway.configuration import load
+from gateway.portal import joining
 from gateway.portal.application import application
+from gateway.portal.recovery import mint
 from gateway.shipped import shipped
+from gateway.snapshot import digest
 from gateway.statements import read_price_lists
+from policies.tenants import Role
+from storage.postgres.invitations import PostgresInvitations
 from tests import programs
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions
+from tests.gateway.portal.test_recovery import letters
+from tests.storage.waiting import until
 
 PICTURES = os.environ.get("PAGES_PICTURES", "")
 """A directory: a picture of every page is left there, to be looked at."""
@@ -130,7 +137,8 @@ async def view(chromium: Browser, site: str, theme: Literal["light", "dark"], si
 
 OPEN = ("/auth/login", "/auth/forgot", "/auth/reset/none", "/auth/invite/none", "/no/such/page")
 SIGNED_IN = (
-    "/account", "/account/security", "/account/sessions", "/account/data", "/account/confirm", "/account/statement",
+    "/account", "/account/security", "/account/sessions", "/account/tokens", "/account/tokens/new", "/account/email",
+    "/account/data", "/account/confirm", "/account/statement",
 )  # fmt: skip
 
 
@@ -163,13 +171,43 @@ async def test_every_page_in_both_themes_at_two_widths(chromium: Browser, site: 
     context = await view(chromium, site, "light", VIEWS["phone"])
     page = await context.new_page()
     faults.watch(page)
-    for cookies, paths in (([], OPEN), (state["cookies"], SIGNED_IN)):
+    links = (await mailed_link(page, faults, town), await invitation(town))
+    for cookies, paths in (([], (*OPEN, *links)), (state["cookies"], SIGNED_IN)):
         await context.add_cookies(cookies)
         for path in paths:
             with faults.expecting("status of (404|410)"):
                 await page.goto(path)
-            await in_every_view(page, faults, path.strip("/").replace("/", "-"))
+            await in_every_view(page, faults, path.partition("thk_")[0].strip("/").replace("/", "-"))
+    await page.goto("/account/tokens/new")
+    await page.fill("#name", "My laptop")
+    await page.click("main button.primary")
+    await page.wait_for_selector(".secret")
+    await in_every_view(page, faults, "account-tokens-made")
+    await page.goto("/account/tokens")
+    await in_every_view(page, faults, "account-tokens-one")
     await context.close()
+
+
+async def mailed_link(page: Page, faults: Faults, town: Town) -> str:
+    """Ask for a new password; the path of the link that comes."""
+    await page.goto("/auth/forgot")
+    await page.fill("#email", EMAIL)
+    await page.click("main button")
+    await page.wait_for_selector("[role=status]")
+    await in_every_view(page, faults, "auth-forgot-sent")
+    await until(lambda: len(letters(town.parts)) > 0)
+    link = re.search(r"/auth/reset/\S+", letters(town.parts)[-1][1])
+    assert link is not None
+    return link[0]
+
+
+async def invitation(town: Town) -> str:
+    """The path of one."""
+    secret, parts = mint("invite"), town.parts
+    made = PostgresInvitations(parts.pool, parts.trail)
+    its_digest = digest(parts.secret_for(joining.PURPOSE), secret.encode())
+    await made.create(town.tenant.id, "new@example.com", Role.MEMBER, its_digest, town.user.id)
+    return f"/auth/invite/{secret}"
 
 
 async def in_every_view(page: Page, faults: Faults, name: str) -> None:
