@@ -6,6 +6,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from gateway import error_page
 from gateway.error_page import OTHER, TITLES
 from gateway.portal.caller import request_id
 from gateway.portal.hashing import Busy
@@ -42,6 +43,12 @@ class Problem(Exception):
     def sentences(self) -> str:
         """What happened and what to do."""
         return f"{self.refusal.message} {self.detail}" if self.detail else self.refusal.message
+
+    @property
+    def for_people(self) -> str:
+        """The same on a page."""
+        wait = self.headers.get("Retry-After")
+        return error_page.for_people(self.sentences, int(wait) if wait else None)
 
 
 @web.middleware

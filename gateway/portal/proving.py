@@ -130,10 +130,7 @@ async def limit(request: web.Request, what: str, *names: str, free: int) -> None
 async def _begin_try(request: web.Request, buckets: list[Bucket]) -> None:
     wait = await request.app[IDENTITY].attempts.begin(buckets)
     if wait > 0:
-        seconds = int(wait) + 1
-        raise Problem(
-            Refusal.TOO_MANY_TRIES, f"That is {seconds} seconds from now.", headers={"Retry-After": str(seconds)}
-        )
+        raise Problem(Refusal.TOO_MANY_TRIES, headers={"Retry-After": str(int(wait) + 1)})
 
 
 async def _is_current(request: web.Request, person: Person, digits: str) -> bool:

@@ -101,7 +101,9 @@ class PostgresPeople:
             )
 
     async def set_password_in(self, connection: Connection, user_id: str, password_hash: str, action: str) -> None:
-        """In a transaction that is open already; no browser is trusted any more. Raises NotFound."""
+        """In a transaction that is open already; no browser is trusted any more, no link works. Raises NotFound."""
+        # Links before people, as everywhere: two that wait for each other would end in a deadlock.
+        await connection.execute("DELETE FROM platform.one_time_links WHERE user_id = $1 AND used_at IS NULL", user_id)
         rows = await connection.fetch(
             """
             UPDATE platform.users SET password_hash = $2, password_changed_at = now()
@@ -139,7 +141,13 @@ class PostgresPeople:
         return _person(row)
 
     async def set_email(self, connection: Connection, user_id: str, email: str) -> str:
-        """In the transaction of the confirmation; returns the old address. Raises AlreadyExists and NotFound."""
+        """In the transaction of the confirmation; returns the old address. Raises AlreadyExists and NotFound.
+
+        What was mailed to the old address opens nothing any more.
+        """
+        await connection.execute(
+            "DELETE FROM platform.one_time_links WHERE user_id = $1 AND purpose = 'reset' AND used_at IS NULL", user_id
+        )
         rows = await connection.fetch(
             "SELECT email FROM platform.users WHERE id = $1 AND status = 'active' FOR NO KEY UPDATE", user_id
         )

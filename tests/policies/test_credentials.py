@@ -236,3 +236,19 @@ def test_a_session_beside_what_a_script_offers_is_no_conflict(
         assert isinstance(found, Presented)
         assert found.secret == secret
         assert found.session is (secret == b"of-the-session")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((b"Authorization", b"X-API-Key", b"api-key", b"Cookie", b"Sec-WebSocket-Protocol")),
+            st.binary(max_size=60) | st.binary(max_size=30).map(lambda junk: b"Bearer " + junk + KEY.encode()),
+        ),
+        max_size=4,
+    )
+)
+def test_any_bytes_are_one_credential_none_or_a_conflict(lines: list[tuple[bytes, bytes]]) -> None:
+    """No error whatever a client sends (A-06); and what is presented stood in the request, plainly or in base64."""
+    found = present(RequestHead.walk(lines), "tahoe_session")
+    if isinstance(found, Presented):
+        assert any(found.secret in value or b"basic" in value.lower() for _, value in lines)

@@ -191,7 +191,7 @@ async def test_a_key_with_nothing_identifies_its_tenant(w: World) -> None:
 
 
 async def test_an_unknown_digest_is_nobody(w: World) -> None:
-    """A prefix of a digest, a digest with more after it, or a hostile string of bytes are unknown too."""
+    """A-03: keys are found by digest alone; a prefix of one, one with more after it, hostile bytes are unknown too."""
     digest = a_digest()
     await w.key(await w.tenant(), digest=digest)
     for unknown in (

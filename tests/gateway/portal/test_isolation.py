@@ -117,7 +117,7 @@ async def tried(caller: Caller, operation: Operation, path: str, body: object, *
 
 @pytest.mark.parametrize("kind", ["person", "machine"])
 async def test_every_operation_with_the_ids_of_another_tenant(houses: Houses, parts: Parts, kind: str) -> None:
-    """404 for what is another's, 403 for what is the operator's; every row of the other tenant stays as it was."""
+    """T-01, T-02, J-13: 404 for what is another's, 403 for what is the operator's; every row stays as it was."""
     owner = await houses.person()
     theirs = await furnished(houses, parts, owner)
     intruder = await (houses.person() if kind == "person" else houses.machine())

@@ -1,0 +1,166 @@
+"""Attacks on log-ins, sessions and pages that the catalogue names, one sharp test each; others are by their subject."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.portal.application import MODULES, application
+from gateway.portal.identity import IDENTITY
+from gateway.portal.parts import Parts
+from gateway.settings import Settings
+from policies.people import safe_next
+from storage.postgres.people import PostgresPeople
+from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
+from tests.gateway.portal.test_recovery import NEW, asked
+
+EVIL = ["evilgw.test", "gw.test.evil", "gw.test@evil", "gw.test:81", "\N{FULLWIDTH FULL STOP}evil"]
+
+
+@pytest.mark.parametrize("host", EVIL)
+@pytest.mark.parametrize("scheme", ["", "//", "http://", "https:", "javascript:", "data:", "user:pw@"])
+def test_no_look_alike_of_our_host_is_a_goal(host: str, scheme: str) -> None:
+    """R-03, R-04."""
+    assert safe_next(f"{scheme}{host}", "/account") == "/account"
+
+
+async def test_no_secret_is_in_the_address_that_a_log_in_leads_to(portal: Client, town: Town) -> None:
+    """R-07: neither the session's nor that of half a log-in."""
+    answer = await fill(portal, "/auth/login?next=/v1/models", email=EMAIL, password=PASSWORD)
+    (session,) = [cookie.value for cookie in portal.session.cookie_jar if cookie.key == "tahoe_session"]
+    assert answer.headers["Location"] == "/v1/models"
+    assert session not in answer.headers["Location"] + await answer.text()
+
+
+@pytest.mark.parametrize("path", ["/account/", "/auth/login/", "/account//security", "/ACCOUNT"])
+async def test_nothing_is_normalised_into_a_page(portal: Client, town: Town, path: str) -> None:
+    """R-08 (PYSEC-2021-76): no redirect to what the path could have meant."""
+    answer = await portal.get(path, headers=PAGE, allow_redirects=False)
+    assert answer.status == 404
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize("field", [{}, {"csrf": ""}, {"csrf": "made-up"}])
+async def test_nobody_is_signed_in_by_a_form_of_another_page(portal: Client, town: Town, field: dict[str, str]) -> None:
+    """C-03: without the token of the log-in page that this browser opened, the right password signs nobody in."""
+    await portal.get("/auth/login", headers=PAGE)
+    answer = await portal.post("/auth/login", data={"email": EMAIL, "password": PASSWORD} | field, headers=PAGE)
+    assert answer.status == 403
+    assert not [cookie for cookie in portal.session.cookie_jar if cookie.key == "tahoe_session"]
+
+
+async def test_over_https_the_cookie_is_the_hosts_alone(parts: Parts, town: Town) -> None:
+    """C-04: ``__Host-``, Secure, HttpOnly, SameSite, Path, and no Domain."""
+    settings: Settings = parts.settings.model_copy(update={"public_url": "https://gw.test"})
+    async with TestClient(TestServer(application(replace(parts, settings=settings)))) as client:
+        answer = await log_in(client)
+        (line,) = [line for line in answer.headers.getall("Set-Cookie") if "session" in line]
+    name, _, attributes = line.partition(";")
+    assert name.startswith("__Host-tahoe_session=")
+    assert {part.strip() for part in attributes.split(";")} == {"HttpOnly", "Path=/", "SameSite=Lax", "Secure"}
+
+
+async def test_a_session_ends_when_it_is_idle_and_in_any_case(portal: Client, town: Town) -> None:
+    """C-06: use puts off the one end, never the other."""
+    await log_in(portal)
+    (key,) = [key async for key in town.parts.redis.scan_iter("*session:*")]
+    before = await town.parts.redis.pttl(key)
+    assert 0 < before <= town.parts.settings.session_idle * 1_000
+    await town.parts.pool.read("UPDATE platform.sessions SET expires_at = now() - interval '1 second'")
+    await town.parts.redis.delete(key)
+    assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 303
+
+
+async def test_nothing_of_an_account_is_kept_by_a_browser(portal: Client, town: Town) -> None:
+    """C-10: every answer of the pages and the API says so, and signing out empties what is kept all the same."""
+    await log_in(portal)
+    for path in ("/account", "/account/security", "/account/data/export.json", "/account/tokens", "/platform/v1/me"):
+        answer = await portal.get(path, headers=PAGE)
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store"), path
+    out = await portal.post("/auth/logout", headers=SAME_ORIGIN)
+    assert out.headers["Clear-Site-Data"] == '"cache"'
+
+
+@pytest.mark.parametrize("origin", ["https://evil.test", "null", "http://gw.test.evil"])
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/token", "/platform/v1/me", "/.well-known/jwks.json"])
+async def test_no_other_origin_may_read_what_belongs_to_somebody(portal: Client, origin: str, path: str) -> None:
+    """C-11: no origin is reflected, and none with credentials, before a request or with it."""
+    for method in ("OPTIONS", "GET"):
+        answer = await portal.request(method, path, headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
+        assert answer.headers.get("Access-Control-Allow-Origin", "*") == "*"
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_during_a_wait_no_password_is_hashed(portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L-06: the limiter stands before bcrypt."""
+    checked: list[str] = []
+
+    async def check(password: str, _: str | None) -> bool:
+        checked.append(password)
+        return False
+
+    monkeypatch.setattr(portal.server.app[IDENTITY].hashing, "check", check)
+    statuses = [(await log_in(portal)).status for _ in range(9)]
+    assert statuses.count(429) == 9 - len(checked)
+    assert 0 < len(checked) < 9
+
+
+@pytest.mark.parametrize("address", ["", "unknown", "fe80::1%eth0", "192.0.2.1:99", "x" * 4_000, "1.2.3.4, 5.6.7.8"])
+async def test_an_address_that_cannot_be_read_skips_no_password(portal: Client, town: Town, address: str) -> None:
+    """L-12 (authentik CVE-2024-47070)."""
+    headers = {"X-Client-IP": address}
+    assert (await log_in(portal, password="wrong", headers=headers)).status == 401
+    assert (await log_in(portal, headers=headers)).status == 200
+
+
+async def test_a_link_for_a_new_password_ends_with_the_password_it_was_for(portal: Client, town: Town) -> None:
+    """Who had access to the mail once must not undo what the owner has changed since."""
+    link = await asked(portal, town)
+    await log_in(portal)
+    form = {"current": PASSWORD, "password": NEW, "again": NEW}
+    assert (await fill(portal, "/account/security", "/account/password", **form)).status == 303
+    assert (await portal.get(link, headers=PAGE)).status == 410
+    assert (await log_in(portal, password=NEW)).status == 200
+
+
+async def test_a_link_for_a_new_password_ends_with_the_address_that_it_was_sent_to(portal: Client, town: Town) -> None:
+    """Whose mail was taken over moves the account to another address, and the old letters are worth nothing."""
+    link = await asked(portal, town)
+    people = PostgresPeople(town.parts.pool, town.parts.trail)
+    async with town.parts.pool.operator() as connection:
+        await people.set_email(connection, town.user.id, "ada@new.example.com")
+    assert (await portal.get(link, headers=PAGE)).status == 410
+
+
+OPEN = {
+    "/auth/login", "/auth/logout", "/auth/forgot", "/auth/reset/{secret}", "/auth/invite/{secret}", "/auth/mfa",
+    "/auth/mfa/setup", "/auth/static/{name}", "/auth/token", "/auth/strength", "/auth/grant", "/auth/revoke",
+    "/auth/passkey", "/auth/passkey/options", "/auth/email/{secret}",
+    "/auth/oidc/{name}", "/auth/oidc/{name}/callback", "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server", "/platform/docs", "/platform/v1/openapi.json",
+}  # fmt: skip
+"""What somebody who is nobody may ask: ways in, what is public, and what looks at its parameters before the caller."""
+
+
+async def test_every_other_handler_asks_who_it_is(portal: Client) -> None:
+    """T-03: from the router itself, so that a new page is closed until somebody opens it here; HEAD and OPTIONS too."""
+    assert MODULES
+    passed = set()
+    for route in portal.server.app.router.routes():
+        path = route.resource.canonical if route.resource is not None else ""
+        if path in OPEN:
+            continue
+        target, method = re.sub(r"\{[^}]+\}", "x", path), "POST" if route.method == "*" else route.method
+        form = {"token": "x", "audience": "x"}
+        answer = await portal.request(method, target, data=form, headers=SAME_ORIGIN, allow_redirects=False)
+        if answer.status not in (401, 403):
+            passed.add((method, path, answer.status))
+    assert not passed
+
+
+def test_the_open_paths_are_paths(portal: Client) -> None:
+    """Or the list above would hide a page that was renamed."""
+    known: set[Any] = {route.resource.canonical for route in portal.server.app.router.routes() if route.resource}
+    assert known >= OPEN
