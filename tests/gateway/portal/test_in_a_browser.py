@@ -12,10 +12,12 @@ from typing import Literal
 
 import pyotp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, async_playwright
 
+from gateway import error_page
 from gateway.configuration import load
 from gateway.portal import joining
 from gateway.portal.application import application
@@ -24,6 +26,7 @@ from gateway.shipped import shipped
 from gateway.snapshot import digest
 from gateway.statements import read_price_lists
 from policies.tenants import Role
+from policies.verdict import Deny, Refusal
 from storage.postgres.invitations import PostgresInvitations
 from tests import programs
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions
@@ -208,6 +211,26 @@ async def invitation(town: Town) -> str:
     its_digest = digest(parts.secret_for(joining.PURPOSE), secret.encode())
     await made.create(town.tenant.id, "new@example.com", Role.MEMBER, its_digest, town.user.id)
     return f"/auth/invite/{secret}"
+
+
+async def test_the_page_of_the_gateway_itself(chromium: Browser) -> None:
+    """What workers show without the portal: under its own policy, whole in one answer."""
+    headers = dict(line.split(": ", 1) for line in error_page.LINES.decode().split("\r\n"))
+
+    async def refuse(_: web.Request) -> web.Response:
+        body = error_page.page(Deny(refusal=Refusal.RATE_LIMIT_EXCEEDED), "0192f3c1-7a55-7000-8000-3f1f2d0c9a11", 40)
+        return web.Response(status=429, body=body, headers=headers)
+
+    app, faults = web.Application(), Faults()
+    app.router.add_get("/", refuse)
+    async with TestServer(app) as server:
+        context = await view(chromium, str(server.make_url("/")), "light", VIEWS["phone"])
+        page = await context.new_page()
+        faults.watch(page)
+        with faults.expecting("status of 429"):
+            await page.goto("/")
+        await in_every_view(page, faults, "error")
+        await context.close()
 
 
 async def in_every_view(page: Page, faults: Faults, name: str) -> None:
