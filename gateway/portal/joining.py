@@ -131,6 +131,7 @@ async def _page(request: web.Request, problem: Problem | None) -> web.Response:
         title="You are invited",
         problem=problem,
         invitation=invitation,
+        inviter=await _inviter_name(request, invitation.invited_by),
         tenant=await _tenant_name(request, invitation.tenant_id),
         action=request.path,
         is_new=known is None,
@@ -139,6 +140,12 @@ async def _page(request: web.Request, problem: Problem | None) -> web.Response:
     )
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
+
+
+async def _inviter_name(request: web.Request, invited_by: str | None) -> str:
+    """The person's name; empty where a program or the operator has invited."""
+    account = await people(request).account_of(invited_by) if invited_by else None
+    return account.person.name or account.person.email if account is not None else ""
 
 
 async def _tenant_name(request: web.Request, tenant_id: str) -> str:

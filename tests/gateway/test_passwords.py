@@ -34,13 +34,15 @@ def test_what_bcrypt_would_not_tell_apart_is_apart(one: str, other: str) -> None
     "password",
     [
         "x" * 15,
+        "x" * 72,
+        "x" * 73,
         "x" * 1024,
         "\N{GRINNING FACE}" * 1024,
         " outer blanks count ",
         "half \ud800 of a surrogate pair",
         "\0" * 15,
     ],
-    ids=["shortest", "longest", "longest in bytes", "blanks", "surrogate", "NUL"],
+    ids=["shortest", "72", "73", "longest", "longest in bytes", "blanks", "surrogate", "NUL"],
 )
 def test_any_text_of_a_fit_length_is_a_password(password: str) -> None:
     assert verify(password, hash_password(password, PEPPER), PEPPER)

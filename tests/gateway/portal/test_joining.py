@@ -44,7 +44,7 @@ async def test_somebody_new_joins_and_is_signed_in(portal: Client, town: Town) -
     for _ in range(2):
         page = await portal.get(link, headers=PAGE)
         assert (page.status, page.headers["Referrer-Policy"]) == (200, "no-referrer")
-        assert GUEST in await page.text()
+        assert f"<b>Ada</b> invites <b>{GUEST}</b> to <b>Acme</b> as <b>admin</b>" in await page.text()
     answer = await fill(portal, link, name="Grace", password=NEW, again=NEW)
     assert (answer.status, answer.headers["Location"]) == (303, "/account")
     assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 200
