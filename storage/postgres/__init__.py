@@ -19,6 +19,7 @@ signing_keys, tokens, service_accounts
 members    who is in which role; a tenant's own roles
 audit      the audit trail, written in the transaction of each change; the events of the same changes
 limits     the rates that operators set
+labels     what people call keys and members
 idempotency
            creations that may be repeated
 usage      the account: raw records and their roll-ups; its parts are beside it (``usage_series``: by minute, hour, day)

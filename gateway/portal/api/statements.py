@@ -1,6 +1,7 @@
 """A tenant's statements: a month's usage by its price list. The page shows the same (``gateway.portal.statement``)."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from policies.rating import Line, Statement
 from policies.tenants import Tenant
 from policies.verdict import Refusal
 from storage.ports import RawRemoved
+from storage.postgres.labels import called
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.plans import PostgresPlans
 from storage.postgres.usage import PostgresLedger
@@ -46,6 +48,7 @@ class LineShown(Shown):
     """One line of a statement."""
 
     label: str = Field(description="The key, user or route that `by` asks for; empty without.")
+    name: str = Field(description="Of a key its name, of a member the address; empty where there is none any more.")
     model: str
     requests: int
     audio_ms: int
@@ -84,6 +87,8 @@ class Made:
     period: Period
     complete: bool
     statement: Statement
+    names: Mapping[str, str]
+    """What people call the labels of its lines."""
 
 
 async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None) -> Made:
@@ -105,7 +110,14 @@ async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None) 
         raise Problem(Refusal.NOT_FOUND, "The operator has named no price list for this tenant.") from error
     except (ValueError, RawRemoved) as error:
         raise Problem(Refusal.INVALID_INPUT, fields={"month": f"{error}"}) from error
-    return Made(tenant=tenant, calendar=calendar, period=period, complete=period.end <= now, statement=made)
+    return Made(
+        tenant=tenant,
+        calendar=calendar,
+        period=period,
+        complete=period.end <= now,
+        statement=made,
+        names=await called(parts.pool, tenant.id, by, (line.label for line in made.lines)),
+    )
 
 
 @operations.get("/usage/statement", Permission.USAGE_READ, query=StatementOf, answer=StatementShown)
@@ -131,7 +143,7 @@ async def show_statement(ask: Ask[StatementOf, Any]) -> StatementShown | web.Res
         complete=made.complete,
         plan=made.statement.plan.name,
         currency=made.statement.plan.currency,
-        lines=[_shown(line) for line in made.statement.lines],
+        lines=[_shown(line, made.names) for line in made.statement.lines],
         requests=made.statement.requests,
         audio_ms=made.statement.audio_ms,
         billable_ms=made.statement.billable_ms,
@@ -140,9 +152,10 @@ async def show_statement(ask: Ask[StatementOf, Any]) -> StatementShown | web.Res
     )
 
 
-def _shown(line: Line) -> LineShown:
+def _shown(line: Line, names: Mapping[str, str]) -> LineShown:
     return LineShown(
         label=line.label,
+        name=names.get(line.label, ""),
         model=line.model,
         requests=line.requests,
         audio_ms=line.audio_ms,

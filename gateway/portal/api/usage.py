@@ -16,6 +16,7 @@ from policies.permissions import Permission
 from policies.usage import AudioSource, Outcome, UsageRecord
 from policies.verdict import Refusal
 from storage.ports import RawRemoved, UsageTotals
+from storage.postgres.labels import called
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_events import PostgresUsageEvents, UsageSought
 from storage.postgres.usage_series import PostgresUsageSeries, Sum, needs_records
@@ -56,6 +57,7 @@ class GroupShown(SumsShown):
     """The sums of one key, user, route, outcome, model, status, day or hour; in a series, of one bucket."""
 
     label: str = Field(description="Empty in a series that is not broken down.")
+    name: str = Field(description="Of a key its name, of a member the address; empty where there is none any more.")
     since: Instant | None = Field(description="When the bucket begins; null where there is none.")
 
 
@@ -79,11 +81,15 @@ async def show_usage(ask: Ask[UsageOf, Any]) -> UsageShown:
     if needs_records(query.bucket, query.by):
         await _check_kept(ask, since, until)
     groups = await _groups(ask, since, until) if query.by or query.bucket else ()
+    names = await called(ask.parts.pool, ask.tenant_id, query.by, (one.label for one in groups))
     return UsageShown(
         since=since,
         until=until,
         total=SumsShown(**_facts(await ledger.totals(ask.tenant_id, since, until))),
-        groups=[GroupShown(label=one.label, since=one.since, **_facts(one.totals)) for one in groups],
+        groups=[
+            GroupShown(label=one.label, name=names.get(one.label, ""), since=one.since, **_facts(one.totals))
+            for one in groups
+        ],
     )
 
 

@@ -19,10 +19,11 @@ from policies.price_book import PriceBook
 from policies.tenants import Role
 from policies.usage import AudioSource, Measured
 from storage.postgres.limits import PostgresLimitBook
+from storage.postgres.registry import PostgresKeyRegistry
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses, make_operator
-from tests.gateway.portal.conftest import PAGE, PASSWORD, Client, Town, log_in
+from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, log_in
 from tests.storage.usage_samples import record
 
 BOOK = PriceBook.read(
@@ -115,6 +116,23 @@ async def test_what_is_asked_wrongly_is_told(portal: Client, town: Town, query: 
     await log_in(portal)
     assert (await portal.get(f"/account/statement?{query}", headers=PAGE)).status == 422
     assert (await portal.get(f"/platform/v1/usage/statement?{query}")).status == 422
+
+
+async def test_lines_are_called_what_people_call_them(portal: Client, june: str, town: Town) -> None:
+    """A member by the address; a key that is gone by its id alone. Hostile names stay text."""
+    key = await PostgresKeyRegistry(town.parts.pool, town.parts.trail).create_key(
+        town.tenant.id, name="<b>ci", digest=b"d" * 32, last4="last", scopes=frozenset()
+    )
+    used = record(tenant_id=town.tenant.id, key_id=key.id, user_id=town.user.id, ended_ms=int(JUNE.timestamp() * 1000))
+    await PostgresLedger(town.parts.pool).ship("k", 0, 1, [encode(used)])
+    await log_in(portal)
+    path = f"/platform/v1/usage/statement?month={june}&by="
+    lines = (await (await portal.get(f"{path}key")).json())["lines"]
+    assert {(line["label"], line["name"]) for line in lines} == {("key_x", ""), (key.id, "<b>ci")}
+    lines = (await (await portal.get(f"{path}user")).json())["lines"]
+    assert {(line["label"], line["name"]) for line in lines} == {("", ""), (town.user.id, EMAIL)}
+    page = await (await portal.get(f"/account/statement?month={june}&by=key", headers=PAGE)).text()
+    assert f'&lt;b&gt;ci <span class="quiet">{key.id}</span>' in page
 
 
 async def test_a_month_that_takes_too_long_is_told_and_given_up(
