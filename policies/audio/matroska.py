@@ -129,8 +129,10 @@ class MatroskaWalker(ElementWalker):
         end = len(data)
         self._need, self._cluster = 1, -1
         while at < end:
+            if self._cluster < at:
+                self._cluster = _cluster_in(data, at)
             if self._leaf_ends:
-                at = self._pass_by(data, at, end)
+                at = self._pass_by(at, end)
                 if self._leaf_ends:
                     return at
             elif self._is_lost:
@@ -138,9 +140,6 @@ class MatroskaWalker(ElementWalker):
                 if self._is_lost:
                     self._need = _LANDMARK_BYTES
                     return at
-            if self._cluster < at:
-                found = data.find(_CLUSTER_NAME, at)
-                self._cluster = end if found < 0 else found
             at = self._pass_blocks(data, at, end)
             if at >= end:
                 break
@@ -153,16 +152,15 @@ class MatroskaWalker(ElementWalker):
             at = after
         return at
 
-    def _pass_by(self, data: bytes, at: int, end: int) -> int:
+    def _pass_by(self, at: int, end: int) -> int:
         """Let a leaf go by; where to go on: behind it, or at a cluster that begins inside it.
 
         Behind a fault FFmpeg goes back to the last element that was none, and looks for a cluster inside that.
         """
         stop = self._leaf_ends - (self.passed - end)
-        found = data.find(_CLUSTER_NAME, at, stop + _NAME_TAIL)
-        if found >= 0 or stop + _NAME_TAIL <= end:
+        if min(self._cluster, stop) + _NAME_TAIL <= end:
             self._leaf_ends = 0
-            return found if found >= 0 else stop
+            return min(self._cluster, stop)
         to = max(at, min(stop, end - _NAME_TAIL))
         self._need = min(stop - to, 1) + _NAME_TAIL
         return to
@@ -352,6 +350,11 @@ class MatroskaWalker(ElementWalker):
             entry.carry(old)
         if old is not None or len(self._tracks) < _MOST_TRACKS:
             self._tracks[number] = entry
+
+
+def _cluster_in(data: bytes, at: int) -> int:
+    """Where the next cluster's name stands, or the end. Mostly there is none, which rfind tells in half the time."""
+    return data.find(_CLUSTER_NAME, at) if data.rfind(_CLUSTER_NAME, at) >= 0 else len(data)
 
 
 def _is_laced(data: bytes, at: int, end: int) -> bool:
