@@ -1,5 +1,6 @@
 """Every container, as FFmpeg writes it: what is measured is what FFmpeg plays, and no forgery makes it less."""
 
+import itertools
 import random
 import struct
 import tracemalloc
@@ -308,6 +309,53 @@ def test_of_multiplexed_streams_one_is_played_and_pictures_are_no_sound():
     pictures = [page(7, 2, b"\x80theora" + bytes(35)), *(page(7, 0, bytes(9000)) for _ in range(9))]
     track = fed(Track(), pictures[0] + recorded("opus") + b"".join(pictures[1:]))
     assert (track.walked_ms, track.codec) == (1300, "opus")
+
+
+def frames_of(live):
+    """The head of a live WebM, and the frames of its simple blocks."""
+    first = at = live.index(CLUSTER)
+    frames = []
+    while at < len(live) - 3:
+        at += 4 if live.startswith(CLUSTER, at) else 1
+        width = 9 - live[at].bit_length()
+        body = at + width
+        if live.startswith(CLUSTER, at - 4):
+            at = body
+            continue
+        end = body + (int.from_bytes(live[at:body], "big") & (1 << 7 * width) - 1)
+        if live[at - 1] == 0xA3:
+            frames.append(live[body + 4 : end])
+        at = end
+    return live[:first], frames
+
+
+def xiph_sizes(frames):
+    return b"".join(b"\xff" * (len(frame) // 255) + bytes([len(frame) % 255]) for frame in frames[:-1])
+
+
+def ebml_sizes(frames):
+    differences = [len(two) - len(one) + (1 << 13) - 1 for one, two in itertools.pairwise(frames[:-1])]
+    return b"".join(struct.pack(">H", 1 << 14 | number) for number in (len(frames[0]), *differences))
+
+
+LACINGS = {"xiph": (0x02, xiph_sizes), "ebml": (0x06, ebml_sizes), "fixed": (0x04, lambda _: b"")}
+
+
+@pytest.mark.parametrize("lacing", LACINGS)
+def test_laced_frames_are_counted_each(lacing):
+    """RFC 9559 section 10.3, in clusters of unknown size: five frames to the block, as FFmpeg takes them apart."""
+    flag, sizes = LACINGS[lacing]
+    data, frames = frames_of(recorded("webm live"))
+    data += CLUSTER + b"\x01" + b"\xff" * 7 + b"\xe7\x81\0"
+    for at in range(0, len(frames) - 4, 5):
+        five = frames[at : at + 5]
+        if lacing == "fixed":
+            five = [frame.ljust(max(map(len, five)), b"\0") for frame in five]
+        block = b"\x81" + struct.pack(">hBB", at * 20, 0x80 | flag, 4) + sizes(five) + b"".join(five)
+        data += b"\xa3" + (1 << 21 | len(block)).to_bytes(3, "big") + block
+    assert len(frames) > 60
+    assert billed_ms(data) == billed_ms(data, (1,)) == pytest.approx(played_ms(data), abs=1)
+    assert billed_ms(data) >= (len(frames) - 4) * 20 - 7
 
 
 def test_a_claim_comes_early_where_the_container_has_one():
