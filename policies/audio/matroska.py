@@ -11,7 +11,7 @@ import struct
 
 from policies.audio.elements import ElementWalker
 from policies.audio.matroska_tracks import Track
-from policies.audio.walker import LONGEST_MS
+from policies.audio.walker import LONGEST_MS, Chunk
 
 _NS_PER_MS = 1_000_000
 
@@ -125,12 +125,21 @@ class MatroskaWalker(ElementWalker):
             return None
         return (self._patience.extended(max(figures), self.passed) + _NS_PER_MS // 2) // _NS_PER_MS
 
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the file."""
+        # What is held of a leaf is looked at by itself: to put it in front of the chunk would copy that, twice.
+        is_alone = self._held and self._leaf_ends >= self.passed and len(chunk) > _NAME_TAIL
+        if is_alone and _CLUSTER_NAME not in self._held + bytes(chunk[:_NAME_TAIL]):
+            self._held.clear()
+        super().feed(chunk)
+
     def _walk(self, data: bytes, at: int) -> int:
         end = len(data)
         self._need, self._cluster = 1, -1
         while at < end:
             if self._cluster < at:
-                self._cluster = _cluster_in(data, at)
+                found = data.find(_CLUSTER_NAME, at)
+                self._cluster = end if found < 0 else found
             if self._leaf_ends:
                 at = self._pass_by(at, end)
                 if self._leaf_ends:
@@ -350,11 +359,6 @@ class MatroskaWalker(ElementWalker):
             entry.carry(old)
         if old is not None or len(self._tracks) < _MOST_TRACKS:
             self._tracks[number] = entry
-
-
-def _cluster_in(data: bytes, at: int) -> int:
-    """Where the next cluster's name stands, or the end. Mostly there is none, which rfind tells in half the time."""
-    return data.find(_CLUSTER_NAME, at) if data.rfind(_CLUSTER_NAME, at) >= 0 else len(data)
 
 
 def _is_laced(data: bytes, at: int, end: int) -> bool:
