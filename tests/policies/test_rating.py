@@ -127,3 +127,9 @@ def test_lines_add_up_to_the_total_and_each_is_within_one_unit_of_the_exact_amou
     assert abs(Fraction(statement.amount) - sum(exact)) <= unit / 2
     assert statement.billable_ms >= (0 if made.rounding is Rounding.NEAREST else statement.audio_ms)
     assert statement.audio_ms == sum(one.measured.audio_ms for one in records)
+
+
+def test_a_statement_says_how_many_requests_were_not_measured():
+    """They are in no line, since they cost nothing; but nobody can overlook them."""
+    statement = rated([record(heard(60_000)), record(Measured(source=AudioSource.UNMEASURED, discrepant=True))])
+    assert (statement.unmeasured, statement.requests, len(statement.lines)) == (1, 1, 1)
