@@ -321,9 +321,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and self._asked and not self._later and self.head is None:
-            self._hear_last_words()
-        self._transport = None
+        transport, self._transport = self._transport, None
+        if exc is not None and transport is not None and self._asked and not self._later and self.head is None:
+            self._hear_last_words(transport)
         self.pool.forget(self)
         if self._until_close and not self.body_done and exc is None and self._failure is None:
             self.body_done = True
@@ -333,13 +333,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._failure = self._failure or kind(f"it closed the connection{f': {exc}' if exc else ''}")
             self._wake_failed(self._failure)
 
-    def _hear_last_words(self) -> None:
+    def _hear_last_words(self, transport: asyncio.Transport) -> None:
         """Read what it said before it hung up on an upload: a write that fails keeps the loop from reading that.
 
         Servers that refuse a body answer and close, with the rest of it unread, and so reset the connection.
         """
-        transport = self._transport
-        if transport is None or transport.get_extra_info("ssl_object") is not None:
+        if transport.get_extra_info("ssl_object") is not None:
             return
         with contextlib.suppress(OSError):
             while not self.body_done and (data := os.read(transport.get_extra_info("socket").fileno(), _HIGH_WATER)):
