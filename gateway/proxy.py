@@ -14,7 +14,8 @@ from gateway.forward_auth import ForwardAuth
 from gateway.gatekeeper import Gatekeeper
 from gateway.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
 from gateway.jobs import Jobs
-from gateway.relay import Incoming, Relay
+from gateway.passage import Incoming
+from gateway.relay import Relay
 from gateway.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import Abandoned

@@ -29,19 +29,19 @@ BEFORE_THE_RELAY = [
     "gateway.gatekeeper.Gatekeeper.decide",
     "gateway.proxy._unservable",
     "gateway.relay.Relay.carry",
-    "gateway.relay._Passage.__init__",
+    "gateway.passage.Passage.__init__",
     "gateway.upstreams.Upstream.idle",
     "gateway.upstream_pool.UpstreamPool.connect",
-    "gateway.relay.meter_for",
-    "gateway.relay._Passage._begin",
+    "gateway.upload.meter_for",
+    "gateway.passage.Passage._begin",
     "gateway.upstream.UpstreamConnection.begin",
 ]
 AT_THE_RELAY = [
     "gateway.upstream.UpstreamConnection.expect_answer",
     "gateway.upstream.UpstreamConnection.answered",
-    "gateway.relay._Passage.answer_whole",
-    "gateway.relay._Passage._answer_lines",
-    "gateway.relay.answer_reader",
+    "gateway.passage.Passage.answer_whole",
+    "gateway.passage.Passage._answer_lines",
+    "gateway.passage.answer_reader",
     "gateway.exchange.Settlement._record",
     "gateway.exchange.Settlement._count",
     "gateway.exchange.encode",
@@ -119,7 +119,7 @@ async def test_a_bug_in_the_meter_ends_the_upload(
     gateway: Gateway, log: Mock, chunked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the body streams, in a task of its own: 500, at once, and never a wait for an answer that cannot come."""
-    monkeypatch.setattr("gateway.relay._Passage._seen", broken)
+    monkeypatch.setattr("gateway.upload.Upload._seen", broken)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 1000"
     writer.write(request(gateway.key, b"POST /v1/listen HTTP/1.1", framing))
@@ -149,7 +149,7 @@ async def test_a_bug_in_the_middle_of_an_answer_cuts_it(
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request(gateway.key))
     await reader.readuntil(b"first\r\n")
-    monkeypatch.setattr("gateway.relay._Passage._passed", broken)
+    monkeypatch.setattr("gateway.passage.Passage._passed", broken)
     begun.set()
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)) as cut:
         await reader.readuntil(b"0\r\n\r\n")

@@ -199,7 +199,7 @@ class Journey:
             for where in (
                 "gateway.snapshot.Snapshot.known",
                 "gateway.relay.Relay.carry",
-                "gateway.relay.meter_for",
+                "gateway.upload.meter_for",
                 "gateway.exchange.Settlement._record",
                 "gateway.upstream.UpstreamConnection.begin",
             ):
