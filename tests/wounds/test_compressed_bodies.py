@@ -30,7 +30,7 @@ async def test_a_packed_body_passes_packed_or_not_at_all(coding: str) -> None:
         assert gateway.journal.records[0].bytes_in == len(PACKED[coding])
 
 
-@pytest.mark.parametrize("body", [PACKED["gzip"][:50], b"no gzip at all"])
+@pytest.mark.parametrize("body", [PACKED["gzip"][:50], b"no gzip at all"], ids=["cut", "none"])
 async def test_a_broken_packing_is_the_upstreams_to_judge(body: bytes) -> None:
     """Never a 500 of ours."""
     async with running(Options(routes=ROUTES)) as gateway:
