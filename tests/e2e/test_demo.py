@@ -10,7 +10,18 @@ import openai
 import pytest
 
 from gateway.demo.samples import SAMPLES
-from tests.e2e.running import GATEWAY, Demo, Process, alive, children, command_line, environment, eventually, free_ports
+from tests.e2e.running import (
+    GATEWAY,
+    Demo,
+    Process,
+    alive,
+    children,
+    command_line,
+    environment,
+    eventually,
+    free_ports,
+    prepare,
+)
 
 WORDS = SAMPLES[0].words
 
@@ -182,6 +193,7 @@ def test_ctrl_c_leaves_no_process_and_a_second_start_finds_the_data(tmp_path: Pa
 def test_after_kill_9_of_the_parent_nothing_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
     """Workers, servers and transcriber end with it; the next start adopts the journals."""
     state = tmp_path / "state"
+    prepare(state)
     with Demo.started(state) as first:
         family = [first.gateway.process.pid, *children(first.gateway.process.pid)]
         assert [first.curl("/v1/models")[0] for _ in range(3)] == [200] * 3

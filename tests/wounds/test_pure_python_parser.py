@@ -15,12 +15,22 @@ RAW = (
 def test_the_wounds_stay_closed_without_the_c_extension() -> None:
     """The tests that speak raw HTTP, once more, in a process where ``AIOHTTP_NO_EXTENSIONS`` is set."""
     here = Path(__file__).parent
-    quietly = ("-q", "-x", "-p", "no:cacheprovider", "-n", "3")  # most of their time they wait
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *quietly, *(str(here / f"{name}.py") for name in RAW)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            *(str(here / f"{name}.py") for name in RAW),
+        ],
         cwd=here.parent.parent,
-        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
-        | {"AIOHTTP_NO_EXTENSIONS": "1"},
-        capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+        env=os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4_000:]
