@@ -85,21 +85,22 @@ class FlacPackets(Packets):
     Where the file says several rates readers differ, and the slowest plays longest.
     """
 
-    __slots__ = ("_rates", "channels")
+    __slots__ = ("_slowest", "channels")
 
     codec = "flac"
     rate = _NS_PER_SECOND
 
     def __init__(self, info: StreamInfo, rate: int = 0) -> None:
         self.channels = info.channels
-        self._rates = tuple(hz for hz in (info.rate, rate) if hz)
+        self._slowest = min(filter(None, (info.rate, rate)), default=0)
 
     def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
         header = header_of(data[at : min(end, at + 16)])
-        if header is None or not (header.rate or self._rates):
+        if header is None:
             return 0
-        return header.samples * _NS_PER_SECOND // min(rate for rate in (header.rate, *self._rates) if rate)
+        rate = min(header.rate, self._slowest) or max(header.rate, self._slowest)
+        return header.samples * _NS_PER_SECOND // rate if rate else 0
 
 
 class SpeexPackets(Packets):
