@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.accounted import Traffic, audio_of, service
 from tests.e2e.running import GATEWAY, Process, children, command_line, environment, serving
 
@@ -83,6 +85,7 @@ def compare(traffic: Traffic, blows: Blows, rows: list[dict[str, Any]]) -> None:
     assert len(unanswered) <= len(traffic.cut) <= traffic.clients * blows.struck["worker"]
 
 
+@pytest.mark.timeout(5 * LASTS_S)
 async def test_the_ledger_is_what_clients_saw_through_a_minute_of_kill_9(tmp_path: Path) -> None:
     """20 000 requests: an answer that arrived whole has one record, with its status and its audio to the millisecond.
 
