@@ -43,7 +43,7 @@ streams        how a stream ends, by name; what may watch one pass
 upgrade        the opening of a WebSocket: what each side must say
 websocket      WebSocket frames as they pass: counted and judged
 multipart      finds the audio in a form as it passes; ``inline_audio`` inside JSON, which ``json_stream`` reads;
-               ``json_depth`` leaves out what is deep in it
+               ``json_body`` finds that in any encoding; ``json_depth`` leaves out what is deep in it
 elsewhere      whether a request names its audio by URL, and a place for its result
 stream_meters  finds the audio in a stream, by its protocol
 ============== ==============================================================================

@@ -4,11 +4,14 @@ Deepgram, Speechmatics, Gladia and others fetch what a request names by URL, and
 client's. A request that has both carries nothing to measure, and no answer that passes here will ever tell its length.
 """
 
+import re
 from collections.abc import Sequence
 
 _PLACES = frozenset({"uri", "gcs_uri", "audio_uri", "fetch_data"})
 """Beside every name with "url" in it."""
 _SCHEMES = ("http://", "https://", "gs://", "s3://", "ftp://", "file:")
+_NO_PLACE = re.compile(r"data:.*|true|false|yes|no|on|off|none|null|-?[\d.]*", re.IGNORECASE | re.DOTALL)
+"""Anything else may be one to some service: those who read URLs pass over spaces and tabs, and take ``http:/host``."""
 _RETURN = "notification_config"
 """Speechmatics's. Others call it a callback: Deepgram, whisperX-FastAPI (callback_url), Gladia (callback_config)."""
 _TOLD_OF = "webhook"
@@ -42,4 +45,4 @@ class Elsewhere:
         if any("callback" in name or name == _RETURN for name in names):
             self.returns = self.returns or bool(value)
         elif names and ("url" in names[-1] or names[-1] in _PLACES) and not any(_TOLD_OF in name for name in names):
-            self.fetches = self.fetches or is_place(value)
+            self.fetches = self.fetches or not _NO_PLACE.fullmatch(value.strip())

@@ -19,8 +19,16 @@ from policies.audio.track import Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk, milliseconds
 from policies.elsewhere import Elsewhere
-from policies.inline_audio import InlineAudio
-from policies.multipart import MOST_NOTED_BYTES, MOST_PARTS, Consumer, MultipartWalker, Part, parameters
+from policies.json_body import JsonBody
+from policies.multipart import (
+    MOST_NOTED_BYTES,
+    MOST_PARTS,
+    Consumer,
+    MultipartWalker,
+    Part,
+    has_plain_names,
+    parameters,
+)
 from policies.usage import NOT_AUDIO, Measured
 
 _TEXT_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"})
@@ -30,11 +38,8 @@ _TEXT_BYTES = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
 _FILE_FIELDS = frozenset({"file", "audio", "audio_file", "data_file"})
 """Parts that services take for the audio even without a file name; whisper.cpp is one."""
 
-_HEAD_BYTES = 16
-"""Of a body: what tells text from audio."""
 _MOST_TEXT_BYTES = 65_536
 """Of a request that names its audio by URL, or has none: a longer one has audio in it, as numbers perhaps."""
-_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _NOT = frozenset({"false", "0", "no", "off", "f", "n"})
 _WHISPER_SAMPLES = Format.of("pcm16", 16_000)
 """How whisper-asr-webservice reads any file with ``encode=false``."""
@@ -120,6 +125,8 @@ class FormMeter:
         self._files: list[Heard] = []  # those that have ended: a figure each, and none of their bytes
         self._size = 0
         self._walker = MultipartWalker(content_type, self._open)
+        if not has_plain_names(content_type):
+            elsewhere.fetches = elsewhere.returns = True
 
     def _open(self, part: Part) -> Consumer:
         self._files = self._heard()
@@ -172,8 +179,7 @@ class BodyMeter:
         "_declared",
         "_elsewhere",
         "_fields",
-        "_head",
-        "_inline",
+        "_json",
         "_pair",
         "_pairs",
         "_says_text",
@@ -194,21 +200,15 @@ class BodyMeter:
         self._fields = fields or {}
         self._declared = declared
         self._says_text = says_text
-        self._head = b""
+        self._json = JsonBody(elsewhere)
         self._pair = b""  # of a body that says it is text and is no JSON, and how many came before
         self._pairs = 0
         self._track = Track()
-        self._inline: InlineAudio | None = None
 
     def feed(self, chunk: Chunk) -> None:
         """See :class:`Meter`."""
-        if len(self._head) < _HEAD_BYTES:
-            self._head += chunk[: _HEAD_BYTES - len(self._head)]
-            if self._inline is None and _begins_json(self._head):
-                self._inline = InlineAudio(self._elsewhere)
-        if self._inline is not None:
-            self._inline.feed(chunk)
-        elif self._says_text:
+        self._json.feed(chunk)
+        if self._says_text and self._json.inline is None:
             self._feed_pairs(self._pair + chunk)
         self._track.feed(chunk)
 
@@ -233,12 +233,12 @@ class BodyMeter:
         return foreseen(self._heard(), self._track.size, self._body_bytes)
 
     def _heard(self) -> list[Heard]:
-        track = self._track
+        track, inline = self._track, self._json.inline
         if not track.size:
             return []
         # Services read JSON whatever its content type says (Starlette's request.json(), for one).
-        if (self._says_text or self._inline) and _is_text(self._head, track):
-            found = self._inline.heard if self._inline else []
+        if (self._says_text or inline) and _is_text(self._json.head, track):
+            found = inline.heard if inline else []
             if found or (track.size <= _MOST_TEXT_BYTES and (self._elsewhere.fetches or self._declared is None)):
                 return found
         return [heard_as(track, self._declared)]
@@ -250,15 +250,16 @@ class BodyMeter:
         return self._elsewhere.passes_by
 
     def _note(self) -> None:
-        if self._inline is not None:
-            self._inline.note()
+        if self._json.inline is not None:
+            self._json.inline.note()
         elif self._pair:
             _note_pairs(self._elsewhere, self._pair.decode("latin-1"))
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""
         self._note()
-        fields = {**self._fields, **self._inline.fields} if self._inline else self._fields
+        inline = self._json.inline
+        fields = {**self._fields, **inline.fields} if inline else self._fields
         by_url = self._elsewhere.fetches
         return conclude(self._heard(), self._track.size, reported_ms, sound=True, fields=fields, by_url=by_url)
 
@@ -291,15 +292,14 @@ class _File:
     """
 
     __slots__ = (
-        "_base64", "_declared", "_elsewhere", "_inline", "_is_file", "_is_opaque", "_name", "_plain", "_text",
-        "_undone",
+        "_base64", "_declared", "_elsewhere", "_is_file", "_is_opaque", "_json", "_name", "_plain", "_text", "_undone",
     )  # fmt: skip
 
     def __init__(self, part: Part, elsewhere: Elsewhere, declared: Format | None = None) -> None:
         self._name = part.name
         self._elsewhere = elsewhere
         self._text = b""
-        self._inline: InlineAudio | None = None
+        self._json = JsonBody(elsewhere)  # Speechmatics' config, which may name what to fetch and whom to tell
         self._declared = declared
         self._is_file = part.is_file or part.name in _FILE_FIELDS
         self._is_opaque = part.transfer_encoding not in _PLAIN_ENCODINGS
@@ -309,20 +309,18 @@ class _File:
 
     def feed(self, view: memoryview) -> None:
         if len(self._text) < MOST_NOTED_BYTES:
-            self._text += view[: MOST_NOTED_BYTES - len(self._text)]
-            if self._inline is None and _begins_json(self._text):
-                self._inline = InlineAudio(self._elsewhere)
-        if self._inline is not None:  # Speechmatics' config, which may name what to fetch and whom to tell
-            self._inline.feed(view)
+            text = view if self._text else bytes(view).lstrip()
+            self._text += text[: MOST_NOTED_BYTES - len(self._text)]
+        self._json.feed(view)
         self._plain.feed(view)
         if self._base64:
             self._undone.feed(self._base64.decode(view))
 
     def note(self) -> None:
         """Tell of the places that it names so far. As often as one likes."""
-        if self._inline is not None:
-            self._inline.note()
-        elif not self._plain.container:
+        if self._json.inline is not None:
+            self._json.inline.note()
+        else:
             self._elsewhere.note((self._name,), self._text.decode("utf-8", "replace").strip())
 
     @property
@@ -334,9 +332,9 @@ class _File:
 
     def heard(self) -> Heard | None:
         """None for a part that is no audio: it is empty, or has neither a file's name nor a container's first bytes."""
-        track = self.track
-        if self._inline is not None and _is_text(self._text[:_HEAD_BYTES], track):
-            found = self._inline.heard
+        track, inline = self.track, self._json.inline
+        if inline is not None and _is_text(self._json.head, track):
+            found = inline.heard
             if found or (track.size <= _MOST_TEXT_BYTES and self._declared is None):
                 return reduce(Heard.joined, found) if found else None
         if not self._plain.size or not (self._is_file or track.container):
@@ -357,10 +355,6 @@ def heard_as(track: Track, declared: Format | None) -> Heard:
         return heard
     form = replace(heard, container="pcm", codec=declared.codec, channels=declared.channels)
     return replace(form, walked_ms=ms, claimed_ms=None, estimated_ms=ms, unsure=False)
-
-
-def _begins_json(head: bytes) -> bool:
-    return head.lstrip(_BEFORE_JSON)[:1] in {b"{", b"["}
 
 
 def _is_text(head: bytes, track: Track) -> bool:

@@ -33,6 +33,10 @@ _TELLING_BYTES = 10
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*))', re.DOTALL)
 _BOUNDARY_NAMED = re.compile(r"boundary[\s*0-9]*=", re.IGNORECASE)
 _FILENAME_NAMED = re.compile(r"filename[\s*0-9]*=", re.IGNORECASE)
+_CHARSET_NAMED = re.compile(r"charset[\s*0-9]*=", re.IGNORECASE)
+_PLAIN_CHARSET = re.compile(
+    r""";\s*charset="?(?:utf-?8|us-ascii|ascii|iso-8859-1|latin-?1|windows-1252)"?\s*(?:;|\Z)""", re.IGNORECASE
+)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _END_OF_HEADERS = re.compile(rb"\n\r?\n")
@@ -72,6 +76,14 @@ def boundary_of(content_type: str) -> bytes | None:
     if not 0 < len(boundary) <= _MOST_BOUNDARY_BYTES or b"\r" in boundary or b"\n" in boundary:
         return None
     return boundary
+
+
+def has_plain_names(content_type: str) -> bool:
+    """Whether all read the names in it alike: Starlette decodes them by the charset that the content type says.
+
+    In UTF-7 or EBCDIC a name is not written as it reads. No client needs any of them: RFC 7578 section 5.1.2.
+    """
+    return len(_CHARSET_NAMED.findall(content_type)) == len(_PLAIN_CHARSET.findall(content_type))
 
 
 class MultipartWalker:

@@ -44,6 +44,27 @@ PASSES_BY = {
     "a form, first a URL and then none": ("callback_url=x", TYPE, form(part("url", URL.encode()), part("url", b""))),
     "Speechmatics": ("", TYPE, form(part("config", json.dumps(SPEECHMATICS).encode()))),
     "Speechmatics, as a file": ("", TYPE, form(part("config", json.dumps(SPEECHMATICS).encode(), filename="c.json"))),
+    **{
+        f"in {code}": ("callback=c", "", as_json(url=URL).decode().encode(code))
+        for code in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+    },
+    "quotes in halves of characters": (
+        "callback=c",
+        "application/json",
+        json.dumps({"x": "\u2222 \u5c22", "url": URL}, ensure_ascii=False).encode("utf-16-le"),
+    ),
+    "behind white space": ("callback=c", "application/json", b" \r\n\t" * 400 + as_json(url=URL)),
+    "behind a space": ("callback=c", "application/json", as_json(url="\t https://a.example")),
+    "with a slash too few": ("callback=c", "application/json", as_json(url="http:/a.example")),
+    "a form behind white space": ("callback_url=x", TYPE, form(part("url", b" " * 2000 + URL.encode()))),
+    "a form's JSON in UTF-16": ("", TYPE, form(part("config", json.dumps(SPEECHMATICS).encode("utf-16")))),
+    "a part in UTF-16": ("callback_url=x", TYPE, form(part("url", URL.encode("utf-16")))),
+    "names in UTF-7": (
+        "",
+        f"{TYPE}; charset=utf-7",
+        form(part("+AHUAcgBs-", URL.encode()), part("+AGM-allback", b"c")),
+    ),
+    "names in EBCDIC, said otherwise": ("", f"{TYPE}; charset*=utf-8''cp037", form(part("a", b"b"))),
     "a decoy beside it": (
         "callback=c",
         TYPE,
@@ -71,6 +92,7 @@ SEEN = {
         False,
     ),
     "an upload in a form": ("", TYPE, form(part("config", CONFIG), part("data_file", wav(0.1))), False, True),
+    "a charset that changes no name": ("callback=c", f"{TYPE};Charset=UTF-8", form(part("a", b"b")), False, True),
     "no place": ("callback=c", "application/json", as_json(prompt=f"see {URL}", url="none"), False, True),
 }
 
