@@ -12,6 +12,7 @@ from gateway.portal.bodies import form_fields
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
+from gateway.portal.proving import limit
 from policies.people import Session
 from policies.permissions import Permission, excess
 from policies.verdict import Refusal
@@ -24,6 +25,7 @@ routes = web.RouteTableDef()
 PATH = "/account/tokens"
 LIVES: Mapping[str, str] = {"30": "30 days", "90": "90 days", "365": "one year", "": "until I revoke it"}
 _MOST_SHOWN = 200
+_FREE_TOKENS = 30
 
 
 @routes.get(PATH)
@@ -58,6 +60,7 @@ async def make(request: web.Request) -> web.Response:
         faults["scopes"] = "Choose what it may do, of what you may do yourself."
     if faults:
         return await _form(request, session, fields, Problem(Refusal.INVALID_INPUT, fields=faults))
+    await limit(request, "token", session.user_id, free=_FREE_TOKENS)
     parts = request.app[PARTS]
     secret, digest = mint(parts, test=False)
     try:

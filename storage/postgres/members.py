@@ -183,6 +183,9 @@ class PostgresMembers:
         if not is_id(Kind.USER, user_id):
             raise _nobody(user_id)
         async with self._pool.tenant(tenant_id) as connection:
+            # What is hung on a membership shares a lock on its row, which knows no queue: who makes keys without a
+            # pause could never be removed. Who wants a table's lock waits in turn; who only reads does not wait.
+            await connection.execute("LOCK TABLE platform.memberships IN EXCLUSIVE MODE")
             old = await _locked(connection, tenant_id, user_id)
             check(old)
             keys = await connection.fetch(

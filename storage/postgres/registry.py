@@ -202,6 +202,8 @@ class PostgresKeyRegistry:
             "api_keys_digest_key": AlreadyExists("This very key is registered already."),
         }
         async with self._pool.tenant(tenant_id) as connection:
+            # The successor is checked against its owner's membership: locked first, as the removal of a member does.
+            await connection.execute("LOCK TABLE platform.memberships IN ROW SHARE MODE")
             if not await connection.fetch(LOCK_USABLE, tenant_id, key_id):
                 raise NotFound(f"This tenant has no key {key_id} that is still valid.")
             with violating(refusals):

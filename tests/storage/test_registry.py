@@ -3,14 +3,14 @@
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from policies.limits import Rate
 from policies.principals import Method, Principal, Standing
-from policies.tenants import Role, RouteOverride, TenantStatus, UserStatus
+from policies.tenants import ApiKey, Role, RouteOverride, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.key_rows import IDENTIFY
@@ -419,3 +419,51 @@ async def test_a_persons_key_does_no_more_than_its_person_may(w: World) -> None:
     await members.set_role(acme.id, ada.id, Role.MEMBER, "clerks")
     assert await held(of_ada) == ({"keys:write", "house:word"}, ("clerks",))
     assert await held(of_acme) == (scopes, ())
+
+
+async def test_who_makes_keys_without_a_pause_is_removed_all_the_same(w: World) -> None:
+    """Keys that are being made as a removal begins end with it, and those that come after it wait, and are not made."""
+    acme = await w.tenant()
+    await w.user(acme, Role.OWNER)
+    ada = await w.user(acme)
+    old, last, late = a_digest(), a_digest(), a_digest()
+    key = await w.key(acme, digest=old, user=ada)
+    members = PostgresMembers(w.pool, TRAIL)
+    async with asyncio.TaskGroup() as tasks, w.pool.tenant(acme.id) as connection:
+        # What a rotation has done when it is about to end.
+        await connection.execute(
+            "INSERT INTO platform.api_keys (id, tenant_id, user_id, name, digest, last4, scopes)"
+            " VALUES ($1, $2, $3, 'last', $4, 'last', '{}')",
+            new_id(Kind.KEY), acme.id, ada.id, last,
+        )  # fmt: skip
+        removal = tasks.create_task(members.remove(acme.id, ada.id))
+        await _waiting_for_locks(w, 1)
+        maker = tasks.create_task(_refused(w.key(acme, digest=late, user=ada)))
+        rotation = tasks.create_task(
+            _refused(w.registry.rotate_key(acme.id, key.id, digest=late, last4="late", old_ends_at=NOW + HOUR))
+        )
+        await _waiting_for_locks(w, 3)
+    assert removal.result().user_id == ada.id
+    assert maker.result()
+    assert rotation.result()
+    for digest in (old, last):
+        principal = await w.registry.identify_key(digest)
+        assert principal is not None
+        assert principal.standing is Standing.REVOKED
+    assert await w.registry.identify_key(late) is None
+
+
+async def _refused(making: Awaitable[ApiKey]) -> bool:
+    try:
+        await making
+    except NotFound:
+        return True
+    return False
+
+
+async def _waiting_for_locks(w: World, count: int) -> None:
+    """Until so many sessions wait for a table's."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'platform.memberships'::regclass"
+    async with asyncio.timeout(5):
+        while (await w.pool.read(waiting))[0]["count"] < count:
+            pass

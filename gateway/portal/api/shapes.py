@@ -7,6 +7,8 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Plai
 
 from storage.postgres import values
 
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
 
 def _stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
@@ -18,6 +20,13 @@ def _moment(value: object) -> object:
         return datetime.fromisoformat(value) if isinstance(value, str) and "T" in value.upper() else ""
     except ValueError:
         raise ValueError("write a moment such as 2026-11-26T07:30:00Z") from None
+
+
+def _known_to_calendars(moment: datetime) -> datetime:
+    """Far enough from the ends of time for everything that is reckoned with it."""
+    if not _FIRST <= moment < _LAST:
+        raise ValueError("write a moment from 1970 on and before the year 9999")
+    return moment
 
 
 def _name(text: str) -> str:
@@ -34,7 +43,12 @@ def _scopes(scopes: list[str]) -> list[str]:
 
 Instant = Annotated[datetime, PlainSerializer(_stamp, return_type=str), Field(description="RFC 3339, in UTC.")]
 """A moment that is shown."""
-SentInstant = Annotated[AwareDatetime, BeforeValidator(_moment), Field(description="RFC 3339, with a time zone.")]
+SentInstant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_moment),
+    AfterValidator(_known_to_calendars),
+    Field(description="RFC 3339, with a time zone."),
+]
 Name = Annotated[str, AfterValidator(_name), Field(min_length=1, max_length=200)]
 Email = Annotated[
     str, AfterValidator(_email), Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})

@@ -3,16 +3,20 @@
 import re
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.portal.api.service import OPERATIONS
 from gateway.portal.application import MODULES, application
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
 from gateway.settings import Settings
 from policies.people import safe_next
+from policies.permissions import Permission
 from storage.postgres.people import PostgresPeople
+from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
 from tests.gateway.portal.test_recovery import NEW, asked
 
@@ -132,6 +136,23 @@ async def test_a_link_for_a_new_password_ends_with_the_address_that_it_was_sent_
     async with town.parts.pool.operator() as connection:
         await people.set_email(connection, town.user.id, "ada@new.example.com")
     assert (await portal.get(link, headers=PAGE)).status == 410
+
+
+@pytest.mark.parametrize("field", ["since", "until"])
+@pytest.mark.parametrize(
+    "moment",
+    ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"],
+)
+async def test_the_ends_of_time_are_no_fault_of_ours(houses: Houses, moment: str, field: str) -> None:
+    """Wherever a moment is asked for: reckoned with in another zone, they are before or after all that there is."""
+    owner = await houses.person()
+    for operation in (each for each in OPERATIONS if field in each.query.model_fields):
+        path = operation.path.removeprefix("/platform/v1")
+        if operation.permission is Permission.PLATFORM_READ:
+            continue
+        problem = await owner.ask("GET", f"{path}?{urlencode({field: moment})}", status=422)
+        assert problem["errors"][0]["field"] == field
+    await owner.ask("POST", "/keys", {"name": "k", "expires_at": moment}, status=422)
 
 
 OPEN = {

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from gateway.portal import own_keys
 from policies.tenants import Role
 from storage.ports import Invalidation
 from storage.postgres.registry import PostgresKeyRegistry
@@ -96,3 +97,13 @@ async def test_times_are_told_by_the_persons_clock(portal: Client, town: Town) -
     assert re.search(
         r'<time datetime="[^"]+\+00:00" title="[\d-]+ \d\d:\d\d UTC">\d+ \w+ \d{4}, \d\d:\d\d JST</time>', page
     )
+
+
+async def test_nobody_fills_the_registry_with_tokens(
+    portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes one after the other waits, longer and longer; wrong forms cost none."""
+    monkeypatch.setattr(own_keys, "_FREE_TOKENS", 2)
+    await log_in(portal)
+    assert [(await made(portal, **more))[0] for more in ({"life": "9999"}, {}, {}, {})] == [422, 200, 200, 429]
+    assert len(await PostgresKeyRegistry(town.parts.pool, town.parts.trail).keys_page(town.tenant.id, 9)) == 2
