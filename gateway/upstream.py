@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _HIGH_WATER = 262_144
 """Bytes of an answer kept for a client that reads slowly, before the upstream is told to wait."""
 _MAX_HEAD = 65_536
-"""The largest answer header taken, in bytes."""
+"""The largest answer header taken, in bytes, with the interim answers before it: a service that sends nothing but
+those would otherwise fill the memory."""
 _RESTED_S = 0.02
 """A connection that was unused for this long is looked at once more before it is written to."""
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
@@ -306,7 +307,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._reusable = False
         if self.head is not None:
             self._wake_answer()
-        elif len(self._raw) - self._raw_start > _MAX_HEAD:
+        elif len(self._raw) > _MAX_HEAD:
             self.fail(Broke(f"its answer has a header of more than {_MAX_HEAD} bytes"))
         if self._buffered > _HIGH_WATER and not self._read_paused and self._transport is not None:
             self._read_paused = True

@@ -433,6 +433,19 @@ async def test_a_huge_header_is_refused(server: Scripted) -> None:
         await ask(server.pool)
 
 
+async def test_interim_answers_count_with_the_header_that_they_are_before(server: Scripted) -> None:
+    """Each alone is small; kept until the answer comes, a flood of them filled the memory and stalled the worker."""
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(1_000):
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 50)
+            await writer.drain()
+
+    server.script = script
+    with pytest.raises(Broke, match="header of more than"):
+        await ask(server.pool)
+
+
 async def test_endless_interim_answers_end_at_the_deadline(server: Scripted) -> None:
     """Each of them is an answer's head, none of them the one that is due."""
 
