@@ -378,8 +378,8 @@ class UpstreamConnection(asyncio.Protocol):
         """
         status = self._parser.get_status_code()
         raw, start = self._raw, self._raw_start
-        while raw.startswith(b"\r\n", start):  # empty lines before an answer are skipped (RFC 9112 section 2.2)
-            start += 2
+        while raw[start] in b"\r\n":  # llhttp passes over them one by one: a bare LF too is no line of this header
+            start += 1
         end = raw.find(b"\r\n\r\n", start)
         head = raw[start:end]
         if b"\r\n " in head or b"\r\n\t" in head:

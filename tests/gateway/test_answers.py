@@ -163,6 +163,19 @@ async def test_interim_answers_are_not_the_answer(gateway: Gateway, interim: byt
     assert not answer.all("link")
 
 
+@pytest.mark.parametrize(
+    "before", [b"\r\n", b"\n", b"\r", b"\n\r\n\r\n", b"HTTP/1.1 103 E\r\nContent-Length: 9\r\n\r\n\n\r\n\r\n"]
+)
+async def test_line_ends_before_an_answer_are_no_part_of_it(gateway: Gateway, before: bytes) -> None:
+    """The parser passes over each; taken for lines, they made the status a header, or one answer's header another's."""
+    gateway.upstream.respond = says(before + b"HTTP/1.1 200 OK\r\nX-Own: 1\r\nContent-Length: 2\r\n\r\nok")
+    head, _, body = (await gateway.raw(asking(gateway, "GET", "Connection: close"))).partition(b"\r\n\r\n")
+    assert body == b"ok"
+    first, *lines = head.split(b"\r\n")
+    assert (first, lines[0]) == (b"HTTP/1.1 200 OK", b"X-Own: 1")
+    assert b"Content-Length: 2" in lines
+
+
 async def test_http_1_0_gets_no_chunks(gateway: Gateway) -> None:
     """RFC 9112 section 6.1: its body ends with the connection."""
     gateway.upstream.respond = says(header(CHUNKED, 0) + b"2\r\nok\r\n3\r\nay!\r\n0\r\n\r\n")
