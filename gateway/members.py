@@ -234,7 +234,7 @@ class InProcess:
 
     async def decline(self) -> None:
         """Take no new connections."""
-        self._serving.decline()
+        await self._serving.decline()
 
     async def ask_figures(self) -> None:
         """Bring ``figures`` up to date."""

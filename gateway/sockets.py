@@ -1,8 +1,10 @@
 """Listening sockets, bound before anything else starts: an occupied port is the first fault seen."""
 
+import ctypes
 import errno
 import os
 import socket
+import struct
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,8 @@ _LONGEST_PATH = 100
 """sockaddr_un.sun_path is 108 bytes with its final NUL; some of that is kept in hand."""
 
 
+_SO_ATTACH_FILTER, _BPF_RET = 26, 0x06
+"""Of Linux (asm-generic/socket.h, linux/bpf_common.h); the socket module does not name them."""
 QUEUE = 4_096
 """Connections that may wait to be accepted; the system's somaxconn bounds it as well."""
 
@@ -66,6 +70,16 @@ def _bound(address: str, setting: str, *, shared: bool) -> socket.socket:
         raise PortTaken(f"{address} cannot be bound: no host has such a name. Correct {setting}.") from error
     bound.setblocking(False)  # noqa: FBT003  its only argument
     return bound
+
+
+def turn_deaf(listening: socket.socket) -> None:
+    """Have the system drop whatever arrives for it: who connects from here on waits, and is refused when it closes.
+
+    What waits in its queue already stays, and can still be accepted. Else a connection that came between the last
+    accept and the close would be reset. (A socket filter that takes no byte of any packet, socket(7).)
+    """
+    drop = ctypes.create_string_buffer(struct.pack("@HBBI", _BPF_RET, 0, 0, 0))
+    listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(drop)))
 
 
 def listen_privately(directory: Path, name: str) -> socket.socket:

@@ -28,7 +28,7 @@ from gateway.reload import Reloader
 from gateway.route_file import load_routes
 from gateway.secrets import generated_secret
 from gateway.settings import Settings
-from gateway.sockets import close_privately, listen, listen_for_each, listen_privately
+from gateway.sockets import close_privately, listen, listen_for_each, listen_privately, turn_deaf
 from gateway.statements import price_lists
 from gateway.systemd import Systemd
 from gateway.tasks import Tasks
@@ -291,6 +291,8 @@ class Supervisor:
             async with asyncio.timeout(self._in_force.drain_delay):
                 await self._hurry.wait()
         started = time.monotonic()
+        for public in self._public:
+            turn_deaf(public)
         await self._crew.decline()
         for public in self._public:
             with contextlib.suppress(OSError):

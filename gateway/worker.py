@@ -51,8 +51,8 @@ class Serving(Protocol):
     async def accept(self, numbers: Sequence[int]) -> None:
         """Listen on these of the sockets, and on no other. They stay the parent's: other processes have them too."""
 
-    def decline(self) -> None:
-        """Stop listening; connections that are there go on."""
+    async def decline(self) -> None:
+        """Take the connections that wait, and then no more; those that are there go on."""
 
     def snapshot(self) -> dict[str, Any]:
         """Its metrics."""
@@ -99,8 +99,20 @@ class Worker:
             self._servers[number] = await loop.create_server(make, sock=listening.dup(), backlog=_ACCEPTS)
             listening.listen(QUEUE)  # asyncio has taken its word for the length of the queue as well
 
-    def decline(self) -> None:
-        """Stop listening."""
+    async def decline(self) -> None:
+        """Stop listening, but for what waits in the queues: the port is closed next, and would reset it."""
+        numbers = list(self._servers)
+        self._stop_listening()
+        loop = asyncio.get_running_loop()
+        for number in numbers:
+            assert self.services is not None
+            with contextlib.suppress(OSError):  # nobody is left, or no file for one more
+                while True:
+                    waiting, _ = self._sockets[number].accept()
+                    waiting.setblocking(False)  # noqa: FBT003  its only argument
+                    await loop.connect_accepted_socket(self.services.server, waiting)
+
+    def _stop_listening(self) -> None:
         while self._servers:
             self._servers.popitem()[1].close()
 
@@ -128,7 +140,7 @@ class Worker:
 
     async def drain(self, farewell: Farewell) -> None:
         """Stop listening, let requests and streams have their time, flush the log and the journal, close."""
-        self.decline()
+        self._stop_listening()
         if self.services is not None:
             ending = asyncio.get_running_loop().call_later(farewell.streams_s, self.end_streams)
             await self.services.server.drain(farewell.within_s, farewell.idle_s)
@@ -151,7 +163,7 @@ async def _serve(make: Make, end: socket.socket) -> None:
             case "accept" if worker is not None:
                 await worker.accept(message["sockets"])
             case "decline" if worker is not None:
-                worker.decline()
+                await worker.decline()
             case "end_streams" if worker is not None:
                 worker.end_streams()
             case _:

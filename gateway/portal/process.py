@@ -55,7 +55,7 @@ class Portal:
             # asyncio has made the queue 100 long, and a Unix socket whose queue is full refuses: 502 in a storm.
             listening.listen(QUEUE)
 
-    def decline(self) -> None:
+    async def decline(self) -> None:
         """Stop listening."""
         for server in self._servers:
             server.close()
@@ -79,5 +79,5 @@ class Portal:
 
     async def drain(self, farewell: Farewell) -> None:  # noqa: ARG002  its clients are the workers, which end first
         """Let requests finish, then close."""
-        self.decline()
+        await self.decline()
         await self._stack.aclose()

@@ -1,13 +1,14 @@
 """Listening sockets are bound before anything else starts; what prevents it is one sentence."""
 
 import contextlib
+import errno
 import socket
 from pathlib import Path
 
 import pytest
 
 from gateway import sockets
-from gateway.sockets import PortTaken, close_privately, listen, listen_for_each, listen_privately, port_of
+from gateway.sockets import PortTaken, close_privately, listen, listen_for_each, listen_privately, port_of, turn_deaf
 
 needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this kernel has no IPv6 at all")
 
@@ -22,6 +23,28 @@ def test_it_listens_where_it_is_told(address: str) -> None:
         host = listening.getsockname()[0].replace("0.0.0.0", "127.0.0.1")
         with socket.create_connection((host, port_of(listening)), timeout=5):
             pass
+
+
+def test_a_deaf_socket_gives_up_who_waits_and_answers_nobody_else() -> None:
+    """Who is in the queue can be accepted, with what was and will be sent; who comes now is not connected."""
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening:
+        address = ("127.0.0.1", port_of(listening))
+        with socket.create_connection(address, timeout=5) as early, socket.socket() as late:
+            early.sendall(b"sent")
+            turn_deaf(listening)
+            late.setblocking(False)
+            assert late.connect_ex(address) == errno.EINPROGRESS
+            accepted, _ = listening.accept()
+            with pytest.raises(BlockingIOError):
+                listening.accept()
+            listening.shutdown(socket.SHUT_RDWR)
+            with accepted:
+                early.sendall(b" later")
+                accepted.settimeout(5)
+                assert accepted.recv(4) == b"sent"
+                assert accepted.recv(6) == b" later"
+            with pytest.raises(OSError, match="not connected"):
+                late.getpeername()
 
 
 @needs_ipv6
