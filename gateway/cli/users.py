@@ -196,7 +196,7 @@ async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple[
 
 
 async def _unban(stores: "Stores", email: str | None, address: str | None) -> bool:
-    from storage.redis.attempts import RedisAttempts, account_names, address_names  # noqa: PLC0415  slow
+    from storage.redis.attempts import RedisAttempts, address_names  # noqa: PLC0415  slow
     from storage.redis.client import client  # noqa: PLC0415  slow
 
     if stores.redis_url is None:
@@ -204,8 +204,8 @@ async def _unban(stores: "Stores", email: str | None, address: str | None) -> bo
     redis = client(stores.redis_url)
     try:
         attempts = RedisAttempts(redis)
-        names = [*(account_names(email) if email else ()), *(address_names(address) if address else ())]
-        return any([await attempts.forgive(name) for name in names])
+        found = [await attempts.forgive(name) for name in address_names(address or "")]
+        return any([*found, bool(email) and await attempts.forgive_account(email or "")])
     finally:
         await redis.aclose()
 

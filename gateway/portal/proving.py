@@ -19,7 +19,7 @@ from policies.people import Person, Place, Step, next_step
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.people import Account
-from storage.redis.attempts import Bucket, account_names, address_names
+from storage.redis.attempts import Bucket, address_names
 
 _FREE_BY_ACCOUNT = 5
 FREE_BY_ADDRESS = 30
@@ -66,7 +66,8 @@ async def prove_password(
     """The first factor alone; the account and the tenant that it goes to. Raises Problem."""
     identity = request.app[IDENTITY]
     identity.hashing.require_room()
-    buckets = [*_by_account(email), *_by_address(request, "login", FREE_BY_ADDRESS)]
+    name = await identity.attempts.account_name(email, client_address(request))
+    buckets = [Bucket(name, _FREE_BY_ACCOUNT), *_by_address(request, "login", FREE_BY_ADDRESS)]
     await _begin_try(request, buckets)
     known = people(request)
     account = await known.account(email)
@@ -75,7 +76,8 @@ async def prove_password(
     if account is None or not right or place is None or account.person.status is not UserStatus.ACTIVE:
         await known.note("login.failed", account.person.id if account is not None else "", email[:254])
         raise Problem(Refusal.INVALID_LOGIN)
-    await identity.attempts.forgive(buckets[0].name)
+    await identity.attempts.forgive(name)
+    await identity.attempts.signed_in_from(email, client_address(request))
     for bucket in buckets[1:]:
         await identity.attempts.refund(bucket.name)
     stored = account.password_hash
@@ -104,10 +106,10 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
 
 
 async def prove_again(request: web.Request, account: Account, password: str) -> None:
-    """The password of who is signed in already, for what needs it once more. Raises Problem."""
+    """The password of who is signed in already, for what needs it once more; tries to sign in are others. Raises Problem."""
     identity = request.app[IDENTITY]
     identity.hashing.require_room()
-    (bucket,) = _by_account(account.person.email)
+    bucket = Bucket(f"again:{account.person.id}", _FREE_BY_ACCOUNT)
     await _begin_try(request, [bucket])
     if not await identity.hashing.check(password, account.password_hash):
         await people(request).note("login.failed", account.person.id, account.person.email)
@@ -150,10 +152,6 @@ async def _is_current(request: web.Request, person: Person, digits: str) -> bool
 def _place(account: Account, tenant: str | None) -> Place | None:
     """Where the log-in goes: the tenant that was named, or the first that serves."""
     return next((p for p in account.places if p.active and tenant in (None, "", p.slug, p.tenant_id)), None)
-
-
-def _by_account(email: str) -> list[Bucket]:
-    return [Bucket(name, _FREE_BY_ACCOUNT) for name in account_names(email)]
 
 
 def _by_address(request: web.Request, what: str, free: int) -> list[Bucket]:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from gateway.portal import browser, letters
 from gateway.portal.bodies import form_fields
+from gateway.portal.caller import client_address
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people
 from gateway.portal.mail import MAILER, deliver_soon
@@ -14,7 +15,6 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from gateway.portal.proving import limit
 from gateway.portal.trusted import trusted_browsers
-from policies.people import account_bucket
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.links import PostgresLinks
@@ -50,7 +50,8 @@ async def send(request: web.Request) -> web.Response:
     email = fields.get("email", "")[:254]
     problem = None
     try:
-        await limit(request, "forgot", account_bucket(email), free=_FREE_REQUESTS)
+        name = await request.app[IDENTITY].attempts.account_name(email, client_address(request))
+        await limit(request, "forgot", name, free=_FREE_REQUESTS)
     except Problem as refused:
         problem = refused
     else:

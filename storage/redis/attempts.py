@@ -1,8 +1,9 @@
 """Tries at log-ins, counted per account and per address in Redis, before a password is looked at.
 
 The account is counted under one name whatever its spelling, and whether it exists or not, so that a wait says nothing
-of it. After the free tries each further one shuts the bucket, twice as long every time, for minutes at the most: nobody
-can keep an administrator out for long. Keys carry a time to live, so that made-up names fill nothing.
+of it. After the free tries each further one shuts the bucket, twice as long every time, for minutes at the most. Where
+its person has signed in lately an account has a bucket of its own: who tries from elsewhere without end keeps nobody
+out. Keys carry a time to live, so that made-up names fill nothing.
 """
 
 import ipaddress
@@ -26,6 +27,9 @@ class Bucket:
     free: int
 
 
+_PLACES_S = 30 * 86_400
+
+
 class RedisAttempts:
     """Waits double from ``first_wait_s`` to ``longest_wait_s``."""
 
@@ -46,6 +50,33 @@ class RedisAttempts:
         """Forget a bucket's tries; whether there were any."""
         with asking():
             return bool(await self._redis.delete(_key(name)))
+
+    async def account_name(self, email: str, address: str) -> str:
+        """What a try at an account from that client address is counted under."""
+        (account,) = account_names(email)
+        with asking():
+            for place in address_names(address):
+                if await self._redis.sismember(_places(account), place):
+                    return _at(account, place)
+        return account
+
+    async def signed_in_from(self, email: str, address: str) -> None:
+        """Keep the place for some weeks."""
+        (account,) = account_names(email)
+        with asking():
+            for place in address_names(address):
+                pipeline = self._redis.pipeline(transaction=True)
+                pipeline.sadd(_places(account), place)
+                pipeline.expire(_places(account), _PLACES_S)
+                await pipeline.execute()
+
+    async def forgive_account(self, email: str) -> bool:
+        """Forget an account's tries, from wherever; whether there were any."""
+        (account,) = account_names(email)
+        with asking():
+            places = await self._redis.smembers(_places(account))
+        names = [account, *(_at(account, place if isinstance(place, str) else place.decode()) for place in places)]
+        return any([await self.forgive(name) for name in names])
 
     async def refund(self, name: str) -> None:
         """Take one try back: it was a good one, and so shuts nothing."""
@@ -73,6 +104,14 @@ def address_names(address: str) -> tuple[str, ...]:
     if isinstance(parsed, ipaddress.IPv6Address):
         return (f"login-address:{ipaddress.ip_network((int(parsed) >> 64 << 64, 64))}",)
     return (f"login-address:{parsed}",)
+
+
+def _places(account: str) -> str:
+    return f"signed-in-from:{account}"
+
+
+def _at(account: str, place: str) -> str:
+    return f"{account} at {place}"
 
 
 def _key(name: str) -> str:

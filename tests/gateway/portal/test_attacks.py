@@ -138,6 +138,26 @@ async def test_a_link_for_a_new_password_ends_with_the_address_that_it_was_sent_
     assert (await portal.get(link, headers=PAGE)).status == 410
 
 
+async def test_who_tries_from_elsewhere_without_end_keeps_nobody_out(portal: Client, town: Town) -> None:
+    """L-04: where the owner has signed in before, tries of others do not count, nor once signed in; its own do."""
+    elsewhere, home = {"X-Client-IP": "198.51.100.1"}, {"X-Client-IP": "2001:db8:0:1::1"}
+    near = {"X-Client-IP": "2001:db8:0:1::2"}
+    assert (await log_in(portal, headers=home)).status == 200
+    for _ in range(6):
+        shut = await log_in(portal, password="wrong", headers=elsewhere)
+        asked = await fill(portal, "/auth/forgot", email=EMAIL)
+    assert (shut.status, asked.status) == (429, 429)
+    assert (await log_in(portal, headers=near)).status == 200
+    again = {"current": PASSWORD, "password": NEW, "again": NEW}
+    assert (await fill(portal, "/account/security", "/account/password", **again)).status == 303
+    statuses = [(await log_in(portal, password="wrong", headers=near)).status for _ in range(6)]
+    assert statuses == [401] * 5 + [429]
+    attempts = portal.server.app[IDENTITY].attempts
+    assert await attempts.forgive_account(EMAIL)
+    assert (await log_in(portal, password=NEW, headers=near)).status == 200
+    assert (await log_in(portal, password=NEW, headers=elsewhere)).status == 200
+
+
 @pytest.mark.parametrize("field", ["since", "until"])
 @pytest.mark.parametrize(
     "moment",
