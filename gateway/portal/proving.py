@@ -106,7 +106,10 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
 
 
 async def prove_again(request: web.Request, account: Account, password: str) -> None:
-    """The password of who is signed in already, for what needs it once more; tries to sign in are others. Raises Problem."""
+    """The password of who is signed in already, for what needs it once more. Tries to log in do not count here.
+
+    Raises Problem.
+    """
     identity = request.app[IDENTITY]
     identity.hashing.require_room()
     bucket = Bucket(f"again:{account.person.id}", _FREE_BY_ACCOUNT)
