@@ -15,6 +15,7 @@ crew           the workers and the portal as the parent sees them: started, watc
 control        how parent and worker talk
 worker         one process that serves
 sockets        listening sockets, bound before anything else starts
+noted_address  where the gateway of a state directory is reached, for commands that print links
 secrets        the one secret and what is derived from it
 passwords      bcrypt over a peppered pre-hash
 shipped        the data files that come with the product

@@ -24,6 +24,7 @@ from gateway.blueprint import Blueprint
 from gateway.control import Gone
 from gateway.crew import Crew
 from gateway.nightly import Nightly
+from gateway.noted_address import note
 from gateway.reload import Reloader
 from gateway.route_file import load_routes
 from gateway.secrets import generated_secret
@@ -207,6 +208,7 @@ class Supervisor:
             database_url = servers.database_url if database is None else database.get_secret_value()
             redis_url = servers.redis_url if redis is None else redis.get_secret_value()
             await migrate(database_url)
+            note(state.path, settings.base_url)
         else:
             assert database is not None
             assert redis is not None

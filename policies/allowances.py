@@ -101,7 +101,7 @@ class Allowance:
         match = pattern.fullmatch(amount) if text.isascii() else None
         if match is None or match[2] not in units or (period not in _WINDOWS_MS and period not in _CALENDARS):
             raise ValueError(
-                f"{text!r} is not a limit of {_PLURAL[what]}: write such as {examples} (a window s, m, h or d; "
+                f"{text!r} is not a limit of {what}: write such as {examples} (a window s, m, h or d; "
                 "a calendar period day or month)"
             )
         count = int(match[1]) * units[match[2]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
-from gateway.cli.key_changes import bindings, check_routes, disable, enable, set_key
+from gateway.cli.key_changes import bindings, check_routes, disable, enable, mention_unasked, set_key
 from gateway.cli.key_rows import Held, facts, holder, member, members
 from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, SLUG
@@ -69,6 +69,7 @@ def create(
         found = await stores.directory.tenant(tenant)
         owner = None if email is None else await member(stores, found.id, tenant, email)
         check_routes(stores, routes)
+        mention_unasked(stores, scopes)
         secret, digest = mint(stores, test=test)
         row = await stores.keys.create_key(
             found.id,

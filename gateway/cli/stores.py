@@ -14,6 +14,7 @@ import click
 from pydantic import SecretStr
 
 from gateway.cli.output import remark
+from gateway.noted_address import noted
 from gateway.secrets import derived, generated_secret
 from gateway.settings import Settings
 from policies.audit import OPERATOR, Actor
@@ -114,6 +115,8 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
             if fresh and database is None:
                 await migrate(own_database)
             database, redis = database or own_database, redis or own_redis
+            if not settings.public_url:
+                settings = settings.model_copy(update={"public_url": noted(settings.state_dir)})
         if database is None:
             raise Unknown(_nothing_configured(settings.state_dir))
         pool = _pool(database)

@@ -57,7 +57,8 @@ def read_instant(text: str, now: datetime, direction: int) -> datetime:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{text!r} is not a time: write one such as 2026-11-26, 2026-11-26T07:30:00Z, or 24h, 7d from now"
+            f"{text!r} is not a time: write one such as 2026-11-26, 2026-11-26T07:30:00Z, or 24h, 7d "
+            f"{'before' if direction < 0 else 'from'} now"
         ) from None
 
 

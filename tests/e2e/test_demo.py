@@ -128,6 +128,13 @@ def test_revocation_suspension_expiry_and_scope_have_codes_of_their_own(demo: De
     assert code("thk_live_" + "0" * 28) == (401, "invalid_api_key")
 
 
+def test_a_link_that_a_command_prints_leads_to_this_gateway(demo: Demo) -> None:
+    """The command is told the state directory alone, and neither the port nor an address."""
+    invited = demo.run("user", "invite", "--tenant", "demo", "--email", "ann@example.com")["link"]
+    port = demo.facts["url"].rpartition(":")[2]
+    assert invited.startswith(f"http://localhost:{port}/auth/invite/")
+
+
 def test_a_limit_set_by_the_command_line_is_exact_across_workers(demo: Demo) -> None:
     """Ten requests in parallel over two workers against a limit of four: exactly four pass."""
     demo.run("tenant", "create", "tight")

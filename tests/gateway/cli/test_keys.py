@@ -49,6 +49,13 @@ def test_create_prints_the_key_alone_on_standard_output(acme: Operator) -> None:
     assert key not in result.stderr
 
 
+def test_a_scope_that_opens_nothing_is_mentioned(acme: Operator) -> None:
+    """A slip of the pen, most likely; but a route table elsewhere may ask for it."""
+    words = ("key", "create", "--tenant", "acme", "--name", "ci", "--scope", "usage:read", "--scope")
+    assert "'usages:read'" in acme.run(*words, "usages:read").stderr
+    assert "opens nothing" not in acme.run(*words, "transcribe").stderr
+
+
 def test_the_gateway_knows_the_key_that_was_printed(acme: Operator) -> None:
     made = acme.json("key", "create", "--tenant", "acme", "--name", "ci")
     principal = identified(acme, made["key"])

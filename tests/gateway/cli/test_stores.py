@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.noted_address import note
 from tests.gateway.cli.conftest import Operator
 from tests.servers import ROOT, scratch
 
@@ -61,3 +62,9 @@ def test_embedded_stores_are_made_found_again_and_keep_what_was_done(place: Path
     assert [key["id"] for key in json.loads(told.stdout)] == [made["id"]]
     assert told.stderr == ""
     assert (place / "state" / "secret_key").stat().st_mode & 0o777 == 0o600
+    invited = ("user", "invite", "--tenant", "acme", "--email")
+    assert operator.json(*invited, "ann@example.com")["link"].startswith("http://localhost:9200/auth/invite/")
+    note(place / "state", "http://localhost:9800")  # as a gateway there does that listens elsewhere
+    assert operator.json(*invited, "bob@example.com")["link"].startswith("http://localhost:9800/auth/invite/")
+    operator.environment["GATEWAY_PUBLIC_URL"] = "https://gateway.example.com"
+    assert operator.json(*invited, "cy@example.com")["link"].startswith("https://gateway.example.com/auth/invite/")
