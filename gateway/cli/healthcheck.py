@@ -30,7 +30,10 @@ def healthcheck(address: str | None, config: Path | None) -> None:
     try:
         status = _ask(asked)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise click.ClickException(f"no gateway answers on {asked}: {str(error) or type(error).__name__}") from error
+        raise click.ClickException(
+            f"no gateway answers on {asked}: {str(error) or type(error).__name__}. "
+            "Where it listens elsewhere, say --address."
+        ) from error
     if status != http.client.OK:
         raise click.ClickException(f"the gateway on {asked} answers /livez with {status}")
 
