@@ -3,7 +3,7 @@
 ============== ==============================================================================
 process        the portal as the parent starts it
 application    the application: which modules there are, middleware, what it stands on
-parts          what every handler may use: stores, secrets, clock
+parts          what every handler may use: stores, secrets, clock; ``long_reads`` what may take minutes
 caller         who asks, as the gateway says it
 problems       errors: RFC 9457 problems for programs, a page for browsers
 bodies         forms and JSON, validated

@@ -11,6 +11,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from gateway.blueprint import Blueprint
+from gateway.portal.long_reads import CONNECTIONS, LongReads
 from gateway.route_file import load_routes
 from gateway.secrets import derived
 from gateway.settings import Settings
@@ -29,8 +30,6 @@ from storage.redis.client import client
 
 _CONNECTIONS = 10
 """To PostgreSQL: a storm of log-ins asks for more than one at a time."""
-_LONG_READS = 3
-"""Connections to it that are held as long as somebody reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +38,7 @@ class Parts:
 
     settings: Settings
     pool: Pool
-    long_reads: Pool
-    """For exports and statements: however many there are, and however slowly they are taken, others have ``pool``."""
+    long_reads: LongReads
     redis: "Redis"
     redis_url: str
     bus: RedisBus
@@ -81,7 +79,7 @@ class Parts:
         async with contextlib.AsyncExitStack() as stack:
             pool = Pool(blueprint.database_url, max_size=_CONNECTIONS)
             stack.push_async_callback(pool.close)
-            long_reads = Pool(blueprint.database_url, max_size=_LONG_READS)
+            long_reads = Pool(blueprint.database_url, max_size=CONNECTIONS)
             stack.push_async_callback(long_reads.close)
             redis = client(blueprint.redis_url)
             stack.push_async_callback(redis.aclose)
@@ -90,7 +88,7 @@ class Parts:
             yield cls(
                 settings=blueprint.settings,
                 pool=pool,
-                long_reads=long_reads,
+                long_reads=LongReads(long_reads),
                 redis=redis,
                 redis_url=blueprint.redis_url,
                 bus=RedisBus(blueprint.redis_url),

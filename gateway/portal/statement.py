@@ -52,7 +52,7 @@ async def page(request: web.Request) -> web.Response:
     who.require(Permission.USAGE_READ)
     wanted = validated(_Wanted, dict(request.query))
     tenant = await _tenant(request, who, wanted.tenant)
-    made = await make(parts, tenant, wanted.month or None, wanted.by)
+    made = await make(parts, tenant, wanted.month or None, wanted.by, asking=who.tenant_id)
     return account_page(
         request, "statement.html", account, session, title=f"Statement {made.period.label[:7]}", tab="statement",
         made=made, statement=made.statement, by=wanted.by, months=_months(made.calendar, made, parts.now().timestamp()),

@@ -1,7 +1,7 @@
 """The Ledger port: raw records, their roll-ups and the journals' positions, changed in one transaction."""
 
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from operator import attrgetter
@@ -102,7 +102,7 @@ class PostgresLedger:
         rows = await self._pool.read(_BREAKDOWNS[by], tenant_id, *cuts, tenant_id=tenant_id)
         return [(row["label"], totals_of(row)) for row in rows]
 
-    async def export(self, tenant_id: str, since: datetime, until: datetime) -> AsyncIterator[UsageRecord]:
+    async def export(self, tenant_id: str, since: datetime, until: datetime) -> AsyncGenerator[UsageRecord, None]:
         """Every raw record in order of time; those of one millisecond by event id.
 
         Day by day, each in a transaction of its own: a slow reader holds back neither vacuum nor the removal of old

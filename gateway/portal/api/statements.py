@@ -22,7 +22,6 @@ from storage.ports import RawRemoved
 from storage.postgres.labels import called
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.plans import PostgresPlans
-from storage.postgres.usage import PostgresLedger
 
 operations = Operations("usage")
 
@@ -91,8 +90,11 @@ class Made:
     """What people call the labels of its lines."""
 
 
-async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None) -> Made:
-    """Rate a month. Raises Problem: no price list (404); a month to come, too large or without records (422)."""
+async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None, *, asking: str) -> Made:
+    """Rate a month for one who asks in the tenant ``asking``.
+
+    Raises Problem: no price list (404); a month to come, too large or without records (422); see LongReads.
+    """
     if parts.price_lists is None:
         raise Problem(Refusal.NOT_FOUND, "There are no price lists: the operator names them in the setting plans_file.")
     calendar = await PostgresLimitBook(parts.pool, parts.trail).calendar(tenant.id)
@@ -101,8 +103,8 @@ async def make(parts: Parts, tenant: Tenant, month: str | None, by: str | None) 
     try:
         period = month_of(calendar, read_month(month) if month else None, now)
         plan = price_list(parts.price_lists, tenant.slug, rating)
-        async with asyncio.timeout(_PATIENCE_S):
-            (made,) = await rate(PostgresLedger(parts.long_reads), tenant.id, period, [plan], by)
+        async with parts.long_reads.ledger(asking) as ledger, asyncio.timeout(_PATIENCE_S):
+            (made,) = await rate(ledger, tenant.id, period, [plan], by)
     except TimeoutError as error:
         told = "It has more requests than can be rated while one waits. Ask the operator for 'gateway usage statement'."
         raise Problem(Refusal.INVALID_INPUT, fields={"month": told}) from error
@@ -125,7 +127,7 @@ async def show_statement(ask: Ask[StatementOf, Any]) -> StatementShown | web.Res
     """What a month costs, line by line: amounts add up to the total, to the cent. As JSON or CSV."""
     query = ask.query
     tenant = await ask.directory.tenant_by_id(ask.tenant_id)
-    made = await make(ask.parts, tenant, query.month, query.by)
+    made = await make(ask.parts, tenant, query.month, query.by, asking=ask.who.tenant_id)
     if query.format == "csv":
         name = f"statement-{tenant.slug}-{made.period.label[:7]}.csv"
         return web.Response(

@@ -1,6 +1,8 @@
 """What a tenant has used: sums over a time, whole or broken down."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -27,6 +29,8 @@ _LONGEST_DAYS = 3_700
 _MOST_GROUPS = 50_000
 _LINES = 500
 """So many lines of an export are sent together."""
+_SLOWEST_S = 30.0
+"""How long one may take over them."""
 
 
 class UsageOf(InTenant):
@@ -268,25 +272,46 @@ async def export_usage(ask: Ask[ExportOf, Any]) -> web.StreamResponse:
     since = query.since or until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     _check(since, until)
     tenant = await ask.directory.tenant_by_id(ask.tenant_id)
-    ledger = PostgresLedger(ask.parts.long_reads)
     await _check_kept(ask, since, until)  # while there still is another answer
-    heading, line = FORMATS[query.format]
     answer = web.StreamResponse(
         headers={
             "Content-Type": "text/csv; charset=utf-8" if query.format == "csv" else "application/jsonl",
             "Content-Disposition": f'attachment; filename="usage-{tenant.slug}.{query.format}"',
         }
     )
-    await answer.prepare(ask.request)
-    await answer.write(heading.encode())
-    lines: list[str] = []
-    async for record in ledger.export(ask.tenant_id, since, until):
-        lines.append(line(flat(record, tenant.slug)))
-        if len(lines) == _LINES:
-            await answer.write("".join(lines).encode())
-            lines.clear()
-    await answer.write_eof("".join(lines).encode())
+    async with ask.parts.long_reads.ledger(ask.who.tenant_id) as ledger:
+        await answer.prepare(ask.request)
+        async with aclosing(_pieces(ledger.export(ask.tenant_id, since, until), tenant.slug, query.format)) as pieces:
+            async for piece in pieces:
+                if not await _is_taken(ask.request, answer, piece):
+                    return answer
+    await answer.write_eof()
     return answer
+
+
+async def _pieces(records: AsyncGenerator[UsageRecord, None], slug: str, form: str) -> AsyncGenerator[bytes, None]:
+    """Some hundred lines at a time; with the heading first."""
+    heading, line = FORMATS[form]
+    lines = [heading]
+    async with aclosing(records):
+        async for record in records:
+            lines.append(line(flat(record, slug)))
+            if len(lines) >= _LINES:
+                yield "".join(lines).encode()
+                lines.clear()
+    yield "".join(lines).encode()
+
+
+async def _is_taken(request: web.Request, answer: web.StreamResponse, piece: bytes) -> bool:
+    """Whether it is on its way. Who takes nothing for a while is cut off, so that others may read."""
+    try:
+        async with asyncio.timeout(_SLOWEST_S):
+            await answer.write(piece)
+    except (TimeoutError, ConnectionResetError):
+        if request.transport is not None:
+            request.transport.abort()
+        return False
+    return True
 
 
 def _percentiles(found: tuple[int, ...]) -> PercentilesShown | None:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from aiohttp import ClientError
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.portal.api.service import OPERATIONS
@@ -13,12 +14,16 @@ from gateway.portal.application import MODULES, application
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
 from gateway.settings import Settings
+from gateway.usage_export import FORMATS
 from policies.people import safe_next
 from policies.permissions import Permission
 from storage.postgres.people import PostgresPeople
+from storage.postgres.usage import PostgresLedger
+from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
 from tests.gateway.portal.test_recovery import NEW, asked
+from tests.storage.usage_samples import NOON_MS, record
 
 EVIL = ["evilgw.test", "gw.test.evil", "gw.test@evil", "gw.test:81", "\N{FULLWIDTH FULL STOP}evil"]
 
@@ -173,6 +178,30 @@ async def test_the_ends_of_time_are_no_fault_of_ours(houses: Houses, moment: str
         problem = await owner.ask("GET", f"{path}?{urlencode({field: moment})}", status=422)
         assert problem["errors"][0]["field"] == field
     await owner.ask("POST", "/keys", {"name": "k", "expires_at": moment}, status=422)
+
+
+async def test_no_tenant_keeps_others_from_their_exports_and_statements(
+    houses: Houses, parts: Parts, portal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads slowly keeps its own tenant waiting alone, and who takes nothing is cut off."""
+    slow, other = await houses.person(), await houses.person()
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.portal.long_reads._PATIENCE_S", 0.01)
+        async with parts.long_reads.ledger(slow.tenant.id):
+            problem = await slow.ask("GET", "/usage/export", status=429)
+            assert problem["code"] == "concurrency_limit_exceeded"
+            await other.ask("GET", "/usage/export")
+    rows = [encode(record(tenant_id=slow.tenant.id, ended_ms=NOON_MS)) for _ in range(30)]
+    await PostgresLedger(parts.pool).ship("0" * 32, 0, 1, rows)
+    monkeypatch.setattr("gateway.portal.api.usage._SLOWEST_S", 0.05)
+    monkeypatch.setattr("gateway.portal.api.usage._LINES", 1)
+    monkeypatch.setitem(FORMATS, "jsonl", ("", lambda _: "x" * 1_000_000))
+    query = "?since=2026-11-26T00:00:00Z&until=2026-11-27T00:00:00Z"
+    async with portal.get(f"/platform/v1/usage/export{query}", headers=slow.headers) as answer:
+        async with parts.long_reads.ledger(slow.tenant.id):
+            assert answer.status == 200
+        with pytest.raises(ClientError):
+            await answer.read()
 
 
 OPEN = {
