@@ -7,6 +7,7 @@ though: frames of a kind that was never linked count only where they are more th
 
 import re
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import ClassVar
 
 from policies.audio.walker import Chunk, Patience
@@ -34,7 +35,10 @@ class FrameWalker(ABC):
     A subclass gives the pattern of a header, its size, how seldom chance makes one of a given kind, and ``_follow``.
     """
 
-    __slots__ = ("_held", "_is_linked", "_kinds", "_patience", "_pending", "_skip", "channels", "passed", "strange")
+    __slots__ = (
+        "_held", "_inner", "_inner_ns", "_is_linked", "_kinds", "_looked_at", "_patience", "_pending", "_skip",
+        "channels", "passed", "strange",
+    )  # fmt: skip
 
     _PATTERN: ClassVar[re.Pattern[bytes]]
     _HEADER_BYTES: ClassVar[int]
@@ -48,6 +52,8 @@ class FrameWalker(ABC):
         self.strange = 0
         """Bytes that belong to no frame."""
         self._pending: Kind | None = None  # a frame that was found, and waits for what follows it
+        self._inner: deque[tuple[int, int]] = deque()  # the headers inside that: where, and how long each plays
+        self._inner_ns = self._looked_at = 0
         self._kinds: dict[int, Kind] = {}
         self._is_linked = is_linked
         self._patience = Patience(64)
@@ -80,9 +86,25 @@ class FrameWalker(ABC):
             if kind.linked or kind.sought > chance
         )
         if found and self._pending:
-            # If nothing more comes, its length was false, and readers find the frames inside it.
-            found += sum(self._ns_at(self._held, frame.start()) for frame in self._PATTERN.finditer(self._held))
+            found += self._inside()
         return self._patience.extended(found, self.passed)
+
+    def _inside(self) -> int:
+        """What is in the frame that waits: if nothing more comes its length was false, and readers find those.
+
+        Each byte is looked at once, though it may come in thousands of pieces, and somebody ask after each.
+        """
+        held, inner, search = self._held, self._inner, self._PATTERN.search
+        begins, last = self.passed - len(held), len(held) - self._HEADER_BYTES
+        while inner and inner[0][0] < begins:
+            self._inner_ns -= inner.popleft()[1]
+        at = max(self._looked_at - begins, 0)
+        while (frame := search(held, at)) and frame.start() <= last:
+            ns, at = self._ns_at(held, frame.start()), frame.end()
+            inner.append((begins + frame.start(), ns))
+            self._inner_ns += ns
+        self._looked_at = begins + max(at, last + 1)
+        return self._inner_ns
 
     @property
     def claimed_ms(self) -> int | None:

@@ -1,6 +1,7 @@
 """Bytes that begin like nothing known: what FFmpeg finds in them is found, and the rest is left alone."""
 
 import random
+import time
 
 import pytest
 
@@ -36,3 +37,13 @@ def test_what_is_no_audio_in_two_mebibytes_is_not_looked_at_further(lengths):
     assert walker.strange >= len(MP3) * 3
     went_on = fed(HuntWalker(), RUBBISH + MP3 * 250, lengths)
     assert went_on.ms == pytest.approx(250 * 1346, rel=0.02)
+
+
+def test_a_frame_that_waits_is_looked_at_once_though_somebody_asks_after_every_piece():
+    """A reservation asks so. Eight kilobytes were searched again each time, for half a millisecond a byte."""
+    walker, started = HuntWalker(), time.process_time()
+    for _ in range(1500):
+        walker.feed(b"\x1fC\xb6u\xff\xff\xf8" * 6)
+        assert walker.ms is None or walker.ms > 0
+    assert time.process_time() - started < 1.0
+    assert walker.ms == fed(HuntWalker(), b"\x1fC\xb6u\xff\xff\xf8" * 9000).ms
