@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ FREE_BYTES: Final = 1 << 28
 """Below so much room on the disk the archive gives way: a journal that has none stops the gateway."""
 
 _LEVEL: Final = 1
+_MOST_BYTES: Final = 1 << 26
+"""Of a segment, uncompressed: sixteen times what a journal writes. Whoever opens more than that has no memory left."""
 _DAY_S: Final = 86_400.0
 _NAME: Final = re.compile(rf"(?P<id>[0-9a-f]{{32}})\.(?P<number>[0-9]{{8}})\{SUFFIX}(\{COMPRESSED})?")
 
@@ -81,8 +84,9 @@ class Archive:
             for path in self._directory.iterdir():
                 if match := _NAME.fullmatch(path.name):
                     with suppress(FileNotFoundError):  # it is just being compressed, or removed
-                        about = path.stat()
-                        found.append(Archived(path, UUID(hex=match["id"]), about.st_size, about.st_mtime))
+                        about = path.lstat()
+                        if stat.S_ISREG(about.st_mode):  # a link or a pipe was put there by somebody else
+                            found.append(Archived(path, UUID(hex=match["id"]), about.st_size, about.st_mtime))
         except FileNotFoundError:  # nothing was ever archived
             return ()
         except OSError as error:
@@ -125,13 +129,15 @@ class Archive:
 def read_archived(segment: Archived) -> list[bytes]:
     """Every intact row of it; none when it has gone meanwhile. Raises Unreadable."""
     try:
-        data = segment.path.read_bytes()
-        if segment.path.suffix == COMPRESSED:
-            data = gzip.decompress(data)
+        opened = gzip.open if segment.path.suffix == COMPRESSED else open
+        with opened(segment.path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         return []
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"The archived usage journal {segment.path} cannot be read: {error}.") from error
+    if len(data) > _MOST_BYTES:
+        raise Unreadable(f"The archived usage journal {segment.path} cannot be read: it is larger than any.")
     if len(data) < layout.HEADER_BYTES:
         raise Unreadable(f"The archived usage journal {segment.path} cannot be read: it was cut short.")
     seed = layout.seed(segment.journal_id)

@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -132,6 +133,37 @@ def test_a_file_that_is_not_whole_says_so(tmp_path: Path, make: MAKE, cut: int) 
     packed.path.write_bytes(packed.path.read_bytes()[:cut])
     with pytest.raises(Unreadable, match="cannot be read"):
         read_archived(packed)
+
+
+def test_what_unpacks_to_more_than_any_journal_is_not_read_into_memory(
+    tmp_path: Path, make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_BYTES", 1 << 20)
+    archive = make()
+    ship(archive, tmp_path)
+    archive.tidy()
+    (packed,) = archive.segments()
+    packed.path.write_bytes(gzip.compress(bytes(1 << 24)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable, match="larger than any"):
+            read_archived(packed)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
+
+
+def test_links_pipes_and_directories_are_no_segments_and_stop_no_tidying(tmp_path: Path, make: MAKE) -> None:
+    """One that can be neither packed nor removed kept all others from it, and a pipe kept its reader for ever."""
+    archive, directory = make(limit_bytes=1), tmp_path / "archive"
+    ship(archive, tmp_path)
+    places = [directory / f"{number:032x}.00000009.journal" for number in range(3)]
+    places[0].mkdir()
+    os.mkfifo(places[1])
+    places[2].symlink_to("/dev/zero")
+    assert len(archive.segments()) == 1
+    archive.tidy()
+    assert not archive.segments()
 
 
 def test_damage_within_costs_what_it_is_in(tmp_path: Path, make: MAKE) -> None:
