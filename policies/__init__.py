@@ -19,6 +19,8 @@ signing_keys   a signing key's stage, from its instants and the clock
 foreign        tokens of other issuers: what their claims mean here
 refresh        refresh tokens: what one looks like, and what it leads to
 principals     who is asking
+people         people: signing in, invitations, what of a log-in still holds; ``federation`` other providers' word
+cookies        the session cookie; ``crosssite`` whether a page of our own sent it
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
 audit          who changed what, and the chain that makes tampering show
 permissions    what a role allows in a tenant's administration
@@ -33,6 +35,7 @@ networks       addresses and networks of proxies and clients, in one form
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
 jobs           whose a job of the upstream is, and what its result is still to be accounted for
 strict_json    JSON with one reading
+events         events for others: envelope, signature, retries
 usage          the record of one request; ``usage_event`` the same as a CloudEvent
 plans          limits and routes under one name, for the tenants that are on the plan
 rating         what usage costs by a price list; ``price_book`` reads the lists

@@ -6,6 +6,7 @@ postgres        registry, limits and ledger; ``migrations`` holds the schema
 redis           exact counters, leases and reservations, one-use tickets, and the bus that tells of changes
 local_counters  the counters of one process, while Redis is away; ``local_holds`` its leases
 held            what one request holds of its limits, whichever store counts it
+sessions        browser sessions, which both stores must call alive
 journal         what a worker appends to before it answers
 usage_rows      a usage record as the row that journal and ledger share
 usage_sums      rows summed for the roll-ups

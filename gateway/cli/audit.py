@@ -117,7 +117,10 @@ def verify(context: click.Context, given: Given, tenant: str | None) -> None:
             ],
         )
     if not all(row["intact"] for row in rows):
-        remark("The trail is not what was written. Compare it with an export or a backup from before.")
+        remark(
+            "The trail is not what was written. Compare it with an export or a backup from before. Where the first "
+            "entry of every tenant is said to be wrong, this command has another GATEWAY_SECRET_KEY than the gateway."
+        )
         context.exit(1)
 
 

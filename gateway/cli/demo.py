@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import click
 import orjson
@@ -227,6 +227,8 @@ def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     yield f"  admin      {ADMIN}  password  {credentials.password}"
     yield f"  API key    {credentials.key}"
     yield f"  state      {settings.state_dir}"
+    if settings.mail is not None and (letters := settings.mail.get_secret_value()).startswith("file:"):
+        yield f"  mail       {unquote(letters.removeprefix('file:'))}  letters lie there and are not sent"
     yield ""
     yield f"Send real speech through it. The words spoken are: {sample.words}"
     yield ask

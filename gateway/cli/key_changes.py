@@ -137,3 +137,5 @@ def _print(given: Given, held: Held, what: str) -> None:
         print_json(facts(held))
     else:
         click.echo(f"Key {held.row.id} ({held.row.name}) of tenant {held.tenant.slug} is {what}.")
+        if held.row.revoked_at is not None:
+            remark("It was revoked, and stays so. Make another: gateway key create")

@@ -167,6 +167,7 @@ def test_revoke_is_final_and_may_be_said_twice(acme: Operator) -> None:
     assert identified(acme, made["key"]).standing is Standing.REVOKED
     again = acme.json("key", "revoke", made["id"])
     assert (again["status"], again["tenant"]) == ("revoked", "acme")
+    assert "stays so" in acme.run("key", "enable", made["id"]).stderr
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "redis://127.0.0.1:http", "unix:///nowhere/at/all"])
