@@ -266,9 +266,10 @@ class Journal:
                 undo.callback(path.unlink, missing_ok=True)
                 _sync_directory(self._directory)
                 segment = _Segment(path, descriptor, self._size)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: somebody cut the file off before it was mapped
                 raise JournalFull(
-                    f"Cannot allocate {self._size} bytes for the usage journal {path}: {error.strerror}."
+                    f"Cannot allocate {self._size} bytes for the usage journal {path}:"
+                    f" {getattr(error, 'strerror', None) or error}."
                     " Make room there, or give the directory to the gateway's user."
                 ) from error
             undo.pop_all()

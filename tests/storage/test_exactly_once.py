@@ -87,7 +87,8 @@ async def test_a_journal_that_is_cut_off_under_its_writer(tmp_path: Path, pool: 
         while line := await writer.stdout.readline():
             if line.endswith(b"00\n") and int(line) > 500:
                 for file in tmp_path.glob("*.journal"):
-                    os.truncate(file, 8192)
+                    if layout.unpack_header(file.read_bytes()[:64]).records:  # not one that is just being made
+                        os.truncate(file, 8192)
         assert await writer.wait() == -signal.SIGBUS
     appended = max(layout.unpack_header(file.read_bytes()[:64]).records for file in tmp_path.glob("*.journal"))
     one = shipper(tmp_path, pool)

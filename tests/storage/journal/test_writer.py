@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from storage.journal import format as layout
+from storage.journal import writer
 from storage.journal.directory import survey
 from storage.journal.writer import Journal, JournalFull
 from storage.ports import StorageError
@@ -245,6 +246,22 @@ async def test_a_failing_disk_is_said_and_does_not_end_the_keeping(
     monkeypatch.undo()
     assert "Input/output error" in caplog.text
     journal.close()
+
+
+async def test_a_segment_that_is_cut_off_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was made for goes on; nothing is mapped that is not there."""
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    with monkeypatch.context() as cutting:
+        cutting.setattr(writer, "_fill", lambda descriptor, *_: os.ftruncate(descriptor, 8192))
+        journal.flush()
+    assert not journal.full
+    journal.flush()
+    for _ in range(PER_SEGMENT + 1):
+        journal.append(ROW)
+    journal.close()
+    assert len(read_all(only_journal(tmp_path), max_rows=500).rows) == PER_SEGMENT + 1
 
 
 async def test_a_journal_whose_files_were_removed_goes_on_in_new_ones(
