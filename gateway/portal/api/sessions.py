@@ -10,6 +10,7 @@ from gateway.portal.identity import sessions
 from policies.people import Session
 from policies.permissions import Permission
 from storage.ports import NotFound
+from storage.postgres.members import permissions_in
 
 operations = Operations("sessions")
 
@@ -48,10 +49,18 @@ async def list_sessions(ask: Ask[SessionList, Any]) -> Page[SessionShown]:
 
 @operations.delete("/sessions/{session_id}", Permission.SESSIONS_WRITE)
 async def end_session(ask: Ask[InTenant, Any]) -> None:
-    """Sign a browser out, and close its streams."""
+    """Sign a browser out, and close its streams. Who does it to another must hold what that one holds."""
     session = await sessions(ask.request).listed.one_in_tenant(ask.tenant_id, ask.path("session_id"))
-    if session is None or not await browser.end(ask.request, session.user_id, "revoked", only=session.id):
-        raise NotFound("There is no such session.")
+    if session is None:
+        raise _none()
+    if session.user_id != ask.who.user_id:
+        ask.who.may_give(await permissions_in(ask.parts.pool, ask.tenant_id, session.user_id))
+    if not await browser.end(ask.request, session.user_id, "revoked", only=session.id):
+        raise _none()
+
+
+def _none() -> NotFound:
+    return NotFound("There is no such session.")
 
 
 def _shown(session: Session) -> SessionShown:

@@ -39,6 +39,9 @@ async def test_a_browser_is_signed_out_by_who_may(houses: Houses, town: Town, po
     assert (session["user_id"], session["methods"]) == (town.user.id, ["pwd"])
     assert (await stranger.ask("GET", "/sessions"))["data"] == []
     await stranger.ask("DELETE", f"/sessions/{session['id']}", status=404)
+    admin = await houses.person(town.tenant, Role.ADMIN)
+    assert (await admin.ask("GET", "/sessions"))["data"] == [session]
+    await admin.ask("DELETE", f"/sessions/{session['id']}", status=403)  # or it could keep the owner out
     await owner.ask("DELETE", f"/sessions/{session['id']}", status=204)
     await owner.ask("DELETE", f"/sessions/{session['id']}", status=404)
     assert (await owner.ask("GET", "/sessions"))["data"] == []

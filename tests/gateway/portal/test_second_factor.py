@@ -8,7 +8,9 @@ import pyotp
 import pytest
 from aiohttp import ClientResponse
 
+from policies.permissions import ROLES
 from policies.tenants import Role
+from storage.postgres.members import PostgresMembers
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 
 
@@ -81,6 +83,16 @@ async def test_only_the_roles_that_are_named_are_asked(portal: Client, town: Tow
     assert (await log_in(portal)).status == 200
     refused = await log_in(portal, "bob@example.com")
     assert (refused.status, (await refused.json(content_type=None))["code"]) == (403, "second_factor_missing")
+
+
+async def test_a_custom_role_is_no_way_around_the_second_factor(portal: Client, town: Town) -> None:
+    """An administrator who is asked could put all that administrators may into a role, and that on a viewer."""
+    await ask_for(town, "admin")
+    bob = await town.add("bob@example.com", Role.ADMIN)
+    members = PostgresMembers(town.parts.pool, town.parts.trail)
+    await members.create_role(town.tenant.id, "deputy", "", sorted(ROLES[Role.ADMIN]))
+    await members.set_role(town.tenant.id, bob.id, Role.VIEWER, "deputy")
+    assert (await log_in(portal, "bob@example.com")).status == 403
 
 
 async def test_no_other_door_has_fewer_locks(portal: Client, town: Town) -> None:
