@@ -11,17 +11,19 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
 from gateway.portal.proving import limit
 from gateway.portal.recovery import mint
-from policies.people import Invitation, InvitationState, Session
+from policies.people import Invitation, InvitationState, Session, account_bucket
 from policies.tenants import Role
 from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.invitations import PostgresInvitations
+from storage.redis.attempts import Bucket
 
 routes = web.RouteTableDef()
 
 PURPOSE = "invitations"
 """What the key of their digests is derived for."""
 _FREE_TRIES = 30
+_FREE_TO_ONE, _FREE_BY_TENANT = 5, 200
 
 
 def invitations(request: web.Request) -> PostgresInvitations:
@@ -37,6 +39,7 @@ async def invite(request: web.Request, tenant_id: str, email: str, role: Role, i
     """
     if not request.app[MAILER].is_on:
         raise Problem(Refusal.MAIL_IS_OFF)
+    await _limit_mails(request, tenant_id, email)
     secret = mint("invite")
     digest = request.app[IDENTITY].digest(PURPOSE, secret)
     made = await invitations(request).create(tenant_id, email, role, digest, invited_by)
@@ -45,12 +48,25 @@ async def invite(request: web.Request, tenant_id: str, email: str, role: Role, i
 
 
 async def send_again(request: web.Request, tenant_id: str, invitation_id: str) -> Invitation:
-    """A new link in place of the old one. Raises NotFound, Unavailable."""
+    """A new link in place of the old one. Raises NotFound, Problem, Unavailable."""
+    current = await invitations(request).get(tenant_id, invitation_id)
+    await _limit_mails(request, tenant_id, current.email)
     secret = mint("invite")
     digest = request.app[IDENTITY].digest(PURPOSE, secret)
     made = await invitations(request).send_again(tenant_id, invitation_id, digest)
     await _send(request, made, secret)
     return made
+
+
+async def _limit_mails(request: web.Request, tenant_id: str, email: str) -> None:
+    """Nobody is flooded with letters, of whose text the tenant's name is a part. Raises Problem."""
+    buckets = [
+        Bucket(f"invited:{tenant_id}:{account_bucket(email)}", _FREE_TO_ONE),
+        Bucket(f"invited-by:{tenant_id}", _FREE_BY_TENANT),
+    ]
+    wait = await request.app[IDENTITY].attempts.begin(buckets)
+    if wait > 0:
+        raise Problem(Refusal.RATE_LIMIT_EXCEEDED, headers={"Retry-After": str(int(wait) + 1)})
 
 
 async def _send(request: web.Request, made: Invitation, secret: str) -> None:

@@ -1,5 +1,8 @@
 """Invitations and sessions over the API: as declared, in one tenant, and never with more than one's own permissions."""
 
+import pytest
+
+from gateway.portal import joining
 from policies.tenants import Role
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import PAGE, Client, Town, log_in
@@ -19,6 +22,27 @@ async def test_an_invitation_is_made_shown_sent_again_and_revoked(houses: Houses
     assert (await portal.get(first, headers=PAGE)).status == 410
     await owner.ask("DELETE", f"/invitations/{made['id']}", status=204)
     assert (await owner.ask("GET", f"/invitations/{made['id']}"))["state"] == "revoked"
+
+
+async def test_nobody_is_flooded_with_invitations(houses: Houses, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Q-06: whatever the spelling of the address, made anew or sent again; other tenants' letters are others."""
+    owner, other = await houses.person(), await houses.person()
+    for spelling in (
+        "Bob@example.com",
+        "bob+1@example.com",
+        "bob+2@example.com",
+        "bob@example.com",
+        "bob+3@example.com",
+    ):
+        made = await owner.ask("POST", "/invitations", {"email": spelling}, status=201)
+    problem = await owner.ask("POST", f"/invitations/{made['id']}/send", status=429)
+    assert problem["code"] == "rate_limit_exceeded"
+    await owner.ask("POST", "/invitations", {"email": "bob+4@example.com"}, status=429)
+    assert len(letters(town.parts, "bob+3@example.com")) == 1
+    await other.ask("POST", "/invitations", {"email": "bob@example.com"}, status=201)
+    monkeypatch.setattr(joining, "_FREE_BY_TENANT", 2)
+    for number, status in enumerate((201, 429)):
+        await other.ask("POST", "/invitations", {"email": f"ann{number}@example.com"}, status=status)
 
 
 async def test_nobody_invites_above_themselves(houses: Houses, town: Town) -> None:
