@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -19,17 +19,27 @@ if TYPE_CHECKING:
     from storage.journal.archive import Archive
 
 _BY_ID = ("key", "user")
+_MOST_GROUPS = 1_000_000
 _TOTALS = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied")
+
+
+class _Group(NamedTuple):
+    """One line of a breakdown; in a series ``since`` is when its hour or day begins. ``name``: what people call it."""
+
+    since: datetime | None
+    label: str
+    name: str
+    totals: UsageTotals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    """One tenant's figures. ``groups``: label, what people call it, totals."""
+    """One tenant's figures."""
 
     since: datetime
     until: datetime
     totals: UsageTotals
-    groups: Sequence[tuple[str, str, UsageTotals]] = ()
+    groups: Sequence[_Group] = ()
 
 
 @click.group()
@@ -51,8 +61,11 @@ def _of_a_range(command: Callable[..., None]) -> Callable[..., None]:
 @usage.command()
 @_of_a_range
 @click.option("--by", type=click.Choice(["key", "user", "route", "day", "hour"]), help="Break the totals down.")
+@click.option("--bucket", type=click.Choice(["1h", "1d"]), help="Each of these for itself, hour by hour or day by day.")
 @common
-def report(given: Given, tenant: str, since: datetime | None, until: datetime | None, by: str | None) -> None:
+def report(
+    given: Given, tenant: str, since: datetime | None, until: datetime | None, by: str | None, bucket: str | None
+) -> None:
     """A tenant's totals. Times are in UTC; without any, from the start of this month to now.
 
     `errors` are answers with a status of 400 or more, `denied` those among them that the gateway itself refused.
@@ -63,15 +76,13 @@ def report(given: Given, tenant: str, since: datetime | None, until: datetime | 
         await complete(stores)
         first, last = _range(since, until)
         totals = await stores.ledger.totals(tenant_id, first, last)
-        groups = []
-        if by is not None:
-            names = await _names(stores, tenant_id, by)
-            for label, sums in await stores.ledger.breakdown(tenant_id, first, last, by):
-                groups.append((label, names.get(label, ""), sums))
+        groups = [] if by is None else await _groups(stores, tenant_id, first, last, by, bucket)
         return _Report(since=first, until=last, totals=totals, groups=groups)
 
     _check_order(since, until)
-    _print_report(given, tenant, by, with_stores(given, ask))
+    if bucket is not None and by in (None, "day", "hour"):
+        raise click.UsageError("--bucket is for --by key, user or route; --by hour and --by day are series already.")
+    _print_report(given, tenant, by, bucket, with_stores(given, ask))
 
 
 @usage.command()
@@ -159,6 +170,20 @@ def _check_order(since: datetime | None, until: datetime | None) -> None:
         raise click.UsageError(f"--from {stamp(since)} is not before --to {stamp(until)}.")
 
 
+async def _groups(
+    stores: "Stores", tenant_id: str, since: datetime, until: datetime, by: str, bucket: str | None
+) -> list[_Group]:
+    from storage.postgres.usage_series import PostgresUsageSeries  # noqa: PLC0415  slow: see the package's docstring
+
+    names = await _names(stores, tenant_id, by)
+    if bucket is None:
+        sums = await stores.ledger.breakdown(tenant_id, since, until, by)
+        return [_Group(None, label, names.get(label, ""), totals) for label, totals in sums]
+    series = PostgresUsageSeries(stores.pool)
+    found = await series.sums(tenant_id, since, until, bucket=bucket, by=by, most=_MOST_GROUPS)
+    return [_Group(one.since, one.label, names.get(one.label, ""), one.totals) for one in found]
+
+
 async def _names(stores: "Stores", tenant_id: str, by: str) -> dict[str, str]:
     """What people call the things that a breakdown names by id."""
     if by == "key":
@@ -168,10 +193,10 @@ async def _names(stores: "Stores", tenant_id: str, by: str) -> dict[str, str]:
     return {}
 
 
-def _print_report(given: Given, tenant: str, by: str | None, found: _Report) -> None:
+def _print_report(given: Given, tenant: str, by: str | None, bucket: str | None, found: _Report) -> None:
     span = {"from": _moment(found.since), "to": _moment(found.until)}
     if given.json:
-        groups = [{**_labelled(by, label, name), **_figures(sums)} for label, name, sums in found.groups]
+        groups = [{**_labelled(by, group), **_figures(group.totals)} for group in found.groups]
         print_json({"tenant": tenant, **span, **_figures(found.totals), **({"by": by, "groups": groups} if by else {})})
         return
     if is_terminal():
@@ -179,18 +204,19 @@ def _print_report(given: Given, tenant: str, by: str | None, found: _Report) -> 
     if by is None:
         print_facts(_figures(found.totals))
         return
-    lines = [*found.groups, ("total", "", found.totals)]
+    lines = [*found.groups, _Group(found.since if bucket else None, "total", "", found.totals)]
     print_table(
-        [heading.upper() for heading in (*_labelled(by, "", ""), *_TOTALS)],
-        [(*_labelled(by, label, name).values(), *_figures(sums).values()) for label, name, sums in lines],
+        [heading.upper() for heading in (*_labelled(by, lines[-1]), *_TOTALS)],
+        [(*_labelled(by, group).values(), *_figures(group.totals).values()) for group in lines],
     )
 
 
-def _labelled(by: str | None, label: str, name: str) -> dict[str, str]:
-    """What heads a line of a breakdown: its label, and for an id what people call it."""
+def _labelled(by: str | None, group: _Group) -> dict[str, str]:
+    """What heads a line of a breakdown: in a series its time, then its label, and for an id what people call it."""
     if by is None:
         return {}
-    return {by: label, "name": name} if by in _BY_ID else {by: label}
+    time = {} if group.since is None else {"since": _moment(group.since)}
+    return {**time, by: group.label, **({"name": group.name} if by in _BY_ID else {})}
 
 
 def _figures(totals: UsageTotals) -> dict[str, int]:

@@ -157,6 +157,23 @@ def test_a_breakdown_names_what_it_can(account: Account) -> None:
     assert [row[:3] for row in table[1:]] == [["-", "-", "1"], [key, "night shift", "2"], ["total", "-", "3"]]
 
 
+def test_each_key_has_its_hours(account: Account) -> None:
+    account.known()
+    for minute, key in ((30, "key_1"), (90, "key_1"), (100, "key_2")):
+        account.use(ended_ms=at(datetime(2026, 3, 14, 12, tzinfo=UTC) + timedelta(minutes=minute)), key_id=key)
+    day = ("usage", "report", "--tenant", "acme", "--from", "2026-03-14", "--to", "2026-03-15", "--by", "key")
+    hours = account.operator.json(*day, "--bucket", "1h")["groups"]
+    assert [(group["since"], group["key"], group["requests"]) for group in hours] == [
+        ("2026-03-14T12:00:00Z", "key_1", 1),
+        ("2026-03-14T13:00:00Z", "key_1", 1),
+        ("2026-03-14T13:00:00Z", "key_2", 1),
+    ]
+    table = account.operator.table(*day, "--bucket", "1d")
+    assert table[0][:4] == ["SINCE", "KEY", "NAME", "REQUESTS"]
+    assert [[row[1], row[3]] for row in table[1:]] == [["key_1", "2"], ["key_2", "1"], ["total", "3"]]
+    account.operator.run("usage", "report", "--tenant", "acme", "--by", "hour", "--bucket", "1d", status=2)
+
+
 @pytest.mark.parametrize(
     ("by", "labels"),
     [
