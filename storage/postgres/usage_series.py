@@ -40,7 +40,7 @@ class PostgresUsageSeries:
     ) -> Sequence[Sum]:
         """In order of time, then of labels; ``most`` at the most. Raises ValueError for an instant without a zone."""
         source = BOOKS
-        instants: Sequence[datetime] = cut(since, until, by_hour=bucket == "1h").cuts
+        instants: Sequence[datetime] = cut(since, until, by_hour=bucket == "1h" or by == "hour").cuts
         if needs_records(bucket, by):
             source, instants = _RECORDS, (since, until)
         start = f"date_trunc('{UNITS[bucket]}', bucket, 'UTC')" if bucket else "NULL::timestamptz"

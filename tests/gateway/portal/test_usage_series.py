@@ -62,6 +62,14 @@ async def test_a_series_or_a_breakdown_alone(owner: Caller) -> None:
     ]  # fmt: skip
 
 
+async def test_the_hours_of_a_whole_day_are_hours(owner: Caller) -> None:
+    """Sums by day would tell them faster, and all as midnight."""
+    shown = await owner.ask("GET", "/usage?since=2026-06-10T00:00:00Z&until=2026-06-11T00:00:00Z&by=hour")
+    assert [(group["label"], group["requests"]) for group in shown["groups"]] == [
+        ("2026-06-10T09:00Z", 6), ("2026-06-10T11:00Z", 3),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("query", ["bucket=1m", "by=status", "bucket=1h&by=status"])
 async def test_what_only_records_tell_is_told_of_a_day_at_the_most(owner: Caller, query: str) -> None:
     path = f"/usage?since=2026-06-01T00:00:00Z&until=2026-06-10T00:00:00Z&{query}"
