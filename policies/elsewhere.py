@@ -39,6 +39,10 @@ class Elsewhere:
         """Neither the audio nor its length will be seen here."""
         return self.fetches and self.returns
 
+    def doubt(self) -> None:
+        """Some name in it reads otherwise to some service: it may be that of any place."""
+        self.fetches = self.returns = True
+
     def note(self, path: Sequence[str], value: str) -> None:
         """One parameter, by its names from the top down."""
         names = [name.lower() for name in path]

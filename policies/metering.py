@@ -126,11 +126,13 @@ class FormMeter:
         self._size = 0
         self._walker = MultipartWalker(content_type, self._open)
         if not has_plain_names(content_type):
-            elsewhere.fetches = elsewhere.returns = True
+            elsewhere.doubt()
 
     def _open(self, part: Part) -> Consumer:
         self._files = self._heard()
         self._note()
+        if not part.is_plain:
+            self._elsewhere.doubt()
         self._file = _File(part, self._elsewhere, self._declared)
         return self._file.feed
 

@@ -232,7 +232,7 @@ class MultipartWalker:
         self.broken = self.parts > MOST_PARTS
         self._in_headers, self._fresh, self._seam = False, False, b""
         self.irregular = self.irregular or not part.is_plain
-        if part.name in NOTED_FIELDS and not part.is_file:
+        if part.name in NOTED_FIELDS and part.is_plain and not part.is_file:
             self._consumer = self._note(part.name)
         else:
             self._consumer = self._opened(part)

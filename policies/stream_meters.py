@@ -17,6 +17,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
+from typing import ClassVar
 
 from policies.audio.pcm import Format, PcmCounter, by_query, read_query
 from policies.audio.sources import Heard, conclude
@@ -30,17 +32,21 @@ from policies.websocket import TEXT
 
 _AUDIO_NAMES = frozenset({"audio", "data", "chunk"})
 """Names under which protocols put base64."""
-_MOST_VALUES = 64
-"""Short values that are kept of one message."""
 _OPENAI_RATE = 24_000
 """The only rate that OpenAI takes for ``audio/pcm``: one above it would make audio cheap."""
+_OPENAI_PCM = Format("pcm_s16le", _OPENAI_RATE, channels=1, frame=2)
+_TRANSCRIPTION = ("session", "audio", "input", "transcription")
 
 
 class _Values(dict[Path, str]):
-    """The short values of one message."""
+    """Of one message the values that are read: those, wherever in it they stand, and however many others there are."""
+
+    def __init__(self, read: frozenset[Path]) -> None:
+        super().__init__()
+        self._read = read
 
     def note(self, path: Path, value: str) -> None:
-        if len(self) < _MOST_VALUES:
+        if path in self._read:
             self[path] = value
 
 
@@ -101,6 +107,9 @@ class _Sound:
 class _Meter(ABC):
     """Both directions: binary messages are audio, text ones are JSON. A subclass knows what the JSON says."""
 
+    _READ: ClassVar[frozenset[Path]]
+    """Where in a message of either side stands what is read."""
+
     __slots__ = ("_client", "_fields", "_query", "_reported_ms", "_said", "_sound", "_tokens", "_told", "_upstream")
 
     def __init__(self, query: str) -> None:
@@ -111,7 +120,7 @@ class _Meter(ABC):
         self._sound = _Sound(self._declared())
         self._client: JsonStream | None = None
         self._upstream: JsonStream | None = None
-        self._said, self._told = _Values(), _Values()
+        self._said, self._told = _Values(self._READ), _Values(self._READ)
 
     def client_piece(self, opcode: int, piece: bytes, last: bool) -> None:  # noqa: FBT001
         """See :class:`policies.streams.StreamMeter`."""
@@ -119,7 +128,7 @@ class _Meter(ABC):
             self._binary(piece, last)
             return
         if self._client is None:
-            self._said = _Values()
+            self._said = _Values(self._READ)
             self._client = JsonStream(self._said.note, self._audio_string)
         self._client.feed(piece)
         if last:
@@ -132,7 +141,7 @@ class _Meter(ABC):
         if opcode != TEXT:
             return
         if self._upstream is None:
-            self._told = _Values()
+            self._told = _Values(self._READ)
             self._upstream = JsonStream(self._told.note)
         self._upstream.feed(piece)
         if last:
@@ -157,7 +166,7 @@ class _Meter(ABC):
     def _audio_string(self, path: Path) -> Consumer | None:
         if not path or path[-1] not in _AUDIO_NAMES:
             return None
-        base64, sound = Base64Stream(), self._sound
+        base64, sound = Base64Stream(is_url_safe=True), self._sound  # to Node's decoder - and _ are letters as well
         return lambda piece: sound.feed(base64.decode(piece))
 
     def _from_client(self, values: Mapping[Path, str]) -> None:  # noqa: B027  the same
@@ -198,13 +207,22 @@ class _OpenAiRealtime(_Meter):
         (("session", "input_audio_format"), ("session", "input_audio_params", "sample_rate_hz")),
         (("input_audio_format",), ("input_audio_params", "sample_rate_hz")),
     )
+    _NOTED: tuple[Path, ...] = (
+        ("session", "model"),
+        *((*_TRANSCRIPTION, name) for name in ("model", "language")),
+        *(("session", "input_audio_transcription", name) for name in ("model", "language")),
+    )
+    _READ = frozenset((
+        *chain(*_FORMATS), *_NOTED, ("type",),
+        ("usage", "seconds"), ("usage", "input_tokens"), ("usage", "output_tokens"),
+    ))  # fmt: skip
 
     def __init__(self, query: str) -> None:
         super().__init__(query)
         self._is_settled = False
 
     def _declared(self) -> Format | None:
-        return Format.of("pcm16", _OPENAI_RATE)
+        return _OPENAI_PCM
 
     def _from_client(self, values: Mapping[Path, str]) -> None:
         if not self._is_settled:
@@ -222,25 +240,28 @@ class _OpenAiRealtime(_Meter):
                     self._tokens[at] = (self._tokens[at] or 0) + int(figure)
 
     def _read(self, values: Mapping[Path, str]) -> bool:
-        model = ("session", "audio", "input", "transcription")
-        self._note(values, ("session", "model"), (*model, "model"), (*model, "language"))
-        self._note(values, *[("session", "input_audio_transcription", name) for name in ("model", "language")])
-        for encoding, rate in self._FORMATS:
-            name = values.get(encoding)
-            if name:
-                is_pcm = name in {"audio/pcm", "pcm16"}
-                form = Format.of(name, values.get(rate) or (_OPENAI_RATE if is_pcm else 8_000))
-                if form and form.rate > (_OPENAI_RATE if is_pcm else 8_000):
-                    form = Format.of(name, _OPENAI_RATE if is_pcm else 8_000)
-                self._sound.change(form or self._declared())
-                return True
-        return False
+        """Of a format that is said in two ways a server heeds one: the one counts in which the audio is longer."""
+        self._note(values, *self._NOTED)
+        forms = [_openai_format(values[name], values.get(rate)) for name, rate in self._FORMATS if values.get(name)]
+        if forms:
+            self._sound.change(min(forms, key=lambda form: form.rate * form.frame))
+        return bool(forms)
+
+
+def _openai_format(name: str, rate: str | None) -> Format:
+    most = _OPENAI_RATE if name in {"audio/pcm", "pcm16"} else 8_000
+    form = Format.of(name, rate or most)
+    if form and form.rate > most:
+        form = Format.of(name, most)
+    return form or _OPENAI_PCM
 
 
 class _Deepgram(_Meter):
     """Version 1, and Flux (version 2)."""
 
     __slots__ = ()
+
+    _READ = frozenset({("type",), ("duration",), ("start",), ("audio_window_end",)})
 
     def _declared(self) -> Format | None:
         return by_query(self._query)
@@ -262,6 +283,8 @@ class _AssemblyAi(_Meter):
 
     __slots__ = ()
 
+    _READ = frozenset({("audio_duration_seconds",)})
+
     def _declared(self) -> Format | None:
         return by_query(self._query, encoding="pcm_s16le")
 
@@ -273,6 +296,11 @@ class _Speechmatics(_Meter):
     """The realtime API: raw in a format that the first StartRecognition gives, or a file."""
 
     __slots__ = ("_is_started",)
+
+    _READ = frozenset((
+        ("transcription_config", "language"), ("message",),
+        *(("audio_format", name) for name in ("type", "encoding", "sample_rate")),
+    ))  # fmt: skip
 
     def __init__(self, query: str) -> None:
         super().__init__(query)
@@ -296,6 +324,8 @@ class _WhisperLive(_Meter):
     """One JSON message, and then 16 kHz mono. What further ones say changes nothing at the server."""
 
     __slots__ = ("_is_started",)
+
+    _READ = frozenset({("model",), ("language",), ("audio_format",)})
 
     def __init__(self, query: str) -> None:
         super().__init__(query)
@@ -325,6 +355,8 @@ class _Vosk(_Meter):
     """
 
     __slots__ = ()
+
+    _READ = frozenset({("config", "model"), ("config", "sample_rate")})
 
     def _declared(self) -> Format | None:
         return Format.of("pcm16", 8_000)

@@ -1,6 +1,6 @@
 """Plain samples whose format somebody declared: in a query, a content type, or a first message."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import parse_qsl
@@ -12,7 +12,6 @@ _NS_PER_MS = 1_000_000
 MOST_RATE = 192_000
 """Hz. A declared rate makes bytes cheap: no recording of speech has more."""
 _MOST_CHANNELS = 64
-_MOST_PARAMETERS = 32
 
 _S16, _FLOAT, _MULAW, _ALAW = (2, "pcm_s16le"), (4, "pcm_f32le"), (1, "pcm_mulaw"), (1, "pcm_alaw")
 WIDTHS: Mapping[str, tuple[int, str]] = {
@@ -42,8 +41,16 @@ class Format:
     @classmethod
     def of(cls, encoding: str, rate: str | int, channels: str | int = 1) -> "Format | None":
         """What was declared; None for an encoding that is none of plain samples, or for figures that make no sense."""
-        known = WIDTHS.get(encoding.strip().lower())
-        hz, count = _whole(rate), _whole(channels)
+        return cls.longest([encoding], [rate], [channels])
+
+    @classmethod
+    def longest(
+        cls, encodings: Iterable[str], rates: Iterable[str | int], channels: Iterable[str | int]
+    ) -> "Format | None":
+        """Of all that were declared the one in which bytes play longest; None as for :meth:`of`."""
+        named = (WIDTHS.get(encoding.strip().lower()) for encoding in encodings)
+        known = min(filter(None, named), default=None)
+        hz, count = (min(filter(None, map(_whole, said)), default=0) for said in (rates, channels))
         if known is None or not hz or not count:
             return None
         width, codec = known
@@ -57,7 +64,7 @@ Query: TypeAlias = Mapping[str, Sequence[str]]
 def read_query(raw: str) -> Query:
     """The parameters of a query, each with all its values."""
     values: dict[str, list[str]] = {}
-    for name, value in parse_qsl(raw, keep_blank_values=True)[:_MOST_PARAMETERS]:
+    for name, value in parse_qsl(raw, keep_blank_values=True):
         values.setdefault(name, []).append(value)
     return values
 
@@ -67,14 +74,11 @@ def by_query(query: Query, *, encoding: str = "", rate: int = 16_000) -> Format 
 
     Of a name that comes twice readers take the first or the last: the longer playing counts.
     """
-    forms = [
-        Format.of(name or encoding, hz or rate, count or 1)
-        for name in query.get("encoding", [encoding])
-        for hz in query.get("sample_rate", [""])
-        for count in query.get("channels", [""])
-    ]
-    found = [form for form in forms if form]
-    return min(found, key=lambda form: form.frame * form.rate) if found else None
+    return Format.longest(
+        (name or encoding for name in query.get("encoding", [""])),
+        (hz or rate for hz in query.get("sample_rate", [""])),
+        (count or 1 for count in query.get("channels", [""])),
+    )
 
 
 def by_content_type(media_type: str, parameters: Mapping[str, str]) -> Format | None:

@@ -92,7 +92,10 @@ def conclude(
     weight_ms = sum(file.estimated_ms for file in files)
     if not sound:
         weight_ms = max(weight_ms, body_bytes * 8000 // UNKNOWN_BITRATE)
-    chosen = _elsewhere(files, reported_ms) if by_url else _held(files, body_bytes, reported_ms, weight_ms, sound=sound)
+    if by_url:
+        chosen = _elsewhere(files, reported_ms, 0 if sound else weight_ms)
+    else:
+        chosen = _held(files, body_bytes, reported_ms, weight_ms, sound=sound)
     main = max(files, key=lambda file: file.best_ms, default=_NOTHING_HEARD)
     return Measured(
         audio_ms=min(chosen.audio_ms, LONGEST_MS),
@@ -121,9 +124,12 @@ class _Chosen(NamedTuple):
     is_doubtful: bool = False
 
 
-def _elsewhere(files: Sequence[Heard], reported_ms: int | None) -> _Chosen:
-    """Of audio that is not in the body only the upstream can tell. What is in it counts, and bounds nothing."""
-    held_ms = sum(file.best_ms for file in files)
+def _elsewhere(files: Sequence[Heard], reported_ms: int | None, least_ms: int) -> _Chosen:
+    """Of audio that is not in the body only the upstream can tell. What is in it counts, and bounds nothing.
+
+    ``least_ms`` is what it weighs where its reader may cut it otherwise: a URL beside that makes none of it free.
+    """
+    held_ms = max(sum(file.best_ms for file in files), least_ms)
     if reported_ms is None:
         return _Chosen(AudioSource.UNMEASURED, held_ms, is_doubtful=True)
     return _Chosen(AudioSource.REPORTED, max(reported_ms, held_ms), is_doubtful=bool(files))

@@ -65,6 +65,11 @@ PASSES_BY = {
         form(part("+AHUAcgBs-", URL.encode()), part("+AGM-allback", b"c")),
     ),
     "names in EBCDIC, said otherwise": ("", f"{TYPE}; charset*=utf-8''cp037", form(part("a", b"b"))),
+    "a name that parsers read differently": (
+        "",
+        TYPE,
+        form(b'Content-Disposition: form-data; name="url"; name="model"\r\n\r\n' + URL.encode()),
+    ),
     "a decoy beside it": (
         "callback=c",
         TYPE,

@@ -334,6 +334,14 @@ def test_raw_samples_are_counted_by_the_format_that_was_declared(query, content_
     assert (measured.audio_ms, measured.source, measured.codec, measured.container) == (ms, WALKED, codec, "pcm")
 
 
+def test_a_url_beside_a_form_that_can_be_read_in_two_ways_makes_none_of_it_free():
+    """Its parts may be cut otherwise than the meter cuts them, so all of it weighs as what nobody can read."""
+    body = form(part("url", b"https://cdn.example/a.wav"), file(wav(0.1)), epilogue=b"x" * 40_000)
+    alone, beside = (fed(meter_for("multipart", TYPE), one).finish() for one in (body.replace(b"url", b"abc"), body))
+    assert beside.audio_ms == alone.audio_ms >= 10_000
+    assert beside.discrepant
+
+
 def test_a_declared_format_makes_no_file_cheaper():
     """Some services read the file, some the samples."""
     assert asked("encoding=linear16&sample_rate=192000", FLAC).audio_ms == 1280

@@ -44,6 +44,10 @@ def append(data):
 
 OPENAI_G711 = {"session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}}
 OPENAI_FAST = {"session": {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 96_000}}}}}
+FILLING = {f"x{number}": number for number in range(200)}
+OPENAI_TOOLS = {"session": {"tools": [{"parameters": {"properties": FILLING}}], "input_audio_format": "g711_ulaw"}}
+OPENAI_BOTH = {"session": {"input_audio_format": "g711_ulaw"} | OPENAI_FAST["session"]}
+MANY = "&".join(f"keywords={number}" for number in range(100))
 RAW = {"message": "StartRecognition", "audio_format": {"type": "raw", "encoding": "pcm_f32le", "sample_rate": 16_000}}
 
 
@@ -58,6 +62,11 @@ RAW = {"message": "StartRecognition", "audio_format": {"type": "raw", "encoding"
             "pcm_s16le",
         ),
         ("openai_realtime", "", [{"type": "session.update"} | OPENAI_G711, append(bytes(8_000))], 1000, "pcm_mulaw"),
+        ("openai_realtime", "", [{"type": "session.update"} | OPENAI_TOOLS, append(bytes(8_000))], 1000, "pcm_mulaw"),
+        ("openai_realtime", "", [{"type": "session.update"} | OPENAI_BOTH, append(bytes(8_000))], 1000, "pcm_mulaw"),
+        ("openai_realtime", "", [append(bytes(48_000)) | {"audio": "-_" * 32_000}], 1000, "pcm_s16le"),
+        ("deepgram", f"encoding=linear16&{MANY}&sample_rate=8000", [SECOND_16K], 2000, "pcm_s16le"),
+        ("whisperlive", "", [FILLING | {"audio_format": "uint8"}, bytes(16_000)], 1000, "pcm_u8"),
         ("openai_realtime", "", [{"type": "session.update"} | OPENAI_FAST, append(bytes(48_000))], 1000, "pcm_s16le"),
         (
             "openai_realtime",
