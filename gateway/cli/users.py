@@ -116,7 +116,7 @@ def unban(given: Given, email: str | None, address: str | None) -> None:
 @yes_option
 @common
 def disable(given: Given, tenant: str, email: str, *, yes: bool) -> None:
-    """Refuse all of a person's credentials, in every tenant."""
+    """Refuse all of a person's credentials, in every tenant; log-ins end for good."""
     confirm(f"Disable {email}? Sessions and streams end at once, in every tenant.", yes=yes)
     found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.DISABLED))
     _print_user(given, found, f"{found.email} is disabled: all of this person's credentials are refused.")
@@ -221,8 +221,14 @@ async def _remove(stores: "Stores", slug: str, email: str) -> str:
 
 
 async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatus) -> User:
+    from storage.postgres.sessions import PostgresSessions  # noqa: PLC0415  slow
+    from storage.postgres.tokens import PostgresFamilies  # noqa: PLC0415  slow
+
     tenant = await stores.directory.tenant(slug)
     found = await stores.directory.set_user_status(tenant.id, email, status)
+    if status is UserStatus.DISABLED:  # or whoever had stolen one would be back with the person
+        await PostgresSessions(stores.pool, stores.trail).end(found.id, "disabled")
+        await PostgresFamilies(stores.pool, stores.trail).end_all(found.id)
     # Of every tenant: a person's keys may be in others, which row-level security does not show from here.
     await stores.announce(Invalidation())
     return found

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from gateway.portal import browser
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant
@@ -55,15 +56,17 @@ async def show_user(ask: Ask[Nothing, Any]) -> UserShown:
 
 @operations.post("/users/{user_id}/disable", Permission.PLATFORM_WRITE, query=Nothing, answer=UserShown, status=200)
 async def disable_user(ask: Ask[Nothing, Any]) -> UserShown:
-    """Refuse all of a person's credentials, in every tenant."""
+    """Refuse all of a person's credentials, in every tenant. Log-ins end for good; keys rest until it is enabled."""
     if ask.path("user_id") == ask.who.user_id:
         raise Problem(Refusal.IN_USE, "It is your own account, which would be refused as well.")
-    return await _set_status(ask, UserStatus.DISABLED)
+    found = await _set_status(ask, UserStatus.DISABLED)
+    await browser.end(ask.request, found.id, "disabled")
+    return found
 
 
 @operations.post("/users/{user_id}/enable", Permission.PLATFORM_WRITE, query=Nothing, answer=UserShown, status=200)
 async def enable_user(ask: Ask[Nothing, Any]) -> UserShown:
-    """Accept a disabled person's credentials again."""
+    """Accept a disabled person's credentials again, but for log-ins: those are over."""
     return await _set_status(ask, UserStatus.ACTIVE)
 
 

@@ -8,7 +8,7 @@ from gateway.portal.purging import purge
 from policies.tenants import Role
 from storage.postgres.members import permissions_in
 from tests.gateway.portal.api import Houses
-from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, actions, log_in
+from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, log_in
 
 PLAN = {"name": "gold", "limits": {"requests": ["600/m"], "audio": ["100h/month"]}, "rating": "contract"}
 
@@ -147,6 +147,20 @@ async def test_operators_see_everybody_and_disable_whom_they_must(houses: Houses
     pages = (await operator.ask("GET", "/users?limit=1"))["next_cursor"]
     assert len((await operator.ask("GET", f"/users?limit=1&cursor={pages}"))["data"]) == 1
     await operator.ask("GET", f"/users?status=active&cursor={pages}", status=422)
+
+
+async def test_who_was_disabled_and_is_enabled_signs_in_anew(houses: Houses, portal: Client, town: Town) -> None:
+    """C-05, T-09: a log-in that somebody has stolen does not come back with its person; keys do."""
+    operator = await houses.person(operator=True)
+    await log_in(portal)
+    token = {"grant_type": "password", "email": EMAIL, "password": PASSWORD}
+    made = await (await portal.post("/auth/token", data=token)).json()
+    for change in ("disable", "enable"):
+        await operator.ask("POST", f"/users/{town.user.id}/{change}", headers=SAME_ORIGIN)
+        assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 303
+    again = {"grant_type": "refresh_token", "refresh_token": made["refresh_token"]}
+    assert (await portal.post("/auth/token", data=again)).status in (400, 401)
+    assert (await log_in(portal)).status == 200
 
 
 async def test_somebody_who_has_an_account_becomes_a_member_without_an_invitation(houses: Houses, parts: Parts) -> None:
