@@ -138,7 +138,9 @@ class Settlement:
         if exchange.booked is not None:
             self._settle_stream(exchange, exchange.booked, took)
             return
-        measured = NOT_AUDIO if exchange.measure is None else accounted(exchange.measure(), exchange.outcome)
+        measured = NOT_AUDIO
+        if exchange.measure is not None:
+            measured = accounted(exchange.measure(), exchange.outcome, begun=exchange.begun)
         if exchange.lease is not None:
             exchange.lease.settle(Spent(measured.audio_ms, exchange.bytes_in))
         now = time.time()

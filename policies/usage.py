@@ -80,12 +80,14 @@ def _added(now: int | None, before: int | None) -> int | None:
 NOT_AUDIO = Measured()
 
 
-def accounted(measured: Measured, outcome: Outcome) -> Measured:
+def accounted(measured: Measured, outcome: Outcome, *, begun: bool = False) -> Measured:
     """What goes into the account: audio that the upstream refused or failed on is free, its walked figure stays a fact.
 
-    A client that left gets no such gift: what it sent was forwarded and worked on.
+    A client that left gets no such gift: what it sent was forwarded and worked on. Nor does one that a limit cut off
+    when its answer had ``begun``: else it could have what the limit has left, again and again.
     """
-    if measured.source is not AudioSource.NONE and outcome not in (Outcome.OK, Outcome.CLIENT_GONE):
+    charged = outcome in (Outcome.OK, Outcome.CLIENT_GONE) or (begun and outcome is Outcome.DENIED)
+    if measured.source is not AudioSource.NONE and not charged:
         return replace(measured, audio_ms=0, source=AudioSource.NONE)
     return measured
 

@@ -150,6 +150,37 @@ async def test_an_upload_that_outgrows_its_limit_is_cut_short(gateway: Gateway) 
     assert gateway.metrics.ratelimit[("key-audio-month", "outgrown")] == 1
 
 
+async def test_an_upload_that_is_cut_short_while_it_is_answered_has_used_what_it_sent(gateway: Gateway) -> None:
+    """Some services answer as they hear. Given back, the audio could be had again, as often as one likes."""
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        while await reader.read(65_536):
+            pass
+        return True
+
+    gateway.upstream.early = early
+    key = gateway.add_key(allowances=(MINUTE,))
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(
+        f"POST {LISTEN}?encoding=linear16&sample_rate=16000 HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    second = b"7d00\r\n" + bytes(range(250)) * 128 + b"\r\n"
+    writer.write(second)
+    assert b"hello" in await reader.readuntil(b"hello")
+    for _ in range(600):
+        writer.write(second)
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+    await until(lambda: bool(gateway.lines))
+    (record,) = gateway.journal.records
+    assert (record.outcome, record.status) == (Outcome.DENIED, 200)
+    assert record.measured.audio_ms > 50_000
+    assert left(gateway) == 60_000 - record.measured.audio_ms
+
+
 async def test_audio_that_the_upstream_failed_on_is_given_back(gateway: Gateway) -> None:
     async def fail(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
         writer.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")

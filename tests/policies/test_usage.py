@@ -16,6 +16,11 @@ def test_audio_that_nobody_worked_on_is_free(outcome: Outcome) -> None:
     assert accounted(HEARD, outcome) == (HEARD if charged else replace(HEARD, audio_ms=0, source=AudioSource.NONE))
 
 
+def test_audio_that_was_being_answered_when_a_limit_cut_it_off_is_not() -> None:
+    assert accounted(HEARD, Outcome.DENIED, begun=True) == HEARD
+    assert accounted(HEARD, Outcome.UPSTREAM_FAILED, begun=True).audio_ms == 0
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_no_audio_is_no_audio(outcome: Outcome) -> None:
     assert accounted(NOT_AUDIO, outcome) is NOT_AUDIO
