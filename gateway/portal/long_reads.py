@@ -1,11 +1,12 @@
-"""Reads that may take minutes, for exports and statements: few at a time, and one of each tenant.
+"""Reads that take long, so that one tenant's, however many and however slowly taken, do not keep the others waiting.
 
-However slowly one tenant's people take what they asked for, others are served; and what is short has other connections.
+Exports and statements may take minutes: they have connections of their own, few, and of each tenant one. What is looked
+up among single records takes seconds at the most: of each tenant two at a time.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from weakref import WeakValueDictionary
 
 from gateway.portal.problems import Problem
@@ -14,28 +15,47 @@ from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 
 CONNECTIONS = 6
+_AT_ONE_TIME = 2
 _PATIENCE_S = 5.0
-"""How long one waits for another of the same tenant."""
+"""How long one waits for others of the same tenant."""
 
 
 class LongReads:
-    """The account, for who asks in a tenant. ``pool`` is lent for nothing else."""
+    """``asking`` is the tenant of whoever asks. ``pool`` is lent for nothing else."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._whole = _Turns(1)
+        self._records = _Turns(_AT_ONE_TIME)
 
     @asynccontextmanager
     async def ledger(self, asking: str) -> AsyncIterator[PostgresLedger]:
-        """For one that asks of this tenant, until the block ends. Raises Problem while another does."""
-        turn = self._turns.setdefault(asking, asyncio.Lock())
+        """The account, until the block ends. Raises Problem while another of the tenant has it."""
+        async with self._whole.of(asking):
+            yield PostgresLedger(self._pool)
+
+    def records(self, asking: str) -> AbstractAsyncContextManager[None]:
+        """A place among those who look single records up. Raises Problem while others of the tenant have them."""
+        return self._records.of(asking)
+
+
+class _Turns:
+    """So many at one time under each name."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, name: str) -> AsyncIterator[None]:
+        turns = self._of.setdefault(name, asyncio.Semaphore(self._places))
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await turn.acquire()
+                await turns.acquire()
         except TimeoutError as error:
-            told = "An export or a statement of this tenant is still being read."
+            told = "What your organisation asked for before is still being read."
             raise Problem(Refusal.CONCURRENCY_LIMIT_EXCEEDED, told, headers={"Retry-After": "5"}) from error
         try:
-            yield PostgresLedger(self._pool)
+            yield
         finally:
-            turn.release()
+            turns.release()

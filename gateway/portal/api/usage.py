@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import Field
 
-from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
+from gateway.portal.api.operations import Ask, InTenant, Operations, Run, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.problems import Problem
@@ -74,7 +75,19 @@ class UsageShown(Shown):
     groups: list[GroupShown]
 
 
+def _in_turn(run: Run) -> Run:
+    """Its time grows with the records, and one tenant's are not to hold all connections."""
+
+    @wraps(run)
+    async def wait(ask: Ask[Any, Any]) -> Any:
+        async with ask.parts.long_reads.records(ask.who.tenant_id):
+            return await run(ask)
+
+    return wait
+
+
 @operations.get("/usage", Permission.USAGE_READ, query=UsageOf, answer=UsageShown)
+@_in_turn
 async def show_usage(ask: Ask[UsageOf, Any]) -> UsageShown:
     """Sums over a time, whole, broken down, and as a series; from the roll-ups, as fast for a year as for a day."""
     query, now = ask.query, ask.parts.now()
@@ -219,6 +232,7 @@ class ExportOf(InTenant):
 
 
 @operations.get("/usage/latency", Permission.USAGE_READ, query=LatencyOf, answer=LatencyShown)
+@_in_turn
 async def show_latency(ask: Ask[LatencyOf, Any]) -> LatencyShown:
     """Percentiles of how long requests took, the gateway's part included and apart."""
     query = ask.query
@@ -236,6 +250,7 @@ async def show_latency(ask: Ask[LatencyOf, Any]) -> LatencyShown:
 
 
 @operations.get("/usage/events", Permission.USAGE_READ, query=EventList, answer=Page[EventShown])
+@_in_turn
 async def list_usage_events(ask: Ask[EventList, Any]) -> Page[EventShown]:
     """Single requests, the newest first."""
     query = ask.query
