@@ -72,10 +72,15 @@ class _String:
 
     @property
     def is_audio(self) -> bool:
-        """Text has spaces in it, and base64 no more than its line breaks."""
-        if self._foreign * 20 > self._size or is_place(self.text[:8].decode("latin-1")):
+        """Text has spaces in it, and base64 no more than its line breaks.
+
+        A place is none, unless it plays: decoders pass over the colon of ``http://``, and players over what that makes.
+        """
+        track = self.track
+        is_text = self._foreign * 20 > self._size
+        if is_text or (track.walked_ms is None and is_place(self.text[:8].decode("latin-1"))):
             return False
-        return bool(self.track.container) or self.track.size >= _TELLING_BYTES
+        return bool(track.container) or track.size >= _TELLING_BYTES
 
 
 class InlineAudio:

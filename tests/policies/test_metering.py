@@ -14,6 +14,7 @@ from policies.metering import meter_for
 from policies.usage import NOT_AUDIO, AudioSource
 from tests.policies.audio.build import chunk, flac, fmt, frame, id3v2, riff, streaminfo, wav
 from tests.policies.audio.feeding import cuts, fed
+from tests.policies.audio.oracle import recording
 from tests.policies.audio.test_containers import recorded
 from tests.policies.test_multipart import MODEL, TYPE, form, part
 
@@ -408,6 +409,15 @@ STRANGE_BASE64 = {
     "a letter of the other alphabet": lambda text: text[:5] + "-" + text[5:],
     "line breaks": lambda text: "\n".join(text[at : at + 76] for at in range(0, len(text), 76)),
 }
+
+
+def test_a_string_that_begins_like_a_url_and_plays_is_audio():
+    """Decoders of base64 pass over its colon, and players over the six bytes that the rest of it makes."""
+    text = "http://AA" + b64(recording("mp3", "libmp3lame", 10.0, 16_000, 1))
+    measured = fed(meter_for("raw", "application/json"), json.dumps({"audio": text[:-1]}).encode()).finish()
+    assert measured.audio_ms >= 9_900
+    url = json.dumps({"audio": "https://cdn.example/" + "a" * 4_000}).encode()
+    assert fed(meter_for("raw", "application/json"), url).finish().audio_ms == 0
 
 
 @pytest.mark.parametrize("strange", STRANGE_BASE64)
