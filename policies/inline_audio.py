@@ -25,7 +25,7 @@ _MOST_STRINGS = 256
 class _String:
     """One string: a data URL, plain base64, or neither."""
 
-    __slots__ = ("_foreign", "_head", "_is_open", "_readings", "_size", "text")
+    __slots__ = ("_foreign", "_head", "_is_open", "_readings", "size", "text")
 
     def __init__(self) -> None:
         self.text = bytearray()
@@ -33,7 +33,7 @@ class _String:
         self._readings = [(Base64Stream(is_url_safe=True), Track())]
         self._head = b""
         self._is_open = False
-        self._size = 0
+        self.size = 0
         self._foreign = 0
 
     def feed(self, piece: bytes) -> None:
@@ -56,7 +56,7 @@ class _String:
         self._head = b""
 
     def _decode(self, piece: bytes) -> None:
-        self._size += len(piece)
+        self.size += len(piece)
         self._foreign += len(piece.translate(None, _BASE64))
         if len(self._readings) == 1 and (b"-" in piece or b"_" in piece):
             base64, track = copy.deepcopy(self._readings[0])
@@ -77,7 +77,7 @@ class _String:
         A place is none, unless it plays: decoders pass over the colon of ``http://``, and players over what that makes.
         """
         track = self.track
-        is_text = self._foreign * 20 > self._size
+        is_text = self._foreign * 20 > self.size
         if is_text or (track.walked_ms is None and is_place(self.text[:8].decode("latin-1"))):
             return False
         return bool(track.container) or track.size >= _TELLING_BYTES
@@ -86,12 +86,13 @@ class _String:
 class InlineAudio:
     """Walks one JSON body in any cuts; tells ``elsewhere`` of the places that it names."""
 
-    __slots__ = ("_current", "_elsewhere", "_ended", "_path", "_stream", "fields")
+    __slots__ = ("_current", "_elsewhere", "_ended", "_ended_bytes", "_path", "_stream", "fields")
 
     def __init__(self, elsewhere: Elsewhere) -> None:
         self.fields: dict[str, str] = {}
         self._elsewhere = elsewhere
         self._ended: list[Heard] = []
+        self._ended_bytes = 0
         self._current: _String | None = None
         self._path: Path = ()
         self._stream = JsonStream(self._value, self._string)
@@ -106,6 +107,12 @@ class InlineAudio:
         current = self._current
         return [*self._ended, Heard.of(current.track)] if current and current.is_audio else list(self._ended)
 
+    @property
+    def audio_bytes(self) -> int:
+        """Of text, in the strings that are audio."""
+        current = self._current
+        return self._ended_bytes + (current.size if current and current.is_audio else 0)
+
     def _string(self, path: Path) -> Consumer:
         self._end()
         self._path = path
@@ -119,6 +126,7 @@ class InlineAudio:
         self.note()
         ended, self._current = self._current, None
         if ended is not None and ended.is_audio:
+            self._ended_bytes += ended.size
             heard = Heard.of(ended.track)
             if len(self._ended) < _MOST_STRINGS:
                 self._ended.append(heard)

@@ -15,10 +15,11 @@ from urllib.parse import parse_qsl
 
 from policies.audio.pcm import WIDTHS, Format, by_content_type, by_query, read_query
 from policies.audio.sources import Heard, conclude, foreseen
-from policies.audio.track import Track
+from policies.audio.track import UNKNOWN_BITRATE, Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk, milliseconds
 from policies.elsewhere import Elsewhere
+from policies.inline_audio import InlineAudio
 from policies.json_body import JsonBody
 from policies.multipart import (
     MOST_NOTED_BYTES,
@@ -240,7 +241,7 @@ class BodyMeter:
             return []
         # Services read JSON whatever its content type says (Starlette's request.json(), for one).
         if (self._says_text or inline) and _is_text(self._json.head, track):
-            found = inline.heard if inline else []
+            found = _heard_inside(inline, track) if inline else []
             if found or (track.size <= _MOST_TEXT_BYTES and (self._elsewhere.fetches or self._declared is None)):
                 return found
         return [heard_as(track, self._declared)]
@@ -336,7 +337,7 @@ class _File:
         """None for a part that is no audio: it is empty, or has neither a file's name nor a container's first bytes."""
         track, inline = self.track, self._json.inline
         if inline is not None and _is_text(self._json.head, track):
-            found = inline.heard
+            found = _heard_inside(inline, track)
             if found or (track.size <= _MOST_TEXT_BYTES and self._declared is None):
                 return reduce(Heard.joined, found) if found else None
         if not self._plain.size or not (self._is_file or track.container):
@@ -357,6 +358,14 @@ def heard_as(track: Track, declared: Format | None) -> Heard:
         return heard
     form = replace(heard, container="pcm", codec=declared.codec, channels=declared.channels)
     return replace(form, walked_ms=ms, claimed_ms=None, estimated_ms=ms, unsure=False)
+
+
+def _heard_inside(inline: InlineAudio, track: Track) -> list[Heard]:
+    """The audio in a JSON text; where most of that is none, what the rest weighs: a decoy speaks for itself alone."""
+    found, rest = inline.heard, track.size - inline.audio_bytes
+    if found and rest > max(_MOST_TEXT_BYTES, track.size // 4):  # escapes make a quarter of it at most
+        found.append(replace(Heard.of(track), estimated_ms=rest * 8000 // UNKNOWN_BITRATE))
+    return found
 
 
 def _is_text(head: bytes, track: Track) -> bool:

@@ -411,6 +411,15 @@ STRANGE_BASE64 = {
 }
 
 
+def test_a_small_string_of_audio_does_not_speak_for_a_large_text_beside_it():
+    """There may be audio in it, as numbers or in small pieces; escapes alone make no text large."""
+    decoy = {"decoy": b64(wav(0.1)), "audio": [b64(bytes(range(250)) * 8)] * 200}
+    measured = fed(meter_for("raw", "application/json"), json.dumps(decoy).encode()).finish()
+    assert (measured.source, measured.audio_ms > 100_000) == (ESTIMATED, True)
+    escaped = json.dumps({"audio": b64(wav(30.0))}).replace("/", "\\/").replace("+", "\\u002b").encode()
+    assert figure(put(escaped, "application/json")) == (30_000, WALKED, False)
+
+
 def test_a_string_that_begins_like_a_url_and_plays_is_audio():
     """Decoders of base64 pass over its colon, and players over the six bytes that the rest of it makes."""
     text = "http://AA" + b64(recording("mp3", "libmp3lame", 10.0, 16_000, 1))
