@@ -8,7 +8,7 @@ exception is chained. The first argument that names a tenant scopes the call to 
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from policies.allowances import Allowance, What
 from policies.audit import Entry, Fault, Head
@@ -299,14 +299,15 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sought:
-    """Which entries are asked for; empty fields mean any. ``before`` is a sequence: those below it, for paging."""
+    """Which entries are asked for; empty fields mean any. Those ``beyond`` a sequence in the order, for paging."""
 
     action: str = ""
     actor_id: str = ""
     target: str = ""
     since: datetime | None = None
     until: datetime | None = None
-    before: int | None = None
+    sort: Literal["-created", "created"] = "-created"
+    beyond: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ signing_keys, tokens, service_accounts
 members    who is in which role; a tenant's own roles
 audit      the audit trail, written in the transaction of each change; the events of the same changes
 limits     the rates that operators set
+order      a page of a list: by what, which way, and where it goes on
 labels     what people call keys and members
 idempotency
            creations that may be repeated

@@ -30,6 +30,7 @@ from policies.audit import (
 from storage.ports import AuditVerdict, Sought
 from storage.postgres.address import Connection
 from storage.postgres.ids import Kind, new_id
+from storage.postgres.order import LAST_NUMBER, by_age
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ PURPOSE = "audit-chain"
 _BATCH = 1_000
 _KINDS = frozenset(ActorKind)
 
+_SORTS = by_age("sequence", 0, LAST_NUMBER)
 _ENTRY = """
     SELECT sequence, at, actor_kind, actor_id, actor_name, address, agent, request_id, tenant_id, action, target,
         target_name, before, after, link
@@ -157,7 +159,8 @@ class PostgresAuditLog:
         self._key = key
 
     async def entries(self, tenant_id: str, sought: Sought, limit: int) -> Sequence[Entry]:
-        """Newest first."""
+        """Newest first, unless other is sought."""
+        order = _SORTS[sought.sort]
         rows = await self._pool.read(
             f"""
             {_ENTRY}
@@ -167,9 +170,7 @@ class PostgresAuditLog:
                 AND ($4 = '' OR target = $4)
                 AND ($5::timestamptz IS NULL OR at >= $5)
                 AND ($6::timestamptz IS NULL OR at < $6)
-                AND ($7::bigint IS NULL OR sequence < $7)
-            ORDER BY sequence DESC
-            LIMIT $8
+                {order.page("$7", "$8")}
             """,
             tenant_id,
             sought.action,
@@ -177,7 +178,7 @@ class PostgresAuditLog:
             sought.target,
             sought.since,
             sought.until,
-            sought.before,
+            order.after(sought.beyond),
             limit,
             tenant_id=tenant_id or None,
         )

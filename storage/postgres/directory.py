@@ -14,6 +14,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, new_id
+from storage.postgres.order import Order, by_age
 from storage.postgres.pool import Pool, enter_tenant
 from storage.postgres.tenant_rows import TENANT, TENANTS, tenant_of
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 class Leaving(StorageError):
     """The tenant is being deleted."""
+
+
+_SORTS = {"slug": Order("slug"), **by_age("id")}
 
 
 class PostgresDirectory:
@@ -77,11 +81,14 @@ class PostgresDirectory:
             raise _no_tenant(tenant_id)
         return tenant_of(rows[0])
 
-    async def tenants_page(self, limit: int, *, after: str, status: TenantStatus | None) -> Sequence[Tenant]:
-        """By slug: those ``after`` one ('' for the first page), in one ``status`` where given."""
+    async def tenants_page(
+        self, limit: int, *, sort: str, beyond: str | int | None, status: TenantStatus | None
+    ) -> Sequence[Tenant]:
+        """Those ``beyond`` a slug or, by age, an id; in one ``status`` where given."""
+        order = _SORTS[sort]
         rows = await self._pool.read(
-            f"{TENANTS} WHERE slug > $1 AND ($2::text IS NULL OR status = $2) ORDER BY slug LIMIT $3",
-            after,
+            f"{TENANTS} WHERE ($2::text IS NULL OR status = $2) {order.page('$1', '$3')}",
+            order.after(beyond),
             status,
             limit,
         )

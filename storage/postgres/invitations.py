@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from policies.audit import Change
-from policies.people import INVITATION_S, Invitation, may_invite
+from policies.people import INVITATION_S, Invitation, InvitationState, may_invite
 from policies.permissions import permitted
 from policies.tenants import Role
 from storage.ports import AlreadyExists, NotFound
@@ -16,11 +16,17 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.members import held
+from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
 
 _INVITATION = """
     id, tenant_id, email, role, invited_by, created_at, sent_at, expires_at, accepted_at, revoked_at
 """
+_STATE = """
+    CASE WHEN accepted_at IS NOT NULL THEN 'accepted' WHEN revoked_at IS NOT NULL THEN 'revoked'
+        WHEN now() < expires_at THEN 'pending' ELSE 'expired' END
+"""
+_SORTS = by_age("id")
 _LIFE = timedelta(seconds=INVITATION_S)
 
 
@@ -77,16 +83,26 @@ class PostgresInvitations:
             await self._record(connection, "invitation.created", made)
         return made
 
-    async def of(self, tenant_id: str, limit: int, before: str = "") -> Sequence[Invitation]:
-        """The tenant's, newest first, also those that are over; ``before`` is an id, for paging."""
+    async def page(
+        self,
+        tenant_id: str,
+        limit: int,
+        *,
+        sort: str = "-created",
+        beyond: str | int | None = None,
+        state: InvitationState | None = None,
+    ) -> Sequence[Invitation]:
+        """The tenant's, also those that are over: those ``beyond`` another's id, in one ``state`` where given."""
+        order = _SORTS[sort]
         rows = await self._pool.read(
             f"""
             SELECT {_INVITATION} FROM platform.invitations
-            WHERE tenant_id = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3
+            WHERE tenant_id = $1 AND ($4::text IS NULL OR {_STATE} = $4) {order.page("$2", "$3")}
             """,  # noqa: S608
             tenant_id,
-            before,
+            order.after(beyond),
             limit,
+            state,
             tenant_id=tenant_id,
         )
         return [_invitation(row) for row in rows]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -15,6 +15,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id
+from storage.postgres.order import Order, by_age
 from storage.postgres.pool import Pool
 
 
@@ -38,6 +39,11 @@ class Member:
     custom_role: str | None
     joined_at: datetime
 
+    @property
+    def place(self) -> str:
+        """Where it is among the tenant's members by the time for which they are that, as the database writes it."""
+        return f"{self.joined_at.astimezone(UTC):%Y%m%d%H%M%S%f}{self.user_id}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomRole:
@@ -54,6 +60,10 @@ _MEMBER = """
     FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
     WHERE m.tenant_id = $1
 """
+_SORTS = {
+    "email": Order("u.email"),
+    **by_age("(to_char(m.created_at AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS') || m.user_id)"),
+}
 _ROLE = "SELECT name, description, permissions, created_at FROM platform.roles WHERE tenant_id = $1"
 
 
@@ -64,12 +74,15 @@ class PostgresMembers:
         self._pool = pool
         self._trail = trail
 
-    async def page(self, tenant_id: str, limit: int, *, after: str, role: Role | None) -> Sequence[Member]:
-        """By e-mail: those ``after`` one ('' for the first page), in one built-in ``role`` where given."""
+    async def page(
+        self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, role: Role | None
+    ) -> Sequence[Member]:
+        """Those ``beyond`` an address or, by age, a member's ``place``; in one built-in ``role`` where given."""
+        order = _SORTS[sort]
         rows = await self._pool.read(
-            f"{_MEMBER} AND u.email > $2 AND ($3::text IS NULL OR m.role = $3) ORDER BY u.email LIMIT $4",
+            f"{_MEMBER} AND ($3::text IS NULL OR m.role = $3) {order.page('$2', '$4')}",
             tenant_id,
-            after,
+            order.after(beyond),
             role,
             limit,
             tenant_id=tenant_id,

@@ -30,14 +30,14 @@ from storage.postgres.key_rows import (
     networks_text,
     principal_of,
 )
+from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
     from storage import ports
 
 _DIGEST_BYTES = 32
-_LAST = "l"
-"""After every id of a key, in any collation."""
+_SORTS = by_age("k.id")
 
 
 class PostgresKeyRegistry:
@@ -107,25 +107,25 @@ class PostgresKeyRegistry:
         tenant_id: str,
         limit: int,
         *,
-        beyond: str | None = None,
-        oldest_first: bool = False,
+        sort: str = "-created",
+        beyond: str | int | None = None,
         user_id: str | None = None,
         unused_since: datetime | None = None,
         ending_before: datetime | None = None,
     ) -> Sequence[ApiKey]:
-        """Newest first, or oldest: those ``beyond`` another's id in that order; of one person, where given.
+        """Those ``beyond`` another's id; of one person, where given.
 
         ``unused_since``: not revoked, and not used since; ``ending_before``: still valid, and not for long.
         """
-        comes, order, begin = (">", "ASC", "") if oldest_first else ("<", "DESC", _LAST)
+        order = _SORTS[sort]
         rows = await self._pool.read(
-            f"{KEY} AND k.id {comes} $2 AND ($3::text IS NULL OR k.user_id = $3)"
+            f"{KEY} AND ($3::text IS NULL OR k.user_id = $3)"
             " AND ($4::timestamptz IS NULL OR k.created_at < $4 AND k.revoked_at IS NULL)"
             " AND ($4::timestamptz IS NULL OR coalesce(u.used_at, k.created_at) < $4)"
             " AND ($5::timestamptz IS NULL OR k.expires_at < $5 AND k.expires_at > now() AND k.revoked_at IS NULL)"
-            f" ORDER BY k.id {order} LIMIT $6",
+            f" {order.page('$2', '$6')}",
             tenant_id,
-            beyond or begin,  # always a bound, so that a page is a piece of the index however deep it is
+            order.after(beyond),
             user_id,
             unused_since,
             ending_before,

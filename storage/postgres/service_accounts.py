@@ -13,12 +13,14 @@ from storage.postgres import values
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.order import Order, by_age
 from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
     from storage import token_ports as ports
 
 _COLUMNS = "id, tenant_id, name, scopes, audiences, created_at, disabled_at"
+_SORTS = {"name": Order("name"), **by_age("id")}
 _PREFIXED = "a.id, a.tenant_id, a.name, a.scopes, a.audiences, a.created_at, a.disabled_at"
 
 
@@ -61,6 +63,22 @@ class PostgresServiceAccounts:
         rows = await self._pool.read(
             f"SELECT {_COLUMNS} FROM platform.service_accounts WHERE tenant_id = $1 ORDER BY name",  # noqa: S608  a constant
             tenant_id,
+            tenant_id=tenant_id,
+        )
+        return [_account(row) for row in rows]
+
+    async def page(
+        self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, disabled: bool | None
+    ) -> Sequence[ServiceAccount]:
+        """The tenant's: those ``beyond`` a name or, by age, an id; ``disabled`` ones, or the others, where given."""
+        order = _SORTS[sort]
+        rows = await self._pool.read(
+            f"SELECT {_COLUMNS} FROM platform.service_accounts WHERE tenant_id = $1"  # noqa: S608  a constant
+            f" AND ($2::bool IS NULL OR (disabled_at IS NOT NULL) = $2) {order.page('$3', '$4')}",
+            tenant_id,
+            disabled,
+            order.after(beyond),
+            limit,
             tenant_id=tenant_id,
         )
         return [_account(row) for row in rows]

@@ -10,6 +10,7 @@ from policies.audit import Change
 from policies.people import Session
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
 from storage.postgres.tokens import revoke_in
 
@@ -19,6 +20,7 @@ _SESSION = """
 """
 _NOTED_EVERY = "1 minute"
 """A session that is used is not written to on every request."""
+_SORTS = by_age("s.id")
 _LIVE = "s.ended_at IS NULL AND s.expires_at > now()"
 
 
@@ -123,16 +125,19 @@ class PostgresSessions:
         )
         return [_session(row) for row in rows]
 
-    async def in_tenant(self, tenant_id: str, limit: int, *, user_id: str = "", before: str = "") -> Sequence[Session]:
-        """The live ones in a tenant, newest first; ``before`` is an id, for paging."""
+    async def in_tenant(
+        self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, user_id: str = ""
+    ) -> Sequence[Session]:
+        """The live ones in a tenant: those ``beyond`` another's id, of one person where given."""
+        order = _SORTS[sort]
         rows = await self._pool.read(
             f"""
             SELECT {_SESSION} FROM platform.sessions s WHERE s.tenant_id = $1 AND {_LIVE}
-                AND ($2 = '' OR s.user_id = $2) AND ($3 = '' OR s.id < $3) ORDER BY s.id DESC LIMIT $4
+                AND ($2 = '' OR s.user_id = $2) {order.page("$3", "$4")}
             """,  # noqa: S608
             tenant_id,
             user_id,
-            before,
+            order.after(beyond),
             limit,
             tenant_id=tenant_id,
         )

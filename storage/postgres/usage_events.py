@@ -1,4 +1,4 @@
-"""Single usage records as one looks for them: the newest first, by what they say, a page at a time."""
+"""Single usage records as one looks for them: the newest or the oldest first, by what they say, a page at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,13 @@ _EVENTS: Final = f"""
     WHERE tenant_id = $1 AND ended_at >= $2 AND ended_at < $3
         AND ($4 = '' OR key_id = $4) AND ($5 = '' OR user_id = $5) AND ($6 = '' OR route = $6)
         AND ($7 = '' OR outcome = $7) AND ($8 = '' OR request_id = $8)
-        AND ($9::timestamptz IS NULL OR (ended_at, event_id) < ($9, $10))
-    ORDER BY ended_at DESC, event_id DESC LIMIT $11
+        AND ($9::timestamptz IS NULL OR (ended_at, event_id) {{comes}} ($9, $10))
+    ORDER BY ended_at {{way}}, event_id {{way}} LIMIT $11
 """  # noqa: S608  made of this package's own column names
+_SORTS: Final = {
+    "-created": _EVENTS.format(comes="<", way="DESC"),
+    "created": _EVENTS.format(comes=">", way="ASC"),
+}
 
 _LATENCY: Final = """
     SELECT count(*) AS requests,
@@ -58,12 +62,12 @@ class PostgresUsageEvents:
         self._pool = pool
 
     async def page(
-        self, tenant_id: str, sought: UsageSought, limit: int, *, below: tuple[datetime, str] | None
+        self, tenant_id: str, sought: UsageSought, limit: int, *, sort: str, beyond: tuple[datetime, str] | None
     ) -> Sequence[UsageRecord]:
-        """The newest first; ``below`` is the instant and the event id of the last one seen. Raises ValueError."""
+        """By when they ended; ``beyond`` is the instant and the event id of the last one seen. Raises ValueError."""
         cut(sought.since, sought.until)  # for its ValueError
         rows = await self._pool.read(
-            _EVENTS,
+            _SORTS[sort],
             tenant_id,
             sought.since,
             sought.until,
@@ -72,7 +76,7 @@ class PostgresUsageEvents:
             sought.route,
             sought.outcome,
             sought.request_id,
-            *(below or (None, "")),
+            *(beyond or (None, "")),
             limit,
             tenant_id=tenant_id,
         )

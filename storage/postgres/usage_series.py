@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from policies.usage import INTERIM
 from storage.ports import UsageTotals
+from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
 from storage.postgres.usage import BOOKS, LABELS, totals_of
 from storage.postgres.usage_columns import DIMENSIONS, TOTALS, names, sums
@@ -57,18 +58,25 @@ class PostgresUsageSeries:
         return [Sum(row["since"], row["label"], totals_of(row)) for row in rows]
 
     async def of_tenants(
-        self, since: datetime, until: datetime, limit: int, *, after: str
+        self, since: datetime, until: datetime, limit: int, *, sort: str, beyond: str | int | None
     ) -> Sequence[tuple[str, str, UsageTotals]]:
-        """Of every tenant with usage on those days of UTC: id, slug (empty: it was removed), sums; by id."""
-        rows = await self._pool.read(_TENANTS, day_of(since), day_of(until), after, limit)
+        """Of every tenant with usage on those days of UTC: id, slug (empty: it was removed), sums.
+
+        By the tenants' age: those ``beyond`` an id.
+        """
+        order = _SORTS[sort]
+        rows = await self._pool.read(
+            f"{_TENANTS} {order.page('$3', '$4')}", day_of(since), day_of(until), order.after(beyond), limit
+        )
         return [(row["tenant_id"], row["slug"], totals_of(row)) for row in rows]
 
 
+_SORTS: Final = by_age("d.tenant_id")
 _TENANTS: Final = f"""
     SELECT d.tenant_id, coalesce(t.slug, '') AS slug, {sums(TOTALS)}
     FROM platform.usage_daily d LEFT JOIN platform.tenants t ON t.id = d.tenant_id
-    WHERE d.tenant_id > $3 AND d.bucket >= $1 AND d.bucket < $2
-    GROUP BY 1, 2 ORDER BY 1 LIMIT $4
+    WHERE d.bucket >= $1 AND d.bucket < $2
+    GROUP BY 1, 2 HAVING true
 """  # noqa: S608  made of this package's own column names
 _RECORDS: Final = f"""(
     SELECT ended_at AS bucket, status, {names(DIMENSIONS)},

@@ -11,6 +11,7 @@ from policies.tenants import UserStatus
 from storage.ports import NotFound
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
+from storage.postgres.order import Order, by_age
 from storage.postgres.pool import Pool
 
 
@@ -36,6 +37,7 @@ _KNOWN = """
         ) AS tenants
     FROM platform.users u WHERE u.status <> 'deleted'
 """
+_SORTS = {"email": Order("u.email"), **by_age("u.id")}
 
 
 class PostgresUsers:
@@ -46,13 +48,19 @@ class PostgresUsers:
         self._trail = trail
 
     async def page(
-        self, limit: int, *, after: str, email: str = "", status: UserStatus | None = None
+        self,
+        limit: int,
+        *,
+        sort: str = "email",
+        beyond: str | int | None = None,
+        email: str = "",
+        status: UserStatus | None = None,
     ) -> Sequence[Known]:
-        """By e-mail: those ``after`` one, whose address contains ``email`` (in lower case), in one status."""
+        """Those ``beyond`` an address or, by age, an id; whose address contains ``email`` (in lower case)."""
+        order = _SORTS[sort]
         rows = await self._pool.read(
-            f"{_KNOWN} AND u.email > $1 AND strpos(u.email, $2) > 0 AND ($3::text IS NULL OR u.status = $3)"
-            " ORDER BY u.email LIMIT $4",
-            after,
+            f"{_KNOWN} AND strpos(u.email, $2) > 0 AND ($3::text IS NULL OR u.status = $3) {order.page('$1', '$4')}",
+            order.after(beyond),
             email,
             status,
             limit,

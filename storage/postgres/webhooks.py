@@ -12,6 +12,7 @@ from storage.ports import NotFound
 from storage.postgres import values
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
+from storage.postgres.order import LAST_NUMBER, by_age
 from storage.postgres.pool import Pool
 
 _LEASE = timedelta(minutes=2)
@@ -65,6 +66,8 @@ class Due:
 _WEBHOOK = """
     SELECT id, tenant_id, url, description, events, enabled, created_at FROM platform.webhooks WHERE tenant_id = $1
 """
+_SORTS = by_age("id")
+_DELIVERY_SORTS = by_age("id", 0, LAST_NUMBER)
 _DELIVERY = """
     SELECT id, webhook_id, event_id, type, state, attempts, next_at, status, trouble, created_at, ended_at
     FROM platform.deliveries
@@ -118,13 +121,17 @@ class PostgresWebhooks:
             )
         return made
 
-    async def page(self, tenant_id: str, limit: int, *, below: str | None) -> Sequence[Webhook]:
-        """Newest first: those whose id is ``below`` another's."""
+    async def page(
+        self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, enabled: bool | None
+    ) -> Sequence[Webhook]:
+        """Those whose id is ``beyond`` another's; ``enabled`` ones, or the others, where given."""
+        order = _SORTS[sort]
         rows = await self._pool.read(
-            f"{_WEBHOOK} AND ($2::text IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
+            f"{_WEBHOOK} AND ($4::bool IS NULL OR enabled = $4) {order.page('$2', '$3')}",
             tenant_id,
-            below,
+            order.after(beyond),
             limit,
+            enabled,
             tenant_id=tenant_id,
         )
         return [_webhook(row) for row in rows]
@@ -186,16 +193,16 @@ class PostgresWebhooks:
             )
 
     async def deliveries(
-        self, tenant_id: str, webhook_id: str, limit: int, *, below: int | None, state: str | None
+        self, tenant_id: str, webhook_id: str, limit: int, *, sort: str, beyond: str | int | None, state: str | None
     ) -> Sequence[Delivery]:
-        """Newest first. Raises NotFound when the webhook is not the tenant's."""
+        """Those ``beyond`` another's id. Raises NotFound when the webhook is not the tenant's."""
         await self.webhook(tenant_id, webhook_id)
+        order = _DELIVERY_SORTS[sort]
         rows = await self._pool.read(
-            f"{_DELIVERY} AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR state = $4)"
-            " ORDER BY id DESC LIMIT $5",
+            f"{_DELIVERY} AND ($4::text IS NULL OR state = $4) {order.page('$3', '$5')}",
             tenant_id,
             webhook_id,
-            below,
+            order.after(beyond),
             state,
             limit,
             tenant_id=tenant_id,

@@ -113,7 +113,8 @@ async def test_entries_are_found_by_what_one_looks_for(w: World, log: PostgresAu
     assert await found(Sought(actor_id="nobody")) == []
     assert await found(Sought(until=now - timedelta(hours=1))) == []
     assert await found(Sought(since=now - timedelta(hours=1)), 2) == [5, 4]
-    assert await found(Sought(before=4), 2) == [3, 2]
+    assert await found(Sought(beyond=4), 2) == [3, 2]
+    assert await found(Sought(beyond=3, sort="created"), 2) == [4, 5]
 
 
 async def test_parallel_changes_of_one_tenant_make_one_chain(w: World, log: PostgresAuditLog) -> None:

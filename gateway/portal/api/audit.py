@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant, SentInstant
 from policies.audit import ActorKind, Entry
 from policies.permissions import Permission
@@ -42,7 +42,7 @@ class EntryShown(Shown):
     link: str = Field(description="Ties the entry to all before it; 64 hexadecimal digits.")
 
 
-class EntryList(Paged, InTenant):
+class EntryList(ByAge, InTenant):
     """Which entries."""
 
     action: str = Field(default="", max_length=64, description="`key.created`, or `key` for all that concern keys.")
@@ -54,21 +54,20 @@ class EntryList(Paged, InTenant):
 
 @operations.get("/audit", Permission.AUDIT_READ, query=EntryList, answer=Page[EntryShown])
 async def list_audit(ask: Ask[EntryList, Any]) -> Page[EntryShown]:
-    """The tenant's audit trail, newest first."""
+    """The tenant's audit trail, newest first if nothing else is said."""
     query = ask.query
-    cursors = ask.cursors(query.action, query.actor, query.target, query.since, query.until)
-    before = cursors.open(query.cursor)
     sought = Sought(
         action=query.action,
         actor_id=query.actor,
         target=query.target,
         since=query.since,
         until=query.until,
-        before=int(before[0]) if before else None,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
     )
     log = PostgresAuditLog(ask.parts.pool, lambda: ask.parts.secret_for(PURPOSE))
     found = await log.entries(ask.tenant_id, sought, query.limit + 1)
-    return cursors.page([_shown(each) for each in found], query.limit, [[each.sequence] for each in found])
+    return ask.cursors.page([_shown(each) for each in found], query.limit, [[each.sequence] for each in found])
 
 
 def _shown(entry: Entry) -> EntryShown:

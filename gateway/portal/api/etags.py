@@ -8,13 +8,15 @@ import hashlib
 from aiohttp import web
 from pydantic import BaseModel
 
+from gateway.portal.api.paging import Page
 from gateway.portal.problems import Problem
 from policies.verdict import Refusal
 
 
 def etag(shown: BaseModel) -> str:
-    """The validator of what is shown, with its quotes."""
-    return f'"{hashlib.sha256(shown.model_dump_json().encode()).hexdigest()[:32]}"'
+    """The validator of what is shown, with its quotes; of a page that says so, of the whole list."""
+    versioned = shown.versioned if isinstance(shown, Page) else shown
+    return f'"{hashlib.sha256(versioned.model_dump_json().encode()).hexdigest()[:32]}"'
 
 
 def check(request: web.Request, current: BaseModel) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.portal import joining
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Email, Instant
 from gateway.portal.problems import Problem
 from policies.people import Invitation, InvitationState
@@ -35,18 +35,24 @@ class InvitationWish(Sent):
     role: Role = Role.MEMBER
 
 
-class InvitationList(Paged, InTenant):
+class InvitationList(ByAge, InTenant):
     """Which invitations."""
+
+    state: InvitationState | None = None
 
 
 @operations.get("/invitations", Permission.USERS_READ, query=InvitationList, answer=Page[InvitationShown])
 async def list_invitations(ask: Ask[InvitationList, Any]) -> Page[InvitationShown]:
-    """The tenant's invitations, newest first, also those that are over."""
-    cursors = ask.cursors()
-    before = cursors.open(ask.query.cursor)
-    book = joining.invitations(ask.request)
-    found = await book.of(ask.tenant_id, ask.query.limit + 1, before=str(before[0]) if before else "")
-    return cursors.page([_shown(ask, each) for each in found], ask.query.limit, [[each.id] for each in found])
+    """The tenant's invitations, newest first if nothing else is said, also those that are over."""
+    query, book = ask.query, joining.invitations(ask.request)
+    found = await book.page(
+        ask.tenant_id,
+        query.limit + 1,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
+        state=query.state,
+    )
+    return ask.cursors.page([_shown(ask, each) for each in found], query.limit, [[each.id] for each in found])
 
 
 @operations.get("/invitations/{invitation_id}", Permission.USERS_READ, answer=InvitationShown)

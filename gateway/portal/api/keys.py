@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
 from gateway.portal.parts import Parts
 from gateway.portal.problems import Problem
@@ -109,31 +109,28 @@ class Rotation(Sent):
     test: bool = Field(default=False, description="A `thk_test_` key.")
 
 
-class KeyList(Paged, InTenant):
+class KeyList(ByAge, InTenant):
     """Which keys."""
 
     user_id: str | None = Field(default=None, max_length=64, description="Those of one member.")
     unused_days: int | None = Field(default=None, ge=1, le=3_650, description="Not used for so many days, not revoked.")
-    sort: Literal["-created", "created"] = Field(default="-created", description="Newest first, or oldest.")
     ending_days: int | None = Field(default=None, ge=1, le=3_650, description="Valid, but not for so many days more.")
 
 
 @operations.get("/keys", Permission.KEYS_READ, query=KeyList, answer=Page[KeyShown])
 async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
     """The tenant's keys, newest first if nothing else is said, ended ones included."""
-    query = ask.query
-    cursors = ask.cursors(query.user_id, query.sort, query.unused_days, query.ending_days)
-    last, now = cursors.open(query.cursor), ask.parts.now()
+    query, now = ask.query, ask.parts.now()
     found = await ask.keys.keys_page(
         ask.tenant_id,
         query.limit + 1,
-        beyond=str(last[0]) if last else None,
-        oldest_first=query.sort == "created",
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
         user_id=query.user_id,
         unused_since=now - timedelta(days=query.unused_days) if query.unused_days else None,
         ending_before=now + timedelta(days=query.ending_days) if query.ending_days else None,
     )
-    return cursors.page([_shown(each, now) for each in found], query.limit, [[each.id] for each in found])
+    return ask.cursors.page([_shown(each, now) for each in found], query.limit, [[each.id] for each in found])
 
 
 @operations.post("/keys", Permission.KEYS_WRITE, body=KeyWish, answer=KeyMade)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.api.paging import Page
+from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.problems import Problem
 from policies.allowances import Allowance, What
 from policies.permissions import Permission
@@ -49,10 +49,10 @@ class LimitsWish(Sent):
 
 
 async def _all(ask: Ask[Any, Any]) -> Page[LimitShown]:
-    return Page(data=[shown(grant) for grant in await _book(ask).limits(ask.tenant_id)], next_cursor=None)
+    return _whole(await _book(ask).limits(ask.tenant_id))
 
 
-class LimitList(InTenant):
+class LimitList(OldestFirst, InTenant):
     """Whose limits; all without."""
 
     key_id: str | None = Field(default=None, max_length=64, description="Those of this key alone.")
@@ -61,10 +61,14 @@ class LimitList(InTenant):
 
 @operations.get("/limits", Permission.LIMITS_READ, query=LimitList, answer=Page[LimitShown])
 async def list_limits(ask: Ask[LimitList, Any]) -> Page[LimitShown]:
-    """Every limit that is set: the tenant's, its members', its keys'. All that fit a request hold."""
-    query, found = ask.query, await _all(ask)
-    kept = [one for one in found.data if query.key_id in (None, one.key_id) and query.user_id in (None, one.user_id)]
-    return Page(data=kept, next_cursor=None)
+    """Every limit that is set: the tenant's, its members' by their age, its keys' by theirs. All that fit hold.
+
+    The ETag is that of all of them, whichever are shown: it is what a change of any may be bound to.
+    """
+    query, found = ask.query, await _book(ask).limits(ask.tenant_id)
+    kept = [one for one in found if query.key_id in (None, one.key_id) and query.user_id in (None, one.user_id)]
+    grants, following = ask.cursors.cut(kept, query, place)
+    return Page(data=[shown(grant) for grant in grants], next_cursor=following).of(_whole(found))
 
 
 @operations.put("/limits", Permission.LIMITS_WRITE, body=LimitsWish, answer=Page[LimitShown], versioned=_all)
@@ -104,6 +108,16 @@ def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
 
 def _book(ask: Ask[Any, Any]) -> PostgresLimitBook:
     return PostgresLimitBook(ask.parts.pool, ask.trail)
+
+
+def _whole(grants: Sequence[Grant]) -> Page[LimitShown]:
+    return Page(data=[shown(grant) for grant in grants], next_cursor=None)
+
+
+def place(grant: Grant) -> tuple[str, ...]:
+    """Where a limit is among a tenant's: after those of older holders; its plan's are the last."""
+    one = grant.allowance
+    return grant.plan, grant.key_id or "", grant.user_id or "", one.route, one.what, one.calendar
 
 
 def shown(grant: Grant) -> LimitShown:

@@ -1,13 +1,13 @@
 """A tenant's people, and the roles they are in: its own beside those that every tenant has."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByEmail, ByName, Page
 from gateway.portal.api.second_factor import sign_out_who_lacks_it
-from gateway.portal.api.shapes import Instant, Slug
+from gateway.portal.api.shapes import Instant, Slug, stamp
 from gateway.portal.problems import Problem
 from policies.permissions import ASSIGNABLE, ROLES, Permission
 from policies.tenants import Role, UserStatus
@@ -34,7 +34,7 @@ class MemberShown(Shown):
     joined_at: Instant
 
 
-class MemberList(Paged, InTenant):
+class MemberList(ByEmail, InTenant):
     """Which members."""
 
     role: Role | None = None
@@ -79,15 +79,20 @@ class RoleEdit(Sent):
 
 @operations.get("/memberships", Permission.USERS_READ, query=MemberList, answer=Page[MemberShown])
 async def list_members(ask: Ask[MemberList, Any]) -> Page[MemberShown]:
-    """The tenant's members, by e-mail."""
+    """The tenant's members, by e-mail if nothing else is said."""
     query = ask.query
-    cursors = ask.cursors(query.role)
-    after = cursors.open(query.cursor) or [""]
     members = _members(ask)
-    found = await members.page(ask.tenant_id, query.limit + 1, after=str(after[0]), role=query.role)
+    found = await members.page(
+        ask.tenant_id,
+        query.limit + 1,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
+        role=query.role,
+    )
     custom = {role.name: role for role in await members.roles(ask.tenant_id)}
     shown = [_shown(each, custom.get(each.custom_role or "")) for each in found]
-    return cursors.page(shown, query.limit, [[each.email] for each in found])
+    places = [[each.email if query.sort == "email" else each.place] for each in found]
+    return ask.cursors.page(shown, query.limit, places)
 
 
 @operations.get("/memberships/{user_id}", Permission.USERS_READ, answer=MemberShown)
@@ -167,11 +172,24 @@ async def remove_member(ask: Ask[InTenant, Any]) -> None:
     await ask.announce(Invalidation(user_id=user_id))
 
 
-@operations.get("/roles", Permission.ROLES_READ, answer=Page[RoleShown])
-async def list_roles(ask: Ask[InTenant, Any]) -> Page[RoleShown]:
-    """Every role that members can be in: those of all tenants, then the tenant's own."""
-    own = [_own(role) for role in await _members(ask).roles(ask.tenant_id)]
-    return Page(data=[*_BUILT_IN, *own], next_cursor=None)
+class RoleList(ByName, InTenant):
+    """Which roles."""
+
+    kind: Literal["built-in", "own"] | None = Field(default=None, description="Those of all tenants, or its own.")
+
+
+@operations.get("/roles", Permission.ROLES_READ, query=RoleList, answer=Page[RoleShown])
+async def list_roles(ask: Ask[RoleList, Any]) -> Page[RoleShown]:
+    """Every role that members can be in: those of all tenants, which are the oldest, then the tenant's own."""
+    query = ask.query
+    placed: dict[tuple[str, ...], RoleShown] = {
+        ("0", f"{place:02}"): role for place, role in enumerate(_BUILT_IN) if query.kind != "own"
+    }
+    for role in await _members(ask).roles(ask.tenant_id) if query.kind != "built-in" else ():
+        age = "" if query.sort == "name" else stamp(role.created_at)
+        placed["1", age, role.name] = _own(role)
+    places, following = ask.cursors.cut(list(placed), query, lambda place: place)
+    return Page(data=[placed[place] for place in places], next_cursor=following)
 
 
 @operations.post("/roles", Permission.ROLES_WRITE, body=RoleWish, answer=RoleShown)

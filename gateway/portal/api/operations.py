@@ -125,9 +125,11 @@ class Ask(Generic[_Query, _Body]):
         """A part of the path."""
         return self.request.match_info[name]
 
-    def cursors(self, *filters: object) -> Cursors:
-        """The cursors of this list, in this tenant, with these filters."""
-        name = "\0".join((self.operation.name, self.tenant_id, *map(str, filters)))
+    @cached_property
+    def cursors(self) -> Cursors:
+        """The cursors of this list: in this tenant, below this path, with these filters, in this order."""
+        asked = self.query.model_dump_json(exclude={"limit", "cursor", "tenant"})
+        name = "\0".join((self.operation.name, self.tenant_id, *self.request.match_info.values(), asked))
         return Cursors(self.parts.secret_for("cursors"), name)
 
     async def announce(self, change: Invalidation) -> None:

@@ -8,8 +8,8 @@ from pydantic import Field
 from gateway.portal.api.keys import RouteNames, known_routes
 from gateway.portal.api.limits import Texts, parsed
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
-from gateway.portal.api.paging import Page
-from gateway.portal.api.shapes import Instant, Slug
+from gateway.portal.api.paging import ByName, Page
+from gateway.portal.api.shapes import Instant, Slug, stamp
 from gateway.portal.problems import Problem
 from policies.allowances import Allowance, What
 from policies.permissions import Permission
@@ -58,10 +58,21 @@ class PlanEdit(Sent):
     note: Line | None = None
 
 
-@operations.get("/plans", Permission.PLATFORM_READ, query=Nothing, answer=Page[PlanShown])
-async def list_plans(ask: Ask[Nothing, Any]) -> Page[PlanShown]:
-    """All plans, by name."""
-    return Page(data=[_shown(plan) for plan in await plans(ask).all()], next_cursor=None)
+class PlanList(ByName, Sent):
+    """Which plans."""
+
+    rating: str | None = Field(default=None, max_length=200, description="Those of this price list.")
+
+
+@operations.get("/plans", Permission.PLATFORM_READ, query=PlanList, answer=Page[PlanShown])
+async def list_plans(ask: Ask[PlanList, Any]) -> Page[PlanShown]:
+    """All plans, by name if nothing else is said."""
+    query = ask.query
+    kept = [plan for plan in await plans(ask).all() if query.rating in (None, plan.rating)]
+    page, following = ask.cursors.cut(
+        kept, query, lambda plan: ("" if query.sort == "name" else stamp(plan.created_at), plan.name)
+    )
+    return Page(data=[_shown(plan) for plan in page], next_cursor=following)
 
 
 @operations.post("/plans", Permission.PLATFORM_WRITE, query=Nothing, body=PlanWish, answer=PlanShown)

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from gateway.limit_use import Quota, quota
 from gateway.portal.api.counting import counted
-from gateway.portal.api.limits import LimitShown, shown
+from gateway.portal.api.limits import LimitShown, place, shown
 from gateway.portal.api.operations import Ask, InTenant, Operations
-from gateway.portal.api.paging import Page
+from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.api.shapes import Instant
 from policies.allowances import Kind
 from policies.permissions import Permission
@@ -17,7 +17,7 @@ from storage.postgres.limits import PostgresLimitBook
 operations = Operations("usage")
 
 
-class QuotaOf(InTenant):
+class QuotaOf(OldestFirst, InTenant):
     """Whose. The tenant's own always; a key's or a member's beside them."""
 
     key_id: str | None = Field(default=None, max_length=64)
@@ -53,8 +53,9 @@ async def list_quotas(ask: Ask[QuotaOf, Any]) -> Page[QuotaShown]:
         and grant.key_id in (None, query.key_id)
         and grant.user_id in (None, query.user_id)
     ]
-    found = await counted(ask, grants, calendar, now_ms)
-    return Page(data=[_shown(quota(use, calendar, now_ms)) for use in found], next_cursor=None)
+    page, following = ask.cursors.cut(grants, query, place)
+    found = await counted(ask, page, calendar, now_ms)
+    return Page(data=[_shown(quota(use, calendar, now_ms)) for use in found], next_cursor=following)
 
 
 def _shown(one: Quota) -> QuotaShown:

@@ -2,12 +2,12 @@
 
 import secrets
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.api.paging import Page
+from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant, Name, Scopes
 from gateway.secrets import SERVICE_SECRETS
 from gateway.snapshot import digest
@@ -56,10 +56,27 @@ class SecretWish(Sent):
     overlap_s: int = Field(default=3_600, ge=0, le=30 * 86_400, description="Seconds for which the old one works.")
 
 
-@operations.get("/service-accounts", Permission.SERVICE_ACCOUNTS_READ, answer=Page[ServiceAccountShown])
-async def list_service_accounts(ask: Ask[InTenant, Any]) -> Page[ServiceAccountShown]:
-    """The tenant's service accounts, by name, disabled ones included."""
-    return Page(data=[_shown(each) for each in await _accounts(ask).accounts(ask.tenant_id)], next_cursor=None)
+class ServiceAccountList(ByName, InTenant):
+    """Which programs."""
+
+    state: Literal["enabled", "disabled"] | None = None
+
+
+@operations.get(
+    "/service-accounts", Permission.SERVICE_ACCOUNTS_READ, query=ServiceAccountList, answer=Page[ServiceAccountShown]
+)
+async def list_service_accounts(ask: Ask[ServiceAccountList, Any]) -> Page[ServiceAccountShown]:
+    """The tenant's service accounts, by name if nothing else is said, disabled ones included."""
+    query = ask.query
+    found = await _accounts(ask).page(
+        ask.tenant_id,
+        query.limit + 1,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
+        disabled=None if query.state is None else query.state == "disabled",
+    )
+    places = [[each.name if query.sort == "name" else each.id] for each in found]
+    return ask.cursors.page([_shown(each) for each in found], query.limit, places)
 
 
 @operations.post(

@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.portal import browser
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
 from gateway.portal.identity import sessions
 from policies.people import Session
@@ -28,7 +28,7 @@ class SessionShown(Shown):
     expires_at: Instant
 
 
-class SessionList(Paged, InTenant):
+class SessionList(ByAge, InTenant):
     """Which sessions."""
 
     user_id: str | None = None
@@ -36,27 +36,39 @@ class SessionList(Paged, InTenant):
 
 @operations.get("/sessions", Permission.SESSIONS_READ, query=SessionList, answer=Page[SessionShown])
 async def list_sessions(ask: Ask[SessionList, Any]) -> Page[SessionShown]:
-    """The live sessions in the tenant, newest first."""
+    """The live sessions in the tenant, newest first if nothing else is said."""
     query = ask.query
-    cursors = ask.cursors(query.user_id)
-    before = cursors.open(query.cursor)
-    listed = sessions(ask.request).listed
-    found = await listed.in_tenant(
-        ask.tenant_id, query.limit + 1, user_id=query.user_id or "", before=str(before[0]) if before else ""
+    found = await sessions(ask.request).listed.in_tenant(
+        ask.tenant_id,
+        query.limit + 1,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
+        user_id=query.user_id or "",
     )
-    return cursors.page([_shown(each) for each in found], query.limit, [[each.id] for each in found])
+    return ask.cursors.page([_shown(each) for each in found], query.limit, [[each.id] for each in found])
 
 
-@operations.delete("/sessions/{session_id}", Permission.SESSIONS_WRITE)
+@operations.get("/sessions/{session_id}", Permission.SESSIONS_READ, answer=SessionShown)
+async def show_session(ask: Ask[InTenant, Any]) -> SessionShown:
+    """One live session."""
+    return _shown(await _live(ask))
+
+
+@operations.delete("/sessions/{session_id}", Permission.SESSIONS_WRITE, versioned=show_session)
 async def end_session(ask: Ask[InTenant, Any]) -> None:
     """Sign a browser out, and close its streams. Who does it to another must hold what that one holds."""
-    session = await sessions(ask.request).listed.one_in_tenant(ask.tenant_id, ask.path("session_id"))
-    if session is None:
-        raise _none()
+    session = await _live(ask)
     if session.user_id != ask.who.user_id:
         ask.who.may_give(await permissions_in(ask.parts.pool, ask.tenant_id, session.user_id))
     if not await browser.end(ask.request, session.user_id, "revoked", only=session.id):
         raise _none()
+
+
+async def _live(ask: Ask[Any, Any]) -> Session:
+    session = await sessions(ask.request).listed.one_in_tenant(ask.tenant_id, ask.path("session_id"))
+    if session is None:
+        raise _none()
+    return session
 
 
 def _none() -> NotFound:

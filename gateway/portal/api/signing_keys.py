@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from gateway.portal.api.operations import Ask, Nothing, Operations, Shown
-from gateway.portal.api.paging import Page
-from gateway.portal.api.shapes import Instant
+from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
+from gateway.portal.api.paging import OldestFirst, Page
+from gateway.portal.api.shapes import Instant, stamp
 from gateway.signing import SEALING, successor
 from policies.permissions import Permission
 from policies.signing_keys import OVERLAP, SigningKey, Stage
@@ -26,10 +26,19 @@ class SigningKeyShown(Shown):
     gone_at: Instant | None
 
 
-@operations.get("/signing-keys", Permission.PLATFORM_READ, query=Nothing, answer=Page[SigningKeyShown])
-async def list_signing_keys(ask: Ask[Nothing, Any]) -> Page[SigningKeyShown]:
-    """All keys in the order in which they become active, those that are gone included."""
-    return Page(data=[_shown(ask, key) for key in await _keys(ask).keys()], next_cursor=None)
+class SigningKeyList(OldestFirst, Sent):
+    """Which keys."""
+
+    stage: Stage | None = None
+
+
+@operations.get("/signing-keys", Permission.PLATFORM_READ, query=SigningKeyList, answer=Page[SigningKeyShown])
+async def list_signing_keys(ask: Ask[SigningKeyList, Any]) -> Page[SigningKeyShown]:
+    """All keys in the order in which they become active, or the other way round, those that are gone included."""
+    query, now = ask.query, ask.parts.now()
+    kept = [key for key in await _keys(ask).keys() if query.stage in (None, key.stage(now))]
+    page, following = ask.cursors.cut(kept, query, lambda key: (stamp(key.active_at), key.id))
+    return Page(data=[_shown(ask, key) for key in page], next_cursor=following)
 
 
 @operations.post("/signing-keys", Permission.PLATFORM_WRITE, query=Nothing, answer=SigningKeyShown)

@@ -1,7 +1,7 @@
 """Tenants: an operator's for all of them, everybody's own for one."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -61,17 +61,22 @@ class TenantLeave(Sent):
 class TenantList(Paged, Sent):
     """Which tenants."""
 
+    sort: Literal["slug", "created", "-created"] = Field(
+        default="slug", description="By slug, oldest first, or newest first."
+    )
+
     status: TenantStatus | None = None
 
 
 @operations.get("/tenants", Permission.PLATFORM_READ, query=TenantList, answer=Page[TenantShown])
 async def list_tenants(ask: Ask[TenantList, Any]) -> Page[TenantShown]:
-    """All tenants, by slug."""
+    """All tenants, by slug if nothing else is said."""
     query = ask.query
-    cursors = ask.cursors(query.status)
-    after = cursors.open(query.cursor) or [""]
-    found = await ask.directory.tenants_page(query.limit + 1, after=str(after[0]), status=query.status)
-    return cursors.page([shown(each) for each in found], query.limit, [[each.slug] for each in found])
+    found = await ask.directory.tenants_page(
+        query.limit + 1, sort=query.sort, beyond=ask.cursors.beyond(query.cursor), status=query.status
+    )
+    places = [[each.slug if query.sort == "slug" else each.id] for each in found]
+    return ask.cursors.page([shown(each) for each in found], query.limit, places)
 
 
 @operations.post("/tenants", Permission.PLATFORM_WRITE, query=Nothing, body=TenantWish, answer=TenantShown)

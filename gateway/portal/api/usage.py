@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Run, Sent, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByAge, OldestFirst, Page
 from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.problems import Problem
 from gateway.usage_export import FORMATS, flat
@@ -127,7 +127,7 @@ async def _check_kept(ask: Ask[Any, Any], since: datetime, until: datetime) -> N
         raise Problem(Refusal.INVALID_INPUT, fields={"since": str(error)}) from error
 
 
-class TenantsUsageOf(Paged, Sent):
+class TenantsUsageOf(OldestFirst, Sent):
     """Of which days of UTC."""
 
     since: SentInstant | None = Field(default=None, description="Its whole day. Default: since the month began.")
@@ -143,17 +143,16 @@ class TenantSums(SumsShown):
 
 @operations.get("/usage/tenants", Permission.PLATFORM_READ, query=TenantsUsageOf, answer=Page[TenantSums])
 async def list_usage_of_tenants(ask: Ask[TenantsUsageOf, Any]) -> Page[TenantSums]:
-    """What every tenant has used, of whole days; for operators."""
+    """What every tenant has used, of whole days, the oldest tenant first if nothing else is said; for operators."""
     query, now = ask.query, ask.parts.now()
     until = query.until or now + timedelta(days=1)
     since = query.since or now.replace(day=1)
     _check(since, until)
-    cursors = ask.cursors(query.since, query.until)
-    after = cursors.open(query.cursor) or [""]
-    series = PostgresUsageSeries(ask.parts.pool)
-    found = await series.of_tenants(since, until, query.limit + 1, after=str(after[0]))
+    found = await PostgresUsageSeries(ask.parts.pool).of_tenants(
+        since, until, query.limit + 1, sort=query.sort, beyond=ask.cursors.beyond(query.cursor)
+    )
     shown = [TenantSums(tenant_id=tenant, tenant=slug, **_facts(sums)) for tenant, slug, sums in found]
-    return cursors.page(shown, query.limit, [[one.tenant_id] for one in shown])
+    return ask.cursors.page(shown, query.limit, [[one.tenant_id] for one in shown])
 
 
 class PercentilesShown(Shown):
@@ -182,7 +181,7 @@ class LatencyShown(Shown):
     upstream_us: PercentilesShown | None
 
 
-class EventList(Paged, InTenant):
+class EventList(ByAge, InTenant):
     """Which requests."""
 
     since: SentInstant | None = Field(default=None, description="Default: a day before the end.")
@@ -252,10 +251,9 @@ async def show_latency(ask: Ask[LatencyOf, Any]) -> LatencyShown:
 @operations.get("/usage/events", Permission.USAGE_READ, query=EventList, answer=Page[EventShown])
 @_in_turn
 async def list_usage_events(ask: Ask[EventList, Any]) -> Page[EventShown]:
-    """Single requests, the newest first."""
+    """Single requests, the newest first if nothing else is said."""
     query = ask.query
-    cursors = ask.cursors(query.since, query.until, query.key, query.user, query.route, query.outcome, query.request_id)
-    position = cursors.open(query.cursor)
+    position = ask.cursors.open(query.cursor)
     # Without an end the first page says what "now" is for those after it.
     until = query.until or (_instant(position[2]) if position else ask.parts.now())
     since = query.since or until - timedelta(days=1)
@@ -273,10 +271,11 @@ async def list_usage_events(ask: Ask[EventList, Any]) -> Page[EventShown]:
         ask.tenant_id,
         sought,
         query.limit + 1,
-        below=(_instant(position[0]), str(position[1])) if position else None,
+        sort=query.sort,
+        beyond=(_instant(position[0]), str(position[1])) if position else None,
     )
     places = [[_ended(each).isoformat(), each.event_id, until.isoformat()] for each in found]
-    return cursors.page([_event(each) for each in found], query.limit, places)
+    return ask.cursors.page([_event(each) for each in found], query.limit, places)
 
 
 @operations.get("/usage/export", Permission.USAGE_READ, query=ExportOf)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from gateway.portal import browser
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByEmail, Page
 from gateway.portal.api.shapes import Instant
 from gateway.portal.problems import Problem
 from policies.permissions import Permission
@@ -31,7 +31,7 @@ class UserShown(Shown):
     last_login_at: Instant | None
 
 
-class UserList(Paged, Sent):
+class UserList(ByEmail, Sent):
     """Which people."""
 
     email: str = Field(default="", max_length=254, description="A part of the address.")
@@ -40,12 +40,17 @@ class UserList(Paged, Sent):
 
 @operations.get("/users", Permission.PLATFORM_READ, query=UserList, answer=Page[UserShown])
 async def list_users(ask: Ask[UserList, Any]) -> Page[UserShown]:
-    """Everybody whom a tenant knows, by e-mail."""
+    """Everybody whom a tenant knows, by e-mail if nothing else is said."""
     query = ask.query
-    cursors = ask.cursors(query.email, query.status)
-    after = cursors.open(query.cursor) or [""]
-    found = await _users(ask).page(query.limit + 1, after=str(after[0]), email=query.email.lower(), status=query.status)
-    return cursors.page([_shown(each) for each in found], query.limit, [[each.email] for each in found])
+    found = await _users(ask).page(
+        query.limit + 1,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
+        email=query.email.lower(),
+        status=query.status,
+    )
+    places = [[each.email if query.sort == "email" else each.id] for each in found]
+    return ask.cursors.page([_shown(each) for each in found], query.limit, places)
 
 
 @operations.get("/users/{user_id}", Permission.PLATFORM_READ, query=Nothing, answer=UserShown)

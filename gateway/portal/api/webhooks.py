@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from yarl import URL
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.api.paging import Page, Paged
+from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
 from gateway.portal.problems import Problem
 from gateway.portal.webhooks import SECRETS, NotAllowed, check_host
@@ -92,11 +92,13 @@ class DeliveryShown(Shown):
     ended_at: Instant | None
 
 
-class WebhookList(Paged, InTenant):
+class WebhookList(ByAge, InTenant):
     """Which webhooks."""
 
+    state: Literal["enabled", "disabled"] | None = None
 
-class DeliveryList(Paged, InTenant):
+
+class DeliveryList(ByAge, InTenant):
     """Which deliveries."""
 
     state: Literal["pending", "delivered", "dead"] | None = None
@@ -104,11 +106,16 @@ class DeliveryList(Paged, InTenant):
 
 @operations.get("/webhooks", Permission.WEBHOOKS_READ, query=WebhookList, answer=Page[WebhookShown])
 async def list_webhooks(ask: Ask[WebhookList, Any]) -> Page[WebhookShown]:
-    """The tenant's webhooks, newest first."""
-    cursors = ask.cursors()
-    below = cursors.open(ask.query.cursor)
-    found = await _webhooks(ask).page(ask.tenant_id, ask.query.limit + 1, below=str(below[0]) if below else None)
-    return cursors.page([_shown(each) for each in found], ask.query.limit, [[each.id] for each in found])
+    """The tenant's webhooks, newest first if nothing else is said."""
+    query = ask.query
+    found = await _webhooks(ask).page(
+        ask.tenant_id,
+        query.limit + 1,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
+        enabled=None if query.state is None else query.state == "enabled",
+    )
+    return ask.cursors.page([_shown(each) for each in found], query.limit, [[each.id] for each in found])
 
 
 @operations.post("/webhooks", Permission.WEBHOOKS_WRITE, body=WebhookWish, answer=WebhookMade)
@@ -166,14 +173,17 @@ async def delete_webhook(ask: Ask[InTenant, Any]) -> None:
     "/webhooks/{webhook_id}/deliveries", Permission.WEBHOOKS_READ, query=DeliveryList, answer=Page[DeliveryShown]
 )
 async def list_deliveries(ask: Ask[DeliveryList, Any]) -> Page[DeliveryShown]:
-    """What became of each event, newest first. Dead ones were given up after three days."""
+    """What became of each event, newest first if nothing else is said. Dead ones were given up after three days."""
     query, webhook_id = ask.query, ask.path("webhook_id")
-    cursors = ask.cursors(webhook_id, query.state)
-    below = cursors.open(query.cursor)
     found = await _webhooks(ask).deliveries(
-        ask.tenant_id, webhook_id, query.limit + 1, below=int(below[0]) if below else None, state=query.state
+        ask.tenant_id,
+        webhook_id,
+        query.limit + 1,
+        sort=query.sort,
+        beyond=ask.cursors.beyond(query.cursor),
+        state=query.state,
     )
-    return cursors.page([_delivery(each) for each in found], query.limit, [[each.id] for each in found])
+    return ask.cursors.page([_delivery(each) for each in found], query.limit, [[each.id] for each in found])
 
 
 @operations.post(

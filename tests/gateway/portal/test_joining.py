@@ -113,7 +113,7 @@ async def test_an_invitation_is_pending_then_over(portal: Client, town: Town) ->
     book = PostgresInvitations(parts.pool, parts.trail)
     first = await invited(portal, town)
     second = await invited(portal, town)  # in place of the first
-    assert [one.state(parts.now()) for one in await book.of(tenant, 10)] == [
+    assert [one.state(parts.now()) for one in await book.page(tenant, 10)] == [
         InvitationState.PENDING, InvitationState.REVOKED,
     ]  # fmt: skip
     assert (await portal.get(first, headers=PAGE)).status == 410
@@ -123,8 +123,8 @@ async def test_an_invitation_is_pending_then_over(portal: Client, town: Town) ->
     with pytest.raises(ValueError, match="not an e-mail"):
         await joining.invite(request_of(portal), tenant, "a@b\r\nBcc: x@y", Role.MEMBER, None)
     other = await town.directory.create_tenant("other", "Other")
-    assert not await book.of(other.id, 10)
-    (pending, _) = await book.of(tenant, 10)
+    assert not await book.page(other.id, 10)
+    (pending, _) = await book.page(tenant, 10)
     for wrong in (pending.id[:-1] + ("1" if pending.id.endswith("0") else "0"), "nonsense"):
         with pytest.raises(NotFound):
             await book.revoke(tenant, wrong)

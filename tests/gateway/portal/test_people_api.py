@@ -66,6 +66,9 @@ async def test_a_browser_is_signed_out_by_who_may(houses: Houses, town: Town, po
     admin = await houses.person(town.tenant, Role.ADMIN)
     assert (await admin.ask("GET", "/sessions"))["data"] == [session]
     await admin.ask("DELETE", f"/sessions/{session['id']}", status=403)  # or it could keep the owner out
-    await owner.ask("DELETE", f"/sessions/{session['id']}", status=204)
+    seen = await owner.client.get(f"/platform/v1/sessions/{session['id']}", headers=dict(owner.headers))
+    assert await seen.json() == session
+    version = {"If-Match": seen.headers["ETag"]}
+    await owner.ask("DELETE", f"/sessions/{session['id']}", status=204, headers=version)
     await owner.ask("DELETE", f"/sessions/{session['id']}", status=404)
     assert (await owner.ask("GET", "/sessions"))["data"] == []
