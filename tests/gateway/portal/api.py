@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient
 
+from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from gateway.secrets import derived
 from policies.audit import OPERATOR
@@ -89,6 +90,10 @@ class Houses:
         self.made += 1
         headers = {"X-Tenant-ID": tenant.id, "X-API-Key-ID": f"key_of_{self.made}", "X-Auth-Scopes": scopes}
         return Caller(self.client, tenant, headers)
+
+    async def first_signing_key(self) -> None:
+        """Return once it is there: the portal makes it by itself after its start."""
+        await self.client.app[OAUTH].tokens.state.ready()
 
 
 async def make_operator(pool: Pool, user: User) -> None:

@@ -440,6 +440,7 @@ async def test_a_service_account_and_its_secrets(houses: Houses) -> None:
 
 async def test_operators_rotate_signing_keys(houses: Houses) -> None:
     operator = await houses.person(operator=True)
+    await houses.first_signing_key()
     before = (await operator.ask("GET", "/signing-keys"))["data"]
     made = await operator.ask("POST", "/signing-keys", status=201)
     after = (await operator.ask("GET", "/signing-keys"))["data"]

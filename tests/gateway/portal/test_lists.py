@@ -44,6 +44,7 @@ LISTS = lists()
 async def peopled(houses: Houses, parts: Parts) -> tuple[Caller, dict[str, str]]:
     """Somebody who sees every list, and what their paths name; there is enough in each."""
     owner = await houses.person(operator=True)
+    await houses.first_signing_key()
     ids = await furnished(houses, parts, owner)
     for n in range(FEWEST):
         await houses.tenant()
@@ -99,6 +100,7 @@ async def peopled(houses: Houses, parts: Parts) -> tuple[Caller, dict[str, str]]
 async def test_filters_show_what_they_name(houses: Houses, query: str, shown: int) -> None:
     """All of it, and nothing else."""
     owner = await houses.person(operator=True)
+    await houses.first_signing_key()
     account = await owner.ask("POST", "/service-accounts", {"name": "a"}, status=201)
     await owner.ask("DELETE", f"/service-accounts/{account['id']}", status=204)
     for _ in range(2):  # the second one takes the place of the first
