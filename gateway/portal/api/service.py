@@ -5,6 +5,7 @@ from aiohttp import web
 from gateway.portal.api import (
     audit,
     invitations,
+    issuers,
     keys,
     limit_check,
     limits,
@@ -29,7 +30,7 @@ from gateway.portal.pages import render
 
 RESOURCES = (
     me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts,
-    limits, limit_check, usage, quotas, statements, webhooks, audit, signing_keys,
+    limits, limit_check, usage, quotas, statements, webhooks, audit, signing_keys, issuers,
 )  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 

@@ -27,6 +27,10 @@ from tests.gateway.portal.api import Houses
 
 Client = TestClient[web.Request, web.Application]
 
+ISSUERS = {
+    name: {"issuer": f"https://{name}.test", "jwks_url": f"https://{name}.test/keys", "audience": "gw", "tenant": "t"}
+    for name in ("zebra", "ant", "mole")
+}
 SECRET_KEY = "a secret key of tests, thirty-two characters"
 
 
@@ -63,6 +67,7 @@ async def parts(empty_database: str, redis_url: str, tmp_path: Path) -> AsyncIte
             "public_url": "http://gw.test",
             "password_cost": 10,
             "mail": f"file:{tmp_path}/mail",
+            "issuers": ISSUERS,
         },
         None,
         {},

@@ -13,6 +13,7 @@ from policies.tenants import Role
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Caller, Houses
+from tests.gateway.portal.conftest import ISSUERS
 from tests.gateway.portal.test_isolation import MARK, body_of, furnished, tried
 from tests.storage.usage_samples import record
 
@@ -95,6 +96,8 @@ async def peopled(houses: Houses, parts: Parts) -> tuple[Caller, dict[str, str]]
         ("/plans?rating=list-b", 0),
         ("/signing-keys?stage=pending", 1),
         ("/signing-keys?stage=gone", 0),
+        ("/issuers?issuer=https://ant.test", 1),
+        ("/issuers?issuer=https://none.test", 0),
     ],
 )
 async def test_filters_show_what_they_name(houses: Houses, query: str, shown: int) -> None:
@@ -110,6 +113,17 @@ async def test_filters_show_what_they_name(houses: Houses, query: str, shown: in
     await owner.ask("POST", "/plans", {"name": "small", "rating": "list-a"}, status=201)
     await owner.ask("POST", "/signing-keys", status=201)
     assert len((await owner.ask("GET", query))["data"]) == shown
+
+
+async def test_issuers_are_shown_as_the_settings_name_them(houses: Houses) -> None:
+    """Theirs is the order of the settings; one by its name; to operators alone."""
+    operator, owner = await houses.person(operator=True), await houses.person()
+    listed = (await operator.ask("GET", "/issuers?sort=created"))["data"]
+    assert [one["name"] for one in listed] == list(ISSUERS)
+    assert await operator.ask("GET", "/issuers/mole") == listed[2]
+    assert listed[2].items() >= ISSUERS["mole"].items()
+    await operator.ask("GET", "/issuers/none", status=404)
+    await owner.ask("GET", "/issuers", status=403)
 
 
 async def test_a_page_of_limits_has_the_version_of_all(houses: Houses) -> None:
@@ -153,7 +167,7 @@ async def walked(caller: Caller, path: str, **query: str) -> tuple[list[str], st
 
 def test_the_lists_are_those_that_are_known() -> None:
     """So that none leaves the walk below unnoticed."""
-    assert len(LISTS) >= 17
+    assert len(LISTS) >= 18
 
 
 @pytest.mark.parametrize("path", LISTS)
