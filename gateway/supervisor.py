@@ -129,17 +129,7 @@ class Supervisor:
             counters = RedisCounters(stores.redis_url)
             stack.push_async_callback(counters.close)
             stack.push_async_callback(self._tasks.close)
-            ledger, archive = PostgresLedger(pool), self._open_archive()
-            self._shipper = Shipper(settings.state_dir / "journal", ledger, archive)
-            self._tasks.start(self._shipper.run(), "shipper")
-            self._nightly = Nightly(
-                UsageCare(pool),
-                partial(archive_differences, archive, ledger),
-                keep_days=lambda: self._in_force.usage_retention_days,
-            )
-            self._tasks.start(self._nightly.run(), "care of the account")
-            self._sinks = await stack.enter_async_context(usage_sinks(settings, pool, stores.redis_url))
-            self._tasks.start(self._sinks.run(), "usage sinks")
+            await self._keep_account(pool, stores.redis_url, stack)
             await self._open_operations(operations, pool, counters, stack)
             blueprint = Blueprint(
                 settings, stores.database_url, stores.redis_url, stores.secret_key, portal.getsockname()
@@ -158,6 +148,20 @@ class Supervisor:
                 await self._on_ready()
             await self._stop.wait()
             await self._drain()
+
+    async def _keep_account(self, pool: Pool, redis_url: str, stack: contextlib.AsyncExitStack) -> None:
+        """Begin to ship the journals, to compare and tidy up nightly, and to send records on."""
+        ledger, archive = PostgresLedger(pool), self._open_archive()
+        self._shipper = Shipper(self._settings.state_dir / "journal", ledger, archive)
+        self._tasks.start(self._shipper.run(), "shipper")
+        self._nightly = Nightly(
+            UsageCare(pool),
+            partial(archive_differences, archive, ledger),
+            keep_days=lambda: self._in_force.usage_retention_days,
+        )
+        self._tasks.start(self._nightly.run(), "care of the account")
+        self._sinks = await stack.enter_async_context(usage_sinks(self._settings, pool, redis_url))
+        self._tasks.start(self._sinks.run(), "usage sinks")
 
     def _open_archive(self) -> Archive:
         archive = Archive(

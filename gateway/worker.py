@@ -106,11 +106,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in numbers:
             assert self.services is not None
-            with contextlib.suppress(OSError):  # nobody is left, or no file for one more
-                while True:
-                    waiting, _ = self._sockets[number].accept()
-                    waiting.setblocking(False)  # noqa: FBT003  its only argument
-                    await loop.connect_accepted_socket(self.services.server, waiting)
+            while waiting := _next_in(self._sockets[number]):
+                await loop.connect_accepted_socket(self.services.server, waiting)
 
     def _stop_listening(self) -> None:
         while self._servers:
@@ -146,6 +143,16 @@ class Worker:
             await self.services.server.drain(farewell.within_s, farewell.idle_s)
             ending.cancel()
         await self._stack.aclose()
+
+
+def _next_in(listening: socket.socket) -> socket.socket | None:
+    """Who waits longest in the queue; None when nobody does, or there is no file for one more."""
+    try:
+        waiting, _ = listening.accept()
+    except OSError:
+        return None
+    waiting.setblocking(False)  # noqa: FBT003  its only argument
+    return waiting
 
 
 async def _serve(make: Make, end: socket.socket) -> None:
