@@ -97,7 +97,7 @@ def test_report_metrics_and_log_agree_with_what_was_sent(demo: Demo) -> None:
     assert after["audio_ms"] - before["audio_ms"] == 2 * SAMPLES[0].duration_ms
     assert after["errors"] == before["errors"]
     new = eventually(lambda: len(demo.gateway.access) >= lines + 5 and demo.gateway.access[lines:])
-    assert [line["status"] for line in new] == [200, 200, 200, 401, 404]
+    assert sorted(line["status"] for line in new) == [200, 200, 200, 401, 404]  # of two workers: in either order
     assert sum(line["bytes_in"] for line in new) == after["bytes_in"] - before["bytes_in"]
     assert demo.metric("gateway_requests_total") - counted == 5
     walked = demo.metric("gateway_audio_seconds_total", source="walked") - seconds

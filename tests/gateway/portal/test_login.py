@@ -8,7 +8,7 @@ from collections import Counter
 
 import orjson
 import pytest
-from redis.asyncio.connection import Connection
+from redis.asyncio import ConnectionPool
 
 from gateway.browser_sessions import PURPOSE, BrowserSessions
 from gateway.passwords import hash_password
@@ -310,14 +310,12 @@ async def test_a_body_that_is_no_log_in_is_422(portal: Client, town: Town, body:
     assert (await portal.post("/auth/login", json=body)).status == 422
 
 
-async def test_a_store_that_is_away_closes_the_log_in(portal: Client, town: Town) -> None:
+async def test_a_store_that_is_away_closes_the_log_in(
+    portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Never let in, never told that the password is wrong."""
-    identity = portal.server.app[IDENTITY]
-    pool = identity.parts.redis.connection_pool
-    pool.connection_kwargs |= {"port": 1, "host": "127.0.0.1"}
-    pool.connection_kwargs.pop("path", None)
-    await pool.disconnect()
-    pool.connection_class = Connection
+    nowhere = ConnectionPool(host="127.0.0.1", port=1)
+    monkeypatch.setattr(portal.server.app[IDENTITY].parts.redis, "connection_pool", nowhere)
     assert (await log_in(portal)).status == 503
     page = await portal.get("/auth/login", headers=PAGE | {"Cookie": f"{COOKIE}=x"}, allow_redirects=False)
     assert page.status == 503
