@@ -150,10 +150,10 @@ async def _write(journals: Path, options: argparse.Namespace, filled: Event, sto
             append(opened, total + number, int(time.time() * 1000))
         total += options.rate // 20
         await asyncio.sleep(0.05)
-    for one in keeping:
-        one.cancel()
-    for one in opened:
-        one.close()
+    for task in keeping:
+        task.cancel()
+    for journal in opened:
+        journal.close()
 
 
 def append(journals: Sequence[Journal], number: int, ended_ms: int) -> None:

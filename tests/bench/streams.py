@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -55,7 +56,7 @@ class Service(asyncio.Protocol):
         self._size = len(frame(BINARY, bytes(FRAME_BYTES), MASK))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._open:
@@ -97,7 +98,7 @@ class Client(asyncio.Protocol):
         self.took: list[tuple[float, float]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast("asyncio.WriteTransport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.opened.done():

@@ -54,7 +54,7 @@ def main() -> None:
 def token(client: dict[str, str]) -> str:
     """One access token."""
     with urllib.request.urlopen(f"{BASE}/auth/token", _form(client)) as answer:
-        return json.load(answer)["access_token"]
+        return str(json.load(answer)["access_token"])
 
 
 async def mint(client: dict[str, str], count: int) -> list[str]:
