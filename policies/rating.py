@@ -30,9 +30,9 @@ class BillOn(enum.StrEnum):
     """Which requests cost anything."""
 
     SUCCESS = "success"
-    """Those that the upstream worked on to the end, or till the client left."""
+    """Those that the upstream worked on: to the end, or till the client left or a limit cut them off."""
     ACCEPTED = "accepted"
-    """Those that reached the upstream, whatever became of them."""
+    """Those that reached the upstream whole as well, whatever became of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,9 @@ class Rating:
         """One more record; ``label`` tells lines apart. What a stream left on its way is one request with its end."""
         stream = record.key_id, record.route, record.request_id
         before = self._streams.pop(stream, None) if record.status in {_INTERIM, 101} else None
-        if before is not None:
+        if before is not None and record.attempt == 1:  # another one, under an id that the client chose twice
+            self._count(before[1], before[0], 1)
+        elif before is not None:
             record = record._replace(measured=_joined(before[1].measured, record.measured))
         if record.status == _INTERIM:
             self._streams[stream] = label, record

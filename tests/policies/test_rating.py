@@ -23,9 +23,9 @@ def heard(audio_ms, *, walked=None, channels=1, model=""):
     return Measured(audio_ms=audio_ms, source=source, walked_ms=walked, channels=channels, model=model)
 
 
-def record(measured, *, status=200, outcome=Outcome.OK, request_id="r", key_id="k"):
+def record(measured, *, status=200, outcome=Outcome.OK, request_id="r", key_id="k", attempt=1):
     return UsageRecord(
-        "t", key_id, "", "listen", outcome, "e", "POST", "", request_id, status, 0, 0, 0, 0, 1, 0, measured
+        "t", key_id, "", "listen", outcome, "e", "POST", "", request_id, status, 0, 0, 0, 0, attempt, 0, measured
     )  # fmt: skip
 
 
@@ -54,6 +54,9 @@ def rated(records, made=PLAN):
         ({"bill_on": BillOn.ACCEPTED}, heard(0, walked=5000), Outcome.UPSTREAM_FAILED, 5000),
         ({"bill_on": BillOn.ACCEPTED}, heard(0, walked=5000), Outcome.DENIED, 0),
         ({}, heard(3000), Outcome.CLIENT_GONE, 3000),
+        # A limit cut it off while its answer was coming: the record has what was forwarded.
+        ({}, heard(3000), Outcome.DENIED, 3000),
+        ({"bill_on": BillOn.ACCEPTED}, heard(3000, walked=3000), Outcome.DENIED, 3000),
     ],
 )
 def test_the_rules_of_a_plan(rules, measured, outcome, ms):
@@ -78,10 +81,20 @@ def test_a_statement_has_a_line_for_each_model_and_adds_up():
 
 def test_a_stream_is_one_request_however_many_records_it_left():
     """So that a minimum or an increment is applied once."""
-    parts = [record(heard(4000), status=100), record(heard(4000), status=100), record(heard(500), status=101)]
+    parts = [
+        record(heard(ms), status=status, attempt=attempt)
+        for attempt, (ms, status) in enumerate([(4000, 100), (4000, 100), (500, 101)], 1)
+    ]
     other = record(heard(1000), status=101, request_id="s")
     statement = rated([*parts[:2], other, parts[2]], plan(rounding=Rounding.UP, minimum_ms=2000))
     assert (statement.requests, statement.audio_ms, statement.billable_ms) == (2, 9500, 11_000)
+
+
+def test_an_id_that_a_client_gives_to_several_joins_nothing():
+    """Neither streams nor jobs, whose records have the interim status as well: each has its minimum."""
+    jobs = [record(heard(1000), status=100), record(heard(1000), status=100), record(heard(1000), status=101)]
+    statement = rated(jobs, plan(minimum_ms=10_000))
+    assert (statement.requests, statement.audio_ms, statement.billable_ms) == (3, 3000, 30_000)
 
 
 def test_a_stream_that_goes_on_counts_with_what_it_came_to():
