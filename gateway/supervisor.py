@@ -156,7 +156,7 @@ class Supervisor:
         self._tasks.start(self._shipper.run(), "shipper")
         self._nightly = Nightly(
             UsageCare(pool),
-            partial(archive_differences, archive, ledger),
+            partial(archive_differences, archive, self._settings.state_dir / "journal", ledger),
             keep_days=lambda: self._in_force.usage_retention_days,
         )
         self._tasks.start(self._nightly.run(), "care of the account")

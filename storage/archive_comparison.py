@@ -1,20 +1,28 @@
-"""Whether the account has what the archived journals have: each record with its row, in both directions."""
+"""Whether the account has what the journals have that it was made of: each record with its row, in both directions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 from storage.journal.archive import Archive, read_archived
-from storage.journal.reader import Unreadable
+from storage.journal.directory import survey
+from storage.journal.reader import Unreadable, read_shipped
 from storage.ports import Difference, Ledger, Rejected, UsageTotals
 
 
-async def archive_differences(archive: Archive, ledger: Ledger) -> AsyncIterator[Difference]:
-    """Every difference, a segment at a time. Raises Unavailable, and Unreadable when nothing can be looked at."""
+async def archive_differences(archive: Archive, journals: Path, ledger: Ledger) -> AsyncIterator[Difference]:
+    """Every difference, a segment at a time: archived ones, and what was shipped of those among the journals.
+
+    Raises Unavailable, and Unreadable when nothing can be looked at.
+    """
+    # First: a segment that is full meanwhile goes to the archive, and is found there.
+    async for difference in _open_differences(journals, ledger):
+        yield difference
     for segment in await asyncio.to_thread(archive.segments):
         try:
             rows = await asyncio.to_thread(read_archived, segment)
         except Unreadable as error:
-            yield Difference(where=str(error), expected=UsageTotals(), found=UsageTotals())
+            yield _unread(error)
             continue
         journal = segment.journal_id.hex
         if rows and not await ledger.shipped(journal):
@@ -23,6 +31,24 @@ async def archive_differences(archive: Archive, ledger: Ledger) -> AsyncIterator
             continue
         for difference in await _compare(ledger, journal, rows):
             yield difference
+
+
+async def _open_differences(journals: Path, ledger: Ledger) -> AsyncIterator[Difference]:
+    """Of segments that are in use, or whose journal is not shipped to its end: up to where the ledger stands."""
+    try:
+        found = await asyncio.to_thread(survey, journals)
+    except OSError as error:
+        raise Unreadable(f"Cannot list the usage journals in {journals}: {error.strerror}.") from error
+    for files in found.journals:
+        position = await ledger.shipped(files.journal_id.hex)
+        for segment in files.segments if position else ():
+            try:
+                rows = await asyncio.to_thread(read_shipped, files, segment, position)
+            except Unreadable as error:
+                yield _unread(error)
+                continue
+            for difference in await _compare(ledger, files.journal_id.hex, rows):
+                yield difference
 
 
 async def _compare(ledger: Ledger, journal: str, rows: Sequence[bytes]) -> Sequence[Difference]:
@@ -43,3 +69,7 @@ async def _compare(ledger: Ledger, journal: str, rows: Sequence[bytes]) -> Seque
 
 def _missing(where: str, records: int) -> Difference:
     return Difference(where=where, expected=UsageTotals(requests=records), found=UsageTotals())
+
+
+def _unread(error: Unreadable) -> Difference:
+    return Difference(where=str(error), expected=UsageTotals(), found=UsageTotals())

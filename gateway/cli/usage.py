@@ -68,7 +68,7 @@ def report(
 ) -> None:
     """A tenant's totals. Times are in UTC; without any, from the start of this month to now.
 
-    `errors` are answers with a status of 400 or more, `denied` those among them that the gateway itself refused.
+    `errors` are answers with a status of 400 or more, `denied` those that the gateway itself refused or cut off.
     """
 
     async def ask(stores: "Stores") -> _Report:
@@ -104,9 +104,9 @@ def export(given: Given, tenant: str, since: datetime | None, until: datetime | 
 @usage.command()
 @common
 def reconcile(given: Given) -> None:
-    """Recompute every sum from the records, and every record from this machine's archive; exit 1 when they differ.
+    """Recompute every sum from the records, and every record from this machine's journals; exit 1 when they differ.
 
-    The archive is what the journals held that were shipped in the last days (`journal_archive_days`).
+    Those are the journals in use, as far as they are shipped, and those of the last days (`journal_archive_days`).
     """
 
     async def compare(stores: "Stores") -> Sequence[Difference]:
@@ -114,14 +114,15 @@ def reconcile(given: Given) -> None:
 
         await complete(stores)
         books = await stores.ledger.reconcile()
-        return [*books, *[one async for one in archive_differences(_archive(stores), stores.ledger)]]
+        journals = stores.settings.state_dir / "journal"
+        return [*books, *[one async for one in archive_differences(_archive(stores), journals, stores.ledger)]]
 
     differences = with_stores(given, compare)
     if given.json:
         print_json({"agree": not differences, "differences": [asdict(difference) for difference in differences]})
     elif not differences:
         click.echo(
-            "The books agree: raw records, hourly and daily sums, what journals have shipped, and their archive."
+            "The books agree: raw records, hourly and daily sums, the journals as far as shipped, and their archive."
         )
     for difference in () if given.json else differences:
         figures = _differing(difference)

@@ -140,14 +140,7 @@ def read_archived(segment: Archived) -> list[bytes]:
         raise Unreadable(f"The archived usage journal {segment.path} cannot be read: it is larger than any.")
     if len(data) < layout.HEADER_BYTES:
         raise Unreadable(f"The archived usage journal {segment.path} cannot be read: it was cut short.")
-    seed = layout.seed(segment.journal_id)
-    rows: list[bytes] = []
-    start: int | None = layout.HEADER_BYTES
-    while start is not None:
-        run = layout.read_run(data, start, seed, len(data))
-        rows += run.rows
-        start = layout.find_record(data, run.stop, seed)
-    return rows
+    return layout.intact_rows(data, segment.journal_id)
 
 
 def _compress(segment: Archived) -> None:

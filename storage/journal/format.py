@@ -122,6 +122,17 @@ def find_record(data: bytes, start: int, seed: int) -> int | None:
     return None
 
 
+def intact_rows(data: bytes, journal_id: UUID) -> list[bytes]:
+    """Every intact row in the bytes of a segment, from its beginning on and past whatever is damaged."""
+    own, rows = seed(journal_id), list[bytes]()
+    start: int | None = HEADER_BYTES
+    while start is not None:
+        run = read_run(data, start, own, len(data))
+        rows += run.rows
+        start = find_record(data, run.stop, own)
+    return rows
+
+
 def position(number: int, offset: int) -> int:
     """Where a journal stands, as the ledger keeps it."""
     return number << POSITION_SHIFT | offset

@@ -117,6 +117,16 @@ def backlog(files: JournalFiles, position: int) -> Backlog:
     return Backlog(bytes=pending, records=records)
 
 
+def read_shipped(files: JournalFiles, segment: SegmentFile, position: int) -> list[bytes]:
+    """The intact rows of a segment that lie before a position. Raises Unreadable."""
+    number, offset = layout.place(position)
+    if segment.number > number:
+        return []
+    with _opened(files, segment) as (descriptor, _):
+        end = offset if segment.number == number else os.fstat(descriptor).st_size
+        return layout.intact_rows(os.pread(descriptor, end, 0), files.journal_id)
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     run: layout.Run

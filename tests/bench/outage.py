@@ -84,7 +84,7 @@ async def measure(options: argparse.Namespace) -> int:
                 stop.set()
             shipping.cancel()
             await shipper.drain()
-            return await tell(ledger, archive)
+            return await tell(ledger, archive, journals)
         finally:
             await servers.stop()
 
@@ -102,13 +102,13 @@ async def catch_up(shipper: Shipper, ledger: Ledger, journals: Path) -> None:
     print(f"memory of the shipping process: {before:.0f} MB before, at most {_most_resident():.0f} MB")
 
 
-async def tell(ledger: PostgresLedger, archive: Archive) -> int:
+async def tell(ledger: PostgresLedger, archive: Archive, journals: Path) -> int:
     """What it takes afterwards, and how many differences there are."""
     archive.tidy()
     kept = archive.segments()
     print(f"archive: {len(kept)} segments, {sum(one.size for one in kept) / MB:.0f} MB compressed")
     began = time.monotonic()
-    found = [one async for one in archive_differences(archive, ledger)]
+    found = [one async for one in archive_differences(archive, journals, ledger)]
     print(f"compared with the archive in {time.monotonic() - began:.1f} s: {len(found)} differences")
     began = time.monotonic()
     found += await ledger.reconcile()

@@ -45,8 +45,9 @@ class Book:
         self._numbers += 1
         return f"{self.journal.journal_id}-{self._numbers}"
 
-    async def ship(self) -> None:
-        self.journal.close()
+    async def ship(self, *, close: bool = True) -> None:
+        if close:
+            self.journal.close()
         await Shipper(self._place, self._ledger, self._archive).drain()
 
 
@@ -61,7 +62,8 @@ def book(tmp_path: Path, ledger: PostgresLedger, archive: Archive) -> Book:
 
 
 async def compared(archive: Archive, ledger: PostgresLedger) -> list[Difference]:
-    return [difference async for difference in archive_differences(archive, ledger)]
+    journals = archive._directory.parent
+    return [difference async for difference in archive_differences(archive, journals, ledger)]
 
 
 async def change(pool: Pool, sql: str, *values: object) -> None:
@@ -106,6 +108,21 @@ async def test_what_is_missing_is_otherwise_or_too_much_is_named(
             found=replace(ONE, audio_ms=5),
         ),
     ]
+
+
+async def test_a_segment_that_is_still_written_is_compared_as_far_as_it_was_shipped(
+    pool: Pool, book: Book, ledger: PostgresLedger, archive: Archive
+) -> None:
+    """And so are full ones of its journal that have not gone to the archive yet."""
+    kept = [book.write().event_id for _ in range(400)]
+    await book.ship(close=False)
+    book.write()
+    assert await compared(archive, ledger) == []
+    await change(pool, "DELETE FROM platform.usage_events WHERE event_id = any($1)", [kept[0], kept[-1]])
+    assert [one.where for one in await compared(archive, ledger)] == [
+        f"record event_id='{name}' of its journal is missing" for name in (kept[-1], kept[0])
+    ]
+    assert [segment.journal_id.hex for segment in archive.segments()] == [book.journal.journal_id]
 
 
 async def test_a_record_that_the_ledger_rejects_is_a_difference_and_hides_no_other(
