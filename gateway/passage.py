@@ -344,6 +344,8 @@ class Passage:
         meter, reader = None if self._upload is None else self._upload.meter, self._reader
         if meter is None:
             return NOT_AUDIO
+        if self._upload is not None and self._upload.forwarded is not None:
+            return self._upload.forwarded
         if reader is None:
             return meter.finish()
         measured, tokens = meter.finish(reported_ms=reader.reported_ms), reader.tokens
@@ -369,7 +371,7 @@ class Passage:
             exchange.status = 0
             return deny
         exchange.code = deny.refusal.code
-        if isinstance(error, Refused):
+        if exchange.outcome is Outcome.OK:  # else the upstream has refused it or failed already, and it is free
             exchange.outcome = Outcome.DENIED
         self._settle()
         self._connection.cut()

@@ -19,6 +19,7 @@ from policies.authorise import Permit
 from policies.holding import Spent
 from policies.inquiry import Inquiry
 from policies.metering import meter_for
+from policies.usage import Measured
 from policies.verdict import Deny, Refusal
 
 _SMALL_BODY = 262_144
@@ -42,7 +43,7 @@ class Upload:
 
     __slots__ = (
         "_body", "_chunked", "_connection", "_done", "_exchange", "_first", "_is_awaited", "_permit", "_pump", "_whole",
-        "framing", "meter",
+        "forwarded", "framing", "meter",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,8 @@ class Upload:
         """The first piece, where it was read ahead to be measured."""
         self._pump: asyncio.Task[None] | None = None
         self._done = False
+        self.forwarded: Measured | None = None
+        """What the upstream was sent, where a limit kept the last piece back though the answer was coming already."""
         self.meter = meter_for(route.meter, head.content_type.decode("latin-1"), length, inquiry.query)
 
     def whole(self) -> bytes | None:
@@ -134,12 +137,19 @@ class Upload:
             while piece := await self._connection.next_piece(self._body, route.idle_s):
                 if upstream.body_done:
                     return
+                # Asked of an exchange alone that is answered as it is heard: of others nothing will be charged.
+                before = self.meter.finish() if self._exchange.begun and self.meter is not None else None
                 self._seen(piece)
                 if self._exchange.bytes_in > route.max_body:
+                    self.forwarded = before
                     upstream.fail(BodyTooLarge())
                     return
                 if lease is not None and lease.grows:
-                    await self._reserve(lease)
+                    try:
+                        await self._reserve(lease)
+                    except Refused:
+                        self.forwarded = before
+                        raise
                 await self._send(upstream, piece)
             if self._chunked:
                 upstream.write(b"0\r\n\r\n")

@@ -10,7 +10,7 @@ class Outcome(enum.StrEnum):
 
     OK = "ok"
     DENIED = "denied"
-    """The gateway refused it; the upstream never saw it."""
+    """The gateway refused it, or cut it off: the upstream never saw its end."""
     UPSTREAM_REFUSED = "upstream_refused"
     """The upstream answered 4xx."""
     UPSTREAM_FAILED = "upstream_failed"
@@ -84,7 +84,8 @@ def accounted(measured: Measured, outcome: Outcome, *, begun: bool = False) -> M
     """What goes into the account: audio that the upstream refused or failed on is free, its walked figure stays a fact.
 
     A client that left gets no such gift: what it sent was forwarded and worked on. Nor does one that a limit cut off
-    when its answer had ``begun``: else it could have what the limit has left, again and again.
+    when its answer had ``begun``: else it could have what the limit has left, again and again. Without an answer it is
+    free, since the upstream never saw its end.
     """
     charged = outcome in (Outcome.OK, Outcome.CLIENT_GONE) or (begun and outcome is Outcome.DENIED)
     if measured.source is not AudioSource.NONE and not charged:

@@ -226,7 +226,7 @@ class Bus(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageTotals:
-    """Sums over records. ``errors`` have a status of 400 or more; ``denied`` are the gateway's refusals among them."""
+    """Sums over records. ``errors`` have a status of 400 or more; ``denied``: the gateway refused it, or cut it off."""
 
     requests: int = 0
     errors: int = 0

@@ -150,13 +150,20 @@ async def test_an_upload_that_outgrows_its_limit_is_cut_short(gateway: Gateway) 
     assert gateway.metrics.ratelimit[("key-audio-month", "outgrown")] == 1
 
 
-async def test_an_upload_that_is_cut_short_while_it_is_answered_has_used_what_it_sent(gateway: Gateway) -> None:
-    """Some services answer as they hear. Given back, the audio could be had again, as often as one likes."""
+@pytest.mark.parametrize(("answer", "outcome"), [(200, Outcome.DENIED), (400, Outcome.UPSTREAM_REFUSED)])
+async def test_an_upload_that_is_cut_short_while_it_is_answered_has_used_what_it_sent(
+    gateway: Gateway, answer: int, outcome: Outcome
+) -> None:
+    """To the byte that the upstream had: some services answer as they hear.
+
+    Given back, the audio could be had again, as often as one likes. What the upstream refused is free all the same.
+    """
+    heard = bytearray()
 
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> bool:
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-        while await reader.read(65_536):
-            pass
+        writer.write(b"HTTP/1.1 %d So\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" % answer)
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            heard.extend((await reader.readexactly(size + 2))[:-2])
         return True
 
     gateway.upstream.early = early
@@ -176,8 +183,9 @@ async def test_an_upload_that_is_cut_short_while_it_is_answered_has_used_what_it
     writer.close()
     await until(lambda: bool(gateway.lines))
     (record,) = gateway.journal.records
-    assert (record.outcome, record.status) == (Outcome.DENIED, 200)
-    assert record.measured.audio_ms > 50_000
+    assert (record.outcome, record.status, record.code) == (outcome, answer, "quota_exceeded")
+    assert record.measured.walked_ms == len(heard) // 32 > 50_000
+    assert record.measured.audio_ms == (record.measured.walked_ms if outcome is Outcome.DENIED else 0)
     assert left(gateway) == 60_000 - record.measured.audio_ms
 
 

@@ -48,7 +48,7 @@ class UsageOf(InTenant):
 
 
 class SumsShown(Shown):
-    """Sums. `errors` have a status of 400 or more, `denied` are the gateway's own refusals among them."""
+    """Sums. `errors` have a status of 400 or more, `denied` are those that the gateway refused or cut off."""
 
     requests: int
     audio_ms: int
