@@ -21,6 +21,7 @@ sockets        listening sockets, bound before anything else starts
 noted_address  where the gateway of a state directory is reached, for commands that print links
 secrets        the one secret and what is derived from it
 passwords      bcrypt over a peppered pre-hash
+locales        the languages and time zones that people choose from
 shipped        the data files that come with the product
 listener       the public listener: makes connections, watches what is slow, lets all finish at the end
 server         a client's connection: our loop around aiohttp's parser

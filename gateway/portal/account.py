@@ -1,11 +1,9 @@
 """A person's own pages: profile, browsers, data. ``security`` has the password and the second factor."""
 
-import zoneinfo
-from functools import cache
-
 import orjson
 from aiohttp import web
 
+from gateway.locales import LANGUAGES, time_zones
 from gateway.portal import browser
 from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields
@@ -22,14 +20,7 @@ from storage.postgres.people import Account
 
 routes = web.RouteTableDef()
 
-LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español", "uk": "Українська"}
 _HISTORY = 30
-
-
-@cache
-def time_zones() -> tuple[str, ...]:
-    """The names that people can choose from."""
-    return tuple(sorted(name for name in zoneinfo.available_timezones() if "/" in name or name == "UTC"))
 
 
 async def own(request: web.Request, session: Session) -> Account:

@@ -15,6 +15,16 @@ def reset(link: str) -> tuple[str, str]:
     )
 
 
+def welcome(link: str) -> tuple[str, str]:
+    """A link for the first password, to who was given an account."""
+    return (
+        "You have an account",
+        f"An account was made for this address.\n\n"
+        f"Choose its password here within {INVITATION_S // 86_400} days; the link works once:\n\n{link}\n\n"
+        "If you do not know what this is about, do nothing." + _FOOT,
+    )
+
+
 def password_changed(public_url: str) -> tuple[str, str]:
     """Told after every change, because somebody else may have made it."""
     return (

@@ -35,6 +35,11 @@ def mint(prefix: str) -> str:
     return f"thk_{prefix}_{secrets.token_urlsafe(32)}"
 
 
+def link(public_url: str, secret: str) -> str:
+    """Where a password is chosen."""
+    return f"{public_url}/auth/reset/{secret}"
+
+
 @routes.get("/auth/forgot")
 async def ask(request: web.Request) -> web.Response:
     """The form."""
@@ -78,8 +83,7 @@ async def _send(request: web.Request, email: str) -> None:
     secret = mint("reset")
     await links(request).make_reset(account.person.id, request.app[IDENTITY].digest(LINKS, secret))
     await known.note("password.reset_requested", account.person.id, account.person.email)
-    link = f"{request.app[PARTS].public_url}/auth/reset/{secret}"
-    await request.app[MAILER].send(account.person.email, *letters.reset(link))
+    await request.app[MAILER].send(account.person.email, *letters.reset(link(request.app[PARTS].public_url, secret)))
 
 
 @routes.get("/auth/reset/{secret}")

@@ -27,11 +27,11 @@ class PostgresLinks:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def make_reset(self, user_id: str, digest: bytes) -> None:
-        """A link for a new password, in place of any that is out."""
+    async def make_reset(self, user_id: str, digest: bytes, life_s: int = RESET_S) -> None:
+        """A link for a new password, or the first one, in place of any that is out."""
         async with self._pool.operator() as connection:
             await _void(connection, user_id, ("reset",))
-            await _insert(connection, digest, "reset", user_id, RESET_S)
+            await _insert(connection, digest, "reset", user_id, life_s)
 
     async def make_email_change(self, user_id: str, email: str, pair: str, old: bytes, new: bytes) -> None:
         """The two halves of a change of address, in place of any that are out."""

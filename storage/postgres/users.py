@@ -1,4 +1,4 @@
-"""People across tenants, as operators see them."""
+"""People across tenants, as operators see and change them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,31 +6,51 @@ from datetime import datetime
 
 import asyncpg
 
-from policies.audit import Change
+from policies.audit import Change, Facts
+from policies.people import INVITATION_S
 from policies.tenants import UserStatus
-from storage.ports import NotFound
+from storage.ports import AlreadyExists, NotFound
+from storage.postgres import values
+from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
-from storage.postgres.ids import Kind, is_id
+from storage.postgres.faults import violating
+from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.links import PostgresLinks
 from storage.postgres.order import Order, by_age
+from storage.postgres.people import PostgresPeople
 from storage.postgres.pool import Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A person whom some tenant knows, or knew. ``tenants`` are slugs."""
+    """A person whom some tenant knows, or knew, or whom an operator made. ``tenants`` are slugs."""
 
     id: str
     email: str
     name: str
+    language: str
+    time_zone: str
     status: UserStatus
+    has_password: bool
     operator: bool
     created_at: datetime
     last_login_at: datetime | None
     tenants: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPerson:
+    """Who is to have an account. It has no password until the person chooses one."""
+
+    email: str
+    name: str
+    language: str = "en"
+    time_zone: str = "UTC"
+
+
 _KNOWN = """
-    SELECT u.id, u.email, u.name, u.status, u.operator, u.created_at, u.last_login_at,
+    SELECT u.id, u.email, u.name, u.language, u.time_zone, u.status, u.password_hash IS NOT NULL AS has_password,
+        u.operator, u.created_at, u.last_login_at,
         ARRAY(
             SELECT t.slug FROM platform.memberships m JOIN platform.tenants t ON t.id = m.tenant_id
             WHERE m.user_id = u.id ORDER BY t.slug
@@ -74,33 +94,97 @@ class PostgresUsers:
             raise _nobody(user_id)
         return _known(rows[0])
 
+    async def create(self, new: NewPerson, password_link: bytes | None = None) -> Known:
+        """A new person, in no tenant. Raises AlreadyExists for an address that somebody has, ValueError.
+
+        ``password_link`` is the digest of a link by which the first password is chosen, as long as an invitation works.
+        """
+        email, name = values.clean_email(new.email), values.clean_name(new.name, of="a person")
+        async with self._pool.together() as one:
+            async with one.operator() as connection:
+                with violating({"users_email_key": AlreadyExists(f"{email} has an account already.")}):
+                    user_id = await connection.fetchval(
+                        """
+                        INSERT INTO platform.users (id, email, name, language, time_zone) VALUES ($1, $2, $3, $4, $5)
+                        RETURNING id
+                        """,
+                        new_id(Kind.USER),
+                        email,
+                        name,
+                        new.language,
+                        new.time_zone,
+                    )
+            if password_link is not None:
+                await PostgresLinks(one).make_reset(user_id, password_link, INVITATION_S)
+            async with one.operator() as connection:
+                made = await _locked(connection, user_id)
+                facts = {"name": name, "language": new.language, "time_zone": new.time_zone}
+                await self._record(connection, "user.created", made, after=facts)
+        return made
+
+    async def change(
+        self,
+        user_id: str,
+        *,
+        name: str | None = None,
+        language: str | None = None,
+        time_zone: str | None = None,
+        check: Callable[[Known], None] = lambda _: None,
+    ) -> Known:
+        """The person with what is given changed. ``check`` as in :meth:`set_status`. Raises NotFound, ValueError."""
+        async with self._pool.together() as one:
+            async with one.operator() as connection:
+                old = await _locked(connection, user_id)
+            check(old)
+            await PostgresPeople(one, self._trail).set_profile(
+                user_id,
+                name=old.name if name is None else name,
+                language=old.language if language is None else language,
+                time_zone=old.time_zone if time_zone is None else time_zone,
+            )
+            return await PostgresUsers(one, self._trail).user(user_id)
+
     async def set_status(
         self, user_id: str, status: UserStatus, check: Callable[[Known], None] = lambda _: None
     ) -> Known:
         """The person as it is now, in every tenant. ``check`` sees it as it was, and may raise. Raises NotFound."""
-        if not is_id(Kind.USER, user_id):
-            raise _nobody(user_id)
         async with self._pool.operator() as connection:
-            rows = await connection.fetch(f"{_KNOWN} AND u.id = $1 FOR NO KEY UPDATE OF u", user_id)
-            if not rows:
-                raise _nobody(user_id)
-            old = _known(rows[0])
+            old = await _locked(connection, user_id)
             check(old)
             if old.status is not status:
                 await connection.execute("UPDATE platform.users SET status = $2 WHERE id = $1", user_id, status)
-                await self._trail.record(
-                    connection,
-                    Change(
-                        tenant_id="",
-                        action="user.disabled" if status is UserStatus.DISABLED else "user.enabled",
-                        target=user_id,
-                        target_name=old.email,
-                        before={"status": old.status},
-                        after={"status": status},
-                    ),
-                )
-            (row,) = await connection.fetch(f"{_KNOWN} AND u.id = $1", user_id)
-        return _known(row)
+                action = "user.disabled" if status is UserStatus.DISABLED else "user.enabled"
+                await self._record(connection, action, old, before={"status": old.status}, after={"status": status})
+            return await _locked(connection, user_id)
+
+    async def erase(self, user_id: str, check: Callable[[Known], None] = lambda _: None) -> None:
+        """Forget the person, as it could itself (:meth:`PostgresPeople.erase`, which says what is raised)."""
+        async with self._pool.together() as one:
+            async with one.operator() as connection:
+                check(await _locked(connection, user_id, "FOR UPDATE"))  # as strongly as erasing does
+            await PostgresPeople(one, self._trail).erase(user_id)
+
+    async def _record(
+        self,
+        connection: Connection,
+        action: str,
+        who: Known,
+        *,
+        before: Facts | None = None,
+        after: Facts | None = None,
+    ) -> None:
+        change = Change(tenant_id="", action=action, target=who.id, target_name=who.email, before=before, after=after)
+        await self._trail.record(connection, change)
+
+
+async def _locked(connection: Connection, user_id: str, lock: str = "FOR NO KEY UPDATE") -> Known:
+    """The person as it is until the transaction ends. Raises NotFound."""
+    rows = []
+    if is_id(Kind.USER, user_id):
+        rows = await connection.fetch(f"{_KNOWN} AND u.id = $1 {lock} OF u", user_id)
+    if not rows:
+        raise _nobody(user_id)
+    return _known(rows[0])
 
 
 def _nobody(user_id: str) -> NotFound:
@@ -112,7 +196,10 @@ def _known(row: asyncpg.Record) -> Known:
         id=row["id"],
         email=row["email"],
         name=row["name"],
+        language=row["language"],
+        time_zone=row["time_zone"],
         status=UserStatus(row["status"]),
+        has_password=row["has_password"],
         operator=row["operator"],
         created_at=row["created_at"],
         last_login_at=row["last_login_at"],

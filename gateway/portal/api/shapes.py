@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
 
+from gateway.locales import LANGUAGES, check_language, check_time_zone
 from storage.postgres import values
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -57,6 +58,10 @@ SentInstant = Annotated[
 Name = Annotated[str, AfterValidator(_name), Field(min_length=1, max_length=200)]
 Email = Annotated[
     str, AfterValidator(_email), Field(min_length=3, max_length=254, json_schema_extra={"format": "email"})
+]
+Language = Annotated[str, AfterValidator(check_language), Field(json_schema_extra={"enum": list(LANGUAGES)})]
+TimeZone = Annotated[
+    str, AfterValidator(check_time_zone), Field(max_length=64, description="Such as Europe/Berlin, or UTC.")
 ]
 Scopes = Annotated[list[str], AfterValidator(_scopes), Field(max_length=64, description="Scopes, each at most once.")]
 Slug = Annotated[

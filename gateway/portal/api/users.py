@@ -1,19 +1,21 @@
-"""People across tenants: for operators. A tenant's own people are its members."""
+"""People across tenants: for operators alone. A tenant's own people are its members, and change themselves."""
 
 from typing import Any
 
 from pydantic import Field
 
-from gateway.portal import browser
+from gateway.portal import browser, letters, recovery
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByEmail, Page
-from gateway.portal.api.shapes import Instant
+from gateway.portal.api.shapes import Email, Instant, Language, Name, TimeZone
+from gateway.portal.identity import IDENTITY
+from gateway.portal.mail import MAILER, deliver
 from gateway.portal.problems import Problem
 from policies.permissions import Permission
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
-from storage.ports import Invalidation
-from storage.postgres.users import Known, PostgresUsers
+from storage.ports import AlreadyExists, Invalidation, Unavailable
+from storage.postgres.users import Known, NewPerson, PostgresUsers
 
 operations = Operations("users")
 
@@ -24,11 +26,41 @@ class UserShown(Shown):
     id: str
     email: str
     name: str
+    language: str
+    time_zone: str
     status: UserStatus
+    has_password: bool = Field(description="Whether it has chosen one.")
     operator: bool
     tenants: list[str]
     created_at: Instant
     last_login_at: Instant | None
+
+
+class UserMade(UserShown):
+    """A new person. ``link`` is there only where no mail could carry it: give it to the person alone."""
+
+    mailed: bool
+    link: str | None
+
+
+class UserWish(Sent):
+    """A new person. It chooses its password itself."""
+
+    email: Email
+    name: Name | None = Field(default=None, description="Null: the part of the address before the @.")
+    language: Language = "en"
+    time_zone: TimeZone = "UTC"
+    send_link: bool = Field(
+        default=True, description="Mail a link by which it chooses a password. Without: it asks for one itself."
+    )
+
+
+class UserChange(Sent):
+    """What of a person changes."""
+
+    name: Name | None = None
+    language: Language | None = None
+    time_zone: TimeZone | None = None
 
 
 class UserList(ByEmail, Sent):
@@ -59,11 +91,67 @@ async def show_user(ask: Ask[Nothing, Any]) -> UserShown:
     return _shown(await _users(ask).user(ask.path("user_id")))
 
 
+@operations.post("/users", Permission.PLATFORM_WRITE, query=Nothing, body=UserWish, answer=UserMade)
+async def create_user(ask: Ask[Nothing, UserWish]) -> UserMade:
+    """Make a person, in no tenant yet and without a password."""
+    wish = ask.body
+    secret = recovery.mint("reset") if wish.send_link else ""
+    made = await _users(ask).create(
+        NewPerson(
+            email=wish.email,
+            name=wish.name or wish.email.partition("@")[0][:200],
+            language=wish.language,
+            time_zone=wish.time_zone,
+        ),
+        ask.request.app[IDENTITY].digest(recovery.LINKS, secret) if secret else None,
+    )
+    link = recovery.link(ask.parts.public_url, secret) if secret else None
+    mailed = link is not None and await _mail(ask, made.email, link)
+    return UserMade(**_shown(made).model_dump(), mailed=mailed, link=None if mailed else link)
+
+
+async def _mail(ask: Ask[Any, Any], email: str, link: str) -> bool:
+    """Whether the link is on its way; the person is there either way."""
+    if not ask.request.app[MAILER].is_on:
+        return False
+    try:
+        await deliver(ask.request, email, *letters.welcome(link))
+    except Unavailable:
+        return False
+    return True
+
+
+@operations.patch("/users/{user_id}", Permission.PLATFORM_WRITE, query=Nothing, body=UserChange, answer=UserShown)
+async def change_user(ask: Ask[Nothing, UserChange]) -> UserShown:
+    """Change what is shown of a person. Its address and its password only the person changes."""
+    edit = ask.body
+    changed = await _users(ask).change(
+        ask.path("user_id"),
+        name=edit.name,
+        language=edit.language,
+        time_zone=edit.time_zone,
+        check=lambda current: ask.check_version(_shown(current)),
+    )
+    return _shown(changed)
+
+
+@operations.delete("/users/{user_id}", Permission.PLATFORM_WRITE, query=Nothing)
+async def delete_user(ask: Ask[Nothing, Any]) -> None:
+    """Forget a person: name, address, password and memberships, for ever; its keys end. A tenant's last owner stays."""
+    user_id = ask.path("user_id")
+    _not_oneself(ask)
+    try:
+        await _users(ask).erase(user_id, lambda current: ask.check_version(_shown(current)))
+    except AlreadyExists as error:
+        raise Problem(Refusal.LAST_OWNER, str(error)) from error
+    await browser.end(ask.request, user_id, "disabled")
+    await ask.announce(Invalidation())  # its keys, in whichever tenant
+
+
 @operations.post("/users/{user_id}/disable", Permission.PLATFORM_WRITE, query=Nothing, answer=UserShown, status=200)
 async def disable_user(ask: Ask[Nothing, Any]) -> UserShown:
     """Refuse all of a person's credentials, in every tenant. Log-ins end for good; keys rest until it is enabled."""
-    if ask.path("user_id") == ask.who.user_id:
-        raise Problem(Refusal.IN_USE, "It is your own account, which would be refused as well.")
+    _not_oneself(ask)
     found = await _set_status(ask, UserStatus.DISABLED)
     await browser.end(ask.request, found.id, "disabled")
     return found
@@ -83,6 +171,11 @@ async def _set_status(ask: Ask[Nothing, Any], status: UserStatus) -> UserShown:
     return _shown(found)
 
 
+def _not_oneself(ask: Ask[Nothing, Any]) -> None:
+    if ask.path("user_id") == ask.who.user_id:
+        raise Problem(Refusal.IN_USE, "It is your own account, which would be refused as well.")
+
+
 def _users(ask: Ask[Any, Any]) -> PostgresUsers:
     return PostgresUsers(ask.parts.pool, ask.trail)
 
@@ -92,7 +185,10 @@ def _shown(known: Known) -> UserShown:
         id=known.id,
         email=known.email,
         name=known.name,
+        language=known.language,
+        time_zone=known.time_zone,
         status=known.status,
+        has_password=known.has_password,
         operator=known.operator,
         tenants=list(known.tenants),
         created_at=known.created_at,
