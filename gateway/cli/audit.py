@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.command import Given, common, with_stores
-from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import PAST, SLUG_OR_ID
+from gateway.times import stamp
 from policies.audit import Entry
 from storage.ports import AuditVerdict, Sought
 

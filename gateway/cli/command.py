@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from gateway.settings import Settings
+    from gateway.configuration.settings import Settings
 
 _T = TypeVar("_T")
 
@@ -32,7 +32,7 @@ class Given:
 
     def settings(self) -> "Settings":
         """All sources together. Raises ClickException with every fault."""
-        from gateway.configuration import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
+        from gateway.configuration.sources import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
 
         try:
             return load(self.overrides, self.config)

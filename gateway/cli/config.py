@@ -13,7 +13,7 @@ from policies.price_book import PlansInvalid
 from policies.route_table import RoutesInvalid
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
+    from gateway.configuration.settings import Settings
 
 
 @click.command("check-config")
@@ -40,7 +40,7 @@ def check_config(given: Given) -> None:
 
 def _check(given: Given) -> tuple[list[str], list[str]]:
     """The faults, and what is no fault but may be unwanted."""
-    from gateway.configuration import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.configuration.sources import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
     from gateway.shipped import shipped  # noqa: PLC0415  the same
 
     faults: list[str] = []
@@ -85,7 +85,7 @@ def upstream_faults(settings: "Settings") -> list[str]:
 
 
 def _price_list_faults(settings: "Settings") -> list[str]:
-    from gateway.statements import price_lists  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.usage.statements import price_lists  # noqa: PLC0415  slow: see the package's docstring
 
     try:
         price_lists(settings)
@@ -101,7 +101,7 @@ def _is_bare(settings: "Settings") -> bool:
 
 def route_faults(path: Path, upstreams: Collection[str] | None = None) -> list[str]:
     """What is wrong with a route table, each with the file and the line."""
-    from gateway.route_file import read_routes  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.configuration.route_file import read_routes  # noqa: PLC0415  slow: see the package's docstring
 
     try:
         read_routes(path, upstream_timeout=1.0, upstreams=upstreams)

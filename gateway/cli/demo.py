@@ -19,13 +19,13 @@ import structlog
 
 from gateway.cli.command import Given, common
 from gateway.cli.serve import reader, run, settings_or_exit
+from gateway.configuration.secrets import derived
+from gateway.configuration.settings import Settings
 from gateway.demo.samples import SAMPLES
-from gateway.passwords import hash_password
-from gateway.secrets import derived
-from gateway.settings import Settings
+from gateway.identity.passwords import hash_password
+from gateway.identity.snapshot import digest
+from gateway.processes.supervisor import Stores, Supervisor
 from gateway.shipped import shipped
-from gateway.snapshot import digest
-from gateway.supervisor import Stores, Supervisor
 from gateway.telemetry import application_log
 from policies.audit import SYSTEM
 from policies.credentials import RANDOM_BYTES, mint_key

@@ -104,7 +104,7 @@ def check_routes(stores: "Stores", routes: Sequence[str]) -> None:
 
 def mention_unasked(stores: "Stores", scopes: Iterable[str]) -> None:
     """A scope that nothing here asks for is taken, because another route table may ask for it; but it is mentioned."""
-    from gateway.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.configuration.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
 
     with contextlib.suppress(RoutesInvalid):
         asked = {*Permission, *(route.scope for route in load_routes(stores.settings).routes)}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gateway.cli.output import maybe_stamp, stamp
+from gateway.times import maybe_stamp, stamp
 from policies.principals import Standing
 from policies.tenants import ApiKey, Tenant, TenantStatus, User, UserStatus
 from storage.ports import NotFound

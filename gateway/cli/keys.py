@@ -10,8 +10,9 @@ import click
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.key_changes import bindings, check_routes, disable, enable, mention_unasked, set_key
 from gateway.cli.key_rows import Held, facts, holder, member, members
-from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, SLUG
+from gateway.times import maybe_stamp, stamp
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.tenants import ApiKey
 from storage.ports import Invalidation
@@ -182,7 +183,7 @@ def revoke(given: Given, key_id: str, *, yes: bool) -> None:
 
 def mint(stores: "Stores", *, test: bool) -> tuple[str, bytes]:
     """A new secret, and what is stored instead of it."""
-    from gateway.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.identity.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
 
     secret = mint_key(secrets.token_bytes(RANDOM_BYTES), live=not test)
     return secret, digest(stores.secret_for("api-keys"), secret.encode("ascii"))

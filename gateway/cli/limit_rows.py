@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gateway.cli.output import maybe_stamp
-from gateway.limit_use import Quota, Use, quota, uses
+from gateway.times import maybe_stamp
+from gateway.usage.limit_use import Quota, Use, quota, uses
 from policies.allowances import Kind, amount_text
 from policies.calendars import Calendar
 from policies.holding import Spent

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, with_stores
-from gateway.cli.output import maybe_stamp, print_json, print_table, remark
+from gateway.cli.output import print_json, print_table, remark
+from gateway.times import maybe_stamp
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores

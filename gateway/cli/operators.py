@@ -3,8 +3,9 @@
 import click
 
 from gateway.cli.command import Given, common, with_stores
-from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import EMAIL
+from gateway.times import stamp
 from policies.tenants import User
 
 

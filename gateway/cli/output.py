@@ -4,7 +4,6 @@ import json
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import click
 
@@ -33,16 +32,6 @@ def print_facts(facts: Mapping[str, object]) -> None:
     lines = [[name, _cell(value)] for name, value in facts.items()]
     for line in _aligned(lines) if is_terminal() else map("\t".join, lines):
         click.echo(line)
-
-
-def stamp(moment: datetime, timespec: str = "seconds") -> str:
-    """``2026-11-26T07:24:37Z``."""
-    return moment.astimezone(UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
-
-
-def maybe_stamp(moment: datetime | None) -> str | None:
-    """The same for a moment that may never come."""
-    return None if moment is None else stamp(moment)
 
 
 def is_terminal() -> bool:

@@ -6,9 +6,10 @@ import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.limits import with_amounts
-from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.tenant_life import check_route, print_tenant
 from gateway.cli.values import NONE, SLUG
+from gateway.times import stamp
 from policies.allowances import Allowance
 from policies.plans import Plan
 from policies.tenants import Tenant

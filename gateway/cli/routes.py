@@ -19,7 +19,7 @@ from policies.verdict import Deny, Refusal
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from gateway.settings import Settings
+    from gateway.configuration.settings import Settings
 
 _ACCESS = {
     Access.PUBLIC: "anybody",
@@ -83,7 +83,7 @@ def explain(given: Given, method: str, path: str, key_id: str | None) -> None:
 
 
 def _table(settings: "Settings") -> RouteTable:
-    from gateway.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.configuration.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
 
     try:
         return load_routes(settings)
@@ -211,7 +211,7 @@ class _Told:
         return [("tenant-requests", f"{rate}, unless the tenant has a rate of its own")]
 
     def _where(self, route: Route) -> str:
-        from gateway.route_file import place_of  # noqa: PLC0415  slow: see the package's docstring
+        from gateway.configuration.route_file import place_of  # noqa: PLC0415  slow: see the package's docstring
         from gateway.shipped import shipped  # noqa: PLC0415  the same
 
         if route.upstream == PORTAL:

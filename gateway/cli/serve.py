@@ -11,11 +11,11 @@ import click
 
 from gateway.cli.command import Given, common
 from gateway.cli.config import missing, upstream_faults
-from gateway.configuration import SettingsInvalid, load
-from gateway.members import StartFailed
-from gateway.settings import Settings
-from gateway.sockets import PortTaken
-from gateway.supervisor import Supervisor
+from gateway.configuration.settings import Settings
+from gateway.configuration.sources import SettingsInvalid, load
+from gateway.processes.members import StartFailed
+from gateway.processes.sockets import PortTaken
+from gateway.processes.supervisor import Supervisor
 from gateway.telemetry import application_log
 from policies.price_book import PlansInvalid
 from policies.route_table import RoutesInvalid

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
-from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, NAME, SCOPE, SLUG
-from gateway.secrets import SERVICE_SECRETS
+from gateway.configuration.secrets import SERVICE_SECRETS
+from gateway.times import maybe_stamp, stamp
 from policies.credentials import RANDOM_BYTES, mint_client_secret
 from policies.tenants import ServiceAccount
 from storage.ports import Invalidation
@@ -120,7 +121,7 @@ def disable(given: Given, account_id: str, *, yes: bool) -> None:
 
 
 def _mint(stores: "Stores") -> tuple[str, bytes]:
-    from gateway.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.identity.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
 
     secret = mint_client_secret(secrets.token_bytes(RANDOM_BYTES))
     return secret, digest(stores.secret_for(SERVICE_SECRETS), secret.encode("ascii"))

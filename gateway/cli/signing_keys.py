@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
-from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION
+from gateway.times import maybe_stamp, stamp
 from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage, signer
 from storage.ports import Invalidation
 
@@ -107,7 +108,7 @@ def revoke(given: Given, key_id: str, *, yes: bool) -> None:
 
 
 async def _successor(stores: "Stores", now: datetime, after: timedelta, algorithm: str | None) -> SigningKey:
-    from gateway.signing import SEALING, successor  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.identity.signing import SEALING, successor  # noqa: PLC0415  slow: see the package's docstring
 
     keys = await stores.signing_keys.keys()
     return successor(keys, stores.secret_for(SEALING), now, after=after, algorithm=algorithm or "")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.command import Given, common, with_stores
-from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import SLUG, Written
-from gateway.statements import (
+from gateway.times import stamp
+from gateway.usage.statements import (
     COLUMNS,
     LABELS,
     NoPriceList,

@@ -14,9 +14,9 @@ import click
 from pydantic import SecretStr
 
 from gateway.cli.output import remark
-from gateway.noted_address import noted
-from gateway.secrets import derived, generated_secret
-from gateway.settings import Settings
+from gateway.configuration.secrets import derived, generated_secret
+from gateway.configuration.settings import Settings
+from gateway.processes.noted_address import noted
 from policies.audit import OPERATOR, Actor
 from storage.ports import Invalidation, StorageError, Unavailable
 from storage.postgres.audit import PURPOSE as CHAIN

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
-from gateway.cli.output import maybe_stamp, print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
+from gateway.times import maybe_stamp, stamp
 from policies.route_table import RoutesInvalid
 from policies.tenants import Tenant
 from storage.ports import Invalidation, Unavailable
@@ -77,8 +78,8 @@ async def _onboard(
 ) -> "tuple[Onboarded, str, str]":
     """What was made, the key itself, and the invitation's link unless it was mailed."""
     from gateway.cli.keys import mint as mint_key  # noqa: PLC0415  the other way round as well
+    from gateway.identity.snapshot import digest  # noqa: PLC0415  the same
     from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
-    from gateway.snapshot import digest  # noqa: PLC0415  the same
     from storage.postgres.onboarding import FirstKey, Newcomer  # noqa: PLC0415  the same
     from storage.postgres.onboarding import onboard as make  # noqa: PLC0415  the same
 
@@ -187,7 +188,7 @@ def purge(given: Given, *, dry_run: bool, yes: bool) -> None:
 
 def check_route(stores: "Stores", name: str) -> None:
     """A prohibition of what does not exist would forbid nothing and look as if it did."""
-    from gateway.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.configuration.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
 
     try:
         known = sorted(route.name for route in load_routes(stores.settings).routes)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from gateway.cli.command import Given, common, with_stores
-from gateway.cli.output import is_terminal, print_facts, print_json, print_table, remark, stamp
+from gateway.cli.output import is_terminal, print_facts, print_json, print_table, remark
 from gateway.cli.statement import statement
 from gateway.cli.values import PAST, SLUG_OR_ID
+from gateway.times import stamp
 from storage.ports import Difference, StorageError, UsageTotals
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _spoken(milliseconds: int) -> str:
 
 
 async def _export(stores: "Stores", tenant: str, since: datetime | None, until: datetime | None, form: str) -> int:
-    from gateway.usage_export import FORMATS, flat  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.usage.export import FORMATS, flat  # noqa: PLC0415  slow: see the package's docstring
 
     tenant_id = await stores.tenant_id(tenant)
     await complete(stores)

@@ -8,8 +8,9 @@ import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.key_rows import member
-from gateway.cli.output import print_json, print_table, remark, stamp
+from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import EMAIL, NAME, SLUG
+from gateway.times import stamp
 from policies.tenants import Membership, Role, User, UserStatus
 from storage.ports import Invalidation
 
@@ -166,7 +167,7 @@ def _read_password() -> str:
 async def _create(
     stores: "Stores", slug: str, email: str, *, name: str, role: Role, password: str | None
 ) -> tuple[User, Membership]:
-    from gateway.passwords import hash_password  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.identity.passwords import hash_password  # noqa: PLC0415  slow: see the package's docstring
 
     tenant = await stores.directory.tenant(slug)
     hashed = None
@@ -180,8 +181,8 @@ async def _create(
 
 async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple["Invitation", str]:
     """The invitation, and its link if it was not mailed."""
+    from gateway.identity.snapshot import digest  # noqa: PLC0415  the same
     from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
-    from gateway.snapshot import digest  # noqa: PLC0415  the same
 
     tenant, settings = await stores.directory.tenant(slug), stores.settings
     secret = recovery.mint("invite")

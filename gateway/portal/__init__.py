@@ -33,7 +33,7 @@ sealing        secrets that must be read again; ``agents`` browsers by name
 A module of endpoints holds ``routes = web.RouteTableDef()`` and its handlers, and is one line in
 ``application.MODULES``. If it needs more than the parts that all share, it has a ``lifetime`` beside ``routes``: an
 asynchronous generator over the application (aiohttp's ``cleanup_ctx``) that puts its own into ``app[ITS_KEY]``. Paths
-must lie under the prefixes of ``gateway.reserved``; nothing else reaches the portal.
+must lie under the prefixes of ``gateway.configuration.reserved``; nothing else reaches the portal.
 
     routes = web.RouteTableDef()
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway.browser_sessions import PURPOSE
+from gateway.identity.browser_sessions import PURPOSE
 from gateway.portal.caller import client_address, user_agent
 from gateway.portal.identity import IDENTITY, SIGNED_IN, actor, sessions
 from gateway.portal.oauth.parts import OAUTH

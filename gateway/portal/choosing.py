@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from gateway.passwords import SHORTEST, SHORTEST_WITH_SECOND_FACTOR
+from gateway.identity.passwords import SHORTEST, SHORTEST_WITH_SECOND_FACTOR
 from gateway.portal import browser
 from gateway.portal.bodies import form_fields, read_json
 from gateway.portal.identity import IDENTITY, people

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from gateway import passwords
+from gateway.identity import passwords
 from storage.ports import Unavailable
 
 _T = TypeVar("_T")

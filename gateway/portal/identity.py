@@ -10,10 +10,10 @@ from datetime import timedelta
 
 from aiohttp import web
 
+from gateway.identity.snapshot import digest
 from gateway.portal.caller import caller, client_address, request_id, user_agent
 from gateway.portal.hashing import Hashing
 from gateway.portal.parts import PARTS, Parts
-from gateway.snapshot import digest
 from policies.audit import Actor, ActorKind
 from policies.people import Session
 from storage.postgres.audit import AuditTrail

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from redis.asyncio import Redis
 
-from gateway.blueprint import Blueprint
+from gateway.configuration.blueprint import Blueprint
+from gateway.configuration.route_file import load_routes
+from gateway.configuration.secrets import derived
+from gateway.configuration.settings import Settings
 from gateway.portal.long_reads import CONNECTIONS, LongReads
-from gateway.route_file import load_routes
-from gateway.secrets import derived
-from gateway.settings import Settings
-from gateway.statements import price_lists
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
+from gateway.usage.statements import price_lists
 from policies.audit import SYSTEM
 from policies.price_book import PriceBook
 from policies.routes import PORTAL, Route

@@ -6,12 +6,12 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway import error_page
-from gateway.error_page import OTHER, TITLES
+from gateway.dataplane import error_page
+from gateway.dataplane.error_page import OTHER, TITLES
+from gateway.dataplane.responses import PROBLEM_TYPE
 from gateway.portal.caller import request_id
 from gateway.portal.hashing import Busy
 from gateway.portal.pages import render
-from gateway.responses import PROBLEM_TYPE
 from policies.verdict import Refusal
 from storage.ports import Rejected, Unavailable
 

@@ -17,7 +17,7 @@ from gateway.portal.bodies import validated
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
-from gateway.statements import MONTH
+from gateway.usage.statements import MONTH
 from policies.calendars import Calendar
 from policies.permissions import Permission
 from policies.tenants import Tenant

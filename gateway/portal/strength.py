@@ -12,7 +12,7 @@ from functools import cache
 from zxcvbn import zxcvbn
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from gateway.passwords import SHORTEST, check_length
+from gateway.identity.passwords import SHORTEST, check_length
 
 _READ = 72
 _ENOUGH = 3

@@ -11,13 +11,13 @@ from math import inf
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.configuration.route_file import load_routes
 from gateway.portal import browser
 from gateway.portal.bodies import read_json
 from gateway.portal.caller import caller
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problems import Problem
-from gateway.route_file import load_routes
 from policies.route_table import RouteTable
 from policies.routes import Route
 from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket

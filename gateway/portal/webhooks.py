@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 from yarl import URL
 
+from gateway.identity.sealed import Unsealable, unseal
 from gateway.portal.parts import PARTS, Parts
-from gateway.sealed import Unsealable, unseal
 from gateway.tasks import Tasks
 from policies.events import Event, envelope, is_public, next_try, signature_headers
 from storage.ports import StorageError, Unavailable

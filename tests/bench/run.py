@@ -121,7 +121,7 @@ def memory(parent: int) -> list[str]:
     found = []
     for task in Path(f"/proc/{parent}/task").glob("*/children"):
         for pid in task.read_text().split():
-            if b"gateway.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"gateway.processes.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 status = Path(f"/proc/{pid}/status").read_text()
                 kilobytes = int(status.partition("VmRSS:")[2].split()[0])
                 found.append(f"{kilobytes / 1024:.1f} MB")

@@ -50,7 +50,7 @@ def main() -> None:
 
 def serving(parent: int) -> list[int]:
     """The workers of now."""
-    return [pid for pid in children(parent) if "gateway.worker" in command_line(pid)]
+    return [pid for pid in children(parent) if "gateway.processes.worker" in command_line(pid)]
 
 
 def failed_reloads() -> str:

@@ -326,7 +326,7 @@ def wait_until_ready(ops: int, parent: "subprocess.Popen[bytes]") -> None:
 def worker_of(parent: int) -> int:
     for task in Path(f"/proc/{parent}/task").glob("*/children"):
         for pid in task.read_text().split():
-            if b"gateway.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"gateway.processes.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return int(pid)
     raise LookupError("no worker")
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from gateway.configuration import load
-from gateway.settings import Settings
+from gateway.configuration.settings import Settings
+from gateway.configuration.sources import load
 from tests.deploy import files
 
 COMPOSE = files.compose()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.forward_auth import Manners
+from gateway.dataplane.forward_auth import Manners
 from tests.deploy import proxies
 from tests.deploy.tap import SOURCE, Tap, tapped
 from tests.gateway.harness import Gateway, Options, Seen, running, say_ok

@@ -173,7 +173,7 @@ def test_a_killed_worker_is_replaced_and_its_usage_is_in_the_account(demo: Demo)
     """After kill -9 of all workers others start, and nothing acknowledged is lost."""
     before = demo.run("usage", "report", "--tenant", "demo")["requests"]
     assert [demo.curl("/v1/models")[0] for _ in range(4)] == [200] * 4
-    workers = [pid for pid in children(demo.gateway.process.pid) if "gateway.worker" in command_line(pid)]
+    workers = [pid for pid in children(demo.gateway.process.pid) if "gateway.processes.worker" in command_line(pid)]
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: json.loads(demo.ops("/readyz"))["status"] == "ok")

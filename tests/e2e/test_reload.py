@@ -214,7 +214,7 @@ def test_a_parent_that_is_killed_takes_nothing_with_it_that_was_begun(tmp_path: 
         with served.load() as load:
             assert eventually(lambda: load.outcomes["200"] > 100)
             family = children(served.gateway.process.pid)
-            (victim, *_) = [pid for pid in family if "gateway.worker" in command_line(pid)]
+            (victim, *_) = [pid for pid in family if "gateway.processes.worker" in command_line(pid)]
             os.kill(victim, signal.SIGKILL)
             assert eventually(lambda: served.events("worker started") == 1, PATIENCE_S)
             load.outcomes.clear()

@@ -156,7 +156,7 @@ def test_a_killed_worker_loses_seconds_and_a_drain_says_goodbye(tmp_path: Path, 
         with opened(url, "/v1/realtime", additional_headers=header) as stream:
             stream.send(bytes(100_000))
             assert len(stream.recv(10)) == 100_000
-            (worker,) = [p for p in children(gateway.process.pid) if "gateway.worker" in command_line(p)]
+            (worker,) = [p for p in children(gateway.process.pid) if "gateway.processes.worker" in command_line(p)]
             assert eventually(lambda: 'direction="in",route="openai.realtime"} 100000.0' in metrics(url)), metrics(url)
             os.kill(worker, signal.SIGKILL)
             with pytest.raises(ConnectionClosed):

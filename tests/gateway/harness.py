@@ -17,27 +17,28 @@ from pathlib import Path
 
 import orjson
 
-from gateway.bearers import Bearers
-from gateway.clients import Census, Patience
-from gateway.exchange import Settlement
-from gateway.forward_auth import ForwardAuth, Manners
-from gateway.gatekeeper import Gatekeeper
-from gateway.inquiries import Network, TrustedProxies
-from gateway.jobs import Jobs
-from gateway.key_uses import KeyUses
-from gateway.listener import PublicServer
-from gateway.proxy import Proxy
-from gateway.relay import Relay
-from gateway.reserved import ROUTES as RESERVED
+from gateway.configuration.patience import Patience
+from gateway.configuration.reserved import ROUTES as RESERVED
+from gateway.configuration.upstreams import UpstreamSettings
+from gateway.dataplane.clients import Census
+from gateway.dataplane.exchange import Settlement
+from gateway.dataplane.forward_auth import ForwardAuth, Manners
+from gateway.dataplane.gatekeeper import Gatekeeper
+from gateway.dataplane.inquiries import Network, TrustedProxies
+from gateway.dataplane.jobs import Jobs
+from gateway.dataplane.key_uses import KeyUses
+from gateway.dataplane.listener import PublicServer
+from gateway.dataplane.proxy import Proxy
+from gateway.dataplane.relay import Relay
+from gateway.dataplane.streams import Streams
+from gateway.identity.bearers import Bearers
+from gateway.identity.snapshot import Snapshot, digest
 from gateway.shipped import shipped
-from gateway.snapshot import Snapshot, digest
-from gateway.streams import Streams
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream_pool import UpstreamPool
-from gateway.upstream_settings import UpstreamSettings
-from gateway.upstreams import Upstream
+from gateway.upstreams.addresses import Upstream
+from gateway.upstreams.pool import UpstreamPool
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.headers import folded
 from policies.limits import Charge, Rate, Taken

@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
-from gateway.holder import Holder
-from gateway.limit_events import LimitReached
+from gateway.dataplane.holder import Holder
+from gateway.dataplane.limit_events import LimitReached
 from gateway.telemetry.metrics import Metrics
 from policies.holding import Demand
 from storage.local_holds import LocalHolds

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from gateway.usage_sinks import HttpSink, StreamSink, UsageSinks, http_session
+from gateway.usage.sinks import HttpSink, StreamSink, UsageSinks, http_session
 from storage.journal.archive import Archive
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Request, Response, Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from gateway.reserved import ROUTES as RESERVED
+from gateway.configuration.reserved import ROUTES as RESERVED
 from gateway.shipped import shipped
 from policies.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, running

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.assertions import Assertions
-from gateway.bearers import Bearers
-from gateway.signing import new_key
-from gateway.token_state import TokenState
+from gateway.identity.assertions import Assertions
+from gateway.identity.bearers import Bearers
+from gateway.identity.signing import new_key
+from gateway.identity.token_state import TokenState
 from policies.principals import Method, Principal
 from policies.signing_keys import SigningKey
 from policies.tokens import ACCESS_S, ACCESS_TYPE, AccessToken, access_claims

@@ -16,36 +16,36 @@ from tests.wounds.wire import request
 
 BEFORE_THE_RELAY = [
     "policies.route_table.RouteTable.match",
-    "gateway.inquiries.Reader.read",
-    "gateway.snapshot.Snapshot.known",
-    "gateway.snapshot.Snapshot.identify",
-    "gateway.snapshot.digest",
+    "gateway.dataplane.inquiries.Reader.read",
+    "gateway.identity.snapshot.Snapshot.known",
+    "gateway.identity.snapshot.Snapshot.identify",
+    "gateway.identity.snapshot.digest",
     "tests.gateway.harness.MemoryKeys.identify_key",
-    "gateway.gatekeeper.authorise",
+    "gateway.dataplane.gatekeeper.authorise",
     "policies.authorise.charges",
     "policies.authorise.identity_lines",
     "tests.gateway.harness.SwitchableCounters.take",
-    "gateway.gatekeeper.conclude",
-    "gateway.gatekeeper.Gatekeeper.decide",
-    "gateway.proxy._unservable",
-    "gateway.relay.Relay.carry",
-    "gateway.passage.Passage.__init__",
-    "gateway.upstreams.Upstream.idle",
-    "gateway.upstream_pool.UpstreamPool.connect",
-    "gateway.upload.meter_for",
-    "gateway.passage.Passage._begin",
-    "gateway.upstream.UpstreamConnection.begin",
+    "gateway.dataplane.gatekeeper.conclude",
+    "gateway.dataplane.gatekeeper.Gatekeeper.decide",
+    "gateway.dataplane.proxy._unservable",
+    "gateway.dataplane.relay.Relay.carry",
+    "gateway.dataplane.passage.Passage.__init__",
+    "gateway.upstreams.addresses.Upstream.idle",
+    "gateway.upstreams.pool.UpstreamPool.connect",
+    "gateway.dataplane.upload.meter_for",
+    "gateway.dataplane.passage.Passage._begin",
+    "gateway.upstreams.connection.UpstreamConnection.begin",
 ]
 AT_THE_RELAY = [
-    "gateway.upstream.UpstreamConnection.expect_answer",
-    "gateway.upstream.UpstreamConnection.answered",
-    "gateway.passage.Passage.answer_whole",
-    "gateway.passage.Passage._answer_lines",
-    "gateway.passage.answer_reader",
-    "gateway.exchange.Settlement._record",
-    "gateway.exchange.Settlement._count",
-    "gateway.exchange.encode",
-    "gateway.exchange.accounted",
+    "gateway.upstreams.connection.UpstreamConnection.expect_answer",
+    "gateway.upstreams.connection.UpstreamConnection.answered",
+    "gateway.dataplane.passage.Passage.answer_whole",
+    "gateway.dataplane.passage.Passage._answer_lines",
+    "gateway.dataplane.passage.answer_reader",
+    "gateway.dataplane.exchange.Settlement._record",
+    "gateway.dataplane.exchange.Settlement._count",
+    "gateway.dataplane.exchange.encode",
+    "gateway.dataplane.exchange.accounted",
     "tests.gateway.harness.MemoryJournal.append",
 ]
 
@@ -58,7 +58,7 @@ def broken(*_: object, **__: object) -> object:
 def log(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """The application's log, where the bug must be told."""
     told = Mock()
-    monkeypatch.setattr("gateway.proxy._log", told)
+    monkeypatch.setattr("gateway.dataplane.proxy._log", told)
     return told
 
 
@@ -86,7 +86,12 @@ async def test_a_bug_before_the_relay_is_500_and_nothing_passes(
 
 
 @pytest.mark.parametrize(
-    "where", ["gateway.inquiries.Reader.know", "gateway.proxy.usable_request_id", "gateway.proxy.Exchange"]
+    "where",
+    [
+        "gateway.dataplane.inquiries.Reader.know",
+        "gateway.dataplane.proxy.usable_request_id",
+        "gateway.dataplane.proxy.Exchange",
+    ],
 )
 async def test_a_bug_before_there_is_an_exchange_ends_the_connection(
     gateway: Gateway, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -119,7 +124,7 @@ async def test_a_bug_in_the_meter_ends_the_upload(
     gateway: Gateway, log: Mock, chunked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the body streams, in a task of its own: 500, at once, and never a wait for an answer that cannot come."""
-    monkeypatch.setattr("gateway.upload.Upload._seen", broken)
+    monkeypatch.setattr("gateway.dataplane.upload.Upload._seen", broken)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 1000"
     writer.write(request(gateway.key, b"POST /v1/listen HTTP/1.1", framing))
@@ -149,7 +154,7 @@ async def test_a_bug_in_the_middle_of_an_answer_cuts_it(
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request(gateway.key))
     await reader.readuntil(b"first\r\n")
-    monkeypatch.setattr("gateway.passage.Passage._passed", broken)
+    monkeypatch.setattr("gateway.dataplane.passage.Passage._passed", broken)
     begun.set()
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)) as cut:
         await reader.readuntil(b"0\r\n\r\n")
@@ -160,7 +165,9 @@ async def test_a_bug_in_the_middle_of_an_answer_cuts_it(
     assert len(gateway.journal.rows) == 1
 
 
-@pytest.mark.parametrize("where", ["gateway.proxy.responses.refusal", "gateway.responses.challenge"])
+@pytest.mark.parametrize(
+    "where", ["gateway.dataplane.proxy.responses.refusal", "gateway.dataplane.responses.challenge"]
+)
 async def test_a_bug_while_refusing_is_no_admission(
     gateway: Gateway, where: str, log: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

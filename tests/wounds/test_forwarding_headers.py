@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.configuration import SettingsInvalid, load
-from gateway.inquiries import Reader, TrustedProxies
+from gateway.configuration.sources import SettingsInvalid, load
+from gateway.dataplane.inquiries import Reader, TrustedProxies
 from tests.gateway.harness import Answer, Gateway, Options, running
 from tests.wounds.test_identity_headers import folded, spellings
 from tests.wounds.wire import HERE, request

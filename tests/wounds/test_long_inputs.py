@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.inquiries import TrustedProxies, usable_request_id
+from gateway.dataplane.inquiries import TrustedProxies, usable_request_id
 from policies.credentials import present, redacted
 from policies.headers import RequestHead, connection_tokens
 from policies.inquiry import Target, is_plain_host

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from gateway.clients import Census, network_of
-from gateway.inquiries import TrustedProxies
+from gateway.dataplane.clients import Census, network_of
+from gateway.dataplane.inquiries import TrustedProxies
 from gateway.telemetry.metrics import Metrics
 from tests.gateway.harness import Gateway, Options, running
 from tests.storage.waiting import until

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from gateway.snapshot import digest
+from gateway.identity.snapshot import digest
 from gateway.telemetry import application_log
 from policies.limits import Rate
 from policies.route_table import RouteTable
@@ -197,11 +197,11 @@ class Journey:
         """A bug in one stage after the other."""
         with pytest.MonkeyPatch.context() as patch:
             for where in (
-                "gateway.snapshot.Snapshot.known",
-                "gateway.relay.Relay.carry",
-                "gateway.upload.meter_for",
-                "gateway.exchange.Settlement._record",
-                "gateway.upstream.UpstreamConnection.begin",
+                "gateway.identity.snapshot.Snapshot.known",
+                "gateway.dataplane.relay.Relay.carry",
+                "gateway.dataplane.upload.meter_for",
+                "gateway.dataplane.exchange.Settlement._record",
+                "gateway.upstreams.connection.UpstreamConnection.begin",
             ):
                 with patch.context() as bug:
                     bug.setattr(where, _broken)

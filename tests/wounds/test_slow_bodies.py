@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.clients import Patience
+from gateway.configuration.patience import Patience
 from policies.route_table import RouteTable
 from policies.usage import Outcome
 from tests.gateway.harness import Answer, Gateway, Options, running

@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 
-from gateway.clients import Patience
+from gateway.configuration.patience import Patience
 from tests.gateway.harness import Options, running
 from tests.storage.waiting import until
 from tests.wounds.wire import answers, held_back, request, statuses

@@ -25,8 +25,8 @@ from tests.gateway.token_world import MEMBER, token_world
 @pytest.fixture(autouse=True)
 def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams are looked at a hundred times a second: tests need not wait."""
-    monkeypatch.setattr("gateway.streams._TICK_S", 0.01)
-    monkeypatch.setattr("gateway.tunnel._REPLY_S", 0.1)
+    monkeypatch.setattr("gateway.dataplane.streams._TICK_S", 0.01)
+    monkeypatch.setattr("gateway.dataplane.tunnel._REPLY_S", 0.1)
 
 
 def change_keys(here: Site, change: Invalidation, **changes: object) -> None:
@@ -97,7 +97,7 @@ async def test_a_change_that_does_not_concern_a_stream_leaves_it_alone() -> None
 
 async def test_a_registry_that_cannot_be_asked_ends_nothing_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unknown is not no; and as soon as it is known, it counts."""
-    monkeypatch.setattr("gateway.streams._RETRY_S", 0.01)
+    monkeypatch.setattr("gateway.dataplane.streams._RETRY_S", 0.01)
     async with site() as here, here.connect() as client:
         here.gateway.keys.down = True
         change_keys(here, Invalidation("ten_a"), standing=Standing.REVOKED)
@@ -132,7 +132,7 @@ async def test_a_key_that_is_given_an_end_ends_its_open_stream_then() -> None:
 
 async def test_a_revocation_is_found_without_a_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stream's credential is asked for again now and then."""
-    monkeypatch.setattr("gateway.streams._RECHECK_S", 0.02)
+    monkeypatch.setattr("gateway.dataplane.streams._RECHECK_S", 0.02)
     async with site() as here:
         client = await here.connect()
         keys = here.gateway.keys.by_digest
@@ -219,7 +219,7 @@ async def test_a_drain_ends_every_stream_and_those_that_are_just_being_opened() 
 
 async def test_an_upstream_that_hangs_at_the_end_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It never answers the client's close frame."""
-    monkeypatch.setattr("gateway.tunnel._HANDSHAKE_S", 0.05)
+    monkeypatch.setattr("gateway.dataplane.tunnel._HANDSHAKE_S", 0.05)
     async with raw_site() as raw:
         client, upstream = await raw.open()
         client.send(close_frame(1000, "", MASK))
@@ -284,7 +284,7 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
 
 async def test_checkpoints_add_up_to_what_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each record holds what came since the last; a silent stream writes none; the log has one line with the sums."""
-    monkeypatch.setattr("gateway.tunnel._CHECKPOINT_S", 0.03)
+    monkeypatch.setattr("gateway.dataplane.tunnel._CHECKPOINT_S", 0.03)
     async with site() as here:
         async with here.connect() as client:
             for size in (10, 2_000, 300_000):

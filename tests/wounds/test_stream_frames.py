@@ -29,9 +29,9 @@ MOST = 10_000
 @pytest.fixture(autouse=True)
 def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams are looked at a hundred times a second, and peers are waited for a little: tests need not wait."""
-    monkeypatch.setattr("gateway.streams._TICK_S", 0.01)
-    monkeypatch.setattr("gateway.tunnel._BOUNDARY_S", 0.1)
-    monkeypatch.setattr("gateway.tunnel._REPLY_S", 0.02)
+    monkeypatch.setattr("gateway.dataplane.streams._TICK_S", 0.01)
+    monkeypatch.setattr("gateway.dataplane.tunnel._BOUNDARY_S", 0.1)
+    monkeypatch.setattr("gateway.dataplane.tunnel._REPLY_S", 0.02)
 
 
 @pytest.fixture

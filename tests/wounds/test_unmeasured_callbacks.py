@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.reserved import ROUTES as RESERVED
+from gateway.configuration.reserved import ROUTES as RESERVED
 from policies.route_table import RouteTable
 from policies.usage import AudioSource, Outcome
 from tests.gateway.harness import Gateway, Options, Seen, running

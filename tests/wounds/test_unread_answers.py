@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from gateway import server
+from gateway.dataplane import server
 from tests.gateway.harness import Gateway
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.blueprint import Blueprint
-from gateway.configuration import load
+from gateway.configuration.blueprint import Blueprint
+from gateway.configuration.sources import load
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from gateway.portal.webhooks import sender

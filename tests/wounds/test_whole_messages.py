@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.clients import Patience
+from gateway.configuration.patience import Patience
 from policies.inquiry import is_plain_path
 from policies.route_table import RouteTable
 from policies.routes import Route

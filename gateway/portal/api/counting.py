@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.limit_use import Use, uses
 from gateway.portal.api.operations import Ask
+from gateway.usage.limit_use import Use, uses
 from policies.calendars import Calendar
 from policies.holding import NOTHING_SPENT, Spent
 from storage.ports import Grant

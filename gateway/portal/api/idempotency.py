@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.identity.sealed import seal, unseal
 from gateway.portal.problems import Problem
-from gateway.sealed import seal, unseal
 from policies.verdict import Refusal
 from storage.postgres.idempotency import Found, IdempotencyBook
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from gateway.issuer_settings import IssuerSettings
+from gateway.configuration.issuers import IssuerSettings
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
 from policies.permissions import Permission

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from pydantic import Field
 
-from gateway.limit_use import Use
 from gateway.portal.api.counting import counted
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.problems import Problem
+from gateway.usage.limit_use import Use
 from policies.admission import refusal_of
 from policies.allowances import Scope
 from policies.authorise import Permit, authorise

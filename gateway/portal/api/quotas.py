@@ -4,12 +4,12 @@ from typing import Any
 
 from pydantic import Field
 
-from gateway.limit_use import Quota, quota
 from gateway.portal.api.counting import counted
 from gateway.portal.api.limits import LimitShown, place, shown
 from gateway.portal.api.operations import Ask, InTenant, Operations
 from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.api.shapes import Instant
+from gateway.usage.limit_use import Quota, quota
 from policies.allowances import Kind
 from policies.permissions import Permission
 from storage.postgres.limits import PostgresLimitBook

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from gateway.configuration.secrets import SERVICE_SECRETS
+from gateway.identity.snapshot import digest
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant, Name, Scopes
-from gateway.secrets import SERVICE_SECRETS
-from gateway.snapshot import digest
 from policies.credentials import RANDOM_BYTES, mint_client_secret
 from policies.permissions import Permission
 from policies.tenants import ServiceAccount

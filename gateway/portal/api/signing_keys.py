@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from gateway.identity.signing import SEALING, successor
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.api.shapes import Instant, stamp
-from gateway.signing import SEALING, successor
 from policies.permissions import Permission
 from policies.signing_keys import OVERLAP, SigningKey, Stage
 from storage.ports import Invalidation

@@ -12,7 +12,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
 from gateway.portal.api.shapes import Instant
 from gateway.portal.parts import Parts
 from gateway.portal.problems import Problem
-from gateway.statements import MONTH, NoPriceList, csv_text, month_of, price_list, rate, read_month
+from gateway.usage.statements import MONTH, NoPriceList, csv_text, month_of, price_list, rate, read_month
 from policies.calendars import Calendar, Period
 from policies.permissions import Permission
 from policies.rating import Line, Statement

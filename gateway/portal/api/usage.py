@@ -14,7 +14,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Run, Sent, 
 from gateway.portal.api.paging import ByAge, OldestFirst, Page
 from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.problems import Problem
-from gateway.usage_export import FORMATS, flat
+from gateway.usage.export import FORMATS, flat
 from policies.permissions import Permission
 from policies.usage import AudioSource, Outcome, UsageRecord
 from policies.verdict import Refusal

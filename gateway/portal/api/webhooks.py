@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from yarl import URL
 
+from gateway.identity.sealed import seal
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
 from gateway.portal.problems import Problem
 from gateway.portal.webhooks import SECRETS, NotAllowed, check_host
-from gateway.sealed import seal
 from policies.events import secret_text
 from policies.permissions import Permission
 from policies.verdict import Refusal

@@ -6,10 +6,10 @@ from urllib.parse import unquote_plus
 
 from aiohttp import web
 
+from gateway.configuration.secrets import SERVICE_SECRETS
+from gateway.identity.snapshot import digest
 from gateway.portal.oauth.requests import OAuthError
 from gateway.portal.parts import Parts
-from gateway.secrets import SERVICE_SECRETS
-from gateway.snapshot import digest
 from policies.tenants import ServiceAccount
 from storage.postgres.service_accounts import PostgresServiceAccounts
 

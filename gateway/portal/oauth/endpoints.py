@@ -4,12 +4,12 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.identity.snapshot import digest
 from gateway.portal.oauth import clients
 from gateway.portal.oauth.grants import GRANTS
 from gateway.portal.oauth.parts import OAUTH, lifetime
 from gateway.portal.oauth.requests import OAuthError, endpoint, parameters, required
 from gateway.portal.parts import PARTS
-from gateway.snapshot import digest
 from policies.credentials import is_well_formed
 from policies.jws import parse
 from policies.principals import Principal, Standing

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.identity.token_state import TokenState
 from gateway.portal.oauth.tokens import Tokens
 from gateway.portal.parts import PARTS
-from gateway.token_state import TokenState
 from storage.postgres.service_accounts import PostgresServiceAccounts
 from storage.postgres.subjects import PostgresSubjects
 from storage.postgres.tokens import PostgresFamilies, PostgresRevocations

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import structlog
 
-from gateway.bearers import Bearers
+from gateway.identity.bearers import Bearers
+from gateway.identity.signing import CannotSign
+from gateway.identity.token_state import TokenState
 from gateway.portal.parts import Parts
-from gateway.signing import CannotSign
-from gateway.token_state import TokenState
 from policies.principals import Principal, Standing
 from policies.refresh import LIFE, SEED_BYTES, Family, Step, judge, mint, read
 from policies.tokens import ACCESS_S, ACCESS_TYPE, SERVICE_S, AccessToken, access_claims

@@ -16,8 +16,8 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from gateway.jwks import JwksCache
-from gateway.oidc_settings import OidcSettings, is_safe_url
+from gateway.configuration.oidc import OidcSettings, is_safe_url
+from gateway.identity.jwks import JwksCache
 from gateway.tasks import Tasks
 from policies import strict_json
 from policies.federation import ID_TOKEN_TYPES, Rules, check_id_token

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from gateway.configuration import SettingsInvalid, load
-from gateway.issuer_settings import IssuerSettings
-from gateway.oidc_settings import OidcSettings
-from gateway.settings import Settings
+from gateway.configuration.issuers import IssuerSettings
+from gateway.configuration.oidc import OidcSettings
+from gateway.configuration.settings import Settings
+from gateway.configuration.sources import SettingsInvalid, load
+from gateway.configuration.upstreams import UpstreamSettings
 from gateway.shipped import shipped
-from gateway.upstream_settings import UpstreamSettings
 
 EXAMPLE = shipped("gateway.example.toml")
 SETTING = re.compile(r"#([a-z0-9_]+) = ")

@@ -1,7 +1,5 @@
 """Tables show what is stored and do nothing to the terminal."""
 
-from datetime import UTC, datetime, timedelta, timezone
-
 import pytest
 
 from gateway.cli import output
@@ -48,11 +46,3 @@ def test_no_cell_moves_the_cursor_or_ends_itself(
 ) -> None:
     output.print_table(("A",), [(hostile,)])
     assert capsys.readouterr().out == f"A\n{shown}\n"
-
-
-def test_a_moment_is_told_in_utc() -> None:
-    moment = datetime(2026, 11, 26, 9, 30, 0, 123_456, tzinfo=timezone(timedelta(hours=2)))
-    assert output.stamp(moment) == "2026-11-26T07:30:00Z"
-    assert output.stamp(moment, "milliseconds") == "2026-11-26T07:30:00.123Z"
-    assert output.maybe_stamp(None) is None
-    assert output.maybe_stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"

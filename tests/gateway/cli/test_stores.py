@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.noted_address import note
+from gateway.processes.noted_address import note
 from tests.gateway.cli.conftest import Operator
 from tests.servers import ROOT, scratch
 

@@ -5,9 +5,9 @@ import asyncio
 import asyncpg
 import pytest
 
-from gateway import passwords
-from gateway.passwords import verify
-from gateway.secrets import derived
+from gateway.configuration.secrets import derived
+from gateway.identity import passwords
+from gateway.identity.passwords import verify
 from storage.ports import Invalidation
 from tests.gateway.cli.conftest import SECRET, Operator
 from tests.gateway.cli.listening import invalidations

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient
 
+from gateway.configuration.secrets import derived
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
-from gateway.secrets import derived
 from policies.audit import OPERATOR
 from policies.permissions import ASSIGNABLE, Permission
 from policies.tenants import Role, Tenant, User

@@ -15,9 +15,9 @@ import pytest
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.blueprint import Blueprint
-from gateway.configuration import load
-from gateway.passwords import hash_password
+from gateway.configuration.blueprint import Blueprint
+from gateway.configuration.sources import load
+from gateway.identity.passwords import hash_password
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from policies.tenants import Role, Tenant, User

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.configuration import load
+from gateway.configuration.sources import load
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from tests.gateway.portal.conftest import PAGE, Client

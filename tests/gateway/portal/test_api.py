@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.identity.snapshot import digest
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
-from gateway.snapshot import digest
 from policies.audit import SYSTEM
 from policies.permissions import Permission
 from policies.tenants import Role

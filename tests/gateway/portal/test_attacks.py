@@ -9,12 +9,12 @@ import pytest
 from aiohttp import ClientError
 from aiohttp.test_utils import TestClient, TestServer
 
+from gateway.configuration.settings import Settings
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.application import MODULES, application
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
-from gateway.settings import Settings
-from gateway.usage_export import FORMATS
+from gateway.usage.export import FORMATS
 from policies.people import safe_next
 from policies.permissions import Permission
 from storage.postgres.people import PostgresPeople

@@ -17,14 +17,14 @@ from aiohttp.test_utils import TestServer
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, async_playwright
 
-from gateway import error_page
-from gateway.configuration import load
+from gateway.configuration.sources import load
+from gateway.dataplane import error_page
+from gateway.identity.snapshot import digest
 from gateway.portal import joining
 from gateway.portal.application import application
 from gateway.portal.recovery import mint
 from gateway.shipped import shipped
-from gateway.snapshot import digest
-from gateway.statements import read_price_lists
+from gateway.usage.statements import read_price_lists
 from policies.tenants import Role
 from policies.verdict import Deny, Refusal
 from storage.postgres.invitations import PostgresInvitations

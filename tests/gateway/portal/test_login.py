@@ -10,8 +10,8 @@ import orjson
 import pytest
 from redis.asyncio import ConnectionPool
 
-from gateway.browser_sessions import PURPOSE, BrowserSessions
-from gateway.passwords import hash_password
+from gateway.identity.browser_sessions import PURPOSE, BrowserSessions
+from gateway.identity.passwords import hash_password
 from gateway.portal.hashing import Hashing
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from gateway.configuration.secrets import SERVICE_SECRETS
+from gateway.identity.signing import SEALING, new_key
+from gateway.identity.snapshot import digest
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
-from gateway.secrets import SERVICE_SECRETS
-from gateway.signing import SEALING, new_key
-from gateway.snapshot import digest
 from policies.credentials import RANDOM_BYTES, mint_client_secret
 from policies.jws import parse
 from policies.signing_keys import OVERLAP

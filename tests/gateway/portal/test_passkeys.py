@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
 
-from gateway.configuration import load
+from gateway.configuration.sources import load
 from gateway.portal.application import application
 from policies.tenants import UserStatus
 from tests.gateway.portal.conftest import EMAIL, PAGE, SAME_ORIGIN, Client, Town, actions, log_in

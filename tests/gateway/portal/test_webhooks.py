@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gateway.blueprint import Blueprint
-from gateway.configuration import load
+from gateway.configuration.blueprint import Blueprint
+from gateway.configuration.sources import load
 from gateway.portal.parts import Parts
 from gateway.portal.webhooks import NotAllowed, PublicResolver, deliver, publish, sender
 from tests.gateway.portal.api import Houses

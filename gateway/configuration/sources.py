@@ -1,0 +1,226 @@
+"""Where settings come from, and every fault of them, told as the operator wrote it.
+
+Precedence: command line, environment (``GATEWAY_`` + name, ``__`` for nesting; any of them also as ``…_FILE``), the
+TOML file, default. All faults are reported at once, each with the name the operator wrote and what to do about it.
+"""
+
+import difflib
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.configuration.route_file import not_toml
+from gateway.configuration.settings import NESTED, PREFIX, Settings
+from gateway.configuration.toml_lines import Lines
+from storage.state import StateUnusable
+
+_NOT_SETTINGS = frozenset({"GATEWAY_CONFIG", "GATEWAY_EMBEDDED_PG_BINDIR"})
+_KUBERNETES = re.compile(r"GATEWAY_(?:SERVICE_(?:HOST|PORT)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)|$))")
+"""What Kubernetes puts into every pod beside a Service that is called ``gateway``."""
+_DEPTH = 3
+_Path = tuple[str, ...]
+"""Where a setting is: its name, and for one in a table the names on the way to it."""
+_Found = dict[_Path, tuple[Any, str]]
+"""By path: the value, and the setting as the operator wrote it."""
+
+
+class SettingsInvalid(Exception):
+    """The configuration cannot be used; ``faults`` holds one sentence for each thing that is wrong.
+
+    ``routes_file`` is the setting as it was written, so that a check can go on with the routes.
+    """
+
+    def __init__(self, faults: list[str], routes_file: Path | None = None) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+        self.routes_file = routes_file
+
+
+def load(
+    overrides: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Gather the sources and validate once. Raises SettingsInvalid with every fault at once."""
+    faults: list[str] = []
+    named: dict[_Path, str] = {}
+    values: dict[_Path, Any] = {}
+    if config is None and environ.get("GATEWAY_CONFIG"):
+        config = Path(environ["GATEWAY_CONFIG"])
+    for source in (_from_file(config, faults), _from_environment(environ, faults), _from_options(overrides or {})):
+        for path, (value, spelling) in source.items():
+            values[path] = value
+            named[path] = spelling
+    known = Settings.model_fields
+    for path in [path for path in values if path[0] not in known]:
+        del values[path]
+        faults.append(f"{named[path]}: no such setting{_suggestion(path[0], list(known))}")
+    faults += _without_addresses(named)
+    try:
+        settings = Settings(**_tree(values))
+    except ValidationError as error:
+        faults += [_sentence(detail, named) for detail in error.errors()]
+    except StateUnusable as error:  # nobody's home: there is no default
+        faults.append(str(error))
+    else:
+        if not faults:
+            return settings
+    faults.sort(key=lambda fault: _line(config, fault))
+    routes_file = values.get(("routes_file",))
+    raise SettingsInvalid(faults, Path(routes_file) if isinstance(routes_file, str | Path) else None)
+
+
+def _without_addresses(named: Mapping[_Path, str]) -> list[str]:
+    """Told beside the faults inside such a table, which pydantic would keep us from seeing."""
+    tables: dict[str, str] = {}
+    for path, spelling in named.items():
+        if path[0] == "upstreams" and len(path) == _DEPTH:
+            tables.setdefault(path[1], spelling)
+    return [
+        f"{spelling}: '{name}' has no addresses"
+        for name, spelling in tables.items()
+        if name != "default" and ("upstreams", name, "addresses") not in named
+    ]
+
+
+def _tree(values: Mapping[_Path, Any]) -> dict[str, Any]:
+    """Nested as the paths say. What is no table where one should be stays, and is a fault of its own."""
+    tree: dict[str, Any] = {}
+    for path, value in sorted(values.items(), key=lambda item: len(item[0])):
+        inner: Any = tree
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {}) if isinstance(inner, dict) else None
+        if isinstance(inner, dict):
+            inner[path[-1]] = value
+    return tree
+
+
+def _from_file(config: Path | None, faults: list[str]) -> _Found:
+    if config is None:
+        return {}
+    try:
+        text = config.read_text()
+        values = tomllib.loads(text)
+    except OSError as error:
+        faults.append(f"{config}: it cannot be read: {error.strerror}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        faults.append(not_toml(config, error))
+    else:
+        lines = Lines(text)
+        written = {
+            path: (value, f"{config}{lines.spot(path)}: {'.'.join(path)}")
+            for name, whole in values.items()
+            for path, value in _leaves((name,), whole, deep=name in NESTED)
+        }
+        return _with_files_read(written, faults)
+    return {}
+
+
+def _leaves(path: _Path, value: Any, *, deep: bool) -> Iterator[tuple[_Path, Any]]:
+    if deep and isinstance(value, dict) and value and len(path) < _DEPTH:
+        for name, inner in value.items():
+            yield from _leaves((*path, name), inner, deep=True)
+    else:
+        yield path, value
+
+
+def _from_environment(environ: Mapping[str, str], faults: list[str]) -> _Found:
+    """An empty variable is one that is not set."""
+    written: _Found = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or _KUBERNETES.match(variable):
+            continue
+        path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+        if path[0] not in NESTED or len(path) != _DEPTH:
+            path = ("__".join(path),)
+        if text or path[-1] not in _fields(path):
+            written[path] = (text, variable)
+    return _with_files_read(written, faults)
+
+
+def _fields(path: _Path) -> Collection[str]:
+    return (NESTED[path[0]] if len(path) == _DEPTH else Settings).model_fields
+
+
+def _with_files_read(written: _Found, faults: list[str]) -> _Found:
+    """Every ``…_file`` replaced by the setting whose value the file holds."""
+    found: _Found = {}
+    for path, (value, spelling) in written.items():
+        setting = (*path[:-1], path[-1].removesuffix("_file"))
+        if setting == path or path[-1] in _fields(path) or not isinstance(value, str) or not value:
+            found[path] = (value, spelling)
+        elif setting in written:
+            faults.append(f"{spelling}: {written[setting][1]} is set as well; set one of them")
+        else:
+            text = _content(value, spelling, faults)
+            if text or (text is not None and setting[-1] not in _fields(setting)):
+                found[setting] = (text, spelling)
+    return found
+
+
+def _content(file: str, spelling: str, faults: list[str]) -> str | None:
+    try:
+        text = Path(file).read_text().removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{spelling}: {file} cannot be read: {getattr(error, 'strerror', None) or error}")
+        return None
+    if not text:
+        faults.append(f"{spelling}: the file is empty")
+    return text
+
+
+def _from_options(overrides: Mapping[str, Any]) -> _Found:
+    return {(name,): (value, "--" + name.replace("_", "-")) for name, value in overrides.items()}
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _line(config: Path | None, fault: str) -> int:
+    """By which faults are told in the order of the file, and those of other sources after them."""
+    place = fault.removeprefix(f"{config}:").partition(":")[0]
+    return int(place) if config is not None and fault.startswith(f"{config}:") and place.isdigit() else sys.maxsize
+
+
+_FORMS = {
+    "greater_than": "it is a number above {gt:,.16g}",
+    "greater_than_equal": "it is a number of at least {ge:,.16g}",
+    "less_than_equal": "it is a number of at most {le:,.16g}",
+    "int_parsing": "it is a whole number",
+    "int_type": "it is a whole number",
+    "int_from_float": "it is a whole number",
+    "float_parsing": "it is a number",
+    "float_type": "it is a number",
+    "bool_parsing": "it is true or false",
+    "bool_type": "it is true or false",
+    "string_type": "it is a text, in quotation marks",
+    "path_type": "it is a path, in quotation marks",
+    "dict_type": "it is a table, or a table of tables",
+    "model_type": "it is a table",
+}
+"""What pydantic says in its own words, by its name for it."""
+
+
+def _sentence(detail: Any, named: Mapping[_Path, str]) -> str:
+    path = tuple(part for part in map(str, detail["loc"]) if part != "[key]")
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] in _FORMS:
+        message = _FORMS[detail["type"]].format(**detail.get("ctx", {}))
+    if detail["type"] == "extra_forbidden":
+        message = f"no such setting{_suggestion(path[-1], list(NESTED[path[0]].model_fields))}"
+    for length in range(len(path), 0, -1):
+        if path[:length] in named:
+            return f"{named[path[:length]]}: {message}"
+    # Of a whole table: what was written of it leads there.
+    written = next((spelling for where, spelling in named.items() if where[: len(path)] == path and path), "")
+    if written:
+        return f"{written}: {message}"
+    return ": ".join(filter(None, (".".join(path), message)))

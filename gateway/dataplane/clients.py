@@ -1,0 +1,87 @@
+"""How many connections clients may hold: the count."""
+
+import ipaddress
+import resource
+import time
+from typing import Protocol
+
+import structlog
+
+from gateway.telemetry.metrics import Metrics
+
+_log = structlog.get_logger("gateway.clients")
+
+_OTHER_FILES = 128
+"""Open files that are neither a client's connection nor the upstream's that serves it."""
+_MOST = 65_536
+_SHARE = 4
+_SAY_AGAIN_S = 10.0
+
+
+class Addresses(Protocol):
+    """A set of addresses, as :class:`gateway.dataplane.inquiries.TrustedProxies` is one."""
+
+    def __contains__(self, peer: str, /) -> bool:
+        """Whether an address belongs to it."""
+
+
+class Census:
+    """Who is connected, in this worker. ``exempt`` addresses (trusted proxies) count in the total alone.
+
+    With 0, ``most`` is what open files allow, up to 65 536, and ``most_per_address`` a quarter of it. More than open
+    files allow are never taken: every connection may need one more to the upstream.
+    """
+
+    def __init__(self, metrics: Metrics, exempt: Addresses, *, most: int = 0, most_per_address: int = 0) -> None:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        allowed = _MOST * 2 if files == resource.RLIM_INFINITY else max(16, files - _OTHER_FILES)
+        self.most = min(most or _MOST, allowed // 2)
+        self.most_per_address = most_per_address or max(1, self.most // _SHARE)
+        self._metrics = metrics
+        self._exempt = exempt
+        self._by_address: dict[str, int] = {}
+        self._say_at = 0.0
+
+    def enter(self, peer: str) -> bool:
+        """Count a new connection in, if there is room for it; ``unix`` is a socket file and has no address."""
+        if self._metrics.connections >= self.most:
+            return self._refused("total", peer, self.most)
+        if self._is_limited(peer):
+            address = network_of(peer)
+            held = self._by_address.get(address, 0)
+            if held >= self.most_per_address:
+                return self._refused("address", peer, self.most_per_address)
+            self._by_address[address] = held + 1
+        self._metrics.connections += 1
+        return True
+
+    def leave(self, peer: str) -> None:
+        """Count a connection out that was let in."""
+        self._metrics.connections -= 1
+        if self._is_limited(peer):
+            address = network_of(peer)
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+    def _is_limited(self, peer: str) -> bool:
+        return peer != "unix" and peer not in self._exempt
+
+    def _refused(self, limit: str, peer: str, most: int) -> bool:
+        self._metrics.refused_connections[(limit,)] += 1
+        now = time.monotonic()
+        if now >= self._say_at:  # a line for each would be a gift to whoever opens them
+            self._say_at = now + _SAY_AGAIN_S
+            _log.warning("connections are refused: too many are open", limit=limit, address=peer, most=most)
+        return False
+
+
+def network_of(peer: str) -> str:
+    """What one client is known by: an IPv4 address, or the /64 of an IPv6 one, which is the least a client is given."""
+    if ":" not in peer:
+        return peer
+    try:
+        address = ipaddress.IPv6Address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    return str(address.ipv4_mapped) if address.ipv4_mapped else address.packed[:8].hex()

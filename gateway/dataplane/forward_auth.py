@@ -1,0 +1,195 @@
+"""The second door: a trusted reverse proxy asks whether a request may pass. The very same decision answers.
+
+nginx's ``auth_request`` understands 2xx, 401 and 403 and turns every other status into a bare 500, so that is all it
+gets; the true status is in ``X-Auth-Status``, for an ``error_page`` to restore. Traefik, Caddy and Envoy hand a refusal
+on as it is, so they get the one that the client would have had from the first door.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.dataplane import responses
+from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.gatekeeper import Gatekeeper
+from gateway.dataplane.inquiries import TrustedProxies
+from gateway.dataplane.jobs import Jobs
+from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
+from policies import headers as algebra
+from policies.admission import Admit
+from policies.authorise import Permit
+from policies.browsers import login_location
+from policies.inquiry import Inquiry
+from policies.principals import Method, Principal
+from policies.questions import CADDY, ENVOY, SOURCES, TRAEFIK, Dialect, nginx, question
+from policies.ratelimit_fields import refused_lines, state_line
+from policies.routes import PORTAL
+from policies.upgrade import from_same_origin, protocols_without_credentials
+from policies.verdict import Deny, Refusal
+
+_NOT_STORED = b"Cache-Control: no-store"
+_REMEMBERED = 4_096
+_REMOVED = b"x-envoy-auth-headers-to-remove: " + ", ".join(algebra.CREDENTIALS).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """How the operator wants this door to answer.
+
+    ``source`` is the key of SOURCES that nginx's question is read from; ``status`` the one of a yes, 200 or 202;
+    ``oauth2_proxy`` adds the headers of oauth2-proxy; ``login_base`` is our public URL, empty to redirect nobody.
+    """
+
+    source: str = "x-original-uri"
+    status: int = 200
+    oauth2_proxy: bool = False
+    login_base: str = ""
+
+
+class ForwardAuth:
+    """Answers on the paths of :attr:`dialects`, and below Envoy's."""
+
+    def __init__(
+        self, gatekeeper: Gatekeeper, jobs: Jobs, settlement: Settlement, trusted: TrustedProxies, manners: Manners
+    ) -> None:
+        self._gatekeeper = gatekeeper
+        self._jobs = jobs
+        self._settlement = settlement
+        self._trusted = trusted
+        self._manners = manners
+        self._identities: dict[bytes, bytes] = {}
+        self.dialects: Mapping[str, Dialect] = {
+            dialect.path: dialect for dialect in (nginx(SOURCES[manners.source]), TRAEFIK, CADDY, ENVOY)
+        }
+
+    def dialect(self, path: str) -> Dialect | None:
+        """The dialect that is asked in on this path, if it is one of this door's."""
+        return self.dialects.get(path) or (ENVOY if path.startswith(f"{ENVOY.path}/") else None)
+
+    async def answer(
+        self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange, *,
+        keep_alive: bool,
+    ) -> Next:  # fmt: skip
+        """Decide on the request that the proxy describes; a subrequest that is itself faulty is refused alike."""
+        exchange.door = "forward_auth"
+        inquiry = self._question(dialect, asked, connection)
+        verdict = inquiry if isinstance(inquiry, Deny) else await self._decide(inquiry, exchange)
+        if isinstance(verdict, Admit):
+            exchange.status = self._manners.status if dialect.allows_on_any_2xx else 200
+            lines = self._yes(dialect, verdict, exchange) + _protocols(asked)
+            whole = responses.plain(exchange.status, lines, b"", keep_alive=keep_alive)
+        else:
+            exchange.denied(verdict)
+            login = login_location(self._manners.login_base, inquiry, verdict) if isinstance(inquiry, Inquiry) else None
+            if not dialect.relays_answers:
+                whole = _no_to_nginx(verdict, exchange, login, keep_alive=keep_alive)
+            elif login is not None:
+                whole = _to_login(exchange, login, keep_alive=keep_alive)
+            else:
+                whole = _no(verdict, asked, exchange, keep_alive=keep_alive)
+        self._settlement.settle(exchange)
+        exchange.begun = True
+        if connection.transport is not None:
+            connection.write(whole)
+        return KEEP if keep_alive else CLOSE
+
+    def _question(self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection) -> Inquiry | Deny:
+        if connection.peer not in self._trusted:
+            return Deny(refusal=Refusal.UNTRUSTED_PROXY)
+        return asked if isinstance(asked, Deny) else question(dialect, asked)
+
+    async def _decide(self, inquiry: Inquiry, exchange: Exchange) -> Admit | Deny:
+        exchange.method, exchange.path = inquiry.method, inquiry.path
+        route = self._gatekeeper.routes.match(inquiry.method, inquiry.path)
+        if isinstance(route, Deny):
+            return route
+        if route.upstream == PORTAL:  # open to everybody there, and the proxy's own service may have such a path too
+            return Deny(refusal=Refusal.UNKNOWN_ROUTE)
+        exchange.route = route
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
+        if route.job_kind and not isinstance(decision, Deny):
+            decision = await self._jobs.judge(decision, inquiry.path, is_seen=False)
+        if isinstance(decision, Deny):
+            return decision
+        exchange.principal = decision.permit.principal
+        exchange.lease = decision.lease  # settled with the answer: when the request itself ends is not told here
+        by_session = exchange.principal.method is Method.SESSION
+        if route.websocket and by_session and not from_same_origin(inquiry.head, self._manners.login_base.encode()):
+            return Deny(refusal=Refusal.ORIGIN_NOT_ALLOWED, principal=exchange.principal)
+        return decision
+
+    def _yes(self, dialect: Dialect, admit: Admit, exchange: Exchange) -> list[bytes]:
+        """Every identity header, also one without a value: a header that is absent lets the client's copy through."""
+        lines = [exchange.id_line, _NOT_STORED, self._identity(admit.permit)]
+        if dialect.removes_headers:
+            lines.append(_REMOVED)
+        if admit.taken.charges:
+            lines += [admit.permit.rate_policy, state_line(admit.taken)]
+        return [*lines, *admit.limit_lines]
+
+    def _identity(self, permit: Permit) -> bytes:
+        """The identity lines, joined; made once for all permits that say the same."""
+        lines = self._identities.get(permit.identity)
+        if lines is None:
+            found = _fields(algebra.identity(permit.principal, permit.assertion))
+            if self._manners.oauth2_proxy:
+                found += _fields(_as_oauth2_proxy(permit.principal))
+            if len(self._identities) >= _REMEMBERED:
+                self._identities.clear()
+            lines = self._identities[permit.identity] = b"\r\n".join(found)
+        return lines
+
+
+def _protocols(asked: Inquiry | Deny) -> list[bytes]:
+    """The subprotocols of a stream without the credential among them, for the proxy to send on over the client's."""
+    left = None if isinstance(asked, Deny) else protocols_without_credentials(asked.head)
+    return [] if left is None else [b"Sec-WebSocket-Protocol: " + left]
+
+
+def _fields(values: Mapping[str, str]) -> list[bytes]:
+    return [f"{name}: {value}".encode() for name, value in values.items()]
+
+
+def _as_oauth2_proxy(principal: Principal) -> dict[str, str]:
+    """What oauth2-proxy says of a session (its ``--set-xauthrequest``); e-mail addresses are not known here."""
+    user = principal.user_id or principal.key_id
+    values = {"User": user, "Email": "", "Groups": ",".join(principal.roles), "Preferred-Username": user}
+    return {f"X-Auth-Request-{name}": algebra.ascii_value(value) for name, value in values.items()}
+
+
+def _no_to_nginx(deny: Deny, exchange: Exchange, login: str | None, *, keep_alive: bool) -> bytes:
+    """401 or 403, and all that an ``error_page`` needs to say the rest."""
+    true = exchange.status
+    exchange.status = 401 if true == 401 else 403
+    code = deny.refusal.code.encode()
+    lines = [exchange.id_line, _NOT_STORED, b"X-Auth-Status: %d" % true, b"X-Auth-Code: " + code]
+    lines += responses.challenge(deny)
+    if login is not None:
+        lines.append(b"Location: " + login.encode())
+    if deny.allow:
+        lines.append(responses.allowed(deny))
+    if deny.taken is not None:
+        lines += refused_lines(deny.taken)
+    elif deny.limit_lines:
+        lines += deny.limit_lines
+    elif true == 503:
+        lines.append(responses.RETRY_SOON)
+    return responses.plain(exchange.status, lines, b"", keep_alive=keep_alive)
+
+
+def _to_login(exchange: Exchange, login: str, *, keep_alive: bool) -> bytes:
+    exchange.status = 302
+    lines: Sequence[bytes] = (exchange.id_line, _NOT_STORED, b"Location: " + login.encode())
+    return responses.plain(302, lines, b"", keep_alive=keep_alive)
+
+
+def _no(deny: Deny, asked: Inquiry | Deny, exchange: Exchange, *, keep_alive: bool) -> bytes:
+    """The refusal of the first door. A subrequest by HEAD is answered without a body, whatever it asks about."""
+    send_body = isinstance(asked, Deny) or asked.method != "HEAD"
+    whole, exchange.bytes_out = responses.refusal(
+        deny,
+        exchange.request_id,
+        responses.dialect_of(exchange.route, exchange.path, None),
+        keep_alive=keep_alive,
+        send_body=send_body,
+    )
+    return whole

@@ -1,0 +1,228 @@
+"""Limits beyond plain request rates: asks the store to hold what a request needs, and says what to do when it cannot.
+
+A counter of a calendar period that is missing (a new period, or a Redis that lost its memory) is told from the ledger
+what was used; what is still in a journal then, some seconds' worth, is not in that figure.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.dataplane.limit_events import Events, LimitReached
+from gateway.telemetry.metrics import Metrics
+from policies.admission import Admit, conclude_held, outgrown
+from policies.allowances import Kind, Scope, What
+from policies.authorise import Permit
+from policies.bounds import STREAM_AHEAD, Bound, Bounds, demands, least, usual, with_margin
+from policies.holding import NOTHING_SPENT, Answer, Demand, Lease, Spent
+from policies.inquiry import Inquiry
+from policies.limits import FREE
+from policies.principals import Principal
+from policies.routes import WithoutLimiter
+from policies.verdict import Deny, Refusal
+from storage.ports import Held, Holds, Unavailable, UsageOf
+
+_SOFT = (80, 100)
+"""Per cent of a calendar period's allowance at which an event is told."""
+_MOST_TOLD = 50_000
+
+
+class Account(Protocol):
+    """Where the past is known."""
+
+    async def used(self, of: UsageOf) -> int:
+        """See :class:`storage.ports.Ledger`."""
+
+
+class Holder:
+    """Holds. ``local`` stands in while ``holds`` cannot be asked."""
+
+    def __init__(
+        self,
+        *,
+        holds: Holds,
+        local: Holds,
+        account: Account,
+        events: Events,
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._holds = holds
+        self._local = local
+        self._account = account
+        self._events = events
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._told: set[tuple[str, int]] = set()
+        self._looking_up: dict[str, asyncio.Task[int]] = {}
+
+    @staticmethod
+    def bound(bounds: Bounds, inquiry: Inquiry) -> tuple[Bound, ...]:
+        """Those that hold for a request, or for a stream."""
+        return bounds.stream if _is_stream(inquiry) else bounds.request
+
+    async def hold(self, permit: Permit, bound: Sequence[Bound], inquiry: Inquiry, address: str) -> Admit | Deny:
+        """Take and reserve all that the request needs, or say which limit is in the way."""
+        guess, floor = _expected(permit, inquiry)
+
+        def wants(expected: Spent) -> tuple[Demand, ...]:
+            return demands(bound, permit.principal.calendar, self._now_ms(), expected, address)
+
+        wanted = wants(guess)
+        mode = permit.route.without_limiter
+        try:
+            wanted, held = await self._ask(self._holds, permit, wanted)
+            if _is_only_a_guess(wanted, held.answer) and floor.audio_ms < guess.audio_ms:
+                wanted, held = await self._ask(self._holds, permit, wants(floor))
+        except Unavailable:
+            if mode is WithoutLimiter.CLOSED:
+                return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
+            self._metrics.fail_open[("ratelimit",)] += 1
+            if mode is WithoutLimiter.OPEN:
+                return Admit(permit, FREE)
+            wanted, held = await self._ask(self._local, permit, wanted)
+        self._count(wanted, held.answer)
+        self._notice(permit.principal, wanted, held.answer)
+        hold = None if held.lease is None else _Hold(self, permit, held.lease)
+        return conclude_held(permit, wanted, held.answer, hold)
+
+    async def extend(self, permit: Permit, lease: Lease, expected: Spent, spent: Spent) -> tuple[Deny | None, bool]:
+        """See :class:`policies.admission.Hold`; and whether there was no margin left."""
+        try:
+            answer = await lease.extend(with_margin(expected), spent)
+            is_short = not answer.admitted
+            for demand, figure in zip(lease.demands, answer.figures, strict=False):
+                if figure.unknown:  # Redis lost its memory meanwhile
+                    await self._holds.tell(demand, await self._used(permit.principal, demand))
+            if is_short:
+                answer = await lease.extend(expected, spent)
+        except Unavailable:
+            if permit.route.without_limiter is WithoutLimiter.CLOSED:
+                return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal), False
+            self._metrics.fail_open[("ratelimit",)] += 1
+            return None, False
+        self._notice(permit.principal, lease.demands, answer)
+        if answer.refused_by is None:
+            return None, is_short
+        self._metrics.ratelimit[(lease.demands[answer.refused_by].allowance.name, "outgrown")] += 1
+        return outgrown(permit, lease.demands, answer, answer.refused_by), True
+
+    async def _ask(self, holds: Holds, permit: Permit, wanted: tuple[Demand, ...]) -> tuple[tuple[Demand, ...], Held]:
+        """Raises Unavailable. What nobody can tell the use of is left out, unless the route is closed then."""
+        held = await holds.hold(wanted)
+        if not held.answer.unknown:
+            return wanted, held
+        missing = [d for d, figure in zip(wanted, held.answer.figures, strict=True) if figure.unknown]
+        for demand in missing:
+            try:
+                used = await self._used(permit.principal, demand)
+            except Unavailable:
+                if permit.route.without_limiter is WithoutLimiter.CLOSED:
+                    raise
+                self._metrics.fail_open[("quota",)] += 1
+                wanted = tuple(one for one in wanted if one is not demand)
+            else:
+                await holds.tell(demand, used)
+        held = await holds.hold(wanted)
+        if held.answer.unknown:
+            raise Unavailable("the counters of this period vanish as soon as they are told")
+        return wanted, held
+
+    async def _used(self, principal: Principal, demand: Demand) -> int:
+        """From the ledger; all who need one figure at a time share one question."""
+        looking = self._looking_up.get(demand.key)
+        if looking is None:
+            allowance = demand.allowance
+            period = principal.calendar.period(allowance.calendar, demand.ends_ms - 1)
+            of = UsageOf(
+                tenant_id=principal.tenant_id,
+                user_id=principal.user_id if allowance.scope is Scope.USER else "",
+                key_id=principal.key_id if allowance.scope is Scope.KEY else "",
+                route=allowance.route,
+                what=allowance.what,
+                since=period.start,
+                until=period.end,
+            )
+            looking = asyncio.get_running_loop().create_task(self._account.used(of))
+            self._looking_up[demand.key] = looking
+            looking.add_done_callback(lambda done: self._looked_up(demand.key, done))
+        return await asyncio.shield(looking)
+
+    def _looked_up(self, key: str, done: asyncio.Task[int]) -> None:
+        del self._looking_up[key]
+        if not done.cancelled():
+            done.exception()  # those who asked have it, unless all of them have left
+
+    def _count(self, wanted: Sequence[Demand], answer: Answer) -> None:
+        counts = self._metrics.ratelimit
+        if answer.refused_by is not None:
+            counts[(wanted[answer.refused_by].allowance.name, "refused")] += 1
+        for demand, figure in zip(wanted, answer.figures, strict=True):
+            allowance = demand.allowance
+            if figure.overrun and allowance.shadow:
+                counts[(allowance.name, "shadow_refused")] += 1
+            elif answer.refused_by is None:
+                counts[(allowance.name, "admitted")] += 1
+
+    def _notice(self, principal: Principal, wanted: Sequence[Demand], answer: Answer) -> None:
+        """Tell once, per process and counter, that an allowance is nearly used up, and that it is."""
+        for demand, figure in zip(wanted, answer.figures, strict=False):
+            allowance = demand.allowance
+            if allowance.kind is not Kind.QUOTA:
+                continue
+            is_used_up = figure.overrun and demand.want <= allowance.count  # and not just too large a request
+            reached = 100 if is_used_up else 100 * (allowance.count - figure.left) // allowance.count
+            for mark in _SOFT:
+                if reached >= mark and (demand.key, mark) not in self._told:
+                    if len(self._told) >= _MOST_TOLD:
+                        self._told.clear()
+                    self._told.add((demand.key, mark))
+                    event_id = "evt_" + hashlib.sha256(f"{demand.key}:{mark}".encode()).hexdigest()[:32]
+                    holders = {Scope.KEY: principal.key_id, Scope.USER: principal.user_id}
+                    holder = holders.get(allowance.scope, principal.tenant_id)
+                    self._events.limit_reached(
+                        LimitReached(event_id, principal.tenant_id, holder, allowance, mark, demand.ends_ms)
+                    )
+
+
+class _Hold:
+    """See :class:`policies.admission.Hold`."""
+
+    __slots__ = ("_holder", "_lease", "_permit", "exceeds", "grows", "is_short", "settle")
+
+    def __init__(self, holder: Holder, permit: Permit, lease: Lease) -> None:
+        self._holder = holder
+        self._permit = permit
+        self._lease = lease
+        self.grows = lease.grows
+        self.is_short = False
+        self.settle = lease.settle
+        self.exceeds = lease.exceeds
+
+    async def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT) -> Deny | None:
+        """See :class:`policies.admission.Hold`."""
+        deny, self.is_short = await self._holder.extend(self._permit, self._lease, expected, spent)
+        return deny
+
+
+def _is_stream(inquiry: Inquiry) -> bool:
+    return inquiry.head.upgrade.lower() == b"websocket"
+
+
+def _expected(permit: Permit, inquiry: Inquiry) -> tuple[Spent, Spent]:
+    """What it is likely to come to, and what it comes to at the least."""
+    if _is_stream(inquiry):
+        return STREAM_AHEAD, Spent(1_000, 1_000)
+    head, has_audio = inquiry.head, permit.route.meter != "none"
+    length: int | None = int(head.content_lengths[0]) if head.content_lengths else None
+    if length is None and not head.transfer_encodings:
+        return Spent(), Spent()  # no body at all
+    return (
+        usual(length, head.content_type.decode("latin-1"), has_audio=has_audio),
+        least(length, has_audio=has_audio),
+    )
+
+
+def _is_only_a_guess(wanted: Sequence[Demand], answer: Answer) -> bool:
+    return answer.refused_by is not None and wanted[answer.refused_by].allowance.what is What.AUDIO

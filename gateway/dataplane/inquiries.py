@@ -1,0 +1,205 @@
+"""An aiohttp request becomes an Inquiry, or is refused because it could be read in more than one way.
+
+Also the one module that reads forwarding headers, and only from peers that the operator trusts (oauth2-proxy
+CVE-2026-76835: its default trust was everybody).
+"""
+
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from gateway.dataplane.exchange import Caller
+from policies.credentials import Conflict, Nothing, Presented, present, redacted
+from policies.headers import RawHeaders, RequestHead, first, without_folded
+from policies.inquiry import Inquiry, Target, is_plain_host
+from policies.networks import Network, address
+from policies.verdict import Deny, Refusal
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class TrustedProxies:
+    """The addresses whose forwarding headers are believed. Empty: nobody's."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = tuple(networks)
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, peer: str) -> bool:
+        if not self._networks:
+            return False
+        known = self._known.get(peer)
+        if known is None:
+            known = self._judge(peer)
+            if len(self._known) < 10_000:
+                self._known[peer] = known
+        return known
+
+    def _judge(self, peer: str) -> bool:
+        if peer == "unix":
+            return True  # whoever can open our socket file was let in by the file system
+        plain = address(peer)
+        return plain is not None and any(ipaddress.ip_address(plain) in network for network in self._networks)
+
+    def client_address(self, peer: str, forwarded_for: bytes) -> str:
+        """The right-most address of ``X-Forwarded-For`` that is not a trusted proxy's; the peer if it is not trusted.
+
+        An entry that is no address ends the walk at the last address that was one: nothing left of it is believed.
+        """
+        best = address(peer) or peer
+        if peer not in self:
+            return best
+        for entry in reversed(forwarded_for.split(b",")):
+            said = address(entry.decode("latin-1"))
+            if said is None:
+                return best
+            best = said
+            if best not in self:
+                return best
+        return best
+
+
+class RequestIds:
+    """Request ids of our own: UUIDv7 (RFC 9562 section 5.7), the random part counted up from a random start.
+
+    Unguessable they need not be; unique and sortable by time they are, and cheap: only the last group is written anew
+    while the millisecond is the same.
+    """
+
+    def __init__(self) -> None:
+        self._middle = f"7{secrets.token_hex(2)[:3]}-8{secrets.token_hex(2)[:3]}"
+        self._count = int.from_bytes(os.urandom(6))
+        self._ms = 0
+        self._head = ""
+
+    def make(self, now_ms: int) -> str:
+        """A new id; ``now_ms`` are milliseconds since the Unix epoch."""
+        if now_ms != self._ms:
+            self._ms = now_ms
+            stamp = f"{now_ms:012x}"
+            self._head = f"{stamp[:8]}-{stamp[8:]}-{self._middle}-"
+        self._count = (self._count + 1) & 0xFFFF_FFFF_FFFF
+        return f"{self._head}{self._count:012x}"
+
+
+def usable_request_id(sent: bytes) -> str | None:
+    """A client's request id when it is harmless to repeat in headers and logs, else None."""
+    if not sent or len(sent) > 64:
+        return None
+    text = sent.decode("latin-1")
+    return text if _REQUEST_ID.fullmatch(text) else None
+
+
+@dataclass(slots=True)
+class Known:
+    """What one header amounts to.
+
+    A connection sends the same header again and again: it is worked out once, and found again by comparing bytes.
+    """
+
+    head: RequestHead
+    version: tuple[int, int]
+    presented: Presented | Nothing | Conflict
+    fault: Deny | None
+    caller: Caller
+    passing: bytes
+    """What goes to the upstream of it, with the ``X-Forwarded-*`` lines, joined and with its last line end."""
+
+
+_FOR_THE_PORTAL = frozenset({b"authorization", b"cookie"})
+
+
+def portal_lines(known: Known) -> bytes:
+    """What the portal gets beside what any upstream gets: the credentials, and the client's address as we know it.
+
+    ``X-Client-IP`` is among the names that no client can send on.
+    """
+    lines = [name + b": " + value for name, value in known.head.raw if name.lower() in _FOR_THE_PORTAL]
+    return b"\r\n".join([*lines, b"X-Client-IP: " + known.caller.address.encode(), b""])
+
+
+class Reader:
+    """Reads questions. ``exact_paths`` are plain by construction and need no second look.
+
+    ``withheld``: headers, folded, that carry our own credential to an upstream and never a client's value.
+    ``session_cookie``: the name of the one that holds a browser's session; empty to take none.
+    """
+
+    def __init__(
+        self,
+        exact_paths: frozenset[str],
+        trusted: TrustedProxies,
+        withheld: AbstractSet[bytes] = frozenset(),
+        session_cookie: str = "",
+    ) -> None:
+        self._exact_paths = exact_paths
+        self._trusted = trusted
+        self._withheld = withheld
+        self._session_cookie = session_cookie
+
+    def know(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
+        """Work a header out."""
+        head = RequestHead.walk(raw)
+        if self._withheld:
+            head.lines = without_folded(head.lines, self._withheld)
+        trusted = peer in self._trusted
+        return Known(
+            head=head,
+            version=version,
+            presented=present(head, self._session_cookie),
+            fault=_fault(head, version),
+            caller=Caller(
+                self._trusted.client_address(peer, b",".join(head.forwarded_for)),
+                redacted(head.user_agent[:256].decode("utf-8", "replace")),
+            ),
+            passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
+        )
+
+    def read(self, method: str, raw: str, known: Known) -> Inquiry | Deny:
+        """The question of the proxy door, from the target as received and the header as known."""
+        if known.fault is not None:
+            return known.fault
+        if raw in self._exact_paths:
+            return Inquiry(method, raw, "", known.head, known.presented)
+        target = Target.parse(raw)
+        if target is None:
+            return Deny(refusal=Refusal.AMBIGUOUS_TARGET)
+        return Inquiry(method, target.path, target.query, known.head, known.presented)
+
+
+def _fault(head: RequestHead, version: tuple[int, int]) -> Deny | None:
+    """What llhttp lets through and we do not: other versions, odd framing, Host missing, twice or odd."""
+    if version not in ((1, 1), (1, 0)):
+        return Deny(refusal=Refusal.MALFORMED_REQUEST)
+    if head.transfer_encodings and (
+        version != (1, 1)
+        or head.content_lengths
+        or [v.strip().lower() for v in head.transfer_encodings] != [b"chunked"]
+    ):
+        return Deny(refusal=Refusal.MALFORMED_REQUEST)
+    # 2^64 - 1 means "no length" to aiohttp's C parser, and a number of 4 300 digits is an error to int().
+    if len(head.content_lengths) > 1 or not all(v.isdigit() and len(v) <= 18 for v in head.content_lengths):
+        return Deny(refusal=Refusal.MALFORMED_REQUEST)
+    if not head.hosts and version == (1, 0):
+        return None
+    if len(head.hosts) != 1 or not is_plain_host(head.hosts[0].decode("latin-1")):
+        return Deny(refusal=Refusal.INVALID_HOST)
+    return None
+
+
+def _forwarding(head: RequestHead, peer: str, *, trusted: bool) -> list[bytes]:
+    """The three lines that we set; what the peer said of earlier hops is repeated only if it is trusted."""
+    chain, proto, host = (address(peer) or peer).encode(), b"http", head.hosts[0] if head.hosts else b""
+    if trusted:
+        if head.forwarded_for:
+            chain = b", ".join((*head.forwarded_for, chain))
+        if first(head.raw, b"x-forwarded-proto").lower() == b"https":
+            proto = b"https"
+        forwarded_host = first(head.raw, b"x-forwarded-host")
+        if is_plain_host(forwarded_host.decode("latin-1")):
+            host = forwarded_host
+    return [b"X-Forwarded-For: " + chain, b"X-Forwarded-Proto: " + proto, b"X-Forwarded-Host: " + host]

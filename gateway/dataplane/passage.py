@@ -1,0 +1,395 @@
+"""One request on its way through: asked of an upstream, answered to the client, settled, and closed.
+
+Two shapes of exchange. A *small* one, whose request body is at hand and whose answer arrives in one piece, costs one
+write to the upstream and one to the client. Everything else *streams*, with back-pressure both ways. Both settle before
+the last byte of the answer is written: what a client has seen complete is in the journal.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EmptyStreamReader, StreamReader
+from aiohttp.web_protocol import RequestPayloadError
+
+from gateway.dataplane import responses
+from gateway.dataplane.exchange import Exchange
+from gateway.dataplane.inquiries import Known, portal_lines
+from gateway.dataplane.jobs import Latecomer
+from gateway.dataplane.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
+from gateway.dataplane.upload import BodyTooLarge, Refused, Upload
+from gateway.upstreams.addresses import NoneLeft, Upstream
+from gateway.upstreams.connection import Broke, TooSlow, Unreachable, Unsent, UpstreamConnection, UpstreamError
+from policies.admission import Admit, Hold
+from policies.audio.reported import AnswerReader, answer_reader
+from policies.headers import AnswerHead
+from policies.inquiry import Inquiry
+from policies.jobs import asking_plainly
+from policies.ratelimit_fields import state_line
+from policies.routes import PORTAL
+from policies.stream_meters import stream_meter
+from policies.upgrade import Upgrade
+from policies.usage import NOT_AUDIO, Measured, Outcome
+from policies.verdict import Deny, Refusal
+from storage.ports import StorageError
+
+if TYPE_CHECKING:
+    from gateway.dataplane.relay import Relay
+
+_TRIES = 3
+"""How many connections a request may find closed before a byte of it was written."""
+_HANDSHAKE_S = 30.0
+"""How long an upstream may think about an upgrade."""
+
+_REFUSALS: dict[type[Exception], Refusal] = {
+    Unreachable: Refusal.UPSTREAM_UNREACHABLE,
+    NoneLeft: Refusal.UPSTREAM_UNAVAILABLE,
+    TooSlow: Refusal.UPSTREAM_TIMEOUT,
+    BodyTooSlow: Refusal.BODY_TIMEOUT,
+    BodyTooLarge: Refusal.BODY_TOO_LARGE,
+    RequestPayloadError: Refusal.MALFORMED_REQUEST,
+}
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One request on a client's connection."""
+
+    connection: ClientConnection
+    message: RawRequestMessage
+    body: StreamReader
+    known: Known
+
+
+class Passage:
+    """One request on its way through."""
+
+    __slots__ = (
+        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_reader", "_relay", "_tries",
+        "_upgrade", "_upload", "_upstreams", "upstream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        relay: "Relay",
+        upstreams: Upstream,
+        admit: Admit,
+        inquiry: Inquiry,
+        incoming: Incoming,
+        exchange: Exchange,
+        upgrade: Upgrade | None,
+    ) -> None:
+        self._relay = relay
+        self._upgrade = upgrade
+        self._upstreams = upstreams
+        self._admit = admit
+        self._inquiry = inquiry
+        self._incoming = incoming
+        self._connection = incoming.connection
+        self._exchange = exchange
+        self._asked = time.perf_counter()
+        self._tries = 0
+        self._upload: Upload | None = None
+        """The body, where there is one."""
+        if upgrade is None and not isinstance(incoming.body, EmptyStreamReader):
+            self._upload = Upload(incoming.connection, incoming.message, incoming.body, inquiry, admit.permit, exchange)
+        self._reader: AnswerReader | None = None
+        self.upstream: UpstreamConnection | None = None
+
+    # --- towards the upstream ----------------------------------------------------------------------------------------
+
+    async def fit(self, lease: Hold) -> None:
+        """See that the body fits into its limits before anybody is asked to work on it.
+
+        Raises Refused, and what reading a body raises.
+        """
+        if self._upload is not None:
+            await self._upload.fit(lease)
+
+    def ask(self, upstream: UpstreamConnection) -> None:
+        """Write the request; what of its body has not arrived yet follows in the background."""
+        self.upstream = upstream
+        self._connection.client_gone = upstream.abandon
+        if self._connection.transport is None:
+            # It went before there was anybody to tell, and nobody tells twice: the upstream would work for no one.
+            raise ConnectionResetError("the client has gone")
+        if self._upgrade is not None:
+            self._begin(upstream, self._upgrade.lines, b"")
+            upstream.expect_answer(min(_HANDSHAKE_S, self._admit.permit.route.first_byte_s))
+            return
+        upload = self._upload
+        if upload is None:
+            self._begin(upstream, b"", b"")
+            return
+        data = upload.whole()
+        if data is not None:
+            self._begin(upstream, b"Content-Length: %d\r\n" % len(data), data)
+            return
+        self._begin(upstream, upload.framing, b"")
+        upstream.flush()
+        if not upstream.is_open:
+            return  # nothing of the body was read: the request can go another way
+        upstream.deadline = float("inf")
+        upload.carry_on(upstream, self._relay.tasks)
+
+    async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
+        """Another connection after one that was closed before a byte was written.
+
+        Raises Unreachable or NoneLeft, and ``error`` itself when this has happened too often.
+        """
+        self._tries += 1
+        if self._tries == _TRIES:
+            raise error
+        self._relay.metrics.upstream_retries[(self._upstreams.name, "unsent")] += 1
+        if not upstream.idle_since:
+            self._upstreams.failed(upstream.pool, error)
+        upstream.close()
+        self.upstream = None
+        return await self._upstreams.take(new=True)
+
+    def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
+        """Write the head: the path and query that were judged, the lines that pass, and last what only we may say."""
+        inquiry, permit = self._inquiry, self._admit.permit
+        target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
+        route, passing = permit.route, self._incoming.known.passing
+        if route.upstream == PORTAL:
+            passing += portal_lines(self._incoming.known)
+        elif route.job_kind:
+            passing = asking_plainly(passing)
+        head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
+            inquiry.method.encode("ascii"),
+            target.encode("ascii"),
+            upstream.pool.host_line,
+            passing,
+            self._exchange.id_line,
+            framing,
+            permit.identity,
+        )
+        upstream.begin(
+            head + data,
+            bodyless_answer=inquiry.method == "HEAD",
+            idle_s=route.idle_s,
+            total_s=route.total_s,
+            upgrade=self._upgrade is not None,
+        )
+        upstream.expect_answer(route.first_byte_s)
+        if self._alone:
+            upstream.flush()
+
+    @property
+    def _alone(self) -> bool:
+        """Whether no other request is being served: then nothing is gained by holding a write back."""
+        return self._relay.metrics.inflight <= 1
+
+    async def switch(self, upstream: UpstreamConnection, head: AnswerHead, upgrade: Upgrade) -> Next:
+        """The upstream agreed to a stream: agree as well, and stay until it is over.
+
+        Raises Broke when its handshake is not one, and ConnectionError when the client has gone.
+        """
+        try:
+            handshake = upgrade.answer(head)
+        except ValueError as error:
+            raise Broke(f"its WebSocket handshake: {error}") from error
+        lines = [*handshake, *self._answer_lines(head)]
+        connection, streams = self._connection, self._relay.streams
+        if connection.transport is None:
+            raise ConnectionResetError("the client has gone")
+        connection.client_gone = None
+        permit, inquiry = self._admit.permit, self._inquiry
+        meter = stream_meter(permit.route.meter, inquiry.query)
+        if meter is not None:
+            self._exchange.measure = meter.measured
+        tunnel = streams.tunnel(connection, self._exchange, permit, inquiry.presented, meter)
+        tunnel.upstream.transport, upstream_tail = upstream.hand_over(tunnel.upstream)
+        tunnel.client.transport, client_tail = connection.hand_over(tunnel.client)
+        streams.opened(tunnel)
+        tunnel.client.transport.write(responses.head(101, lines))
+        upstream.pool.others += 1
+        try:
+            tunnel.begin(client_tail, upstream_tail)
+            await tunnel.over
+        finally:
+            tunnel.abort()
+            upstream.pool.others -= 1
+            self._exchange.upstream_s = time.perf_counter() - self._asked
+        return CLOSE
+
+    # --- towards the client ------------------------------------------------------------------------------------------
+
+    def answer_whole(self, upstream: UpstreamConnection, head: AnswerHead) -> Next:
+        """Head and body in one write."""
+        body = upstream.take()
+        status = upstream.status
+        lines = self._answer_lines(head)
+        if self._exchange.method == "HEAD" or status == 304:
+            if head.length is not None:
+                lines.append(b"Content-Length: %d" % head.length)
+        elif status != 204:
+            lines.append(b"Content-Length: %d" % len(body))
+        answered = self._keep_alive(lines)
+        self._passed(body)
+        self._settle()
+        self._exchange.begun = True
+        self._connection.write_soon(responses.head(status, lines) + body)
+        if self._alone:
+            self._connection.flush()
+        return answered
+
+    async def answer_in_pieces(self, upstream: UpstreamConnection, head: AnswerHead) -> Next:
+        """Head at once, then every piece as it comes. The last byte waits for the settlement."""
+        lines = self._answer_lines(head)
+        chunked = head.length is None and self._incoming.message.version == (1, 1)
+        if head.length is not None:
+            lines.append(b"Content-Length: %d" % head.length)
+        elif chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        answered = self._keep_alive(lines)
+        unsent = responses.head(upstream.status, lines)
+        idle_s = self._admit.permit.route.idle_s
+        if not upstream.has_piece:
+            self._write(unsent)
+            unsent = b""
+        while piece := await upstream.read():
+            self._passed(piece)
+            if self._exchange.bytes_out == head.length:
+                self._settle()
+            self._write(unsent + (b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece))
+            unsent = b""
+            await self._connection.drained(idle_s)
+        self._settle()
+        self._write(unsent + (b"0\r\n\r\n" if chunked else b""))
+        return answered if chunked or head.length is not None else CLOSE
+
+    async def answer_of_job(self, upstream: UpstreamConnection, head: AnswerHead) -> Next | Deny:
+        """Hold the answer, up to a bound, until what it says of the job is stored; then carry it as any other."""
+        relay, watch = self._relay, None
+        try:
+            watch = await relay.jobs.watch(
+                self._admit.permit,
+                self._inquiry.path,
+                self._measured,
+                self._exchange.lease,
+                self._exchange.request_id,
+            )
+        except StorageError as error:
+            self._exchange.cause = str(error)
+            return Deny(refusal=Refusal.STORE_UNAVAILABLE, principal=self._admit.permit.principal)
+        if watch is not None:
+            held = bytearray()
+            while not watch.is_told and len(held) < watch.most and (piece := await upstream.read()):
+                watch.feed(piece)
+                held += piece
+            if watch.is_told or upstream.body_done or not watch.goes_on:
+                deny = await watch.conclude()
+                if deny is not None:
+                    return deny
+            else:
+                self._reader = Latecomer(watch, len(held))
+            upstream.put_back(bytes(held))
+        try:
+            if upstream.body_done:
+                return self.answer_whole(upstream, head)
+            return await self.answer_in_pieces(upstream, head)
+        finally:
+            if isinstance(self._reader, Latecomer):
+                relay.tasks.start(self._reader.conclude(), "settlement of a job")
+
+    def _answer_lines(self, head: AnswerHead) -> list[bytes]:
+        lines = [*head.lines, self._exchange.id_line]
+        permit, taken = self._admit.permit, self._admit.taken
+        if head.own_cookies and permit.route.upstream == PORTAL:
+            lines += head.own_cookies
+        if taken.charges:
+            lines.append(permit.rate_policy)
+            lines.append(state_line(taken))
+        else:
+            lines += self._admit.limit_lines
+        if self._reader is None and self._upload is not None and self._upload.meter is not None:
+            self._reader = answer_reader(head.content_type.decode("latin-1"), head.content_encoding.decode("latin-1"))
+        return lines
+
+    def _keep_alive(self, lines: list[bytes]) -> Next:
+        """Whether the client's connection goes on; a body that is still arriving would be read as the next request."""
+        message = self._incoming.message
+        if (
+            not message.should_close
+            and not message.upgrade
+            and message.version == (1, 1)
+            and self._incoming.body.is_eof()
+        ):
+            return KEEP
+        lines.append(b"Connection: close")
+        return CLOSE
+
+    def _passed(self, piece: bytes) -> None:
+        self._exchange.bytes_out += len(piece)
+        if self._reader is not None:
+            self._reader.feed(piece)
+
+    def _write(self, data: bytes) -> None:
+        self._exchange.begun = True
+        self._connection.write(data)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        exchange = self._exchange
+        exchange.upstream_s = time.perf_counter() - self._asked
+        if self._upload is not None:
+            exchange.measure = self._measured
+        self._relay.settlement.settle(exchange)
+
+    def _measured(self) -> Measured:
+        meter, reader = None if self._upload is None else self._upload.meter, self._reader
+        if meter is None:
+            return NOT_AUDIO
+        if self._upload is not None and self._upload.forwarded is not None:
+            return self._upload.forwarded
+        if reader is None:
+            return meter.finish()
+        measured, tokens = meter.finish(reported_ms=reader.reported_ms), reader.tokens
+        if tokens is None:
+            return measured
+        return replace(measured, input_tokens=tokens.input, output_tokens=tokens.output)
+
+    def failed(self, error: Exception) -> Deny | Next:
+        """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""
+        exchange = self._exchange
+        if isinstance(error, Refused):
+            deny = error.deny
+        else:
+            refusal = _REFUSALS.get(type(error), Refusal.UPSTREAM_BROKE)
+            deny = Deny(refusal=refusal, principal=self._admit.permit.principal)
+            exchange.cause = str(error)
+        if isinstance(error, UpstreamError):
+            exchange.outcome = Outcome.UPSTREAM_FAILED
+            self._relay.metrics.upstream_errors[(self._upstreams.name, deny.refusal.code)] += 1
+            if self.upstream is not None and self.upstream.head is None and isinstance(error, Broke | TooSlow):
+                self._upstreams.failed(self.upstream.pool, error)
+        if not exchange.begun:
+            exchange.status = 0
+            return deny
+        exchange.code = deny.refusal.code
+        if exchange.outcome is Outcome.OK:  # else the upstream has refused it or failed already, and it is free
+            exchange.outcome = Outcome.DENIED
+        self._settle()
+        self._connection.cut()
+        return CLOSE
+
+    def close(self) -> None:
+        """Leave nothing behind, however the exchange ended; what was measured stays with the exchange."""
+        self._connection.client_gone = None
+        exchange = self._exchange
+        if not exchange.settled:
+            exchange.upstream_s = time.perf_counter() - self._asked
+            if self._upload is not None:
+                exchange.measure = self._measured
+        self._relay.metrics.upstream[self._upstreams.name].observe(exchange.upstream_s)
+        upstream, upload = self.upstream, self._upload
+        if upstream is None:
+            return
+        if upload is None or upload.stop():
+            upstream.release()
+        else:
+            upstream.close()

@@ -1,0 +1,220 @@
+"""The first door: read the question, decide, relay or refuse, settle. Every request ends here, whatever happens."""
+
+import asyncio
+import time
+from collections.abc import Set as AbstractSet
+
+import structlog
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from gateway.dataplane import responses
+from gateway.dataplane.exchange import Caller, Exchange, Settlement
+from gateway.dataplane.forward_auth import ForwardAuth
+from gateway.dataplane.gatekeeper import Gatekeeper
+from gateway.dataplane.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
+from gateway.dataplane.jobs import Jobs
+from gateway.dataplane.passage import Incoming
+from gateway.dataplane.relay import Relay
+from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.connection import Abandoned
+from policies.browsers import login_path
+from policies.credentials import CONFLICT, NOTHING, Presented
+from policies.headers import RequestHead
+from policies.inquiry import Inquiry
+from policies.questions import PATH as FORWARD_AUTH
+from policies.routes import PORTAL, Route
+from policies.upgrade import Upgrade
+from policies.usage import Outcome
+from policies.verdict import Deny, Refusal
+
+_log = structlog.get_logger("gateway.proxy")
+
+_UNMATCHED = Deny(refusal=Refusal.UNKNOWN_ROUTE)
+
+
+class Proxy:
+    """The handler of the public listener."""
+
+    def __init__(
+        self,
+        *,
+        gatekeeper: Gatekeeper,
+        forward_auth: ForwardAuth,
+        relay: Relay,
+        jobs: Jobs,
+        settlement: Settlement,
+        metrics: Metrics,
+        trusted: TrustedProxies,
+        withheld: AbstractSet[bytes] = frozenset(),
+        session_cookie: str = "",
+    ) -> None:
+        self._gatekeeper = gatekeeper
+        self._forward_auth = forward_auth
+        self._relay = relay
+        self._jobs = jobs
+        self._settlement = settlement
+        self._metrics = metrics
+        self._ids = RequestIds()
+        self._reader = Reader(
+            frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld, session_cookie
+        )
+        self.draining = False
+
+    async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
+        """Answer one request."""
+        known = connection.known
+        if known is None or known.head.raw != message.raw_headers or known.version != message.version:
+            known = connection.known = self._reader.know(message.raw_headers, message.version, connection.peer)
+        request_id = usable_request_id(known.head.request_id) or self._ids.make(self._now_ms())
+        exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.caller)
+        self._metrics.inflight += 1
+        try:
+            answer = await self._answer(connection, message, body, known, exchange)
+            if isinstance(answer, Next):
+                return answer
+            keep = answer.refusal.keeps_connection and not (message.should_close or message.upgrade) and body.is_eof()
+            return self._refuse(connection, exchange, answer, known.head, keep_alive=keep)
+        except (ConnectionError, Abandoned):
+            exchange.outcome = Outcome.CLIENT_GONE
+            exchange.status = exchange.status or 499
+            return CLOSE
+        except asyncio.CancelledError:
+            exchange.outcome = Outcome.GATEWAY_FAILED  # the drain time is over
+            exchange.status = exchange.status or 503
+            raise
+        except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500, never passed on
+            _log.exception("a request failed inside the gateway", request_id=request_id)
+            exchange.outcome = Outcome.GATEWAY_FAILED
+            return self._broke(connection, exchange, known.head)
+        finally:
+            self._metrics.inflight -= 1
+            self._settlement.settle(exchange)
+
+    def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
+        """Answer where there is no request to speak of; it is counted and logged all the same."""
+        exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", Caller(connection.peer, ""))
+        self._refuse(connection, exchange, Deny(refusal=refusal), None, keep_alive=False)
+
+    async def _answer(
+        self,
+        connection: ClientConnection,
+        message: RawRequestMessage,
+        body: StreamReader,
+        known: Known,
+        exchange: Exchange,
+    ) -> Next | Deny:
+        inquiry = self._reader.read(message.method, message.path, known)
+        if isinstance(inquiry, Deny):
+            dialect = self._forward_auth.dialect(exchange.path)
+            exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
+            if dialect is not None:
+                return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=False)
+            return inquiry
+        is_asked = inquiry.path in self._forward_auth.dialects  # of Envoy's questions only their beginning is known
+        route = _UNMATCHED if is_asked else self._gatekeeper.routes.match(inquiry.method, inquiry.path)
+        is_ours = isinstance(route, Deny) or route.upstream == PORTAL  # no other route reaches forward-auth's paths
+        if is_ours and inquiry.path.startswith(FORWARD_AUTH):
+            keep_alive = not message.should_close and not message.upgrade and body.is_eof()
+            return await self._second_door(inquiry, connection, exchange, keep_alive=keep_alive)
+        if isinstance(route, Deny):
+            return route
+        exchange.route = route
+        if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
+            return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
+        if route.job_kind and not isinstance(decision, Deny):
+            decision = await self._jobs.judge(decision, inquiry.path)
+        if isinstance(decision, Deny):
+            login = login_path(inquiry, decision) if decision.refusal.status == 401 else None
+            return decision if login is None else self._to_login(connection, exchange, decision, login)
+        exchange.principal = decision.permit.principal
+        exchange.lease = decision.lease
+        refusal = _unservable(inquiry, message.upgrade, route)
+        if refusal is not None:
+            return Deny(refusal=refusal, principal=exchange.principal)
+        return await self._relay.carry(decision, inquiry, Incoming(connection, message, body, known), exchange)
+
+    async def _open_stream(self, inquiry: Inquiry, route: Route, incoming: Incoming, exchange: Exchange) -> Next | Deny:
+        """An upgrade is judged like any request, and before its 101."""
+        if self.draining:
+            return Deny(refusal=Refusal.DRAINING)  # it would only be closed again
+        head, connection = inquiry.head, incoming.connection
+        upgrade = Upgrade.read(head, inquiry.method, incoming.message.version, inquiry.query)
+        if isinstance(upgrade, Deny):
+            return upgrade
+        if not connection.has_switched:  # two Upgrade lines, of which the parser believed the other one
+            return Deny(refusal=Refusal.MALFORMED_HANDSHAKE)
+        inquiry.query = upgrade.query
+        if upgrade.ticket:
+            alone = inquiry.presented is NOTHING
+            inquiry.presented = Presented(upgrade.ticket) if alone else CONFLICT
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
+        if route.job_kind and not isinstance(decision, Deny):
+            decision = await self._jobs.judge(decision, inquiry.path)
+        if isinstance(decision, Deny):
+            return decision
+        exchange.principal = decision.permit.principal
+        exchange.lease = decision.lease
+        return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
+
+    async def _second_door(
+        self, inquiry: Inquiry, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
+    ) -> Next | Deny:
+        dialect = self._forward_auth.dialect(inquiry.path)
+        if dialect is None:
+            return Deny(refusal=Refusal.UNKNOWN_ROUTE)
+        return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=keep_alive)
+
+    def _refuse(
+        self, connection: ClientConnection, exchange: Exchange, deny: Deny, head: RequestHead | None, *,
+        keep_alive: bool,
+    ) -> Next:  # fmt: skip
+        """Settle, then answer a refusal."""
+        exchange.denied(deny)
+        dialect = responses.dialect_of(exchange.route, exchange.path, head)
+        answer, exchange.bytes_out = responses.refusal(
+            deny, exchange.request_id, dialect, keep_alive=keep_alive, send_body=exchange.method != "HEAD"
+        )
+        self._settlement.settle(exchange)
+        exchange.begun = True
+        if connection.transport is not None:
+            connection.write(answer)
+        return KEEP if keep_alive else CLOSE
+
+    def _to_login(self, connection: ClientConnection, exchange: Exchange, deny: Deny, login: str) -> Next:
+        """A person before a browser signs in, and comes back."""
+        exchange.denied(deny)
+        exchange.status = 303
+        self._settlement.settle(exchange)
+        exchange.begun = True
+        if connection.transport is not None:
+            lines = [exchange.id_line, b"Location: " + login.encode(), b"Cache-Control: no-store"]
+            connection.write(responses.plain(303, lines, b"", keep_alive=False))
+        return CLOSE
+
+    def _broke(self, connection: ClientConnection, exchange: Exchange, head: RequestHead) -> Next:
+        """Answer for a bug: 500 while the client has seen nothing, afterwards a cut connection."""
+        if not exchange.begun:
+            return self._refuse(connection, exchange, Deny(refusal=Refusal.INTERNAL_ERROR), head, keep_alive=False)
+        connection.cut()
+        return CLOSE
+
+    @staticmethod
+    def _now_ms() -> int:
+        return int(time.time() * 1000)
+
+
+def _unservable(inquiry: Inquiry, upgrade: bool, route: Route) -> Refusal | None:  # noqa: FBT001  a parser's flag
+    """What a request asks of the relay that it cannot give, found before a byte of the body is read."""
+    head = inquiry.head
+    if upgrade and head.upgrade.lower() == b"websocket":
+        return Refusal.UPGRADE_NOT_SUPPORTED
+    if head.expect and head.expect.lower() != b"100-continue":
+        return Refusal.EXPECTATION_FAILED
+    if route.meter != "none" and head.content_encoding.lower() not in (b"", b"identity"):
+        return Refusal.ENCODED_BODY
+    if head.content_lengths and int(head.content_lengths[0]) > route.max_body:
+        return Refusal.BODY_TOO_LARGE
+    return None

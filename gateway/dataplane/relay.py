@@ -1,0 +1,89 @@
+"""Carries an admitted request to the upstream and its answer back, while the meter watches both pass."""
+
+from collections.abc import Mapping
+
+from aiohttp.web_protocol import RequestPayloadError
+
+from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.jobs import Jobs
+from gateway.dataplane.passage import Incoming, Passage
+from gateway.dataplane.server import BodyTooSlow, Next
+from gateway.dataplane.streams import Streams
+from gateway.dataplane.upload import BodyTooLarge, Refused
+from gateway.tasks import Tasks
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.addresses import Upstream
+from gateway.upstreams.connection import Abandoned, Unsent, UpstreamError
+from policies.admission import Admit
+from policies.inquiry import Inquiry
+from policies.upgrade import Upgrade
+from policies.verdict import Deny
+
+
+class Relay:
+    """What relaying needs, whoever asks."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        streams: Streams,
+        jobs: Jobs,
+        settlement: Settlement,
+        metrics: Metrics,
+        tasks: Tasks,
+    ) -> None:
+        self._upstreams = upstreams
+        self.streams = streams
+        self.jobs = jobs
+        self.settlement = settlement
+        self.metrics = metrics
+        self.tasks = tasks
+
+    async def carry(
+        self,
+        admit: Admit,
+        inquiry: Inquiry,
+        incoming: Incoming,
+        exchange: Exchange,
+        upgrade: Upgrade | None = None,
+    ) -> Next | Deny:
+        """Answer from the upstream, or say why not if the client has seen nothing yet. Only an Admit gets here.
+
+        With ``upgrade`` the upstream may agree to a stream; then this lasts until that is over.
+
+        Raises ConnectionError or Abandoned when the client has gone.
+        """
+        upstreams = self._upstreams[admit.permit.route.upstream]
+        passage = Passage(self, upstreams, admit, inquiry, incoming, exchange, upgrade)
+        try:
+            if exchange.lease is not None and exchange.lease.grows:
+                await passage.fit(exchange.lease)
+            if upgrade is not None:
+                upstream = await upstreams.take(new=True)
+            else:
+                upstream = upstreams.idle() or await upstreams.take()
+            while True:
+                try:
+                    passage.ask(upstream)
+                    await upstream.answered()
+                    break
+                except Unsent as error:
+                    upstream = await passage.find_another(upstream, error)
+            head = upstream.head
+            assert head is not None
+            if upstream.pool.is_suspect:
+                upstreams.went_well(upstream.pool)
+            if upgrade is not None and upstream.status == 101:
+                return await passage.switch(upstream, head, upgrade)
+            exchange.answered(upstream.status)
+            if admit.permit.route.job_kind and upstream.status < 300:
+                return await passage.answer_of_job(upstream, head)
+            if upstream.body_done:
+                return passage.answer_whole(upstream, head)
+            return await passage.answer_in_pieces(upstream, head)
+        except Abandoned:
+            raise
+        except (UpstreamError, BodyTooSlow, BodyTooLarge, Refused, RequestPayloadError) as error:
+            return passage.failed(error)
+        finally:
+            passage.close()

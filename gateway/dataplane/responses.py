@@ -1,0 +1,181 @@
+"""The gateway's own answers: status line, headers, and an error body in the dialect of the route's clients, or a page.
+
+Built as bytes and written in one piece. Never repeats a byte of the request: parser texts and header values stay out.
+"""
+
+import http
+from collections.abc import Sequence
+
+import orjson
+from aiohttp.helpers import rfc822_formatted_time
+
+from gateway.dataplane import error_page
+from policies.browsers import shows_pages
+from policies.headers import RequestHead
+from policies.ratelimit_fields import refused_lines
+from policies.routes import Route
+from policies.streams import Ending
+from policies.usage import Outcome
+from policies.verdict import Deny, Refusal
+
+_REALM = b'Bearer realm="tahoe-gateway"'
+_OPENAI_TYPES = {Refusal.QUOTA_EXCEEDED: "insufficient_quota"}
+"""Of a 429 others than ``rate_limit_exceeded``."""
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+_STATUS_LINES: dict[int, bytes] = {
+    code: f"HTTP/1.1 {code} {_PHRASES.get(code, 'Unknown')}\r\n".encode() for code in range(100, 600)
+}
+PROBLEM_TYPE = "urn:tahoe-gateway:problem:"
+"""What a problem's ``type`` begins with; the code follows."""
+_API = "/platform/"
+RETRY_SOON = b"Retry-After: 2"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """``HTTP/1.1 200 OK`` with its line end; an upstream's code outside 100 to 599 becomes 502."""
+    return _STATUS_LINES.get(status) or _STATUS_LINES[502]
+
+
+def head(status: int, lines: Sequence[bytes]) -> bytes:
+    """A whole header, ready to write."""
+    return status_line(status) + b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool, send_body: bool = True) -> bytes:
+    """An answer of our own, whole."""
+    framing = [b"Date: " + rfc822_formatted_time().encode(), b"Content-Length: %d" % len(body)]
+    if not keep_alive:
+        framing.append(b"Connection: close")
+    return head(status, [*lines, *framing]) + (body if send_body else b"")
+
+
+def dialect_of(route: Route | None, path: str, head: RequestHead | None) -> str:
+    """In which shape errors are told: a page to a person before a browser, except on what is the portal's API.
+
+    To others in the route's; where no route was found, in the portal's on what would be its API. ``head`` is None where
+    the request could not be read that far.
+    """
+    if head is not None and shows_pages(head) and not path.startswith(_API):
+        return "page"
+    if route is not None:
+        return route.dialect
+    return "problem" if path.startswith(_API) else "openai"
+
+
+def refusal(deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send_body: bool) -> tuple[bytes, int]:
+    """A refusal, whole: challenge, limits, dialect; and the size of its body as sent."""
+    lines = [_TYPES.get(dialect, _JSON), b"X-Request-ID: " + request_id.encode()]
+    lines += challenge(deny)
+    if deny.refusal is Refusal.WEBSOCKET_VERSION:
+        lines += [b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
+    if deny.allow:
+        lines.append(allowed(deny))
+    if deny.taken is not None:
+        lines += refused_lines(deny.taken)
+    elif deny.limit_lines:
+        lines += deny.limit_lines
+    elif deny.refusal.status == 503:
+        lines.append(RETRY_SOON)
+    lines.append(b"Cache-Control: no-store")
+    if dialect == "page":
+        body = error_page.page(deny, request_id, _retry_after(lines))
+    else:
+        body = _BODIES[dialect](deny, request_id)
+    whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)
+    return whole, len(body) if send_body else 0
+
+
+def allowed(deny: Deny) -> bytes:
+    """``Allow``, which a 405 must have (RFC 9110 section 15.5.6)."""
+    return b"Allow: " + ", ".join(deny.allow).encode()
+
+
+def _retry_after(lines: Sequence[bytes]) -> int | None:
+    """The seconds of ``Retry-After``, where it is among the lines."""
+    name = b"Retry-After: "
+    return next((int(line.removeprefix(name)) for line in lines if line.startswith(name)), None)
+
+
+def challenge(deny: Deny) -> list[bytes]:
+    """``WWW-Authenticate`` (RFC 6750 section 3): no error code when no credential was sent."""
+    reason = deny.refusal
+    if reason is Refusal.MISSING_CREDENTIAL:
+        return [b"WWW-Authenticate: " + _REALM]
+    if reason.status == 401:
+        return [
+            b"WWW-Authenticate: " + _REALM + f', error="invalid_token", error_description="{reason.message}"'.encode()
+        ]
+    if reason is Refusal.INSUFFICIENT_SCOPE:
+        return [b"WWW-Authenticate: " + _REALM + f', error="insufficient_scope", scope="{deny.scope}"'.encode()]
+    if reason is Refusal.CONFLICTING_CREDENTIALS:
+        return [b"WWW-Authenticate: " + _REALM + b', error="invalid_request"']
+    return []
+
+
+def _openai(deny: Deny, request_id: str) -> bytes:
+    """The error object of OpenAI's API; all four members are always there."""
+    reason = deny.refusal
+    usual = "server_error" if reason.status >= 500 else "invalid_request_error"
+    kind = _OPENAI_TYPES.get(reason, "rate_limit_exceeded" if reason.status == 429 else usual)
+    message = f"{deny.message} (request id {request_id})"
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": reason.code}})
+
+
+def _deepgram(deny: Deny, request_id: str) -> bytes:
+    """Deepgram's legacy error object, which its SDKs read."""
+    return orjson.dumps({"err_code": deny.refusal.code.upper(), "err_msg": deny.message, "request_id": request_id})
+
+
+def _detail(deny: Deny, request_id: str) -> bytes:
+    """What FastAPI servers say."""
+    return orjson.dumps({"detail": deny.message, "code": deny.refusal.code, "request_id": request_id})
+
+
+_STREAM_TYPES = {Ending.LIMIT_REACHED: "rate_limit_exceeded"}
+
+
+def stream_error(dialect: str, ending: Ending, code: str, message: str, request_id: str, audio_ms: int | None) -> bytes:
+    """A last message on a stream, in the shape that the route's clients know; with the audio that is accounted."""
+    usage = {} if audio_ms is None else {"usage": {"type": "duration", "seconds": audio_ms / 1000}}
+    if dialect == "deepgram":
+        error = {"type": "Error", "variant": code, "description": message, "request_id": request_id}
+        return orjson.dumps(error | usage)
+    if dialect == "openai":
+        usual = "invalid_request_error" if ending.outcome is Outcome.DENIED else "server_error"
+        kind = _STREAM_TYPES.get(ending, usual)
+        details = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
+        return orjson.dumps({"type": "error", "event_id": request_id, "error": details} | usage)
+    return orjson.dumps({"detail": message, "code": code, "request_id": request_id} | usage)
+
+
+def stream_warning(protocol: str) -> bytes:
+    """That a limit is nearly used up, in a protocol that has such a message; empty in all others."""
+    text = "A limit of this credential or its organisation is nearly used up: the stream will end then."
+    match protocol:
+        case "speechmatics":
+            return orjson.dumps({"message": "Warning", "type": "duration_limit_exceeded", "reason": text})
+        case "whisperlive":
+            return orjson.dumps({"status": "WARNING", "message": text})
+        case _:
+            return b""
+
+
+def _problem(deny: Deny, request_id: str) -> bytes:
+    """A problem of RFC 9457, as the portal says them."""
+    reason = deny.refusal
+    return orjson.dumps(
+        {
+            "type": f"{PROBLEM_TYPE}{reason.code}",
+            "title": _PHRASES[reason.status],
+            "status": reason.status,
+            "detail": deny.message,
+            "code": reason.code,
+            "request_id": request_id,
+        }
+    )
+
+
+_BODIES = {"openai": _openai, "deepgram": _deepgram, "detail": _detail, "problem": _problem}
+_JSON = b"Content-Type: application/json; charset=utf-8"
+_TYPES = {"problem": b"Content-Type: application/problem+json", "page": error_page.LINES}

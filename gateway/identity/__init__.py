@@ -1,0 +1,13 @@
+"""Who asks: keys, tokens, sessions, and what signs and believes them.
+
+================  ================================================================================================
+snapshot          credentials already identified, for as long as that may be believed
+bearers           access tokens, ours and others': whether one is believed, and whose it is now
+jwks              another issuer's keys
+token_state       signing keys and revocations, kept up to date in every process
+signing           new signing keys, and the ring of those that are believed; ``sealed`` keeps their private halves
+assertions        who is asking, signed for the upstream
+browser_sessions  whose a browser's session is
+passwords         bcrypt over a peppered pre-hash
+================  ================================================================================================
+"""

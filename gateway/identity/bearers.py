@@ -1,0 +1,146 @@
+"""Bearer tokens: whether one is believed, and whose it is as things are now."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.configuration.issuers import IssuerSettings
+from gateway.identity.jwks import JwksCache
+from gateway.identity.token_state import TokenState
+from gateway.tasks import Tasks
+from policies.foreign import Meaning, read_foreign
+from policies.jws import Jws, parse
+from policies.principals import Method, Principal, Standing
+from policies.tokens import AccessToken, Fault, Trust, read_access_token, verify
+from policies.verification_keys import KeySet
+from storage.ports import Unavailable
+from storage.token_ports import Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """Another issuer: where its keys are, what is believed of it, what its claims mean."""
+
+    settings: IssuerSettings
+    meaning: Meaning
+    jwks: JwksCache
+
+    @classmethod
+    def each(cls, settings: Mapping[str, IssuerSettings], tasks: Tasks) -> dict[str, "Stranger"]:
+        """By ``iss``."""
+        return {
+            one.issuer: cls(one, one.meaning(name), JwksCache(one.jwks_url, one.algorithms, tasks))
+            for name, one in settings.items()
+        }
+
+
+class Bearers:
+    """Judges access tokens of ``issuer``, which are for itself: this gateway; and those of ``strangers``, by ``iss``.
+
+    ``now_s`` tells the time in seconds.
+    """
+
+    def __init__(
+        self,
+        state: TokenState,
+        subjects: Subjects,
+        issuer: str,
+        strangers: Mapping[str, Stranger] | None = None,
+        now_s: Callable[[], int] = lambda: int(time.time()),
+    ) -> None:
+        self._state = state
+        self._subjects = subjects
+        self._issuer = issuer
+        self._strangers = strangers or {}
+        self._now_s = now_s
+
+    async def examine(self, secret: bytes, *, also_for: frozenset[str] = frozenset()) -> AccessToken | Fault:
+        """Verify a token. Waits only before the first keys are read, and for a key that is not known yet.
+
+        ``also_for`` are other audiences whose tokens may be looked at. Raises Unavailable when no keys could be read.
+        """
+        jws = parse(secret)
+        if jws is None:
+            return Fault.MALFORMED
+        stranger = self._stranger(jws)
+        if stranger is not None:
+            return await self._examine_stranger(jws, stranger)
+        await self._state.ready()
+        said = jws.claims.get("aud")
+        audience = said if isinstance(said, str) and said in also_for else self._issuer
+        token = self._verified(jws, audience)
+        if token is Fault.UNKNOWN_KEY:  # made a moment ago, perhaps
+            await self._state.look_again()
+            token = self._verified(jws, audience)
+        return token
+
+    def is_revoked(self, token: AccessToken) -> bool:
+        """Whether it was revoked since."""
+        return self._state.is_revoked(token)
+
+    async def subject(self, token: AccessToken) -> Principal | None:
+        """Whose it is now, as the registry says; None when that is nobody any more. Raises Unavailable."""
+        return await self._subjects.identify_subject(*subject_of(token))
+
+    async def principal(self, token: AccessToken) -> Principal | None:
+        """Whose it is now, with what the token allows. Raises Unavailable."""
+        found = await self.subject(token)
+        return None if found is None else bounded(found, token)
+
+    def _stranger(self, jws: Jws) -> Stranger | None:
+        issuer = jws.claims.get("iss")
+        return self._strangers.get(issuer) if isinstance(issuer, str) else None
+
+    async def _examine_stranger(self, jws: Jws, stranger: Stranger) -> AccessToken | Fault:
+        claims = self._believed(jws, stranger, await stranger.jwks.keys())
+        if claims is Fault.UNKNOWN_KEY:
+            claims = self._believed(jws, stranger, await stranger.jwks.look_again())
+        return claims if isinstance(claims, Fault) else read_foreign(claims, stranger.meaning)
+
+    def _believed(self, jws: Jws, stranger: Stranger, keys: KeySet) -> Mapping[str, Any] | Fault:
+        settings = stranger.settings
+        trust = Trust(
+            issuer=settings.issuer,
+            audience=settings.audience,
+            keys=keys,
+            types=frozenset(kind.lower() for kind in settings.types),
+            sole_audience=False,
+        )
+        return verify(jws, trust, self._now_s())
+
+    def _verified(self, jws: Jws, audience: str) -> AccessToken | Fault:
+        trust = Trust(issuer=self._issuer, audience=audience, keys=self._state.ring.believed)
+        claims = verify(jws, trust, self._now_s())
+        return claims if isinstance(claims, Fault) else read_access_token(claims)
+
+
+def subject_of(token: AccessToken) -> tuple[str, str]:
+    """The tenant and the subject that the registry is asked for; of a guest it knows the tenant alone."""
+    return token.tenant_id, "" if token.guest else token.subject
+
+
+def bounded(found: Principal, token: AccessToken) -> Principal:
+    """A subject through one of its tokens: until it lapses, with the scopes that both have; a guest with its own."""
+    if token.guest:
+        return replace(found, user_id=token.subject, scopes=token.scopes, roles=token.roles, expires_ms=token.lapses_ms)
+    return replace(found, scopes=found.scopes & token.scopes, expires_ms=token.lapses_ms)
+
+
+def as_it_says(token: AccessToken) -> Principal:
+    """Whose a token is by its own word: a few minutes old, and all there is while the registry cannot be asked.
+
+    Raises Unavailable for a guest: which tenant that is only the registry knows.
+    """
+    if token.guest:
+        raise Unavailable("The tenant of another issuer's token cannot be looked up.")
+    return Principal(
+        method=Method.JWT,
+        standing=Standing.GOOD,
+        tenant_id=token.tenant_id,
+        tenant_slug="",
+        user_id=token.subject,
+        scopes=token.scopes,
+        roles=token.roles,
+        expires_ms=token.lapses_ms,
+    )

@@ -1,0 +1,224 @@
+"""One process that serves: the public listener and everything a request needs. Started by the parent, told what to do.
+
+Settings, secrets included, arrive over the control channel and never on a command line or in an environment, where
+other processes could read them. When the channel closes the parent is dead, and the worker drains and ends.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.configuration.blueprint import Blueprint
+from gateway.processes.control import Channel, Message
+from gateway.processes.services import Services
+from gateway.processes.sockets import QUEUE
+from gateway.tasks import Tasks
+from gateway.telemetry import application_log
+from policies.streams import Ending
+from storage.ports import Invalidation
+
+_ACCEPTS = 64
+"""How many connections asyncio's own loop accepts before it turns to those that are there, or complains of EMFILE."""
+_ORPHANED_S = 1.0
+"""How long an unused connection stays open when the parent has died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farewell:
+    """How a worker ends, in seconds from when it is told.
+
+    What is left after ``within_s`` is cut off. A connection stays open for one more request, at most for ``idle_s``: it
+    may be on its way already. Streams are ended after ``streams_s``, and none is opened any more.
+    """
+
+    within_s: float
+    idle_s: float
+    streams_s: float = 0.0
+
+
+class Serving(Protocol):
+    """What serves on listening sockets until drained: in the parent's loop, or in a process of its own."""
+
+    async def open(self) -> None:
+        """Open what it stands on: nothing is accepted that could not be answered."""
+
+    async def accept(self, numbers: Sequence[int]) -> None:
+        """Listen on these of the sockets, and on no other. They stay the parent's: other processes have them too."""
+
+    async def decline(self) -> None:
+        """Take the connections that wait, and then no more; those that are there go on."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Its metrics."""
+
+    def forget(self, change: Invalidation) -> None:
+        """Drop what a change may have made untrue."""
+
+    def cut_off(self) -> None:
+        """End every connection now."""
+
+    def end_streams(self) -> None:
+        """End every stream, politely; a new one is refused."""
+
+    async def drain(self, farewell: Farewell) -> None:
+        """Stop listening, let requests finish, close."""
+
+
+Make = Callable[[Blueprint, list[socket.socket]], Serving]
+
+
+class Worker:
+    """Serves on listening sockets until drained. In-process with ``workers = 0``, else a process of its own."""
+
+    def __init__(self, blueprint: Blueprint, sockets: list[socket.socket]) -> None:
+        self._blueprint = blueprint
+        self._sockets = sockets
+        self._stack = contextlib.AsyncExitStack()
+        self._servers: dict[int, asyncio.Server] = {}
+        self.services: Services | None = None
+
+    async def open(self) -> None:
+        """Open the services."""
+        self.services = await self._stack.enter_async_context(Services.open(self._blueprint))
+
+    async def accept(self, numbers: Sequence[int]) -> None:
+        """Listen, on descriptors of its own that it can close. What waits in a queue is for who listens there next."""
+        assert self.services is not None
+        for number in self._servers.keys() - set(numbers):
+            self._servers.pop(number).close()
+        loop = asyncio.get_running_loop()
+        for number in set(numbers) - self._servers.keys():
+            listening = self._sockets[number]
+            make = self.services.server
+            self._servers[number] = await loop.create_server(make, sock=listening.dup(), backlog=_ACCEPTS)
+            listening.listen(QUEUE)  # asyncio has taken its word for the length of the queue as well
+
+    async def decline(self) -> None:
+        """Stop listening, but for what waits in the queues: the port is closed next, and would reset it."""
+        numbers = list(self._servers)
+        self._stop_listening()
+        loop = asyncio.get_running_loop()
+        for number in numbers:
+            assert self.services is not None
+            while waiting := _next_in(self._sockets[number]):
+                await loop.connect_accepted_socket(self.services.server, waiting)
+
+    def _stop_listening(self) -> None:
+        while self._servers:
+            self._servers.popitem()[1].close()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The metrics of this worker."""
+        assert self.services is not None
+        return self.services.metrics.snapshot()
+
+    def forget(self, change: Invalidation) -> None:
+        """Drop what a change may have made untrue."""
+        assert self.services is not None
+        self.services.forget(change)
+
+    def cut_off(self) -> None:
+        """End every connection now."""
+        if self.services is not None:
+            for connection in self.services.server.connections:
+                connection.force_close()
+
+    def end_streams(self) -> None:
+        """With 1012: connect again."""
+        if self.services is not None:
+            self.services.proxy.draining = True
+            self.services.streams.end_all(Ending.SHUTTING_DOWN)
+
+    async def drain(self, farewell: Farewell) -> None:
+        """Stop listening, let requests and streams have their time, flush the log and the journal, close."""
+        self._stop_listening()
+        if self.services is not None:
+            ending = asyncio.get_running_loop().call_later(farewell.streams_s, self.end_streams)
+            await self.services.server.drain(farewell.within_s, farewell.idle_s)
+            ending.cancel()
+        await self._stack.aclose()
+
+
+def _next_in(listening: socket.socket) -> socket.socket | None:
+    """Who waits longest in the queue; None when nobody does, or there is no file for one more."""
+    try:
+        waiting, _ = listening.accept()
+    except OSError:
+        return None
+    waiting.setblocking(False)  # noqa: FBT003  its only argument
+    return waiting
+
+
+async def _serve(make: Make, end: socket.socket) -> None:
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    worker: Serving | None = None
+
+    async def hear(message: Message) -> Any:
+        match message["do"]:
+            case "metrics" if worker is not None:
+                return worker.snapshot()
+            case "forget" if worker is not None:
+                worker.forget(Invalidation(**message["change"]))
+            case "ping":
+                return True
+            case "accept" if worker is not None:
+                await worker.accept(message["sockets"])
+            case "decline" if worker is not None:
+                await worker.decline()
+            case "end_streams" if worker is not None:
+                worker.end_streams()
+            case _:
+                told.put_nowait(message)
+        return None
+
+    def orphaned(_: object) -> None:
+        told.put_nowait({"do": "drain"})
+        if worker is not None:
+            worker.end_streams()
+
+    channel = await Channel.over(end, hear)
+    reading = Tasks().start(channel.run(), "control channel")
+    reading.add_done_callback(orphaned)
+    first = await told.get()
+    if first["do"] == "drain":
+        return
+    blueprint = Blueprint.from_message(first["blueprint"])
+    application_log.configure(blueprint.settings.log_level)
+    sockets = [socket.socket(fileno=number) for number in first["sockets"]]
+    worker = make(blueprint, sockets)
+    await worker.open()
+    gc.collect()
+    gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
+    gc.set_threshold(20_000, 50, 100)  # requests free what they make by reference count; 700 is for scripts
+    channel.tell({"ready": True})
+    while (message := await told.get())["do"] != "drain":
+        pass
+    alone = {"within_s": blueprint.settings.drain_timeout, "idle_s": _ORPHANED_S}
+    await worker.drain(Farewell(**message.get("farewell", alone)))
+    channel.tell({"drained": worker.snapshot()})
+    channel.close()
+    await asyncio.wait({reading})
+
+
+def main(make: Make = Worker) -> None:
+    """Run what ``make`` makes over the control socket whose descriptor is the one argument."""
+    # The parent decides when a worker ends: Ctrl-C reaches the whole foreground group, and must not cut requests off.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        import uvloop  # noqa: PLC0415  an extra
+    except ImportError:
+        asyncio.run(_serve(make, end))
+    else:
+        uvloop.run(_serve(make, end))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The connections to one address of an upstream: made, kept while they rest, given up when their time is over.
+
+Deadlines are looked at twice a second by one ticker for all connections, which is what a timer per request would cost
+at full load.
+"""
+
+import asyncio
+import ssl
+from functools import partial
+
+from gateway.configuration.origin import Origin, bracketed
+from gateway.outbox import Outbox
+from gateway.upstreams.connection import TooSlow, Unreachable, UpstreamConnection
+from policies.headers import AnswerHead
+from policies.upstreams import GOOD, Health
+
+_TICK_S = 0.5
+_IDLE_S = 4.0
+"""How long an unused connection is kept: below the 5 s after which uvicorn, the usual neighbour, closes its end."""
+
+
+class UpstreamPool:
+    """The connections to one address of the upstream ``name``.
+
+    ``connect_s`` bounds the making of a new one; ``ip`` is the address of a host that is given by name; ``tls`` what an
+    https address is verified with (the system's authorities by default), as ``server_name``, which goes into Host too.
+    ``credential_line`` is ours, with its line end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str | Origin,
+        connect_s: float = 5.0,
+        *,
+        ip: str = "",
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+        credential_line: bytes = b"",
+    ) -> None:
+        self.name = name
+        self.origin = origin = Origin.parse(url) if isinstance(url, str) else url
+        self.address = f"unix:{origin.path}" if origin.path else f"{bracketed(ip or origin.host)}:{origin.port}"
+        """What it is called in metrics and logs."""
+        self.ip = ip
+        self.host_line = b"Host: %b\r\n%b" % ((server_name or origin.authority).encode(), credential_line)
+        """The lines that only this address gets: Host and our credential."""
+        self._connect_s = connect_s
+        self._server_name = server_name or origin.host
+        self._tls = (tls or ssl.create_default_context()) if origin.tls else None
+        self.outbox = Outbox()
+        self.health: Health = GOOD
+        self.is_suspect = False
+        """Whether an answer would be news; see ``Health.is_suspect``."""
+        self._last_head = (b"", AnswerHead())
+        self._idle: list[UpstreamConnection] = []
+        self._all: set[UpstreamConnection] = set()
+        self.others = 0
+        """Connections in the making, and those that are not in the pool's care, such as tunnels."""
+        self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> int:
+        """What it has to do now."""
+        return len(self._all) - len(self._idle) + self.others
+
+    def idle(self) -> UpstreamConnection | None:
+        """The connection that was used last, of those that nobody uses."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection. Raises Unreachable."""
+        loop = asyncio.get_running_loop()
+        origin = self.origin
+        make = partial(UpstreamConnection, self)
+        self.others += 1
+        try:
+            async with asyncio.timeout(self._connect_s):
+                if origin.path:
+                    _, connection = await loop.create_unix_connection(make, origin.path)
+                else:
+                    _, connection = await loop.create_connection(
+                        make,
+                        self.ip or origin.host,
+                        origin.port,
+                        ssl=self._tls,
+                        server_hostname=self._server_name if self._tls is not None else None,
+                    )
+        except (OSError, TimeoutError) as error:
+            reason = str(error) or f"no connection within {self._connect_s:g} s"
+            raise Unreachable(f"{self.name}: {self.address}: {reason}") from error
+        finally:
+            self.others -= 1
+        self._all.add(connection)
+        if self._ticker is None:
+            self._ticker = loop.call_later(_TICK_S, self._tick)
+        return connection
+
+    def read_head(self, raw: bytes) -> AnswerHead:
+        """What an answer's header amounts to. A service sends the same one again and again: that is walked once.
+
+        Raises ValueError as :meth:`AnswerHead.walk` does.
+        """
+        if raw != self._last_head[0]:
+            self._last_head = (raw, AnswerHead.walk(raw.split(b"\r\n")[1:]))
+        return self._last_head[1]
+
+    def put_back(self, connection: UpstreamConnection) -> None:
+        """Keep a clean connection for the next exchange."""
+        self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """A connection has closed, or will."""
+        self._all.discard(connection)
+        if not connection.is_open and connection in self._idle:
+            self._idle.remove(connection)
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in [c for c in self._all if c.deadline < now or c.end_by < now]:
+            connection.fail(TooSlow(f"{self.name}: {self.address}: no answer in time"))
+        while self._idle and self._idle[0].idle_since < now - _IDLE_S:
+            self._idle.pop(0).close()
+        self._ticker = loop.call_later(_TICK_S, self._tick) if self._all else None
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in tuple(self._all):
+            connection.close()
+        self._idle.clear()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None

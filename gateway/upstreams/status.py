@@ -1,0 +1,46 @@
+"""How an upstream is, for ``/readyz``: whether its addresses can be connected to now, and what the workers think.
+
+Both, because either alone misleads: a worker learns of a death only from requests, or from checks where they are
+configured, and a port that accepts connections may answer nothing.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.configuration.origin import Origin
+from gateway.configuration.upstreams import UpstreamSettings
+
+_CONNECT_S = 1.5
+"""Less than what ``ops`` grants the whole check, so that the other addresses are still told of."""
+
+
+async def upstream_status(settings: UpstreamSettings, workers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """``status`` is down when no address is of use, degraded when not all are.
+
+    ``workers``: by address, how many workers use it of how many that know it.
+    """
+    reached = await asyncio.gather(*map(_reach, settings.origins))
+    addresses = dict(zip(map(str, settings.origins), reached, strict=True))
+    some = "ok" in reached and (not workers or any(using for using, _ in workers.values()))
+    every = set(reached) == {"ok"} and all(using == knowing for using, knowing in workers.values())
+    return {
+        "status": "ok" if every else "degraded" if some else "down",
+        "addresses": addresses,
+        "workers": {address: f"{using} of {knowing} use it" for address, (using, knowing) in workers.items()},
+    }
+
+
+async def _reach(origin: Origin) -> str:
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            if origin.path:
+                _, writer = await asyncio.open_unix_connection(origin.path)
+            else:
+                _, writer = await asyncio.open_connection(origin.host, origin.port)
+    except TimeoutError:
+        return f"no connection within {_CONNECT_S:g} s"
+    except OSError as error:
+        return str(error)
+    writer.close()
+    return "ok"

@@ -1,0 +1,354 @@
+"""Audio limits at the gateway: reserved before a body is read, extended as it passes, settled as it was measured."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from openai import AsyncOpenAI, RateLimitError
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from policies.allowances import Allowance, Scope, What
+from policies.usage import Outcome
+from tests.gateway.harness import Gateway, running
+from tests.gateway.stream_harness import Site, closed, site
+from tests.policies.audio.build import wav
+from tests.storage.waiting import until
+
+LISTEN = "/v1/listen"
+WAV = [("Content-Type", "audio/wav")]
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with running() as made:
+        yield made
+
+
+def limit(what: What, text: str, *, shadow: bool = False) -> Allowance:
+    return replace(Allowance.parse(what, text), scope=Scope.KEY, shadow=shadow)
+
+
+def left(gateway: Gateway) -> int:
+    """Milliseconds left of the one allowance there is."""
+    (tally,) = gateway.holding.holds._tallies.values()
+    assert tally.used is not None
+    return 60_000 - tally.used - sum(amount for amount, _ in tally.held.values())
+
+
+MINUTE = limit(What.AUDIO, "60s/month")
+
+
+async def test_what_was_measured_counts_to_the_millisecond(gateway: Gateway) -> None:
+    """Whatever the guess was: of a body that comes whole, and of one that comes in pieces."""
+    key = gateway.add_key(allowances=(MINUTE,))
+    answer = await gateway.ask("POST", LISTEN, WAV, wav(2.5), key=key)
+    assert (answer.status, left(gateway)) == (200, 57_500)
+    assert answer["ratelimit-policy"] == '"key-audio-month";q=60;qu="audio-seconds"'
+    assert (await gateway.ask("POST", LISTEN, WAV, wav(20.0), key=key)).status == 200
+    assert left(gateway) == 37_500
+    (first, second) = gateway.journal.records
+    assert (first.measured.audio_ms, second.measured.audio_ms) == (2_500, 20_000)
+
+
+async def test_what_cannot_fit_is_refused_before_its_body_is_read(gateway: Gateway) -> None:
+    """By its length alone; and the official SDKs are told not to send it again."""
+    key = gateway.add_key(allowances=(MINUTE,))
+    head = (
+        f"POST {LISTEN} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Type: audio/wav\r\n"
+        "Content-Length: 200000000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    answer = await gateway.raw(head.encode())
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert b"X-Should-Retry: false\r\n" in answer
+    assert gateway.lines[0]["code"] == "quota_exceeded"
+    assert not gateway.upstream.seen
+    assert left(gateway) == 60_000
+
+
+async def test_a_guess_that_is_too_high_refuses_nobody(gateway: Gateway) -> None:
+    """Stereo at 48 kHz is six times what speech takes a second: 55 s of it pass a limit of a minute."""
+    key = gateway.add_key(allowances=(MINUTE,))
+    body = wav(55.0, channels=2, rate=48_000)
+    assert (await gateway.ask("POST", LISTEN, WAV, body, key=key)).status == 200
+    assert left(gateway) == 5_000
+
+
+async def test_a_small_file_that_is_long_is_found_out_before_anybody_hears_it(gateway: Gateway) -> None:
+    """One that came whole, whose length says a second and whose frames say minutes (8 kHz, 8 bits)."""
+    key = gateway.add_key(allowances=(limit(What.AUDIO, "10s/month"),))
+    refused = await gateway.ask("POST", LISTEN, WAV, wav(25.0, rate=8_000, bits=8), key=key)
+    assert (refused.status, gateway.lines[0]["code"]) == (429, "quota_exceeded")
+    assert not gateway.upstream.seen
+    assert gateway.holding.holds.held == 0
+
+
+async def test_a_large_file_that_is_long_is_found_out_by_its_first_piece(gateway: Gateway) -> None:
+    """The service is not even connected to."""
+    key = gateway.add_key(allowances=(limit(What.AUDIO, "10s/month"),))
+    body = wav(60.0, rate=8_000, bits=8)
+    for headers in (WAV, [*WAV, ("Transfer-Encoding", "chunked")]):
+        sent = body if headers is WAV else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        fields = [*headers, *([] if headers is not WAV else [("Content-Length", str(len(sent)))])]
+        lines = [f"POST {LISTEN} HTTP/1.1", "Host: a", "Connection: close", f"X-API-Key: {key}"]
+        lines += [f"{name}: {value}" for name, value in fields]
+        answer = await gateway.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + sent)
+        assert answer.startswith(b"HTTP/1.1 429 ")
+    assert gateway.upstream.connections == 0
+    assert gateway.holding.holds.held == 0
+
+
+async def test_a_body_that_was_read_ahead_arrives_whole(gateway: Gateway) -> None:
+    """By its length and chunked, invited or not."""
+    key = gateway.add_key(allowances=(limit(What.AUDIO, "1000s/month"),))
+    body = wav(30.0) + bytes(range(256)) * 10
+    for framing in ("length", "chunked"):
+        for expect in (False, True):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            field = f"Content-Length: {len(body)}" if framing == "length" else "Transfer-Encoding: chunked"
+            head = f"POST {LISTEN} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Type: audio/wav\r\n{field}\r\n"
+            writer.write(head.encode() + (b"Expect: 100-continue\r\n\r\n" if expect else b"\r\n"))
+            if expect:
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            for at in range(0, len(body), 100_000):
+                piece = body[at : at + 100_000]
+                writer.write(piece if framing == "length" else b"%x\r\n%b\r\n" % (len(piece), piece))
+                await writer.drain()
+            if framing == "chunked":
+                writer.write(b"0\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+            assert gateway.upstream.seen[-1].body == body
+    assert len(gateway.upstream.seen) == 4
+
+
+async def test_an_upload_that_outgrows_its_limit_is_cut_short(gateway: Gateway) -> None:
+    """Chunked, so that nothing is known at first; the upstream never sees its end, and nothing is held afterwards."""
+    key = gateway.add_key(allowances=(MINUTE,))
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(
+        f"POST {LISTEN} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Type: audio/wav\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    body, sent = wav(600.0), 0
+    while sent < len(body) and not reader.at_eof() and not reader._buffer:  # type: ignore[attr-defined]
+        piece = body[sent : sent + 65_536]
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        sent += len(piece)
+        await asyncio.sleep(0)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    await until(lambda: bool(gateway.lines))
+    assert not gateway.upstream.seen
+    assert left(gateway) == 60_000
+    assert gateway.lines[0]["outcome"] == Outcome.DENIED
+    assert gateway.metrics.ratelimit[("key-audio-month", "outgrown")] == 1
+
+
+@pytest.mark.parametrize(("answer", "outcome"), [(200, Outcome.DENIED), (400, Outcome.UPSTREAM_REFUSED)])
+async def test_an_upload_that_is_cut_short_while_it_is_answered_has_used_what_it_sent(
+    gateway: Gateway, answer: int, outcome: Outcome
+) -> None:
+    """To the byte that the upstream had: some services answer as they hear.
+
+    Given back, the audio could be had again, as often as one likes. What the upstream refused is free all the same.
+    """
+    heard = bytearray()
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> bool:
+        writer.write(b"HTTP/1.1 %d So\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" % answer)
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            heard.extend((await reader.readexactly(size + 2))[:-2])
+        return True
+
+    gateway.upstream.early = early
+    key = gateway.add_key(allowances=(MINUTE,))
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(
+        f"POST {LISTEN}?encoding=linear16&sample_rate=16000 HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    second = b"7d00\r\n" + bytes(range(250)) * 128 + b"\r\n"
+    writer.write(second)
+    assert b"hello" in await reader.readuntil(b"hello")
+    for _ in range(600):
+        writer.write(second)
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+    await until(lambda: bool(gateway.lines))
+    (record,) = gateway.journal.records
+    assert (record.outcome, record.status, record.code) == (outcome, answer, "quota_exceeded")
+    assert record.measured.walked_ms == len(heard) // 32 > 50_000
+    assert record.measured.audio_ms == (record.measured.walked_ms if outcome is Outcome.DENIED else 0)
+    assert left(gateway) == 60_000 - record.measured.audio_ms
+
+
+async def test_audio_that_the_upstream_failed_on_is_given_back(gateway: Gateway) -> None:
+    async def fail(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+        writer.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+
+    key = gateway.add_key(allowances=(MINUTE,))
+    gateway.upstream.respond = fail
+    assert (await gateway.ask("POST", LISTEN, WAV, wav(20.0), key=key)).status == 500
+    assert left(gateway) == 60_000
+
+
+async def test_parallel_uploads_cannot_share_what_is_left(gateway: Gateway) -> None:
+    """Each reserves what it will come to: of ten uploads of 20 s, three fit a minute."""
+    gate = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+        await gate.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    gateway.upstream.respond = wait
+    key = gateway.add_key(allowances=(MINUTE,))
+    asks = [asyncio.ensure_future(gateway.ask("POST", LISTEN, WAV, wav(19.5), key=key)) for _ in range(10)]  # noqa: TID251
+    await until(lambda: sum(ask.done() for ask in asks) == 7)
+    gate.set()
+    statuses = sorted([(await ask).status for ask in asks])
+    assert statuses == [200] * 3 + [429] * 7
+    assert left(gateway) == 1_500
+
+
+async def test_a_request_without_audio_needs_none(gateway: Gateway) -> None:
+    """A key whose audio is used up may still ask what models there are."""
+    gateway.holding.account.before = 60_000
+    key = gateway.add_key(allowances=(MINUTE,))
+    assert (await gateway.ask("POST", LISTEN, WAV, wav(1.0), key=key)).status == 429
+    assert (await gateway.ask(key=key)).status == 200
+
+
+async def test_bytes_are_limited_as_they_come(gateway: Gateway) -> None:
+    key = gateway.add_key(allowances=(limit(What.BYTES, "100KB/d"),))
+    assert (await gateway.ask("POST", LISTEN, WAV, bytes(60_000), key=key)).status == 200
+    refused = await gateway.ask("POST", LISTEN, WAV, bytes(60_000), key=key)
+    assert (refused.status, gateway.lines[1]["code"]) == (429, "bytes_limit_exceeded")
+    assert int(refused["retry-after"]) == pytest.approx(17_280, abs=60)
+    never = await gateway.ask("POST", LISTEN, WAV, bytes(200_000), key=key)
+    assert never["x-should-retry"] == "false"
+    assert "retry-after" not in dict(never.headers)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.dataplane.streams._TICK_S", 0.01)
+    monkeypatch.setattr("gateway.dataplane.tunnel._CHECKPOINT_S", 0.02)
+
+
+@pytest.fixture
+async def here(quick: None) -> AsyncIterator[Site]:
+    async with site() as made:
+        yield made
+
+
+async def test_streams_are_limited_apart_from_requests_and_their_places_come_back(here: Site) -> None:
+    key = here.gateway.add_key(allowances=(limit(What.STREAMS, "1"), limit(What.CONCURRENCY, "1")))
+    async with here.connect(key=key) as client:
+        with pytest.raises(Exception, match="429"):
+            await here.connect(key=key)
+        await client.send("x")
+        await client.recv()
+    await until(lambda: not here.gateway.holding.holds.held)
+    async with here.connect(key=key) as client:
+        await client.send("x")
+        client.transport.abort()
+    await until(lambda: not here.gateway.holding.holds.held)
+
+
+async def test_a_stream_ends_when_its_bytes_are_used_up(here: Site) -> None:
+    """The close code says that a limit is reached, and the reason which."""
+    key = here.gateway.add_key(allowances=(limit(What.BYTES, "100KB/d"), limit(What.STREAMS, "9")))
+    async with here.connect(key=key) as client:
+        for _ in range(40):
+            await client.send(bytes(4_000))
+            await client.recv()
+        code, reason = await closed(client)
+    assert code == 4029
+    assert reason is not None
+    assert reason.startswith("bytes_limit_exceeded: ")
+    await here.settled()
+    assert here.gateway.holding.holds.held == 0
+
+
+RAW = {"type": "raw", "encoding": "pcm_s16le", "sample_rate": 16_000}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "dialect", "first", "is_warned"),
+    [
+        ("speechmatics", "openai", {"message": "StartRecognition", "audio_format": RAW}, True),
+        ("whisperlive", "detail", {"audio_format": "int16"}, True),
+        ("deepgram", "deepgram", {"type": "KeepAlive"}, False),
+    ],
+)
+async def test_a_stream_that_uses_its_audio_up_is_warned_and_told_what_it_came_to(
+    quick: None, protocol: str, dialect: str, first: dict[str, object], is_warned: bool
+) -> None:
+    """A warning where the protocol has one, a last message, and a close code whose reason has the final usage."""
+
+    async def listen(peer: ServerConnection) -> None:
+        async for _ in peer:
+            pass
+
+    async with site(listen, meter=protocol, dialect=dialect) as here:
+        key, journal = here.gateway.add_key(allowances=(MINUTE,)), here.gateway.journal
+        async with here.connect("/v1/listen?encoding=linear16&sample_rate=16000", key=key) as client:
+            await client.send(json.dumps(first))
+            while client.close_code is None:
+                written = len(journal.records)
+                with contextlib.suppress(ConnectionClosed):
+                    await client.send(bytes(96_000))  # three seconds, and then the next checkpoint
+                await until(lambda: len(journal.records) > written or client.close_code is not None)  # noqa: B023  now
+            said = [json.loads(message) async for message in drained(client)]
+        await here.settled()
+    accounted = sum(record.measured.audio_ms for record in journal.records)
+    assert ["nearly used up" in str(text) for text in said[:-1]] == [True] * is_warned
+    assert said[-1]["usage"] == {"type": "duration", "seconds": accounted / 1000}
+    assert 48_000 <= accounted <= 60_000
+    assert client.close_code == 4029
+    assert str(client.close_reason).startswith(f"quota_exceeded: {accounted / 1000:.3f} s of audio. ")
+
+
+async def drained(client: ClientConnection) -> AsyncIterator[str]:
+    """What has come before the end."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            yield str(await client.recv())
+
+
+# --- a stock client ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_official_sdk_sends_a_hopeless_upload_once_and_a_hasty_one_again(gateway: Gateway) -> None:
+    """Its own default is two retries of every 429; X-Should-Retry says which are of no use."""
+    used_up = gateway.add_key(allowances=(limit(What.AUDIO, "2s/month"),))
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=used_up) as client:
+        with pytest.raises(RateLimitError, match="allowance is used up") as caught:
+            await client.audio.transcriptions.create(model="m", file=("a.wav", wav(30.0)))
+    assert caught.value.code == "quota_exceeded"
+    assert len(gateway.lines) == 1
+    busy = gateway.add_key(allowances=(limit(What.CONCURRENCY, "1"),))
+    gate = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+        await gate.wait()
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"text":"ok"}')
+
+    gateway.upstream.respond = wait
+    async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=busy) as client:
+        first = asyncio.ensure_future(client.audio.transcriptions.create(model="m", file=("a.wav", wav(1.0))))  # noqa: TID251
+        await until(lambda: bool(gateway.upstream.seen))
+        second = asyncio.ensure_future(client.audio.transcriptions.create(model="m", file=("a.wav", wav(1.0))))  # noqa: TID251
+        await until(lambda: any(line["code"] == "concurrency_limit_exceeded" for line in gateway.lines))
+        gate.set()
+        assert [(await one).text for one in (first, second)] == ["ok", "ok"]

@@ -1,0 +1,26 @@
+"""A worker's end: who waits to be accepted when it stops listening is served, and nobody after that."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+from gateway.processes.sockets import listen
+from gateway.processes.worker import Farewell, Worker
+from tests.gateway.processes.test_crew import blueprint
+
+
+async def test_who_waits_in_the_queue_when_it_declines_is_answered(tmp_path: Path) -> None:
+    """The loop does not run between the connect and the decline, so that the connection is still in the queue."""
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening:
+        worker = Worker(blueprint(tmp_path, 0), [listening])
+        await worker.open()
+        await worker.accept([0])
+        waiting = socket.create_connection(listening.getsockname())
+        waiting.sendall(b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await worker.decline()
+        listening.shutdown(socket.SHUT_RDWR)
+        reader, writer = await asyncio.open_connection(sock=waiting)
+        async with asyncio.timeout(5):
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+        await worker.drain(Farewell(within_s=1.0, idle_s=0.0))
