@@ -15,7 +15,7 @@ from policies.audio.walker import LONGEST_MS
 from policies.json_depth import Shallows
 from policies.json_stream import JsonStream, Path
 from policies.routes import Route
-from policies.usage import AudioSource, Measured
+from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 from policies.verdict import Refusal
 
 LONGEST_ID = 256
@@ -48,6 +48,17 @@ class Ownership:
     """Whether all of its audio is accounted: nothing that an answer says changes that any more."""
     contested: bool = False
     """Whether another tenant was given the same id."""
+    pending: bool = False
+    """Whether the account has nothing of its audio yet but that it is to come."""
+
+
+def results_of(routes: Sequence[Route]) -> dict[str, Route]:
+    """For each kind, the route whose answer tells when a job is done and how long its audio is."""
+    return {
+        route.job_kind: route
+        for route in reversed(routes)  # the first one of a kind
+        if route.job_done and "GET" in route.methods and route.path.count("{") == 1
+    }
 
 
 def named_in(route: Route, path: str) -> Job:
@@ -71,6 +82,45 @@ def refusal_of(ownership: Ownership | None, tenant_id: str, route: Route, *, is_
 def is_settled(measured: Measured) -> bool:
     """Whether a job is accounted with its making. What was not walked is settled with what its result says."""
     return measured.source is AudioSource.WALKED
+
+
+def is_pending(measured: Measured, *, goes_elsewhere: bool) -> bool:
+    """Whether only the result will tell the audio. Where that goes elsewhere it is taken for unmeasured at once."""
+    return measured.source in (AudioSource.UNMEASURED, AudioSource.NONE) and not goes_elsewhere
+
+
+def record_of(
+    job: Job,
+    ownership: Ownership,
+    measured: Measured,
+    request_id: str,
+    now_ms: int,
+    outcome: Outcome = Outcome.OK,
+) -> UsageRecord:
+    """What the account has of a job beside the request that made it: to its maker, on the route where that was."""
+    return UsageRecord(
+        tenant_id=ownership.tenant_id,
+        key_id=ownership.key_id,
+        user_id=ownership.user_id,
+        route=ownership.route,
+        outcome=outcome,
+        event_id=f"job:{job.kind}:{job.id}:{now_ms}",  # an id may come again when it has been forgotten
+        method="GET",
+        code="",
+        request_id=request_id,
+        status=INTERIM,  # it is no request of its own
+        bytes_in=0,
+        bytes_out=0,
+        duration_us=0,
+        upstream_us=0,
+        attempt=1,
+        ended_ms=now_ms,
+        measured=measured,
+    )
+
+
+NEVER_TOLD = Measured(source=AudioSource.UNMEASURED, discrepant=True)
+"""Of a job whose result told no length, or whose time is over and nobody has seen its result."""
 
 
 class Picker:
@@ -107,6 +157,11 @@ def is_done(route: Route, value: str | None) -> bool:
     return value is not None and value == route.job_done.partition("=")[2]
 
 
+def has_failed(route: Route, value: str | None) -> bool:
+    """Whether this is the state in which a job never has a result: nothing is owed for it."""
+    return value is not None and bool(route.job_failed) and value == route.job_failed.partition("=")[2]
+
+
 def state_of(route: Route) -> str:
     """The dotted name of the state."""
     return route.job_done.partition("=")[0]
@@ -119,7 +174,7 @@ def owed(ownership: Ownership, seconds: str | None) -> Measured:
     except (ValueError, OverflowError):
         reported_ms = None
     if reported_ms is None or not 0 <= reported_ms <= LONGEST_MS:
-        return Measured(source=AudioSource.UNMEASURED, discrepant=True)
+        return NEVER_TOLD
     audio_ms = max(reported_ms - ownership.accounted_ms, 0)
     return Measured(audio_ms=audio_ms, source=AudioSource.REPORTED, reported_ms=reported_ms)
 

@@ -105,7 +105,7 @@ class Statement:
     billable_ms: int
     amount: Decimal
     unmeasured: int = 0
-    """Requests that named their audio by URL, and whose answer told no length. Of jobs their results may have."""
+    """Requests and jobs that named their audio by URL, and of which no answer told the length."""
 
 
 @dataclass(slots=True)

@@ -75,6 +75,8 @@ def _job_faults(route: Route) -> list[tuple[str, str]]:
         faults.append(
             ("job_done", "job_done and job_audio go together: when the seconds are final, and where they are")
         )
+    if route.job_failed and route.job_failed.partition("=")[0] != route.job_done.partition("=")[0]:
+        faults.append(("job_failed", "job_failed goes with job_done, and both name the same value"))
     if (route.job_done or route.job_settled) and not route.owned:
         faults.append(("owned", "job_done, job_audio and job_settled are for routes with owned"))
     return faults
@@ -200,6 +202,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "job_kind": _text("job_kind", NAME, "assemblyai"),
     "job_days": _size("job_days"),
     "job_done": _text("job_done", _STATE, "status=completed"),
+    "job_failed": _text("job_failed", _STATE, "status=error"),
     "job_audio": _text("job_audio", _DOTTED, "audio_duration"),
     "job_settled": _flag("job_settled"),
     "unmeasured_callbacks": _flag("unmeasured_callbacks"),

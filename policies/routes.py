@@ -65,8 +65,9 @@ class Route:
 
     ``job`` names the value in the answer that is the id of a job made here, and ``owned`` the parameter of the path
     that is such an id; ``job_kind`` is the namespace of both, empty on every other route (``policies.jobs``). An owner
-    is known for ``job_days``. ``job_done`` is ``name=value`` of a job that has its result, and ``job_audio`` the name
-    of its seconds then; a route with ``job_settled`` opens when those are accounted. Names are dotted: ``job.id``.
+    is known for ``job_days``. ``job_done`` is ``name=value`` of a job that has its result, ``job_audio`` the name of
+    its seconds then, and ``job_failed`` the state of one that will never have any; a route with ``job_settled`` opens
+    when those are accounted. Names are dotted: ``job.id``.
 
     With ``unmeasured_callbacks`` a request may name its audio by URL and have the result sent elsewhere as well: then
     nobody here learns how long it is (``policies.elsewhere``). Otherwise that is refused.
@@ -97,6 +98,7 @@ class Route:
     job_kind: str = ""
     job_days: int = 14
     job_done: str = ""
+    job_failed: str = ""
     job_audio: str = ""
     job_settled: bool = False
     unmeasured_callbacks: bool = False

@@ -33,6 +33,8 @@ class AudioSource(enum.StrEnum):
     """The upstream's figure."""
     ESTIMATED = "estimated"
     """Bytes over an assumed bit rate."""
+    PENDING = "pending"
+    """Of a request that made a job: a record of the job's own tells its audio later, or that nobody knows."""
     UNMEASURED = "unmeasured"
     """The request named its audio by URL, and no answer has told its length."""
     NONE = "none"

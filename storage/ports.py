@@ -353,3 +353,9 @@ class JobBook(Protocol):
 
     async def settle(self, job: Job, record: UsageRecord) -> bool:
         """Account the record and mark the job settled, or neither. False when it was settled, or is not known."""
+
+    async def unheard(self) -> Sequence[tuple[Job, Ownership]]:
+        """Some jobs that are not settled and have a tenth of their time left; each is told to one caller an hour."""
+
+    async def close_overdue(self) -> Sequence[tuple[Job, Ownership]]:
+        """Account some pending jobs whose time is over as unmeasured, each once; those that this call closed."""

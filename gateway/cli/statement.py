@@ -182,9 +182,7 @@ def _print(head: Mapping[str, str], made: Sequence[Statement], by: str | None) -
     total = ("total", now.requests, now.audio_ms, now.billable_ms, "", f"{now.amount:f}")
     print_table(headings, [*rows, (*([""] if by else []), *total)])
     if now.unmeasured:
-        click.echo(
-            f"\nNot measured: {now.unmeasured} requests that named their audio by URL; results of jobs are above."
-        )
+        click.echo(f"\nNot measured: {now.unmeasured} requests that named their audio by URL, and told no length.")
     for other in made[1:]:
         if other.plan.currency != now.plan.currency:
             remark("The two plans are in different currencies: their difference means nothing.")

@@ -13,6 +13,7 @@ proxy         the first door
 forward_auth  the second door: answers a proxy's question
 relay         carries an admitted request there and its answer back; ``passage`` one on its way, ``upload`` its body
 jobs          whose each job of an upstream is: learnt from answers, asked of the book, accounted when done
+job_results   results that nobody asks for: asked for, or written down as unmeasured
 streams       all open WebSockets: their clock, and what ends many at once
 tunnel        one open WebSocket; ``stream_end`` one of its two sockets
 exchange      what one request did, settled exactly once

@@ -19,16 +19,19 @@ from policies.jobs import (
     Job,
     Ownership,
     Picker,
+    has_failed,
     id_in,
     is_done,
+    is_pending,
     is_settled,
     named_in,
     owed,
+    record_of,
     refusal_of,
     state_of,
 )
 from policies.routes import Route
-from policies.usage import INTERIM, Measured, Outcome, UsageRecord
+from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome
 from policies.verdict import Deny, Refusal
 from storage.ports import JobBook, StorageError
 
@@ -46,15 +49,26 @@ _HELD_STATE = 1_048_576
 class NewJob:
     """Reads the answer that makes a job, and stores whose it is."""
 
-    __slots__ = ("_jobs", "_measure", "_permit", "_picker", "_request_id")
+    __slots__ = ("_goes_elsewhere", "_jobs", "_measure", "_permit", "_picker", "_request_id", "is_pending")
 
     most = _HELD_NEW
     goes_on = False
 
-    def __init__(self, jobs: "Jobs", permit: Permit, measure: Callable[[], Measured], request_id: str) -> None:
+    def __init__(
+        self,
+        jobs: "Jobs",
+        permit: Permit,
+        measure: Callable[[], Measured],
+        request_id: str,
+        *,
+        goes_elsewhere: bool,
+    ) -> None:
         self._jobs = jobs
         self._permit = permit
         self._measure = measure
+        self._goes_elsewhere = goes_elsewhere
+        self.is_pending = False
+        """Whether the job's own record tells its audio, so that this request's need not."""
         self._request_id = request_id
         self._picker = Picker((permit.route.job,))
 
@@ -83,8 +97,11 @@ class NewJob:
             route=route.name,
             accounted_ms=measured.audio_ms,
             settled=is_settled(measured),
+            pending=is_pending(measured, goes_elsewhere=self._goes_elsewhere),
         )
-        return await self._jobs.bind(job, ownership, self._permit, self._request_id)
+        deny = await self._jobs.bind(job, ownership, self._permit, self._request_id)
+        self.is_pending = ownership.pending and deny is None
+        return deny
 
 
 class JobState:
@@ -94,6 +111,7 @@ class JobState:
 
     most = _HELD_STATE
     goes_on = True
+    is_pending = False
 
     def __init__(
         self, jobs: "Jobs", route: Route, job: Job, ownership: Ownership, hold: Hold | None, request_id: str
@@ -123,10 +141,13 @@ class JobState:
         state = found.get(state_of(self._route))
         if state is None:
             self._jobs.count(self._job.kind, "unrecognised")
-        if not is_done(self._route, state):
+        if has_failed(self._route, state):
+            measured, outcome = NOT_AUDIO, Outcome.UPSTREAM_FAILED
+        elif is_done(self._route, state):
+            measured, outcome = owed(self._ownership, found.get(self._route.job_audio)), Outcome.OK
+        else:
             return None
-        measured = owed(self._ownership, found.get(self._route.job_audio))
-        settled = await self._jobs.settle(self._job, self._ownership, measured, self._request_id)
+        settled = await self._jobs.settle(self._job, self._ownership, measured, self._request_id, outcome)
         if isinstance(settled, Deny):
             return settled
         if settled and self._hold is not None:
@@ -219,15 +240,23 @@ class Jobs:
         self._known[job] = ownership, self._clock() + _FRESH_S
 
     async def watch(
-        self, permit: Permit, path: str, measure: Callable[[], Measured], hold: Hold | None, request_id: str
+        self,
+        permit: Permit,
+        path: str,
+        measure: Callable[[], Measured],
+        hold: Hold | None,
+        request_id: str,
+        *,
+        goes_elsewhere: bool,
     ) -> NewJob | JobState | None:
         """What is to read a good answer on this route; None when nothing needs to be known. Raises StorageError.
 
         ``hold`` is what the request holds of its limits: audio that is accounted with it is taken from them.
+        ``goes_elsewhere``: the result does not pass here.
         """
         route = permit.route
         if route.job:
-            return NewJob(self, permit, measure, request_id)
+            return NewJob(self, permit, measure, request_id, goes_elsewhere=goes_elsewhere)
         if not route.job_done:
             return None
         job = named_in(route, path)
@@ -265,28 +294,11 @@ class Jobs:
         self.count(job.kind, "made")
         return None
 
-    async def settle(self, job: Job, ownership: Ownership, measured: Measured, request_id: str) -> bool | Deny:
+    async def settle(
+        self, job: Job, ownership: Ownership, measured: Measured, request_id: str, outcome: Outcome
+    ) -> bool | Deny:
         """Account what a job came to: once, however many ask at one time. Whether this was the time."""
-        now_ms = int(time.time() * 1000)
-        record = UsageRecord(
-            tenant_id=ownership.tenant_id,
-            key_id=ownership.key_id,
-            user_id=ownership.user_id,
-            route=ownership.route,
-            outcome=Outcome.OK,
-            event_id=f"job:{job.kind}:{job.id}:{now_ms}",  # an id may come again when it has been forgotten
-            method="GET",
-            code="",
-            request_id=request_id,
-            status=INTERIM,  # it is no request of its own
-            bytes_in=0,
-            bytes_out=0,
-            duration_us=0,
-            upstream_us=0,
-            attempt=1,
-            ended_ms=now_ms,
-            measured=measured,
-        )
+        record = record_of(job, ownership, measured, request_id, int(time.time() * 1000), outcome)
         try:
             is_first = await self._book.settle(job, record)
         except StorageError as error:
@@ -295,6 +307,8 @@ class Jobs:
             return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE)
         self._known.pop(job, None)
         if is_first:
-            self.count(job.kind, "settled")
+            self.count(job.kind, "settled" if outcome is Outcome.OK else "failed")
             self._metrics.route(ownership.route).audio_ms[measured.source] += measured.audio_ms
+            if measured.source is AudioSource.UNMEASURED:
+                self._metrics.unmeasured[(ownership.route,)] += 1
         return is_first

@@ -30,7 +30,7 @@ from policies.ratelimit_fields import state_line
 from policies.routes import PORTAL
 from policies.stream_meters import stream_meter
 from policies.upgrade import Upgrade
-from policies.usage import NOT_AUDIO, Measured, Outcome
+from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome
 from policies.verdict import Deny, Refusal
 from storage.ports import StorageError
 
@@ -66,8 +66,8 @@ class Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_reader", "_relay", "_tries",
-        "_upgrade", "_upload", "_upstreams", "upstream",
+        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_is_pending", "_reader", "_relay",
+        "_tries", "_upgrade", "_upload", "_upstreams", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,8 @@ class Passage:
         if upgrade is None and not isinstance(incoming.body, EmptyStreamReader):
             self._upload = Upload(incoming.connection, incoming.message, incoming.body, inquiry, admit.permit, exchange)
         self._reader: AnswerReader | None = None
+        self._is_pending = False
+        """Whether a job was made whose result will tell the audio."""
         self.upstream: UpstreamConnection | None = None
 
     # --- towards the upstream ----------------------------------------------------------------------------------------
@@ -264,6 +266,7 @@ class Passage:
     async def answer_of_job(self, upstream: UpstreamConnection, head: AnswerHead) -> Next | Deny:
         """Hold the answer, up to a bound, until what it says of the job is stored; then carry it as any other."""
         relay, watch = self._relay, None
+        meter = None if self._upload is None else self._upload.meter
         try:
             watch = await relay.jobs.watch(
                 self._admit.permit,
@@ -271,6 +274,7 @@ class Passage:
                 self._measured,
                 self._exchange.lease,
                 self._exchange.request_id,
+                goes_elsewhere=meter is not None and meter.passes_by,
             )
         except StorageError as error:
             self._exchange.cause = str(error)
@@ -284,6 +288,7 @@ class Passage:
                 deny = await watch.conclude()
                 if deny is not None:
                     return deny
+                self._is_pending = watch.is_pending
             else:
                 self._reader = Latecomer(watch, len(held))
             upstream.put_back(bytes(held))
@@ -346,6 +351,8 @@ class Passage:
             return NOT_AUDIO
         if self._upload is not None and self._upload.forwarded is not None:
             return self._upload.forwarded
+        if self._is_pending:
+            return replace(meter.finish(), source=AudioSource.PENDING, discrepant=False)
         if reader is None:
             return meter.finish()
         measured, tokens = meter.finish(reported_ms=reader.reported_ms), reader.tokens

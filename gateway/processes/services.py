@@ -21,6 +21,7 @@ from gateway.dataplane.forward_auth import ForwardAuth, Manners
 from gateway.dataplane.gatekeeper import Gatekeeper
 from gateway.dataplane.holder import Holder
 from gateway.dataplane.inquiries import TrustedProxies
+from gateway.dataplane.job_results import JobResults
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.key_uses import KeyUses
 from gateway.dataplane.limit_events import LimitEvents
@@ -99,7 +100,10 @@ class Services:
             upstreams = _upstreams(base)
             streams = Streams(gatekeeper, settlement, base.metrics, base.tasks)
             stack.callback(streams.close)
-            jobs = Jobs(PostgresJobs(base.pool), base.metrics)
+            book = PostgresJobs(base.pool)
+            jobs = Jobs(book, base.metrics)
+            results = JobResults(jobs, book, gatekeeper.routes, upstreams, base.metrics)
+            base.tasks.start(results.run(), "results of jobs")
             trusted = TrustedProxies(settings.trusted_proxies)
             proxy = Proxy(
                 gatekeeper=gatekeeper,

@@ -122,8 +122,8 @@ def test_a_route_may_say_everything() -> None:
         "upstream": "default", "meter": "raw", "dialect": "detail", "without_limiter": "closed", "max_body": 1,
         "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False, "max_message": 1, "ping_s": 1, "stream_idle_s": 2,
         "stream_longest_s": 3, "address_requests": "60/m", "address_concurrency": 4, "total_s": 9,
-        "job": "", "owned": "", "job_kind": "", "job_days": 14, "job_done": "", "job_audio": "", "job_settled": False,
-        "unmeasured_callbacks": True,
+        "job": "", "owned": "", "job_kind": "", "job_days": 14, "job_done": "", "job_failed": "", "job_audio": "",
+        "job_settled": False, "unmeasured_callbacks": True,
     }  # fmt: skip
     (made,) = table({key: value for key, value in said.items() if value != ""}).routes
     rate = {"count": 60, "period_ms": 60_000}
@@ -495,6 +495,11 @@ JOB_FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a stream": ({"websocket": True, "methods": ["GET"]}, {}, "a stream has no answer"),
     "no state": ({}, {"job_audio": "audio"}, "go together"),
     "no seconds": ({}, {"job_done": "status=done"}, "go together"),
+    "a failure of something else": (
+        {},
+        {"job_done": "status=done", "job_audio": "a", "job_failed": "state=error"},
+        "both name the same value",
+    ),
     "a state without a value": ({}, {"job_done": "status", "job_audio": "a"}, "status=completed"),
     "a pointer": ({"job": "/job/id"}, {}, "such as"),
     "settled where it is made": ({"job_settled": True}, {}, "routes with owned"),

@@ -1,9 +1,10 @@
 """The JobBook in a dictionary. It passes the same contract as PostgreSQL's."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from policies.jobs import Job, Ownership
+from policies.jobs import NEVER_TOLD, Job, Ownership, record_of
 from policies.usage import UsageRecord
 from storage.ports import Unavailable
 
@@ -21,6 +22,10 @@ class MemoryJobs:
         self.fails_to_bind = False
         self.fails_to_settle = False
         self.asked = 0
+        self.late: set[Job] = set()
+        """Those that have a tenth of their time left."""
+        self.over: set[Job] = set()
+        """Those whose time is over."""
 
     async def ping(self) -> None:
         self._ask()
@@ -46,6 +51,16 @@ class MemoryJobs:
         self.rows[job] = replace(known, settled=True)
         self.accounted.append(record)
         return True
+
+    async def unheard(self) -> Sequence[tuple[Job, Ownership]]:
+        self._ask()
+        found, self.late = [job for job in self.late if not self.rows[job].settled], set()
+        return [(job, self.rows[job]) for job in found]
+
+    async def close_overdue(self) -> Sequence[tuple[Job, Ownership]]:
+        self._ask()
+        pending = [(job, self.rows[job]) for job in self.over if self.rows[job].pending]
+        return [one for one in pending if await self.settle(one[0], record_of(*one, NEVER_TOLD, "", 0))]
 
     def _ask(self, *, broken: bool = False) -> None:
         if self.down or broken:

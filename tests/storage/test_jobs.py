@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from policies.jobs import Job, Ownership
+from policies.jobs import NEVER_TOLD, Job, Ownership
 from policies.usage import INTERIM, AudioSource, Measured
 from storage.ports import JobBook, Unavailable
 from storage.postgres.jobs import PostgresJobs
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
+from tests.storage.accounts import exported
 from tests.storage.memory_jobs import MemoryJobs
 from tests.storage.usage_samples import ACME, OTHER, record
 
@@ -82,6 +83,51 @@ async def test_settling_and_accounting_are_one_transaction(pool: Pool) -> None:
     assert await ledger.reconcile() == []
 
 
+async def test_what_nobody_asked_for_is_told_to_one_asker_and_closed_when_its_time_is_over(pool: Pool) -> None:
+    """Settled and contested jobs are not, nor what was accounted with its making. The books agree afterwards."""
+    book, ledger = PostgresJobs(pool), PostgresLedger(pool)
+    pending = replace(MINE, accounted_ms=0, pending=True)
+    for name, made in {"a": pending, "settled": replace(pending, settled=True), "estimated": MINE}.items():
+        await book.bind(Job("k", name), made, 10)
+    for made in (pending, THEIRS):
+        await book.bind(Job("k", "contested"), made, 10)
+    assert list(await book.unheard()) == list(await book.close_overdue()) == []
+    await shift(pool, "9 days 1 hour")
+    told = [*await book.unheard(), *await book.unheard()]
+    assert sorted(job.id for job, _ in told) == ["a", "estimated"]
+    assert (Job("k", "a"), pending) in told
+    await shift(pool, "1 hour")
+    assert len(await book.unheard()) == 2
+    await shift(pool, "1 day")
+    await book.bind(Job("k", "more"), MINE, 10)
+    assert list(await book.unheard()) == []
+    both = await asyncio.gather(book.close_overdue(), PostgresJobs(pool).close_overdue())
+    assert [job.id for closed in both for job, _ in closed] == ["a"]
+    (record,) = await exported(ledger, ACME)
+    assert (record.measured, record.status, record.key_id) == (NEVER_TOLD, INTERIM, "key_1")
+    assert await ledger.reconcile() == []
+
+
+async def test_an_id_that_comes_again_leaves_what_is_known_of_the_first_job(pool: Pool) -> None:
+    """Another tenant's now: the first one's audio is written down as unmeasured before its row goes."""
+    book = PostgresJobs(pool)
+    await book.bind(JOB, replace(MINE, pending=True), 14)
+    await shift(pool, "15 days")
+    assert await book.bind(JOB, THEIRS, 14) == THEIRS
+    assert [record.measured for record in await exported(PostgresLedger(pool), ACME)] == [NEVER_TOLD]
+    assert await book.owner(JOB) == THEIRS
+
+
+async def shift(pool: Pool, interval: str) -> None:
+    """Let so much time pass for all jobs."""
+    async with pool.operator() as connection:
+        await connection.execute(
+            "UPDATE platform.jobs SET created_at = created_at - $1::text::interval,"
+            " expires_at = expires_at - $1::text::interval, ask_at = ask_at - $1::text::interval",
+            interval,
+        )
+
+
 async def test_jobs_that_have_had_their_time_are_forgotten(pool: Pool) -> None:
     """Their ids may come again, for anybody; old rows go with new ones."""
     book = PostgresJobs(pool)
@@ -91,7 +137,6 @@ async def test_jobs_that_have_had_their_time_are_forgotten(pool: Pool) -> None:
     async with pool.operator() as connection:
         await connection.execute("UPDATE platform.jobs SET expires_at = now() - interval '1 s'")
     assert await book.owner(JOB) is None
-    assert not await book.settle(JOB, RESULT)
     assert await book.bind(JOB, THEIRS, 14) == THEIRS
     assert await book.owner(JOB) == THEIRS
     await book.bind(Job("k", "more"), MINE, 14)
@@ -112,7 +157,7 @@ async def test_a_tenants_scope_sees_its_own_jobs_and_changes_none(pool: Pool) ->
 async def test_a_store_that_cannot_be_asked_says_so() -> None:
     closed = Pool("postgresql://nobody@127.0.0.1:1/none", connect_timeout=1.0)
     book = PostgresJobs(closed)
-    for asked in (book.ping(), book.owner(JOB), book.bind(JOB, MINE, 14), book.settle(JOB, RESULT)):
+    for asked in (book.ping(), book.owner(JOB), book.bind(JOB, MINE, 14), book.settle(JOB, RESULT), book.unheard()):
         with pytest.raises(Unavailable):
             await asked
     await closed.close()

@@ -41,6 +41,9 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "constraint-missing-not-valid": SMALL,
         "require-concurrent-index-creation": SMALL,
     },
+    "0021_jobs_pending.sql": {
+        "require-concurrent-index-creation": "no row has the new column yet: one pass over some weeks' jobs"
+    },
 }
 """By file and rule, each with its reason. Rules that say nothing here are switched off in ``.squawk.toml``."""
 

@@ -73,7 +73,7 @@ class StatementShown(Shown):
     billable_ms: int
     amount: str
     unmeasured: int = Field(
-        description="Requests that named their audio by URL, and whose answer told no length. Jobs are above."
+        description="Requests and jobs that named their audio by URL, and of which no answer told the length."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.dataplane.jobs import _HELD_STATE
 from policies.allowances import Allowance, Scope, What
 from policies.jobs import Job
-from policies.usage import INTERIM, AudioSource, Outcome
+from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Outcome
 from tests.gateway.harness import Answer, Gateway, Options, Seen, running
 from tests.gateway.job_service import BY_URL, JSON, Workers, answer, workers
 from tests.policies.audio.build import wav
@@ -40,7 +40,7 @@ async def test_a_job_made_through_one_worker_is_there_through_the_other(w: Worke
 async def test_a_job_by_url_is_accounted_once_however_often_it_is_asked_about(w: Workers) -> None:
     """To the key that made it, on the route where it did, as audio and not as a request."""
     job_id = await w.make()
-    assert [record.measured.source for record in w.first.journal.records] == [AudioSource.UNMEASURED]
+    assert [record.measured.source for record in w.first.journal.records] == [AudioSource.PENDING]
     await asyncio.gather(*(one.ask("GET", f"/v2/transcript/{job_id}") for one in (w.first, w.second) * 3))
     (record,) = w.book.accounted
     assert record.event_id == f"job:assemblyai:{job_id}:{record.ended_ms}"
@@ -53,10 +53,20 @@ async def test_a_job_by_url_is_accounted_once_however_often_it_is_asked_about(w:
 
 async def test_a_job_that_is_not_done_is_not_accounted(w: Workers) -> None:
     job_id = await w.make()
-    for state in ("queued", "processing", "error"):
+    for state in ("queued", "processing", "throttled"):
         w.service.state = state
         assert (await w.first.ask("GET", f"/v2/transcript/{job_id}")).status == 200
     assert not w.book.accounted
+
+
+async def test_a_job_that_failed_is_settled_and_free(w: Workers) -> None:
+    job_id = await w.make()
+    w.service.state = "error"
+    for _ in range(2):
+        assert (await w.first.ask("GET", f"/v2/transcript/{job_id}")).status == 200
+    (record,) = w.book.accounted
+    assert (record.outcome, record.measured) == (Outcome.UPSTREAM_FAILED, NOT_AUDIO)
+    assert w.first.metrics.jobs[("assemblyai", "failed")] == 1
 
 
 async def test_a_result_without_a_length_is_settled_as_not_measured(w: Workers) -> None:

@@ -1,0 +1,94 @@
+"""Jobs by URL whose result no client asks for: the gateway asks; what is never told is written down as unmeasured."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.dataplane.job_results import JobResults
+from policies.jobs import Job
+from policies.usage import INTERIM, AudioSource, Outcome
+from tests.gateway.job_service import BY_URL, JSON, Workers, answer, workers
+
+
+@pytest.fixture
+async def w() -> AsyncIterator[Workers]:
+    async with workers() as made:
+        yield made
+
+
+def results(w: Workers) -> JobResults:
+    one = w.second
+    return JobResults(one.proxy._jobs, w.book, one.proxy._gatekeeper.routes, {"default": one.upstreams}, one.metrics)
+
+
+async def late(w: Workers) -> Job:
+    """A job that nobody has asked about, with little time left."""
+    job = Job("assemblyai", await w.make())
+    w.book.late.add(job)
+    return job
+
+
+async def test_the_gateway_asks_as_the_client_would(w: Workers) -> None:
+    """With its maker's identity and the service's own credential; and the result is accounted to its maker, once."""
+    job = await late(w)
+    for _ in range(2):
+        await results(w).look()
+        w.book.late.add(job)
+    (record,) = w.book.accounted
+    assert (record.tenant_id, record.key_id, record.route) == ("ten_a", "key_1", "assemblyai.transcribe")
+    assert (record.measured.audio_ms, record.measured.source, record.status) == (281_000, AudioSource.REPORTED, INTERIM)
+    (asked,) = w.second.upstream.seen
+    assert (asked.method, asked.target) == ("GET", f"/v2/transcript/{job.id}")
+    assert (asked.all("x-tenant-id"), asked.all("x-api-key-id"), asked.all("x-user-id")) == (
+        ["ten_a"],
+        ["key_1"],
+        ["usr_a"],
+    )
+    assert asked.all("x-request-id") == [record.request_id]
+    assert not {"authorization", "x-api-key"} & set(asked.names())
+    assert (await w.first.ask("GET", f"/v2/transcript/{job.id}")).status == 200
+    assert len(w.book.accounted) == 1
+
+
+async def test_an_id_is_asked_for_as_one_segment(w: Workers) -> None:
+    job = Job("assemblyai", "a/../b%?x=1")
+    w.service.sent["/v2/transcript"] = answer(b'{"id": "a/../b%?x=1"}')
+    await w.first.ask("POST", "/v2/transcript", JSON, BY_URL)
+    w.book.late.add(job)
+    await results(w).look()
+    assert w.second.upstream.seen[0].target == "/v2/transcript/a%2F..%2Fb%25%3Fx%3D1"
+
+
+@pytest.mark.parametrize("case", ["not found", "not done", "no service"])
+async def test_what_is_never_told_is_unmeasured_when_its_time_is_over(w: Workers, case: str) -> None:
+    """In the account, once, and counted."""
+    job = await late(w)
+    if case == "not found":
+        w.service.sent[f"/v2/transcript/{job.id}"] = answer(b"{}", b"404 Not Found")
+    elif case == "not done":
+        w.service.state = "processing"
+    else:
+        await w.second.upstream.stop()
+    await results(w).look()
+    assert not w.book.accounted
+    w.book.over.add(job)
+    for _ in range(2):
+        await results(w).look()
+    (record,) = w.book.accounted
+    assert (record.event_id.rpartition(":")[0], record.status) == (f"job:assemblyai:{job.id}", INTERIM)
+    assert (record.measured.audio_ms, record.measured.source, record.measured.discrepant) == (
+        0, AudioSource.UNMEASURED, True,
+    )  # fmt: skip
+    assert w.second.metrics.unmeasured == {("assemblyai.transcribe",): 1}
+    assert w.second.metrics.jobs[("assemblyai", "never_told")] == 1
+
+
+async def test_a_job_that_failed_is_free_and_not_unmeasured(w: Workers) -> None:
+    job = await late(w)
+    w.service.state = "error"
+    await results(w).look()
+    w.book.over.add(job)
+    await results(w).look()
+    (record,) = w.book.accounted
+    assert (record.outcome, record.measured.source) == (Outcome.UPSTREAM_FAILED, AudioSource.NONE)
+    assert not w.second.metrics.unmeasured
