@@ -9,6 +9,7 @@ lazy         how that works
 command      the options that every command has, and how it comes to the stores
 stores       the stores that the settings name, or the embedded ones
 values       what operators write (slugs, instants, durations), read and checked
+known_routes whether the routes that they name are there
 output       tables, JSON, remarks
 ------------ ---------------------------------------------------------------------
 serve, demo  processes
@@ -18,12 +19,12 @@ tenants      ``tenant …``; how one comes and leaves is ``tenant_life``
 plans        ``plan …``
 users        ``user …``
 operators    ``operator …``
-keys         ``key …``; ``key_changes`` changes one, ``key_rows`` says how one stands
+keys         ``key …``; ``key_changes`` changes one, ``key_rows`` says how one stands, ``minting`` makes secrets
 service_accounts, signing_keys
              ``service-account …``, ``signing-keys …``
 limits       ``limits …``
-usage        ``usage …``; ``backlog`` fetches what is
-             still in the journals, ``statement`` rates a month
+usage        ``usage …``; ``whole_account`` sees that it has what is still in the journals
+             (``backlog``), ``statement`` rates a month
 audit        ``audit …``
 completion   ``completion bash|zsh|fish``
 ============ =====================================================================

@@ -22,8 +22,8 @@ from gateway.cli.serve import reader, run, settings_or_exit
 from gateway.configuration.secrets import derived
 from gateway.configuration.settings import Settings
 from gateway.demo.samples import SAMPLES
+from gateway.identity.digests import digest
 from gateway.identity.passwords import hash_password
-from gateway.identity.snapshot import digest
 from gateway.processes.supervisor import Stores, Supervisor
 from gateway.shipped import shipped
 from gateway.telemetry import application_log

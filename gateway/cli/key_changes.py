@@ -1,7 +1,7 @@
 """``gateway key set``, ``disable`` and ``enable``: what of a key can change while it stays the same key."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +9,8 @@ import click
 
 from gateway.cli.command import Given, common, with_stores
 from gateway.cli.key_rows import Held, facts, holder, members
+from gateway.cli.known_routes import check_routes
 from gateway.cli.output import print_json, remark
-from gateway.cli.tenant_life import check_route
 from gateway.cli.values import FUTURE, NAME, NONE, SCOPE, Written
 from policies.networks import network
 from policies.permissions import Permission
@@ -94,12 +94,6 @@ def disable(given: Given, key_id: str) -> None:
 def enable(given: Given, key_id: str) -> None:
     """Accept a disabled key again. A revoked one stays revoked."""
     _print(given, with_stores(given, lambda stores: _enable(stores, key_id, enabled=True)), "enabled")
-
-
-def check_routes(stores: "Stores", routes: Sequence[str]) -> None:
-    """Bound to a route that is not there, a key would be good for nothing. Raises ClickException."""
-    for route in routes:
-        check_route(stores, route)
 
 
 def mention_unasked(stores: "Stores", scopes: Iterable[str]) -> None:

@@ -1,6 +1,5 @@
 """``gateway key``. A key is on the screen once, when it is made; nothing here or in the stores can show it again."""
 
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -8,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
-from gateway.cli.key_changes import bindings, check_routes, disable, enable, mention_unasked, set_key
+from gateway.cli.key_changes import bindings, disable, enable, mention_unasked, set_key
 from gateway.cli.key_rows import Held, facts, holder, member, members
+from gateway.cli.known_routes import check_routes
+from gateway.cli.minting import mint
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, SLUG
 from gateway.times import maybe_stamp, stamp
-from policies.credentials import RANDOM_BYTES, mint_key
 from policies.tenants import ApiKey
 from storage.ports import Invalidation
 
@@ -179,14 +179,6 @@ def revoke(given: Given, key_id: str, *, yes: bool) -> None:
         print_json(facts(ended))
     else:
         click.echo(f"Key {ended.row.id} ({ended.row.name}) of tenant {ended.tenant.slug} is revoked.")
-
-
-def mint(stores: "Stores", *, test: bool) -> tuple[str, bytes]:
-    """A new secret, and what is stored instead of it."""
-    from gateway.identity.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
-
-    secret = mint_key(secrets.token_bytes(RANDOM_BYTES), live=not test)
-    return secret, digest(stores.secret_for("api-keys"), secret.encode("ascii"))
 
 
 def _moved(now: datetime, by: timedelta, direction: int) -> datetime:

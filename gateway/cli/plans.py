@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.known_routes import check_routes
 from gateway.cli.limits import with_amounts
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.tenant_life import check_route, print_tenant
+from gateway.cli.tenant_life import print_tenant
 from gateway.cli.values import NONE, SLUG
 from gateway.times import stamp
 from policies.allowances import Allowance
@@ -49,7 +50,7 @@ def create(
     """Make a plan. Without --route it opens all routes."""
 
     async def make(stores: "Stores") -> Plan:
-        _check_routes(stores, routes)
+        check_routes(stores, routes)
         return await _plans(stores).create(
             name, limits=_granted(amounts), routes=routes, rating=rating or "", note=note or ""
         )
@@ -107,7 +108,7 @@ def set_plan(
         raise click.UsageError("name what is to change, such as --requests 600/m")
 
     async def change(stores: "Stores") -> Plan:
-        _check_routes(stores, only)
+        check_routes(stores, only)
         plans = _plans(stores)
         kept = [limit for limit in (await plans.plan(name)).limits if limit.what.value not in named]
         changed = await plans.change(
@@ -159,11 +160,6 @@ def _plans(stores: "Stores") -> "PostgresPlans":
     from storage.postgres.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
 
     return PostgresPlans(stores.pool, stores.trail)
-
-
-def _check_routes(stores: "Stores", routes: tuple[str, ...]) -> None:
-    for route in routes:
-        check_route(stores, route)
 
 
 def _granted(amounts: dict[str, _Amounts]) -> list[Allowance]:

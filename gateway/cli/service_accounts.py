@@ -1,17 +1,15 @@
 """``gateway service-account``: programs that ask for tokens. A secret is on the screen once, when it is made."""
 
-import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.minting import mint_secret
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, NAME, SCOPE, SLUG
-from gateway.configuration.secrets import SERVICE_SECRETS
 from gateway.times import maybe_stamp, stamp
-from policies.credentials import RANDOM_BYTES, mint_client_secret
 from policies.tenants import ServiceAccount
 from storage.ports import Invalidation
 
@@ -41,7 +39,7 @@ def create(given: Given, tenant: str, name: str, scopes: tuple[str, ...], audien
 
     async def make(stores: "Stores") -> tuple[ServiceAccount, str]:
         found = await stores.directory.tenant(tenant)
-        secret, digest = _mint(stores)
+        secret, digest = mint_secret(stores)
         account = await stores.service_accounts.create(
             found.id, name=name, scopes=frozenset(scopes), audiences=frozenset(audiences), digest=digest
         )
@@ -90,7 +88,7 @@ def rotate(given: Given, account_id: str, overlap: timedelta) -> None:
 
     async def replace(stores: "Stores") -> tuple[ServiceAccount, str]:
         account = await stores.service_accounts.account(account_id)
-        secret, digest = _mint(stores)
+        secret, digest = mint_secret(stores)
         await stores.service_accounts.rotate(
             account.tenant_id, account_id, digest=digest, old_ends_at=datetime.now(UTC) + overlap
         )
@@ -118,13 +116,6 @@ def disable(given: Given, account_id: str, *, yes: bool) -> None:
         print_json(_facts(ended))
     else:
         click.echo(f"Service account {ended.id} ({ended.name}) is disabled.")
-
-
-def _mint(stores: "Stores") -> tuple[str, bytes]:
-    from gateway.identity.snapshot import digest  # noqa: PLC0415  slow: see the package's docstring
-
-    secret = mint_client_secret(secrets.token_bytes(RANDOM_BYTES))
-    return secret, digest(stores.secret_for(SERVICE_SECRETS), secret.encode("ascii"))
 
 
 def _print_secret(given: Given, account: ServiceAccount, secret: str) -> None:

@@ -11,6 +11,7 @@ import click
 from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import SLUG, Written
+from gateway.cli.whole_account import complete
 from gateway.times import stamp
 from gateway.usage.statements import (
     COLUMNS,
@@ -109,7 +110,6 @@ async def _rated(
     wanted: Sequence[tuple[PriceBook, str | None, str]],
     by: str | None,
 ) -> tuple[Mapping[str, str], list[Statement]]:
-    from gateway.cli.usage import complete  # noqa: PLC0415  that module has this command in its group
     from storage.postgres.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
 
     found = await stores.directory.tenant(tenant)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.minting import mint as mint_key
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
 from gateway.times import maybe_stamp, stamp
-from policies.route_table import RoutesInvalid
 from policies.tenants import Tenant
 from storage.ports import Invalidation, Unavailable
 
@@ -77,8 +77,7 @@ async def _onboard(
     stores: "Stores", slug: str, name: str, owner: str, plan: str | None, key_name: str | None, scopes: frozenset[str]
 ) -> "tuple[Onboarded, str, str]":
     """What was made, the key itself, and the invitation's link unless it was mailed."""
-    from gateway.cli.keys import mint as mint_key  # noqa: PLC0415  the other way round as well
-    from gateway.identity.snapshot import digest  # noqa: PLC0415  the same
+    from gateway.identity.digests import digest  # noqa: PLC0415  the same
     from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
     from storage.postgres.onboarding import FirstKey, Newcomer  # noqa: PLC0415  the same
     from storage.postgres.onboarding import onboard as make  # noqa: PLC0415  the same
@@ -184,18 +183,6 @@ def purge(given: Given, *, dry_run: bool, yes: bool) -> None:
         return
     print_table(("SLUG", "DELETED AFTER", "ID"), [(t.slug, maybe_stamp(t.delete_after), t.id) for t in found])
     remark(f"{len(found)} {'to be removed' if dry_run else 'removed'}.")
-
-
-def check_route(stores: "Stores", name: str) -> None:
-    """A prohibition of what does not exist would forbid nothing and look as if it did."""
-    from gateway.configuration.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
-
-    try:
-        known = sorted(route.name for route in load_routes(stores.settings).routes)
-    except RoutesInvalid as error:
-        raise click.ClickException("The route table cannot be used. See why: gateway check-config") from error
-    if name not in known:
-        raise click.BadParameter(f"there is no route {name!r}; the table has {', '.join(known)}.", param_hint="ROUTE")
 
 
 def print_tenant(given: Given, found: Tenant, sentence: str) -> None:

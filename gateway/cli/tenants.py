@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, common, with_stores
+from gateway.cli.known_routes import check_route
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.tenant_life import check_route, delete, facts, onboard, print_tenant, purge, restore
+from gateway.cli.tenant_life import delete, facts, onboard, print_tenant, purge, restore
 from gateway.cli.values import NAME, SLUG
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import RouteOverride, Tenant, TenantStatus

@@ -12,12 +12,12 @@ from gateway.cli.command import Given, common, with_stores
 from gateway.cli.output import is_terminal, print_facts, print_json, print_table, remark
 from gateway.cli.statement import statement
 from gateway.cli.values import PAST, SLUG_OR_ID
+from gateway.cli.whole_account import archive, complete
 from gateway.times import stamp
 from storage.ports import Difference, StorageError, UsageTotals
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from storage.journal.archive import Archive
 
 _BY_ID = ("key", "user")
 _MOST_GROUPS = 1_000_000
@@ -116,7 +116,7 @@ def reconcile(given: Given) -> None:
         await complete(stores)
         books = await stores.ledger.reconcile()
         journals = stores.settings.state_dir / "journal"
-        return [*books, *[one async for one in archive_differences(_archive(stores), journals, stores.ledger)]]
+        return [*books, *[one async for one in archive_differences(archive(stores), journals, stores.ledger)]]
 
     differences = with_stores(given, compare)
     if given.json:
@@ -134,26 +134,6 @@ def reconcile(given: Given) -> None:
 
 
 usage.add_command(statement)
-
-
-async def complete(stores: "Stores") -> None:
-    """See that the account has what the journals of this machine have; say so where it has not."""
-    from gateway.cli.backlog import fetch  # noqa: PLC0415  slow: see the package's docstring
-
-    missing = await fetch(stores.settings.state_dir / "journal", stores.ledger, _archive(stores), own=stores.embedded)
-    if missing:
-        remark(missing)
-
-
-def _archive(stores: "Stores") -> "Archive":
-    from storage.journal.archive import Archive  # noqa: PLC0415  slow: see the package's docstring
-
-    settings = stores.settings
-    return Archive(
-        settings.state_dir / "archive",
-        keep_days=lambda: settings.journal_archive_days,
-        limit_bytes=settings.journal_max_bytes,
-    )
 
 
 def _range(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:

@@ -181,7 +181,7 @@ async def _create(
 
 async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple["Invitation", str]:
     """The invitation, and its link if it was not mailed."""
-    from gateway.identity.snapshot import digest  # noqa: PLC0415  the same
+    from gateway.identity.digests import digest  # noqa: PLC0415  the same
     from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
 
     tenant, settings = await stores.directory.tenant(slug), stores.settings

@@ -2,6 +2,7 @@
 
 ================  ================================================================================================
 snapshot          credentials already identified, for as long as that may be believed
+digests           what is stored instead of a secret
 bearers           access tokens, ours and others': whether one is believed, and whose it is now
 jwks              another issuer's keys
 token_state       signing keys and revocations, kept up to date in every process

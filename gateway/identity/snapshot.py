@@ -11,13 +11,13 @@ A session is never believed longer than it is fresh: without Redis and PostgreSQ
 """
 
 import asyncio
-import hmac
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.identity.bearers import Bearers, as_it_says, bounded, subject_of
+from gateway.identity.digests import digest
 from gateway.telemetry.metrics import Metrics
 from policies.authorise import Permit
 from policies.credentials import Presented, is_well_formed
@@ -245,8 +245,3 @@ def _no_token(fault: Fault) -> Entry:
 def _no_session() -> Entry:
     """Never kept, as with tokens."""
     return Entry(None, 0.0, 0.0, refusal=Refusal.SESSION_ENDED, method=Method.SESSION)
-
-
-def digest(pepper: bytes, secret: bytes) -> bytes:
-    """HMAC-SHA-256: what the registry stores instead of a key."""
-    return hmac.digest(pepper, secret, "sha256")

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from gateway.identity.snapshot import digest
+from gateway.identity.digests import digest
 from gateway.portal.caller import caller, client_address, request_id, user_agent
 from gateway.portal.hashing import Hashing
 from gateway.portal.parts import PARTS, Parts

@@ -32,7 +32,8 @@ from gateway.dataplane.proxy import Proxy
 from gateway.dataplane.relay import Relay
 from gateway.dataplane.streams import Streams
 from gateway.identity.bearers import Bearers
-from gateway.identity.snapshot import Snapshot, digest
+from gateway.identity.digests import digest
+from gateway.identity.snapshot import Snapshot
 from gateway.shipped import shipped
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog

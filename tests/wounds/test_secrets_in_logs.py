@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from gateway.identity.snapshot import digest
+from gateway.identity.digests import digest
 from gateway.telemetry import application_log
 from policies.limits import Rate
 from policies.route_table import RouteTable

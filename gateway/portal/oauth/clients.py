@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 from aiohttp import web
 
 from gateway.configuration.secrets import SERVICE_SECRETS
-from gateway.identity.snapshot import digest
+from gateway.identity.digests import digest
 from gateway.portal.oauth.requests import OAuthError
 from gateway.portal.parts import Parts
 from policies.tenants import ServiceAccount

@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.identity.snapshot import digest
+from gateway.identity.digests import digest
 from gateway.portal.oauth import clients
 from gateway.portal.oauth.grants import GRANTS
 from gateway.portal.oauth.parts import OAUTH, lifetime

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.configuration.secrets import derived
-from gateway.identity.snapshot import digest
+from gateway.identity.digests import digest
 from policies.audit import SYSTEM
 from policies.credentials import is_well_formed
 from policies.principals import Principal, Standing

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.identity.snapshot import Snapshot, digest
+from gateway.identity.digests import digest
+from gateway.identity.snapshot import Snapshot
 from policies.credentials import RANDOM_BYTES, Presented, mint_key
 from policies.principals import Principal, Standing
 from storage.ports import Invalidation, Unavailable

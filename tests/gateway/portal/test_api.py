@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.identity.snapshot import digest
+from gateway.identity.digests import digest
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
 from policies.audit import SYSTEM

@@ -19,7 +19,7 @@ from playwright.async_api import Browser, BrowserContext, CDPSession, Page, asyn
 
 from gateway.configuration.sources import load
 from gateway.dataplane import error_page
-from gateway.identity.snapshot import digest
+from gateway.identity.digests import digest
 from gateway.portal import joining
 from gateway.portal.application import application
 from gateway.portal.recovery import mint

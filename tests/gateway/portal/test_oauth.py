@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.configuration.secrets import SERVICE_SECRETS
+from gateway.identity.digests import digest
 from gateway.identity.signing import SEALING, new_key
-from gateway.identity.snapshot import digest
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from policies.credentials import RANDOM_BYTES, mint_client_secret
