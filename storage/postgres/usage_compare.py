@@ -89,8 +89,8 @@ _SPAN: Final = """
     FROM archived
 """
 
-# A journal numbers its records (gateway.exchange.Settlement), and has all between two of its own. The numbers are in
-# the order of their lengths, then of their digits.
+# A journal numbers its records (gateway.dataplane.exchange.Settlement), and has all between two of its own. The numbers
+# are in the order of their lengths, then of their digits.
 _COMPARISON: Final = f"""
     WITH kept AS (
         SELECT * FROM platform.usage_events

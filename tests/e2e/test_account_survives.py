@@ -20,8 +20,8 @@ LASTS_S = 60.0
 REQUESTS = 20_000
 PAUSES_S = 0.5, 4.5
 VICTIMS = {
-    "worker": "-m gateway.worker",
-    "portal": "-m gateway.portal",
+    "worker": "-m gateway.processes.worker",
+    "portal": "-m gateway.processes.portal",
     "postgres": "bin/postgres -D",
     "session": "postgres: ",
     "valkey": "valkey-server",
