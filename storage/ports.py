@@ -226,7 +226,11 @@ class Bus(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageTotals:
-    """Sums over records. ``errors`` have a status of 400 or more; ``denied``: the gateway refused it, or cut it off."""
+    """Sums over records.
+
+    ``errors`` have a status of 400 or more; ``denied``: the gateway refused it, or cut it off; ``unmeasured``: of a
+    request or a job that named its audio by URL no answer told the length.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -234,6 +238,7 @@ class UsageTotals:
     audio_ms: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    unmeasured: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

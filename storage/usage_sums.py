@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from policies.usage import INTERIM, Outcome
+from policies.usage import INTERIM, AudioSource, Outcome
 from storage.ports import Rejected
 from storage.usage_rows import Encoding, unescape
 
@@ -15,6 +15,7 @@ ABSURD: Final = 10**15
 One absurd figure must not fill a bucket: every later record of that bucket would be refused for its sake.
 """
 
+_UNMEASURED: Final = AudioSource.UNMEASURED.encode()
 _BEFORE_DIMENSIONS: Final = 2
 _HOUR: Final = len("2026-11-26T07")
 
@@ -36,6 +37,7 @@ class Sums:
     audio_ms: int
     bytes_in: int
     bytes_out: int
+    unmeasured: int
     duration_us: int
     upstream_us: int
 
@@ -44,7 +46,8 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
     """Sums over rows of one encoding. Raises Rejected for rows of another shape and for absurd figures."""
     last_dimension = _BEFORE_DIMENSIONS + len(encoding.dimensions)
     status = last_dimension + len(encoding.texts)
-    model = last_dimension + next(n for n, column in enumerate(encoding.texts) if column.name == "model")
+    texts = {column.name: last_dimension + n for n, column in enumerate(encoding.texts)}
+    model, source = texts["model"], texts["source"]
     audio, received, sent, duration, upstream = range(status + 1, status + 6)
     splits = upstream + 1
     groups: dict[tuple[bytes, ...], list[int]] = {}
@@ -55,7 +58,7 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
             key = (fields[1][:_HOUR], *fields[_BEFORE_DIMENSIONS:last_dimension], fields[model])
             sums = groups.get(key)
             if sums is None:
-                groups[key] = sums = [0] * 7
+                groups[key] = sums = [0] * 8
             said = int(fields[status])
             if said != INTERIM:  # of a stream's records only the last one is a request
                 sums[0] += 1
@@ -67,6 +70,8 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
             sums[4] += int(fields[sent])
             sums[5] += int(fields[duration])
             sums[6] += int(fields[upstream])
+            if fields[source] == _UNMEASURED:
+                sums[7] += 1
         return [_decoded(key, sums) for key, sums in groups.items()]
     except (IndexError, ValueError, KeyError) as error:
         raise Rejected(f"A usage row is malformed: {error}.") from error
@@ -76,7 +81,7 @@ def _decoded(key: tuple[bytes, ...], sums: list[int]) -> Sums:
     if max(sums) > ABSURD:
         raise Rejected(f"Usage rows have a figure beyond all reason: {max(sums)}.")
     hour, tenant_id, key_id, user_id, route, outcome, model = (unescape(field.decode()) for field in key)
-    requests, errors, audio_ms, bytes_in, bytes_out, duration_us, upstream_us = sums
+    requests, errors, audio_ms, bytes_in, bytes_out, duration_us, upstream_us, unmeasured = sums
     return Sums(
         hour=datetime.fromisoformat(f"{hour}:00Z"),
         tenant_id=tenant_id,
@@ -91,6 +96,7 @@ def _decoded(key: tuple[bytes, ...], sums: list[int]) -> Sums:
         audio_ms=audio_ms,
         bytes_in=bytes_in,
         bytes_out=bytes_out,
+        unmeasured=unmeasured,
         duration_us=duration_us,
         upstream_us=upstream_us,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BY_ID = ("key", "user")
 _MOST_GROUPS = 1_000_000
-_TOTALS = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied")
+_TOTALS = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied", "unmeasured")
 
 
 class _Group(NamedTuple):
@@ -69,7 +69,8 @@ def report(
 ) -> None:
     """A tenant's totals. Times are in UTC; without any, from the start of this month to now.
 
-    `errors` are answers with a status of 400 or more, `denied` those that the gateway itself refused or cut off.
+    `errors` are answers with a status of 400 or more, `denied` those that the gateway itself refused or cut off,
+    `unmeasured` requests and jobs that named their audio by URL, and of which no answer told the length.
     """
 
     async def ask(stores: "Stores") -> _Report:

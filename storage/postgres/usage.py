@@ -266,7 +266,7 @@ BOOKS: Final = f"""(
     UNION ALL
     SELECT date_trunc('hour', ended_at, 'UTC'), {names(DIMENSIONS)},
         (status <> {INTERIM})::int, (status >= 400)::int, (outcome = 'denied' AND status <> {INTERIM})::int,
-        audio_ms, bytes_in, bytes_out
+        audio_ms, bytes_in, bytes_out, (source = 'unmeasured')::int
     FROM platform.usage_events
     WHERE tenant_id = $1 AND (ended_at >= $2 AND ended_at < $3 OR ended_at >= $6 AND ended_at < $7)
 ) AS books"""  # noqa: S608  made of this package's own column names

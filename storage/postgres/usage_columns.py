@@ -8,7 +8,7 @@ from policies.usage import INTERIM, UsageRecord
 from storage.usage_rows import CURRENT, record_of
 
 DIMENSIONS: Final = ("tenant_id", "key_id", "user_id", "route", "outcome", "model")
-TOTALS: Final = ("requests", "errors", "denied", "audio_ms", "bytes_in", "bytes_out")
+TOTALS: Final = ("requests", "errors", "denied", "audio_ms", "bytes_in", "bytes_out", "unmeasured")
 """The fields of ``UsageTotals``."""
 MEASURES: Final = (*TOTALS, "duration_us", "upstream_us")
 
@@ -19,6 +19,7 @@ RAW_MEASURES: Final = f"""
     sum(audio_ms) AS audio_ms,
     sum(bytes_in) AS bytes_in,
     sum(bytes_out) AS bytes_out,
+    count(*) FILTER (WHERE source = 'unmeasured') AS unmeasured,
     sum(duration_us) AS duration_us,
     sum(upstream_us) AS upstream_us
 """

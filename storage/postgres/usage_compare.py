@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from policies.usage import INTERIM, Outcome
+from policies.usage import INTERIM, AudioSource, Outcome
 from storage.ports import Difference, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.usage_columns import names
@@ -62,6 +62,7 @@ def _totals(record: Mapping[str, Any] | None) -> UsageTotals:
         audio_ms=record["audio_ms"],
         bytes_in=record["bytes_in"],
         bytes_out=record["bytes_out"],
+        unmeasured=int(record["source"] == AudioSource.UNMEASURED),
     )
 
 

@@ -119,6 +119,8 @@ _DUPLICATES: Final = f"""
             count(*) FILTER (WHERE status >= 400) AS found_errors, max((status >= 400)::int) AS expected_errors,
             count(*) FILTER (WHERE outcome = 'denied') AS found_denied,
             max((outcome = 'denied')::int) AS expected_denied,
+            count(*) FILTER (WHERE source = 'unmeasured') AS found_unmeasured,
+            max((source = 'unmeasured')::int) AS expected_unmeasured,
             {", ".join(f"sum({m}) AS found_{m}, max({m}) AS expected_{m}" for m in _FIGURES)}
         FROM platform.usage_events GROUP BY event_id HAVING count(*) > 1
     ) AS duplicates

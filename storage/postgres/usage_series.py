@@ -81,6 +81,7 @@ _TENANTS: Final = f"""
 _RECORDS: Final = f"""(
     SELECT ended_at AS bucket, status, {names(DIMENSIONS)},
         (status <> {INTERIM})::int AS requests, (status >= 400)::int AS errors,
-        (outcome = 'denied' AND status <> {INTERIM})::int AS denied, audio_ms, bytes_in, bytes_out
+        (outcome = 'denied' AND status <> {INTERIM})::int AS denied, audio_ms, bytes_in, bytes_out,
+        (source = 'unmeasured')::int AS unmeasured
     FROM platform.usage_events WHERE tenant_id = $1 AND ended_at >= $2 AND ended_at < $3
 ) AS records"""  # noqa: S608  the same

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from policies.usage import INTERIM, Outcome, UsageRecord
+from policies.usage import INTERIM, AudioSource, Outcome, UsageRecord
 from storage.ports import UsageTotals
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode
@@ -33,6 +33,7 @@ def totals(kept: Iterable[UsageRecord]) -> UsageTotals:
         audio_ms=sum(one.measured.audio_ms for one in kept),
         bytes_in=sum(one.bytes_in for one in kept),
         bytes_out=sum(one.bytes_out for one in kept),
+        unmeasured=sum(one.measured.source is AudioSource.UNMEASURED for one in kept),
     )
 
 

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.allowances import What
-from policies.usage import Outcome, UsageRecord
+from policies.usage import AudioSource, Measured, Outcome, UsageRecord
 from storage.ports import Difference, Rejected, StorageError, Unavailable, UsageOf, UsageTotals
+from storage.postgres.history import MIGRATIONS
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import CURRENT, encode
@@ -475,3 +476,18 @@ async def test_what_was_used_of_an_allowance_is_found_by_whose_it_is(ledger: Pos
         for what, figure in figures.items():
             of = UsageOf(tenant_id=ACME, what=what, since=since, until=until, **names)
             assert await ledger.used(of) == figure
+
+
+async def test_the_migration_that_brings_unmeasured_counts_what_there_is(pool: Pool, ledger: PostgresLedger) -> None:
+    """From raw records, so that the books of a database of before agree after it."""
+    unknown = Measured(source=AudioSource.UNMEASURED)
+    kept = [record(), record(measured=unknown), record(measured=unknown, ended_ms=NOON_MS + DAY_MS)]
+    await keep(ledger, *kept)
+    fill = (MIGRATIONS / "0022_usage_unmeasured.sql").read_text().partition("UPDATE")
+    async with pool.operator() as connection:
+        await connection.execute("UPDATE platform.usage_hourly SET unmeasured = 0")
+        await connection.execute("UPDATE platform.usage_daily SET unmeasured = 0")
+        await connection.execute(fill[1] + fill[2])
+    assert (await ledger.totals(ACME, *EVER)) == totals(kept)
+    assert totals(kept).unmeasured == 2
+    assert await ledger.reconcile() == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.usage import INTERIM, Measured, Outcome, UsageRecord
+from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 from storage.ports import Rejected
 from storage.usage_rows import CURRENT, encode
 from storage.usage_sums import ABSURD, sum_rows
@@ -15,7 +15,7 @@ from tests.storage.usage_samples import HOUR_MS, NOON_MS, STORABLE, record, reco
 
 @given(st.lists(records(texts=STORABLE | st.sampled_from(["", "a"])), max_size=8))
 def test_sums_are_those_of_the_records(given_records: list[UsageRecord]) -> None:
-    expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * 8)
+    expected: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0] * 9)
     for one in given_records:
         sums = expected[
             one.ended_ms // HOUR_MS,
@@ -35,6 +35,7 @@ def test_sums_are_those_of_the_records(given_records: list[UsageRecord]) -> None
             one.bytes_out,
             one.duration_us,
             one.upstream_us,
+            one.measured.source is AudioSource.UNMEASURED,
         )
         for index, figure in enumerate(gained):
             sums[index] += figure
@@ -50,6 +51,7 @@ def test_sums_are_those_of_the_records(given_records: list[UsageRecord]) -> None
             sums.bytes_out,
             sums.duration_us,
             sums.upstream_us,
+            sums.unmeasured,
         ]
         found[int(sums.hour.timestamp()) * 1000 // HOUR_MS, *key] = figures
     assert found == expected

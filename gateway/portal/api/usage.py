@@ -48,7 +48,10 @@ class UsageOf(InTenant):
 
 
 class SumsShown(Shown):
-    """Sums. `errors` have a status of 400 or more, `denied` are those that the gateway refused or cut off."""
+    """Sums. `errors` have a status of 400 or more, `denied` are those that the gateway refused or cut off.
+
+    `unmeasured`: requests and jobs that named their audio by URL, and of which no answer told the length.
+    """
 
     requests: int
     audio_ms: int
@@ -56,6 +59,7 @@ class SumsShown(Shown):
     bytes_out: int
     errors: int
     denied: int
+    unmeasured: int
 
 
 class GroupShown(SumsShown):
@@ -386,4 +390,5 @@ def _facts(sums: UsageTotals) -> dict[str, int]:
         "bytes_out": sums.bytes_out,
         "errors": sums.errors,
         "denied": sums.denied,
+        "unmeasured": sums.unmeasured,
     }

@@ -13,13 +13,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from policies.usage import Outcome, UsageRecord
+from policies.jobs import NEVER_TOLD
+from policies.usage import INTERIM, Outcome, UsageRecord
 from storage.journal.writer import Journal
 from storage.usage_rows import encode
 from tests.gateway.cli.conftest import Operator
 from tests.storage.usage_samples import record
 
-FIGURES = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied")
+FIGURES = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied", "unmeasured")
 MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -86,7 +87,16 @@ def test_a_report_counts_what_the_journal_still_holds(account: Account) -> None:
     assert started == MONTH
     assert abs(ended - datetime.now(UTC)) < timedelta(seconds=30)
     figures = {"requests": 2, "audio_ms": 5_000, "bytes_in": 200, "bytes_out": 20, "errors": 1, "denied": 1}
-    assert report == {"tenant": "acme", **figures}
+    assert report == {"tenant": "acme", **figures, "unmeasured": 0}
+
+
+def test_a_report_says_how_much_was_not_measured(account: Account) -> None:
+    account.known()
+    account.use()
+    account.use(measured=NEVER_TOLD, status=INTERIM, event_id=f"job:k:1:{at(datetime.now(UTC))}")
+    report = account.totals("--by", "route")
+    assert (report["requests"], report["audio_ms"], report["unmeasured"]) == (1, 2_500, 1)
+    assert report["groups"][0]["unmeasured"] == 1
 
 
 def test_a_report_without_usage_is_of_zeros(account: Account) -> None:
@@ -156,7 +166,17 @@ def test_a_breakdown_names_what_it_can(account: Account) -> None:
         (key, "night shift", 2),
     ]
     table = account.operator.table("usage", "report", "--tenant", "acme", "--by", "key")
-    assert table[0] == ["KEY", "NAME", "REQUESTS", "AUDIO_MS", "BYTES_IN", "BYTES_OUT", "ERRORS", "DENIED"]
+    assert table[0] == [
+        "KEY",
+        "NAME",
+        "REQUESTS",
+        "AUDIO_MS",
+        "BYTES_IN",
+        "BYTES_OUT",
+        "ERRORS",
+        "DENIED",
+        "UNMEASURED",
+    ]
     assert [row[:3] for row in table[1:]] == [["-", "-", "1"], [key, "night shift", "2"], ["total", "-", "3"]]
 
 
