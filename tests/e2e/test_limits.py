@@ -1,10 +1,12 @@
 """Limits through whole processes: set by a command, held across workers, and freed."""
 
+import asyncio
 import json
 import subprocess
 import threading
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,42 @@ def _ask(url: str, key: str, body: bytes | None, codes: list[int]) -> None:
         codes.append(error.code)
 
 
+_PARALLEL, _SECONDS = 500, 2.8
+
+
+async def _upload(port: int, key: str, *, chunked: bool, everybody: asyncio.Barrier) -> int:
+    """The status of one upload, which waits for all others to be connected. Half of it is sent before the rest."""
+    body = wav(_SECONDS, rate=8_000)
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    pieces = [body[: len(body) // 2], body[len(body) // 2 :]]
+    if chunked:
+        pieces = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        await everybody.wait()
+        writer.write(
+            f"POST /v1/listen HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {key}\r\nContent-Type: audio/wav\r\n"
+            f"{framing}\r\n\r\n".encode()
+        )
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0)
+        return int((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+    finally:
+        writer.close()
+
+
+async def _all_at_one_time(port: int, key: str) -> Counter[int]:
+    everybody = asyncio.Barrier(_PARALLEL)
+    uploads = [_upload(port, key, chunked=number % 2 == 0, everybody=everybody) for number in range(_PARALLEL)]
+    return Counter(await asyncio.gather(*uploads))
+
+
 def test_places_and_audio_are_held_across_workers(tmp_path: Path, upstream: SlowUpstream) -> None:  # noqa: F811
-    """Of twelve requests over two workers three are served, and their places come back; audio does not."""
+    """Of twelve requests over four workers three are served, and their places come back; audio does not.
+
+    And hundreds of uploads at one time, half of them of unknown length, use what is left and not a millisecond more.
+    """
     state = tmp_path / "state"
 
     def limits(*words: str) -> Any:
@@ -34,7 +70,7 @@ def test_places_and_audio_are_held_across_workers(tmp_path: Path, upstream: Slow
         )  # fmt: skip
         return json.loads(done.stdout)
 
-    with serving(state, upstream, workers="2") as (_, url, key):
+    with serving(state, upstream, workers="4") as (_, url, key):
         limits("set", "--concurrency", "3", "--audio", "60s/month")
         codes: list[int] = []
         threads = [threading.Thread(target=_ask, args=(f"{url}/v1/models", key, None, codes)) for _ in range(12)]
@@ -51,3 +87,9 @@ def test_places_and_audio_are_held_across_workers(tmp_path: Path, upstream: Slow
         assert uploads == [200, 429]
         used = {one["name"]: one["used"] for one in limits("show")["limits"]}
         assert used == {"tenant-audio-month": 59_900, "tenant-concurrency": 0}
+        limits("set", "--concurrency", "none", "--audio", "120s/month")
+        codes_of_all = asyncio.run(_all_at_one_time(int(url.rpartition(":")[2]), key))
+        assert codes_of_all.keys() == {200, 429}
+        (audio,) = limits("show")["limits"]
+        assert audio["used"] == 59_900 + codes_of_all[200] * 2_800
+        assert 59_900 < audio["used"] <= 120_000

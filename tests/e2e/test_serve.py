@@ -20,6 +20,8 @@ from tests.e2e.running import GATEWAY, alive, children, environment, eventually,
 class SlowUpstream(http.server.ThreadingHTTPServer):
     """Answers when told to."""
 
+    request_queue_size = 128
+
     def __init__(self) -> None:
         self.asked, self.go = threading.Event(), threading.Event()
         upstream = self
@@ -28,7 +30,12 @@ class SlowUpstream(http.server.ThreadingHTTPServer):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
+                if "Content-Length" in self.headers:
+                    self.rfile.read(int(self.headers["Content-Length"]))
+                else:
+                    while size := int(self.rfile.readline(), 16):
+                        self.rfile.read(size + 2)
+                    self.rfile.readline()
                 self.do_GET()
 
             def do_GET(self) -> None:
