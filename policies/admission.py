@@ -6,7 +6,7 @@ from typing import Protocol
 
 from policies.allowances import Allowance, Kind, What
 from policies.authorise import Permit
-from policies.holding import NEVER, NOTHING_SPENT, Answer, Demand, Spent
+from policies.holding import NEVER, NOTHING_SPENT, RETRY_LEASE_MS, Answer, Demand, Spent
 from policies.limits import FREE, Taken
 from policies.ratelimit_fields import refusing_lines, tightest_lines
 from policies.verdict import Deny, Refusal
@@ -80,8 +80,10 @@ def outgrown(permit: Permit, demands: Sequence[Demand], answer: Answer, place: i
     detail = f"The limit '{demand.allowance.name}' is {demand.allowance}."
     if answer.retry_ms == NEVER:
         detail += " This request alone is more than that."
+    # Not used up: others that are being served have reserved the rest, and may not need all of it.
+    is_held = demand.allowance.kind is Kind.QUOTA and answer.retry_ms == RETRY_LEASE_MS
     return Deny(
-        refusal=refusal_of(demand.allowance),
+        refusal=_REFUSALS[demand.allowance.what] if is_held else refusal_of(demand.allowance),
         detail=detail,
         principal=permit.principal,
         limit_lines=refusing_lines(demand, figure, answer.retry_ms),

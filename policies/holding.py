@@ -8,14 +8,14 @@ operation, a :class:`Step` on each limit. What is held expires unless it is rene
 """
 
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from policies.allowances import Allowance, Kind, What
 
 RETRY_LEASE_MS = 1_000
-"""When to come back for a place that somebody else holds: nobody knows, so soon and not at once."""
+"""When to come back for what somebody else holds: nobody knows, so soon and not at once."""
 NEVER = -1
 """A wait for what no wait brings: more than the whole allowance."""
 _GRACE = 1e-6
@@ -66,6 +66,8 @@ class Figure(NamedTuple):
     """It did not fit. In shadow that is all that happens."""
     unknown: bool = False
     """The counter of a calendar period is missing: it must be told what was used before."""
+    used: int = 0
+    """Of a calendar period, units that are spent for good: the rest of what is not left is only held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Lease(Protocol):
     """What an admitted request holds. It is renewed until it is settled."""
 
     demands: tuple[Demand, ...]
+    hear: Callable[[Answer], None] | None
+    """Told what the limits say when it has been settled, in the order of ``demands``."""
 
     @property
     def grows(self) -> bool:
@@ -184,7 +188,8 @@ def _wait_ms(tally: Tally, step: Step, lease: str, now_ms: float) -> int:
     allowance = step.demand.allowance
     if step.want + max(step.spent, 0) > allowance.count:
         return NEVER
-    if allowance.kind is Kind.LEASE:
+    is_only_held = (tally.used or 0) + max(step.spent, 0) + step.want <= allowance.count
+    if allowance.kind is Kind.LEASE or (allowance.kind is Kind.QUOTA and is_only_held):
         return RETRY_LEASE_MS
     if allowance.kind is Kind.QUOTA:
         return max(math.ceil(step.demand.ends_ms - now_ms), 1)
@@ -219,4 +224,5 @@ def _figure(tally: Tally, step: Step, now_ms: float, *, overrun: bool) -> Figure
         reset_ms = max(math.ceil(step.demand.ends_ms - now_ms), 0)
     elif allowance.kind is not Kind.LEASE:
         reset_ms = math.ceil(used * allowance.period_ms / allowance.count - 1e-3)
-    return Figure(max(math.floor(left + _GRACE), 0), reset_ms, overrun, _is_unknown(tally, step))
+    spent = (tally.used or 0) if allowance.kind is Kind.QUOTA else 0
+    return Figure(max(math.floor(left + _GRACE), 0), reset_ms, overrun, _is_unknown(tally, step), spent)

@@ -11,7 +11,7 @@ nothing left it is the wait for one more request, so that it never contradicts `
 from collections.abc import Iterable, Sequence
 
 from policies.allowances import Kind, What
-from policies.holding import NEVER, Answer, Demand, Figure
+from policies.holding import NEVER, RETRY_LEASE_MS, Answer, Demand, Figure
 from policies.limits import Charge, Rate, Taken
 
 _shapes: dict[int, tuple[tuple[Charge, ...], bytes]] = {}
@@ -65,7 +65,7 @@ def refusing_lines(demand: Demand, figure: Figure, retry_ms: int) -> tuple[bytes
     lines = _lines(demand, figure)
     if retry_ms != NEVER:
         lines += (b"Retry-After: %d" % max(1, (retry_ms + 999) // 1000),)
-    if retry_ms == NEVER or demand.allowance.kind is Kind.QUOTA:
+    if retry_ms == NEVER or (demand.allowance.kind is Kind.QUOTA and retry_ms > RETRY_LEASE_MS):
         lines += (b"X-Should-Retry: false",)
     return lines
 

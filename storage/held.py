@@ -1,7 +1,7 @@
 """What a request holds, whichever store counts it: the Lease of ``policies.holding``."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from policies.allowances import Kind, What
@@ -18,13 +18,16 @@ class Keeper(Protocol):
         """Carry out steps on everything that the lease holds. Raises Unavailable."""
 
     def give_back(self, lease: "HeldLease", steps: Sequence[Step]) -> None:
-        """The last steps. Never waits, and is carried out even if the store is away just now."""
+        """The last steps. Never waits, and is carried out even if the store is away just now.
+
+        Who wants to hear of the lease is told then.
+        """
 
 
 class HeldLease:
     """See :class:`policies.holding.Lease`. ``amounts`` are what is in reserve of each of ``demands``."""
 
-    __slots__ = ("_changing", "_doubts", "_final", "_gone", "_keeper", "amounts", "demands", "id")
+    __slots__ = ("_changing", "_doubts", "_final", "_gone", "_keeper", "amounts", "demands", "hear", "id")
 
     def __init__(self, keeper: Keeper, lease_id: str, demands: Sequence[Demand]) -> None:
         self._keeper = keeper
@@ -33,6 +36,7 @@ class HeldLease:
         self.amounts = [demand.want for demand in self.demands]
         self._gone = [0] * len(self.demands)
         self._final: Spent | None = None
+        self.hear: Callable[[Answer], None] | None = None
         self._changing: asyncio.Future[Answer] | None = None
         self._doubts: list[Step] = []
         """Reservations that are there or not: the answer to an extension was lost."""

@@ -49,7 +49,9 @@ class LocalHolds:
 
     def give_back(self, lease: HeldLease, steps: Sequence[Step]) -> None:
         """See :class:`storage.held.Keeper`."""
-        self._apply(lease, steps)
+        answer = self._apply(lease, steps)
+        if lease.hear is not None:
+            lease.hear(answer)
 
     async def tell(self, demand: Demand, used: int) -> None:
         """See :class:`storage.ports.Holds`."""

@@ -85,6 +85,8 @@ class Holder:
         self._count(wanted, held.answer)
         self._notice(permit.principal, wanted, held.answer)
         hold = None if held.lease is None else _Hold(self, permit, held.lease)
+        if (lease := held.lease) is not None and any(one.allowance.kind is Kind.QUOTA for one in lease.demands):
+            lease.hear = lambda told: self._notice(permit.principal, lease.demands, told)
         return conclude_held(permit, wanted, held.answer, hold)
 
     async def extend(self, permit: Permit, lease: Lease, expected: Spent, spent: Spent) -> tuple[Deny | None, bool]:
@@ -171,8 +173,9 @@ class Holder:
             allowance = demand.allowance
             if allowance.kind is not Kind.QUOTA:
                 continue
-            is_used_up = figure.overrun and demand.want <= allowance.count  # and not just too large a request
-            reached = 100 if is_used_up else 100 * (allowance.count - figure.left) // allowance.count
+            # By what is spent for good: a reservation may be given back, and one request may be too large for it.
+            is_used_up = figure.overrun and figure.used + demand.want > allowance.count >= demand.want
+            reached = 100 if is_used_up else 100 * figure.used // allowance.count
             for mark in _SOFT:
                 if reached >= mark and (demand.key, mark) not in self._told:
                     if len(self._told) >= _MOST_TOLD:

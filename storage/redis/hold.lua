@@ -13,7 +13,8 @@
 -- where a missing used means that nobody knows it. Who holds: a sorted set by the instant, in milliseconds, until which it
 -- does; its members are the lease alone, or its amount, a bar and the lease.
 -- Answer, flat: 1 if all fitted, the place of the refusing limit (0: none), milliseconds until it may fit (-1: never);
--- then for each limit: units left, milliseconds to whole, and 0, 1 (did not fit) or 2 (nobody knows what was used).
+-- then for each limit: units left, milliseconds to whole, 0, 1 (did not fit) or 2 (nobody knows what was used), and what of a
+-- quota is spent for good.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
@@ -93,7 +94,7 @@ local answer = {1, 0, 0}
 if unknown then
   answer[1] = 0
   for n, l in ipairs(limits) do
-    answer[n * 3 + 1], answer[n * 3 + 2], answer[n * 3 + 3] = 0, 0, l.unknown and 2 or 0
+    answer[n * 4], answer[n * 4 + 1], answer[n * 4 + 2], answer[n * 4 + 3] = 0, 0, l.unknown and 2 or 0, 0
   end
   return answer
 end
@@ -109,7 +110,7 @@ for n, l in ipairs(limits) do
     local wait
     if l.want + math.max(l.spent, 0) > l.count then
       wait = -1
-    elseif l.kind == 'l' then
+    elseif l.kind == 'l' or l.kind == 'q' and l.used + math.max(l.spent, 0) + l.want <= l.count then
       wait = 1000
     elseif l.kind == 'q' then
       wait = math.max(l.span - now_ms, 1)
@@ -168,14 +169,15 @@ for n, l in ipairs(limits) do
     end
     if l.kind == 'w' then redis.call('PEXPIRE', l.counter, math.ceil(l.ahead / 1000) + lease_ms * 2) end
   end
-  local at = n * 3
-  answer[at + 1] = math.max(math.floor(l.count - l.used - l.held + GRACE), 0)
-  answer[at + 2] = 0
+  local at = n * 4
+  answer[at] = math.max(math.floor(l.count - l.used - l.held + GRACE), 0)
+  answer[at + 1] = 0
   if l.kind == 'q' then
-    answer[at + 2] = math.max(l.span - now_ms, 0)
+    answer[at + 1] = math.max(l.span - now_ms, 0)
   elseif l.ahead then
-    answer[at + 2] = math.ceil(l.ahead / 1000 - 0.001)
+    answer[at + 1] = math.ceil(l.ahead / 1000 - 0.001)
   end
-  answer[at + 3] = l.unknown and 2 or l.over and 1 or 0
+  answer[at + 2] = l.unknown and 2 or l.over and 1 or 0
+  answer[at + 3] = l.kind == 'q' and l.used or 0
 end
 return answer

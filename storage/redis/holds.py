@@ -174,6 +174,8 @@ class RedisHolds:
                 self._watch()
                 return
             self._owed.pop(owed.lease.id, None)
+            if owed.lease.hear is not None:
+                owed.lease.hear(_answer(reply))
             if self._paid is not None and not self._owed and not self._paid.done():
                 self._paid.set_result(None)
 
@@ -214,8 +216,8 @@ def _keys(demand: Demand) -> list[bytes]:
 
 def _answer(reply: list[int]) -> Answer:
     figures = tuple(
-        Figure(reply[at], reply[at + 1], overrun=reply[at + 2] == 1, unknown=reply[at + 2] == 2)
-        for at in range(3, len(reply), 3)
+        Figure(reply[at], reply[at + 1], overrun=reply[at + 2] == 1, unknown=reply[at + 2] == 2, used=reply[at + 3])
+        for at in range(3, len(reply), 4)
     )
     return Answer(figures, reply[1] - 1 if reply[1] else None, reply[2])
 

@@ -233,6 +233,21 @@ async def test_a_counter_that_nobody_told_is_unknown_and_takes_nothing(subject: 
         assert await subject.left(month) == 5_000, "the first word counts"
 
 
+async def test_what_others_only_hold_of_a_quota_may_be_had_soon(subject: Subject) -> None:
+    """They may come to less. What is spent for good is gone until the period ends; and who settles hears of it."""
+    month, heard = audio("100s/month", 60), []
+    await subject.holds.tell(month, 0)
+    first = await subject.admitted(month)
+    first.hear = heard.append
+    refused = await subject.hold(month)
+    assert (refused.answer.refused_by, refused.answer.retry_ms) == (0, 1_000)
+    first.settle(Spent(audio_ms=50_000))
+    await until(lambda: bool(heard))
+    assert [(figure.left, figure.used) for figure in heard[0].figures] == [(50_000, 50_000)]
+    refused = await subject.hold(month)
+    assert (refused.answer.refused_by, refused.answer.retry_ms) == (0, ENDS_MS - START_MS)
+
+
 async def test_shadow_is_reported_and_refuses_nobody(subject: Subject) -> None:
     dark, places = demand(What.CONCURRENCY, "1", shadow=True), demand(What.CONCURRENCY, "2")
     one = await subject.admitted(dark, places)
@@ -339,6 +354,7 @@ def _compare(told: Answer, expected: Answer) -> None:
         assert mine.left == pytest.approx(theirs.left, abs=1)
         assert mine.reset_ms == pytest.approx(theirs.reset_ms, abs=1)
         assert (mine.overrun, mine.unknown) == (theirs.overrun, theirs.unknown)
+        assert mine.used == pytest.approx(theirs.used, abs=1)
 
 
 @pytest.mark.parametrize(("text", "part"), [("10", 2), ("3", 1), ("1", 1)])

@@ -212,9 +212,33 @@ async def test_parallel_uploads_cannot_share_what_is_left(gateway: Gateway) -> N
     asks = [asyncio.ensure_future(gateway.ask("POST", LISTEN, WAV, wav(19.5), key=key)) for _ in range(10)]  # noqa: TID251
     await until(lambda: sum(ask.done() for ask in asks) == 7)
     gate.set()
-    statuses = sorted([(await ask).status for ask in asks])
-    assert statuses == [200] * 3 + [429] * 7
+    answers = [await ask for ask in asks]
+    assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 7
     assert left(gateway) == 1_500
+    # What others only held may be had in a moment: the period's allowance was not used up.
+    refused = [answer for answer in answers if answer.status == 429]
+    assert {answer["retry-after"] for answer in refused} == {"1"}
+    assert not any("x-should-retry" in {name.lower() for name, _ in answer.headers} for answer in refused)
+    late = await gateway.ask("POST", LISTEN, WAV, wav(19.5), key=key)
+    assert (late.status, late["x-should-retry"]) == (429, "false")
+    codes = [line["code"] for line in gateway.lines if line["status"] == 429]
+    assert codes == ["audio_limit_exceeded"] * 7 + ["quota_exceeded"]
+
+
+async def test_an_allowance_is_nearly_used_up_when_it_is_and_not_when_it_is_reserved(gateway: Gateway) -> None:
+    """The event leaves with the settlement that brings it, and a guess that was too high brings none."""
+    key = gateway.add_key(allowances=(MINUTE,))
+    asked: list[int] = []
+
+    async def see(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: object) -> None:
+        asked.append(left(gateway))
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % (500 if len(asked) == 1 else 200))
+
+    gateway.upstream.respond = see
+    for seconds, told in ((55.0, []), (47.0, []), (2.0, [80]), (11.0, [80, 100])):
+        await gateway.ask("POST", LISTEN, WAV, wav(seconds), key=key)
+        assert [event.per_cent for event in gateway.holding.events] == told
+    assert asked[0] <= 5_000
 
 
 async def test_a_request_without_audio_needs_none(gateway: Gateway) -> None:
