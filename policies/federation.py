@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.foreign import Meaning, roles_of, tenant_of
+from policies.people import folded_email
 from policies.tenants import Role
 from policies.tokens import Fault
 from policies.verdict import Refusal
@@ -19,6 +20,8 @@ ID_TOKEN_TYPES = frozenset({"jwt", ""})
 """``typ`` of identity tokens: OpenID Connect Core asks for none. An access token's is another one (RFC 9068)."""
 _LONGEST_SUBJECT = 255
 _AUTH_TIME_LEEWAY_S = 30
+_LAST_S = 2**33
+"""A time that any clock can be set to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class Asserted:
     name: str
     tenant: str
     role: Role
+    proved_s: int | None
+    """NumericDate of when the person proved itself there; None where that is not told: it may be long ago."""
 
 
 class Outcome(enum.Enum):
@@ -77,16 +82,17 @@ def check_id_token(
 
 def read_asserted(claims: Mapping[str, Any], rules: Rules) -> Asserted:
     """What checked claims say, in our words. An address counts only with ``"email_verified": true``."""
-    email, name = claims.get("email"), claims.get("name", "")
-    verified = claims.get("email_verified") is True and isinstance(email, str) and email.count("@") == 1
+    email, name, at = claims.get("email"), claims.get("name", ""), claims.get("auth_time")
+    verified = claims.get("email_verified") is True and isinstance(email, str)
     roles: Sequence[Role] = roles_of(claims, rules.meaning)
     return Asserted(
         issuer=claims["iss"],
         subject=claims["sub"],
-        email=str(email).strip().lower() if verified else "",
+        email=(folded_email(str(email)) if verified else None) or "",
         name=name if isinstance(name, str) else "",
         tenant=tenant_of(claims, rules.meaning),
         role=min(roles, key=list(Role).index) if roles else rules.default_role,
+        proved_s=at if isinstance(at, int) and not isinstance(at, bool) and 0 <= at < _LAST_S else None,
     )
 
 

@@ -141,6 +141,29 @@ def may_invite(held: frozenset[Permission], role: Role) -> bool:
     return Permission.USERS_WRITE in held and not excess(held, ROLES[role])
 
 
+_LONGEST_EMAIL = 254
+"""What fits in a path of RFC 5321 section 4.5.3.1.3 (erratum 1690)."""
+_UNWRITABLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
+
+
+def folded_email(text: str) -> str | None:
+    """An address in the one spelling under which it is stored and found: trimmed, composed (NFC), in small letters.
+
+    None for what is no address. Only what any address has is checked; whether it works is found out by writing to it.
+    No letter becomes one of ASCII that was none: with the Kelvin sign for a ``k`` it is another mailbox, whose owner
+    would be taken for the account's (GitHub's reset of passwords, 2019).
+    """
+    folded = unicodedata.normalize("NFC", text.strip().lower())
+    local, at, domain = folded.rpartition("@")
+    odd = any(character.isspace() or unicodedata.category(character) in _UNWRITABLE for character in folded)
+    changed = any(
+        not character.isascii() and unicodedata.normalize("NFC", character.lower()).isascii()
+        for character in text.strip()
+    )
+    whole = local and at and domain and "@" not in local and len(folded) <= _LONGEST_EMAIL
+    return folded if whole and not odd and not changed else None
+
+
 def account_bucket(email: str) -> str:
     """The one name under which tries at an account are counted, however it is spelt.
 

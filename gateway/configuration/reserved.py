@@ -7,6 +7,7 @@ token may speak as well and the gateway says in the identity headers whose it is
 from policies.routes import PORTAL, Access, Route
 
 _PAGES = ("GET", "HEAD", "POST")
+_READ = ("GET", "HEAD")
 _API = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _MAX_BODY = 1_048_576
 
@@ -28,11 +29,12 @@ ROUTES = (
     _route("grant", "/auth/grant", ("POST",), Access.OPTIONAL),
     _route("auth", "/auth/{rest...}", _PAGES),
     _route("account", "/account", _PAGES),
+    _route("account.slash", "/account/", _READ),  # people type it; the portal says where the page is
     _route("account.pages", "/account/{rest...}", _PAGES),
     _route("admin", "/admin", _PAGES),
     _route("admin.pages", "/admin/{rest...}", _PAGES),
     _route("api", "/platform/v1/{rest...}", _API, Access.OPTIONAL),
-    _route("api.docs", "/platform/docs", ("GET", "HEAD")),
-    _route("well-known", "/.well-known/{rest...}", ("GET", "HEAD")),
+    _route("api.docs", "/platform/docs", _READ),
+    _route("well-known", "/.well-known/{rest...}", _READ),
 )
 """Beside those of the table (:meth:`policies.route_table.RouteTable.with_own`)."""

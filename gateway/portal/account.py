@@ -60,6 +60,14 @@ async def profile(request: web.Request) -> web.Response:
     return await _profile(request, session, None)
 
 
+@routes.get("/account/")
+@routes.get("/account/{page}/")
+async def with_slash(request: web.Request) -> web.Response:
+    """As people type it. The page has one address, and it is below ours whatever stands there (R-08)."""
+    await browser.required(request)
+    return web.Response(status=303, headers={"Location": request.rel_url.raw_path.removesuffix("/")})
+
+
 @routes.post("/account")
 async def change_profile(request: web.Request) -> web.Response:
     """What is shown of a person. Only these fields are taken, whatever else a form holds."""

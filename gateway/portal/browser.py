@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import replace
+from datetime import datetime
 from urllib.parse import quote
 
 from aiohttp import web
@@ -61,11 +62,17 @@ async def required_fresh(request: web.Request) -> Session:
 
 
 async def begin(
-    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], continues: Session | None = None
+    request: web.Request,
+    person: Person,
+    place: Place,
+    methods: tuple[str, ...],
+    continues: Session | None = None,
+    proved_at: datetime | None = None,
 ) -> tuple[Session, str]:
     """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840).
 
     ``continues`` where nobody proved anything: the session that was there already, of which it keeps the times.
+    ``proved_at`` where the proof was not given just now.
     Raises Problem where the tenant asks for more than these methods: no door to it has fewer locks than another.
     """
     if next_step(person, place, methods) is not Step.DONE and place.asks_second_factor:
@@ -84,6 +91,7 @@ async def begin(
             life=request.app[IDENTITY].life,
             replaces=_digest(request, old) if old is not None else None,
             continues=continues,
+            proved_at=proved_at,
         )
     )
     request[SIGNED_IN] = made

@@ -5,6 +5,7 @@ There is no session until then, so that nothing else can be done with half a log
 
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 from aiohttp import web
@@ -39,8 +40,9 @@ async def go_on(
     methods: tuple[str, ...],
     goal: str,
     continues: Session | None = None,
+    proved_at: datetime | None = None,
 ) -> web.Response:
-    """The session, or on to what is missing. ``continues`` as in :func:`browser.begin`."""
+    """The session, or on to what is missing. ``continues`` and ``proved_at`` as in :func:`browser.begin`."""
     if next_step(person, place, methods) is Step.PROVE and await is_trusted(request, person.id):
         methods = (*methods, "browser")
     match next_step(person, place, methods):
@@ -49,7 +51,7 @@ async def go_on(
         case Step.SET_UP:
             return await _pause(request, person, place, methods, goal, "/auth/mfa/setup")
         case Step.DONE:
-            return await begin(request, person, place, methods, goal, continues)
+            return await begin(request, person, place, methods, goal, continues, proved_at)
 
 
 async def begin(
@@ -59,9 +61,10 @@ async def begin(
     methods: tuple[str, ...],
     goal: str,
     continues: Session | None = None,
+    proved_at: datetime | None = None,
 ) -> web.Response:
     """The session, and on to the goal; a half log-in of this browser is over."""
-    _, secret = await browser.begin(request, person, place, methods, continues)
+    _, secret = await browser.begin(request, person, place, methods, continues, proved_at)
     response = web.Response(status=303, headers={"Location": goal})
     browser.set_cookie(request, response, secret)
     await forget(request, response)

@@ -28,8 +28,8 @@ _LIVE = "s.ended_at IS NULL AND s.expires_at > now()"
 class NewSession:
     """A session to be made. ``digest`` is HMAC-SHA-256 of its secret (32 bytes); ``replaces`` another one's.
 
-    ``continues``: the session that it goes on from, where nothing was proved anew: it is no fresher than that one, and
-    ends no later.
+    ``proved_at``: when the person proved who it is, None for just now. ``continues``: the session that it goes on from,
+    where nothing was proved anew: it is no fresher than that one, and ends no later.
     """
 
     digest: bytes
@@ -40,6 +40,7 @@ class NewSession:
     address: str
     agent: str
     life: timedelta
+    proved_at: datetime | None = None
     replaces: bytes | None = None
     continues: Session | None = None
 
@@ -70,7 +71,7 @@ class PostgresSessions:
                 f"""
                 INSERT INTO platform.sessions AS s
                     (id, digest, tenant_id, user_id, methods, address, agent, expires_at, authenticated_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, least(now() + $8, $9), coalesce($10, now()))
+                VALUES ($1, $2, $3, $4, $5, $6, $7, least(now() + $8, $9), least($10, now()))
                 RETURNING {_SESSION}
                 """,  # noqa: S608
                 new_id(Kind.SESSION),
@@ -82,7 +83,7 @@ class PostgresSessions:
                 new.agent,
                 new.life,
                 new.continues.expires_at if new.continues else None,
-                new.continues.authenticated_at if new.continues else None,
+                new.continues.authenticated_at if new.continues else new.proved_at,
             )
             await connection.execute("UPDATE platform.users SET last_login_at = now() WHERE id = $1", new.user_id)
             await self._trail.record(

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from datetime import datetime
 
+from policies.people import folded_email
 from policies.tenants import SLUG
 
 _UNWRITABLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
@@ -13,8 +14,6 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """A scope-token of RFC 6749 section 3.3: scopes travel in headers and tokens with a space between them."""
 
 _LONGEST_NAME = 200
-_LONGEST_EMAIL = 254
-"""What fits in a path of RFC 5321 section 4.5.3.1.3 (erratum 1690)."""
 
 
 def check_slug(text: str) -> None:
@@ -45,14 +44,9 @@ def clean_line(text: str, what: str) -> str:
 
 
 def clean_email(text: str) -> str:
-    """``text`` in the one spelling under which it is stored and found: trimmed, composed (NFC), in lower case.
-
-    Only what any address has is checked; whether it works is found out by writing to it.
-    """
-    folded = unicodedata.normalize("NFC", text.strip().lower())
-    local, at, domain = folded.rpartition("@")
-    odd = any(character.isspace() or unicodedata.category(character) in _UNWRITABLE for character in folded)
-    if not (local and at and domain) or "@" in local or odd or len(folded) > _LONGEST_EMAIL:
+    """``text`` in the one spelling under which it is stored and found (:func:`policies.people.folded_email`)."""
+    folded = folded_email(text)
+    if folded is None:
         raise ValueError(f"{text!r} is not an e-mail address")
     return folded
 

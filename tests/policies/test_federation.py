@@ -21,7 +21,7 @@ def rules(*, makes: bool = False, links: bool = False, domains: str = "", tenant
 
 
 def asserted(email: str = "a@x.org", tenant: str = "acme") -> Asserted:
-    return Asserted(issuer="i", subject="s", email=email, name="", tenant=tenant, role=Role.MEMBER)
+    return Asserted(issuer="i", subject="s", email=email, name="", tenant=tenant, role=Role.MEMBER, proved_s=None)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,11 @@ def test_what_follows(who: Asserted, by: Rules, linked: bool, has_account: bool,
 def test_what_claims_say() -> None:
     """The strongest role counts, and an address only where it is vouched for in so many words."""
     claims = {"iss": "i", "sub": "s", "email": "Ada@X.org", "email_verified": True, "name": 7, "groups": ["b", "z"]}
-    assert read_asserted(claims, rules()) == Asserted(
-        issuer="i", subject="s", email="ada@x.org", name="", tenant="acme", role=Role.ADMIN
+    assert read_asserted({**claims, "auth_time": 9}, rules()) == Asserted(
+        issuer="i", subject="s", email="ada@x.org", name="", tenant="acme", role=Role.ADMIN, proved_s=9
     )
+    for when in (True, -1, 1.5, "9", 10**12, None):
+        assert read_asserted({**claims, "auth_time": when}, rules()).proved_s is None
     for email in ("no address", "two@at@x.org", 7, None):
         assert not read_asserted({**claims, "email": email}, rules()).email
     assert not read_asserted({**claims, "email_verified": "true"}, rules()).email

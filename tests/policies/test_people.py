@@ -9,7 +9,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from policies.people import FRESH_S, Invitation, InvitationState, Session, account_bucket, may_invite, safe_next
+from policies.people import (
+    FRESH_S,
+    Invitation,
+    InvitationState,
+    Session,
+    account_bucket,
+    folded_email,
+    may_invite,
+    safe_next,
+)
 from policies.permissions import ROLES
 from policies.tenants import Role
 
@@ -70,6 +79,24 @@ def test_nobody_gives_a_role_above_their_own() -> None:
 )
 def test_one_account_is_one_bucket(spelling: str) -> None:
     assert account_bucket(spelling) == "ada@example.com"
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        (" Ada@Example.com ", "ada@example.com"),
+        ("re\u0301ne@example.com", "r\u00e9ne@example.com"),
+        ("mi\u212ae@example.com", None),
+        ("mike@e\u212aample.com", None),
+        ("a\u037eb@example.com", None),
+        ("no address", None),
+        ("a@b@example.com", None),
+        ("a b@example.com", None),
+        (f"{'a' * 243}@example.com", None),
+    ],
+)
+def test_an_address_has_one_spelling_and_no_letter_becomes_another(text: str, folded: str | None) -> None:
+    assert folded_email(text) == folded
 
 
 @given(st.text())

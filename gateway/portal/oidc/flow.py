@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import orjson
@@ -19,7 +20,7 @@ from gateway.portal.problems import Problem
 from gateway.portal.proving import limit
 from policies.audit import ActorKind
 from policies.federation import Asserted, Outcome, outcome, read_asserted
-from policies.people import Place, safe_next
+from policies.people import FRESH_S, Place, safe_next
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound, Unavailable
 from storage.postgres.identities import PostgresIdentities
@@ -121,7 +122,8 @@ async def _asserted(request: web.Request, provider: Provider, flow: Flow | None)
             "signing in with a provider was refused",
             provider=provider.name, reason=str(refused), request_id=request_id(request),
         )  # fmt: skip
-        await people(request).note("login.failed", "", "", {"provider": provider.name})
+        if flow is not None:  # else anybody could fill the trail by opening an address
+            await people(request).note("login.failed", "", "", {"provider": provider.name})
         raise Problem(Refusal.PROVIDER_FAILED) from refused
     except Unavailable as error:
         raise _unavailable(request, provider, error) from error
@@ -147,7 +149,19 @@ async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserte
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
     await identities(request).used(asserted.issuer, asserted.subject)
     methods = ("oidc", "mfa") if provider.asks_second_factor else ("oidc",)
-    return await halfway.go_on(request, account.person, place, methods, flow.goal)
+    return await halfway.go_on(
+        request, account.person, place, methods, flow.goal, proved_at=_proved_at(request, asserted)
+    )
+
+
+def _proved_at(request: web.Request, asserted: Asserted) -> datetime:
+    """When the person proved itself at the provider, which is not now where that browser was signed in there.
+
+    Who does not say leaves a session that is too old for what asks for a fresh log-in.
+    """
+    if asserted.proved_s is None:
+        return request.app[PARTS].now() - timedelta(seconds=FRESH_S)
+    return datetime.fromtimestamp(asserted.proved_s, UTC)
 
 
 async def _account(request: web.Request, provider: Provider, asserted: Asserted) -> Account:

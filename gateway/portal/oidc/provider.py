@@ -131,7 +131,9 @@ class Provider:
             raise Refused(f"its identity token is not for this log-in: {fault}")
         access = answer.get("access_token")
         if "email" not in claims and metadata.userinfo_endpoint and isinstance(access, str):
-            return {**await self._userinfo(metadata, access, str(claims["sub"])), **claims}
+            told = await self._userinfo(metadata, access, str(claims["sub"]))
+            # Whether an address is verified is said by who says the address.
+            return {**told, **claims, "email_verified": told.get("email_verified")}
         return claims
 
     async def metadata(self) -> Metadata:

@@ -10,7 +10,7 @@ COOKIE = ("Cookie", "__Host-tahoe_session=abc")
 
 
 @pytest.mark.parametrize(
-    "path", ["/auth/login", "/account", "/account/x", "/admin", "/platform/v1/me", "/.well-known/a"]
+    "path", ["/auth/login", "/account", "/account/", "/account/x", "/admin", "/platform/v1/me", "/.well-known/a"]
 )
 async def test_the_portal_gets_credentials_and_the_clients_address(gateway: Gateway, path: str) -> None:
     """It knows sessions and OAuth clients itself; the address is the one that the gateway worked out."""

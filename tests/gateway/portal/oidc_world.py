@@ -39,6 +39,8 @@ class FakeProvider:
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked: list[dict[str, str]] = field(default_factory=list)
     down: bool = False
+    garbage: bytes | None = None
+    """What stands in the place of the answer with the token."""
 
     def authorize(self, location: str, **more: str) -> dict[str, str]:
         """What the person's consent gives: the query of the way back."""
@@ -66,6 +68,8 @@ class FakeProvider:
 
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post()
+        if self.garbage is not None:
+            return web.Response(body=self.garbage, content_type="application/json")
         query = self.codes.pop(str(form.get("code")), None)
         basic = base64.b64encode(f"{CLIENT}:secret%20of%20the%20client%3A%20100%25".encode()).decode()
         digest = hashlib.sha256(str(form.get("code_verifier")).encode()).digest()

@@ -46,6 +46,17 @@ PAGES = (
 )
 
 
+async def test_an_address_with_a_slash_at_its_end_leads_to_the_page(portal: Client, town: Town) -> None:
+    """After the log-in where there is none; never to another host, whatever stands between the slashes (R-08)."""
+    answer = await portal.get("/account/", headers=PAGE, allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (303, "/auth/login?next=/account/")
+    await log_in(portal)
+    for path in ("/account", "/account/security", "/account/evil.example", "/account/%5Cevil.example"):
+        answer = await portal.get(f"{path}/", headers=PAGE, allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, path)
+    assert (await portal.get("/account//evil.example/", headers=PAGE, allow_redirects=False)).status == 404
+
+
 async def test_every_page_asks_for_a_session_and_comes_back(portal: Client, town: Town) -> None:
     for path in PAGES:
         answer = await portal.get(path, headers=PAGE, allow_redirects=False)
