@@ -49,6 +49,14 @@ def shows_pages(head: RequestHead) -> bool:
     )
 
 
+def head_so_far(beginning: bytes) -> RequestHead:
+    """What a header that was not read to its end says of who sent it, by its first whole lines: no more than that."""
+    lines = beginning.split(b"\r\n")[1:-1]
+    pairs = (line.partition(b":") for line in lines)
+    raw = [(name, value.strip(b" \t")) for name, colon, value in pairs if colon]
+    return RequestHead(raw, upgrade=first(raw, b"upgrade"))
+
+
 def _takes_html(head: RequestHead) -> bool:
     """Whether ``text/html`` is among the media ranges, and not with a weight of nought (RFC 9110 section 12.5.1)."""
     for media_range in first(head.raw, b"accept").lower().split(b","):

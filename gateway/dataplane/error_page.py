@@ -51,14 +51,17 @@ _ELSEWHERE = {401: (LOGIN, "Sign in"), 403: ("/account", "Your account"), 404: (
 """Where a person goes on, by status. To repeat the request is the browser's own button, which knows what it sent."""
 
 
-def page(deny: Deny, request_id: str, retry_after: int | None) -> bytes:
-    """What happened, what to do next, and what to tell the operator. ``retry_after``: seconds, where it passes."""
+def page(deny: Deny, request_id: str, retry_after: int | None, pages: str | None = "") -> bytes:
+    """What happened, what to do next, and what to tell the operator. ``retry_after``: seconds, where it passes.
+
+    ``pages`` is what stands before the paths of the portal's pages, None where it is not known.
+    """
     status = deny.refusal.status
-    where, name = _ELSEWHERE.get(status, ("", ""))
+    where, name = _ELSEWHERE.get(status, ("", "")) if pages is not None else ("", "")
     return _PAGE.substitute(
         title=TITLES.get(status, OTHER),
         message=html.escape(for_people(deny.message, retry_after)),
-        next=f'<p><a class="next" href="{where}">{name}</a></p>' if where else "",
+        next=f'<p><a class="next" href="{html.escape(f"{pages}{where}")}">{name}</a></p>' if where else "",
         status=status,
         code=deny.refusal.code,
         request_id=html.escape(request_id),

@@ -85,7 +85,8 @@ class ForwardAuth:
             elif login is not None:
                 whole = _to_login(exchange, login, keep_alive=keep_alive)
             else:
-                whole = _no(verdict, asked, exchange, keep_alive=keep_alive)
+                head = inquiry.head if isinstance(inquiry, Inquiry) else None
+                whole = self._no(verdict, asked, exchange, head, keep_alive=keep_alive)
         self._settlement.settle(exchange)
         exchange.begun = True
         if connection.transport is not None:
@@ -125,6 +126,21 @@ class ForwardAuth:
         if admit.taken.charges:
             lines += [admit.permit.rate_policy, state_line(admit.taken)]
         return [*lines, *admit.limit_lines]
+
+    def _no(
+        self, deny: Deny, asked: Inquiry | Deny, exchange: Exchange, head: algebra.RequestHead | None, *,
+        keep_alive: bool,
+    ) -> bytes:  # fmt: skip
+        """The refusal of the first door. A subrequest by HEAD is answered without a body, whatever it asks about."""
+        whole, exchange.bytes_out = responses.refusal(
+            deny,
+            exchange.request_id,
+            responses.dialect_of(exchange.route, exchange.path, head),
+            keep_alive=keep_alive,
+            send_body=isinstance(asked, Deny) or asked.method != "HEAD",
+            pages=self._manners.login_base or None,  # the proxy's own host need not have them
+        )
+        return whole
 
     def _identity(self, permit: Permit) -> bytes:
         """The identity lines, joined; made once for all permits that say the same."""
@@ -180,16 +196,3 @@ def _to_login(exchange: Exchange, login: str, *, keep_alive: bool) -> bytes:
     exchange.status = 302
     lines: Sequence[bytes] = (exchange.id_line, _NOT_STORED, b"Location: " + login.encode())
     return responses.plain(302, lines, b"", keep_alive=keep_alive)
-
-
-def _no(deny: Deny, asked: Inquiry | Deny, exchange: Exchange, *, keep_alive: bool) -> bytes:
-    """The refusal of the first door. A subrequest by HEAD is answered without a body, whatever it asks about."""
-    send_body = isinstance(asked, Deny) or asked.method != "HEAD"
-    whole, exchange.bytes_out = responses.refusal(
-        deny,
-        exchange.request_id,
-        responses.dialect_of(exchange.route, exchange.path, None),
-        keep_alive=keep_alive,
-        send_body=send_body,
-    )
-    return whole

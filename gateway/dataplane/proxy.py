@@ -19,7 +19,7 @@ from gateway.dataplane.relay import Relay
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.connection import Abandoned
-from policies.browsers import login_path
+from policies.browsers import head_so_far, login_path
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.headers import RequestHead
 from policies.inquiry import Inquiry
@@ -95,7 +95,8 @@ class Proxy:
     def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Answer where there is no request to speak of; it is counted and logged all the same."""
         exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", Caller(connection.peer, ""))
-        self._refuse(connection, exchange, Deny(refusal=refusal), None, keep_alive=False)
+        head = None if refusal is Refusal.MALFORMED_REQUEST else head_so_far(connection.beginning)
+        self._refuse(connection, exchange, Deny(refusal=refusal), head, keep_alive=False)
 
     async def _answer(
         self,

@@ -63,8 +63,10 @@ def dialect_of(route: Route | None, path: str, head: RequestHead | None) -> str:
     return "problem" if path.startswith(_API) else "openai"
 
 
-def refusal(deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send_body: bool) -> tuple[bytes, int]:
-    """A refusal, whole: challenge, limits, dialect; and the size of its body as sent."""
+def refusal(
+    deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send_body: bool, pages: str | None = ""
+) -> tuple[bytes, int]:
+    """A refusal, whole: challenge, limits, dialect; and the size of its body as sent. ``pages``: see ``error_page``."""
     lines = [_TYPES.get(dialect, _JSON), b"X-Request-ID: " + request_id.encode()]
     lines += challenge(deny)
     if deny.refusal is Refusal.WEBSOCKET_VERSION:
@@ -79,7 +81,7 @@ def refusal(deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send
         lines.append(RETRY_SOON)
     lines.append(b"Cache-Control: no-store")
     if dialect == "page":
-        body = error_page.page(deny, request_id, _retry_after(lines))
+        body = error_page.page(deny, request_id, _retry_after(lines), pages)
     else:
         body = _BODIES[dialect](deny, request_id)
     whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)

@@ -33,6 +33,8 @@ _UNREAD_S = 10.0
 """How long a client may leave what was written to it unread between requests, or at the end."""
 _MAX_HEADER = 65_536
 """The largest header taken, in bytes; its lines and their number have bounds of their own."""
+_BEGINNING = 4_096
+"""How much is kept of a header that does not end, to know a browser by."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 """With it a close is a reset (socket(7), SO_LINGER)."""
 
@@ -81,6 +83,7 @@ class ClientConnection(RequestHandler):
         "_take_by",
         "_unsent",
         "_waited_s",
+        "beginning",
         "body_deadline",
         "client_gone",
         "known",
@@ -99,6 +102,8 @@ class ClientConnection(RequestHandler):
         """The address of the other end of the socket; ``unix`` for a socket file."""
         self.known: Known | None = None
         """The last header of this connection, worked out."""
+        self.beginning = b""
+        """Of a header that is not complete, or cannot be read: at the most :data:`_BEGINNING` bytes."""
         self._later = b""
         self._last_request = False
         self._between = True
@@ -151,10 +156,14 @@ class ClientConnection(RequestHandler):
         self._between = False
         if len(self._messages) == queued:
             if data and in_header and not self._upgraded:
-                self._header_grew(len(data))
+                self._header_grew(data)
             return
         if len(data) + self._header_bytes > _MAX_HEADER:
             self._refuse_oversize(queued)
+        if isinstance(self._messages[-1][0], RawRequestMessage):
+            self.beginning = b""
+        elif not self._header_bytes:
+            self.beginning = data[:_BEGINNING]
         if self._header_bytes:
             self._header_came()
         if not between or len(self._messages) != queued + 1 or not data.endswith(b"\r\n\r\n"):
@@ -165,11 +174,12 @@ class ClientConnection(RequestHandler):
             if data.count(b"\r\n\r\n") == 1 and not queued and not message.should_close:
                 self._last, self._again = data, (message, body)
 
-    def _header_grew(self, by: int) -> None:
+    def _header_grew(self, piece: bytes) -> None:
         """A piece of a header: its time runs from the first one, and is not renewed."""
         if not self._header_bytes:
+            self.beginning = piece[:_BEGINNING]
             self._server.heading[self] = self._loop.time() + self._server.patience.header_s
-        self._header_bytes += by
+        self._header_bytes += len(piece)
         if self._header_bytes > _MAX_HEADER:
             self.give_up_header(Refusal.REQUEST_HEADERS_TOO_LARGE)
 

@@ -33,6 +33,24 @@ async def test_a_header_that_is_too_large_is_431(gateway: Gateway, case: str) ->
     assert len(gateway.lines) == 1
 
 
+@pytest.mark.parametrize("case", ["field", "cookie of 64 kB", "fields", "5 000 fields", "64 kB in fields"])
+async def test_a_browser_with_too_many_cookies_gets_a_page_that_says_so(gateway: Gateway, case: str) -> None:
+    """In one piece and in several; a program gets what it got, and so does who says it is both."""
+    line, fields = TOO_LARGE.get(case, (MODELS, (b"X: " + b"y" * 8_000,) * 9))
+    accept = b"Accept: text/html,application/xhtml+xml,*/*;q=0.8"
+    sent = request(None, line, accept, *fields, b"Connection: close")
+    page, pieces, script = (
+        answers(await gateway.raw(sent))[0],
+        answers(await in_pieces(gateway, [sent[:300], sent[300:4_000], sent[4_000:]]))[0],
+        answers(await gateway.raw(request(None, line, accept, b"Sec-Fetch-Mode: cors", *fields)))[0],
+    )
+    for answer in (page, pieces):
+        assert (answer.status, answer["content-type"]) == (431, "text/html; charset=utf-8")
+        assert b"too many cookies" in answer.body
+        assert b"cccc" not in answer.body
+    assert (script.status, script.code) == (431, "request_headers_too_large")
+
+
 @sent_both_ways
 async def test_a_large_header_within_the_bounds_passes(gateway: Gateway, send: Send) -> None:
     """A hundred fields, and a field of 8 kB."""

@@ -61,6 +61,13 @@ def test_it_looks_like_the_portal() -> None:
     assert own <= portal
 
 
+def test_where_our_pages_are_not_known_the_page_has_no_link() -> None:
+    """Behind another proxy its own host need not have them."""
+    deny = Deny(refusal=Refusal.UNKNOWN_ROUTE)
+    assert "href=" not in error_page.page(deny, "r", None, None).decode().partition("<main>")[2]
+    assert 'href="https://a.test/x&amp;y/account"' in error_page.page(deny, "r", None, "https://a.test/x&y").decode()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(1, "1 second"), (2, "2 seconds"), (119, "119 seconds"), (120, "2 minutes"), (121, "3 minutes"),

@@ -92,6 +92,17 @@ async def test_no_is_the_answer_that_the_first_door_would_give(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_person_before_a_browser_gets_a_page(gateway: Gateway, dialect: str) -> None:
+    """Which the proxy hands on: its links lead to our own host, and a program's refusal stays what it was."""
+    key = gateway.add_key(scopes=frozenset())
+    page = await verify(gateway, dialect, "/v1/models", "GET", *PAGE, key=key)
+    assert (page.status, page["content-type"]) == (403, "text/html; charset=utf-8")
+    assert 'href="https://users.test/account"' in page.body.decode()
+    assert "default-src 'none'" in page["content-security-policy"]
+    assert (await verify(gateway, dialect, "/v1/models", "GET", key=key)).code == "insufficient_scope"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_limit_is_429_and_a_store_that_is_down_503(gateway: Gateway, dialect: str) -> None:
     key = gateway.add_key(key_rate=Rate(1, 60_000))
     first, second = [await verify(gateway, dialect, key=key) for _ in range(2)]
