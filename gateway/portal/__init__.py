@@ -13,12 +13,13 @@ api            the JSON API under ``/platform/v1``: operations declared once, se
 oauth          tokens for people and programs, and what others need to verify them
 tickets        one-use tickets for streams
 purging        once a day: tenants whose grace is over
-pages          templates, and the style sheet and scripts that they name
+pages          templates, and the style sheet and scripts that they name; ``dates`` as people write them
 -------------- ------------------------------------------------------------------------------
 identity       what log-ins stand on, and who acts (audit)
 browser        a browser's session: cookie, whose it is, what a page asks of it
 proving        address and password, second factor, tries that are counted: one way for all doors
 hashing        bcrypt on threads; ``strength`` judges passwords, ``choosing`` takes new ones
+priority       who waits for whom where cores are few
 login          signing in and out; ``halfway`` is between the first proof and the session
 enrolling      a second factor for who must have one; ``trusted`` browsers where it is not asked for again
 passkeys       passkeys, alone and as the second factor

@@ -12,6 +12,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from gateway import __version__
+from gateway.portal.dates import written
 
 _HERE = Path(__file__).parent
 routes = web.RouteTableDef()
@@ -35,23 +36,26 @@ def setup(app: web.Application) -> None:
 @jinja2.pass_context
 def _moment(context: jinja2.runtime.Context, at: datetime) -> Markup:
     """Date and time as the person's clock says it, UTC where nobody is known; UTC on hovering."""
-    return _time(at, f"{_local(context, at):%-d %b %Y, %H:%M %Z}")
+    return _time(context, at, ", %H:%M %Z")
 
 
 @jinja2.pass_context
 def _day(context: jinja2.runtime.Context, at: datetime) -> Markup:
     """The date, where the person is."""
-    return _time(at, f"{_local(context, at):%-d %B %Y}")
+    return _time(context, at, "")
 
 
-def _local(context: jinja2.runtime.Context, at: datetime) -> datetime:
-    person = context.get("person")
-    return at.astimezone(ZoneInfo(person.time_zone) if person else UTC)
-
-
-def _time(at: datetime, text: str) -> Markup:
-    utc = at.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M} UTC", text)
+def _time(context: jinja2.runtime.Context, at: datetime, clock: str) -> Markup:
+    """``clock`` is what follows the date, for strftime. A date in another language than the page's says so."""
+    person, utc = context.get("person"), at.astimezone(UTC)
+    language = person.language if person else "en"
+    local = at.astimezone(ZoneInfo(person.time_zone) if person else UTC)
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
+        utc.isoformat(),
+        f"{utc:%Y-%m-%d %H:%M} UTC",
+        Markup(' lang="{}"').format(language) if language != "en" else "",
+        written(local, language) + (local.strftime(clock) if clock else ""),
+    )
 
 
 STATIC: web.AppKey[Mapping[str, bytes]] = web.AppKey("static")

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from datetime import date
 
 import pytest
 
 from gateway.portal import own_keys
+from gateway.portal.dates import written
 from policies.tenants import Role
 from storage.ports import Invalidation
 from storage.postgres.registry import PostgresKeyRegistry
@@ -97,6 +99,25 @@ async def test_times_are_told_by_the_persons_clock(portal: Client, town: Town) -
     assert re.search(
         r'<time datetime="[^"]+\+00:00" title="[\d-]+ \d\d:\d\d UTC">\d+ \w+ \d{4}, \d\d:\d\d JST</time>', page
     )
+    await town.parts.pool.read("UPDATE platform.users SET language = 'uk'")
+    page = await (await portal.get("/account/sessions", headers=PAGE)).text()
+    assert re.search(r' UTC" lang="uk">\d+ \w+\.? \d{4} \w\., \d\d:\d\d JST</time>', page)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "9 Mar 2026"),
+        ("de", "9. März 2026"),
+        ("fr", "9 mars 2026"),
+        ("es", "9 mar 2026"),
+        ("uk", "9 бер. 2026 р."),  # noqa: RUF001
+        ("xx", "9 Mar 2026"),
+    ],
+)
+def test_a_date_is_written_as_in_the_persons_language(language: str, text: str) -> None:
+    assert written(date(2026, 3, 9), language) == text
+    assert all(written(date(2026, month, 1), language) for month in range(1, 13))
 
 
 async def test_nobody_fills_the_registry_with_tokens(
