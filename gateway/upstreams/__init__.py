@@ -4,5 +4,6 @@
 addresses   an upstream by its name: which of its addresses, looked up, checked, judged
 connection  one connection to an address; ``pool`` those that are kept
 status      how an upstream is, for readiness
+tls_line    TLS to an address, heard to its end
 ==========  ===========================================================================
 """

@@ -323,7 +323,7 @@ class UpstreamConnection(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         transport, self._transport = self._transport, None
-        if exc is not None and transport is not None and self._asked and not self._later and self.head is None:
+        if exc is not None and transport is not None and self._asked and not self._later and not self.body_done:
             self._hear_last_words(transport)
         self.pool.forget(self)
         if self._until_close and not self.body_done and exc is None and self._failure is None:
@@ -337,7 +337,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _hear_last_words(self, transport: asyncio.Transport) -> None:
         """Read what it said before it hung up on an upload: a write that fails keeps the loop from reading that.
 
-        Servers that refuse a body answer and close, with the rest of it unread, and so reset the connection.
+        Servers that refuse a body answer and close, with the rest of it unread, and so reset the connection. Under TLS
+        ``tls_line`` has done it.
         """
         if transport.get_extra_info("ssl_object") is not None:
             return

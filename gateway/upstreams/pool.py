@@ -11,6 +11,7 @@ from functools import partial
 from gateway.configuration.origin import Origin, bracketed
 from gateway.outbox import Outbox
 from gateway.upstreams.connection import TooSlow, Unreachable, UpstreamConnection
+from gateway.upstreams.tls_line import connect_tls
 from policies.headers import AnswerHead
 from policies.upstreams import GOOD, Health
 
@@ -82,13 +83,12 @@ class UpstreamPool:
             async with asyncio.timeout(self._connect_s):
                 if origin.path:
                     _, connection = await loop.create_unix_connection(make, origin.path)
+                elif self._tls is None:
+                    _, connection = await loop.create_connection(make, self.ip or origin.host, origin.port)
                 else:
-                    _, connection = await loop.create_connection(
-                        make,
-                        self.ip or origin.host,
-                        origin.port,
-                        ssl=self._tls,
-                        server_hostname=self._server_name if self._tls is not None else None,
+                    connection = make()
+                    await connect_tls(
+                        connection, self.ip or origin.host, origin.port, context=self._tls, name=self._server_name
                     )
         except (OSError, TimeoutError) as error:
             reason = str(error) or f"no connection within {self._connect_s:g} s"

@@ -1,12 +1,14 @@
 """Connections to an upstream, against servers that write raw bytes: what is an answer, what is none, what is kept."""
 
 import asyncio
+import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from gateway.configuration.origin import Origin
 from gateway.upstreams.connection import Abandoned, Broke, TooSlow, Unreachable, UpstreamConnection
@@ -604,6 +606,73 @@ async def test_an_upstream_behind_tls_is_verified(
         assert made.connections == 0
     pool.close()
     listening.close()
+
+
+class Refusing:
+    """A server of one connection, in a thread: answers while an upload is under way, and hangs up on the rest of it."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._connection: socket.socket | None = None
+
+    def accept(self) -> None:
+        """Take the connection, and shake hands."""
+        self._connection, _ = self._listening.accept()
+        if self._context is not None:
+            self._connection = self._context.wrap_socket(self._connection, server_side=True)
+        self._listening.close()
+
+    def refuse(self, answer: bytes) -> None:
+        """The close resets the connection, because there is more to be read."""
+        assert self._connection is not None
+        self._connection.recv(1)
+        self._connection.sendall(answer)
+        self._connection.close()
+
+
+@pytest.mark.parametrize("version", [None, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("head_came_first", [False, True])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_an_answer_before_a_reset_is_heard(
+    run: Callable[[Coroutine[None, None, None]], None],
+    tmp_path: Path,
+    version: ssl.TLSVersion | None,
+    head_came_first: bool,
+) -> None:
+    """Wound: a 413 of a service that hung up on the upload was a 502, over TLS always. Each loop has its own TLS."""
+    run(_hears_an_answer_before_a_reset(tmp_path, version, head_came_first))
+
+
+async def _hears_an_answer_before_a_reset(
+    tmp_path: Path, version: ssl.TLSVersion | None, head_came_first: bool
+) -> None:
+    """Answer and reset lie in the socket when the next piece of the upload is written: that write is what fails."""
+    certificate, key = make_certificate(tmp_path, LOOPBACK)
+    context = None
+    if version is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = version
+        context.load_cert_chain(certificate, key)
+    server = Refusing(context)
+    client = ssl.create_default_context(cafile=str(certificate))
+    url = f"http{'s' if context is not None else ''}://127.0.0.1:{server.port}"
+    pool = UpstreamPool("up", url, 2.0, tls=client)
+    connection, _ = await asyncio.gather(pool.connect(), asyncio.to_thread(server.accept))
+    connection.begin(b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n", bodyless_answer=False, idle_s=5.0)
+    connection.write(bytes(100_000))
+    answer = b"HTTP/1.1 413 No\r\nContent-Length: 4\r\n\r\n"
+    if head_came_first:
+        connection.data_received(answer)
+        server.refuse(b"much")  # the loop does not turn meanwhile
+    else:
+        server.refuse(answer + b"much")
+    for _ in range(2):
+        connection.write(bytes(100_000))
+    await connection.answered()
+    assert (connection.status, await connection.read(), connection.body_done) == (413, b"much", True)
+    pool.close()
 
 
 @pytest.mark.parametrize(
