@@ -6,7 +6,9 @@ An address is in use until it fails a few times in a row. Then it is set aside, 
       ^------------------ it went well --------------------------------------------'  |
                                   set aside, twice as long <--------- it failed ------'
 
-Active checks, where they are configured, take an address out of use and bring it back in the same way.
+An address to which no connection came about is tried with a connection alone when its time has come, so that it comes
+back without a request of anybody. One that broke requests can only be tried with a request. Active checks, where they
+are configured, take an address out of use and bring it back in the same way.
 
 Two rules keep a service reachable. A fault *after* the connection stood (a reset, an answer that never came) does not
 set aside the last address in use: such faults depend on the request, and there is nowhere better to go. And when every
@@ -77,7 +79,7 @@ def choose(
     otherwise.
     """
     left = [i for i in range(len(healths)) if i not in tried]
-    due = [i for i in left if (h := healths[i]).passing and 0.0 < h.until <= now and h.trial_until <= now]
+    due = [i for i in left if is_due(healths[i], now)]
     if due:
         return min(due, key=lambda i: healths[i].until)
     in_use = [i for i in left if healths[i].in_use]
@@ -94,6 +96,16 @@ def least_busy(busy: list[int], turn: int) -> int:
     turn %= len(busy)
     rotated = busy[turn:] + busy[:turn]
     return (turn + rotated.index(min(rotated))) % len(busy)
+
+
+def is_due(health: Health, now: float) -> bool:
+    """Whether it is set aside, its time has come, and nothing tries it yet."""
+    return health.passing and 0.0 < health.until <= now and health.trial_until <= now
+
+
+def is_half_open(health: Health, now: float) -> bool:
+    """Whether it is set aside and one request or connection tries it, or the next one will."""
+    return health.passing and bool(health.until) and (health.until <= now or health.trial_until > now)
 
 
 def due_at(healths: Sequence[Health]) -> float:

@@ -144,9 +144,15 @@ class _Gathered(Collector):
         up = GaugeMetricFamily(
             "gateway_upstream_up", "The share of workers that use an address.", labels=("upstream", "address")
         )
-        for labels, (using, knowing) in sorted(self._metrics.upstream_addresses.items()):
+        trying = GaugeMetricFamily(
+            "gateway_upstream_half_open",
+            "The share of workers that try a set-aside address with one request or connection.",
+            labels=("upstream", "address"),
+        )
+        for labels, (using, tried, knowing) in sorted(self._metrics.upstream_addresses.items()):
             up.add_metric(labels, using / knowing)
-        yield up
+            trying.add_metric(labels, tried / knowing)
+        yield from (up, trying)
         yield _counter(
             "gateway_config_reload_failures", "Reloads that changed nothing.", (), {(): state.reload_failures}
         )

@@ -89,7 +89,7 @@ class Metrics:
         self.upstream_retries: defaultdict[Labels, int] = defaultdict(int)
         """upstream, why"""
         self.upstream_addresses: dict[Labels, list[int]] = {}
-        """upstream, address: how many workers use it, of how many that know it"""
+        """upstream, address: how many workers use it, how many try whether it is well again, how many know it"""
         self.journal_full: defaultdict[Labels, int] = defaultdict(int)
         """what"""
         self.refused_connections: defaultdict[Labels, int] = defaultdict(int)
@@ -154,9 +154,8 @@ class Metrics:
             for *labels, n in rows:
                 counter[tuple(labels)] += n
         if alive:
-            for upstream, address, using, knowing in snapshot["upstream_addresses"]:
-                counts = self.upstream_addresses.setdefault((upstream, address), [0, 0])
-                counts[0] += using
-                counts[1] += knowing
+            for upstream, address, *counts in snapshot["upstream_addresses"]:
+                before = self.upstream_addresses.get((upstream, address), [0, 0, 0])
+                self.upstream_addresses[(upstream, address)] = [a + b for a, b in zip(before, counts, strict=True)]
             for name, value in snapshot["gauges"].items():
                 setattr(self, name, getattr(self, name) + value)

@@ -54,6 +54,9 @@ class Upstream:
         self._only: UpstreamPool | None = None
         """The address, where there is but one and it is in use: the usual case."""
         self._due_at = math.inf
+        self._due: asyncio.TimerHandle | None = None
+        """When the next of those that are set aside may be tried."""
+        self._tasks: Tasks | None = None
         self._leaving: list[UpstreamPool] = []
         self._turn = 0
         self._looked_up = asyncio.Event()
@@ -63,7 +66,8 @@ class Upstream:
             self._looked_up.set()
 
     def start(self, tasks: Tasks) -> None:
-        """Look names up again and again, and check, where there is something to look up or to check."""
+        """Look names up again and again, check, and try what is set aside, where there is something of that kind."""
+        self._tasks = tasks
         if any(map(_is_name, self._settings.origins)):
             tasks.start(self._look_up(), f"names of upstream {self.name}")
         if self._settings.health_path:
@@ -71,6 +75,8 @@ class Upstream:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._due is not None:
+            self._due.cancel()
         for pool in (*self._pools, *self._leaving):
             pool.close()
 
@@ -180,11 +186,39 @@ class Upstream:
         pools = self._pools
         self._in_use = [pool for pool in pools if pool.health.in_use]
         self._only = pools[0] if len(pools) == 1 and self._in_use else None
-        self._due_at = policy.due_at([pool.health for pool in pools])
         states = self._metrics.upstream_addresses
         for key in [key for key in states if key[0] == self.name]:
             del states[key]
-        states |= {(self.name, pool.address): [int(pool.health.in_use), 1] for pool in pools}
+        states |= {(self.name, pool.address): [int(pool.health.in_use), self._is_tried(pool), 1] for pool in pools}
+        self._due_at = policy.due_at([pool.health for pool in pools])
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._now() < self._due_at < math.inf:
+            self._due = asyncio.get_running_loop().call_at(self._due_at, self._try_again)
+
+    def _is_tried(self, pool: UpstreamPool) -> bool:
+        return not pool.health.in_use and policy.is_half_open(pool.health, self._now())
+
+    def _try_again(self) -> None:
+        """The time of some address has come. Where none could be connected to, a connection says all there is to know.
+
+        Without this an address would stay aside until somebody's request tried it, at night for hours.
+        """
+        for pool in self._pools:
+            if self._tasks is not None and pool.health.connecting and policy.is_due(pool.health, self._now()):
+                self._learn(pool, policy.begun(pool.health, self._rules, self._now()), "")
+                self._tasks.start(self._knock(pool), f"trial of {pool.address}")
+        self._refresh()
+
+    async def _knock(self, pool: UpstreamPool) -> None:
+        try:
+            connection = await pool.connect()
+        except Unreachable as error:
+            self.failed(pool, error)
+        else:
+            connection.close()
+            self._learn(pool, policy.connected(pool.health, self._now()), "a connection stands again")
 
     @staticmethod
     def _now() -> float:

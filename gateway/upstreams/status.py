@@ -18,17 +18,21 @@ _CONNECT_S = 1.5
 async def upstream_status(settings: UpstreamSettings, workers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """``status`` is down when no address is of use, degraded when not all are.
 
-    ``workers``: by address, how many workers use it of how many that know it.
+    ``workers``: by address, how many workers use it, try it, and know it.
     """
     reached = await asyncio.gather(*map(_reach, settings.origins))
     addresses = dict(zip(map(str, settings.origins), reached, strict=True))
-    some = "ok" in reached and (not workers or any(using for using, _ in workers.values()))
-    every = set(reached) == {"ok"} and all(using == knowing for using, knowing in workers.values())
+    some = "ok" in reached and (not workers or any(using for using, _, _ in workers.values()))
+    every = set(reached) == {"ok"} and all(using == knowing for using, _, knowing in workers.values())
     return {
         "status": "ok" if every else "degraded" if some else "down",
         "addresses": addresses,
-        "workers": {address: f"{using} of {knowing} use it" for address, (using, knowing) in workers.items()},
+        "workers": {address: _opinion(*counts) for address, counts in workers.items()},
     }
+
+
+def _opinion(using: int, trying: int, knowing: int) -> str:
+    return f"{using} of {knowing} use it" + (f", {trying} try it with the next request" if trying else "")
 
 
 async def _reach(origin: Origin) -> str:

@@ -37,7 +37,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.route("r").requests[("GET", 200, Outcome.OK)] += 1
     metrics.route("r").audio_ms[AudioSource.WALKED] += 1
     metrics.upstream["default"].observe(1.0)
-    metrics.upstream_addresses[("default", "10.0.0.1:9300")] = [1, 1]
+    metrics.upstream_addresses[("default", "10.0.0.1:9300")] = [1, 0, 1]
     for attribute, _, _, labels in exposition._COUNTERS:
         getattr(metrics, attribute)[("x",) * len(labels)] += 1
     state = exposition.State(

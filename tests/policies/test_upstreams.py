@@ -16,6 +16,8 @@ from policies.upstreams import (
     connected,
     due_at,
     failed,
+    is_due,
+    is_half_open,
     least_busy,
     went_well,
 )
@@ -56,6 +58,24 @@ def test_the_next_address(
 ) -> None:
     """At time 10. Due ones first, then least busy, equals in turn; all aside: the least bad one, one at a time."""
     assert choose(healths, busy, 10.0, turn=turn, tried=tried) == chosen
+
+
+@pytest.mark.parametrize(
+    ("health", "due", "half_open"),
+    [
+        (GOOD, False, False),
+        (FAILING, False, False),
+        (ASIDE, False, False),
+        (ON_TRIAL, False, True),
+        (replace(ASIDE, until=10.0), True, True),
+        (replace(ASIDE, until=9.0, trial_until=11.0), False, True),
+        (replace(ASIDE, until=9.0, trial_until=10.0), True, True),
+        (replace(ASIDE, until=9.0, passing=False), False, False),
+    ],
+)
+def test_what_is_set_aside_is_tried_when_its_time_has_come(health: Health, due: bool, half_open: bool) -> None:
+    """At time 10, and by one at a time; where checks fail, not at all."""
+    assert (is_due(health, 10.0), is_half_open(health, 10.0)) == (due, half_open)
 
 
 def test_faults_in_a_row_set_an_address_aside_and_a_good_one_between_starts_anew() -> None:

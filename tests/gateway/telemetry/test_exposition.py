@@ -33,6 +33,7 @@ CONTRACT = {
     "gateway_build_info": {"version", "python"},
     "gateway_upstream_errors_total": {"upstream", "kind"},
     "gateway_upstream_ejections_total": {"upstream", "address"},
+    "gateway_upstream_half_open": {"upstream", "address"},
     "gateway_upstream_retries_total": {"upstream", "why"},
     "gateway_upstream_up": {"upstream", "address"},
     "gateway_usage_journal_full_total": {"what"},
@@ -49,7 +50,10 @@ CONTRACT = {
     "gateway_worker_up": {"worker"},
     "gateway_dependency_up": {"dependency"},
 }
-SHARES = ("gateway_worker_up", "gateway_dependency_up", "gateway_build_info", "gateway_upstream_up")
+SHARES = (
+    "gateway_worker_up", "gateway_dependency_up", "gateway_build_info",
+    "gateway_upstream_up", "gateway_upstream_half_open",
+)  # fmt: skip
 PARENTS = re.compile("_usage_|_config_")
 """What the parent knows by itself, and does not add up."""
 STATE = State(
@@ -91,7 +95,7 @@ def busy() -> Metrics:
     metrics.upstream_errors[("default", "timeout")] += 1
     metrics.upstream_ejections[("default", "10.0.0.1:9300")] += 1
     metrics.upstream_retries[("default", "unsent")] += 1
-    metrics.upstream_addresses[("default", "10.0.0.1:9300")] = [1, 2]
+    metrics.upstream_addresses[("default", "10.0.0.1:9300")] = [1, 1, 2]
     metrics.journal_full[("record",)] += 1
     metrics.inflight, metrics.open_streams = 2, 1
     return metrics

@@ -14,11 +14,12 @@ from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams import addresses as upstreams
 from gateway.upstreams.addresses import NoneLeft, Upstream
-from gateway.upstreams.connection import Broke, Unreachable, Unsent
+from gateway.upstreams.connection import Broke, Unreachable, Unsent, UpstreamConnection
 from gateway.upstreams.pool import UpstreamPool
 from gateway.upstreams.status import upstream_status
+from policies.upstreams import Rules
 from tests.certificates import LOCALHOST, make_certificate
-from tests.gateway.harness import Gateway, Options, RecordingUpstream, running
+from tests.gateway.harness import Gateway, Options, RecordingUpstream, running, say_ok
 from tests.gateway.upstreams.test_connection import ASK, Scripted, answer_of, ask, says
 from tests.storage.waiting import until
 
@@ -85,8 +86,8 @@ async def test_a_dead_address_costs_no_client_anything() -> None:
         name = dead.removeprefix("http://")
         assert gateway.metrics.upstream_ejections == {("default", name): 1}
         assert gateway.metrics.upstream_addresses == {
-            ("default", name): [0, 1],
-            ("default", f"127.0.0.1:{good.port}"): [1, 1],
+            ("default", name): [0, 0, 1],
+            ("default", f"127.0.0.1:{good.port}"): [1, 0, 1],
         }
 
 
@@ -97,6 +98,63 @@ async def test_one_dead_address_is_502_and_used_with_the_first_request_once_it_i
         assert {(a.status, a.code) for a in answers} == {(502, "upstream_unreachable")}
         await gateway.upstream.start()
         assert (await gateway.ask()).status == 200
+
+
+async def test_an_address_that_is_back_is_used_again_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection tries it when its time has come, again after a longer time; nobody's request is spent on it."""
+    tried = asyncio.Event()
+    connect = UpstreamPool.connect
+
+    async def watched(pool: UpstreamPool) -> UpstreamConnection:
+        try:
+            return await connect(pool)
+        finally:
+            tried.set()
+
+    async with recorders(2) as (gone, good), in_front_of(gone, good) as gateway:
+        gateway.upstreams._rules = Rules(faults=1, aside_s=0.05)
+        pool = gateway.upstreams.addresses[0]
+        await gone.stop()
+        assert {(await gateway.ask()).status for _ in range(2)} == {200}
+        monkeypatch.setattr(UpstreamPool, "connect", watched)
+        await tried.wait()
+        await until(lambda: pool.health.rounds == 2)
+        assert gateway.metrics.upstream_addresses[("default", pool.address)] == [0, 0, 1]
+        await gone.start()
+        await until(lambda: pool.health.in_use)
+        assert gateway.metrics.upstream_addresses[("default", pool.address)] == [1, 0, 1]
+        assert not gone.seen
+
+
+async def test_an_address_that_broke_requests_waits_for_one_and_says_so() -> None:
+    """A connection says nothing about it: the next request tries it, one of many at the same time."""
+
+    async def hang_up(_: object, writer: asyncio.StreamWriter, __: object) -> None:
+        writer.close()
+
+    async with recorders(2) as (bad, good), in_front_of(bad, good) as gateway:
+        gateway.upstreams._rules = Rules(faults=1, aside_s=0.05)
+        pool = gateway.upstreams.addresses[0]
+        bad.respond = hang_up
+        assert sorted([(await gateway.ask()).status for _ in range(2)]) == [200, 502]
+        states = gateway.metrics.upstream_addresses
+        assert states[("default", pool.address)] == [0, 0, 1]
+        await until(lambda: states[("default", pool.address)] == [0, 1, 1])
+        assert not pool.health.in_use
+        release, bad.respond = asyncio.Event(), say_ok
+
+        async def wait(_: asyncio.StreamReader, __: asyncio.StreamWriter, ___: bytes) -> bool:
+            await release.wait()
+            return False
+
+        bad.early = wait
+        before, connections = len(good.seen), bad.connections
+        trying = asyncio.gather(*(gateway.ask() for _ in range(5)))
+        await until(lambda: bad.connections > connections and len(good.seen) == before + 4)
+        assert (bad.connections, states[("default", pool.address)]) == (connections + 1, [0, 1, 1])
+        release.set()
+        assert [one.status for one in await trying] == [200] * 5
+        assert pool.health.in_use
 
 
 async def test_with_all_addresses_dead_one_request_waits_and_the_others_are_refused_at_once(
@@ -493,15 +551,18 @@ async def test_readiness_tells_of_every_address() -> None:
         good, dead = addresses(one)[0], dead_address()
         both = UpstreamSettings(addresses=(good, dead))
         name = f"127.0.0.1:{one.port}"
-        told = await upstream_status(both, {name: [2, 2], dead.removeprefix("http://"): [0, 2]})
+        told = await upstream_status(both, {name: [2, 0, 2], dead.removeprefix("http://"): [0, 1, 2]})
         assert told["status"] == "degraded"
         assert told["addresses"][good] == "ok"
         assert "onnect" in told["addresses"][dead]
-        assert told["workers"][name] == "2 of 2 use it"
+        assert told["workers"] == {
+            name: "2 of 2 use it",
+            dead.removeprefix("http://"): "0 of 2 use it, 1 try it with the next request",
+        }
         alone = UpstreamSettings(addresses=(good,))
-        assert (await upstream_status(alone, {name: [2, 2]}))["status"] == "ok"
-        assert (await upstream_status(alone, {name: [1, 2]}))["status"] == "degraded"
-        assert (await upstream_status(alone, {name: [0, 2]}))["status"] == "down"
+        assert (await upstream_status(alone, {name: [2, 0, 2]}))["status"] == "ok"
+        assert (await upstream_status(alone, {name: [1, 0, 2]}))["status"] == "degraded"
+        assert (await upstream_status(alone, {name: [0, 0, 2]}))["status"] == "down"
         assert (await upstream_status(alone, {}))["status"] == "ok"
         assert (await upstream_status(UpstreamSettings(addresses=(dead,)), {}))["status"] == "down"
 
