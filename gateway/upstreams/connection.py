@@ -28,6 +28,7 @@ _HIGH_WATER = 262_144
 _MAX_HEAD = 65_536
 """The largest answer header taken, in bytes, with the interim answers before it: a service that sends nothing but
 those would otherwise fill the memory."""
+_HUGE_HEAD = f"its answer has a header of more than {_MAX_HEAD} bytes"
 _RESTED_S = 0.02
 """A connection that was unused for this long is looked at once more before it is written to."""
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
@@ -308,7 +309,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.head is not None:
             self._wake_answer()
         elif len(self._raw) > _MAX_HEAD:
-            self.fail(Broke(f"its answer has a header of more than {_MAX_HEAD} bytes"))
+            self.fail(Broke(_HUGE_HEAD))
         if self._buffered > _HIGH_WATER and not self._read_paused and self._transport is not None:
             self._read_paused = True
             self._transport.pause_reading()
@@ -382,6 +383,8 @@ class UpstreamConnection(asyncio.Protocol):
         while raw[start] in b"\r\n":  # llhttp passes over them one by one: a bare LF too is no line of this header
             start += 1
         end = raw.find(b"\r\n\r\n", start)
+        if end > _MAX_HEAD:  # how it was cut decides nothing
+            raise Broke(_HUGE_HEAD)
         head = raw[start:end]
         if b"\r\n " in head or b"\r\n\t" in head:
             raise Broke("its header has a line that continues another")

@@ -103,10 +103,16 @@ class UpstreamPool:
     def read_head(self, raw: bytes) -> AnswerHead:
         """What an answer's header amounts to. A service sends the same one again and again: that is walked once.
 
-        Raises ValueError as :meth:`AnswerHead.walk` does.
+        Raises ValueError as :meth:`AnswerHead.walk` does, and for what is not HTTP/1: llhttp takes RTSP for it, too.
         """
         if raw != self._last_head[0]:
-            self._last_head = (raw, AnswerHead.walk(raw.split(b"\r\n")[1:]))
+            first, *lines = raw.split(b"\r\n")
+            head = AnswerHead.walk(lines)
+            if not first.startswith(b"HTTP/1."):
+                raise ValueError("it speaks another protocol")
+            if head.chunked and first.startswith(b"HTTP/1.0"):
+                raise ValueError("chunks under HTTP/1.0, which knows none (RFC 9112 section 6.1)")
+            self._last_head = (raw, head)
         return self._last_head[1]
 
     def put_back(self, connection: UpstreamConnection) -> None:
