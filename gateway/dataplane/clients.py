@@ -3,6 +3,7 @@
 import ipaddress
 import resource
 import time
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -11,8 +12,10 @@ from gateway.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("gateway.clients")
 
-_OTHER_FILES = 128
-"""Open files that are neither a client's connection nor the upstream's that serves it."""
+_TO_COME = 48
+"""Open files that a worker has later than at its start: connections to stores, journals, ``_RESERVE``."""
+_RESERVE = 16
+"""The last files, which no client gets: who comes then is told so, and journals and stores still have theirs."""
 _MOST = 65_536
 _SHARE = 4
 _SAY_AGAIN_S = 10.0
@@ -33,8 +36,9 @@ class Census:
     """
 
     def __init__(self, metrics: Metrics, exempt: Addresses, *, most: int = 0, most_per_address: int = 0) -> None:
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        allowed = _MOST * 2 if files == resource.RLIM_INFINITY else max(16, files - _OTHER_FILES)
+        files = open_files_limit()
+        allowed = max(16, files - open_files() - _TO_COME)
+        self._last_file = files - min(_RESERVE, files // 8)
         self.most = min(most or _MOST, allowed // 2)
         self.most_per_address = most_per_address or max(1, self.most // _SHARE)
         self._metrics = metrics
@@ -42,8 +46,13 @@ class Census:
         self._by_address: dict[str, int] = {}
         self._say_at = 0.0
 
-    def enter(self, peer: str) -> bool:
-        """Count a new connection in, if there is room for it; ``unix`` is a socket file and has no address."""
+    def enter(self, peer: str, descriptor: int) -> bool:
+        """Count a new connection in, if there is room for it; ``unix`` is a socket file and has no address.
+
+        The system gives the least number that is free, so ``descriptor`` says how many files are open, whatever for.
+        """
+        if descriptor >= self._last_file:
+            return self._refused("files", peer, self._last_file)
         if self._metrics.connections >= self.most:
             return self._refused("total", peer, self.most)
         if self._is_limited(peer):
@@ -74,6 +83,17 @@ class Census:
             self._say_at = now + _SAY_AGAIN_S
             _log.warning("connections are refused: too many are open", limit=limit, address=peer, most=most)
         return False
+
+
+def open_files_limit() -> int:
+    """How many files this process may have open."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST * 3 if files == resource.RLIM_INFINITY else files
+
+
+def open_files() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def network_of(peer: str) -> str:

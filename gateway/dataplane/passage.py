@@ -20,7 +20,15 @@ from gateway.dataplane.jobs import Latecomer
 from gateway.dataplane.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
 from gateway.dataplane.upload import BodyTooLarge, Refused, Upload
 from gateway.upstreams.addresses import NoneLeft, Upstream
-from gateway.upstreams.connection import Broke, TooSlow, Unreachable, Unsent, UpstreamConnection, UpstreamError
+from gateway.upstreams.connection import (
+    Broke,
+    OutOfFiles,
+    TooSlow,
+    Unreachable,
+    Unsent,
+    UpstreamConnection,
+    UpstreamError,
+)
 from policies.admission import Admit, Hold
 from policies.audio.reported import AnswerReader, answer_reader
 from policies.headers import AnswerHead
@@ -45,6 +53,7 @@ _HANDSHAKE_S = 30.0
 _REFUSALS: dict[type[Exception], Refusal] = {
     Unreachable: Refusal.UPSTREAM_UNREACHABLE,
     NoneLeft: Refusal.UPSTREAM_UNAVAILABLE,
+    OutOfFiles: Refusal.TOO_MANY_CONNECTIONS,
     TooSlow: Refusal.UPSTREAM_TIMEOUT,
     BodyTooSlow: Refusal.BODY_TIMEOUT,
     BodyTooLarge: Refusal.BODY_TOO_LARGE,
@@ -369,7 +378,9 @@ class Passage:
             refusal = _REFUSALS.get(type(error), Refusal.UPSTREAM_BROKE)
             deny = Deny(refusal=refusal, principal=self._admit.permit.principal)
             exchange.cause = str(error)
-        if isinstance(error, UpstreamError):
+        if isinstance(error, OutOfFiles):
+            self._relay.metrics.refused_connections[("files",)] += 1
+        elif isinstance(error, UpstreamError):
             exchange.outcome = Outcome.UPSTREAM_FAILED
             self._relay.metrics.upstream_errors[(self._upstreams.name, deny.refusal.code)] += 1
             if self.upstream is not None and self.upstream.head is None and isinstance(error, Broke | TooSlow):

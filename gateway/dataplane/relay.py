@@ -1,5 +1,6 @@
 """Carries an admitted request to the upstream and its answer back, while the meter watches both pass."""
 
+import asyncio
 from collections.abc import Mapping
 
 from aiohttp.web_protocol import RequestPayloadError
@@ -13,7 +14,7 @@ from gateway.dataplane.upload import BodyTooLarge, Refused
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
-from gateway.upstreams.connection import Abandoned, Unsent, UpstreamError
+from gateway.upstreams.connection import Abandoned, OutOfFiles, Unsent, UpstreamConnection, UpstreamError
 from policies.admission import Admit
 from policies.inquiry import Inquiry
 from policies.upgrade import Upgrade
@@ -59,9 +60,9 @@ class Relay:
             if exchange.lease is not None and exchange.lease.grows:
                 await passage.fit(exchange.lease)
             if upgrade is not None:
-                upstream = await upstreams.take(new=True)
+                upstream = await self._take(upstreams, new=True)
             else:
-                upstream = upstreams.idle() or await upstreams.take()
+                upstream = upstreams.idle() or await self._take(upstreams, new=False)
             while True:
                 try:
                     passage.ask(upstream)
@@ -87,3 +88,14 @@ class Relay:
             return passage.failed(error)
         finally:
             passage.close()
+
+    async def _take(self, upstreams: Upstream, *, new: bool) -> UpstreamConnection:
+        """As :meth:`Upstream.take`. Where no file is left, those of connections that rest are used first."""
+        try:
+            return await upstreams.take(new=new)
+        except OutOfFiles:
+            if not sum(one.close_idle() for one in self._upstreams.values()):
+                raise
+        for _ in range(2):  # turns of the loop, in which they are closed
+            await asyncio.sleep(0)
+        return await upstreams.take(new=new)

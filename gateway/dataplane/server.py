@@ -124,7 +124,7 @@ class ClientConnection(RequestHandler):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.peer = peer[0]
-        self._admitted = self._server.census.enter(self.peer)
+        self._admitted = self._server.census.enter(self.peer, transport.get_extra_info("socket").fileno())
         if self._admitted:
             super().connection_made(transport)
         else:

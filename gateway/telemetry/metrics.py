@@ -106,7 +106,7 @@ class Metrics:
         self.open_streams = 0
         self.connections = 0
         self.fail_open |= {("ratelimit",): 0, ("quota",): 0, ("token_subject",): 0}
-        self.refused_connections |= {("address",): 0, ("total",): 0}
+        self.refused_connections |= {("address",): 0, ("total",): 0, ("files",): 0}
         self.journal_full |= {("request",): 0, ("record",): 0}
 
     def route(self, name: str) -> RouteFigures:

@@ -17,7 +17,7 @@ from gateway.configuration.origin import Origin
 from gateway.configuration.upstreams import UpstreamSettings
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.upstreams.connection import Unreachable, UpstreamConnection, UpstreamError
+from gateway.upstreams.connection import OutOfFiles, Unreachable, UpstreamConnection, UpstreamError
 from gateway.upstreams.pool import UpstreamPool
 from policies import upstreams as policy
 from policies.upstreams import Health
@@ -80,6 +80,10 @@ class Upstream:
         for pool in (*self._pools, *self._leaving):
             pool.close()
 
+    def close_idle(self) -> int:
+        """Give up the connections that nobody uses, because their files are needed. How many there were."""
+        return sum(pool.close_idle() for pool in (*self._pools, *self._leaving))
+
     @property
     def addresses(self) -> Sequence[UpstreamPool]:
         """Where it listens, as far as is known now."""
@@ -106,8 +110,8 @@ class Upstream:
     async def take(self, *, new: bool = False) -> UpstreamConnection:
         """A connection to the address that has least to do. What cannot be connected to is passed over.
 
-        ``new``: never one that was used before; those may all have been closed at once. Raises Unreachable, or
-        NoneLeft.
+        ``new``: never one that was used before; those may all have been closed at once. Raises Unreachable, NoneLeft,
+        or OutOfFiles.
         """
         if not self._pools and not self._looked_up.is_set():
             await self._wait_for_names()
@@ -216,6 +220,8 @@ class Upstream:
             connection = await pool.connect()
         except Unreachable as error:
             self.failed(pool, error)
+        except OutOfFiles:
+            return  # its time comes again
         else:
             connection.close()
             self._learn(pool, policy.connected(pool.health, self._now()), "a connection stands again")
@@ -287,6 +293,8 @@ class Upstream:
             async with asyncio.timeout(self._settings.health_timeout):
                 status = await _ask(pool, self._settings.health_path)
             passed, reason = 200 <= status < 300, f"its check was answered with {status}"
+        except OutOfFiles:
+            return  # which says nothing of it
         except UpstreamError as error:
             passed, reason = False, f"its check failed: {error}"
         except TimeoutError:

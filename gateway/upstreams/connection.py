@@ -42,6 +42,10 @@ class Unreachable(UpstreamError):
     """No connection: nothing was sent."""
 
 
+class OutOfFiles(UpstreamError):
+    """No connection either, for want of an open file: that is no fault of the upstream."""
+
+
 class Broke(UpstreamError):
     """The connection ended, or what came is not HTTP."""
 

@@ -5,12 +5,13 @@ at full load.
 """
 
 import asyncio
+import errno
 import ssl
 from functools import partial
 
 from gateway.configuration.origin import Origin, bracketed
 from gateway.outbox import Outbox
-from gateway.upstreams.connection import TooSlow, Unreachable, UpstreamConnection
+from gateway.upstreams.connection import OutOfFiles, TooSlow, Unreachable, UpstreamConnection
 from gateway.upstreams.tls_line import connect_tls
 from policies.headers import AnswerHead
 from policies.upstreams import GOOD, Health
@@ -74,7 +75,7 @@ class UpstreamPool:
         return None
 
     async def connect(self) -> UpstreamConnection:
-        """A new connection. Raises Unreachable."""
+        """A new connection. Raises Unreachable, or OutOfFiles."""
         loop = asyncio.get_running_loop()
         origin = self.origin
         make = partial(UpstreamConnection, self)
@@ -91,6 +92,8 @@ class UpstreamPool:
                         connection, self.ip or origin.host, origin.port, context=self._tls, name=self._server_name
                     )
         except (OSError, TimeoutError) as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise OutOfFiles(f"{self.name}: no open file is left for a connection (RLIMIT_NOFILE)") from error
             reason = str(error) or f"no connection within {self._connect_s:g} s"
             raise Unreachable(f"{self.name}: {self.address}: {reason}") from error
         finally:
@@ -124,6 +127,13 @@ class UpstreamPool:
         self._all.discard(connection)
         if not connection.is_open and connection in self._idle:
             self._idle.remove(connection)
+
+    def close_idle(self) -> int:
+        """Give up the connections that nobody uses. How many there were."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        return len(idle)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

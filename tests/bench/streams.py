@@ -4,7 +4,7 @@
 
 A real gateway (embedded PostgreSQL and Valkey, one worker, a key check and a limit per opening), a WebSocket service and
 the clients, each a process of its own. Clients come from several loopback addresses, as one has too few ports. Of the
-worker's files (RLIMIT_NOFILE) a stream takes two: with fewer than 20 300 there are fewer streams, and the run says so.
+worker's files (RLIMIT_NOFILE) a stream takes two: with fewer than 20 080 there are fewer streams, and the run says so.
 """
 
 import argparse
@@ -40,7 +40,7 @@ WORDS = frame(TEXT, b'{"type":"Results","is_final":false}')
 PING_S, IDLE_S = 15, 40
 """The bench's route: every stream is to be asked every 15 s, and ended after 40 s without a message."""
 OPENING_AT_ONCE = 200
-SPARE_FILES = 300
+SPARE_FILES = 80
 
 
 # --- the service behind the gateway ----------------------------------------------------------------------------------

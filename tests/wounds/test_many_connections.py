@@ -5,12 +5,18 @@ import contextlib
 import ipaddress
 import resource
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from gateway.dataplane import clients
 from gateway.dataplane.clients import Census, network_of
 from gateway.dataplane.inquiries import TrustedProxies
 from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.connection import OutOfFiles, UpstreamConnection
+from gateway.upstreams.pool import UpstreamPool
+from policies.upstreams import GOOD
 from tests.gateway.harness import Gateway, Options, running
 from tests.storage.waiting import until
 from tests.wounds.wire import HERE, answers, request
@@ -106,12 +112,12 @@ def test_what_is_counted_in_is_counted_out_whoever_leaves() -> None:
     proxy = ipaddress.ip_network("2001:db8::1/128")
     metrics = Metrics()
     census = Census(metrics, TrustedProxies((proxy,)), most=100, most_per_address=1)
-    assert census.enter("2001:db8::2")
-    assert not census.enter("2001:db8::3")
-    assert census.enter("2001:db8::1")
-    assert census.enter("unix")
+    assert census.enter("2001:db8::2", 9)
+    assert not census.enter("2001:db8::3", 9)
+    assert census.enter("2001:db8::1", 9)
+    assert census.enter("unix", 9)
     census.leave("2001:db8::1")
-    assert not census.enter("2001:db8::3")
+    assert not census.enter("2001:db8::3", 9)
     for peer in ("2001:db8::2", "unix"):
         census.leave(peer)
     assert (metrics.connections, census._by_address) == (0, {})
@@ -119,12 +125,72 @@ def test_what_is_counted_in_is_counted_out_whoever_leaves() -> None:
 
 def test_every_connection_has_a_file_left_for_the_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default, and any larger setting, leave as many open files as there are connections, and some more."""
-    for files, most in ((1_024, 448), (20_000, 9_936), (10, 8), (10_000_000, 65_536), (resource.RLIM_INFINITY, 65_536)):
+    monkeypatch.setattr(clients, "open_files", lambda: 26)  # as a worker has at its start
+    for files, most in ((1_024, 475), (20_000, 9_963), (10, 8), (10_000_000, 65_536), (resource.RLIM_INFINITY, 65_536)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
         assert Census(Metrics(), NOBODY).most == most
         assert Census(Metrics(), NOBODY, most=65_536).most == most
         assert Census(Metrics(), NOBODY, most=5).most == 5
         assert Census(Metrics(), NOBODY).most_per_address == most // 4
+
+
+def test_the_last_files_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever took the others: stores, journals and the answer to who comes now need some."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 1_024))
+    metrics = Metrics()
+    census = Census(metrics, NOBODY)
+    assert census.enter("10.0.0.1", 1_007)
+    assert not census.enter("10.0.0.1", 1_008)
+    assert metrics.refused_connections == {("address",): 0, ("total",): 0, ("files",): 1}
+
+
+@contextlib.contextmanager
+def no_file_left() -> Iterator[None]:
+    """Nothing more can be opened in this process."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path("/dev/null").open() as next_one:
+        lowest = next_one.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_without_a_file_for_the_upstream_a_request_is_503_and_the_upstream_not_to_blame() -> None:
+    """Wound: EMFILE was taken for an upstream that cannot be reached; three of them set a good one aside."""
+    async with running() as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        await until(lambda: gateway.metrics.connections == 1)
+        with no_file_left():
+            writer.write(request(gateway.key))
+            async with asyncio.timeout(5):
+                (refused,) = answers(await reader.readuntil(b"}}"))
+        assert (refused.status, refused.code, refused["retry-after"]) == (503, "too_many_connections", "2")
+        assert gateway.metrics.refused_connections[("files",)] == 1
+        assert not gateway.metrics.upstream_errors
+        assert gateway.pool.health == GOOD
+        assert (await gateway.ask()).status == 200
+        writer.close()
+
+
+async def test_connections_at_rest_make_room_for_one_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another address, or of another upstream, are given up before a request is refused."""
+    async with running() as gateway:
+        assert (await gateway.ask()).status == 200
+        (resting,) = gateway.pool._idle
+        connect = UpstreamPool.connect
+
+        async def as_files_allow(pool: UpstreamPool) -> UpstreamConnection:
+            if resting.is_open:
+                raise OutOfFiles("no open file is left")
+            return await connect(pool)
+
+        monkeypatch.setattr(UpstreamPool, "connect", as_files_allow)
+        monkeypatch.setattr(gateway.upstreams, "idle", lambda: None)
+        monkeypatch.setattr(UpstreamPool, "idle", lambda _: None)
+        assert (await gateway.ask()).status == 200
+        assert gateway.upstream.connections == 2
 
 
 async def test_a_storm_of_connections_that_reset_leaves_nothing() -> None:
