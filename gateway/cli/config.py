@@ -45,38 +45,51 @@ def _check(given: Given) -> tuple[list[str], list[str]]:
 
     faults: list[str] = []
     warnings: list[str] = []
-    upstreams: Collection[str] | None = None
+    unusable: Collection[tuple[str, ...]] = ()
+    settings: Settings | None
     try:
         settings = load(given.overrides, given.config)
     except SettingsInvalid as error:
         faults += error.faults
-        routes_file = error.routes_file
-    else:
-        routes_file, upstreams = settings.routes_file, list(settings.every_upstream())
-        faults += upstream_faults(settings)
+        settings, unusable = error.rest, error.unusable
+    if settings is not None:
+        (warnings if _is_bare(settings, unusable) else faults).extend(
+            missing(settings, embedded=given.embedded, unusable=unusable)
+        )
+        faults += upstream_faults(settings, unusable)
         faults += _price_list_faults(settings)
-        (warnings if _is_bare(settings) else faults).extend(missing(settings, embedded=given.embedded))
-    faults += route_faults(routes_file or shipped("routes.toml"), upstreams)
+    faults += _faults_of_routes(settings, unusable, shipped("routes.toml"))
     if not _parses_in_c():
         warnings.append("aiohttp runs without its C parser, many times slower: install a wheel of it for this Python")
     return faults, warnings
 
 
-def missing(settings: "Settings", *, embedded: bool) -> list[str]:
-    """What `gateway serve` cannot do without."""
+def _faults_of_routes(settings: "Settings | None", unusable: Collection[tuple[str, ...]], default: Path) -> list[str]:
+    if settings is None:
+        return route_faults(default)
+    if ("routes_file",) in unusable:
+        return []
+    upstreams = {*settings.every_upstream(), *(path[1] for path in unusable if path[0] == "upstreams" and path[1:])}
+    return route_faults(settings.routes_file or default, upstreams)
+
+
+def missing(settings: "Settings", *, embedded: bool, unusable: Collection[tuple[str, ...]] = ()) -> list[str]:
+    """What `gateway serve` cannot do without. What was set, but is ``unusable``, is a fault already."""
     if embedded:
         return []
     return [
         f"GATEWAY_{name.upper()}: it is required, unless --embedded brings the stores along"
         for name in ("database_url", "redis_url", "secret_key")
-        if getattr(settings, name) is None
+        if getattr(settings, name) is None and (name,) not in unusable
     ]
 
 
-def upstream_faults(settings: "Settings") -> list[str]:
-    """What is wrong with the files that settings of upstreams name."""
+def upstream_faults(settings: "Settings", unusable: Collection[tuple[str, ...]] = ()) -> list[str]:
+    """What is wrong with the files that settings of upstreams name; of those that are whole."""
     faults = []
     for name, upstream in settings.every_upstream().items():
+        if any(path[:2] == ("upstreams", name) for path in unusable):
+            continue
         try:
             upstream.tls()
         except ValueError as fault:
@@ -94,9 +107,9 @@ def _price_list_faults(settings: "Settings") -> list[str]:
     return []
 
 
-def _is_bare(settings: "Settings") -> bool:
+def _is_bare(settings: "Settings", unusable: Collection[tuple[str, ...]]) -> bool:
     """Nothing but defaults as to stores: a laptop, which will say --embedded when it serves."""
-    return settings.database_url is None and settings.redis_url is None
+    return all(getattr(settings, name) is None and (name,) not in unusable for name in ("database_url", "redis_url"))
 
 
 def route_faults(path: Path, upstreams: Collection[str] | None = None) -> list[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,15 @@ def reader(given: Given, *, embedded: bool, overrides: Mapping[str, Any] | None 
 
 def settings_or_exit(overrides: dict[str, Any], config: Path | None, *, embedded: bool) -> Settings:
     """The settings; every fault on standard error and exit 1 when there is one."""
+    faults: list[str] = []
+    unusable: Collection[tuple[str, ...]] = ()
+    settings: Settings | None
     try:
         settings = load(overrides, config)
-        faults = missing(settings, embedded=embedded) + upstream_faults(settings)
     except SettingsInvalid as error:
-        faults = error.faults
-    else:
+        faults, settings, unusable = error.faults, error.rest, error.unusable
+    if settings is not None:
+        faults += missing(settings, embedded=embedded, unusable=unusable) + upstream_faults(settings, unusable)
         if not faults:
             return settings
     for fault in faults:

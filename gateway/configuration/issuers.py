@@ -1,7 +1,7 @@
 """The settings of one issuer whose tokens are taken: a table ``[issuers.NAME]``, or ``GATEWAY_ISSUERS__NAME__…``."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -74,19 +74,21 @@ class IssuerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> "IssuerSettings":
-        for name in ("issuer", "jwks_url", "audience"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is missing")
+        if faults := list(self._faults()):
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _faults(self) -> Iterator[str]:
+        yield from (f"{name} is missing" for name in ("issuer", "jwks_url", "audience") if not getattr(self, name))
         if bool(self.tenant) == bool(self.tenant_claim):
-            raise ValueError("say tenant, or tenant_claim with tenants; one of them")
+            yield "say tenant, or tenant_claim with tenants; one of them"
         for slug in (self.tenant, *table(self.tenants).values()):
             if slug and not SLUG.fullmatch(slug):
-                raise ValueError(f"{slug!r} cannot be a tenant's slug")
+                yield f"{slug!r} cannot be a tenant's slug"
         if not set(table(self.roles).values()) <= set(Role):
-            raise ValueError(f"roles are {', '.join(Role)}")
+            yield f"roles are {', '.join(Role)}"
         if not all(SCOPE_TOKEN.fullmatch(scope) for scope in table(self.scopes).values()):
-            raise ValueError("a scope is printable ASCII without blanks, quotes and backslashes")
-        return self
+            yield "a scope is printable ASCII without blanks, quotes and backslashes"
 
     def meaning(self, name: str) -> Meaning:
         """What its claims mean."""

@@ -1,7 +1,7 @@
 """The settings of one provider that people sign in with: a table ``[oidc.NAME]``, or ``GATEWAY_OIDC__NAME__…``."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,21 +76,23 @@ class OidcSettings(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> "OidcSettings":
-        for name in ("issuer", "client_id"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is missing")
+        if faults := list(self._faults()):
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _faults(self) -> Iterator[str]:
+        yield from (f"{name} is missing" for name in ("issuer", "client_id") if not getattr(self, name))
         if "openid" not in self.scopes:
-            raise ValueError("scopes: 'openid' is missing")
+            yield "scopes: 'openid' is missing"
         if self.tenant and self.tenant_claim:
-            raise ValueError("say tenant, or tenant_claim with tenants; one of them")
+            yield "say tenant, or tenant_claim with tenants; one of them"
         if self.make_people and not (self.tenant or self.tenant_claim):
-            raise ValueError("make_people needs a tenant for them: say tenant, or tenant_claim with tenants")
+            yield "make_people needs a tenant for them: say tenant, or tenant_claim with tenants"
         for slug in (self.tenant, *table(self.tenants).values()):
             if slug and not SLUG.fullmatch(slug):
-                raise ValueError(f"{slug!r} cannot be a tenant's slug")
+                yield f"{slug!r} cannot be a tenant's slug"
         if not {self.role, *table(self.roles).values()} <= set(_ROLES):
-            raise ValueError(f"roles are {', '.join(_ROLES)}")
-        return self
+            yield f"roles are {', '.join(_ROLES)}"
 
     def rules(self, name: str) -> Rules:
         """What is believed of it."""

@@ -1,7 +1,7 @@
 """Every setting: its default, its form and its sentence. ``configuration`` finds and gathers their values."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -252,27 +252,27 @@ class Settings(BaseSettings):
         )
 
     @model_validator(mode="after")
-    def _addresses_once(self) -> Self:
-        default = self.upstreams.get("default")
-        if default is not None and default.addresses and "upstream" in self.model_fields_set:
-            raise ValueError("upstream: [upstreams.default] has addresses as well; keep one of them")
+    def _agrees_with_itself(self) -> Self:
+        if faults := [*self._faults_of_upstreams(), *self._faults_of_the_endpoint(), *self._faults_of_issuers()]:
+            raise ValueError("\n".join(faults))
         return self
 
-    @model_validator(mode="after")
-    def _one_way_to_the_endpoint(self) -> Self:
+    def _faults_of_upstreams(self) -> Iterator[str]:
+        default = self.upstreams.get("default")
+        if default is not None and default.addresses and "upstream" in self.model_fields_set:
+            yield "upstream: [upstreams.default] has addresses as well; keep one of them"
+
+    def _faults_of_the_endpoint(self) -> Iterator[str]:
         if self.usage_http_url is not None:
             parts = urlsplit(self.usage_http_url.get_secret_value())
             if not parts.hostname:
-                raise ValueError("usage_http_url: the address has no host, as in https://host/api/v1/events")
+                yield "usage_http_url: the address has no host, as in https://host/api/v1/events"
             if self.usage_http_token is not None and parts.username is not None:
-                raise ValueError("usage_http_token: usage_http_url holds a user as well; keep one of them")
-        return self
+                yield "usage_http_token: usage_http_url holds a user as well; keep one of them"
 
-    @model_validator(mode="after")
-    def _issuers_are_others(self) -> Self:
+    def _faults_of_issuers(self) -> Iterator[str]:
         if self.base_url in {one.issuer for one in self.issuers.values()}:
-            raise ValueError("issuers: one of them is this gateway itself (public_url)")
-        return self
+            yield "issuers: one of them is this gateway itself (public_url)"
 
     def every_upstream(self) -> dict[str, UpstreamSettings]:
         """By name, the default one first, each with its addresses."""

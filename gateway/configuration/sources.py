@@ -33,13 +33,17 @@ _Found = dict[_Path, tuple[Any, str]]
 class SettingsInvalid(Exception):
     """The configuration cannot be used; ``faults`` holds one sentence for each thing that is wrong.
 
-    ``routes_file`` is the setting as it was written, so that a check can go on with the routes.
+    ``rest`` is what the settings are but for ``unusable``, by their paths, so that a check can go on; None where
+    there is no saying.
     """
 
-    def __init__(self, faults: list[str], routes_file: Path | None = None) -> None:
+    def __init__(
+        self, faults: list[str], rest: Settings | None = None, unusable: Collection[_Path] = frozenset()
+    ) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
-        self.routes_file = routes_file
+        self.rest = rest
+        self.unusable = unusable
 
 
 def load(
@@ -53,7 +57,9 @@ def load(
     values: dict[_Path, Any] = {}
     if config is None and environ.get("GATEWAY_CONFIG"):
         config = Path(environ["GATEWAY_CONFIG"])
-    for source in (_from_file(config, faults), _from_environment(environ, faults), _from_options(overrides or {})):
+    unusable: set[_Path] = set()
+    file = _from_file(config, faults, unusable)
+    for source in (file or {}, _from_environment(environ, faults, unusable), _from_options(overrides or {})):
         for path, (value, spelling) in source.items():
             values[path] = value
             named[path] = spelling
@@ -62,18 +68,45 @@ def load(
         del values[path]
         faults.append(f"{named[path]}: no such setting{_suggestion(path[0], list(known))}")
     faults += _without_addresses(named)
+    settings, unusable = None, (unusable | set(named)) - set(values)
     try:
-        settings = Settings(**_tree(values))
-    except ValidationError as error:
-        faults += [_sentence(detail, named) for detail in error.errors()]
+        settings = _validated(values, named, faults, unusable)
     except StateUnusable as error:  # nobody's home: there is no default
         faults.append(str(error))
-    else:
-        if not faults:
-            return settings
+    if settings is not None and not faults:
+        return settings
     faults.sort(key=lambda fault: _line(config, fault))
-    routes_file = values.get(("routes_file",))
-    raise SettingsInvalid(faults, Path(routes_file) if isinstance(routes_file, str | Path) else None)
+    raise SettingsInvalid(faults, None if file is None else settings, unusable)
+
+
+def _validated(
+    values: dict[_Path, Any], named: Mapping[_Path, str], faults: list[str], unusable: set[_Path]
+) -> Settings | None:
+    """The settings without those that are at fault, which are taken out of ``values`` until the rest is settings.
+
+    So a fault of several together is found beside those of single ones. None when that does not lead to any.
+    """
+    while True:
+        try:
+            return Settings(**_tree(values))
+        except ValidationError as error:
+            details = error.errors()
+        for detail in details:
+            faults += [fault for fault in _sentences(detail, named, unusable) if fault not in faults]
+        at_fault = {path for path in values for detail in details if _is_blamed(path, detail)}
+        if not at_fault:
+            return None
+        unusable |= at_fault
+        for path in at_fault:
+            del values[path]
+
+
+def _is_blamed(path: _Path, detail: Any) -> bool:
+    """By its place; of faults without one, by the name that their sentences begin with."""
+    place = _place(detail)
+    if not place:
+        return len(path) == 1 and path[0] in {line.partition(":")[0] for line in _lines(detail)}
+    return path[: len(place)] == place or place[: len(path)] == path
 
 
 def _without_addresses(named: Mapping[_Path, str]) -> list[str]:
@@ -101,7 +134,8 @@ def _tree(values: Mapping[_Path, Any]) -> dict[str, Any]:
     return tree
 
 
-def _from_file(config: Path | None, faults: list[str]) -> _Found:
+def _from_file(config: Path | None, faults: list[str], unusable: set[_Path]) -> _Found | None:
+    """None when it cannot be read: what it would have set is unknown."""
     if config is None:
         return {}
     try:
@@ -118,8 +152,8 @@ def _from_file(config: Path | None, faults: list[str]) -> _Found:
             for name, whole in values.items()
             for path, value in _leaves((name,), whole, deep=name in NESTED)
         }
-        return _with_files_read(written, faults)
-    return {}
+        return _with_files_read(written, faults, unusable)
+    return None
 
 
 def _leaves(path: _Path, value: Any, *, deep: bool) -> Iterator[tuple[_Path, Any]]:
@@ -130,7 +164,7 @@ def _leaves(path: _Path, value: Any, *, deep: bool) -> Iterator[tuple[_Path, Any
         yield path, value
 
 
-def _from_environment(environ: Mapping[str, str], faults: list[str]) -> _Found:
+def _from_environment(environ: Mapping[str, str], faults: list[str], unusable: set[_Path]) -> _Found:
     """An empty variable is one that is not set."""
     written: _Found = {}
     for variable, text in environ.items():
@@ -141,15 +175,15 @@ def _from_environment(environ: Mapping[str, str], faults: list[str]) -> _Found:
             path = ("__".join(path),)
         if text or path[-1] not in _fields(path):
             written[path] = (text, variable)
-    return _with_files_read(written, faults)
+    return _with_files_read(written, faults, unusable)
 
 
 def _fields(path: _Path) -> Collection[str]:
     return (NESTED[path[0]] if len(path) == _DEPTH else Settings).model_fields
 
 
-def _with_files_read(written: _Found, faults: list[str]) -> _Found:
-    """Every ``…_file`` replaced by the setting whose value the file holds."""
+def _with_files_read(written: _Found, faults: list[str], unusable: set[_Path]) -> _Found:
+    """Every ``…_file`` replaced by the setting whose value the file holds; ``unusable`` where that cannot be had."""
     found: _Found = {}
     for path, (value, spelling) in written.items():
         setting = (*path[:-1], path[-1].removesuffix("_file"))
@@ -161,6 +195,8 @@ def _with_files_read(written: _Found, faults: list[str]) -> _Found:
             text = _content(value, spelling, faults)
             if text or (text is not None and setting[-1] not in _fields(setting)):
                 found[setting] = (text, spelling)
+            else:
+                unusable.add(setting)
     return found
 
 
@@ -209,17 +245,35 @@ _FORMS = {
 """What pydantic says in its own words, by its name for it."""
 
 
-def _sentence(detail: Any, named: Mapping[_Path, str]) -> str:
-    path = tuple(part for part in map(str, detail["loc"]) if part != "[key]")
-    message = str(detail["msg"]).removeprefix("Value error, ")
+def _place(detail: Any) -> _Path:
+    return tuple(part for part in map(str, detail["loc"]) if part != "[key]")
+
+
+def _lines(detail: Any) -> list[str]:
+    return str(detail["msg"]).removeprefix("Value error, ").splitlines()
+
+
+def _sentences(detail: Any, named: Mapping[_Path, str], unusable: Collection[_Path]) -> Iterator[str]:
+    """One for each line of a validator's message, but for what only follows from a setting that cannot be used."""
+    path = _place(detail)
+    beside = {other[-1] for other in unusable if other[:-1] == path}
+    for line in _lines(detail):
+        if beside.isdisjoint(re.findall(r"\w+", line)):
+            yield _sentence(path, line, detail, named)
+
+
+def _sentence(path: _Path, message: str, detail: Any, named: Mapping[_Path, str]) -> str:
     if detail["type"] in _FORMS:
         message = _FORMS[detail["type"]].format(**detail.get("ctx", {}))
     if detail["type"] == "extra_forbidden":
         message = f"no such setting{_suggestion(path[-1], list(NESTED[path[0]].model_fields))}"
+    # Of several settings together: the one that the sentence begins with, else whatever was written of the table.
+    first = message.partition(" ")[0]
+    if spelling := named.get((*path, first.removesuffix(":"))):
+        return f"{spelling}: {message.removeprefix(first).lstrip() if first.endswith(':') else message}"
     for length in range(len(path), 0, -1):
         if path[:length] in named:
             return f"{named[path[:length]]}: {message}"
-    # Of a whole table: what was written of it leads there.
     written = next((spelling for where, spelling in named.items() if where[: len(path)] == path and path), "")
     if written:
         return f"{written}: {message}"

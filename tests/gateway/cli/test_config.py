@@ -69,6 +69,34 @@ def test_half_a_configuration_is_a_fault(stranger: Operator, left_out: str) -> N
     stranger.run("check-config", "--embedded")
 
 
+def test_what_needs_whole_settings_is_checked_beside_faults_of_others(stranger: Operator, tmp_path: Path) -> None:
+    """What is required, files that settings name, and upstreams that routes name; as `gateway serve` tells them."""
+    config, routes = tmp_path / "gateway.toml", tmp_path / "routes.toml"
+    routes.write_text(
+        '[[routes]]\nname = "a"\npath = "/a"\nmethods = ["GET"]\nupstream = "gone"\n'
+        '[[routes]]\nname = "b"\npath = "/b"\nmethods = ["GET"]\nupstream = "broken"\n'
+    )
+    config.write_text(
+        f'workers = "many"\nroutes_file = "{routes}"\ndatabase_url = "mysql://db"\n'
+        '[upstreams.two]\naddresses = ["https://b"]\nca_file = "/absent.pem"\n'
+        '[upstreams.broken]\naddresses = ["ftp://c"]\nca_file = "/absent.pem"\n'
+    )
+    checked = stranger.run("check-config", "--config", str(config), status=1).stderr
+    served = stranger.run("serve", "--config", str(config), status=1).stderr
+    for expected in (
+        "workers: it is a whole number",
+        "database_url: ",
+        "upstreams.two: ",
+        "GATEWAY_REDIS_URL: it is req",
+    ):
+        assert expected in checked
+        assert expected in served
+    assert "'gone'" in checked
+    assert "GATEWAY_DATABASE_URL: it is required" not in checked
+    assert "'broken'" not in checked
+    assert "7 to correct" in checked
+
+
 def test_all_faults_are_shown_at_once_settings_and_routes(stranger: Operator, routes: Path, tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text(

@@ -298,11 +298,41 @@ def test_settings_are_not_changed_after_they_were_read() -> None:
         loaded().listen = "x:1"
 
 
-def test_the_routes_file_of_a_bad_configuration_is_still_known() -> None:
-    """So that a check can go on with the routes."""
+def test_what_is_right_of_a_bad_configuration_is_still_known(tmp_path: Path) -> None:
+    """So that a check can go on with the routes; not where the file as a whole says nothing."""
     with pytest.raises(SettingsInvalid) as caught:
         load({"routes_file": "/etc/r.toml", "workers": -1}, None, {})
-    assert caught.value.routes_file == Path("/etc/r.toml")
+    assert caught.value.rest is not None
+    assert caught.value.rest.routes_file == Path("/etc/r.toml")
+    assert caught.value.unusable == {("workers",)}
+    with pytest.raises(SettingsInvalid) as caught:
+        load({}, tmp_path / "absent.toml", {})
+    assert caught.value.rest is None
+
+
+def test_faults_of_several_settings_together_are_told_beside_those_of_single_ones(tmp_path: Path) -> None:
+    """And nothing that only follows from another fault: what is there, but wrong, is not missing."""
+    toml = (
+        'workers = "many"\nupstream = "http://a"\nusage_http_url = "https://u:p@collector/x"\nusage_http_token = "t"\n'
+        '[upstreams.default]\naddresses = ["http://b"]\nfaults = 0\n[upstreams.two]\naddresses = ["http://c"]\n'
+        'client_key = "k.pem"\n[issuers.a]\nissuer = "https://a"\njwks_url = "ftp://a"\naudience = "gateway"\n'
+        '[issuers.b]\nissuer = "https://b"\n'
+    )
+    found = faults({"GATEWAY_LISTEN": "x"}, toml, tmp_path)
+    for told in (
+        "workers: it is a whole number",
+        ":2: upstream: [upstreams.default] has addresses as well",
+        ":4: usage_http_token: usage_http_url holds a user as well",
+        ":7: upstreams.default.faults: it is a number of at least 1",
+        ":10: upstreams.two.client_key: client_key is of no use without client_certificate",
+        ":13: issuers.a.jwks_url: an https address",
+        "jwks_url is missing",
+        "audience is missing",
+        "GATEWAY_LISTEN: ",
+    ):
+        assert len([fault for fault in found if told in fault]) == 1, told
+    assert len([fault for fault in found if "say tenant, or tenant_claim" in fault]) == 2
+    assert len(found) == 11
 
 
 @given(
