@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ class Credentials:
 @common
 def demo(given: Given, port: int | None, upstream: str | None) -> None:
     """Try it: PostgreSQL, Valkey, a transcriber, a tenant, a user and an API key, until Ctrl-C."""
-    overrides: dict[str, Any] = given.overrides | _addresses(port)
+    addresses = _addresses(port)
+    overrides: dict[str, Any] = given.overrides | addresses
     with tempfile.TemporaryDirectory(prefix="tahoe-demo-") as sockets:
         own = None if upstream else Path(sockets) / "transcriber.sock"
         overrides["upstream"] = upstream or f"unix:{own}"
@@ -76,7 +77,8 @@ def demo(given: Given, port: int | None, upstream: str | None) -> None:
         settings = settings_or_exit(overrides, given.config, embedded=True)
         application_log.configure(settings.log_level)
         read = reader(given, embedded=True, overrides=overrides)
-        run(_Demo(settings, own, read, as_json=given.json).run())
+        ports = dict.fromkeys(addresses, "--port")
+        run(_Demo(settings, own, read, ports, as_json=given.json).run())
 
 
 def _addresses(port: int | None) -> dict[str, str]:
@@ -101,8 +103,17 @@ def _url(listen: str) -> str:
 class _Demo:
     """One run of the demo."""
 
-    def __init__(self, settings: Settings, socket: Path | None, read: Callable[[], Settings], *, as_json: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        socket: Path | None,
+        read: Callable[[], Settings],
+        ports: Mapping[str, str],
+        *,
+        as_json: bool,
+    ) -> None:
         self._settings = settings
+        self._ports = ports
         self._read = read
         self._socket = socket
         self._as_json = as_json
@@ -111,7 +122,12 @@ class _Demo:
     async def run(self) -> None:
         """The transcriber beside the gateway, both until the signal to stop."""
         supervisor = Supervisor(
-            self._settings, embedded=True, read=self._read, prepare=self._prepare, on_ready=self._greet
+            self._settings,
+            embedded=True,
+            read=self._read,
+            prepare=self._prepare,
+            on_ready=self._greet,
+            ports=self._ports,
         )
         if self._socket is None:
             await supervisor.run()

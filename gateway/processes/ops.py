@@ -96,6 +96,17 @@ async def healthz(request: web.Request) -> web.Response:
     )
 
 
+async def obstacle(checks: Mapping[str, Check]) -> str:
+    """What keeps it from being ready, of the dependencies without which nothing goes; empty when it is."""
+    required = {name: check for name, check in checks.items() if check.required}
+    answers = await asyncio.gather(*map(_ask, required.values()))
+    return "; ".join(
+        f"{name}: {answer['detail']}"
+        for name, answer in zip(required, answers, strict=True)
+        if answer["status"] == "down"
+    )
+
+
 async def _examine(app: web.Application) -> tuple[str, dict[str, Mapping[str, Any]]]:
     checks = app[CHECKS]
     answers = await asyncio.gather(*(_ask(check) for check in checks.values()))

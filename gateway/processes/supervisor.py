@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -54,6 +55,8 @@ from storage.state import StateDir
 _log = structlog.get_logger("gateway.supervisor")
 
 _FEW_FILES = 8_192
+_AGAIN_S = 1.0
+"""How soon it is asked again whether it is ready, at the start."""
 _OPINION_S = 0.4
 """How long workers may take to say what they think of an upstream, within the time of the whole check."""
 
@@ -71,7 +74,7 @@ class Supervisor:
     """Runs a gateway from start to drained.
 
     ``read`` gives the settings anew at a reload, or raises SettingsInvalid. ``on_ready`` is awaited once, when the
-    workers serve.
+    workers serve. ``ports`` has the option that sets ``listen`` or ``ops_listen``, where it is not a setting's own.
     """
 
     def __init__(
@@ -82,12 +85,14 @@ class Supervisor:
         read: Callable[[], Settings],
         prepare: Callable[[Stores], Awaitable[None]] | None = None,
         on_ready: Callable[[], Awaitable[None]] | None = None,
+        ports: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._settings = settings
         self._embedded = embedded
         self._read = read
         self._prepare = prepare
         self._on_ready = on_ready
+        self._ports = {"listen": "GATEWAY_LISTEN", "ops_listen": "GATEWAY_OPS_LISTEN", **ports}
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._systemd = Systemd()
@@ -114,10 +119,10 @@ class Supervisor:
             self._listen_to_signals(stack)
             state = StateDir.claim(settings.state_dir)
             stack.callback(state.release)
-            self._public = listen_for_each(settings.listen, "GATEWAY_LISTEN", settings.workers)
+            self._public = listen_for_each(settings.listen, self._ports["listen"], settings.workers)
             for public in self._public:
                 stack.callback(public.close)
-            operations = listen(settings.ops_listen, "GATEWAY_OPS_LISTEN")
+            operations = listen(settings.ops_listen, self._ports["ops_listen"])
             stack.callback(operations.close)
             portal = listen_privately(state.path, "portal.sock")
             stack.callback(close_privately, portal, Path(portal.getsockname()))
@@ -141,13 +146,26 @@ class Supervisor:
             )
             self._tasks.start(self._reloader.run(), "reloads")
             self._tasks.start(self._pass_changes_on(RedisBus(stores.redis_url), self._crew), "changes")
-            _log.info("ready", listen=settings.listen, ops=settings.ops_listen, workers=settings.workers)
             self._systemd.ready("serving")
+            self._tasks.start(self._say_ready(), "readiness")
             self._tasks.start(self._systemd.keep_watchdog(), "watchdog")
             if self._on_ready is not None:
                 await self._on_ready()
             await self._stop.wait()
             await self._drain()
+
+    async def _say_ready(self) -> None:
+        """Once it is true; until then what is in the way. The listeners are open meanwhile, and answer 503."""
+        settings, told = self._settings, ""
+        while not self.draining:
+            reason = await ops.obstacle(self._checks)
+            if not reason:
+                _log.info("ready", listen=settings.listen, ops=settings.ops_listen, workers=settings.workers)
+                return
+            if reason != told:
+                _log.warning("not ready", reason=reason, listen=settings.listen, ops=settings.ops_listen)
+                told = reason
+            await asyncio.sleep(_AGAIN_S)
 
     async def _keep_account(self, pool: Pool, redis_url: str, stack: contextlib.AsyncExitStack) -> None:
         """Begin to ship the journals, to compare and tidy up nightly, and to send records on."""

@@ -224,7 +224,7 @@ def test_two_gateways_on_one_state_directory(demo: Demo) -> None:
 
 
 def test_an_occupied_port(demo: Demo, tmp_path: Path) -> None:
-    """Named, with the setting that moves it; nothing is left running."""
+    """Named, with the option that moves it; nothing is left running."""
     port = demo.facts["url"].rpartition(":")[2]
     done = subprocess.run(
         [*GATEWAY, "demo", "--port", port],
@@ -233,4 +233,4 @@ def test_an_occupied_port(demo: Demo, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert f"127.0.0.1:{port} is in use by another process" in done.stderr
-    assert "GATEWAY_LISTEN" in done.stderr
+    assert "choose another with --port" in done.stderr

@@ -1,0 +1,32 @@
+"""The parent, where no process is needed to see what it does."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.configuration.settings import Settings
+from gateway.processes import supervisor
+from gateway.processes.ops import Check
+from gateway.processes.supervisor import Supervisor
+from storage.ports import StorageError
+
+
+async def test_ready_is_said_when_it_is_true_and_until_then_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that was never migrated was "ready" among warnings; what is optional keeps nobody from it."""
+    monkeypatch.setattr(supervisor, "_AGAIN_S", 0.0)
+    missing = [StorageError("migrations are missing; run: gateway migrate")] * 3
+
+    async def database() -> None:
+        if missing:
+            raise missing.pop()
+
+    async def away() -> None:
+        raise OSError("nobody listens")
+
+    settings = Settings(listen="127.0.0.1:1", workers=2)
+    parent = Supervisor(settings, embedded=False, read=lambda: settings)
+    parent._checks |= {"postgres": Check(database, required=True), "redis": Check(away, required=False)}
+    with capture_logs() as lines:
+        await parent._say_ready()
+    assert [(line["event"], line["log_level"]) for line in lines] == [("not ready", "warning"), ("ready", "info")]
+    assert lines[0]["reason"] == "postgres: migrations are missing; run: gateway migrate"
+    assert (lines[1]["listen"], lines[1]["workers"]) == ("127.0.0.1:1", 2)
