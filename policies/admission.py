@@ -80,16 +80,15 @@ def outgrown(permit: Permit, demands: Sequence[Demand], answer: Answer, place: i
     detail = f"The limit '{demand.allowance.name}' is {demand.allowance}."
     if answer.retry_ms == NEVER:
         detail += " This request alone is more than that."
-    # Not used up: others that are being served have reserved the rest, and may not need all of it.
     is_held = demand.allowance.kind is Kind.QUOTA and answer.retry_ms == RETRY_LEASE_MS
     return Deny(
-        refusal=_REFUSALS[demand.allowance.what] if is_held else refusal_of(demand.allowance),
+        refusal=refusal_of(demand.allowance, is_held=is_held),
         detail=detail,
         principal=permit.principal,
         limit_lines=refusing_lines(demand, figure, answer.retry_ms),
     )
 
 
-def refusal_of(allowance: Allowance) -> Refusal:
-    """By which name a limit refuses."""
-    return Refusal.QUOTA_EXCEEDED if allowance.kind is Kind.QUOTA else _REFUSALS[allowance.what]
+def refusal_of(allowance: Allowance, *, is_held: bool = False) -> Refusal:
+    """By which name a limit refuses; ``is_held`` where others hold what is wanted, and have not used it up."""
+    return Refusal.QUOTA_EXCEEDED if allowance.kind is Kind.QUOTA and not is_held else _REFUSALS[allowance.what]

@@ -7,6 +7,7 @@ what was used; what is still in a journal then, some seconds' worth, is not in t
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from gateway.dataplane.limit_events import Events, LimitReached
@@ -104,9 +105,10 @@ class Holder:
                 return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal), False
             self._metrics.fail_open[("ratelimit",)] += 1
             return None, False
-        self._notice(permit.principal, lease.demands, answer)
         if answer.refused_by is None:
+            self._notice(permit.principal, lease.demands, answer)
             return None, is_short
+        self._notice(permit.principal, _wanted(lease.demands, expected, spent), answer)
         self._metrics.ratelimit[(lease.demands[answer.refused_by].allowance.name, "outgrown")] += 1
         return outgrown(permit, lease.demands, answer, answer.refused_by), True
 
@@ -225,6 +227,14 @@ def _expected(permit: Permit, inquiry: Inquiry) -> tuple[Spent, Spent]:
         usual(length, head.content_type.decode("latin-1"), has_audio=has_audio),
         least(length, has_audio=has_audio),
     )
+
+
+def _wanted(demands: Sequence[Demand], expected: Spent, spent: Spent) -> list[Demand]:
+    """What an extension asked for, beside what was spent before."""
+    return [
+        replace(one, want=max(one.want, expected.of(one.allowance.what) - spent.of(one.allowance.what)))
+        for one in demands
+    ]
 
 
 def _is_only_a_guess(wanted: Sequence[Demand], answer: Answer) -> bool:

@@ -29,12 +29,16 @@ class Account(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One limit. ``used`` and ``wanted`` in its own unit; ``whole_ms`` until none of it is in use."""
+    """One limit. ``used`` and ``wanted`` in its own unit; ``whole_ms`` until none of it is in use.
+
+    ``held`` is what of a calendar period's ``used`` requests have reserved that are being served.
+    """
 
     grant: Grant
     used: int
     wanted: int
     whole_ms: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,10 @@ async def uses(
     found = []
     for grant, demand, figure in zip(grants, wanted, answer.figures, strict=True):
         used = demand.allowance.count - figure.left
+        held = max(used - figure.used, 0) if demand.allowance.kind is Kind.QUOTA else 0
         if figure.unknown:
-            used = await _from_ledger(account, tenant_id, grant, demand, calendar)
-        found.append(Use(grant, used, demand.want, figure.reset_ms or max(demand.ends_ms - now_ms, 0)))
+            used, held = await _from_ledger(account, tenant_id, grant, demand, calendar), 0
+        found.append(Use(grant, used, demand.want, figure.reset_ms or max(demand.ends_ms - now_ms, 0), held))
     return found
 
 

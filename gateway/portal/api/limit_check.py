@@ -97,7 +97,7 @@ async def check_limits(ask: Ask[InTenant, Intended]) -> Verdict:
     decisive = _decisive(limits)
     return Verdict(
         allowed=isinstance(judged, Permit) and (decisive is None or limits[decisive].fits),
-        refusal=_refusal(judged, found, limits, decisive),
+        refusal=_refusal(judged, guess, found, limits, decisive),
         decides=None if decisive is None else limits[decisive].name,
         audio_ms=guess.likely.audio_ms,
         limits=limits,
@@ -181,13 +181,20 @@ def _left(one: LimitVerdict) -> float:
 
 
 def _refusal(
-    judged: Permit | Deny, found: Sequence[Use], limits: Sequence[LimitVerdict], decisive: int | None
+    judged: Permit | Deny,
+    guess: _Guess,
+    found: Sequence[Use],
+    limits: Sequence[LimitVerdict],
+    decisive: int | None,
 ) -> str | None:
     if isinstance(judged, Deny):
         return judged.refusal.code
     if decisive is None or limits[decisive].fits:
         return None
-    return refusal_of(found[decisive].grant.allowance).code
+    verdict, use = limits[decisive], found[decisive]
+    at_least = min(use.wanted, guess.least.of(use.grant.allowance.what))
+    is_held = at_least <= verdict.allowed - (use.used - use.held)
+    return refusal_of(use.grant.allowance, is_held=is_held).code
 
 
 async def _cost(ask: Ask[InTenant, Intended], who: Principal, likely: Spent) -> Cost | None:

@@ -235,7 +235,7 @@ async def test_an_allowance_is_nearly_used_up_when_it_is_and_not_when_it_is_rese
         writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % (500 if len(asked) == 1 else 200))
 
     gateway.upstream.respond = see
-    for seconds, told in ((55.0, []), (47.0, []), (2.0, [80]), (11.0, [80, 100])):
+    for seconds, told in ((55.0, []), (47.0, []), (2.0, [80]), (10.5, [80]), (0.6, [80, 100])):
         await gateway.ask("POST", LISTEN, WAV, wav(seconds), key=key)
         assert [event.per_cent for event in gateway.holding.events] == told
     assert asked[0] <= 5_000

@@ -1,5 +1,6 @@
 """Limits that are looked at: what is left and where it is heading; a request that is tried and not made."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from policies.allowances import Allowance, What
 from policies.calendars import Calendar
-from policies.holding import Demand
+from policies.holding import Demand, Spent
 from policies.price_book import PriceBook
 from policies.usage import AudioSource, Measured
 from storage.postgres.usage import PostgresLedger
@@ -64,14 +65,15 @@ async def test_a_request_is_tried_without_taking_anything(houses: Houses, holds:
     period = Calendar().period("month", int(datetime.now(UTC).timestamp() * 1000))
     taken = Demand(month, f"limit:{{{tenant}}}::audio::month:{period.label}", 30_000, period.end_ms)
     await holds.tell(taken, 0)
-    assert (await holds.hold((taken,))).lease is not None
+    lease = (await holds.hold((taken,))).lease
+    assert lease is not None
     listen = {"route": LISTEN, "key_id": key["id"]}
     before = await _counters(parts)
     for wish, too_much, code, decides in (
         ({"duration_s": 29.5, "bytes": 1_000}, set(), None, "tenant-audio-month"),
-        ({"duration_s": 30.5}, {"tenant-audio-month"}, "quota_exceeded", "tenant-audio-month"),
+        ({"duration_s": 30.5}, {"tenant-audio-month"}, "audio_limit_exceeded", "tenant-audio-month"),  # only held
         ({"bytes": 2_000_000}, {"key-bytes"}, "bytes_limit_exceeded", "key-bytes"),  # a guess refuses nobody
-        ({"bytes": 20_000_000}, {"tenant-audio-month", "key-bytes"}, "quota_exceeded", "tenant-audio-month"),
+        ({"bytes": 20_000_000}, {"tenant-audio-month", "key-bytes"}, "audio_limit_exceeded", "tenant-audio-month"),
     ):
         for _ in range(3):
             said = await operator.ask("POST", "/limits/check", listen | wish)
@@ -80,6 +82,12 @@ async def test_a_request_is_tried_without_taking_anything(houses: Houses, holds:
             assert (said["allowed"], said["refusal"], said["decides"]) == (code is None, code, decides)
     assert [one["used"] for one in said["limits"] if one["name"] == "tenant-audio-month"] == [30_000]
     assert await _counters(parts) == before
+    settled = asyncio.Event()
+    lease.hear = lambda _: settled.set()
+    lease.settle(Spent(30_000))
+    await settled.wait()
+    said = await operator.ask("POST", "/limits/check", listen | {"duration_s": 30.5})
+    assert (said["allowed"], said["refusal"]) == (False, "quota_exceeded")
     await operator.ask("POST", "/limits/check", {"route": "nowhere"}, status=422)
     await operator.ask("POST", "/limits/check", {"route": LISTEN, "key_id": "key_x"}, status=422)
 
