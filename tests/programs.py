@@ -23,6 +23,11 @@ def caddy() -> str:
     return _beside("caddy")
 
 
+def traefik() -> str:
+    """The path of Traefik, which its wheel puts beside the interpreter."""
+    return _beside("traefik")
+
+
 def envoy() -> str:
     """The path of Envoy itself; the command of its wheel is a script around it."""
     try:

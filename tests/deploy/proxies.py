@@ -1,4 +1,4 @@
-"""nginx, Caddy and Envoy with the shipped files. Addresses are replaced; nothing else is."""
+"""nginx, Caddy, Envoy and Traefik with the shipped files. Addresses are replaced; nothing else is."""
 
 import asyncio
 import contextlib
@@ -16,18 +16,22 @@ SHIPPED = Path(__file__).resolve().parents[2] / "config"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """How a proxy is started, and the words with which it says that it listens."""
+    """How a proxy is started, and the words with which it says that it listens.
+
+    ``empty`` is what it answers while it listens and has no routes yet.
+    """
 
     file: str
-    command: Callable[[Path], list[str]]
+    command: Callable[[Path, int], list[str]]
     replaced: Callable[[int, int, int], Mapping[str, str]]
     ready: bytes
+    empty: bytes = b""
 
 
 _PROGRAMS: Mapping[str, Program] = {
     "caddy": Program(
         file="caddy/Caddyfile",
-        command=lambda file: [programs.caddy(), "run", "--adapter", "caddyfile", "--config", str(file)],
+        command=lambda file, _: [programs.caddy(), "run", "--adapter", "caddyfile", "--config", str(file)],
         replaced=lambda listen, gateway, transcriber: {
             "\n:80 {": f"\nhttp://:{listen} {{\n\tbind 127.0.0.1",
             "{$TAHOE_GATEWAY:127.0.0.1:9200}": f"127.0.0.1:{gateway}",
@@ -37,7 +41,7 @@ _PROGRAMS: Mapping[str, Program] = {
     ),
     "envoy": Program(
         file="envoy/envoy.yaml",
-        command=lambda file: [
+        command=lambda file, _: [
             programs.envoy(), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "info",
         ],
         replaced=lambda listen, gateway, transcriber: {
@@ -46,6 +50,20 @@ _PROGRAMS: Mapping[str, Program] = {
             "port_value: 9300 ": f"port_value: {transcriber} ",
         },
         ready=b"starting main dispatch loop",
+    ),
+    "traefik": Program(
+        file="traefik/tahoe.yml",
+        command=lambda file, listen: [
+            programs.traefik(), f"--entryPoints.web.address=127.0.0.1:{listen}", f"--providers.file.filename={file}",
+            "--entryPoints.web.transport.lifeCycle.graceTimeOut=0", "--global.checkNewVersion=false",
+            "--global.sendAnonymousUsage=false", "--log.level=INFO", "--providers.providersThrottleDuration=10ms",
+        ],
+        replaced=lambda _, gateway, transcriber: {
+            "http://127.0.0.1:9200": f"http://127.0.0.1:{gateway}",
+            "http://127.0.0.1:9300": f"http://127.0.0.1:{transcriber}",
+        },
+        ready=b"Starting provider",
+        empty=b"404 page not found",
     ),
 }  # fmt: skip
 
@@ -69,25 +87,36 @@ async def running(name: str, directory: Path, *, gateway: int, transcriber: int)
     file = directory / Path(program.file).name
     file.write_text(text)
     process = await asyncio.create_subprocess_exec(
-        *program.command(file), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE, env={"HOME": str(directory), "PATH": os.defpath},
+        *program.command(file, port), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT, env={"HOME": str(directory), "PATH": os.defpath},
     )  # fmt: skip
-    assert process.stderr is not None
+    assert process.stdout is not None
     said = b""
     async with asyncio.timeout(20):
-        while line := await process.stderr.readline():
+        while line := await process.stdout.readline():
             said += line
             if program.ready in line:
                 break
         else:
             raise AssertionError(f"{name} did not start:\n{said.decode(errors='replace')}")
-    reading = asyncio.get_running_loop().create_task(_read_on(process.stderr))
+    reading = asyncio.get_running_loop().create_task(_read_on(process.stdout))
     try:
+        async with asyncio.timeout(20):
+            while program.empty and program.empty in await _said_by(port):  # noqa: ASYNC110  it tells nobody
+                await asyncio.sleep(0.02)
         yield port
     finally:
         process.terminate()
         await process.wait()
         await reading
+
+
+async def _said_by(port: int) -> bytes:
+    """Its answer to a path that the gateway never lets pass."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.closing(writer):
+        writer.write(b"GET /auth/verify HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n\r\n")
+        return await reader.read()
 
 
 async def _read_on(stream: asyncio.StreamReader) -> None:

@@ -1,7 +1,6 @@
 """The shipped files for Caddy, Envoy and Traefik say all that the header algebra says, name by name.
 
-Caddy's and Envoy's are also tried on the programs themselves (``tests/e2e``); Traefik is not to be had as a package
-that tests could install, so its file is checked here, and its questions as they are on the wire in ``tests/gateway``.
+They are also tried on the programs themselves (``tests/e2e``), which would not notice a name that is missing.
 """
 
 import re
