@@ -52,7 +52,7 @@ class Meter(Protocol):
     """Measures the audio of one request body."""
 
     def feed(self, chunk: Chunk) -> None:
-        """The next bytes of the body, as they were received."""
+        """The next bytes of the body, as they were received; what it is given is written over afterwards."""
 
     @property
     def so_far_ms(self) -> int:
@@ -210,6 +210,8 @@ class BodyMeter:
 
     def feed(self, chunk: Chunk) -> None:
         """See :class:`Meter`."""
+        if isinstance(chunk, bytearray):
+            chunk = memoryview(chunk)
         self._json.feed(chunk)
         if self._says_text and self._json.inline is None:
             self._feed_pairs(self._pair + chunk)

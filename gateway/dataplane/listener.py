@@ -15,6 +15,7 @@ from typing_extensions import override
 from gateway.configuration.patience import Patience
 from gateway.dataplane import server
 from gateway.dataplane.clients import Census
+from gateway.dataplane.inflow import Inflow, Scratch
 from gateway.dataplane.server import BodyTooSlow, ClientConnection, Handler
 from gateway.outbox import Outbox
 from policies.verdict import Refusal
@@ -37,7 +38,8 @@ class PublicServer(web.Server):
         """Set whenever a connection ends, while draining."""
         self.heading: dict[ClientConnection, float] = {}
         """Who has sent a part of a header, and when its end is due."""
-        self.reading: dict[ClientConnection, StreamReader] = {}
+        self.reading: dict[ClientConnection, StreamReader | Inflow] = {}
+        self.scratch = Scratch()
         self.writing: set[ClientConnection] = set()
         self._ticker: asyncio.TimerHandle | None = None
 

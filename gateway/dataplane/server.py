@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from typing_extensions import override
 
+from gateway.dataplane.inflow import BUFFER_BYTES, Inflow, Take
 from gateway.dataplane.inquiries import Known
 from policies.verdict import Refusal
 
@@ -114,7 +115,7 @@ class ClientConnection(RequestHandler):
         self._admitted = False
         self._header_bytes = 0
         """How much has arrived of a header that is not complete."""
-        self._rated: StreamReader | None = None
+        self._rated: StreamReader | Inflow | None = None
         """The body whose rate is being watched; the two below belong to it."""
         self._had_bytes = 0
         self._waited_s = 0.0
@@ -308,7 +309,45 @@ class ClientConnection(RequestHandler):
         finally:
             self._server.reading.pop(self, None)
 
-    def trickles(self, body: StreamReader) -> bool:
+    def pour(self, body: StreamReader, left: int, idle_s: float, take: Take) -> Inflow | None:
+        """A way for the rest of a body of known length around the parser; None while the parser still holds a part.
+
+        Also where it is not worth the trouble. All that has come of the body must have been read.
+        """
+        if left < 2 * BUFFER_BYTES or self.transport is None or self._reading_paused or self._buffer_paused:
+            return None
+        return Inflow(self, self._server.scratch, body, left, idle_s=idle_s, take=take)
+
+    def read_into(self, inflow: Inflow, idle_s: float) -> None:
+        """Let it have what comes, and watch how it comes. Raises ConnectionResetError when the client has gone."""
+        if self.transport is None:
+            raise ConnectionResetError("the client has gone")
+        if self.transport.get_protocol() is not inflow:
+            self.transport.set_protocol(inflow)
+        self.body_deadline = self._loop.time() + idle_s
+        self._server.reading[self] = inflow
+        self.transport.resume_reading()
+
+    def stop_reading(self) -> None:
+        """Let the client wait."""
+        self._server.reading.pop(self, None)
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def body_came(self, body: StreamReader, total_bytes: int) -> None:
+        """All of a body has gone around the parser: a new one reads on behind it."""
+        self._server.reading.pop(self, None)
+        self._parser = HttpRequestParser(
+            self, self._loop, self._read_bufsize, max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size, max_headers=self.max_headers, payload_exception=RequestPayloadError,
+            auto_decompress=False, max_msg_queue_size=self._max_msg_queue_size,
+        )  # fmt: skip
+        if self.transport is not None:
+            self.transport.set_protocol(self)
+        body.total_bytes = total_bytes
+        body.feed_eof()
+
+    def trickles(self, body: StreamReader | Inflow) -> bool:
         """Whether a body that is waited for comes below the least rate. Asked at every tick of the server.
 
         Only time spent waiting for the client counts: a body that the upstream holds up is not slow.

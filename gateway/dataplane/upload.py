@@ -5,12 +5,15 @@ by piece in a task of its own, with back-pressure, while the answer is already w
 """
 
 import asyncio
+from functools import partial
+from typing import TypeAlias
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange
+from gateway.dataplane.inflow import Inflow
 from gateway.dataplane.server import ClientConnection
 from gateway.tasks import Tasks
 from gateway.upstreams.connection import UpstreamConnection, UpstreamError
@@ -21,6 +24,8 @@ from policies.inquiry import Inquiry
 from policies.metering import meter_for
 from policies.usage import Measured
 from policies.verdict import Deny, Refusal
+
+Piece: TypeAlias = bytes | bytearray | memoryview
 
 _SMALL_BODY = 262_144
 """A request body up to this size is written together with its head when all of it has arrived."""
@@ -42,8 +47,8 @@ class Upload:
     """One request's body."""
 
     __slots__ = (
-        "_body", "_chunked", "_connection", "_done", "_exchange", "_first", "_is_awaited", "_permit", "_pump", "_whole",
-        "forwarded", "framing", "meter",
+        "_body", "_chunked", "_connection", "_done", "_exchange", "_first", "_held", "_inflow", "_is_awaited",
+        "_length", "_permit", "_pump", "_whole", "forwarded", "framing", "meter",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +67,11 @@ class Upload:
         self._permit = permit
         self._exchange = exchange
         self._chunked = length is None
+        self._length = 0 if length is None or message.upgrade else length
+        """The announced one, where the body may go around the parser."""
+        self._inflow: Inflow | None = None
+        self._held: tuple[bytes, Measured | None] | None = None
+        """A piece that waits for its reservation, and what had been measured before it."""
         self.framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
         """The line that tells the upstream how the body ends, when it is carried in pieces."""
         self._is_awaited = bool(head.expect) and message.version == (1, 1)
@@ -108,6 +118,8 @@ class Upload:
         if self._pump is None or self._done:
             return True
         self._pump.cancel()
+        if self._inflow is not None:
+            self._inflow.discard()
         return False
 
     def _invite(self) -> None:
@@ -118,10 +130,14 @@ class Upload:
         if self._is_awaited and not self._body.total_bytes and self._connection.transport is not None:
             self._connection.write(responses.CONTINUE)
 
+    @property
+    def _expected(self) -> Spent:
+        audio_ms = self.meter.estimate_ms if self.meter is not None else None
+        return Spent(audio_ms or 0, self._exchange.bytes_in)
+
     async def _reserve(self, lease: Hold) -> None:
         """See that what it is going to come to is reserved. Raises Refused."""
-        audio_ms = self.meter.estimate_ms if self.meter is not None else None
-        expected = Spent(audio_ms or 0, self._exchange.bytes_in)
+        expected = self._expected
         if lease.exceeds(expected):
             deny = await lease.grow(expected)
             if deny is not None:
@@ -129,28 +145,19 @@ class Upload:
 
     async def _carry(self, upstream: UpstreamConnection) -> None:
         """Carry it on. What goes wrong on the client's side ends the exchange; the other side tells itself."""
-        route, lease = self._permit.route, self._exchange.lease
+        route = self._permit.route
         try:
             if self._first:
                 piece, self._first = self._first, b""
-                await self._send(upstream, piece)
+                self._send(upstream, piece)
+                await upstream.drained()
             while piece := await self._connection.next_piece(self._body, route.idle_s):
+                if not self._pass(upstream, piece):
+                    await self._catch_up(upstream)
                 if upstream.body_done:
                     return
-                # Asked of an exchange alone that is answered as it is heard: of others nothing will be charged.
-                before = self.meter.finish() if self._exchange.begun and self.meter is not None else None
-                self._seen(piece)
-                if self._exchange.bytes_in > route.max_body:
-                    self.forwarded = before
-                    upstream.fail(BodyTooLarge())
-                    return
-                if lease is not None and lease.grows:
-                    try:
-                        await self._reserve(lease)
-                    except Refused:
-                        self.forwarded = before
-                        raise
-                await self._send(upstream, piece)
+                if self._length and self._exchange.bytes_in == self._body.total_bytes:
+                    await self._pour(upstream)
             if self._chunked:
                 upstream.write(b"0\r\n\r\n")
             self._done = True
@@ -160,11 +167,54 @@ class Upload:
         except Exception as error:  # noqa: BLE001  the client's fault, or a bug: raised where the answer is awaited
             upstream.fail(error)
 
-    async def _send(self, upstream: UpstreamConnection, piece: bytes) -> None:
-        upstream.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+    async def _pour(self, upstream: UpstreamConnection) -> None:
+        """Carry the rest around the parser, if that can be."""
+        left = self._length - self._body.total_bytes
+        inflow = self._connection.pour(self._body, left, self._permit.route.idle_s, partial(self._pass, upstream))
+        if inflow is None:
+            return
+        self._inflow = inflow
+        while inflow.left and not upstream.body_done:
+            await inflow.run()
+            await self._catch_up(upstream)
+
+    def _pass(self, upstream: UpstreamConnection, piece: Piece) -> bool:
+        """Measure a piece and send it on. False: it is not needed any more only when :meth:`_catch_up` is done.
+
+        Raises BodyTooLarge, Refused, and what went wrong upstream.
+        """
+        exchange, lease = self._exchange, self._exchange.lease
+        if upstream.body_done:
+            return False
+        # Asked of an exchange alone that is answered as it is heard: of others nothing will be charged.
+        before = self.meter.finish() if exchange.begun and self.meter is not None else None
+        self._seen(piece)
+        if exchange.bytes_in > self._permit.route.max_body:
+            self.forwarded = before
+            raise BodyTooLarge
+        if lease is not None and lease.grows and lease.exceeds(self._expected):
+            self._held = (bytes(piece), before)
+            return False
+        self._send(upstream, piece)
+        return upstream.holds_nothing
+
+    async def _catch_up(self, upstream: UpstreamConnection) -> None:
+        """Reserve what the piece that is held needs, send it, and wait until the upstream takes more."""
+        held, self._held = self._held, None
+        if held is not None:
+            assert self._exchange.lease is not None
+            try:
+                await self._reserve(self._exchange.lease)
+            except Refused:
+                self.forwarded = held[1]
+                raise
+            self._send(upstream, held[0])
         await upstream.drained()
 
-    def _seen(self, piece: bytes) -> None:
+    def _send(self, upstream: UpstreamConnection, piece: Piece) -> None:
+        upstream.write(b"%x\r\n%b\r\n" % (len(piece), bytes(piece)) if self._chunked else piece)
+
+    def _seen(self, piece: Piece) -> None:
         self._exchange.bytes_in += len(piece)
         if self.meter is not None:
             self.meter.feed(piece)

@@ -160,8 +160,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self.head is None:
             self.deadline = self._loop.time() + within_s
 
-    def write(self, data: bytes) -> None:
-        """Write a piece of the body. Raises what went wrong before."""
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether all that was written has gone to the socket."""
+        return self._transport is None or not self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write a piece of the body. Raises what went wrong before.
+
+        A piece that is not ``bytes`` must stay as it is until the upstream ``holds_nothing``.
+        """
         if self._failure is not None:
             raise self._failure
         assert self._transport is not None

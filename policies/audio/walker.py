@@ -2,7 +2,7 @@
 
 from typing import Protocol, TypeAlias
 
-Chunk: TypeAlias = bytes | memoryview
+Chunk: TypeAlias = bytes | bytearray | memoryview
 
 LONGEST_MS = 24 * 86_400_000
 """The sanity cap: no single request is said to carry more than 24 days (2 GiB of speech at 8 kbit/s; fits 31 bits).

@@ -298,3 +298,16 @@ def test_big_chunks_are_handed_on_without_a_copy():
     walker.feed(chunk)
     assert [view.obj for view in views if len(view) == len(chunk)] == [chunk]
     assert views[-1].obj is chunk
+
+
+@pytest.mark.parametrize("boundary", ["0123456789abcdef0123456789abcdef", BOUNDARY])
+def test_a_delimiter_is_found_wherever_it_stands_in_a_large_piece(boundary):
+    """Across the end of a stretch that is searched by itself (the first one), too; and in a buffer."""
+    content_type = f"multipart/form-data; boundary={boundary}"
+    opening = form(part("file", b"", filename="x"), boundary=boundary).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    closing = f"\r\n--{boundary}--\r\n".encode()
+    for size in (29_990 - len(opening) + step for step in range(-len(closing), 20)):
+        buffer = bytearray(opening + bytes(size) + closing + bytes(40_000))
+        seen = Watch(content_type)
+        seen.feed(buffer)
+        assert [len(body) for _, body in seen.files] == [size]

@@ -33,6 +33,7 @@ STALLED = {
     "length": (b"Content-Length: 1000", b"half"),
     "length, nothing sent": (b"Content-Length: 1000", b""),
     "length, one byte missing": (b"Content-Length: 1000", bytes(999)),
+    "length, far in": (b"Content-Length: 3000000", bytes(2_000_000)),
     "chunk": (b"Transfer-Encoding: chunked", b"10\r\nhalf"),
     "between chunks": (b"Transfer-Encoding: chunked", b"4\r\nhalf\r\n"),
     "chunk size": (b"Transfer-Encoding: chunked", b"4"),

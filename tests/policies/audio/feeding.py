@@ -7,12 +7,17 @@ cuts = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
 def fed(walker, data, lengths=(1 << 30,)):
-    """The walker, fed with ``data`` in chunks of these lengths; every other one as a view."""
+    """The walker, fed with ``data`` in chunks of these lengths; every other one a view that is written over."""
     at = turn = 0
     while at < len(data):
         length = lengths[turn % len(lengths)]
         piece = data[at : at + length]
-        walker.feed(memoryview(piece) if turn % 2 else piece)
+        if turn % 2:
+            buffer = bytearray(piece)
+            walker.feed(memoryview(buffer))
+            buffer[:] = b"\xa5" * len(buffer)
+        else:
+            walker.feed(piece)
         at, turn = at + length, turn + 1
     return walker
 
