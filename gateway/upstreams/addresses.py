@@ -74,7 +74,8 @@ class Upstream:
             tasks.start(self._check(), f"checks of upstream {self.name}")
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and try nothing any more."""
+        self._tasks = None
         if self._due is not None:
             self._due.cancel()
         for pool in (*self._pools, *self._leaving):
