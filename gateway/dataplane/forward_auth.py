@@ -96,7 +96,18 @@ class ForwardAuth:
     def _question(self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection) -> Inquiry | Deny:
         if connection.peer not in self._trusted:
             return Deny(refusal=Refusal.UNTRUSTED_PROXY)
-        return asked if isinstance(asked, Deny) else question(dialect, asked)
+        if isinstance(asked, Deny):
+            return asked
+        known = connection.known
+        if dialect.source is None or known is None:
+            return question(dialect, asked)
+        if known.question is None or known.question[0] is not dialect:
+            known.question = (dialect, question(dialect, asked))
+        read = known.question[1]
+        if isinstance(read, Deny):
+            return read
+        # Not the same one again: whoever judges it may put another credential in place of what was presented.
+        return Inquiry(read.method, read.path, read.query, asked.head, asked.presented)
 
     async def _decide(self, inquiry: Inquiry, exchange: Exchange) -> Admit | Deny:
         exchange.method, exchange.path = inquiry.method, inquiry.path
@@ -157,7 +168,9 @@ class ForwardAuth:
 
 def _protocols(asked: Inquiry | Deny) -> list[bytes]:
     """The subprotocols of a stream without the credential among them, for the proxy to send on over the client's."""
-    left = None if isinstance(asked, Deny) else protocols_without_credentials(asked.head)
+    if isinstance(asked, Deny) or not asked.head.websocket:
+        return []
+    left = protocols_without_credentials(asked.head)
     return [] if left is None else [b"Sec-WebSocket-Protocol: " + left]
 
 

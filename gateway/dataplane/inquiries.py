@@ -17,6 +17,7 @@ from policies.credentials import Conflict, Nothing, Presented, present, redacted
 from policies.headers import RawHeaders, RequestHead, first, without_folded
 from policies.inquiry import Inquiry, Target, is_plain_host
 from policies.networks import Network, address
+from policies.questions import Dialect
 from policies.verdict import Deny, Refusal
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -108,6 +109,8 @@ class Known:
     caller: Caller
     passing: bytes
     """What goes to the upstream of it, with the ``X-Forwarded-*`` lines, joined and with its last line end."""
+    question: tuple[Dialect, Inquiry | Deny] | None = None
+    """What it asks as a proxy's question, where a header says it, and the dialect it was read in."""
 
 
 _FOR_THE_PORTAL = frozenset({b"authorization", b"cookie"})
