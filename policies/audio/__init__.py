@@ -11,7 +11,8 @@ flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
 ogg       pages of any number of streams, chained or multiplexed
-matroska  Matroska and WebM, live or not; a track of it is in ``matroska_tracks``
+matroska  Matroska and WebM, live or not; which element may stand where in ``matroska_levels``, what they say in
+          ``matroska_contents``, a track of it in ``matroska_tracks``
 mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``
 pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text

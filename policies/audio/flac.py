@@ -8,6 +8,7 @@ rare. Where it is not rare it is no accident: decoders play those frames too, an
 """
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 from policies.audio.walker import Chunk, milliseconds
@@ -51,6 +52,7 @@ _CANDIDATE = re.compile(
     + _class([b for b in range(256) if b >> 4 < len(_CHANNELS) and _BITS[b >> 1 & 7] is not None and not b & 1])
 )
 _CANDIDATE_BYTES = 4
+_MOST_HEADER_BYTES = 16
 
 
 def _crc8_table() -> bytes:
@@ -78,12 +80,53 @@ class FrameHeader(NamedTuple):
     """Of the frame, or of its first sample where block sizes vary."""
 
 
+class _Head(NamedTuple):
+    """What the first four bytes of a header say; ``samples`` and ``rate`` are 0 where bytes behind the number do."""
+
+    samples: int
+    size_bytes: int
+    rate: int
+    rate_bytes: int
+    unit: int
+    channels: int
+    bits: int
+    variable: bool
+    crc: int
+
+
+@cache
+def _head(four: bytes) -> _Head:
+    """Read four bytes that are known to be possible: of one stream they are nearly always the same."""
+    _, strategy, sizes, layout = four
+    samples, size_bytes = _SAMPLES[sizes >> 4], 0
+    if not samples:
+        size_bytes = 2 if sizes >> 4 == _SAMPLES_IN_TWO_BYTES else 1
+    rate, rate_bytes, unit = 0, 0, 1
+    if sizes & 15 < len(_RATES):
+        rate = _RATES[sizes & 15]
+    else:
+        rate_bytes, unit = _RATES_AS_WRITTEN[sizes & 15]
+    depth = _BITS[layout >> 1 & 7] or 0
+    is_variable = strategy == _VARIABLE
+    return _Head(
+        samples, size_bytes, rate, rate_bytes, unit, _CHANNELS[layout >> 4], depth, is_variable, _crc8(0, four)
+    )
+
+
+def _crc8(crc: int, data: Chunk) -> int:
+    for byte in data:
+        crc = _CRC8[crc ^ byte]
+    return crc
+
+
 def frame_header(data: Chunk, at: int) -> FrameHeader | None:
     """Read the frame header at ``at``, whose first four bytes are known to be possible; None when its CRC is wrong.
 
     Raises IndexError when ``data`` ends before that can be told.
     """
-    sizes, layout, number = data[at + 2], data[at + 3], data[at + 4]
+    samples, size_bytes, rate, rate_bytes, unit, channels, bits, variable, crc = _head(bytes(data[at : at + 4]))
+    number = data[at + 4]
+    crc = _CRC8[crc ^ number]
     end = at + 5
     if number >= _ONE_BYTE:
         more = _MORE.get(number, 0)
@@ -91,31 +134,18 @@ def frame_header(data: Chunk, at: int) -> FrameHeader | None:
             return None
         number &= 0x3F >> more
         for _ in range(more):
-            if data[end] & _TWO_TOP_BITS != _CONTINUATION:
+            byte = data[end]
+            if byte & _TWO_TOP_BITS != _CONTINUATION:
                 return None
-            number = number << 6 | data[end] & 0x3F
+            crc = _CRC8[crc ^ byte]
+            number = number << 6 | byte & 0x3F
             end += 1
-    samples = _SAMPLES[sizes >> 4]
-    if not samples:
-        samples = data[end] + 1
-        end += 1
-        if sizes >> 4 == _SAMPLES_IN_TWO_BYTES:
-            samples = (samples - 1 << 8 | data[end]) + 1
-            end += 1
-    if sizes & 15 < len(_RATES):
-        rate = _RATES[sizes & 15]
-    else:
-        width, unit = _RATES_AS_WRITTEN[sizes & 15]
-        rate = int.from_bytes(data[end : end + width], "big") * unit
-        end += width
-    expected = data[end]
-    crc = 0
-    for byte in data[at:end]:
-        crc = _CRC8[crc ^ byte]
-    if crc != expected:
-        return None
-    depth = _BITS[layout >> 1 & 7] or 0
-    return FrameHeader(samples, rate, _CHANNELS[layout >> 4], depth, data[at + 1] == _VARIABLE, number)
+    if size_bytes or rate_bytes:
+        sizes, end = end, end + size_bytes + rate_bytes
+        crc = _crc8(crc, data[sizes:end])
+        samples = samples or int.from_bytes(data[sizes : sizes + size_bytes], "big") + 1
+        rate = rate or int.from_bytes(data[sizes + size_bytes : end], "big") * unit
+    return FrameHeader(samples, rate, channels, bits, variable, number) if data[end] == crc else None
 
 
 def header_of(frame: bytes) -> FrameHeader | None:
@@ -124,6 +154,12 @@ def header_of(frame: bytes) -> FrameHeader | None:
         return frame_header(frame, 0) if _CANDIDATE.match(frame) else None
     except IndexError:
         return None
+
+
+def tells_all(four: bytes) -> bool:
+    """Whether the first four bytes of a possible header say how long its frame plays."""
+    head = _head(four)
+    return not head.size_bytes and not head.rate_bytes
 
 
 class StreamInfo(NamedTuple):
@@ -147,9 +183,10 @@ _NO_STREAMINFO = StreamInfo(0, 0, 0, 0)
 class _Tally:
     """Adds frames up to a playing time; exact to a nanosecond for each change of rate."""
 
-    __slots__ = ("_doubtful", "_doubtful_ns", "_earlier_ns", "_familiar", "_next_number", "_rate", "_samples")
+    __slots__ = ("_doubtful", "_doubtful_ns", "_earlier_ns", "_familiar", "_last", "_next_number", "_rate", "_samples")
 
     def __init__(self) -> None:
+        self._last: tuple[int, int, int, bool] | None = None
         self._familiar: set[tuple[int, int, int, bool]] = set()
         self._next_number = 0
         self._rate = 1
@@ -161,6 +198,11 @@ class _Tally:
     def add(self, header: FrameHeader, stream: StreamInfo) -> None:
         """Count one frame, at the slower of its rate and STREAMINFO's: FFmpeg obeys the one, libsndfile the other."""
         samples, rate, channels, bits, variable, number = header
+        if header[1:5] == self._last:
+            # Nearly every frame is of the last one's shape.
+            self._samples += samples
+            self._next_number = number + (samples if variable else 1)
+            return
         shape = (rate or stream.rate, channels, bits or stream.bits, variable)
         rate = min(shape[0], stream.rate or shape[0])
         if not rate:
@@ -171,6 +213,7 @@ class _Tally:
             self._doubtful += 1
             self._doubtful_ns += samples * _NS_PER_SECOND // rate
             return
+        self._last = header[1:5]
         self._next_number = number + (samples if variable else 1)
         if rate != self._rate:
             self._earlier_ns += self._samples * _NS_PER_SECOND // self._rate
@@ -222,9 +265,12 @@ class FlacWalker:
         if not self._passed and chunk and chunk[0] != _MAGIC[0]:
             self._in_frames = True
         self._passed += len(chunk)
+        if self._in_frames:
+            self._find_frames(chunk, 0)
+            return
         data = self._held + chunk if self._held else chunk
         self._held = b""
-        at = 0 if self._in_frames else self._pass_metadata(data)
+        at = self._pass_metadata(data)
         if self._in_frames:
             self._find_frames(data, at)
 
@@ -260,18 +306,31 @@ class FlacWalker:
         self._skip = length
         return _BLOCK_HEADER_BYTES
 
-    def _find_frames(self, data: Chunk, at: int) -> None:
+    def _find_frames(self, chunk: Chunk, at: int) -> None:
+        """Count the frames whose headers begin here, or began in the last bytes of what has passed."""
+        if self._held:
+            # By themselves, so that the chunk need not be copied behind them.
+            seam = self._held + chunk[at : at + _MOST_HEADER_BYTES]
+            if len(chunk) - at <= _MOST_HEADER_BYTES:
+                chunk, at = seam, 0
+            else:
+                self._search(seam, 0, len(self._held))
+        waits = self._search(chunk, at, len(chunk))
+        self._held = bytes(chunk[min(waits, max(at, len(chunk) - _CANDIDATE_BYTES + 1)) :])
+
+    def _search(self, data: Chunk, at: int, stop: int) -> int:
+        """Count the frames that begin in front of ``stop``; where one begins whose header has not arrived, or ``stop``."""
         # A header may lie within another one's bytes: a forged one must not hide the true one behind it.
         for candidate in _CANDIDATE.finditer(data, at):
             start = candidate.start()
+            if start >= stop:
+                break
             try:
                 header = frame_header(data, start)
             except IndexError:
-                self._held = bytes(data[start:])
-                return
+                return start
             if header is not None:
                 self._tally.add(header, self._stream)
                 if self.channels is None:
                     self.channels = header.channels
-        # A candidate needs four bytes to be seen at all: its first three may be waiting at the end.
-        self._held = bytes(data[max(at, len(data) - _CANDIDATE_BYTES + 1) :])
+        return stop

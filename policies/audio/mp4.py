@@ -103,7 +103,7 @@ class Mp4Walker(ElementWalker):
     def unsure(self) -> bool:
         """Whether the figure rests on the durations that the file states, or on what its beginning was like."""
         main = self._main
-        return self._patience.lost_at > 0 or (main is not None and main.is_timed)
+        return self.patience.lost_at > 0 or (main is not None and main.is_timed)
 
     @property
     def claimed_ms(self) -> int | None:
@@ -118,7 +118,7 @@ class Mp4Walker(ElementWalker):
         main = self._main
         if main is None:
             return None
-        ns = self._patience.extended(main.ns, self.passed)
+        ns = self.patience.extended(main.ns, self.passed)
         missing = max(self._mdat_ends - self.passed, 0)
         held, needed = self._mdat - missing, sum(track.bytes for track in self._tracks.values())
         if missing and held < needed <= self._mdat:
@@ -135,7 +135,7 @@ class Mp4Walker(ElementWalker):
                 after = self._search(data, at, end)
             else:
                 after = self._pass_box(data, at, end)
-                if after >= 0 and self._patience.is_lost(self.passed - end + after):
+                if after >= 0 and self.patience.is_lost(self.passed - end + after):
                     self.strange += max(end - after, 0)
                     return end
             if after < 0:

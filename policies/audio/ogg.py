@@ -3,9 +3,10 @@
 Granule positions are claims: a file whose pages all say 0 plays on. They only trim the end, by less than a packet, as
 decoders do. Of streams that begin together one is played, so the longest counts; streams that begin one behind the
 other (chaining) are added up. A page counts when all of it has passed and its checksum holds: libogg and FFmpeg drop
-any other, and look for the next one inside it.
+any other, and look for the next one inside it. A page of FLAC that has none inside it counts whatever its checksum says.
 """
 
+import re
 import zlib
 from itertools import accumulate, compress
 
@@ -16,12 +17,15 @@ from policies.audio.walker import Chunk
 _NS_PER_SECOND = 1_000_000_000
 _NS_PER_MS = 1_000_000
 _MAGIC = b"OggS"
+_MAGIC_BEGINS = (b"O", b"Og", b"Ogg")
 _PAGE_HEADER_BYTES = 27
 _CONTINUED, _BEGINS, _ENDS = 1, 2, 4
 _NO_GRANULE = (1 << 64) - 1
 
 _ENDS_PACKET = bytes([1] * 255 + [0])
 """By lacing value (section 5): a packet goes on behind 255, and else the next one begins."""
+_PACKET = re.compile(rb"\xff*[^\xff]|\xff+", re.DOTALL)
+"""The lacing values of one packet; the last one on a page may go on."""
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _DAMAGED_PER_BYTES = 4096
 _MOST_DAMAGED = 64
@@ -107,12 +111,21 @@ def _by_first_bytes(packets: Packets, data: bytes, at: int, table: bytes, *, is_
 
 def _one_by_one(packets: Packets, data: bytes, at: int, table: bytes, *, is_fresh: bool) -> tuple[int, int]:
     samples, total, last = packets.samples, 0, 0
-    for lace in table:
-        if is_fresh and lace:
-            last = samples(data, at, at + lace)
+    if table.count(255) * 2 < len(table):
+        for lace in table:
+            if is_fresh and lace:
+                last = samples(data, at, at + lace)
+                total += last
+            at += lace
+            is_fresh = lace < 255
+        return total, last
+    for packet in _PACKET.finditer(table):
+        begins, ends = packet.span()
+        if is_fresh and table[begins]:
+            last = samples(data, at, at + table[begins])
             total += last
-        at += lace
-        is_fresh = lace < 255
+        at += 255 * (ends - begins - 1) + table[ends - 1]
+        is_fresh = True
     return total, last
 
 
@@ -188,16 +201,12 @@ class OggWalker:
         """The next bytes of the file."""
         self.passed += len(chunk)
         held = self._held
-        if held or len(chunk) < self._need:
+        if len(held) + len(chunk) < self._need:
             held += chunk
-            if len(held) < self._need:
-                return
-            data = bytes(held)
-            held.clear()
-        else:
-            data = bytes(chunk)
+            return
+        data = b"".join((held, chunk)) if held else bytes(chunk)
         at = self._walk(data)
-        held += data[at:]
+        self._held = bytearray(memoryview(data)[at:])
 
     def _walk(self, data: bytes) -> int:
         """Pass the whole pages in ``data``; where the first one begins that is not, with what it wants in ``_need``."""
@@ -222,7 +231,7 @@ class OggWalker:
             if end < after:
                 self._need = after - at
                 return at
-            if _is_whole(data, at, after):
+            if self._hides_nothing(data, at, after) or _is_whole(data, at, after):
                 self._pass(data, at, body, table, after)
             elif self._damaged < _MOST_DAMAGED + self.passed // _DAMAGED_PER_BYTES:
                 self._damaged += 1
@@ -231,6 +240,16 @@ class OggWalker:
             else:
                 self.strange += after - at
             at = after
+
+    def _hides_nothing(self, data: bytes, at: int, after: int) -> bool:
+        """Whether a page is one of lossless frames, which are large and say themselves what they are, and no page in it.
+
+        A false checksum would make readers look inside. To look costs half of what the checksum does.
+        """
+        stream = self._streams.get(data[at + 14 : at + 18])
+        if stream is None or stream.packets is None or not stream.packets.is_checked or data[at + 5] & _BEGINS:
+            return False
+        return data.find(_MAGIC, at + len(_MAGIC), after) < 0 and not data.endswith(_MAGIC_BEGINS, at, after)
 
     def _pass(self, data: bytes, at: int, body: int, table: bytes, after: int) -> None:
         flags, serial = data[at + 5], data[at + 14 : at + 18]

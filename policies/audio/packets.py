@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from policies.audio import opus, vorbis
-from policies.audio.flac import StreamInfo, header_of
+from policies.audio.flac import StreamInfo, header_of, tells_all
 from policies.audio.mpeg import shapes
 
 _NS_PER_SECOND = 1_000_000_000
+_MOST_KNOWN = 64
 _AC3_RATES = (48_000, 44_100, 32_000)
 
 
@@ -24,6 +25,8 @@ class Packets:
     """Samples that a decoder drops at the start."""
     trims_end = False
     unsure = False
+    is_checked = False
+    """Whether each says itself, with a checksum, what it plays."""
     by_first: Sequence[int] = ()
     """Samples by a packet's first byte, 0 where more of it must be read; empty where that does not tell."""
 
@@ -85,22 +88,31 @@ class FlacPackets(Packets):
     Where the file says several rates readers differ, and the slowest plays longest.
     """
 
-    __slots__ = ("_slowest", "channels")
+    __slots__ = ("_known", "_slowest", "channels")
 
     codec = "flac"
     rate = _NS_PER_SECOND
+    is_checked = True
 
     def __init__(self, info: StreamInfo, rate: int = 0) -> None:
         self.channels = info.channels
         self._slowest = min(filter(None, (info.rate, rate)), default=0)
+        self._known: dict[bytes, int] = {}  # by the first four bytes, where those tell all
 
     def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
+        four = data[at : min(end, at + 4)]
+        known = self._known.get(four)
+        if known is not None:
+            return known
         header = header_of(data[at : min(end, at + 16)])
         if header is None:
             return 0
         rate = min(header.rate, self._slowest) or max(header.rate, self._slowest)
-        return header.samples * _NS_PER_SECOND // rate if rate else 0
+        played = header.samples * _NS_PER_SECOND // rate if rate else 0
+        if len(self._known) < _MOST_KNOWN and tells_all(four):
+            self._known[four] = played
+        return played
 
 
 class SpeexPackets(Packets):

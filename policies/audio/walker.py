@@ -72,6 +72,10 @@ class Patience:
             self.lost_at = max(position, 1)
         return self.lost_at > 0
 
+    def spend(self, turns: int) -> None:
+        """Count what costs as much as so many things."""
+        self._turns += turns
+
     def extended(self, figure: int, passed: int) -> int:
         """A figure that was reached when patience ended, over all bytes that have passed."""
         return figure * passed // self.lost_at if self.lost_at else figure

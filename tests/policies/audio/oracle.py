@@ -21,8 +21,10 @@ def tone(seconds, rate, channels=1):
 
 
 @functools.cache
-def recording(container, codec, seconds=3.0, rate=16_000, channels=1, bitrate=None, options=(), stream_options=()):
-    """A file of a moving tone, as FFmpeg writes it. ``options`` are the muxer's."""
+def recording(
+    container, codec, seconds=3.0, rate=16_000, channels=1, bitrate=None, options=(), stream_options=(), sound=tone
+):
+    """A file of a moving tone, or another sound, as FFmpeg writes it. ``options`` are the muxer's."""
     # A muxer that moves the index to the front reopens its file.
     out = tempfile.NamedTemporaryFile() if "faststart" in str(options) else io.BytesIO()  # noqa: SIM115  ends with it
     layout = "stereo" if channels == 2 else "mono"
@@ -32,7 +34,7 @@ def recording(container, codec, seconds=3.0, rate=16_000, channels=1, bitrate=No
         if bitrate:
             stream.bit_rate = bitrate
         resampler = av.AudioResampler(format=stream.format, layout=layout, rate=rate)
-        samples = tone(seconds, rate, channels)
+        samples = sound(seconds, rate, channels)
         step = 2 * channels * 4000
         for at in range(0, len(samples), step):
             piece = samples[at : at + step]
