@@ -24,6 +24,8 @@ _NO_LACING, _XIPH, _FIXED = 0, 1, 2
 _LACING = 0x06
 _STRIPPED_HEADERS = 3
 _NOT_COMPRESSED = -1
+_MOST_LOSSY_NS = 160_000_000
+"""What an encoder of AAC or MP3 delays at most: 1105 samples at 8 kHz are 138 ms."""
 _FRAME_BYTES = 16
 """Of a frame, enough to tell how long it plays."""
 
@@ -163,7 +165,8 @@ class Track:
         """CodecDelay, as far as it is believed. A Vorbis decoder has none: its first packet plays nothing."""
         if self._reader is None or self._reader.codec == "vorbis":
             return 0
-        return min(self.delay_ns, MOST_SKIP * _NS_PER_SECOND // 48_000)
+        most = _MOST_LOSSY_NS if self._reader.codec in {"aac", "mp3"} else MOST_SKIP * _NS_PER_SECOND // 48_000
+        return min(self.delay_ns, most)
 
     def frames(self, data: bytes, at: int, end: int, lacing: int) -> list[tuple[int, int]]:
         """Where the frames of one block lie (RFC 9559 section 10.3): those that begin in it, cut at its end."""

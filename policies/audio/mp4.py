@@ -41,6 +41,7 @@ class Mp4Walker(ElementWalker):
 
     __slots__ = (
         "_default",
+        "_default_bytes",
         "_ends",
         "_entries",
         "_entry_bytes",
@@ -65,13 +66,13 @@ class Mp4Walker(ElementWalker):
         self._mdat = 0
         self._mdat_ends = 0
         self._ends: list[int] = []
-        self._default = 0
+        self._default = self._default_bytes = 0
         # the table that is passing: who takes its entries, how long one is, how many there are, where it ends
         self._pass_entries: Callable[[bytes], None] | None = None
         self._entry_bytes = 1
         self._entries = 0
         self._table_ends = 0
-        self._run = (0, 0)
+        self._run = (0, 0, 0)
         self._is_lost = False
 
     @property
@@ -219,9 +220,9 @@ class Mp4Walker(ElementWalker):
                 case b"mehd":
                     self._movie_ticks = max(self._movie_ticks, int.from_bytes(body[4 : 12 if body[0] else 8], "big"))
                 case b"trex":
-                    number, duration = struct.unpack_from(">I4xI", body, 4)
+                    number, duration, size = struct.unpack_from(">I4xII", body, 4)
                     if number in self._tracks:
-                        self._tracks[number].default = duration
+                        self._tracks[number].default, self._tracks[number].default_bytes = duration, size
                 case b"tfhd":
                     self._begin_fragment(body)
                 case _:
@@ -240,6 +241,8 @@ class Mp4Walker(ElementWalker):
         self._track = self._tracks.get(number) or self._track
         at = 8 + 8 * (flags & 1) + 4 * (flags >> 1 & 1)
         self._default = int.from_bytes(body[at : at + 4], "big") if flags & 8 else self._track.default
+        at += 4 * (flags >> 3 & 1)
+        self._default_bytes = int.from_bytes(body[at : at + 4], "big") if flags & 16 else self._track.default_bytes
 
     def _begin_table(self, name: bytes, head: bytes, body: int, ends: int, room: int) -> int:
         if len(head) < 8:
@@ -267,9 +270,10 @@ class Mp4Walker(ElementWalker):
                 at = body + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1)
                 width = 4 * (flags >> 8 & 15).bit_count()
                 if not width:
-                    track.add_run(min(count, _MOST_UNSIZED), self._default)
+                    count = min(count, _MOST_UNSIZED)
+                    track.add_run(count, count * self._default_bytes, self._default, count * self._default)
                     count = 0
-                self._run = (width // 4, flags >> 8 & 1)
+                self._run = (width // 4, flags >> 8 & 1, flags >> 9 & 1)
                 take = self._pass_run
             case _:
                 pass
@@ -278,13 +282,12 @@ class Mp4Walker(ElementWalker):
         return at
 
     def _pass_run(self, entries: bytes) -> None:
-        words, has_duration = self._run
+        words, has_duration, has_size = self._run
         count = len(entries) // (4 * words)
-        if not has_duration:
-            self._track.add_run(count, self._default)
-            return
         values = struct.unpack(f">{count * words}I", entries)
-        self._track.add_run(count, 0, sum(values[::words]))
+        sizes = sum(values[has_duration::words]) if has_size else count * self._default_bytes
+        ticks = sum(values[::words]) if has_duration else count * self._default
+        self._track.add_run(count, sizes, values[-words] if has_duration else self._default, ticks)
 
     def _pass_table(self, data: bytes, at: int, end: int) -> int:
         assert self._pass_entries is not None

@@ -15,6 +15,8 @@ _MOST_TRIMMED = 4
 _OPUS_NS = 20_000_000
 """What an Opus packet plays at least, with next to every encoder. Only the packet itself knows, and it is not read."""
 _MOST_EDITS = 64
+_SHORT_MPEG = 576
+"""Samples of an MP3 frame below 32 kHz."""
 
 
 class Frames(NamedTuple):
@@ -36,8 +38,8 @@ class Track:
 
     __slots__ = (
         "_chunk_runs", "_edit_start", "_frames", "_last_chunk", "_last_delta", "_last_spread", "bytes",
-        "channels", "chunks", "claimed", "codec", "constant", "count", "default", "kind", "rate", "run_count",
-        "run_ticks", "scale", "ticks", "timed",
+        "channels", "chunks", "claimed", "codec", "constant", "count", "default", "default_bytes", "kind", "rate",
+        "run_bytes", "run_count", "run_ticks", "scale", "ticks", "timed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -47,7 +49,7 @@ class Track:
         self.channels = 0
         self.rate = 0
         self.codec = ""
-        self.default = 0
+        self.default = self.default_bytes = 0
         self.bytes = 0
         """Of all samples together, by the table of sizes."""
         self.count = 0
@@ -56,7 +58,7 @@ class Track:
         self.chunks = 0
         self.timed = 0
         self.ticks = 0
-        self.run_count = 0
+        self.run_bytes = self.run_count = 0
         self.run_ticks = 0
         self._last_delta = 0
         self._frames: Frames | None = None
@@ -107,10 +109,12 @@ class Track:
             self._chunk_runs += max(first - self._last_chunk, 0) * self._last_spread
             self._last_chunk, self._last_spread = first, spread
 
-    def add_run(self, count: int, default: int, ticks: int = 0) -> None:
-        """``trun``: samples of a fragment."""
+    def add_run(self, count: int, size: int, last: int, ticks: int) -> None:
+        """``trun``: samples of a fragment, their bytes, what the last one lasts, and all."""
         self.run_count += count
-        self.run_ticks += ticks + count * default
+        self.run_bytes += size
+        self.run_ticks += ticks
+        self._last_delta = last if count else self._last_delta
 
     # --- descriptions ------------------------------------------------------------------------------------------------
 
@@ -124,6 +128,7 @@ class Track:
             exact, channels, bits = struct.unpack_from(">dI4xI", entry, 40)
             self.rate, self.channels = int(exact) if 0 < exact < 1 << 31 else self.rate, channels
         make = _CODECS.get(name)
+        bits = (_inner(entry, b"pcmC")[5:6] or bytes((bits & 0xFF,)))[0]
         frames = make(entry, self.rate) if make else _pcm(name, self.rate, self.channels, bits)
         self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
         self.codec = frames.codec if frames else ""
@@ -155,10 +160,13 @@ class Track:
             count = min(count, max(self.bytes // self.constant, self.run_count))
         one = frames.samples * _NS_PER_SECOND // frames.rate
         gross = count * frames.samples * _NS_PER_SECOND // frames.rate
+        if frames.codec == "mp3" and frames.samples == _SHORT_MPEG:
+            # Of layer II each has twice as many, and only its duration says so.
+            gross = max(gross, min(stated, 2 * gross))
         if frames.codec in {"alac", "flac"}:
             # The last frame alone may be shorter, and only its duration says so.
             short = one - self._last_delta * _NS_PER_SECOND // self.scale
-            gross -= short if self.count and 0 < short < one else 0
+            gross -= short if count and 0 < short < one else 0
         return gross - self._trimmed(gross, one)
 
     def _trimmed(self, gross: int, one: int) -> int:
@@ -168,13 +176,12 @@ class Track:
 
     def _pcm_frames(self, frames: Frames) -> int:
         spread = self._chunk_runs + max(self.chunks - self._last_chunk + 1, 0) * self._last_spread
-        if self.constant:
-            return max(self.count, spread)
-        return self.bytes // frames.size + self.run_count
+        frames_of_runs = self.run_bytes // frames.size
+        return (max(self.count, spread) if self.constant else self.bytes // frames.size) + frames_of_runs
 
 
 def _inner(entry: bytes, name: bytes) -> bytes:
-    """What stands in a box of this name inside an entry; empty without it."""
+    """What stands behind the first four bytes of this name inside an entry; empty without it."""
     at = entry.find(name, _ENTRY_BYTES)
     return entry[at + 4 :] if at >= 0 else b""
 
@@ -213,7 +220,7 @@ def _mp4a(entry: bytes, rate: int) -> Frames | None:
 
 
 def _mp3(entry: bytes, rate: int) -> Frames:  # noqa: ARG001  one shape for all
-    return Frames("mp3", 1152 if rate >= 32_000 else 576, rate)
+    return Frames("mp3", 1152 if rate >= 32_000 else _SHORT_MPEG, rate)
 
 
 def _ac3(entry: bytes, rate: int) -> Frames:
@@ -221,7 +228,8 @@ def _ac3(entry: bytes, rate: int) -> Frames:
 
 
 def _alac(entry: bytes, rate: int) -> Frames:
-    cookie = _inner(entry, b"alac")[4:]
+    # QuickTime names the format once more in front of it.
+    cookie = _inner(entry, b"\0\0\0\x24alac")[8:]
     samples, exact = int.from_bytes(cookie[:4], "big"), int.from_bytes(cookie[20:24], "big")
     return Frames("alac", samples if 0 < samples < 1 << 20 else 4096, exact or rate)
 

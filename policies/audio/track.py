@@ -43,6 +43,7 @@ ASSUMED_BITRATES: Mapping[Container, int] = {
     Container.MATROSKA: 16_000,
     Container.AMR: 4_750,
     Container.CAF: 16_000,
+    Container.WAVE64: 4_750,
 }
 """Bits per second of thrifty speech recordings, for a file whose walker found nothing, or less than half of it."""
 
