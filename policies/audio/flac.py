@@ -319,7 +319,7 @@ class FlacWalker:
         self._held = bytes(chunk[min(waits, max(at, len(chunk) - _CANDIDATE_BYTES + 1)) :])
 
     def _search(self, data: Chunk, at: int, stop: int) -> int:
-        """Count the frames that begin in front of ``stop``; where one begins whose header has not arrived, or ``stop``."""
+        """Count the frames that begin before ``stop``; where the one begins whose header is not here, or ``stop``."""
         # A header may lie within another one's bytes: a forged one must not hide the true one behind it.
         for candidate in _CANDIDATE.finditer(data, at):
             start = candidate.start()

@@ -119,11 +119,13 @@ class Mp4Walker(ElementWalker):
         main = self._main
         if main is None:
             return None
-        ns = self.patience.extended(main.ns, self.passed)
+        ns = main.ns
         missing = max(self._mdat_ends - self.passed, 0)
         held, needed = self._mdat - missing, sum(track.bytes for track in self._tracks.values())
         if missing and held < needed <= self._mdat:
-            ns = ns * max(held, 0) // needed
+            whole = (track.ns for track in self._heard if track.bytes <= track.media_in_front)
+            ns = max(ns * max(held, 0) // needed, *whole, 0)
+        ns = self.patience.extended(ns, self.passed)
         return (ns + _NS_PER_MS // 2) // _NS_PER_MS
 
     def _walk(self, data: bytes, at: int) -> int:
@@ -199,6 +201,7 @@ class Mp4Walker(ElementWalker):
     def _open(self, name: bytes) -> None:
         if name == b"trak":
             self._track = Track()
+            self._track.media_in_front = self._mdat - max(self._mdat_ends - self.passed, 0)
 
     def _read(self, name: bytes, body: bytes) -> None:
         track = self._track

@@ -38,12 +38,14 @@ class Track:
 
     __slots__ = (
         "_chunk_runs", "_edit_start", "_frames", "_last_chunk", "_last_delta", "_last_spread", "bytes",
-        "channels", "chunks", "claimed", "codec", "constant", "count", "default", "default_bytes", "kind", "rate",
-        "run_bytes", "run_count", "run_ticks", "scale", "ticks", "timed",
+        "channels", "chunks", "claimed", "codec", "constant", "count", "default", "default_bytes", "kind",
+        "media_in_front", "rate", "run_bytes", "run_count", "run_ticks", "scale", "ticks", "timed",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.kind = b""
+        self.media_in_front = 0
+        """Bytes of media that had passed when it began: of a file behind another one, or with its tables at its end."""
         self.scale = 1
         self.claimed = 0
         self.channels = 0
@@ -237,7 +239,9 @@ def _alac(entry: bytes, rate: int) -> Frames:
 def _flac(entry: bytes, rate: int) -> Frames:
     info = _inner(entry, b"dfLa")[8:]  # version and flags, and the metadata block's header
     exact = int.from_bytes(info[10:13], "big") >> 4
-    return Frames("flac", int.from_bytes(info[2:4], "big"), exact or rate)
+    # A rate that does not fit the entry's 16 bits is cut there, or left out; of two others the slower one plays longer.
+    slowest = exact if rate in {0, exact & 0xFFFF} else min(exact or rate, rate)
+    return Frames("flac", int.from_bytes(info[2:4], "big"), slowest)
 
 
 def _opus(entry: bytes, rate: int) -> Frames:  # noqa: ARG001

@@ -3,7 +3,7 @@
 Granule positions are claims: a file whose pages all say 0 plays on. They only trim the end, by less than a packet, as
 decoders do. Of streams that begin together one is played, so the longest counts; streams that begin one behind the
 other (chaining) are added up. A page counts when all of it has passed and its checksum holds: libogg and FFmpeg drop
-any other, and look for the next one inside it. A page of FLAC that has none inside it counts whatever its checksum says.
+any other, and look for the next one inside it. A page of FLAC without one inside counts whatever its checksum says.
 """
 
 import re
@@ -242,7 +242,7 @@ class OggWalker:
             at = after
 
     def _hides_nothing(self, data: bytes, at: int, after: int) -> bool:
-        """Whether a page is one of lossless frames, which are large and say themselves what they are, and no page in it.
+        """Whether a page is of frames that say themselves what they are (large lossless ones do), and none is in it.
 
         A false checksum would make readers look inside. To look costs half of what the checksum does.
         """

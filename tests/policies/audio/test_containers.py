@@ -228,7 +228,7 @@ def hidden_clusters(data, leaf, *front):
 
 
 def decoys(leaf):
-    """A live WebM of packets of a byte, among them leaves that hold the begin of a block each: up to the next such leaf.
+    """A live WebM of packets of a byte, among them leaves that hold the begin of a block each, up to the next leaf.
 
     Who takes what stands in a leaf for the file's sees a few large blocks. Behind no fault no reader does.
     """
@@ -301,6 +301,10 @@ FORGED = {
     "m4a, an edit of a millisecond": lambda: box_field(recorded("m4a"), b"elst", 8, 1),
     "m4a, an edit that begins at the end": lambda: box_field(recorded("m4a"), b"elst", 12, 20_000),
     "m4a, two in one": lambda: recorded("m4a") + recorded("m4a fragmented"),
+    "m4a, and the begin of another one": lambda: recorded("m4a 8 kHz") + recorded("m4a moov first")[:2400],
+    "mp4 flac, a rate of 325 kHz": lambda: replaced(
+        recorded("mp4 flac fragmented"), streaminfo()[10:13], b"\x4f\x36\xde", 1
+    ),
     "amr, without its magic": lambda: recorded("amr")[6:],
     "aiff, a size of nothing": lambda: box_field(recorded("aiff"), b"SSND", 0, 8),
     "aiff, no frames": lambda: box_field(recorded("aiff"), b"COMM", 6, 0),
