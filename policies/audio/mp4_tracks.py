@@ -14,6 +14,7 @@ _MOST_TRIMMED = 4
 """Frames that an edit list is believed to leave out at the start: an encoder's delay."""
 _OPUS_NS = 20_000_000
 """What an Opus packet plays at least, with next to every encoder. Only the packet itself knows, and it is not read."""
+_MOST_OPUS_NS = 120_000_000
 _MOST_EDITS = 64
 _SHORT_MPEG = 576
 """Samples of an MP3 frame below 32 kHz."""
@@ -37,8 +38,8 @@ class Track:
     """The sums of its tables; each table may come in any order, and may lie."""
 
     __slots__ = (
-        "_chunk_runs", "_edit_start", "_frames", "_last_chunk", "_last_delta", "_last_spread", "bytes",
-        "channels", "chunks", "claimed", "codec", "constant", "count", "default", "default_bytes", "kind",
+        "_chunk_runs", "_edit_start", "_frames", "_last_chunk", "_last_delta", "_last_spread", "_longest_delta",
+        "bytes", "channels", "chunks", "claimed", "codec", "constant", "count", "default", "default_bytes", "kind",
         "media_in_front", "rate", "run_bytes", "run_count", "run_ticks", "scale", "ticks", "timed",
     )  # fmt: skip
 
@@ -62,7 +63,7 @@ class Track:
         self.ticks = 0
         self.run_bytes = self.run_count = 0
         self.run_ticks = 0
-        self._last_delta = 0
+        self._last_delta = self._longest_delta = 0
         self._frames: Frames | None = None
         self._chunk_runs = 0
         self._last_chunk = 0
@@ -92,6 +93,7 @@ class Track:
             self.timed += count
             self.ticks += count * delta
             self._last_delta = delta
+            self._longest_delta = max(self._longest_delta, delta)
 
     def pass_sizes(self, entries: bytes) -> None:
         """``stsz``: one size a sample."""
@@ -116,7 +118,9 @@ class Track:
         self.run_count += count
         self.run_bytes += size
         self.run_ticks += ticks
-        self._last_delta = last if count else self._last_delta
+        if count:
+            self._last_delta = last
+            self._longest_delta = max(self._longest_delta, min(last, ticks))
 
     # --- descriptions ------------------------------------------------------------------------------------------------
 
@@ -156,6 +160,9 @@ class Track:
         if frames.size:
             return self._pcm_frames(frames) * _NS_PER_SECOND // frames.rate
         if not frames.samples:
+            # The last packet is said to end where the sound does, and is played whole.
+            longest, last = (n * _NS_PER_SECOND // self.scale for n in (self._longest_delta, self._last_delta))
+            stated += max(min(longest, _MOST_OPUS_NS) - last, 0)
             stated = max(stated, count * _OPUS_NS)
             return stated - self._trimmed(stated, _OPUS_NS)
         if self.constant:

@@ -65,6 +65,7 @@ RECORDINGS = {
     "mp4 mp2": (("mp4", "mp2", S, 16_000), "mp4", "mp3"),
     "mka mp3 8 kHz": (("matroska", "libmp3lame", S, 8_000), "matroska", "mp3"),
     "mp4 opus": (("mp4", "libopus", S, 48_000), "mp4", "opus"),
+    "mp4 opus 60 ms": (("mp4", "libopus", S, 48_000, 1, None, (), (("frame_duration", "60"),)), "mp4", "opus"),
     "mp4 flac": (("mp4", "flac", S, 44_100), "mp4", "flac"),
     "mp4 mp3": (("mp4", "libmp3lame", S, 44_100), "mp4", "mp3"),
     "mov": (("mov", "pcm_s16le", S, 16_000), "mp4", "pcm_sowt"),
