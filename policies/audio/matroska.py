@@ -179,6 +179,7 @@ class MatroskaWalker(ElementWalker):
             if found and to < unread:
                 if data[to] not in _BLOCKS:
                     self._is_lost = False
+                    self._find_good(self.passed - end + to)
                     break
                 if data[found.end() - 4] & 0x7F in self.contents.tracks:
                     self.strange += to - at
@@ -358,6 +359,7 @@ class MatroskaWalker(ElementWalker):
         return self._pass_leaf(name, data, at, body, size)
 
     def _pass_leaf(self, name: int, data: bytes, at: int, body: int, size: int) -> int:
+        begins = self.passed - len(data) + at
         if name in FIGURES and size > _FIGURE_BYTES:
             return self._go_back(data, at)
         is_large = body + size - at > _LARGE_BYTES
@@ -370,8 +372,8 @@ class MatroskaWalker(ElementWalker):
             self._need = body - at + want
             return ~at
         if name in _BLOCKS:
-            if not self._count_block(data, body, body + size):
-                # A reader goes back into the block itself, where we go on, too.
+            if not self._count_block(data, body, body + size) and begins == self._kept_from:
+                # Of a block that stands where it may, readers look for what is hidden in it; we go on there, too.
                 self._is_lost = True
                 self._kept_from = NOWHERE
                 self._leaf_ends = self.passed - len(data) + body + size
