@@ -21,5 +21,6 @@ reported  the upstream's own figure, read from its answer as it passes
 
 Three laws hold for every walker. What it says depends on the bytes alone, never on how they were cut into chunks. A
 header is a claim, never a measurement: where decoders disagree on a forged file, the longest playing is counted. And no
-bytes make it raise, keep more than 64 KiB of them, or cost more than so much a byte.
+bytes make it raise, keep more than 64 KiB of them (three times that where Matroska is read two ways), or cost more than
+so much a byte.
 """
