@@ -7,7 +7,7 @@ credential and the identity of whoever made the job. What was never told is writ
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import uniform
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from gateway.dataplane.jobs import Jobs, JobState
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamError
-from policies.headers import identity_lines
+from policies.headers import identity
 from policies.jobs import Job, Ownership, results_of
 from policies.principals import Method, Principal, Standing
 from policies.route_table import RouteTable
@@ -35,13 +35,21 @@ class JobResults:
     """One worker's share; the book gives each job to one worker at a time."""
 
     def __init__(
-        self, jobs: Jobs, book: JobBook, routes: RouteTable, upstreams: Mapping[str, Upstream], metrics: Metrics
+        self,
+        jobs: Jobs,
+        book: JobBook,
+        routes: RouteTable,
+        upstreams: Mapping[str, Upstream],
+        metrics: Metrics,
+        assertion: Callable[[Principal, str], str],
     ) -> None:
         self._jobs = jobs
         self._book = book
         self._routes = results_of(routes.routes)
         self._upstreams = upstreams
         self._metrics = metrics
+        self._assertion = assertion
+        """Signs for a principal and an upstream."""
 
     async def run(self) -> None:
         """For ever, where the table has jobs at all."""
@@ -75,7 +83,7 @@ class JobResults:
         state = JobState(self._jobs, route, job, ownership, None, request_id)
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await self._hear(route, _question(route, job, ownership, request_id), state)
+                await self._hear(route, self._question(route, job, ownership, request_id), state)
         except (UpstreamError, TimeoutError) as error:
             reason = str(error) or f"no whole answer within {_ANSWER_S:g} s"
             _log.warning("a job's result cannot be asked for now", kind=job.kind, job_id=job.id, reason=reason)
@@ -95,20 +103,25 @@ class JobResults:
         finally:
             connection.close()
 
-
-def _question(route: Route, job: Job, ownership: Ownership, request_id: str) -> bytes:
-    """The request's head, with a place for the lines of the connection."""
-    target = route.path.replace(f"{{{route.owned}}}", quote(job.id, safe=""))
-    maker = Principal(
-        method=Method.NONE,
-        standing=Standing.GOOD,
-        tenant_id=ownership.tenant_id,
-        tenant_slug="",
-        user_id=ownership.user_id,
-        key_id=ownership.key_id,
-    )
-    lines = [
-        "User-Agent: tahoe-gateway", "Accept-Encoding: identity", "Connection: close", f"X-Request-ID: {request_id}",
-    ]  # fmt: skip
-    head = b"\r\n".join([*(line.encode() for line in lines), *identity_lines(maker), b"", b""])
-    return b"GET %b HTTP/1.1\r\n%%b%b" % (target.encode().replace(b"%", b"%%"), head.replace(b"%", b"%%"))
+    def _question(self, route: Route, job: Job, ownership: Ownership, request_id: str) -> bytes:
+        """The request's head, with a place for the lines of the connection."""
+        target = route.path.replace(f"{{{route.owned}}}", quote(job.id, safe=""))
+        maker = Principal(
+            method=Method.NONE,
+            standing=Standing.GOOD,
+            tenant_id=ownership.tenant_id,
+            tenant_slug="",
+            user_id=ownership.user_id,
+            key_id=ownership.key_id,
+            scopes=frozenset({route.scope}),
+        )
+        signed = self._assertion(maker, route.upstream)
+        lines = [
+            "User-Agent: tahoe-gateway",
+            "Accept-Encoding: identity",
+            "Connection: close",
+            f"X-Request-ID: {request_id}",
+            *(f"{name}: {value}" for name, value in identity(maker, signed).items() if value),
+        ]
+        head = "".join(f"{line}\r\n" for line in lines) + "\r\n"
+        return f"GET {target} HTTP/1.1\r\n".encode().replace(b"%", b"%%") + b"%b" + head.encode().replace(b"%", b"%%")

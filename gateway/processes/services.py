@@ -102,7 +102,7 @@ class Services:
             stack.callback(streams.close)
             book = PostgresJobs(base.pool)
             jobs = Jobs(book, base.metrics)
-            results = JobResults(jobs, book, gatekeeper.routes, upstreams, base.metrics)
+            results = JobResults(jobs, book, gatekeeper.routes, upstreams, base.metrics, assertions.of)
             base.tasks.start(results.run(), "results of jobs")
             trusted = TrustedProxies(settings.trusted_proxies)
             proxy = Proxy(

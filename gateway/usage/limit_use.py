@@ -60,7 +60,7 @@ def quota(use: Use, calendar: Calendar, now_ms: int) -> Quota:
     """Of an allowance of the kind that belongs to a calendar."""
     allowance = use.grant.allowance
     period = calendar.period(allowance.calendar, now_ms)
-    return Quota(use, period, forecast(use.used, allowance.count, period, now_ms))
+    return Quota(use, period, forecast(use.used - use.held, allowance.count, period, now_ms))
 
 
 async def uses(

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.dataplane.job_results import JobResults
 from policies.jobs import Job
+from policies.principals import Principal
 from policies.usage import INTERIM, AudioSource, Outcome
 from tests.gateway.job_service import BY_URL, JSON, Workers, answer, workers
 
@@ -16,9 +17,16 @@ async def w() -> AsyncIterator[Workers]:
         yield made
 
 
+def signed(principal: Principal, upstream: str) -> str:
+    """In place of a signature: for whom, at which upstream, and what for."""
+    return f"{principal.key_id}@{upstream}:{','.join(principal.scopes)}"
+
+
 def results(w: Workers) -> JobResults:
     one = w.second
-    return JobResults(one.proxy._jobs, w.book, one.proxy._gatekeeper.routes, {"default": one.upstreams}, one.metrics)
+    return JobResults(
+        one.proxy._jobs, w.book, one.proxy._gatekeeper.routes, {"default": one.upstreams}, one.metrics, signed
+    )
 
 
 async def late(w: Workers) -> Job:
@@ -44,6 +52,7 @@ async def test_the_gateway_asks_as_the_client_would(w: Workers) -> None:
         ["key_1"],
         ["usr_a"],
     )
+    assert asked.all("x-gateway-assertion") == ["key_1@default:transcribe"]
     assert asked.all("x-request-id") == [record.request_id]
     assert not {"authorization", "x-api-key"} & set(asked.names())
     assert (await w.first.ask("GET", f"/v2/transcript/{job.id}")).status == 200
