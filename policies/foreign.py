@@ -23,6 +23,7 @@ class Meaning:
 
     ``name`` stands before their subjects, so that nobody of theirs is ever somebody of ours. A tenant is the fixed
     ``tenant`` (a slug), or what ``tenants`` makes of the value of ``tenant_claim``; ``scopes`` and ``roles`` likewise.
+    ``version`` is another one after every change.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Meaning:
     scopes: Mapping[str, str]
     roles_claim: str = ""
     roles: Mapping[str, Role]
+    version: str = ""
 
 
 def read_foreign(claims: Mapping[str, Any], meaning: Meaning) -> AccessToken | Fault:
@@ -55,6 +57,7 @@ def read_foreign(claims: Mapping[str, Any], meaning: Meaning) -> AccessToken | F
         issued_s=claims["iat"],
         expires_s=claims["exp"],
         guest=True,
+        version=meaning.version,
     )
 
 

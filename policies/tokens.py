@@ -71,6 +71,7 @@ class AccessToken:
     """A verified access token. ``family`` is the log-in it descends from, empty for a service's.
 
     A ``guest`` is of another issuer: its ``tenant_id`` is a slug, and the registry does not know its subject.
+    ``version`` says under which version of that issuer's meaning its claims were read.
     """
 
     id: str
@@ -83,6 +84,7 @@ class AccessToken:
     expires_s: int
     family: str = ""
     guest: bool = False
+    version: str = ""
 
     @property
     def names(self) -> tuple[str, str, str]:

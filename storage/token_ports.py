@@ -1,10 +1,10 @@
 """The promises of the stores of tokens: signing keys, revocations, log-ins, service accounts. As ``ports``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.principals import Principal
 from policies.refresh import Family
@@ -38,6 +38,26 @@ class SigningKeys(Protocol):
 
     async def end(self, key_id: str, now: datetime) -> SigningKey:
         """Believe it no more, from ``now`` on. Raises NotFound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredIssuer:
+    """Another issuer, as an operator has made it. Tokens of one that is not ``enabled`` are refused.
+
+    ``definition`` is JSON, texts and lists of texts with ``issuer`` among them; what it means the gateway knows.
+    """
+
+    name: str
+    definition: Mapping[str, Any]
+    enabled: bool
+    created_at: datetime
+
+
+class Issuers(Protocol):
+    """Other issuers whose access tokens are taken."""
+
+    async def all(self) -> Sequence[StoredIssuer]:
+        """Oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

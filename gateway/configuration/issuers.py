@@ -1,13 +1,15 @@
 """The settings of one issuer whose tokens are taken: a table ``[issuers.NAME]``, or ``GATEWAY_ISSUERS__NAME__…``."""
 
+import hashlib
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from policies.foreign import Meaning
+from policies.permissions import ROLES
 from policies.tenants import SLUG, Role
 from policies.tokens import SCOPE_TOKEN
 from policies.verification_keys import ALGORITHMS
@@ -20,7 +22,61 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def check_keys_url(url: str) -> str:
+    """The same address, if keys that come from there can be believed: nobody changes them on the way."""
+    try:
+        parts = urlsplit(url)
+        plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    except ValueError:
+        parts, plain = urlsplit(""), False
+    if not (parts.scheme == "https" or plain) or not parts.hostname or parts.username is not None:
+        raise ValueError("an https address, such as https://login.example.com/.well-known/jwks.json")
+    return url
+
+
+def check_algorithms(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same names. All of them have a key for signing that is not the one for verifying."""
+    if not names or not ALGORITHMS.issuperset(names):
+        raise ValueError(f"some of {', '.join(sorted(ALGORITHMS))}")
+    return names
+
+
+def check_tenant(slug: str) -> str:
+    """The same slug, or none."""
+    if slug and not SLUG.fullmatch(slug):
+        raise ValueError(f"{slug!r} cannot be a tenant's slug")
+    return slug
+
+
+def check_tenants(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    """The same pairs, of values and slugs."""
+    for slug in table(is_table(pairs)).values():
+        check_tenant(slug)
+    return pairs
+
+
+def check_scopes(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    """The same pairs, of their scopes and ours."""
+    if not all(SCOPE_TOKEN.fullmatch(scope) for scope in table(is_table(pairs)).values()):
+        raise ValueError("a scope is printable ASCII without blanks, quotes and backslashes")
+    return pairs
+
+
+def check_roles(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    """The same pairs, of their roles and ours."""
+    if not set(table(is_table(pairs)).values()) <= set(Role):
+        raise ValueError(f"roles are {', '.join(Role)}")
+    return pairs
+
+
+def _there(value: str, info: ValidationInfo) -> str:
+    if not value:
+        raise ValueError(f"{info.field_name} is missing")
+    return value
+
+
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Needed = Annotated[str, AfterValidator(_there)]
 
 
 class IssuerSettings(BaseModel):
@@ -28,12 +84,12 @@ class IssuerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    issuer: str = Field(default="", description="What its tokens have as 'iss', to the letter.")
-    jwks_url: str = Field(
+    issuer: Needed = Field(default="", description="What its tokens have as 'iss', to the letter.")
+    jwks_url: Annotated[Needed, AfterValidator(check_keys_url)] = Field(
         default="", description="Where its keys are (a JWK Set): https, or http on this machine. Asked now and then."
     )
-    audience: str = Field(default="", description="What its tokens for this gateway have as 'aud', or among it.")
-    algorithms: Listed = Field(
+    audience: Needed = Field(default="", description="What its tokens for this gateway have as 'aud', or among it.")
+    algorithms: Annotated[Listed, AfterValidator(check_algorithms)] = Field(
         default=("EdDSA", "ES256", "RS256"), description="Which keys of it are used: EdDSA, ES256, RS256."
     )
     types: Listed = Field(
@@ -41,59 +97,40 @@ class IssuerSettings(BaseModel):
         description="The 'typ' of its access tokens. Some issuers say JWT, of their identity tokens as well: then only "
         "the audience tells them apart.",
     )
-    tenant: str = Field(default="", description="The tenant that all of its people belong to (a slug),")
+    tenant: Annotated[str, AfterValidator(check_tenant)] = Field(
+        default="", description="The tenant that all of its people belong to (a slug),"
+    )
     tenant_claim: str = Field(default="", description="or the claim that tells; a.b is b inside a.")
-    tenants: Listed = Field(default=(), description="What that claim's values mean: value=slug.")
+    tenants: Annotated[Listed, AfterValidator(check_tenants)] = Field(
+        default=(), description="What that claim's values mean: value=slug."
+    )
     scope_claim: str = Field(default="scope", description="The claim that holds the scopes, as a text or a list.")
-    scopes: Listed = Field(default=(), description="What they mean here: theirs=ours. Others give nothing.")
+    scopes: Annotated[Listed, AfterValidator(check_scopes)] = Field(
+        default=(), description="What they mean here: theirs=ours. Others give nothing."
+    )
     roles_claim: str = Field(default="", description="The claim that holds roles or groups.")
-    roles: Listed = Field(
+    roles: Annotated[Listed, AfterValidator(check_roles)] = Field(
         default=(), description="What they mean here: theirs=owner, admin, member or viewer, with all that this may do."
     )
 
-    @field_validator("jwks_url")
+    @field_validator("tenant_claim")
     @classmethod
-    def _safe(cls, url: str) -> str:
-        parts = urlsplit(url)
-        plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
-        if url and (not (parts.scheme == "https" or plain) or not parts.hostname or parts.username is not None):
-            raise ValueError("an https address, such as https://login.example.com/.well-known/jwks.json")
-        return url
+    def _one_of_them(cls, claim: str, info: ValidationInfo) -> str:
+        if "tenant" in info.data and bool(info.data["tenant"]) == bool(claim):
+            raise ValueError("say tenant, or tenant_claim with tenants; one of them")
+        return claim
 
-    @field_validator("algorithms")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if not names or not ALGORITHMS.issuperset(names):
-            raise ValueError(f"some of {', '.join(sorted(ALGORITHMS))}")
-        return names
-
-    @field_validator("tenants", "scopes", "roles")
-    @classmethod
-    def _pairs(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
-        return is_table(pairs)
-
-    @model_validator(mode="after")
-    def _whole(self) -> "IssuerSettings":
-        if faults := list(self._faults()):
-            raise ValueError("\n".join(faults))
-        return self
-
-    def _faults(self) -> Iterator[str]:
-        yield from (f"{name} is missing" for name in ("issuer", "jwks_url", "audience") if not getattr(self, name))
-        if bool(self.tenant) == bool(self.tenant_claim):
-            yield "say tenant, or tenant_claim with tenants; one of them"
-        for slug in (self.tenant, *table(self.tenants).values()):
-            if slug and not SLUG.fullmatch(slug):
-                yield f"{slug!r} cannot be a tenant's slug"
-        if not set(table(self.roles).values()) <= set(Role):
-            yield f"roles are {', '.join(Role)}"
-        if not all(SCOPE_TOKEN.fullmatch(scope) for scope in table(self.scopes).values()):
-            yield "a scope is printable ASCII without blanks, quotes and backslashes"
+    @property
+    def gives(self) -> frozenset[str]:
+        """Every scope and permission that a token of it can have here."""
+        roles = (ROLES[Role(role)] for role in table(self.roles).values())
+        return frozenset(table(self.scopes).values()).union(*roles)
 
     def meaning(self, name: str) -> Meaning:
         """What its claims mean."""
         return Meaning(
             name=name,
+            version=hashlib.sha256(self.model_dump_json().encode()).hexdigest(),
             tenant=self.tenant,
             tenant_claim=self.tenant_claim,
             tenants=table(self.tenants),

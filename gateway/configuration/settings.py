@@ -138,6 +138,11 @@ class Settings(BaseSettings):
         default=False,
         description="Whether webhooks may go to private addresses, and over plain http. For tests and intranets.",
     )
+    issuers_allow_private: bool = Field(
+        default=False,
+        description="Whether the keys of issuers that operators add may be at private addresses, or on this machine "
+        "over plain http. For tests and intranets; issuers of this file may.",
+    )
     journal_max_bytes: int = Field(
         4_294_967_296,
         ge=33_554_432,

@@ -93,7 +93,7 @@ def _validated(
             details = error.errors()
         for detail in details:
             faults += [fault for fault in _sentences(detail, named, unusable) if fault not in faults]
-        at_fault = {path for path in values for detail in details if _is_blamed(path, detail)}
+        at_fault = {path for path in values for detail in details if _is_blamed(path, detail, values)}
         if not at_fault:
             return None
         unusable |= at_fault
@@ -101,9 +101,11 @@ def _validated(
             del values[path]
 
 
-def _is_blamed(path: _Path, detail: Any) -> bool:
-    """By its place; of faults without one, by the name that their sentences begin with."""
+def _is_blamed(path: _Path, detail: Any, values: Collection[_Path]) -> bool:
+    """By its place, or its table where nothing stands there; of faults without one, by how their sentences begin."""
     place = _place(detail)
+    if len(place) == _DEPTH and place not in values:
+        place = place[:-1]
     if not place:
         return len(path) == 1 and path[0] in {line.partition(":")[0] for line in _lines(detail)}
     return path[: len(place)] == place or place[: len(path)] == path
@@ -256,7 +258,8 @@ def _lines(detail: Any) -> list[str]:
 def _sentences(detail: Any, named: Mapping[_Path, str], unusable: Collection[_Path]) -> Iterator[str]:
     """One for each line of a validator's message, but for what only follows from a setting that cannot be used."""
     path = _place(detail)
-    beside = {other[-1] for other in unusable if other[:-1] == path}
+    table = path[:-1] if len(path) == _DEPTH else path
+    beside = {other[-1] for other in unusable if other[:-1] == table}
     for line in _lines(detail):
         if beside.isdisjoint(re.findall(r"\w+", line)):
             yield _sentence(path, line, detail, named)
@@ -274,7 +277,8 @@ def _sentence(path: _Path, message: str, detail: Any, named: Mapping[_Path, str]
     for length in range(len(path), 0, -1):
         if path[:length] in named:
             return f"{named[path[:length]]}: {message}"
-    written = next((spelling for where, spelling in named.items() if where[: len(path)] == path and path), "")
+    table = path[:-1] if len(path) == _DEPTH else path
+    written = next((spelling for where, spelling in named.items() if where[: len(table)] == table and table), "")
     if written:
         return f"{written}: {message}"
     return ": ".join(filter(None, (".".join(path), message)))

@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from gateway.configuration.issuers import IssuerSettings
-from gateway.identity.jwks import JwksCache
+from gateway.identity.strangers import Stranger, Strangers
 from gateway.identity.token_state import TokenState
-from gateway.tasks import Tasks
-from policies.foreign import Meaning, read_foreign
+from policies.foreign import read_foreign
 from policies.jws import Jws, parse
 from policies.principals import Method, Principal, Standing
 from policies.tokens import AccessToken, Fault, Trust, read_access_token, verify
@@ -18,25 +16,8 @@ from storage.ports import Unavailable
 from storage.token_ports import Subjects
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """Another issuer: where its keys are, what is believed of it, what its claims mean."""
-
-    settings: IssuerSettings
-    meaning: Meaning
-    jwks: JwksCache
-
-    @classmethod
-    def each(cls, settings: Mapping[str, IssuerSettings], tasks: Tasks) -> dict[str, "Stranger"]:
-        """By ``iss``."""
-        return {
-            one.issuer: cls(one, one.meaning(name), JwksCache(one.jwks_url, one.algorithms, tasks))
-            for name, one in settings.items()
-        }
-
-
 class Bearers:
-    """Judges access tokens of ``issuer``, which are for itself: this gateway; and those of ``strangers``, by ``iss``.
+    """Judges access tokens of ``issuer``, which are for itself: this gateway; and those of ``strangers``.
 
     ``now_s`` tells the time in seconds.
     """
@@ -46,13 +27,13 @@ class Bearers:
         state: TokenState,
         subjects: Subjects,
         issuer: str,
-        strangers: Mapping[str, Stranger] | None = None,
+        strangers: Strangers | None = None,
         now_s: Callable[[], int] = lambda: int(time.time()),
     ) -> None:
         self._state = state
         self._subjects = subjects
         self._issuer = issuer
-        self._strangers = strangers or {}
+        self._strangers = strangers
         self._now_s = now_s
 
     async def examine(self, secret: bytes, *, also_for: frozenset[str] = frozenset()) -> AccessToken | Fault:
@@ -63,7 +44,7 @@ class Bearers:
         jws = parse(secret)
         if jws is None:
             return Fault.MALFORMED
-        stranger = self._stranger(jws)
+        stranger = await self._stranger(jws)
         if stranger is not None:
             return await self._examine_stranger(jws, stranger)
         await self._state.ready()
@@ -74,6 +55,12 @@ class Bearers:
             await self._state.look_again()
             token = self._verified(jws, audience)
         return token
+
+    def is_outdated(self, token: AccessToken) -> bool:
+        """Whether its issuer is believed no more, or its claims have got another meaning since they were read."""
+        if not token.guest:
+            return False
+        return self._strangers is None or not self._strangers.believes(token.client_id, token.version)
 
     def is_revoked(self, token: AccessToken) -> bool:
         """Whether it was revoked since."""
@@ -88,9 +75,11 @@ class Bearers:
         found = await self.subject(token)
         return None if found is None else bounded(found, token)
 
-    def _stranger(self, jws: Jws) -> Stranger | None:
+    async def _stranger(self, jws: Jws) -> Stranger | None:
         issuer = jws.claims.get("iss")
-        return self._strangers.get(issuer) if isinstance(issuer, str) else None
+        if self._strangers is None or not isinstance(issuer, str) or issuer == self._issuer:
+            return None
+        return await self._strangers.find(issuer)
 
     async def _examine_stranger(self, jws: Jws, stranger: Stranger) -> AccessToken | Fault:
         claims = self._believed(jws, stranger, await stranger.jwks.keys())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 import aiohttp
 import structlog
 
+from gateway.public_addresses import NotAllowed, PublicResolver, check_host
 from gateway.tasks import Tasks
 from policies import strict_json
 from policies.verification_keys import NO_KEYS, KeySet, read_key_set
@@ -36,15 +37,25 @@ class _Unusable(Exception):
 
 
 class JwksCache:
-    """The keys at one address. ``clock`` gives monotonic seconds."""
+    """The keys at one address. ``clock`` gives monotonic seconds.
+
+    ``public_only``: the address was not named by who runs this machine, and must not lead to our own network (U-02).
+    """
 
     def __init__(
-        self, url: str, algorithms: Collection[str], tasks: Tasks, clock: Callable[[], float] = time.monotonic
+        self,
+        url: str,
+        algorithms: Collection[str],
+        tasks: Tasks,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        public_only: bool = False,
     ) -> None:
         self._url = url
         self._algorithms = algorithms
         self._tasks = tasks
         self._clock = clock
+        self._public_only = public_only
         self._keys = NO_KEYS
         self._fresh_until = self._believed_until = self._rests_until = -1.0
         self._asked_at = -_UNKNOWN_PAUSE_S
@@ -87,7 +98,7 @@ class JwksCache:
         self._asked_at = self._clock()
         try:
             keys, kept_s = await self._answer()
-        except (aiohttp.ClientError, TimeoutError, OSError, _Unusable) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, NotAllowed, _Unusable) as error:
             self._rests_until = self._clock() + self._pause
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
             self._complain(str(error) or type(error).__name__)
@@ -100,9 +111,13 @@ class JwksCache:
         self._complain("; ".join(keys.left_out))
 
     async def _answer(self) -> tuple[KeySet, float]:
+        check_host(self._url, allow_private=not self._public_only)
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        connector = aiohttp.TCPConnector(resolver=PublicResolver()) if self._public_only else None
         async with (
-            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session,
+            aiohttp.ClientSession(
+                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            ) as session,
             session.get(self._url, allow_redirects=False, headers={"Accept": "application/json"}) as answer,
         ):
             if answer.status != 200:

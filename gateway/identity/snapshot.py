@@ -146,7 +146,10 @@ class Snapshot:
         generation = self._generation
         old = self._entries.get(key)
         token = old.token if old is not None else presented.token
-        verified = token if token is not None else await bearers.examine(presented.secret)
+        if token is None or bearers.is_outdated(token):
+            verified: AccessToken | Fault = await bearers.examine(presented.secret)
+        else:
+            verified = token
         if isinstance(verified, Fault):
             return _no_token(verified)
         if bearers.is_revoked(verified):

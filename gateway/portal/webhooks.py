@@ -6,9 +6,7 @@ name that leads to our own network gets nothing (U-02), whatever it says a momen
 
 import asyncio
 import contextlib
-import ipaddress
 import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,15 +15,13 @@ import aiohttp
 import orjson
 import structlog
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from redis.exceptions import RedisError
-from typing_extensions import override
-from yarl import URL
 
 from gateway.identity.sealed import Unsealable, unseal
 from gateway.portal.parts import PARTS, Parts
+from gateway.public_addresses import NotAllowed, PublicResolver, check_host
 from gateway.tasks import Tasks
-from policies.events import Event, envelope, is_public, next_try, signature_headers
+from policies.events import Event, envelope, next_try, signature_headers
 from storage.ports import StorageError, Unavailable
 from storage.postgres.outbox import Outbox
 from storage.postgres.webhooks import Deliveries, Due
@@ -43,39 +39,6 @@ _TIMEOUT_S = 15.0
 _AT_ONCE = 20
 _AWAY_S = 2.0
 _HOUR_S = 3_600.0
-
-
-class NotAllowed(Exception):
-    """The address is not one that events may be sent to."""
-
-
-class PublicResolver(AbstractResolver):
-    """Looks names up and gives out public addresses alone."""
-
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        results: list[ResolveResult] = []
-        for its_family, _, proto, _, address in found:
-            if not is_public(str(address[0])):
-                raise NotAllowed(f"{host} leads to {address[0]}, which is not on the public internet")
-            results.append(
-                ResolveResult(
-                    hostname=host,
-                    host=str(address[0]),
-                    port=port,
-                    family=its_family,
-                    proto=proto,
-                    flags=socket.AI_NUMERICHOST,
-                )
-            )
-        return results
-
-    @override
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 def source_of(parts: Parts) -> str:
@@ -167,15 +130,6 @@ async def _post(parts: Parts, session: aiohttp.ClientSession, due: Due) -> int:
     check_host(due.url, allow_private=parts.settings.webhooks_allow_private)
     async with session.post(due.url, data=body, headers=headers, allow_redirects=False) as answer:
         return answer.status
-
-
-def check_host(url: str, *, allow_private: bool) -> None:
-    """Raises NotAllowed for an address written as a number that is not public: no resolver is asked for those."""
-    host = URL(url).host or ""
-    with contextlib.suppress(ValueError):
-        ipaddress.ip_address(host)
-        if not allow_private and not is_public(host):
-            raise NotAllowed(f"{host} is not on the public internet")
 
 
 async def _repeat(work: Callable[[], Awaitable[int]], what: str) -> None:

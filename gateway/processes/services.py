@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 from urllib.parse import quote, urlsplit
 
@@ -30,10 +31,11 @@ from gateway.dataplane.proxy import Proxy
 from gateway.dataplane.relay import Relay
 from gateway.dataplane.streams import Streams
 from gateway.identity.assertions import Assertions
-from gateway.identity.bearers import Bearers, Stranger
+from gateway.identity.bearers import Bearers
 from gateway.identity.browser_sessions import PURPOSE as SESSIONS
 from gateway.identity.browser_sessions import BrowserSessions
 from gateway.identity.snapshot import Snapshot
+from gateway.identity.strangers import Strangers
 from gateway.identity.token_state import TokenState
 from gateway.tasks import Tasks
 from gateway.telemetry.access_log import AccessLog
@@ -49,6 +51,7 @@ from storage.local_holds import LocalHolds
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
+from storage.postgres.issuers import PostgresIssuers
 from storage.postgres.jobs import PostgresJobs
 from storage.postgres.key_uses import PostgresKeyUses
 from storage.postgres.limit_events import PostgresLimitEvents
@@ -75,10 +78,12 @@ class Services:
     snapshot: Snapshot
     streams: Streams
     tokens: TokenState
+    strangers: Strangers
 
     def forget(self, change: Invalidation) -> None:
         """Drop what a change may have made untrue."""
         self.tokens.hear(change)
+        self.strangers.hear(change)
         if not change.revoked:
             self.snapshot.forget(change)
         self.streams.forget(change)
@@ -92,7 +97,9 @@ class Services:
             base = _Base.open(blueprint, stack)
             tokens = TokenState.over(base.pool, blueprint.secret_key)
             base.tasks.start(tokens.run(), "tokens")
-            snapshot = _snapshot(base, tokens)
+            strangers = Strangers.over(settings, PostgresIssuers(base.pool, base.trail), base.tasks)
+            base.tasks.start(strangers.run(), "other issuers")
+            snapshot = _snapshot(base, tokens, strangers)
             assertions = Assertions(tokens, settings.base_url)
             tokens.listeners += [snapshot.forget_tokens, assertions.forget]
             gatekeeper = _gatekeeper(base, snapshot, assertions)
@@ -100,6 +107,7 @@ class Services:
             upstreams = _upstreams(base)
             streams = Streams(gatekeeper, settlement, base.metrics, base.tasks)
             stack.callback(streams.close)
+            strangers.listeners += [partial(snapshot.forget_tokens, ""), partial(streams.forget, Invalidation())]
             book = PostgresJobs(base.pool)
             jobs = Jobs(book, base.metrics)
             results = JobResults(jobs, book, gatekeeper.routes, upstreams, base.metrics, assertions.of)
@@ -124,7 +132,7 @@ class Services:
             )
             server = PublicServer(proxy, census, settings.patience)
             stack.callback(server.stop_ticking)
-            yield cls(server, proxy, base.metrics, snapshot, streams, tokens)
+            yield cls(server, proxy, base.metrics, snapshot, streams, tokens, strangers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,10 +185,9 @@ class _Base:
         )
 
 
-def _snapshot(base: _Base, tokens: TokenState) -> Snapshot:
+def _snapshot(base: _Base, tokens: TokenState, strangers: Strangers) -> Snapshot:
     """Who is asking: by key, by token of ours or of another issuer, by browser session."""
     settings, secret_key = base.blueprint.settings, base.blueprint.secret_key
-    strangers = Stranger.each(settings.issuers, base.tasks)
     return Snapshot(
         PostgresKeyRegistry(base.pool, base.trail),
         derived(secret_key, "api-keys"),

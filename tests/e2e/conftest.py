@@ -12,5 +12,5 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """``gateway demo`` on free ports, with a state directory of its own."""
     state = tmp_path_factory.mktemp("demo") / "state"
     prepare(state)
-    with Demo.started(state) as running:
+    with Demo.started(state, issuers_allow_private="true") as running:
         yield running

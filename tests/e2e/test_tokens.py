@@ -1,16 +1,24 @@
 """Tokens through whole processes: got, used, rotated under traffic, revoked on every worker, outliving the database."""
 
+import http.server
 import json
 import os
 import signal
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from gateway.cli.demo import ADMIN
+from policies.permissions import Permission
 from tests.e2e.running import Demo, children, command_line, eventually
+from tests.policies.signing import signer
 
 
 def post(demo: Demo, path: str, **fields: str) -> Any:
@@ -79,6 +87,68 @@ def test_keys_rotate_under_traffic_and_no_token_is_refused(demo: Demo) -> None:
     done.set()
     caller.join()
     assert set(seen) == {200}
+
+
+@pytest.fixture
+def keys_url() -> Iterator[str]:
+    """Where another issuer publishes the key that it signs with."""
+    body = json.dumps({"keys": [signer("RS256").jwk]}).encode()
+
+    class Keys(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/keys"
+        server.shutdown()
+
+
+def test_an_issuer_that_operators_add_counts_and_ends_within_a_second_on_every_worker(
+    demo: Demo, keys_url: str
+) -> None:
+    """Added, disabled, enabled, removed by the API; the token is a real one, and good all the time."""
+    demo.run("operator", "grant", ADMIN)
+    scopes = [word for permission in Permission for word in ("--scope", permission)]
+    key = demo.run("key", "create", "--tenant", "demo", "--name", "issuers", "--user", ADMIN, *scopes)["key"]
+
+    def call(method: str, path: str, body: object = None) -> int:
+        sent = [] if body is None else ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        return demo.curl(f"/platform/v1/issuers{path}", "-X", method, *sent, key=key)[0]
+
+    def become(expected: int) -> bool:
+        return bool(eventually(lambda: {status(demo, token) for _ in range(8)} == {expected}, within_s=1.0))
+
+    now = int(time.time())
+    claims = {
+        "iss": "https://corp.example",
+        "aud": "gateway",
+        "sub": "17",
+        "scope": "asr",
+        "iat": now,
+        "exp": now + 600,
+    }
+    token = signer("RS256").token(claims).decode()
+    wish = {"name": "corp", "issuer": claims["iss"], "jwks_url": keys_url, "audience": "gateway", "tenant": "demo"}
+    assert become(401)
+    assert call("POST", "", {**wish, "scopes": ["asr=transcribe"]}) == 201
+    assert become(200)
+    assert call("PATCH", "/corp", {"enabled": False}) == 200
+    assert become(401)
+    assert call("PATCH", "/corp", {"enabled": True}) == 200
+    assert become(200)
+    assert call("PATCH", "/corp", {"scopes": []}) == 200
+    assert become(403)  # what it may is another thing now, also for a token that was seen
+    assert call("PATCH", "/corp", {"scopes": ["asr=transcribe"]}) == 200
+    assert become(200)
+    assert call("DELETE", "/corp") == 204
+    assert become(401)
 
 
 def test_tokens_outlive_the_database_and_redis(demo: Demo) -> None:

@@ -13,7 +13,8 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
 from gateway.portal.problems import Problem
-from gateway.portal.webhooks import SECRETS, NotAllowed, check_host
+from gateway.portal.webhooks import SECRETS
+from gateway.public_addresses import NotAllowed, check_host
 from policies.events import secret_text
 from policies.permissions import Permission
 from policies.verdict import Refusal

@@ -15,6 +15,7 @@ from storage.usage_rows import encode
 from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.conftest import ISSUERS
 from tests.gateway.portal.test_isolation import MARK, body_of, furnished, tried
+from tests.gateway.portal.test_issuers_api import CORP
 from tests.storage.usage_samples import record
 
 PREFIX = "/platform/v1"
@@ -142,6 +143,7 @@ async def test_every_change_heeds_the_version_that_it_is_meant_for(houses: House
     owner = await houses.person(operator=True)
     ids = {**await furnished(houses, parts, owner), "slug": (await houses.tenant()).slug}
     await owner.ask("POST", "/plans", {"name": MARK}, status=201)
+    await owner.ask("POST", "/issuers", CORP | {"name": MARK}, status=201)
     stale = replace(owner, headers={**owner.headers, "If-Match": '"stale"'})
     for operation in OPERATIONS:
         if operation.method in ("PATCH", "PUT", "DELETE"):

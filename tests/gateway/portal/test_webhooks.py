@@ -16,7 +16,8 @@ from aiohttp.test_utils import TestServer
 from gateway.configuration.blueprint import Blueprint
 from gateway.configuration.sources import load
 from gateway.portal.parts import Parts
-from gateway.portal.webhooks import NotAllowed, PublicResolver, deliver, publish, sender
+from gateway.portal.webhooks import deliver, publish, sender
+from gateway.public_addresses import NotAllowed, PublicResolver
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import SECRET_KEY, Client
 
