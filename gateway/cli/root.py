@@ -37,6 +37,7 @@ class _Gateway(LazyGroup):
         "signing-keys": Entry(
             "gateway.cli.signing_keys:signing_keys", "The keys that sign tokens: list, rotate, revoke."
         ),
+        "issuer": Entry("gateway.cli.issuers:issuer", "Others whose access tokens are taken."),
         "limits": Entry("gateway.cli.limits:limits", "Limits of tenants, users and keys."),
         "usage": Entry("gateway.cli.usage:usage", "What tenants have used."),
         "audit": Entry("gateway.cli.audit:audit", "The audit trail: every change, chained so that tampering shows."),

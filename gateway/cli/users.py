@@ -9,14 +9,16 @@ import click
 from gateway.cli.command import Given, common, confirm, with_stores, yes_option
 from gateway.cli.key_rows import member
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.values import EMAIL, NAME, SLUG
+from gateway.cli.values import EMAIL, NAME, SLUG, Written
+from gateway.locales import LANGUAGES, check_time_zone
 from gateway.times import stamp
 from policies.tenants import Membership, Role, User, UserStatus
-from storage.ports import Invalidation
+from storage.ports import Invalidation, NotFound
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
     from policies.people import Invitation
+    from storage.postgres.users import Known
 
 _MOST_BYTES = 8_192
 """More than the longest password takes, in any script."""
@@ -146,6 +148,66 @@ def remove(given: Given, tenant: str, email: str, *, yes: bool) -> None:
         print_json({"id": user_id, "email": email, "tenant": tenant})
     else:
         click.echo(f"{email} is no member of tenant {tenant} any more.")
+
+
+@user.command()
+@click.option("--email", type=EMAIL, required=True, help="Who is meant.")
+@click.option("--name", type=NAME, help="What people call the person.")
+@click.option("--language", type=click.Choice(list(LANGUAGES)), help="The language of the person.")
+@click.option("--time-zone", type=Written("time zone", check_time_zone), help="Such as Europe/Berlin.")
+@common
+def edit(given: Given, email: str, **changes: str | None) -> None:
+    """Change what is shown of a person, in every tenant. The address only the person changes."""
+    found = with_stores(given, lambda stores: _edit(stores, email, changes))
+    if given.json:
+        print_json({"id": found.id, "email": found.email, "name": found.name, "language": found.language,
+                    "time_zone": found.time_zone})  # fmt: skip
+    else:
+        click.echo(f"{found.email} is {found.name}: {found.language}, {found.time_zone}.")
+
+
+@user.command()
+@click.option("--email", type=EMAIL, required=True, help="Whom to forget.")
+@yes_option
+@common
+def erase(given: Given, email: str, *, yes: bool) -> None:
+    """Forget a person for ever: name, address, password and memberships; keys end. A tenant's last owner stays."""
+    confirm(f"Forget {email}? The account cannot be brought back, and its keys end, in every tenant.", yes=yes)
+    user_id = with_stores(given, lambda stores: _erase(stores, email))
+    if given.json:
+        print_json({"id": user_id})
+    else:
+        click.echo(f"{email} is forgotten.")
+
+
+async def _edit(stores: "Stores", email: str, changes: dict[str, str | None]) -> "Known":
+    from storage.postgres.users import PostgresUsers  # noqa: PLC0415  slow: see the package's docstring
+
+    user_id = await _person_id(stores, email)
+    return await PostgresUsers(stores.pool, stores.trail).change(user_id, **changes)  # type: ignore[arg-type]
+
+
+async def _erase(stores: "Stores", email: str) -> str:
+    from storage.postgres.sessions import PostgresSessions  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.tokens import PostgresFamilies  # noqa: PLC0415  the same
+    from storage.postgres.users import PostgresUsers  # noqa: PLC0415  the same
+
+    user_id = await _person_id(stores, email)
+    await PostgresUsers(stores.pool, stores.trail).erase(user_id)
+    await PostgresSessions(stores.pool, stores.trail).end(user_id, "disabled")
+    await PostgresFamilies(stores.pool, stores.trail).end_all(user_id)
+    await stores.announce(Invalidation())
+    return user_id
+
+
+async def _person_id(stores: "Stores", email: str) -> str:
+    """Raises NotFound."""
+    from storage.postgres.people import PostgresPeople  # noqa: PLC0415  slow: see the package's docstring
+
+    account = await PostgresPeople(stores.pool, stores.trail).account(email)
+    if account is None:
+        raise NotFound(f"Nobody has the e-mail address {email}.")
+    return account.person.id
 
 
 def _read_password() -> str:

@@ -155,3 +155,16 @@ def test_tries_are_forgotten_on_request(acme: Operator) -> None:
     assert acme.json("user", "unban", "--email", "ann@example.com") == {"forgotten": False}
     assert acme.run("user", "unban", "--address", "192.0.2.1").stdout.startswith("There were no tries")
     acme.run("user", "unban", status=2)
+
+
+def test_a_person_is_edited_and_forgotten(acme: Operator) -> None:
+    """In every tenant; the address is free then."""
+    made = acme.json("user", "create", "--tenant", "acme", "--email", "ann@example.com")
+    changes = ("--name", "Ann", "--language", "de", "--time-zone", "Europe/Berlin")
+    edited = acme.json("user", "edit", "--email", "Ann@example.com", *changes)
+    assert edited == {"id": made["id"], "email": "ann@example.com", "name": "Ann", "language": "de",
+                      "time_zone": "Europe/Berlin"}  # fmt: skip
+    acme.run("user", "edit", "--email", "ann@example.com", "--time-zone", "Mars/Olympus", status=2)
+    assert acme.json("user", "erase", "--email", "ann@example.com", "--yes") == {"id": made["id"]}
+    assert acme.json("user", "list", "--tenant", "acme") == []
+    assert "Nobody has" in acme.run("user", "erase", "--email", "ann@example.com", "--yes", status=1).stderr

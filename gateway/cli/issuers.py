@@ -1,0 +1,155 @@
+"""``gateway issuer``: others whose access tokens are taken."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.output import print_json, print_table, remark
+from gateway.cli.values import SLUG
+from gateway.times import maybe_stamp
+from storage.ports import Invalidation
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+    from gateway.identity.issuer_book import IssuerBook, KnownIssuer
+
+
+@click.group()
+def issuer() -> None:
+    """Others whose access tokens are taken."""
+
+
+@issuer.command()
+@click.argument("name", type=SLUG)
+@click.option("--issuer", required=True, metavar="ISS", help="What its tokens have as 'iss', to the letter.")
+@click.option("--jwks-url", required=True, metavar="URL", help="Where its keys are (a JWK Set).")
+@click.option("--audience", required=True, metavar="AUD", help="What its tokens for this gateway have as 'aud'.")
+@click.option("--algorithm", "algorithms", multiple=True, help="Which of its keys are used: EdDSA, ES256, RS256.")
+@click.option("--type", "types", multiple=True, help="The 'typ' of its access tokens. Default: at+jwt.")
+@click.option("--tenant", default="", metavar="SLUG", help="The tenant of all of its people,")
+@click.option("--tenant-claim", default="", metavar="CLAIM", help="or the claim that tells; a.b is b inside a.")
+@click.option("--tenant-of", "tenants", multiple=True, metavar="VALUE=SLUG", help="What that claim's values mean.")
+@click.option("--scope-claim", default="scope", show_default=True, metavar="CLAIM", help="The claim with the scopes.")
+@click.option("--scope", "scopes", multiple=True, metavar="THEIRS=OURS", help="What they mean here.")
+@click.option("--roles-claim", default="", metavar="CLAIM", help="The claim that holds roles or groups.")
+@click.option("--role", "roles", multiple=True, metavar="THEIRS=ROLE", help="What they mean here.")
+@common
+def create(given: Given, name: str, **fields: Any) -> None:
+    """Take another issuer's access tokens. What no option names gives nothing."""
+    from pydantic import ValidationError  # noqa: PLC0415  slow: see the package's docstring
+
+    from gateway.configuration.issuers import IssuerSettings  # noqa: PLC0415  the same
+
+    try:
+        one = IssuerSettings.model_validate({option: value for option, value in fields.items() if value != ()})
+    except ValidationError as error:
+        faults = [f"{detail['loc'][0]}: {detail['msg'].removeprefix('Value error, ')}" for detail in error.errors()]
+        raise click.UsageError("\n".join(faults)) from None
+
+    async def make(stores: "Stores") -> "KnownIssuer":
+        try:
+            made = await _book(stores).create(name, one)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        await stores.announce(Invalidation())
+        return made
+
+    _print(given, with_stores(given, make), f"Tokens of {one.issuer} are taken.")
+
+
+@issuer.command("list")
+@common
+def list_issuers(given: Given) -> None:
+    """All of them, those of the settings first."""
+
+    async def ask(stores: "Stores") -> list["KnownIssuer"]:
+        return [*await _book(stores).all()]
+
+    found = with_stores(given, ask)
+    if given.json:
+        print_json([_facts(each) for each in found])
+        return
+    print_table(
+        ("NAME", "ISSUER", "AUDIENCE", "STATE", "SOURCE"),
+        [
+            (each.name, each.settings.issuer, each.settings.audience, _state(each), _facts(each)["source"])
+            for each in found
+        ],
+    )
+    if not found:
+        remark("Tokens of no other issuer are taken.")
+
+
+@issuer.command()
+@click.argument("name", type=SLUG)
+@yes_option
+@common
+def disable(given: Given, name: str, *, yes: bool) -> None:
+    """Refuse an issuer's tokens until it is enabled again; its guests' streams end."""
+    confirm(f"Refuse all tokens of the issuer {name}? Its guests' streams end at once.", yes=yes)
+    _set(given, name, enabled=False)
+
+
+@issuer.command()
+@click.argument("name", type=SLUG)
+@common
+def enable(given: Given, name: str) -> None:
+    """Take a disabled issuer's tokens again."""
+    _set(given, name, enabled=True)
+
+
+@issuer.command()
+@click.argument("name", type=SLUG)
+@yes_option
+@common
+def remove(given: Given, name: str, *, yes: bool) -> None:
+    """Forget an issuer: its tokens are refused, its guests' streams end."""
+    confirm(f"Remove the issuer {name}? Its tokens are refused at once.", yes=yes)
+
+    async def end(stores: "Stores") -> None:
+        await _book(stores).delete(name)
+        await stores.announce(Invalidation())
+
+    with_stores(given, end)
+    if given.json:
+        print_json({"name": name})
+    else:
+        click.echo(f"The issuer {name} is removed.")
+
+
+def _set(given: Given, name: str, *, enabled: bool) -> None:
+    async def change(stores: "Stores") -> "KnownIssuer":
+        found = await _book(stores).change(name, lambda current: (current.settings, enabled))
+        await stores.announce(Invalidation())
+        return found
+
+    _print(given, with_stores(given, change), f"The issuer {name} is {'enabled' if enabled else 'disabled'}.")
+
+
+def _book(stores: "Stores") -> "IssuerBook":
+    from gateway.identity.issuer_book import IssuerBook  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.issuers import PostgresIssuers  # noqa: PLC0415  the same
+
+    return IssuerBook(stores.settings, PostgresIssuers(stores.pool, stores.trail))
+
+
+def _print(given: Given, found: "KnownIssuer", sentence: str) -> None:
+    if given.json:
+        print_json(_facts(found))
+    else:
+        click.echo(sentence)
+
+
+def _state(issuer: "KnownIssuer") -> str:
+    return "enabled" if issuer.enabled else "disabled"
+
+
+def _facts(issuer: "KnownIssuer") -> dict[str, Any]:
+    return {
+        "name": issuer.name,
+        "source": "settings" if issuer.in_settings else "api",
+        "enabled": issuer.enabled,
+        "created_at": maybe_stamp(issuer.created_at),
+        **issuer.settings.to_message(),
+    }
