@@ -19,6 +19,8 @@ TITLES = {
     404: "Not found",
     405: "Wrong method",
     408: "Too slow",
+    409: "Not as things are",
+    410: "This link has ended",
     413: "Too large",
     415: "Wrong kind of content",
     422: "Please correct",

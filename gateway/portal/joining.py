@@ -140,6 +140,7 @@ async def _page(request: web.Request, problem: Problem | None) -> web.Response:
     session = await browser.current(request)
     known = await people(request).account(invitation.email)
     signed_in = session is not None and known is not None and session.user_id == known.person.id
+    other = await people(request).account_of(session.user_id) if session is not None and not signed_in else None
     response = render(
         request,
         "invite.html",
@@ -152,7 +153,7 @@ async def _page(request: web.Request, problem: Problem | None) -> web.Response:
         action=request.path,
         is_new=known is None,
         signed_in=signed_in,
-        other=session is not None and not signed_in,
+        other=other.person if other is not None else None,
     )
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

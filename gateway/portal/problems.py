@@ -86,6 +86,7 @@ def answer(request: web.Request, problem: Problem) -> web.Response:
             title=TITLES.get(problem.refusal.status, OTHER),
             problem=problem,
             request_id=request_id(request),
+            anew="/auth/forgot" if request.path.startswith("/auth/reset/") else "",
         )
     else:
         made = web.Response(

@@ -72,7 +72,7 @@ async def test_who_has_an_account_joins_signed_in_and_keeps_the_password(portal:
     taken = {"csrf": form, "name": "Evil", "password": NEW, "again": NEW}
     assert (await portal.post(link, data=taken, headers=PAGE)).status == 401
     await log_in(portal)  # somebody else
-    assert "somebody else" in await (await portal.get(link, headers=PAGE)).text()
+    assert f"signed in as <b>{EMAIL}" in await (await portal.get(link, headers=PAGE)).text()
     await log_in(portal, GUEST)
     assert (await fill(portal, link)).status == 303
     assert (await roles(town))[GUEST] == "member"

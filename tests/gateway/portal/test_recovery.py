@@ -63,7 +63,9 @@ async def test_a_link_works_once(portal: Client, town: Town) -> None:
     answers = await asyncio.gather(*(fill(portal, link, password=f"{NEW} {n}", again=f"{NEW} {n}") for n in range(4)))
     assert sorted(answer.status for answer in answers) == [200, 410, 410, 410]
     for dead in (link, old, "/auth/reset/nonsense", "/auth/reset/" + "x" * 300):
-        assert (await portal.get(dead, headers=PAGE)).status == 410
+        answer = await portal.get(dead, headers=PAGE)
+        assert answer.status == 410
+        assert 'href="/auth/forgot">Ask for a new link' in await answer.text()
 
 
 async def test_a_link_ends_after_half_an_hour(portal: Client, town: Town) -> None:
