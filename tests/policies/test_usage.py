@@ -27,7 +27,9 @@ def test_no_audio_is_no_audio(outcome: Outcome) -> None:
 
 
 def test_the_labels_are_the_contracts() -> None:
-    assert {str(source) for source in AudioSource} == {"walked", "reported", "estimated", "unmeasured", "none"}
+    assert {str(source) for source in AudioSource} == {
+        "walked", "reported", "estimated", "pending", "unmeasured", "none",
+    }  # fmt: skip
     assert {str(outcome) for outcome in Outcome} == {
         "ok", "denied", "upstream_refused", "upstream_failed", "client_gone", "gateway_failed",
     }  # fmt: skip
