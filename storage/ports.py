@@ -156,8 +156,11 @@ class LimitBook(Protocol):
         NotFound.
         """
 
-    async def limits(self, tenant_id: str) -> Sequence[Grant]:
-        """The tenant's own first, then its users', its keys', and those that its plan adds."""
+    async def limits(self, tenant_id: str, only: Collection[str] | None = None) -> Sequence[Grant]:
+        """The tenant's own first, then its users', its keys', and those that its plan adds.
+
+        ``only`` of these users and keys beside the tenant's, where given.
+        """
 
     async def set_calendar(self, tenant_id: str, calendar: Calendar) -> None:
         """When the tenant's days and months begin. Raises NotFound."""

@@ -1,6 +1,6 @@
 """Invitations: an address is asked to join a tenant in a role, and joins once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -132,28 +132,39 @@ class PostgresInvitations:
             _LIFE,
         )
 
-    async def revoke(self, tenant_id: str, invitation_id: str) -> Invitation:
-        """Raises NotFound for one that is over."""
-        return await self._change(tenant_id, invitation_id, "revoked_at = now()", "invitation.revoked")
+    async def revoke(
+        self, tenant_id: str, invitation_id: str, check: Callable[[Invitation], None] = lambda _: None
+    ) -> Invitation:
+        """``check`` sees it as it was, and may raise. Raises NotFound for one that is over."""
+        return await self._change(tenant_id, invitation_id, "revoked_at = now()", "invitation.revoked", check=check)
 
     async def _change(
-        self, tenant_id: str, invitation_id: str, assignments: str, action: str, *more: object
+        self,
+        tenant_id: str,
+        invitation_id: str,
+        assignments: str,
+        action: str,
+        *more: object,
+        check: Callable[[Invitation], None] = lambda _: None,
     ) -> Invitation:
         if not is_id(Kind.INVITATION, invitation_id):
             raise _unknown(invitation_id)
+        open_one = "tenant_id = $1 AND id = $2 AND accepted_at IS NULL AND revoked_at IS NULL"
         async with self._pool.tenant(tenant_id) as connection:
             rows = await connection.fetch(
-                f"""
-                UPDATE platform.invitations SET {assignments}
-                WHERE tenant_id = $1 AND id = $2 AND accepted_at IS NULL AND revoked_at IS NULL
-                RETURNING {_INVITATION}
-                """,  # noqa: S608
+                f"SELECT {_INVITATION} FROM platform.invitations WHERE {open_one} FOR NO KEY UPDATE",  # noqa: S608
+                tenant_id,
+                invitation_id,
+            )
+            if not rows:
+                raise _unknown(invitation_id)
+            check(_invitation(rows[0]))
+            rows = await connection.fetch(
+                f"UPDATE platform.invitations SET {assignments} WHERE {open_one} RETURNING {_INVITATION}",  # noqa: S608
                 tenant_id,
                 invitation_id,
                 *more,
             )
-            if not rows:
-                raise _unknown(invitation_id)
             changed = _invitation(rows[0])
             await self._record(connection, action, changed)
         return changed

@@ -50,8 +50,7 @@ CREATE = f"""
 """  # noqa: S608  made of this module\'s own column names
 
 REVOKE = f"""
-    UPDATE platform.api_keys k SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = $1 AND id = $2
-    RETURNING {OWN}, revoked_at = now() AS just_now
+    UPDATE platform.api_keys k SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 RETURNING {OWN}
 """  # noqa: S608  made of this module's own column names
 
 LOCK_USABLE = """

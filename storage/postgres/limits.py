@@ -1,9 +1,12 @@
 """The LimitBook port: what operators grant; and how the registry reads it along with who is asking."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import asyncpg
 
 from policies.allowances import Allowance, Kind, Scope, What
 from policies.audit import Change, Facts, changed
@@ -20,6 +23,22 @@ from storage.postgres.pool import Pool
 
 if TYPE_CHECKING:
     from storage import ports
+
+
+_LIMITS = """
+    SELECT key_id, user_id, what, count, coalesce(period_ms, 0) AS period_ms, calendar, route, shadow
+    FROM platform.limits WHERE tenant_id = $1
+"""
+_PLACE = ("coalesce(key_id, '')", "coalesce(user_id, '')", "route", "what", "calendar")
+_IN_ORDER = f"ORDER BY {', '.join(f'{part} ASC' for part in _PLACE)}"
+"""As the index limits_order_idx has it."""
+_PLAN = "SELECT p.name, p.limits FROM platform.plans p JOIN platform.tenants t ON t.plan = p.name WHERE t.id = $1"
+_VERSION = f"""
+    SELECT count(*), sum(hashtextextended(concat_ws(',', holder, what, calendar, route, count, period_ms, shadow), 0)),
+        ({_PLAN.replace("p.name, p.limits", "p.name || p.limits")}) AS plan
+    FROM platform.limits WHERE tenant_id = $1
+"""  # noqa: S608  made of this module's own words
+"""A sum needs no order: ten thousand limits are some milliseconds."""
 
 
 class Limits(NamedTuple):
@@ -75,13 +94,20 @@ class PostgresLimitBook:
         route: str = "",
         lifted: Collection[What] = (),
         granted: Sequence[Allowance] = (),
+        check: Callable[[str], None] | None = None,
     ) -> None:
-        """In one transaction."""
+        """In one transaction. ``check`` sees the :meth:`version` of the tenant's as they were, and may raise.
+
+        Who sets limits of one tenant does it one after the other: each sees what the one before has made.
+        """
         _check(user_id, key_id, granted)
         if key_id is not None and not is_id(IdKind.KEY, key_id):
             raise _missing(tenant_id, user_id, key_id)
         holder = _Holder(tenant_id, user_id, key_id, route)
         async with self._pool.tenant(tenant_id) as connection:
+            await connection.execute("SELECT FROM platform.tenants WHERE id = $1 FOR NO KEY UPDATE", tenant_id)
+            if check is not None:
+                check(await _version(connection.fetch, tenant_id))
             await _check_holder(connection, tenant_id, user_id, key_id)
             before = await holder.facts(connection)
             await holder.lift(connection, lifted)
@@ -93,28 +119,58 @@ class PostgresLimitBook:
                 change = Change(tenant_id=tenant_id, action="limits.changed", target=holder.id, before=was, after=now)
                 await self._trail.record(connection, change)
 
-    async def limits(self, tenant_id: str) -> Sequence[Grant]:
+    async def limits(self, tenant_id: str, only: Collection[str] | None = None) -> Sequence[Grant]:
         """The tenant's own first, then its users', then its keys' by id, which is by age; its plan's at the end."""
-        rows = await self._pool.read(
-            """
-            SELECT key_id, user_id, what, count, coalesce(period_ms, 0) AS period_ms, calendar, route, shadow
-            FROM platform.limits
-            WHERE tenant_id = $1
-            ORDER BY key_id NULLS FIRST, user_id NULLS FIRST, route, what, calendar
-            """,
-            tenant_id,
-            tenant_id=tenant_id,
-        )
+        condition, holders = ("", ()) if only is None else (" AND holder = ANY($2)", ([tenant_id, *only],))
+        rows = await self._pool.read(f"{_LIMITS}{condition} {_IN_ORDER}", tenant_id, *holders, tenant_id=tenant_id)
         own = [_grant(*row.values()) for row in rows]
-        plans = await self._pool.read(
-            "SELECT p.name, p.limits FROM platform.plans p JOIN platform.tenants t ON t.plan = p.name WHERE t.id = $1",
-            tenant_id,
-            tenant_id=tenant_id,
+        return [*own, *await self._of_plan(tenant_id, own)]
+
+    async def page(
+        self, tenant_id: str, limit: int, *, falling: bool, beyond: Sequence[str] | None, holder: str = ""
+    ) -> Sequence[Grant]:
+        """Those ``beyond`` another's :func:`place`, in the order of :meth:`limits` or backwards; of one ``holder``.
+
+        A plan's are the tenant's, and no holder's. They are few, and come last.
+        """
+        of_plan = [] if holder else [one for one in await self.limits(tenant_id, ()) if one.plan]
+        if beyond is not None:
+            last = tuple(beyond)
+            of_plan = [one for one in of_plan if (place(one) < last if falling else place(one) > last)]
+        of_plan.sort(key=place, reverse=falling)
+        in_plan = beyond is not None and beyond[0] != ""
+        own: Sequence[Grant] = ()
+        if falling or not in_plan:
+            after = None if in_plan or beyond is None else beyond[1:]
+            own = await self._own(tenant_id, limit, falling=falling, after=after, holder=holder)
+        return [*of_plan, *own][:limit] if falling else [*own, *of_plan][:limit]
+
+    async def version(self, tenant_id: str) -> str:
+        """A text that is another one whenever one of the tenant's limits is, its plan's included."""
+        return await _version(partial(self._pool.read, tenant_id=tenant_id), tenant_id)
+
+    async def _own(
+        self, tenant_id: str, limit: int, *, falling: bool, after: Sequence[str] | None, holder: str
+    ) -> list[Grant]:
+        arguments = [tenant_id, limit, *([holder] if holder else []), *(after or [])]
+        numbers = ", ".join(f"${number}" for number in range(len(arguments) - len(_PLACE) + 1, len(arguments) + 1))
+        conditions = [
+            " AND holder = $3" if holder else "",
+            f" AND ({', '.join(_PLACE)}) {'<' if falling else '>'} ({numbers})" if after else "",
+        ]
+        order = _IN_ORDER.replace(" ASC", " DESC") if falling else _IN_ORDER
+        rows = await self._pool.read(
+            f"{_LIMITS}{''.join(conditions)} {order} LIMIT $2", *arguments, tenant_id=tenant_id
         )
-        for plan in plans:
-            granted = in_force([grant.allowance for grant in own], plan_limits(plan["limits"]))
-            own += [Grant(allowance, None, None, plan["name"]) for allowance in granted]
-        return own
+        return [_grant(*row.values()) for row in rows]
+
+    async def _of_plan(self, tenant_id: str, own: Sequence[Grant]) -> list[Grant]:
+        plans = await self._pool.read(_PLAN, tenant_id, tenant_id=tenant_id)
+        return [
+            Grant(allowance, None, None, plan["name"])
+            for plan in plans
+            for allowance in in_force([grant.allowance for grant in own], plan_limits(plan["limits"]))
+        ]
 
     async def set_calendar(self, tenant_id: str, calendar: Calendar) -> None:
         """Raises ValueError for a zone or a day that is none."""
@@ -204,6 +260,17 @@ class _Holder:
             allowance.calendar,
             allowance.shadow,
         )
+
+
+def place(grant: Grant) -> tuple[str, ...]:
+    """Where a limit is among a tenant's: after those of older holders; its plan's are the last."""
+    one = grant.allowance
+    return grant.plan, grant.key_id or "", grant.user_id or "", one.route, one.what, one.calendar
+
+
+async def _version(fetch: Callable[..., Awaitable[Sequence[asyncpg.Record]]], tenant_id: str) -> str:
+    (row,) = await fetch(_VERSION, tenant_id)
+    return "/".join(str(part) for part in row.values())
 
 
 def _check(user_id: str | None, key_id: str | None, granted: Sequence[Allowance]) -> None:

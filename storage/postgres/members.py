@@ -315,16 +315,20 @@ class PostgresMembers:
                 await self._trail.record(connection, change)
         return new
 
-    async def delete_role(self, tenant_id: str, name: str) -> None:
-        """Raises NotFound; InUse while members are in it."""
+    async def delete_role(
+        self, tenant_id: str, name: str, check: Callable[[CustomRole], None] = lambda _: None
+    ) -> None:
+        """``check`` sees it as it was, and may raise. Raises NotFound; InUse while members are in it."""
         in_use = InUse(f"Members are in the role {name}. Give them another one first.")
         async with self._pool.tenant(tenant_id) as connection:
+            rows = await connection.fetch(f"{_ROLE} AND name = $2 FOR UPDATE", tenant_id, name)
+            if not rows:
+                raise _no_role(name)
+            check(_role(rows[0]))
             with violating({"memberships_custom_role_fkey": in_use}):
-                done = await connection.execute(
+                await connection.execute(
                     "DELETE FROM platform.roles WHERE tenant_id = $1 AND name = $2", tenant_id, name
                 )
-            if done == "DELETE 0":
-                raise _no_role(name)
             await self._trail.record(
                 connection, Change(tenant_id=tenant_id, action="role.deleted", target=name, target_name=name)
             )

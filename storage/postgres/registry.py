@@ -152,13 +152,8 @@ class PostgresKeyRegistry:
         self, tenant_id: str, key_id: str, change: KeyChange, check: Callable[[ApiKey], None] = lambda _: None
     ) -> ApiKey:
         """The key as it is then. ``check`` sees it as it was, and may raise. Raises NotFound."""
-        if not is_id(Kind.KEY, key_id):
-            raise _no_key(key_id)
         async with self._pool.tenant(tenant_id) as connection:
-            rows = await connection.fetch(f"{KEY} AND k.id = $2 FOR NO KEY UPDATE OF k", tenant_id, key_id)
-            if not rows:
-                raise _no_key(key_id)
-            old = key_of(rows[0])
+            old = await _locked(connection, tenant_id, key_id)
             check(old)
             new = changed_by(old, change)
             before, after = changed(facts_of(old), facts_of(new))
@@ -215,22 +210,16 @@ class PostgresKeyRegistry:
             await self._record(connection, "key.rotated", key, before=before, after=facts_of(key))
         return key
 
-    async def revoke_key(self, tenant_id: str, key_id: str) -> ApiKey:
-        """The key as it is now."""
-        if not is_id(Kind.KEY, key_id):
-            raise _no_key(key_id)
+    async def revoke_key(self, tenant_id: str, key_id: str, check: Callable[[ApiKey], None] = lambda _: None) -> ApiKey:
+        """The key as it is now. ``check`` sees it as it was, and may raise."""
         async with self._pool.tenant(tenant_id) as connection:
-            rows = await connection.fetch(
-                REVOKE,
-                tenant_id,
-                key_id,
-            )
-            if not rows:
-                raise _no_key(key_id)
-            key = key_of(rows[0])
-            if rows[0]["just_now"]:
-                await self._record(connection, "key.revoked", key, before=facts_of(key))
-        return key
+            old = await _locked(connection, tenant_id, key_id)
+            check(old)
+            if old.revoked_at is not None:
+                return old
+            (row,) = await connection.fetch(REVOKE, tenant_id, key_id)
+            await self._record(connection, "key.revoked", old, before=facts_of(old))
+        return key_of(row)
 
     async def _record(
         self, connection: Connection, action: str, key: ApiKey, before: Facts | None = None, after: Facts | None = None
@@ -272,6 +261,16 @@ class PostgresKeyRegistry:
         """One round trip. An expired key is still identified: ``expires_ms`` is for whoever holds the clock."""
         rows = await self._pool.read(IDENTIFY, digest)
         return principal_of(rows[0]) if rows else None
+
+
+async def _locked(connection: Connection, tenant_id: str, key_id: str) -> ApiKey:
+    """Until the transaction ends. Raises NotFound."""
+    rows = []
+    if is_id(Kind.KEY, key_id):
+        rows = await connection.fetch(f"{KEY} AND k.id = $2 FOR NO KEY UPDATE OF k", tenant_id, key_id)
+    if not rows:
+        raise _no_key(key_id)
+    return key_of(rows[0])
 
 
 def _check_secret(digest: bytes, last4: str) -> None:

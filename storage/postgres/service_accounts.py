@@ -1,6 +1,6 @@
 """The ServiceAccounts port: programs that ask for tokens with an id and a secret."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from policies.audit import Change
 from policies.tenants import ServiceAccount
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
+from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
@@ -126,20 +127,20 @@ class PostgresServiceAccounts:
             await self._trail.record(connection, _change("rotated", account))
         return account
 
-    async def disable(self, tenant_id: str, account_id: str) -> ServiceAccount:
-        """The account as it is now."""
+    async def disable(
+        self, tenant_id: str, account_id: str, check: Callable[[ServiceAccount], None] = lambda _: None
+    ) -> ServiceAccount:
+        """The account as it is now. ``check`` sees it as it was, and may raise."""
         async with self._pool.tenant(tenant_id) as connection:
-            rows = await connection.fetch(
-                f"""
-                UPDATE platform.service_accounts SET disabled_at = coalesce(disabled_at, now())
-                WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}
-                """,  # noqa: S608  a constant
-                tenant_id,
+            old = await _locked(connection, tenant_id, account_id)
+            check(old)
+            if old.disabled_at is not None:
+                return old
+            (row,) = await connection.fetch(
+                f"UPDATE platform.service_accounts SET disabled_at = now() WHERE id = $1 RETURNING {_COLUMNS}",  # noqa: S608  a constant
                 account_id,
             )
-            if not rows:
-                raise _no_account(account_id)
-            account = _account(rows[0])
+            account = _account(row)
             await self._trail.record(connection, _change("disabled", account))
         return account
 
@@ -171,6 +172,20 @@ def _change(verb: str, account: ServiceAccount) -> Change:
         target_name=account.name,
         after={"scopes": sorted(account.scopes), "audiences": sorted(account.audiences)},
     )
+
+
+async def _locked(connection: Connection, tenant_id: str, account_id: str) -> ServiceAccount:
+    """Until the transaction ends. Raises NotFound."""
+    rows = []
+    if is_id(Kind.SERVICE, account_id):
+        rows = await connection.fetch(
+            f"SELECT {_COLUMNS} FROM platform.service_accounts WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE",  # noqa: S608  a constant
+            tenant_id,
+            account_id,
+        )
+    if not rows:
+        raise _no_account(account_id)
+    return _account(rows[0])
 
 
 def _no_account(account_id: str) -> NotFound:

@@ -1,7 +1,7 @@
 """Webhooks: where a tenant's events go, and each delivery until it arrived or was given up."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -10,6 +10,7 @@ import asyncpg
 from policies.audit import Change
 from storage.ports import NotFound
 from storage.postgres import values
+from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
 from storage.postgres.order import LAST_NUMBER, by_age
@@ -145,10 +146,13 @@ class PostgresWebhooks:
             raise _no_webhook(webhook_id)
         return _webhook(rows[0])
 
-    async def enable(self, tenant_id: str, webhook_id: str, *, enabled: bool) -> Webhook:
-        """The webhook, sending or not. Raises NotFound."""
-        old = await self.webhook(tenant_id, webhook_id)
+    async def enable(
+        self, tenant_id: str, webhook_id: str, *, enabled: bool, check: Callable[[Webhook], None] = lambda _: None
+    ) -> Webhook:
+        """The webhook, sending or not. ``check`` sees it as it was, and may raise. Raises NotFound."""
         async with self._pool.tenant(tenant_id) as connection:
+            old = await _locked(connection, tenant_id, webhook_id)
+            check(old)
             await connection.execute("UPDATE platform.webhooks SET enabled = $2 WHERE id = $1", webhook_id, enabled)
             if old.enabled != enabled:
                 await self._trail.record(
@@ -160,7 +164,7 @@ class PostgresWebhooks:
                         target_name=old.url,
                     ),
                 )
-        return await self.webhook(tenant_id, webhook_id)
+        return replace(old, enabled=enabled)
 
     async def replace_secret(self, tenant_id: str, webhook_id: str, sealed: bytes, old_until: datetime) -> Webhook:
         """Sign with a new secret, and with the old one as well until ``old_until``. Raises NotFound."""
@@ -182,10 +186,11 @@ class PostgresWebhooks:
             )
         return found
 
-    async def delete(self, tenant_id: str, webhook_id: str) -> None:
-        """End it, and what was still to be delivered. Raises NotFound."""
-        found = await self.webhook(tenant_id, webhook_id)
+    async def delete(self, tenant_id: str, webhook_id: str, check: Callable[[Webhook], None] = lambda _: None) -> None:
+        """End it, and what was still to be delivered. ``check`` sees it as it was, and may raise. Raises NotFound."""
         async with self._pool.tenant(tenant_id) as connection:
+            found = await _locked(connection, tenant_id, webhook_id)
+            check(found)
             await connection.execute("DELETE FROM platform.webhooks WHERE id = $1", webhook_id)
             await self._trail.record(
                 connection,
@@ -273,6 +278,16 @@ class Deliveries:
                 trouble[:500],
                 next_at,
             )
+
+
+async def _locked(connection: Connection, tenant_id: str, webhook_id: str) -> Webhook:
+    """Until the transaction ends. Raises NotFound."""
+    rows = []
+    if is_id(Kind.WEBHOOK, webhook_id):
+        rows = await connection.fetch(f"{_WEBHOOK} AND id = $2 FOR UPDATE", tenant_id, webhook_id)
+    if not rows:
+        raise _no_webhook(webhook_id)
+    return _webhook(rows[0])
 
 
 def _no_webhook(webhook_id: str) -> NotFound:

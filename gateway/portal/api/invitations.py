@@ -80,10 +80,12 @@ async def send_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
     return _shown(ask, await joining.send_again(ask.request, ask.tenant_id, current.id))
 
 
-@operations.delete("/invitations/{invitation_id}", Permission.USERS_WRITE, versioned=show_invitation)
+@operations.delete("/invitations/{invitation_id}", Permission.USERS_WRITE)
 async def revoke_invitation(ask: Ask[InTenant, Any]) -> None:
     """Its link works no more."""
-    await joining.invitations(ask.request).revoke(ask.tenant_id, ask.path("invitation_id"))
+    await joining.invitations(ask.request).revoke(
+        ask.tenant_id, ask.path("invitation_id"), lambda current: ask.check_version(_shown(ask, current))
+    )
 
 
 def _shown(ask: Ask[Any, Any], invitation: Invitation) -> InvitationShown:

@@ -153,10 +153,7 @@ async def create_issuer(ask: Ask[Nothing, IssuerWish]) -> IssuerShown:
     return _shown(made)
 
 
-@operations.patch(
-    "/issuers/{name}", Permission.PLATFORM_WRITE, query=Nothing, body=IssuerChange, answer=IssuerShown,
-    versioned=show_issuer,
-)  # fmt: skip
+@operations.patch("/issuers/{name}", Permission.PLATFORM_WRITE, query=Nothing, body=IssuerChange, answer=IssuerShown)
 async def change_issuer(ask: Ask[Nothing, IssuerChange]) -> IssuerShown:
     """Change an issuer, or what its claims mean: also for tokens that were seen and streams that are open."""
     edit = ask.body.model_dump(exclude_none=True)
@@ -183,7 +180,7 @@ async def change_issuer(ask: Ask[Nothing, IssuerChange]) -> IssuerShown:
     return _shown(changed)
 
 
-@operations.delete("/issuers/{name}", Permission.PLATFORM_WRITE, query=Nothing, versioned=show_issuer)
+@operations.delete("/issuers/{name}", Permission.PLATFORM_WRITE, query=Nothing)
 async def delete_issuer(ask: Ask[Nothing, Any]) -> None:
     """Take an issuer's tokens no more: on every worker within a second, and its guests' streams end."""
     try:

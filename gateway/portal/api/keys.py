@@ -54,6 +54,8 @@ class LastUse(Shown):
 class KeyShown(Shown):
     """A key as it can be shown: never the key itself."""
 
+    by_use = frozenset({"last_used"})
+
     id: str
     name: str
     last4: str
@@ -209,10 +211,13 @@ async def rotate_key(ask: Ask[InTenant, Rotation]) -> KeyMade:
     return KeyMade(**facts(made, now), key=secret)
 
 
-@operations.delete("/keys/{key_id}", Permission.KEYS_WRITE, versioned=show_key)
+@operations.delete("/keys/{key_id}", Permission.KEYS_WRITE)
 async def revoke_key(ask: Ask[InTenant, Any]) -> None:
     """End a key now and for ever."""
-    key = await ask.keys.revoke_key(ask.tenant_id, ask.path("key_id"))
+    now = ask.parts.now()
+    key = await ask.keys.revoke_key(
+        ask.tenant_id, ask.path("key_id"), lambda current: ask.check_version(_shown(current, now))
+    )
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=key.id))
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.api.paging import OldestFirst, Page
+from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
 from gateway.portal.problems import Problem
 from policies.allowances import Allowance, What
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import Grant, Invalidation
-from storage.postgres.limits import PostgresLimitBook
+from storage.postgres.limits import PostgresLimitBook, place
 
 operations = Operations("limits")
 
@@ -48,8 +48,10 @@ class LimitsWish(Sent):
     streams: Texts | None = None
 
 
-async def _all(ask: Ask[Any, Any]) -> Page[LimitShown]:
-    return _whole(await _book(ask).limits(ask.tenant_id))
+class LimitsVersion(Shown):
+    """Of all limits of a tenant."""
+
+    version: str
 
 
 class LimitList(OldestFirst, InTenant):
@@ -65,15 +67,15 @@ async def list_limits(ask: Ask[LimitList, Any]) -> Page[LimitShown]:
 
     The ETag is that of all of them, whichever are shown: it is what a change of any may be bound to.
     """
-    query, found = ask.query, await _book(ask).limits(ask.tenant_id)
-    kept = [one for one in found if query.key_id in (None, one.key_id) and query.user_id in (None, one.user_id)]
-    grants, following = ask.cursors.cut(kept, query, place)
-    return Page(data=[shown(grant) for grant in grants], next_cursor=following).of(_whole(found))
+    return await _page(ask, ask.query, ask.cursors)
 
 
-@operations.put("/limits", Permission.LIMITS_WRITE, body=LimitsWish, answer=Page[LimitShown], versioned=_all)
+@operations.put("/limits", Permission.LIMITS_WRITE, body=LimitsWish, answer=Page[LimitShown])
 async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
-    """Set or lift limits of a key or a member; those of the tenant as a whole are the operator's to set."""
+    """Set or lift limits of a key or a member; those of the tenant as a whole are the operator's to set.
+
+    The answer is the first page of the list, and its cursor goes on there.
+    """
     wish = ask.body
     if not (wish.key_id or wish.user_id):
         ask.who.require(Permission.PLATFORM_WRITE)
@@ -93,9 +95,26 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
         route=wish.route,
         lifted=[what for what, texts in named.items() if texts is not None],
         granted=granted,
+        check=lambda version: ask.check_version(LimitsVersion(version=version)),
     )
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=wish.key_id or ""))
-    return await _all(ask)
+    first = LimitList(limit=LONGEST)
+    return await _page(ask, first, ask.cursors_of(list_limits.__name__, first))
+
+
+async def _page(ask: Ask[Any, Any], query: LimitList, cursors: Cursors) -> Page[LimitShown]:
+    book, opened = _book(ask), cursors.open(query.cursor)
+    if query.key_id and query.user_id:
+        raise ValueError("a limit is a key's or a user's, not both")
+    found = await book.page(
+        ask.tenant_id,
+        query.limit + 1,
+        falling=query.sort.startswith("-"),
+        beyond=None if opened is None else [str(part) for part in opened],
+        holder=query.key_id or query.user_id or "",
+    )
+    version = LimitsVersion(version=await book.version(ask.tenant_id))
+    return cursors.page([shown(grant) for grant in found], query.limit, [place(grant) for grant in found]).of(version)
 
 
 def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
@@ -108,16 +127,6 @@ def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
 
 def _book(ask: Ask[Any, Any]) -> PostgresLimitBook:
     return PostgresLimitBook(ask.parts.pool, ask.trail)
-
-
-def _whole(grants: Sequence[Grant]) -> Page[LimitShown]:
-    return Page(data=[shown(grant) for grant in grants], next_cursor=None)
-
-
-def place(grant: Grant) -> tuple[str, ...]:
-    """Where a limit is among a tenant's: after those of older holders; its plan's are the last."""
-    one = grant.allowance
-    return grant.plan, grant.key_id or "", grant.user_id or "", one.route, one.what, one.calendar
 
 
 def shown(grant: Grant) -> LimitShown:

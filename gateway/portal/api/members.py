@@ -226,11 +226,13 @@ async def change_role(ask: Ask[InTenant, RoleEdit]) -> RoleShown:
     return _own(changed)
 
 
-@operations.delete("/roles/{name}", Permission.ROLES_WRITE, versioned=show_role)
+@operations.delete("/roles/{name}", Permission.ROLES_WRITE)
 async def delete_role(ask: Ask[InTenant, Any]) -> None:
     """End a role of the tenant's own that nobody is in."""
     try:
-        await _members(ask).delete_role(ask.tenant_id, ask.path("name"))
+        await _members(ask).delete_role(
+            ask.tenant_id, ask.path("name"), lambda current: ask.check_version(_own(current))
+        )
     except InUse as error:
         raise Problem(Refusal.IN_USE, str(error)) from error
 

@@ -59,7 +59,7 @@ class InTenant(Sent):
     )
 
 
-class Shown(BaseModel):
+class Shown(etags.Versioned):
     """What the API shows."""
 
     model_config = ConfigDict(frozen=True)
@@ -80,8 +80,6 @@ class Operation:
     answer: type[BaseModel] | None
     status: int
     run: Callable[["Ask[Any, Any]"], Awaitable[Any]]
-    versioned: Callable[["Ask[Any, Any]"], Awaitable[BaseModel]] | None
-    """What the caller may have seen the version of (``If-Match``); None: the handler asks itself, or there is none."""
 
     @property
     def is_in_tenant(self) -> bool:
@@ -128,8 +126,12 @@ class Ask(Generic[_Query, _Body]):
     @cached_property
     def cursors(self) -> Cursors:
         """The cursors of this list: in this tenant, below this path, with these filters, in this order."""
-        asked = self.query.model_dump_json(exclude={"limit", "cursor", "tenant"})
-        name = "\0".join((self.operation.name, self.tenant_id, *self.request.match_info.values(), asked))
+        return self.cursors_of(self.operation.name, self.query)
+
+    def cursors_of(self, operation_name: str, query: BaseModel) -> Cursors:
+        """The cursors of the list that another operation gives for ``query``."""
+        asked = query.model_dump_json(exclude={"limit", "cursor", "tenant"})
+        name = "\0".join((operation_name, self.tenant_id, *self.request.match_info.values(), asked))
         return Cursors(self.parts.secret_for("cursors"), name)
 
     async def announce(self, change: Invalidation) -> None:
@@ -180,7 +182,7 @@ class Operations:
         def add(run: Run) -> Run:
             summary = (run.__doc__ or "").strip().partition("\n")[0]
             defaults: dict[str, Any] = {
-                "query": InTenant, "body": None, "answer": None, "status": 200, "versioned": None,
+                "query": InTenant, "body": None, "answer": None, "status": 200,
             }  # fmt: skip
             self.all.append(
                 Operation(
@@ -250,8 +252,6 @@ async def _tenant(ask: Ask[InTenant, Any]) -> str:
 
 
 async def _run(ask: Ask[Any, Any]) -> web.StreamResponse:
-    if ask.operation.versioned is not None and "If-Match" in ask.request.headers:
-        ask.check_version(await ask.operation.versioned(ask))
     shown = await ask.operation.run(ask)
     if isinstance(shown, web.StreamResponse):
         return shown

@@ -5,14 +5,14 @@ from typing import Any
 from pydantic import Field
 
 from gateway.portal.api.counting import counted
-from gateway.portal.api.limits import LimitShown, place, shown
+from gateway.portal.api.limits import LimitShown, shown
 from gateway.portal.api.operations import Ask, InTenant, Operations
 from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.api.shapes import Instant
 from gateway.usage.limit_use import Quota, quota
 from policies.allowances import Kind
 from policies.permissions import Permission
-from storage.postgres.limits import PostgresLimitBook
+from storage.postgres.limits import PostgresLimitBook, place
 
 operations = Operations("usage")
 
@@ -48,10 +48,8 @@ async def list_quotas(ask: Ask[QuotaOf, Any]) -> Page[QuotaShown]:
     calendar, now_ms = await book.calendar(ask.tenant_id), int(ask.parts.now().timestamp() * 1000)
     grants = [
         grant
-        for grant in await book.limits(ask.tenant_id)
+        for grant in await book.limits(ask.tenant_id, [one for one in (query.key_id, query.user_id) if one])
         if grant.allowance.kind is Kind.QUOTA
-        and grant.key_id in (None, query.key_id)
-        and grant.user_id in (None, query.user_id)
     ]
     page, following = ask.cursors.cut(grants, query, place)
     found = await counted(ask, page, calendar, now_ms)

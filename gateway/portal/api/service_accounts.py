@@ -124,11 +124,12 @@ async def replace_service_secret(ask: Ask[InTenant, SecretWish]) -> ServiceAccou
     return ServiceAccountMade(**_shown(account).model_dump(), client_secret=secret)
 
 
-@operations.delete("/service-accounts/{account_id}", Permission.SERVICE_ACCOUNTS_WRITE, versioned=show_service_account)
+@operations.delete("/service-accounts/{account_id}", Permission.SERVICE_ACCOUNTS_WRITE)
 async def disable_service_account(ask: Ask[InTenant, Any]) -> None:
     """Give it no more tokens, and refuse those that it has."""
-    account = await _account(ask)
-    await _accounts(ask).disable(ask.tenant_id, account.id)
+    account = await _accounts(ask).disable(
+        ask.tenant_id, ask.path("account_id"), lambda current: ask.check_version(_shown(current))
+    )
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, user_id=account.id))
 
 

@@ -18,6 +18,8 @@ operations = Operations("sessions")
 class SessionShown(Shown):
     """A browser that is signed in; never its secret."""
 
+    by_use = frozenset({"seen_at"})
+
     id: str
     user_id: str
     methods: list[str]
@@ -54,10 +56,11 @@ async def show_session(ask: Ask[InTenant, Any]) -> SessionShown:
     return _shown(await _live(ask))
 
 
-@operations.delete("/sessions/{session_id}", Permission.SESSIONS_WRITE, versioned=show_session)
+@operations.delete("/sessions/{session_id}", Permission.SESSIONS_WRITE)
 async def end_session(ask: Ask[InTenant, Any]) -> None:
     """Sign a browser out, and close its streams. Who does it to another must hold what that one holds."""
     session = await _live(ask)
+    ask.check_version(_shown(session))  # of which nothing changes until it ends, and then there is none to end
     if session.user_id != ask.who.user_id:
         ask.who.may_give(await permissions_in(ask.parts.pool, ask.tenant_id, session.user_id))
     if not await browser.end(ask.request, session.user_id, "revoked", only=session.id):

@@ -23,6 +23,8 @@ operations = Operations("users")
 class UserShown(Shown):
     """A person. ``tenants`` are the slugs of those that it is a member of."""
 
+    by_use = frozenset({"last_login_at"})
+
     id: str
     email: str
     name: str

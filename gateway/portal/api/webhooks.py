@@ -145,8 +145,13 @@ async def show_webhook(ask: Ask[InTenant, Any]) -> WebhookShown:
 @operations.patch("/webhooks/{webhook_id}", Permission.WEBHOOKS_WRITE, body=WebhookChange, answer=WebhookShown)
 async def change_webhook(ask: Ask[InTenant, WebhookChange]) -> WebhookShown:
     """Stop sending, or go on: what waited meanwhile is sent then."""
-    ask.check_version(_shown(await _webhooks(ask).webhook(ask.tenant_id, ask.path("webhook_id"))))
-    return _shown(await _webhooks(ask).enable(ask.tenant_id, ask.path("webhook_id"), enabled=ask.body.enabled))
+    changed = await _webhooks(ask).enable(
+        ask.tenant_id,
+        ask.path("webhook_id"),
+        enabled=ask.body.enabled,
+        check=lambda current: ask.check_version(_shown(current)),
+    )
+    return _shown(changed)
 
 
 @operations.post(
@@ -164,10 +169,12 @@ async def replace_webhook_secret(ask: Ask[InTenant, Replacement]) -> WebhookMade
     return WebhookMade(**_shown(found).model_dump(), secret=secret_text(secret))
 
 
-@operations.delete("/webhooks/{webhook_id}", Permission.WEBHOOKS_WRITE, versioned=show_webhook)
+@operations.delete("/webhooks/{webhook_id}", Permission.WEBHOOKS_WRITE)
 async def delete_webhook(ask: Ask[InTenant, Any]) -> None:
     """End a webhook, and what was still to be delivered."""
-    await _webhooks(ask).delete(ask.tenant_id, ask.path("webhook_id"))
+    await _webhooks(ask).delete(
+        ask.tenant_id, ask.path("webhook_id"), lambda current: ask.check_version(_shown(current))
+    )
 
 
 @operations.get(
