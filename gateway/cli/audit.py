@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import PAST, SLUG_OR_ID
 from gateway.times import stamp
@@ -19,7 +19,7 @@ PLATFORM = "(platform)"
 """What the chain without a tenant is called."""
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """The audit trail: every change, chained so that tampering shows."""
 

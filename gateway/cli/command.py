@@ -2,12 +2,13 @@
 
 import functools
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -39,6 +40,44 @@ class Given:
         except SettingsInvalid as error:
             faults = "\n".join(f"  {fault}" for fault in error.faults)
             raise click.ClickException(f"the settings cannot be used; nothing was done.\n{faults}") from error
+
+
+class Command(click.Command):
+    """Takes an option of one value once: of two values nobody knows which was meant."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            _check_once(ctx, self.get_params(ctx), args)
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """Of such commands."""
+
+    command_class = Command
+
+
+def _check_once(ctx: click.Context, params: Iterable[click.Parameter], args: Iterable[str]) -> None:
+    valued = {
+        name: option
+        for option in params
+        if isinstance(option, click.Option) and not (option.is_flag or option.count)
+        for name in option.opts
+    }
+    seen = set()
+    words = iter(args)
+    for word in words:
+        name, has_value, _ = word.partition("=")
+        if name == "--":
+            return
+        if name not in valued:
+            continue
+        if name in seen and not valued[name].multiple:
+            raise click.UsageError(f"{name} is given more than once, and takes one value.", ctx)
+        seen.add(name)
+        if not has_value:
+            next(words, None)
 
 
 def common(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common
+from gateway.cli.command import Command, Given, common
 from gateway.cli.output import print_json, remark
 from policies.price_book import PlansInvalid
 from policies.route_table import RoutesInvalid
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.configuration.settings import Settings
 
 
-@click.command("check-config")
+@click.command("check-config", cls=Command)
 @common
 def check_config(given: Given) -> None:
     """Check settings, routes and price lists: every fault at once.

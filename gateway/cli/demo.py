@@ -17,7 +17,7 @@ import click
 import orjson
 import structlog
 
-from gateway.cli.command import Given, common
+from gateway.cli.command import Command, Given, common
 from gateway.cli.serve import reader, run, settings_or_exit
 from gateway.configuration.secrets import derived
 from gateway.configuration.settings import Settings
@@ -58,7 +58,7 @@ class Credentials:
     password: str
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--port", type=click.IntRange(1, 65_534), help="The gateway's port on 127.0.0.1.  [default: 9200]")
 @click.option("--upstream", help="Use this transcription service instead of the demo's own.")
 @common

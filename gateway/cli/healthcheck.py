@@ -10,12 +10,14 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.command import Command
+
 _DEFAULT = "127.0.0.1:9201"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  asked on loopback, not bound
 _TIMEOUT_S = 3.0
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--address",
     envvar="GATEWAY_OPS_LISTEN",

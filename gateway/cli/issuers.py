@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import SLUG
 from gateway.times import maybe_stamp
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.identity.issuer_book import IssuerBook, KnownIssuer
 
 
-@click.group()
+@click.group(cls=Group)
 def issuer() -> None:
     """Others whose access tokens are taken."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Command, Given, common, with_stores
 from gateway.cli.key_rows import Held, facts, holder, members
 from gateway.cli.known_routes import check_routes
 from gateway.cli.output import print_json, remark
@@ -47,7 +47,7 @@ def bindings(command: Any) -> Any:
     return command
 
 
-@click.command("set")
+@click.command("set", cls=Command)
 @click.argument("key_id", metavar="ID")
 @click.option("--name", type=NAME, help="What the key is for.")
 @click.option("--scope", "scopes", type=SCOPE, multiple=True, help="What it may do from now on, all of it.")
@@ -80,7 +80,7 @@ def set_key(
     _print(given, with_stores(given, lambda stores: _change(stores, key_id, change)), "changed")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("key_id", metavar="ID")
 @common
 def disable(given: Given, key_id: str) -> None:
@@ -88,7 +88,7 @@ def disable(given: Given, key_id: str) -> None:
     _print(given, with_stores(given, lambda stores: _enable(stores, key_id, enabled=False)), "disabled")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("key_id", metavar="ID")
 @common
 def enable(given: Given, key_id: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.key_changes import bindings, disable, enable, mention_unasked, set_key
 from gateway.cli.key_rows import Held, facts, holder, member, members
 from gateway.cli.known_routes import check_routes
@@ -34,7 +34,7 @@ class _Made:
     old_ends_at: datetime | None = None
 
 
-@click.group()
+@click.group(cls=Group)
 def key() -> None:
     """API keys: make, list, change, rotate, revoke."""
 

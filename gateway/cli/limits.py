@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.limit_rows import Row, rows
 from gateway.cli.output import print_json, print_table
 from gateway.cli.values import AUDIO, BYTES, NONE, PLACES, REQUESTS, ROUTE, SLUG
@@ -26,7 +26,7 @@ _OPTIONS = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def limits() -> None:
     """Limits of tenants, users and keys.
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Command, Given, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.times import maybe_stamp
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from storage.postgres.history import MigrationStatus
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--status", "only_status", is_flag=True, help="List every migration and change nothing.")
 @common
 def migrate(given: Given, *, only_status: bool) -> None:

@@ -2,14 +2,14 @@
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import EMAIL
 from gateway.times import stamp
 from policies.tenants import User
 
 
-@click.group()
+@click.group(cls=Group)
 def operator() -> None:
     """Who may act across tenants."""
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.known_routes import check_routes
 from gateway.cli.limits import with_amounts
 from gateway.cli.output import print_json, print_table, remark
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _Amounts = tuple[Allowance | None, ...]
 
 
-@click.group()
+@click.group(cls=Group)
 def plan() -> None:
     """Limits and routes under one name, for all tenants that are on the plan.
 

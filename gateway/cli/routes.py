@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.output import print_facts, print_json, print_table, remark
 from policies.authorise import ANONYMOUS, Permit, authorise
 from policies.inquiry import Target
@@ -38,7 +38,7 @@ _METERS = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def routes() -> None:
     """The route table: what is open, and why a request is let in or not.
 

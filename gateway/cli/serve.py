@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.command import Given, common
+from gateway.cli.command import Command, Given, common
 from gateway.cli.config import missing, upstream_faults
 from gateway.configuration.settings import Settings
 from gateway.configuration.sources import SettingsInvalid, load
@@ -22,7 +22,7 @@ from policies.route_table import RoutesInvalid
 from storage.ports import StorageError
 
 
-@click.command()
+@click.command(cls=Command)
 @common
 def serve(given: Given) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. SIGHUP reads settings, secrets and routes again."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.minting import mint_secret
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, NAME, SCOPE, SLUG
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.cli.stores import Stores
 
 
-@click.group("service-account")
+@click.group("service-account", cls=Group)
 def service_account() -> None:
     """Programs of a tenant that get short tokens for a secret."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION
 from gateway.times import maybe_stamp, stamp
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LEAD = f"{LEAD // timedelta(minutes=1)}m"
 
 
-@click.group("signing-keys")
+@click.group("signing-keys", cls=Group)
 def signing_keys() -> None:
     """The keys that sign tokens: list, rotate, revoke."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Command, Given, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import SLUG, Written
 from gateway.cli.whole_account import complete
@@ -44,7 +44,7 @@ def _read_book(text: str) -> PriceBook:
 _MONTH, _BOOK = Written("month", read_month), Written("file", _read_book)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
 @click.option("--month", type=_MONTH, help="The one that begins in, say, 2026-11. Default: the last that is over.")
 @click.option("--plans", "book", type=_BOOK, help="TOML file with price lists. Default: the setting 'plans_file'.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Command, Given, common, confirm, with_stores, yes_option
 from gateway.cli.minting import mint as mint_key
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from storage.postgres.onboarding import Onboarded
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("slug", type=SLUG)
 @click.option("--owner", type=EMAIL, required=True, help="Who is invited to own it.")
 @click.option("--name", type=NAME, help="What people call it. Default: the slug.")
@@ -109,7 +109,7 @@ async def _onboard(
     return made, key, ""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("slug", type=SLUG)
 @click.option("--grace", type=DURATION, default="30d", show_default=True, help="How long it can be restored.")
 @yes_option
@@ -137,7 +137,7 @@ def delete(given: Given, slug: str, grace: timedelta, *, yes: bool) -> None:
         remark(f"Until {stamp(left.delete_after)} it comes back by: gateway tenant restore {slug}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("slug", type=SLUG)
 @common
 def restore(given: Given, slug: str) -> None:
@@ -154,7 +154,7 @@ def restore(given: Given, slug: str) -> None:
     print_tenant(given, found, f"Tenant {slug} is {found.status}.")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--dry-run", is_flag=True, help="Only say which those are.")
 @yes_option
 @common

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.known_routes import check_route
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.tenant_life import delete, facts, onboard, print_tenant, purge, restore
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.cli.stores import Stores
 
 
-@click.group()
+@click.group(cls=Group)
 def tenant() -> None:
     """Organisations: the unit of isolation, limits and the account."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from gateway.cli.command import Given, common, with_stores
+from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.output import is_terminal, print_facts, print_json, print_table, remark
 from gateway.cli.statement import statement
 from gateway.cli.values import PAST, SLUG_OR_ID
@@ -43,7 +43,7 @@ class _Report:
     groups: Sequence[_Group] = ()
 
 
-@click.group()
+@click.group(cls=Group)
 def usage() -> None:
     """What tenants have used."""
 

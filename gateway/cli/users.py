@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.key_rows import member
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import EMAIL, NAME, SLUG, Written
@@ -24,7 +24,7 @@ _MOST_BYTES = 8_192
 """More than the longest password takes, in any script."""
 
 
-@click.group()
+@click.group(cls=Group)
 def user() -> None:
     """People, and who belongs to which tenant."""
 
@@ -284,14 +284,16 @@ async def _remove(stores: "Stores", slug: str, email: str) -> str:
 
 
 async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatus) -> User:
-    from storage.postgres.sessions import PostgresSessions  # noqa: PLC0415  slow
-    from storage.postgres.tokens import PostgresFamilies  # noqa: PLC0415  slow
+    from storage.postgres.directory import PostgresDirectory  # noqa: PLC0415  slow
+    from storage.postgres.log_ins import end_log_ins, end_tokens  # noqa: PLC0415  slow
 
     tenant = await stores.directory.tenant(slug)
-    found = await stores.directory.set_user_status(tenant.id, email, status)
-    if status is UserStatus.DISABLED:  # or whoever had stolen one would be back with the person
-        await PostgresSessions(stores.pool, stores.trail).end(found.id, "disabled")
-        await PostgresFamilies(stores.pool, stores.trail).end_all(found.id)
+    async with stores.pool.together() as one:
+        found = await PostgresDirectory(one, stores.trail).set_user_status(tenant.id, email, status)
+        async with one.operator() as connection:
+            if status is UserStatus.DISABLED:  # or whoever had stolen one would be back with the person
+                await end_log_ins(connection, stores.trail, found.id, "disabled")
+                await end_tokens(connection, found.id)
     # Of every tenant: a person's keys may be in others, which row-level security does not show from here.
     await stores.announce(Invalidation())
     return found

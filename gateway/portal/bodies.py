@@ -2,12 +2,12 @@
 
 from typing import TypeVar
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.portal.crosssite import FIELD, FORM, posted
 from gateway.portal.problems import Problem
+from policies import strict_json
 from policies.verdict import Refusal
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -19,9 +19,9 @@ async def read_json(request: web.Request, model: type[_Model]) -> _Model:
         raise Problem(Refusal.NOT_JSON)
     body = await request.read()
     try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem(Refusal.INVALID_INPUT, "The body is not well-formed JSON.") from error
+        strict_json.read(body.decode("utf-8"))
+    except ValueError as error:
+        raise Problem(Refusal.INVALID_INPUT, "The body is not well-formed JSON, or says a name twice.") from error
     try:
         return model.model_validate_json(body, strict=True)  # true is no number, and "1" is none either
     except ValidationError as error:

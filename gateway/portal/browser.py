@@ -103,7 +103,7 @@ async def begin(
 async def end(request: web.Request, user_id: str, why: str, *, only: str | None = None, but: str | None = None) -> int:
     """End sessions of a person, here and in every worker's memory; how many."""
     ended = await sessions(request).end(user_id, why, only=only, but=but)
-    if ended:
+    if ended or only is None:  # a change of password or status has ended them already, and workers know them still
         await request.app[PARTS].bus.publish(Invalidation(user_id=user_id))
     tokens = request.app[OAUTH].tokens
     if only is None:  # what was logged in without a browser as well

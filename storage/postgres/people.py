@@ -16,6 +16,7 @@ from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
+from storage.postgres.log_ins import end_log_ins
 from storage.postgres.pool import Pool
 from storage.postgres.second_factor import ASKED
 
@@ -102,7 +103,10 @@ class PostgresPeople:
             )
 
     async def set_password_in(self, connection: Connection, user_id: str, password_hash: str, action: str) -> None:
-        """In a transaction that is open already; no browser is trusted any more, no link works. Raises NotFound."""
+        """In a transaction that is open already. Raises NotFound.
+
+        No browser is trusted any more, no link works, and nobody stays signed in.
+        """
         # Links before people, as everywhere: two that wait for each other would end in a deadlock.
         await connection.execute("DELETE FROM platform.one_time_links WHERE user_id = $1 AND used_at IS NULL", user_id)
         rows = await connection.fetch(
@@ -116,6 +120,7 @@ class PostgresPeople:
         if not rows:
             raise NotFound("This person is not known any more.")
         await connection.execute("DELETE FROM platform.trusted_browsers WHERE user_id = $1", user_id)
+        await end_log_ins(connection, self._trail, user_id, "password")
         await self._record(connection, action, user_id, rows[0]["email"])
 
     async def set_profile(self, user_id: str, *, name: str, language: str, time_zone: str) -> Person:

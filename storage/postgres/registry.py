@@ -152,6 +152,8 @@ class PostgresKeyRegistry:
         self, tenant_id: str, key_id: str, change: KeyChange, check: Callable[[ApiKey], None] = lambda _: None
     ) -> ApiKey:
         """The key as it is then. ``check`` sees it as it was, and may raise. Raises NotFound."""
+        if not is_id(Kind.KEY, key_id):
+            raise _no_key(key_id)
         async with self._pool.tenant(tenant_id) as connection:
             old = await _locked(connection, tenant_id, key_id)
             check(old)
@@ -212,6 +214,8 @@ class PostgresKeyRegistry:
 
     async def revoke_key(self, tenant_id: str, key_id: str, check: Callable[[ApiKey], None] = lambda _: None) -> ApiKey:
         """The key as it is now. ``check`` sees it as it was, and may raise."""
+        if not is_id(Kind.KEY, key_id):
+            raise _no_key(key_id)
         async with self._pool.tenant(tenant_id) as connection:
             old = await _locked(connection, tenant_id, key_id)
             check(old)
@@ -265,9 +269,7 @@ class PostgresKeyRegistry:
 
 async def _locked(connection: Connection, tenant_id: str, key_id: str) -> ApiKey:
     """Until the transaction ends. Raises NotFound."""
-    rows = []
-    if is_id(Kind.KEY, key_id):
-        rows = await connection.fetch(f"{KEY} AND k.id = $2 FOR NO KEY UPDATE OF k", tenant_id, key_id)
+    rows = await connection.fetch(f"{KEY} AND k.id = $2 FOR NO KEY UPDATE OF k", tenant_id, key_id)
     if not rows:
         raise _no_key(key_id)
     return key_of(rows[0])

@@ -8,6 +8,7 @@ import asyncpg
 
 from policies.audit import Change
 from policies.people import Session
+from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.order import by_age
@@ -186,31 +187,44 @@ class PostgresSessions:
         The tokens that were made for them, with their id as family, are void with it.
         """
         async with self._pool.operator() as connection:
-            rows = await connection.fetch(
-                """
-                UPDATE platform.sessions s SET ended_at = now(), ended_by = $2 FROM platform.users u
-                WHERE s.user_id = $1 AND s.ended_at IS NULL AND u.id = s.user_id
-                    AND ($3::text IS NULL OR s.id = $3) AND ($4::text IS NULL OR s.id <> $4)
-                RETURNING s.id, s.digest, s.tenant_id, u.email
-                """,
-                user_id,
-                why,
-                only,
-                but,
-            )
-            for row in rows:
-                await revoke_in(connection, f"family:{row['id']}")
-                await self._trail.record(
-                    connection,
-                    Change(
-                        tenant_id=row["tenant_id"],
-                        action="session.ended",
-                        target=row["id"],
-                        target_name=row["email"],
-                        after={"why": why},
-                    ),
-                )
-        return [row["digest"] for row in rows]
+            return await end_sessions_in(connection, self._trail, user_id, why, only=only, but=but)
+
+
+async def end_sessions_in(
+    connection: Connection,
+    trail: AuditTrail,
+    user_id: str,
+    why: str,
+    *,
+    only: str | None = None,
+    but: str | None = None,
+) -> Sequence[bytes]:
+    """:meth:`PostgresSessions.end` in a transaction of the operator's that is open already."""
+    rows = await connection.fetch(
+        """
+        UPDATE platform.sessions s SET ended_at = now(), ended_by = $2 FROM platform.users u
+        WHERE s.user_id = $1 AND s.ended_at IS NULL AND u.id = s.user_id
+            AND ($3::text IS NULL OR s.id = $3) AND ($4::text IS NULL OR s.id <> $4)
+        RETURNING s.id, s.digest, s.tenant_id, u.email
+        """,
+        user_id,
+        why,
+        only,
+        but,
+    )
+    for row in rows:
+        await revoke_in(connection, f"family:{row['id']}")
+        await trail.record(
+            connection,
+            Change(
+                tenant_id=row["tenant_id"],
+                action="session.ended",
+                target=row["id"],
+                target_name=row["email"],
+                after={"why": why},
+            ),
+        )
+    return [row["digest"] for row in rows]
 
 
 def _session(row: asyncpg.Record) -> Session:

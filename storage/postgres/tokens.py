@@ -109,27 +109,7 @@ class PostgresFamilies:
     async def end_all(self, user_id: str, tenant_id: str | None = None) -> Sequence[str]:
         """The ids of those that were ended; their access tokens are revoked with them."""
         async with self._pool.operator() as connection:
-            rows = await connection.fetch(
-                """
-                UPDATE platform.refresh_families SET ended_at = now(), ended_by = 'ended'
-                WHERE user_id = $1 AND ($2::text IS NULL OR tenant_id = $2) AND ended_at IS NULL AND expires_at > now()
-                RETURNING id, tenant_id
-                """,
-                user_id,
-                tenant_id,
-            )
-            for row in rows:
-                await revoke_in(connection, f"family:{row['id']}")
-                await self._trail.record(
-                    connection,
-                    Change(
-                        tenant_id=row["tenant_id"],
-                        action="refresh_family.ended",
-                        target=row["id"],
-                        after={"user": user_id},
-                    ),
-                )
-        return [row["id"] for row in rows]
+            return await end_families_in(connection, self._trail, user_id, tenant_id)
 
 
 class _Hold:
@@ -174,6 +154,33 @@ class _Hold:
                 after={"user": family.user_id, "client": family.client_id, "generation": family.generation},
             ),
         )
+
+
+async def end_families_in(
+    connection: Connection, trail: AuditTrail, user_id: str, tenant_id: str | None = None
+) -> Sequence[str]:
+    """:meth:`PostgresFamilies.end_all` in a transaction of the operator's that is open already."""
+    rows = await connection.fetch(
+        """
+        UPDATE platform.refresh_families SET ended_at = now(), ended_by = 'ended'
+        WHERE user_id = $1 AND ($2::text IS NULL OR tenant_id = $2) AND ended_at IS NULL AND expires_at > now()
+        RETURNING id, tenant_id
+        """,
+        user_id,
+        tenant_id,
+    )
+    for row in rows:
+        await revoke_in(connection, f"family:{row['id']}")
+        await trail.record(
+            connection,
+            Change(
+                tenant_id=row["tenant_id"],
+                action="refresh_family.ended",
+                target=row["id"],
+                after={"user": user_id},
+            ),
+        )
+    return [row["id"] for row in rows]
 
 
 async def revoke_in(connection: Connection, what: str) -> Revocation:

@@ -16,6 +16,7 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.links import PostgresLinks
+from storage.postgres.log_ins import end_log_ins, end_tokens
 from storage.postgres.order import Order, by_age
 from storage.postgres.people import PostgresPeople
 from storage.postgres.pool import Pool
@@ -147,14 +148,20 @@ class PostgresUsers:
     async def set_status(
         self, user_id: str, status: UserStatus, check: Callable[[Known], None] = lambda _: None
     ) -> Known:
-        """The person as it is now, in every tenant. ``check`` sees it as it was, and may raise. Raises NotFound."""
+        """The person as it is now, in every tenant. ``check`` sees it as it was, and may raise. Raises NotFound.
+
+        Its log-ins are over with it: when it is disabled, and those that came in between when it is enabled.
+        """
         async with self._pool.operator() as connection:
             old = await _locked(connection, user_id)
             check(old)
             if old.status is not status:
                 await connection.execute("UPDATE platform.users SET status = $2 WHERE id = $1", user_id, status)
                 action = "user.disabled" if status is UserStatus.DISABLED else "user.enabled"
+                await end_log_ins(connection, self._trail, user_id, "disabled")
                 await self._record(connection, action, old, before={"status": old.status}, after={"status": status})
+            if status is UserStatus.DISABLED:
+                await end_tokens(connection, user_id)
             return await _locked(connection, user_id)
 
     async def erase(self, user_id: str, check: Callable[[Known], None] = lambda _: None) -> None:

@@ -4,8 +4,11 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from gateway import __version__
 from gateway.cli.root import gateway
@@ -44,6 +47,29 @@ def test_nothing_heavy_is_loaded_for_a_word(words: tuple[str, ...]) -> None:
 
 def test_an_unknown_command_is_wrong_usage_with_a_suggestion(stranger: Operator) -> None:
     assert "Did you mean 'tenant'?" in stranger.run("tenent", status=2).stderr
+
+
+def commands(group: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All that can be called, by the words that call it."""
+    if not isinstance(group, click.Group):
+        yield path, group
+        return
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield from commands(found, *path, name)
+
+
+@pytest.mark.parametrize(("path", "command"), [*commands(gateway)], ids=str)
+def test_of_two_values_of_one_option_none_is_taken(path: tuple[str, ...], command: click.Command) -> None:
+    """Whichever was meant; an option of many values is given for each."""
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.is_flag:
+            words = [*path, option.opts[0], "x", f"{option.opts[0]}=y"]
+            done = CliRunner().invoke(gateway, words)
+            assert ("more than once" in done.stderr) is not option.multiple, (words, done.output)
+            assert done.exit_code == 2, (words, done.output)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

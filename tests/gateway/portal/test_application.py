@@ -85,7 +85,9 @@ async def test_every_fault_of_a_body_is_told_at_once(client: Client) -> None:
     assert (await client.post("/platform/v1/wishes", json={"name": "xyz", "count": 1})).status == 200
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 5_000, b"\xff", b'{"name": "\xed\xa0\x80"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[" * 5_000, b"\xff", b'{"name": "\xed\xa0\x80"}', b'{"name": "xyz", "name": "x", "count": 1}']
+)
 async def test_what_is_not_json_is_422(client: Client, body: bytes) -> None:
     answer = await client.post("/platform/v1/wishes", data=body, headers={"Content-Type": "application/json"})
     assert answer.status == 422

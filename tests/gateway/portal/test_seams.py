@@ -10,9 +10,11 @@ import pytest
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from policies.permissions import ROLES
-from policies.tenants import Role
+from policies.tenants import Role, UserStatus
 from policies.tokens import AccessToken
 from storage.postgres.people import PostgresPeople
+from storage.postgres.tokens import PostgresRevocations
+from storage.postgres.users import PostgresUsers
 from storage.redis.tickets import RedisTickets
 from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
@@ -199,6 +201,39 @@ async def test_no_session_outlives_its_password_whoever_is_killed_meanwhile(port
     assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 200
     async with town.parts.pool.operator() as connection:
         await people(town.parts).set_password_in(connection, town.user.id, "$2b$10$" + "x" * 53, "password.reset")
+    assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 303
+
+
+@pytest.mark.parametrize("change", ["password", "status"])
+async def test_no_log_in_comes_back_whoever_is_killed_meanwhile(portal: Client, town: Town, change: str) -> None:
+    """All of them end in the transaction that changes the password, or disables the person, though it is enabled then.
+
+    What the portal does afterwards it may not live to do: tell the others.
+    """
+    await log_in(portal)
+    token = {"grant_type": "password", "email": EMAIL, "password": PASSWORD}
+    made = await (await portal.post("/auth/token", data=token)).json()
+    users = PostgresUsers(town.parts.pool, town.parts.trail)
+    if change == "password":
+        await people(town.parts).set_password(town.user.id, "$2b$10$" + "x" * 53)
+    else:
+        await users.set_status(town.user.id, UserStatus.DISABLED)
+    await users.set_status(town.user.id, UserStatus.ACTIVE)
+    assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 303
+    again = {"grant_type": "refresh_token", "refresh_token": made["refresh_token"]}
+    assert (await portal.post("/auth/token", data=again)).status in (400, 401)
+    revoked = await PostgresRevocations(town.parts.pool, town.parts.trail).since(None)
+    assert len([each for each in revoked if each.what.startswith("family:")]) == 2
+
+
+async def test_a_log_in_that_crossed_a_ban_does_not_outlive_it(portal: Client, town: Town) -> None:
+    """It was checked before and written after: while the person is disabled it opens nothing, and then it is over."""
+    await log_in(portal)
+    users = PostgresUsers(town.parts.pool, town.parts.trail)
+    await users.set_status(town.user.id, UserStatus.DISABLED)
+    async with town.parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.sessions SET ended_at = NULL, ended_by = NULL")
+    await users.set_status(town.user.id, UserStatus.ACTIVE)
     assert (await portal.get("/account", headers=PAGE, allow_redirects=False)).status == 303
 
 
