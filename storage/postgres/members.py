@@ -15,8 +15,10 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id
-from storage.postgres.order import Order, by_age
+from storage.postgres.order import LAST_TEXT, Order
 from storage.postgres.pool import Pool
+
+_PLACE, _PLACE_DIGITS = "%Y%m%d%H%M%S%f", 20
 
 
 class LastOwner(StorageError):
@@ -41,8 +43,8 @@ class Member:
 
     @property
     def place(self) -> str:
-        """Where it is among the tenant's members by the time for which they are that, as the database writes it."""
-        return f"{self.joined_at.astimezone(UTC):%Y%m%d%H%M%S%f}{self.user_id}"
+        """Where it is among the tenant's members by the time for which they are that."""
+        return f"{self.joined_at.astimezone(UTC):{_PLACE}}{self.user_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,15 @@ _MEMBER = """
     FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
     WHERE m.tenant_id = $1
 """
-_SORTS = {
-    "email": Order("u.email"),
-    **by_age("(to_char(m.created_at AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS') || m.user_id)"),
+_BY_EMAIL = Order("lower(u.email)")
+"""As addresses are stored, and their index has it."""
+_AGES = {
+    "created": " AND (m.created_at, m.user_id) > ($2, $5) ORDER BY m.created_at, m.user_id LIMIT $4",
+    "-created": " AND (m.created_at, m.user_id) < ($2, $5) ORDER BY m.created_at DESC, m.user_id DESC LIMIT $4",
+}
+_BEFORE_ALL = {
+    "created": (datetime.min.replace(tzinfo=UTC), ""),
+    "-created": (datetime.max.replace(tzinfo=UTC), LAST_TEXT),
 }
 _ROLE = "SELECT name, description, permissions, created_at FROM platform.roles WHERE tenant_id = $1"
 
@@ -78,13 +86,17 @@ class PostgresMembers:
         self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, role: Role | None
     ) -> Sequence[Member]:
         """Those ``beyond`` an address or, by age, a member's ``place``; in one built-in ``role`` where given."""
-        order = _SORTS[sort]
+        if sort == "email":
+            end, positions = _BY_EMAIL.page("$2", "$4"), tuple[object, ...]((_BY_EMAIL.after(beyond),))
+        else:
+            end, positions = _AGES[sort], _BEFORE_ALL[sort] if beyond is None else _read_place(str(beyond))
         rows = await self._pool.read(
-            f"{_MEMBER} AND ($3::text IS NULL OR m.role = $3) {order.page('$2', '$4')}",
+            f"{_MEMBER} AND ($3::text IS NULL OR m.role = $3) {end}",
             tenant_id,
-            order.after(beyond),
+            positions[0],
             role,
             limit,
+            *positions[1:],
             tenant_id=tenant_id,
         )
         return [_member(row) for row in rows]
@@ -385,6 +397,11 @@ async def _require_owner(connection: Connection, tenant_id: str) -> None:
     )
     if not left:
         raise LastOwner("This is the tenant's last owner.")
+
+
+def _read_place(place: str) -> tuple[datetime, str]:
+    """See :attr:`Member.place`."""
+    return datetime.strptime(f"{place[:_PLACE_DIGITS]}+0000", f"{_PLACE}%z"), place[_PLACE_DIGITS:]
 
 
 def _nobody(user_id: str) -> NotFound:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 LAST_NUMBER = 2**63 - 1
-_LAST_TEXT = "zzzz"
+LAST_TEXT = "zzzz"
 """Behind every id and every digit, in any collation."""
 
 
@@ -28,6 +28,6 @@ class Order(NamedTuple):
         return self.start if beyond is None else beyond
 
 
-def by_age(column: str, first: str | int = "", last: str | int = _LAST_TEXT) -> Mapping[str, Order]:
+def by_age(column: str, first: str | int = "", last: str | int = LAST_TEXT) -> Mapping[str, Order]:
     """Both orders by a column that rises with time, by the names that clients know them by."""
     return {"created": Order(column, first), "-created": Order(column, last, falling=True)}

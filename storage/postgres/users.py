@@ -58,7 +58,7 @@ _KNOWN = """
         ) AS tenants
     FROM platform.users u WHERE u.status <> 'deleted'
 """
-_SORTS = {"email": Order("u.email"), **by_age("u.id")}
+_SORTS = {"email": Order("lower(u.email)"), **by_age("u.id")}
 
 
 class PostgresUsers:
