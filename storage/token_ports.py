@@ -125,6 +125,17 @@ class ServiceAccounts(Protocol):
     async def rotate(self, tenant_id: str, account_id: str, *, digest: bytes, old_ends_at: datetime) -> ServiceAccount:
         """A new secret; the old ones end at ``old_ends_at`` at the latest. Raises NotFound for a disabled one too."""
 
+    async def change(
+        self,
+        tenant_id: str,
+        account_id: str,
+        *,
+        name: str | None = None,
+        scopes: frozenset[str] | None = None,
+        audiences: frozenset[str] | None = None,
+    ) -> ServiceAccount:
+        """What is None stays. Raises NotFound, also for a disabled one; AlreadyExists."""
+
     async def disable(self, tenant_id: str, account_id: str) -> ServiceAccount:
         """It gets no more tokens. Raises NotFound. Idempotent."""
 

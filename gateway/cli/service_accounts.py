@@ -8,7 +8,7 @@ import click
 from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.minting import mint_secret
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.values import DURATION, NAME, SCOPE, SLUG
+from gateway.cli.values import DURATION, NAME, NONE, SCOPE, SLUG
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import ServiceAccount
 from storage.ports import Invalidation
@@ -75,6 +75,38 @@ def list_accounts(given: Given, tenant: str) -> None:
             for account in found
         ],
     )
+
+
+@service_account.command("set")
+@click.argument("account_id", metavar="ID")
+@click.option("--name", type=NAME, help="What the program is.")
+@click.option("--scope", "scopes", type=SCOPE, multiple=True, help="What its tokens may do from now on, all of it.")
+@click.option("--audience", "audiences", type=SCOPE, multiple=True, help="Its other services; 'none' lifts them.")
+@common
+def set_account(
+    given: Given, account_id: str, name: str | None, scopes: tuple[str, ...], audiences: tuple[str, ...]
+) -> None:
+    """Change an account: in effect within a second, also for its tokens. What is not named stays."""
+    if not (name or scopes or audiences):
+        raise click.UsageError("name what is to change, such as --scope transcribe")
+
+    async def change(stores: "Stores") -> ServiceAccount:
+        account = await stores.service_accounts.account(account_id)
+        account = await stores.service_accounts.change(
+            account.tenant_id,
+            account_id,
+            name=name,
+            scopes=frozenset(scopes) or None,
+            audiences=frozenset(audiences) - {NONE} if audiences else None,
+        )
+        await stores.announce(Invalidation(tenant_id=account.tenant_id, user_id=account.id))
+        return account
+
+    changed = with_stores(given, change)
+    if given.json:
+        print_json(_facts(changed))
+    else:
+        click.echo(f"Service account {changed.id} ({changed.name}) is changed.")
 
 
 @service_account.command()

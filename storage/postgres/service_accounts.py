@@ -1,12 +1,13 @@
 """The ServiceAccounts port: programs that ask for tokens with an id and a secret."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-from policies.audit import Change
+from policies.audit import Change, changed
 from policies.tenants import ServiceAccount
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
@@ -38,7 +39,7 @@ class PostgresServiceAccounts:
         """The account and its first secret, in one transaction."""
         name = values.clean_name(name, of="a service account")
         refusals = {
-            "service_accounts_name_key": AlreadyExists(f"This tenant has a service account {name!r} already."),
+            "service_accounts_name_key": _name_taken(name),
             "service_accounts_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
         }
         async with self._pool.tenant(tenant_id) as connection:
@@ -109,7 +110,7 @@ class PostgresServiceAccounts:
                 account_id,
             )
             if not rows:
-                raise NotFound(f"This tenant has no service account {account_id!r} that is still enabled.")
+                raise _not_enabled(account_id)
             await connection.execute(
                 "DELETE FROM platform.service_secrets WHERE account_id = $1 AND expires_at <= now()", account_id
             )
@@ -126,6 +127,46 @@ class PostgresServiceAccounts:
             account = _account(rows[0])
             await self._trail.record(connection, _change("rotated", account))
         return account
+
+    async def change(
+        self,
+        tenant_id: str,
+        account_id: str,
+        *,
+        name: str | None = None,
+        scopes: frozenset[str] | None = None,
+        audiences: frozenset[str] | None = None,
+        check: Callable[[ServiceAccount], None] = lambda _: None,
+    ) -> ServiceAccount:
+        """The account with what is given changed; tokens that are out have the new scopes when they are used next.
+
+        ``check`` sees it as it was, and may raise. Raises AlreadyExists for another one's name.
+        """
+        async with self._pool.tenant(tenant_id) as connection:
+            old = await _locked(connection, tenant_id, account_id)
+            check(old)
+            if old.disabled_at is not None:
+                raise _not_enabled(account_id)
+            new = replace(
+                old,
+                name=old.name if name is None else values.clean_name(name, of="a service account"),
+                scopes=old.scopes if scopes is None else frozenset(values.sorted_scopes(scopes)),
+                audiences=old.audiences if audiences is None else audiences,
+            )
+            before, after = changed(_facts(old) | {"name": old.name}, _facts(new) | {"name": new.name})
+            if not after:
+                return old
+            with violating({"service_accounts_name_key": _name_taken(new.name)}):
+                await connection.execute(
+                    "UPDATE platform.service_accounts SET name = $2, scopes = $3, audiences = $4 WHERE id = $1",
+                    account_id,
+                    new.name,
+                    sorted(new.scopes),
+                    sorted(new.audiences),
+                )
+            change = replace(_change("changed", new), before=before, after=after)
+            await self._trail.record(connection, change)
+        return new
 
     async def disable(
         self, tenant_id: str, account_id: str, check: Callable[[ServiceAccount], None] = lambda _: None
@@ -170,8 +211,20 @@ def _change(verb: str, account: ServiceAccount) -> Change:
         action=f"service_account.{verb}",
         target=account.id,
         target_name=account.name,
-        after={"scopes": sorted(account.scopes), "audiences": sorted(account.audiences)},
+        after=_facts(account),
     )
+
+
+def _facts(account: ServiceAccount) -> dict[str, str | list[str]]:
+    return {"scopes": sorted(account.scopes), "audiences": sorted(account.audiences)}
+
+
+def _name_taken(name: str) -> AlreadyExists:
+    return AlreadyExists(f"This tenant has a service account {name!r} already.")
+
+
+def _not_enabled(account_id: str) -> NotFound:
+    return NotFound(f"This tenant has no service account {account_id!r} that is still enabled.")
 
 
 async def _locked(connection: Connection, tenant_id: str, account_id: str) -> ServiceAccount:

@@ -50,6 +50,14 @@ class ServiceAccountWish(Sent):
     audiences: Audiences = Field(default=[])
 
 
+class ServiceAccountEdit(Sent):
+    """What of a program changes; what is left out stays."""
+
+    name: Name | None = None
+    scopes: Scopes | None = None
+    audiences: Audiences | None = None
+
+
 class SecretWish(Sent):
     """How a secret is replaced."""
 
@@ -101,6 +109,33 @@ async def create_service_account(ask: Ask[InTenant, ServiceAccountWish]) -> Serv
 async def show_service_account(ask: Ask[InTenant, Any]) -> ServiceAccountShown:
     """One service account."""
     return _shown(await _account(ask))
+
+
+@operations.patch(
+    "/service-accounts/{account_id}",
+    Permission.SERVICE_ACCOUNTS_WRITE,
+    body=ServiceAccountEdit,
+    answer=ServiceAccountShown,
+)
+async def change_service_account(ask: Ask[InTenant, ServiceAccountEdit]) -> ServiceAccountShown:
+    """Change a service account: in effect within a second, also for the tokens that it has."""
+    edit = ask.body
+
+    def check(current: ServiceAccount) -> None:
+        ask.check_version(_shown(current))
+        if edit.scopes is not None or edit.audiences is not None:  # that is giving them anew
+            ask.who.may_give(current.scopes | frozenset(edit.scopes or ()))
+
+    changed = await _accounts(ask).change(
+        ask.tenant_id,
+        ask.path("account_id"),
+        name=edit.name,
+        scopes=None if edit.scopes is None else frozenset(edit.scopes),
+        audiences=None if edit.audiences is None else frozenset(edit.audiences),
+        check=check,
+    )
+    await ask.announce(Invalidation(tenant_id=ask.tenant_id, user_id=changed.id))
+    return _shown(changed)
 
 
 @operations.post(

@@ -439,6 +439,28 @@ async def test_a_service_account_and_its_secrets(houses: Houses) -> None:
     assert listed["disabled_at"]
 
 
+async def test_a_service_account_is_changed_by_whoever_holds_as_much(houses: Houses) -> None:
+    """Name, scopes, audiences; of the version that was seen; in the trail as it was and is; not when it is disabled."""
+    owner = await houses.person()
+    made = await owner.ask("POST", "/service-accounts", {"name": "a", "scopes": ["limits:write"]}, status=201)
+    await owner.ask("POST", "/service-accounts", {"name": "b"}, status=201)
+    path = f"/service-accounts/{made['id']}"
+    admin = await houses.person(owner.tenant, Role.ADMIN)
+    for body in ({"scopes": ["transcribe"]}, {"audiences": ["billing"]}, {"scopes": ["tenant:write"]}):
+        assert (await admin.ask("PATCH", path, body, status=403))["code"] == "exceeds_own_permissions", body
+    await admin.ask("PATCH", path, {"name": "b"}, status=409)
+    assert (await admin.ask("PATCH", path, {"name": "c"}))["name"] == "c"
+    changed = await owner.ask("PATCH", path, {"scopes": ["usage:read"], "audiences": ["billing"]})
+    assert (changed["name"], changed["scopes"], changed["audiences"]) == ("c", ["usage:read"], ["billing"])
+    assert await owner.ask("PATCH", path, {}) == changed
+    entry, *_ = (await owner.ask("GET", f"/audit?target={made['id']}"))["data"]
+    assert (entry["action"], entry["target_name"]) == ("service_account.changed", "c")
+    assert entry["before"] == {"scopes": ["limits:write"], "audiences": []}
+    assert entry["after"] == {"scopes": ["usage:read"], "audiences": ["billing"]}
+    await owner.ask("DELETE", path, status=204)
+    await owner.ask("PATCH", path, {"name": "d"}, status=404)
+
+
 async def test_operators_rotate_signing_keys(houses: Houses) -> None:
     operator = await houses.person(operator=True)
     await houses.first_signing_key()
