@@ -1,21 +1,46 @@
 """Plans: limits and routes under one name, which hold for every tenant that is on the plan."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from policies.allowances import Allowance, Scope
 
 
+class Counted(enum.StrEnum):
+    """What a tenant makes, and could make without end."""
+
+    KEYS = "keys"
+    SERVICE_ACCOUNTS = "service_accounts"
+    WEBHOOKS = "webhooks"
+    INVITATIONS = "invitations"
+    ROLES = "roles"
+
+
+MOST: Mapping[Counted, int] = {
+    Counted.KEYS: 10_000,
+    Counted.SERVICE_ACCOUNTS: 1_000,
+    Counted.WEBHOOKS: 50,
+    Counted.INVITATIONS: 1_000,
+    Counted.ROLES: 100,
+}
+"""How many a tenant may have whose plan says nothing of them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What operators offer. ``routes`` are those that it opens, by name; none: all. ``rating`` names a price list."""
+    """What operators offer. ``routes`` are those that it opens, by name; none: all. ``rating`` names a price list.
+
+    ``most``: how many of a thing a tenant may have, in place of :data:`MOST`.
+    """
 
     name: str
     limits: tuple[Allowance, ...] = ()
     routes: frozenset[str] = frozenset()
     rating: str = ""
     note: str = ""
+    most: Mapping[Counted, int] = field(default_factory=dict)
     created_at: datetime
 
     @property

@@ -137,6 +137,7 @@ security.",
     EXCEEDS_OWN_PERMISSIONS = 403, "Nobody can give what they do not hold themselves."
     ALREADY_EXISTS = 409, "There is such a thing already."
     IN_USE = 409, "Something else still needs it."
+    MAXIMUM_REACHED = 409, "Your organisation has as many of these as its plan allows. End some, or ask your operator."
     LAST_OWNER = 409, "A tenant keeps at least one owner. Make somebody else an owner first."
     STALE_VERSION = 412, "It has changed since you saw it. Look at it again, then repeat your change."
     IDEMPOTENCY_KEY_REUSED = 422, "This Idempotency-Key was used for another request. Take a new one."

@@ -34,6 +34,10 @@ class AlreadyExists(StorageError):
     """Something with that name is there already."""
 
 
+class Full(StorageError):
+    """The tenant has as many of them as it may."""
+
+
 class NotFound(StorageError):
     """Nothing with that name or id is there, for this tenant."""
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import click
+from typing_extensions import override
 
 from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.known_routes import check_routes
@@ -12,7 +13,7 @@ from gateway.cli.tenant_life import print_tenant
 from gateway.cli.values import NONE, SLUG
 from gateway.times import stamp
 from policies.allowances import Allowance
-from policies.plans import Plan
+from policies.plans import MOST, Counted, Plan
 from policies.tenants import Tenant
 from storage.ports import Invalidation
 
@@ -31,13 +32,33 @@ def plan() -> None:
     """
 
 
+class _Most(click.ParamType[tuple[Counted, int]]):
+    """``keys=20000``."""
+
+    name = "what=n"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Counted, int]:
+        what, _, number = str(value).partition("=")
+        if what not in set(Counted) or not (number.isascii() and number.isdecimal() and len(number) < 8):
+            self.fail(f"{value!r} is not one of {', '.join(Counted)}, '=' and a number.", param, ctx)
+        return Counted(what), int(number)
+
+
+_MOST = _Most()
+
+
 def _with_terms(command: Any) -> Any:
     route = click.option(
         "--route", "routes", multiple=True, metavar="NAME", help="Open this route alone; again for another one."
     )
     rating = click.option("--rating", metavar="NAME", help="The price list that usage is rated by.")
     note = click.option("--note", help="For other operators.")
-    return with_amounts(route(rating(note(command))))
+    most = click.option(
+        "--most", type=_MOST, multiple=True, metavar="WHAT=N",
+        help=f"How many a tenant may have instead of {' '.join(f'{what}={number}' for what, number in MOST.items())}.",
+    )  # fmt: skip
+    return with_amounts(route(rating(note(most(command)))))
 
 
 @plan.command()
@@ -45,14 +66,20 @@ def _with_terms(command: Any) -> Any:
 @_with_terms
 @common
 def create(
-    given: Given, name: str, routes: tuple[str, ...], rating: str | None, note: str | None, **amounts: _Amounts
+    given: Given,
+    name: str,
+    routes: tuple[str, ...],
+    rating: str | None,
+    note: str | None,
+    most: tuple[tuple[Counted, int], ...],
+    **amounts: _Amounts,
 ) -> None:
     """Make a plan. Without --route it opens all routes."""
 
     async def make(stores: "Stores") -> Plan:
         check_routes(stores, routes)
         return await _plans(stores).create(
-            name, limits=_granted(amounts), routes=routes, rating=rating or "", note=note or ""
+            name, limits=_granted(amounts), routes=routes, rating=rating or "", note=note or "", most=dict(most)
         )
 
     made = with_stores(given, make)
@@ -74,12 +101,13 @@ def list_plans(given: Given) -> None:
         print_json([_facts(each) | {"tenants": tenants} for each, tenants in found])
         return
     print_table(
-        ("NAME", "LIMITS", "ROUTES", "RATING", "TENANTS", "NOTE"),
+        ("NAME", "LIMITS", "ROUTES", "MOST", "RATING", "TENANTS", "NOTE"),
         [
             (
                 each.name,
                 ", ".join(f"{limit.what} {limit}" for limit in each.limits),
                 " ".join(sorted(each.routes)) or "all",
+                ", ".join(f"{what}={number}" for what, number in sorted(each.most.items())),
                 each.rating,
                 tenants,
                 each.note,
@@ -96,7 +124,13 @@ def list_plans(given: Given) -> None:
 @_with_terms
 @common
 def set_plan(
-    given: Given, name: str, routes: tuple[str, ...], rating: str | None, note: str | None, **amounts: _Amounts
+    given: Given,
+    name: str,
+    routes: tuple[str, ...],
+    rating: str | None,
+    note: str | None,
+    most: tuple[tuple[Counted, int], ...],
+    **amounts: _Amounts,
 ) -> None:
     """Change a plan: in effect for all tenants that are on it within a second.
 
@@ -104,19 +138,21 @@ def set_plan(
     """
     named = {what: found for what, found in amounts.items() if found}
     only = () if routes == (NONE,) else routes
-    if not (named or routes) and rating is None and note is None:
+    if not (named or routes or most) and rating is None and note is None:
         raise click.UsageError("name what is to change, such as --requests 600/m")
 
     async def change(stores: "Stores") -> Plan:
         check_routes(stores, only)
         plans = _plans(stores)
-        kept = [limit for limit in (await plans.plan(name)).limits if limit.what.value not in named]
+        old = await plans.plan(name)
+        kept = [limit for limit in old.limits if limit.what.value not in named]
         changed = await plans.change(
             name,
             limits=[*kept, *_granted(named)] if named else None,
             routes=only if routes else None,
             rating=rating,
             note=note,
+            most={**old.most, **dict(most)} if most else None,
         )
         for tenant_id in await plans.tenants_on(name):
             await stores.announce(Invalidation(tenant_id=tenant_id))
@@ -180,5 +216,6 @@ def _facts(found: Plan) -> dict[str, object]:
         "routes": sorted(found.routes),
         "rating": found.rating,
         "note": found.note,
+        "most": {what.value: number for what, number in sorted(found.most.items())},
         "created_at": stamp(found.created_at),
     }

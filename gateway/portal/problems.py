@@ -13,7 +13,7 @@ from gateway.portal.caller import request_id
 from gateway.portal.hashing import Busy
 from gateway.portal.pages import render
 from policies.verdict import Refusal
-from storage.ports import Rejected, Unavailable
+from storage.ports import Full, Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")
 
@@ -63,6 +63,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Unavailable as error:
         _log.warning("a store cannot be asked", reason=str(error), request_id=request_id(request))
         return answer(request, Problem(Refusal.STORE_UNAVAILABLE, headers={"Retry-After": "2"}))
+    except Full as error:
+        return answer(request, Problem(Refusal.MAXIMUM_REACHED, str(error)))
     except Rejected as error:
         return answer(request, Problem(Refusal.INVALID_INPUT, str(error)))
     except web.HTTPException as error:

@@ -8,6 +8,7 @@ import asyncpg
 from policies.audit import Change
 from policies.people import INVITATION_S, Invitation, InvitationState, may_invite
 from policies.permissions import permitted
+from policies.plans import Counted
 from policies.tenants import Role
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
@@ -18,6 +19,7 @@ from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.members import held
 from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
+from storage.postgres.room import require_room
 
 _INVITATION = """
     id, tenant_id, email, role, invited_by, created_at, sent_at, expires_at, accepted_at, revoked_at
@@ -61,6 +63,7 @@ class PostgresInvitations:
                 tenant_id,
                 email,
             )
+            await require_room(connection, tenant_id, Counted.INVITATIONS)
             refusals = {
                 "invitations_tenant_fkey": NotFound("There is no such tenant."),
                 "invitations_open_key": AlreadyExists(f"{email} is being invited by somebody else this moment."),

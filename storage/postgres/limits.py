@@ -20,6 +20,7 @@ from storage.postgres.ids import Kind as IdKind
 from storage.postgres.ids import is_id
 from storage.postgres.plans import plan_limits
 from storage.postgres.pool import Pool
+from storage.postgres.room import before_memberships
 
 if TYPE_CHECKING:
     from storage import ports
@@ -105,6 +106,7 @@ class PostgresLimitBook:
             raise _missing(tenant_id, user_id, key_id)
         holder = _Holder(tenant_id, user_id, key_id, route)
         async with self._pool.tenant(tenant_id) as connection:
+            await before_memberships(connection)
             await connection.execute("SELECT FROM platform.tenants WHERE id = $1 FOR NO KEY UPDATE", tenant_id)
             if check is not None:
                 check(await _version(connection.fetch, tenant_id))

@@ -8,6 +8,7 @@ import asyncpg
 
 from policies.audit import Change, changed
 from policies.permissions import OPERATOR, ROLES, Permission, permitted
+from policies.plans import Counted
 from policies.tenants import Role, UserStatus
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres import values
@@ -17,6 +18,7 @@ from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id
 from storage.postgres.order import LAST_TEXT, Order
 from storage.postgres.pool import Pool
+from storage.postgres.room import require_room
 
 _PLACE, _PLACE_DIGITS = "%Y%m%d%H%M%S%f", 20
 
@@ -264,6 +266,7 @@ class PostgresMembers:
             raise AlreadyExists(f"{name} is a role that every tenant has.")
         description = values.clean_line(description, "the description of a role")
         async with self._pool.tenant(tenant_id) as connection:
+            await require_room(connection, tenant_id, Counted.ROLES)
             with violating({"roles_pkey": AlreadyExists(f"There is a role {name} already.")}):
                 rows = await connection.fetch(
                     """

@@ -1,13 +1,13 @@
 """Plans in PostgreSQL: the operator's, and the tenants that are on them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import asyncpg
 
 from policies.allowances import Allowance, What
 from policies.audit import Change, Facts, changed
-from policies.plans import Plan, checked
+from policies.plans import Counted, Plan, checked
 from policies.tenants import Tenant
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres import values
@@ -16,7 +16,7 @@ from storage.postgres.faults import violating
 from storage.postgres.pool import Pool
 from storage.postgres.tenant_rows import TENANT, TENANTS, tenant_of
 
-_PLAN = "name, limits, routes, rating, note, created_at"
+_PLAN = "name, limits, routes, rating, note, most, created_at"
 _PLANS = f"SELECT {_PLAN} FROM platform.plans"  # noqa: S608  made of this module's own column names
 
 
@@ -55,6 +55,7 @@ class PostgresPlans:
         routes: Sequence[str] = (),
         rating: str = "",
         note: str = "",
+        most: Mapping[Counted, int] | None = None,
     ) -> Plan:
         """Raises AlreadyExists."""
         values.check_slug(name)
@@ -63,10 +64,10 @@ class PostgresPlans:
         async with self._pool.operator() as connection:
             with violating({"plans_pkey": AlreadyExists(f"There is a plan {name} already.")}):
                 (row,) = await connection.fetch(
-                    "INSERT INTO platform.plans (name, limits, routes, rating, note) VALUES ($1, $2, $3, $4, $5)"  # noqa: S608
-                    f" RETURNING {_PLAN}",
+                    "INSERT INTO platform.plans (name, limits, routes, rating, note, most)"  # noqa: S608
+                    f" VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_PLAN}",
                     name,
-                    *_columns(limits, routes, rating, note),
+                    *_columns(limits, routes, rating, note, most or {}),
                 )
             made = _plan(row)
             await self._trail.record(connection, _change("plan.created", made, after=_facts(made)))
@@ -80,6 +81,7 @@ class PostgresPlans:
         routes: Sequence[str] | None = None,
         rating: str | None = None,
         note: str | None = None,
+        most: Mapping[Counted, int] | None = None,
         check: Callable[[Plan], None] = lambda _: None,
     ) -> Plan:
         """What is None stays. ``check`` sees the plan as it is, and may raise. Raises NotFound."""
@@ -93,7 +95,8 @@ class PostgresPlans:
             old = _plan(rows[0])
             check(old)
             (row,) = await connection.fetch(
-                "UPDATE platform.plans SET limits = $2, routes = $3, rating = $4, note = $5 WHERE name = $1"  # noqa: S608
+                "UPDATE platform.plans SET limits = $2, routes = $3, rating = $4, note = $5, most = $6"  # noqa: S608
+                " WHERE name = $1"
                 f" RETURNING {_PLAN}",
                 name,
                 *_columns(
@@ -101,6 +104,7 @@ class PostgresPlans:
                     sorted(old.routes) if routes is None else routes,
                     old.rating if rating is None else rating,
                     old.note if note is None else note,
+                    old.most if most is None else most,
                 ),
             )
             new = _plan(row)
@@ -167,12 +171,15 @@ class PostgresPlans:
         return [row["id"] for row in rows]
 
 
-def _columns(limits: Sequence[Allowance], routes: Sequence[str], rating: str, note: str) -> tuple[object, ...]:
+def _columns(
+    limits: Sequence[Allowance], routes: Sequence[str], rating: str, note: str, most: Mapping[Counted, int]
+) -> tuple[object, ...]:
     return (
         json.dumps([[limit.what, str(limit)] for limit in checked(limits)]),
         sorted(set(routes)),
         values.clean_line(rating, "the name of a price list"),
         values.clean_line(note, "the note"),
+        json.dumps(dict(most)),
     )
 
 
@@ -183,6 +190,7 @@ def _plan(row: asyncpg.Record) -> Plan:
         routes=frozenset(row["routes"]),
         rating=row["rating"],
         note=row["note"],
+        most={Counted(what): number for what, number in json.loads(row["most"]).items()},
         created_at=row["created_at"],
     )
 
@@ -193,6 +201,7 @@ def _facts(plan: Plan) -> Facts:
         "routes": sorted(plan.routes),
         "rating": plan.rating,
         "note": plan.note,
+        "most": [f"{what} {number}" for what, number in sorted(plan.most.items())],
     }
 
 

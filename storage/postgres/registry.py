@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from policies.audit import Change, Facts, changed
 from policies.credentials import redacted
+from policies.plans import Counted
 from policies.principals import Principal
 from policies.tenants import ApiKey
 from storage.ports import AlreadyExists, NotFound
@@ -32,6 +33,7 @@ from storage.postgres.key_rows import (
 )
 from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
+from storage.postgres.room import before_memberships, require_room
 
 if TYPE_CHECKING:
     from storage import ports
@@ -84,6 +86,8 @@ class PostgresKeyRegistry:
             metadata_text(metadata or {}),
         )
         async with self._pool.tenant(tenant_id) as connection:
+            await before_memberships(connection)
+            await require_room(connection, tenant_id, Counted.KEYS)
             with violating(refusals):
                 (made,) = await connection.fetch(
                     CREATE,
@@ -199,10 +203,12 @@ class PostgresKeyRegistry:
             "api_keys_digest_key": AlreadyExists("This very key is registered already."),
         }
         async with self._pool.tenant(tenant_id) as connection:
-            # The successor is checked against its owner's membership: locked first, as the removal of a member does.
-            await connection.execute("LOCK TABLE platform.memberships IN ROW SHARE MODE")
+            await before_memberships(connection)
             if not await connection.fetch(LOCK_USABLE, tenant_id, key_id):
                 raise NotFound(f"This tenant has no key {key_id} that is still valid.")
+            await require_room(
+                connection, tenant_id, Counted.KEYS, times=2
+            )  # a full house can rotate, and not without end
             with violating(refusals):
                 (made,) = await connection.fetch(
                     SUCCEED, tenant_id, key_id, new_id(Kind.KEY), digest, last4, old_ends_at

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from policies.audit import Change, changed
+from policies.plans import Counted
 from policies.tenants import ServiceAccount
-from storage.ports import AlreadyExists, NotFound
+from storage.ports import AlreadyExists, Full, NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
@@ -17,12 +18,15 @@ from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.order import Order, by_age
 from storage.postgres.pool import Pool
+from storage.postgres.room import require_room
 
 if TYPE_CHECKING:
     from storage import token_ports as ports
 
 _COLUMNS = "id, tenant_id, name, scopes, audiences, created_at, disabled_at"
 _SORTS = {"name": Order("name"), **by_age("id")}
+_MOST_SECRETS = 10
+"""Of one account that work at one time, for those who replace them before the old ones end."""
 _PREFIXED = "a.id, a.tenant_id, a.name, a.scopes, a.audiences, a.created_at, a.disabled_at"
 
 
@@ -43,6 +47,7 @@ class PostgresServiceAccounts:
             "service_accounts_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
         }
         async with self._pool.tenant(tenant_id) as connection:
+            await require_room(connection, tenant_id, Counted.SERVICE_ACCOUNTS)
             with violating(refusals):
                 (row,) = await connection.fetch(
                     f"""
@@ -101,19 +106,19 @@ class PostgresServiceAccounts:
         """A secret more; those before it end then at the latest."""
         values.check_instant(old_ends_at, "the end of the old secret")
         async with self._pool.tenant(tenant_id) as connection:
-            rows = await connection.fetch(
-                f"""
-                SELECT {_COLUMNS} FROM platform.service_accounts
-                WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL
-                """,  # noqa: S608  a constant
-                tenant_id,
-                account_id,
-            )
-            if not rows:
+            account = await _locked(connection, tenant_id, account_id)
+            if account.disabled_at is not None:
                 raise _not_enabled(account_id)
             await connection.execute(
                 "DELETE FROM platform.service_secrets WHERE account_id = $1 AND expires_at <= now()", account_id
             )
+            there = await connection.fetchval(
+                "SELECT count(*) FROM platform.service_secrets WHERE tenant_id = $1 AND account_id = $2",
+                tenant_id,
+                account_id,
+            )
+            if there >= _MOST_SECRETS:
+                raise Full(f"{there} secrets of it still work, which is the most.")
             await connection.execute(
                 """
                 UPDATE platform.service_secrets SET expires_at = least(expires_at, $3)
@@ -124,7 +129,6 @@ class PostgresServiceAccounts:
                 old_ends_at,
             )
             await connection.execute(_ADD_SECRET, digest, tenant_id, account_id)
-            account = _account(rows[0])
             await self._trail.record(connection, _change("rotated", account))
         return account
 

@@ -8,6 +8,7 @@ from typing import Literal
 import asyncpg
 
 from policies.audit import Change
+from policies.plans import Counted
 from storage.ports import NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection
@@ -15,6 +16,7 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
 from storage.postgres.order import LAST_NUMBER, by_age
 from storage.postgres.pool import Pool
+from storage.postgres.room import require_room
 
 _LEASE = timedelta(minutes=2)
 """A delivery that was taken and not settled, because its process died, is due again after this."""
@@ -96,6 +98,7 @@ class PostgresWebhooks:
         """A new one. The id comes from the caller, because the secret is sealed for it."""
         description = values.clean_line(description, "the description of a webhook")
         async with self._pool.tenant(tenant_id) as connection:
+            await require_room(connection, tenant_id, Counted.WEBHOOKS)
             rows = await connection.fetch(
                 """
                 INSERT INTO platform.webhooks (id, tenant_id, url, description, events, secret)
@@ -228,9 +231,20 @@ class PostgresWebhooks:
                 webhook_id,
                 delivery_id,
             )
-        if not rows:
-            raise NotFound(f"This webhook has no delivery {delivery_id}.")
-        return _delivery(rows[0])
+            if not rows:
+                raise NotFound(f"This webhook has no delivery {delivery_id}.")
+            found = _delivery(rows[0])
+            await self._trail.record(
+                connection,
+                Change(
+                    tenant_id=tenant_id,
+                    action="webhook.replayed",
+                    target=webhook_id,
+                    target_name=found.type,
+                    after={"event": found.event_id},
+                ),
+            )
+        return found
 
 
 class Deliveries:

@@ -13,7 +13,7 @@ from gateway.portal.api.shapes import Instant, Slug, stamp
 from gateway.portal.problems import Problem
 from policies.allowances import Allowance, What
 from policies.permissions import Permission
-from policies.plans import Plan
+from policies.plans import Counted, Plan
 from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.plans import PlanInUse, PostgresPlans
@@ -25,6 +25,8 @@ _MOST_TOLD = 100
 _LIMITS = "Limits by kind: `requests`, `bytes`, `audio`, `concurrency`, `streams`."
 
 Limits = Annotated[dict[What, Texts], Field(description=_LIMITS)]
+_MOST = "How many a tenant may have of a thing: `keys`, `service_accounts`, `webhooks`, `invitations`, `roles`."
+Most = Annotated[dict[Counted, Annotated[int, Field(ge=0, le=1_000_000)]], Field(description=_MOST)]
 Line = Annotated[str, Field(max_length=200)]
 
 
@@ -36,6 +38,7 @@ class PlanShown(Shown):
     routes: list[str] = Field(description="The only routes that it opens, by name; empty: all.")
     rating: str = Field(description="The price list that its usage is rated by.")
     note: str
+    most: dict[str, int] = Field(description=f"{_MOST} What it does not name is as without a plan.")
     created_at: Instant
 
 
@@ -47,6 +50,7 @@ class PlanWish(Sent):
     routes: RouteNames = Field(default=[])
     rating: Line = ""
     note: Line = ""
+    most: Most = Field(default={})
 
 
 class PlanEdit(Sent):
@@ -56,6 +60,7 @@ class PlanEdit(Sent):
     routes: RouteNames | None = None
     rating: Line | None = None
     note: Line | None = None
+    most: Most | None = None
 
 
 class PlanList(ByName, Sent):
@@ -85,6 +90,7 @@ async def create_plan(ask: Ask[Nothing, PlanWish]) -> PlanShown:
         routes=known_routes(wish.routes, ask),
         rating=wish.rating,
         note=wish.note,
+        most=wish.most,
     )
     return _shown(made)
 
@@ -105,6 +111,7 @@ async def change_plan(ask: Ask[Nothing, PlanEdit]) -> PlanShown:
         routes=None if edit.routes is None else known_routes(edit.routes, ask),
         rating=edit.rating,
         note=edit.note,
+        most=edit.most,
         check=lambda current: ask.check_version(_shown(current)),
     )
     for change in told(await plans(ask).tenants_on(name)):
@@ -142,5 +149,6 @@ def _shown(plan: Plan) -> PlanShown:
         routes=sorted(plan.routes),
         rating=plan.rating,
         note=plan.note,
+        most={what.value: number for what, number in sorted(plan.most.items())},
         created_at=plan.created_at,
     )

@@ -1,5 +1,8 @@
 """What operators do to tenants, plans and people by the API, and how a member leaves."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from gateway.portal.mail import MAILER
@@ -105,6 +108,52 @@ async def test_a_change_is_made_to_the_version_that_was_seen(houses: Houses) -> 
     shown = await operator.ask("GET", f"/tenants/{tenant.tenant.slug}")
     assert (shown["plan"], shown["status"]) == (None, "active")
     await operator.ask("GET", "/plans/gold")
+
+
+@pytest.mark.parametrize(
+    ("what", "path", "wish"),
+    [
+        ("keys", "/keys", {"name": "{n}"}),
+        ("service_accounts", "/service-accounts", {"name": "{n}"}),
+        ("webhooks", "/webhooks", {"url": "https://example.com/{n}", "events": ["operator.*"]}),
+        ("invitations", "/invitations", {"email": "n{n}@example.com"}),
+        ("roles", "/roles", {"name": "r{n}", "permissions": []}),
+    ],
+)
+async def test_nothing_is_made_without_end(houses: Houses, what: str, path: str, wish: dict[str, object]) -> None:
+    """Of five at once two are made, as many as the plan says; what is ended makes room; all else is not counted."""
+    operator, owner = await houses.person(operator=True), await houses.person()
+    await operator.ask("POST", "/plans", {"name": "tight", "most": {what: 2}}, status=201)
+    await operator.ask("PATCH", f"/tenants/{owner.tenant.slug}", {"plan": "tight"})
+
+    async def make(n: int) -> tuple[int, dict[str, Any]]:
+        body = {name: text.format(n=n) if isinstance(text, str) else text for name, text in wish.items()}
+        async with owner.client.post(f"/platform/v1{path}", json=body, headers=dict(owner.headers)) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    answers = await asyncio.gather(*(make(n) for n in range(5)))
+    assert sorted(status for status, _ in answers) == [201, 201, 409, 409, 409], answers
+    assert {each["code"] for status, each in answers if status == 409} == {"maximum_reached"}
+    made = next(each for status, each in answers if status == 201)
+    await owner.ask("DELETE", f"{path}/{made.get('id') or made['name']}", status=204)
+    assert (await make(7))[0] == 201
+    for other in ("/keys", "/roles"):
+        if other != path:
+            await owner.ask(
+                "POST", other, {"name": "x", **({"permissions": []} if other == "/roles" else {})}, status=201
+            )
+
+
+async def test_a_tenant_that_is_full_can_rotate_its_keys(houses: Houses) -> None:
+    """Once for each: the old ones go on for a while, and another rotation waits for their end."""
+    operator, owner = await houses.person(operator=True), await houses.person()
+    await operator.ask("POST", "/plans", {"name": "tight", "most": {"keys": 1}}, status=201)
+    await operator.ask("PATCH", f"/tenants/{owner.tenant.slug}", {"plan": "tight"})
+    key = await owner.ask("POST", "/keys", {"name": "k"}, status=201)
+    successor = await owner.ask("POST", f"/keys/{key['id']}/rotate", {}, status=201)
+    assert (await owner.ask("POST", f"/keys/{successor['id']}/rotate", {}, status=409))["code"] == "maximum_reached"
+    await owner.ask("DELETE", f"/keys/{key['id']}", status=204)
+    await owner.ask("POST", f"/keys/{successor['id']}/rotate", {}, status=201)
 
 
 # Tenants that leave

@@ -429,6 +429,10 @@ async def test_a_service_account_and_its_secrets(houses: Houses) -> None:
     assert {**shown, "client_secret": made["client_secret"]} == made
     again = await owner.ask("POST", f"/service-accounts/{made['id']}/secret", {"overlap_s": 0})
     assert again["client_secret"] != made["client_secret"]
+    for _ in range(9):  # the old ones work for an hour
+        await owner.ask("POST", f"/service-accounts/{made['id']}/secret", {})
+    refused = await owner.ask("POST", f"/service-accounts/{made['id']}/secret", {}, status=409)
+    assert refused["code"] == "maximum_reached"
     admin = await houses.person(owner.tenant, Role.ADMIN)
     await admin.ask("POST", "/service-accounts", {"name": "x", "scopes": ["limits:write"]}, status=403)
     for method, path in (("GET", ""), ("POST", "/secret"), ("DELETE", "")):

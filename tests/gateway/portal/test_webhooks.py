@@ -124,6 +124,8 @@ async def test_what_did_not_arrive_is_tried_again(
     assert len(receiver.got) == 1
     receiver.status = 200
     await owner.ask("POST", f"/webhooks/{hook['id']}/deliveries/{delivery['id']}/replay", status=202)
+    entry, *_ = (await owner.ask("GET", "/audit"))["data"]
+    assert (entry["action"], entry["after"]) == ("webhook.replayed", {"event": delivery["event_id"]})
     await rounds(parts)
     await settled(owner, hook["id"], "delivered")
     assert [headers["webhook-id"] for headers, _ in receiver.got] == [delivery["event_id"]] * 2
