@@ -111,9 +111,16 @@ def verify(context: click.Context, given: Given, tenant: str | None) -> None:
         print_json(rows)
     else:
         print_table(
-            ("TENANT", "ENTRIES", "UP TO", "LINK", "STATE"),
+            ("TENANT", "ENTRIES", "UP TO", "LINK", "WRONG AT", "STATE"),
             [
-                (row["tenant"], row["entries"], row["sequence"], row["link"][:16], row["finding"] or "intact")
+                (
+                    row["tenant"],
+                    row["entries"],
+                    row["sequence"],
+                    row["link"][:16],
+                    row["fault_at"] or "",
+                    row["finding"] or "intact",
+                )
                 for row in rows
             ],
         )
