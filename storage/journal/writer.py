@@ -57,8 +57,13 @@ class _Segment:
     def sync(self) -> None:
         """Wait until the disk has it. Not ``mmap.flush``: that one keeps the interpreter's lock while it waits.
 
+        Its pages leave the process first, all at once, and stay in the kernel's cache; an append gets its own back.
+        Left to fdatasync they go one by one, each with an interrupt to the core that runs the event loop.
+
         A failure is said, not repeated: the kernel has marked the pages clean and would report success next time.
         """
+        with suppress(OSError):  # memory that is locked (mlockall) stays as it is
+            self.map.madvise(mmap.MADV_DONTNEED)
         try:
             os.fdatasync(self.descriptor)
         except OSError as error:
