@@ -128,6 +128,9 @@ The roll-ups' keys are made of texts, and a B-tree entry may take 2,704 bytes: a
 DIMENSION_LIMIT: Final = 120
 TEXT_LIMIT: Final = 1024
 
+LONGEST_ID: Final = 64
+"""Characters of an event's or request's id, where a row is filled in."""
+
 _prefix: Final = f"{CURRENT.number}\t"
 _dimension_count: Final = len(CURRENT.dimensions)
 _text_tabs: Final = _dimension_count + len(CURRENT.texts) - 1
@@ -151,6 +154,11 @@ _silent_numbers: Final = "\t".join(
     for column in CURRENT.counted + CURRENT.numbers
 )
 
+_event_at: Final = UsageRecord._fields.index("event_id")
+_request_at: Final = UsageRecord._fields.index("request_id")
+
+_UNPLAIN: Final = re.compile(r"[^ -~]|[\\%]")
+"""What :func:`outline` leaves to :func:`encode`."""
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 """PostgreSQL's text holds neither NUL nor half a surrogate pair; both become U+FFFD."""
 _ESCAPE: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
@@ -190,6 +198,32 @@ def encode(record: UsageRecord) -> bytes:
         return row.encode()
     except UnicodeEncodeError:
         return _UNSTORABLE.sub("\ufffd", row).encode()
+
+
+def outline(record: UsageRecord) -> str:
+    """The row of every record without audio that is this one but for ids, instant, sizes and times: see :func:`fill`.
+
+    Empty where texts have to be looked at each time: they hold what must be escaped, or may have to be cut.
+    """
+    own = list(cast("tuple[str, ...]", record[:_own_texts]))
+    own[_event_at] = own[_request_at] = ""
+    texts = "\t".join(own)
+    if len(texts) + len(_silent_texts) + 2 * LONGEST_ID > LONG or _UNPLAIN.search("".join(own)):
+        return ""
+    own[_event_at] = own[_request_at] = "%s"
+    numbers = _silent_numbers % (record.status, "%d", "%d", "%d", "%d", record.attempt)
+    return f"{_prefix}%s.%03dZ\t{chr(9).join(own)}{_silent_texts}\t{numbers}\n"
+
+
+def fill(
+    outline: str, ended_ms: int, event_id: str, request_id: str, bytes_in: int, bytes_out: int,
+    duration_us: int, upstream_us: int,
+) -> bytes:  # fmt: skip
+    """The row that :func:`encode` would make. Ids are plain ASCII of at most ``LONGEST_ID``, no figure is negative."""
+    seconds, milliseconds = divmod(ended_ms, 1000)
+    return (
+        outline % (_second(seconds), milliseconds, event_id, request_id, bytes_in, bytes_out, duration_us, upstream_us)
+    ).encode()
 
 
 def decode(row: bytes) -> UsageRecord:

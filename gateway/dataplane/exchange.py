@@ -20,7 +20,7 @@ from policies.routes import Route
 from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
 from policies.verdict import Deny
 from storage.journal.writer import JournalFull
-from storage.usage_rows import encode
+from storage.usage_rows import encode, fill, outline
 
 _MISSED = "(none)"
 """The route label of requests that no route names: one label, however many paths are tried."""
@@ -45,16 +45,20 @@ class Booked:
 
 
 class Caller:
-    """Who asks, as the log says it. Requests of one header share one, and what their lines have in common."""
+    """Who asks, as the log says it. Requests of one header share one, and what their lines and rows have in common."""
 
-    __slots__ = ("address", "agent", "common", "lately")
+    __slots__ = ("address", "agent", "common", "lately", "outline", "repeats")
 
     def __init__(self, address: str, agent: str) -> None:
         self.address = address
         self.agent = agent
         self.lately: tuple[object, ...] = ()
-        """What ``common`` was made from."""
+        """What ``common`` and ``outline`` were made from."""
         self.common = b""
+        self.outline: str | None = None
+        """Of the usage row; empty where it has none, None before it is known."""
+        self.repeats = False
+        """Whether the last request was like the one before."""
 
 
 class Exchange:
@@ -145,10 +149,11 @@ class Settlement:
             exchange.lease.settle(Spent(measured.audio_ms, exchange.bytes_in))
         now = time.time()
         principal = exchange.principal
+        common = _common(exchange, measured)
         if principal is not None and principal.tenant_id and exchange.route is not None:
             self._record(exchange, principal, exchange.route.name, measured, now, took)
         self._count(exchange, measured, took)
-        self._log.emit(_line(exchange, measured, now, took), _common(exchange, measured))
+        self._log.emit(_line(exchange, measured, now, took), common)
 
     def checkpoint(self, exchange: Exchange) -> None:
         """Write down what has passed of an open stream since the last time, so that a crash loses only what came after.
@@ -202,27 +207,20 @@ class Settlement:
         self, exchange: Exchange, principal: Principal, route: str, measured: Measured, now: float, took: float
     ) -> None:
         self._events += 1
-        record = UsageRecord(  # by position: by keyword it costs a request half a microsecond more
-            principal.tenant_id,
-            principal.key_id,
-            principal.user_id,
-            route,
-            exchange.outcome,
-            f"{self._prefix}{self._events}",
-            exchange.method,
-            exchange.code,
-            exchange.request_id,
-            exchange.status,
-            exchange.bytes_in,
-            exchange.bytes_out,
-            int(took * 1e6),
-            int(exchange.upstream_s * 1e6),
-            1 if exchange.booked is None else exchange.booked.records,
-            int(now * 1000),
-            measured,
-        )
+        event_id, caller = f"{self._prefix}{self._events}", exchange.caller
+        is_silent = measured is NOT_AUDIO and exchange.booked is None
+        if is_silent and caller.outline:
+            row = fill(
+                caller.outline, int(now * 1000), event_id, exchange.request_id, exchange.bytes_in, exchange.bytes_out,
+                int(took * 1e6), int(exchange.upstream_s * 1e6),
+            )  # fmt: skip
+        else:
+            record = _record_of(exchange, principal, route, event_id, measured, now, took)
+            row = encode(record)
+            if is_silent and caller.repeats and caller.outline is None:
+                caller.outline = outline(record)
         try:
-            self._journal.append(encode(record))
+            self._journal.append(row)
         except JournalFull as error:
             # The work is done and the answer exists; the log line beside it holds the same facts. New requests are
             # refused at the door until there is room (Gatekeeper), so this is the tail of what was in flight.
@@ -245,6 +243,30 @@ class Settlement:
             self._metrics.denials[(exchange.code,)] += 1
 
 
+def _record_of(
+    exchange: Exchange, principal: Principal, route: str, event_id: str, measured: Measured, now: float, took: float
+) -> UsageRecord:
+    return UsageRecord(  # by position: by keyword it costs a request half a microsecond more
+        principal.tenant_id,
+        principal.key_id,
+        principal.user_id,
+        route,
+        exchange.outcome,
+        event_id,
+        exchange.method,
+        exchange.code,
+        exchange.request_id,
+        exchange.status,
+        exchange.bytes_in,
+        exchange.bytes_out,
+        int(took * 1e6),
+        int(exchange.upstream_s * 1e6),
+        1 if exchange.booked is None else exchange.booked.records,
+        int(now * 1000),
+        measured,
+    )
+
+
 def _line(exchange: Exchange, measured: Measured, now: float, took: float) -> dict[str, object]:
     """What is new in an access line. :func:`_common` has the rest."""
     line: dict[str, object] = {
@@ -252,7 +274,6 @@ def _line(exchange: Exchange, measured: Measured, now: float, took: float) -> di
         "level": "info",
         "event": "access",
         "request_id": exchange.request_id,
-        "status": exchange.status,
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
         "duration_ms": int(took * 1e6) / 1e3,
@@ -272,9 +293,10 @@ def _common(exchange: Exchange, measured: Measured) -> bytes:
     caller, principal, route = exchange.caller, exchange.principal, exchange.route
     made_from = (
         route, exchange.path, exchange.outcome, exchange.method, exchange.code, measured.source, exchange.door,
-        principal,
+        principal, exchange.status,
     )  # fmt: skip
-    if made_from == caller.lately:
+    caller.repeats = made_from == caller.lately
+    if caller.repeats:
         return caller.common
     fields: dict[str, object] = {
         "door": exchange.door,
@@ -282,6 +304,7 @@ def _common(exchange: Exchange, measured: Measured) -> bytes:
         "method": exchange.method,
         "route": route.name if route is not None else "",
         "path": redacted(exchange.path[:1_024]),
+        "status": exchange.status,
         "outcome": exchange.outcome,
         "code": exchange.code,
         "audio_source": measured.source,
@@ -292,5 +315,5 @@ def _common(exchange: Exchange, measured: Measured) -> bytes:
         fields["tenant_id"] = principal.tenant_id
         fields["key_id"] = principal.key_id
         fields["user_id"] = principal.user_id
-    caller.lately, caller.common = made_from, json_line(fields)
+    caller.lately, caller.common, caller.outline = made_from, json_line(fields), None
     return caller.common

@@ -8,7 +8,7 @@ from hypothesis import given
 from policies.usage import NOT_AUDIO, Measured, UsageRecord
 from storage.journal.format import LONGEST_ROW, RECORD_MAGIC
 from storage.ports import StorageError
-from storage.usage_rows import CURRENT, DIMENSION_LIMIT, ENCODINGS, LONG, TEXT_LIMIT, decode, encode
+from storage.usage_rows import CURRENT, DIMENSION_LIMIT, ENCODINGS, LONG, TEXT_LIMIT, decode, encode, fill, outline
 from tests.storage.usage_samples import HOSTILE, STORABLE, record, records
 
 
@@ -28,6 +28,22 @@ def test_whatever_the_texts_hold_the_row_is_one_line_of_as_many_fields(given_rec
     assert RECORD_MAGIC not in row
     assert len(row) < LONGEST_ROW
     decode(row)
+
+
+@given(records(texts=STORABLE))
+def test_a_filled_outline_is_the_row_that_encoding_makes(given_record: UsageRecord) -> None:
+    """Of another record, with other ids, instant, sizes and times; or there is no outline."""
+    like = given_record._replace(event_id="event-1", request_id="request-1", measured=NOT_AUDIO)
+    found = outline(like._replace(event_id="event-2", request_id="", ended_ms=0, bytes_in=1, duration_us=2))
+    filled = like.ended_ms, "event-1", "request-1", like.bytes_in, like.bytes_out, like.duration_us, like.upstream_us
+    assert not found or fill(found, *filled) == encode(like)
+
+
+def test_a_row_has_an_outline_unless_its_texts_must_be_looked_at() -> None:
+    silent = record(measured=NOT_AUDIO)
+    assert outline(silent)
+    odd = "\t", "\n", "\\", "%", "\0", "\ud800", "é", "r" * 500
+    assert not any(outline(silent._replace(route=text)) for text in odd)
 
 
 def test_nul_and_lone_surrogates_become_replacement_characters() -> None:

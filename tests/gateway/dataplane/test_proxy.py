@@ -283,7 +283,10 @@ async def test_the_same_request_again_is_judged_again(gateway: Gateway) -> None:
         "/v1/models",
         "/v1/listen",
     ]
-    assert len(gateway.journal.rows) == 7
+    records = gateway.journal.records
+    assert [record.status for record in records] == statuses
+    assert len({r.event_id for r in records}) == len({r.request_id for r in records}) == 7
+    assert [r.bytes_out for r in records[:4]] == [len(SMALL)] * 4
 
 
 async def test_the_end_of_a_request_again_is_no_request(gateway: Gateway) -> None:
