@@ -11,7 +11,7 @@ from functools import partial
 
 from gateway.configuration.origin import Origin, bracketed
 from gateway.outbox import Outbox
-from gateway.upstreams.connection import OutOfFiles, TooSlow, Unreachable, UpstreamConnection
+from gateway.upstreams.connection import OutOfFiles, TooSlow, Unreachable, UpstreamConnection, Usual
 from gateway.upstreams.tls_line import connect_tls
 from policies.headers import AnswerHead
 from policies.upstreams import GOOD, Health
@@ -55,6 +55,8 @@ class UpstreamPool:
         self.is_suspect = False
         """Whether an answer would be news; see ``Health.is_suspect``."""
         self._last_head = (b"", AnswerHead())
+        self.usual = Usual(b"", 0, AnswerHead(), -1)
+        """The last answer that a connection took for repeatable."""
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self.others = 0

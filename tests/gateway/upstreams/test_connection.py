@@ -491,6 +491,45 @@ async def test_a_server_that_accepts_and_hangs_up_is_broken(server: Scripted) ->
     listening.close()
 
 
+AGAIN = {
+    "the same": ([OK], False, b"ok", True),
+    "another body": ([OK[:-2] + b"no"], False, b"no", True),
+    "in two pieces": ([OK[:20], OK[20:]], False, b"ok", True),
+    "without its last byte at first": ([OK[:-1], OK[-1:]], False, b"ok", True),
+    "a longer header": ([OK[:-4] + b"A: 1\r\n\r\nok"], False, b"ok", True),
+    "to HEAD": ([OK[:-2]], True, b"", True),
+    "to HEAD, with a body that must not be": ([OK], True, b"", False),
+    "a byte behind it": ([OK + b"x"], False, b"ok", False),
+    "twice": ([OK + OK], False, b"ok", False),
+    "an interim one before it": ([b"HTTP/1.1 100 Continue\r\n\r\n", OK], False, b"ok", True),
+}
+
+
+@pytest.mark.parametrize("case", AGAIN)
+async def test_a_header_that_comes_again_changes_nothing(server: Scripted, case: str) -> None:
+    """Recognised by its bytes it is not parsed; only a whole answer that came alone is, and it is what it would be."""
+    for _ in range(2):
+        connection, head, body = await ask(server.pool)
+        assert (body, head.length) == (b"ok", 2)
+        connection.release()
+    assert server.pool.usual.size == len(OK)
+    pieces, bodyless, body, kept = AGAIN[case]
+    server.script = says(*pieces)
+    connection, head, got = await ask(server.pool, head=bodyless)
+    assert (connection.status, got, head.length) == (200, body, 2)
+    assert await is_kept(server, connection) is kept
+
+
+async def test_a_304_that_comes_again_has_no_body(server: Scripted) -> None:
+    """Whatever length it tells."""
+    server.script = says(CLEAN["304 with a length"][0][0])
+    for _ in range(3):
+        connection, _, body = await ask(server.pool)
+        assert (connection.status, body) == (304, b"")
+        connection.release()
+    assert server.connections == 1
+
+
 async def test_a_connection_that_was_never_used_can_be_given_back(server: Scripted) -> None:
     """As happens when something fails between the two."""
     connection = server.pool.idle() or await server.pool.connect()
