@@ -104,6 +104,7 @@ class Services:
             tokens.listeners += [snapshot.forget_tokens, assertions.forget]
             gatekeeper = _gatekeeper(base, snapshot, assertions)
             settlement = Settlement(base.metrics, base.log, base.journal, f"{base.journal.journal_id}-")
+            stack.callback(settlement.tell)
             upstreams = _upstreams(base)
             streams = Streams(gatekeeper, settlement, base.metrics, base.tasks)
             stack.callback(streams.close)

@@ -58,6 +58,20 @@ class RouteFigures:
         self.audio_ms: defaultdict[str, int] = defaultdict(int)
         """source"""
 
+    def count(
+        self, method: str, status: int, outcome: str, took: float, overhead: float, bytes_in: int, bytes_out: int
+    ) -> None:
+        """Count one request. Times in seconds; both histograms are seen to here: a call less for each."""
+        self.requests[(method, status, outcome)] += 1
+        histogram = self.duration
+        histogram.counts[bisect_left(SECONDS, took)] += 1
+        histogram.total += took
+        histogram = self.overhead
+        histogram.counts[bisect_left(SECONDS, overhead)] += 1
+        histogram.total += overhead
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
+
 
 COUNTERS = (
     "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",

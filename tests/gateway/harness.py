@@ -484,6 +484,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         upstreams.close()
         await upstream.stop()
         await tasks.close()
+        settlement.tell()
         log.flush()
         os.close(descriptor)
         Path(name).unlink()

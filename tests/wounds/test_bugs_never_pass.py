@@ -43,7 +43,7 @@ AT_THE_RELAY = [
     "gateway.dataplane.passage.Passage._answer_lines",
     "gateway.dataplane.passage.answer_reader",
     "gateway.dataplane.exchange.Settlement._record",
-    "gateway.dataplane.exchange.Settlement._count",
+    "gateway.dataplane.exchange._common",
     "gateway.dataplane.exchange.encode",
     "gateway.dataplane.exchange.accounted",
     "tests.gateway.harness.MemoryJournal.append",
