@@ -101,16 +101,16 @@ def list_plans(given: Given) -> None:
         print_json([_facts(each) | {"tenants": tenants} for each, tenants in found])
         return
     print_table(
-        ("NAME", "LIMITS", "ROUTES", "MOST", "RATING", "TENANTS", "NOTE"),
+        ("NAME", "LIMITS", "ROUTES", "RATING", "TENANTS", "NOTE", "MOST"),
         [
             (
                 each.name,
                 ", ".join(f"{limit.what} {limit}" for limit in each.limits),
                 " ".join(sorted(each.routes)) or "all",
-                ", ".join(f"{what}={number}" for what, number in sorted(each.most.items())),
                 each.rating,
                 tenants,
                 each.note,
+                ", ".join(f"{what}={number}" for what, number in sorted(each.most.items())),
             )
             for each, tenants in found
         ],
