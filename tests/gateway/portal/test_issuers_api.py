@@ -73,7 +73,7 @@ WRONG: list[tuple[dict[str, object], set[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "fields"), WRONG, ids=str)
+@pytest.mark.parametrize(("body", "fields"), WRONG, ids=[str(body) for body, _ in WRONG])
 async def test_every_field_that_is_wrong_is_named(houses: Houses, body: dict[str, object], fields: set[str]) -> None:
     """T-04, U-02, J-01: at the creation and at a change, which then is not made."""
     operator = await houses.person(operator=True)
