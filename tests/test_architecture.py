@@ -69,6 +69,15 @@ def test_the_map_of_a_package_lists_files_that_are_there(package: str) -> None:
     assert [entry for entry in listed if not list((ROOT / package).glob(f"{entry}*"))] == []
 
 
+@pytest.mark.parametrize("face", [path for path in SOURCES if path.name == "__init__.py"], ids=name)
+def test_every_file_of_a_room_stands_in_its_face(face: Path) -> None:
+    """Of rooms with more than a few files: who looks for one looks there."""
+    said = ast.get_docstring(ast.parse(face.read_text())) or ""
+    there = sorted(path.stem for path in face.parent.glob("*.py") if not path.stem.startswith("__"))
+    if len(there) > 7:
+        assert [file for file in there if not re.search(rf"(?<![a-z_]){file}(?![a-z_])", said)] == []
+
+
 def test_nothing_names_the_place_where_it_was_written() -> None:
     """A path of somebody's machine means nothing on another one."""
     places = [re.escape(str(ROOT)) + r"(?![\w.-])"] if len(ROOT.parts) > 2 else []

@@ -22,7 +22,9 @@ operators    ``operator …``
 keys         ``key …``; ``key_changes`` changes one, ``key_rows`` says how one stands, ``minting`` makes secrets
 service_accounts, signing_keys
              ``service-account …``, ``signing-keys …``
-limits       ``limits …``
+limits       ``limits …``; ``limit_rows`` are the lines of ``show``
+issuers      ``issuer …``
+healthcheck  ``healthcheck``
 usage        ``usage …``; ``whole_account`` sees that it has what is still in the journals
              (``backlog``), ``statement`` rates a month
 audit        ``audit …``

@@ -1,17 +1,17 @@
 """Pages, accounts and the JSON API: an aiohttp application in a process of its own, one more upstream of the gateway.
 
 ============== ==============================================================================
-process        the portal as the parent starts it
 application    the application: which modules there are, middleware, what it stands on
 parts          what every handler may use: stores, secrets, clock; ``long_reads`` what may take minutes
 caller         who asks, as the gateway says it
-problems       errors: RFC 9457 problems for programs, a page for browsers
+problem        a refusal on its way; ``problem_answers`` makes it RFC 9457 for programs, a page for browsers
 bodies         forms and JSON, validated
 crosssite      requests that other sites make (CSRF)
 shield         security headers
 api            the JSON API under ``/platform/v1``: operations declared once, served and documented from that
 oauth          tokens for people and programs, and what others need to verify them
 tickets        one-use tickets for streams
+webhooks       sends events to the Redis stream and to webhooks
 purging        once a day: tenants whose grace is over
 pages          templates, and the style sheet and scripts that they name; ``dates`` as people write them
 -------------- ------------------------------------------------------------------------------
@@ -19,7 +19,6 @@ identity       what log-ins stand on, and who acts (audit)
 browser        a browser's session: cookie, whose it is, what a page asks of it
 proving        address and password, second factor, tries that are counted: one way for all doors
 hashing        bcrypt on threads; ``strength`` judges passwords, ``choosing`` takes new ones
-priority       who waits for whom where cores are few
 login          signing in and out; ``halfway`` is between the first proof and the session
 enrolling      a second factor for who must have one; ``trusted`` browsers where it is not asked for again
 passkeys       passkeys, alone and as the second factor

@@ -10,7 +10,7 @@ from gateway.portal.bodies import form_fields
 from gateway.portal.identity import people, sessions
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.people import Session
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation

@@ -11,7 +11,7 @@ from gateway.portal.identity import IDENTITY, people
 from gateway.portal.mail import MAILER, deliver, deliver_soon
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.recovery import LINKS, links, mint
 from policies.verdict import Refusal

@@ -16,7 +16,7 @@ from gateway.portal import (
     mail,
     own_keys,
     pages,
-    problems,
+    problem_answers,
     purging,
     recovery,
     security,
@@ -43,7 +43,7 @@ _MAX_BODY = 1_048_576
 
 def application(parts: Parts) -> web.Application:
     """Everything in place. Problems outermost: what the others raise is answered there as well."""
-    app = web.Application(middlewares=[problems.middleware, crosssite.middleware], client_max_size=_MAX_BODY)
+    app = web.Application(middlewares=[problem_answers.middleware, crosssite.middleware], client_max_size=_MAX_BODY)
     app[PARTS] = parts
     app.on_response_prepare.append(shield.add_headers)
     pages.setup(app)

@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.portal.crosssite import FIELD, FORM, posted
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies import strict_json
 from policies.verdict import Refusal
 

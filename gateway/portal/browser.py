@@ -12,7 +12,8 @@ from gateway.portal.caller import client_address, user_agent
 from gateway.portal.identity import IDENTITY, SIGNED_IN, actor, sessions
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem, wants_page
+from gateway.portal.problem import Problem
+from gateway.portal.problem_answers import wants_page
 from policies.audit import ActorKind
 from policies.cookies import session_cookie, single
 from policies.people import Person, Place, Session, Step, next_step

@@ -9,7 +9,7 @@ from gateway.identity.passwords import SHORTEST, SHORTEST_WITH_SECOND_FACTOR
 from gateway.portal import browser
 from gateway.portal.bodies import form_fields, read_json
 from gateway.portal.identity import IDENTITY, people
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.strength import Strength, strength
 from policies.verdict import Refusal

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Handler, Problem
+from gateway.portal.problem import Handler, Problem
 from policies.verdict import Refusal
 
 FIELD = "csrf"

@@ -8,7 +8,7 @@ from gateway.portal.bodies import form_fields
 from gateway.portal.halfway import Halfway
 from gateway.portal.identity import people
 from gateway.portal.pages import render
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import prove_code
 from gateway.portal.sealing import sealed, unsealed
 from gateway.portal.security import fresh_recovery_codes, shown

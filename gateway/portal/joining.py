@@ -8,7 +8,7 @@ from gateway.portal.identity import IDENTITY, people, trail
 from gateway.portal.mail import MAILER, deliver
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.recovery import mint
 from policies.people import Invitation, InvitationState, Session, account_bucket

@@ -12,7 +12,7 @@ from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import takes_passkeys
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import Proven, prove, prove_code, prove_password
 from gateway.portal.trusted import DAYS, trust
 from policies.people import Session, Step, safe_next

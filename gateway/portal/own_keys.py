@@ -11,7 +11,7 @@ from gateway.portal.api.keys import facts, mint
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from policies.people import Session
 from policies.permissions import Permission, excess

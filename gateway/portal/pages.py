@@ -12,6 +12,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from gateway import __version__
+from gateway.portal.crosssite import token
 from gateway.portal.dates import written
 
 _HERE = Path(__file__).parent
@@ -63,8 +64,6 @@ STATIC: web.AppKey[Mapping[str, bytes]] = web.AppKey("static")
 
 def render(request: web.Request, template: str, *, status: int = 200, **context: object) -> web.Response:
     """A page. The template's form tokens come from ``csrf()``, which is always there."""
-    from gateway.portal.crosssite import token  # noqa: PLC0415  it answers with pages itself
-
     context.setdefault("title", "Tahoe")
     response = aiohttp_jinja2.render_template(template, request, {"csrf": lambda: token(request), **context})
     response.set_status(status)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.portal.caller import client_address
 from gateway.portal.identity import IDENTITY, actor, people
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.sealing import unsealed
 from policies.audit import ActorKind
 from policies.people import Person, Place, Step, next_step

@@ -12,7 +12,7 @@ from gateway.portal.identity import IDENTITY, people
 from gateway.portal.mail import MAILER, deliver_soon
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.trusted import trusted_browsers
 from policies.tenants import UserStatus

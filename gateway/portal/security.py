@@ -17,7 +17,7 @@ from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import stored, takes_passkeys
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
 from gateway.portal.sealing import sealed, unsealed
 from gateway.portal.trusted import trusted_browsers

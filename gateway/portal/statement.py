@@ -16,7 +16,7 @@ from gateway.portal.api.subject import Subject
 from gateway.portal.bodies import validated
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.usage.statements import MONTH
 from policies.calendars import Calendar
 from policies.permissions import Permission

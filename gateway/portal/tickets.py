@@ -17,7 +17,7 @@ from gateway.portal.bodies import read_json
 from gateway.portal.caller import caller
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.route_table import RouteTable
 from policies.routes import Route
 from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket

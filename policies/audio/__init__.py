@@ -4,6 +4,7 @@
 walker    the promise of every container's walker, and the arithmetic they share
 sniff     which container is this, judged by its bytes alone
 track     one file: skips its ID3v2 tag, sniffs it, feeds the right walker; the table of walkers
+elements  boxes and elements that say how long they are: most of a file is passed unread
 chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
 frames    bare frames, found and followed: ``mpeg`` and ``adts`` (with LATM); ``hunt`` looks for both in the unknown
@@ -16,7 +17,7 @@ matroska  Matroska and WebM, live or not; which element may stand where in ``mat
 mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``
 pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text
-reported  the upstream's own figure, read from its answer as it passes
+reported  the upstream's own figure, read from its answer as it passes; ``sources`` ranks the figures
 ========= ============================================================================
 
 Three laws hold for every walker. What it says depends on the bytes alone, never on how they were cut into chunks. A

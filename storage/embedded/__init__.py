@@ -10,6 +10,7 @@ Where to look::
     account    the system user they run as, and what it can reach
     files      writing into directories that may belong to somebody else
     rundir     where the sockets are, and how a command finds them
+    errors     what can go wrong at the start
     launch     becomes a server that dies with the gateway (a script)
     process    starting, stopping and the log
     leftovers  what a crash leaves behind, told apart from other people's processes

@@ -6,7 +6,7 @@ subject       who asks, with which permissions, in which tenant
 paging        cursors: opaque, sealed, good for the list that gave them
 idempotency   a creation repeated with its Idempotency-Key is done once, and answered the same
 etags         versions of what is shown, and changes that are made only to the version that was seen
-openapi       the document that describes all of it
+openapi       the document that describes all of it; ``service`` mounts both
 ------------- ---------------------------------------------------------------------------------------
 me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits,
 limit_check, usage, quotas, statements, webhooks, audit, signing_keys, issuers

@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.portal.api.paging import Page
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.verdict import Refusal
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.identity.sealed import seal, unseal
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.verdict import Refusal
 from storage.postgres.idempotency import Found, IdempotencyBook
 

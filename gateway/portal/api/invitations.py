@@ -6,7 +6,7 @@ from gateway.portal import joining
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Email, Instant
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.people import Invitation, InvitationState
 from policies.permissions import ROLES, Permission
 from policies.tenants import Role

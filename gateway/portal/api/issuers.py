@@ -18,7 +18,7 @@ from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant
 from gateway.portal.bodies import faults
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from policies.verification_keys import ALGORITHMS

@@ -11,7 +11,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
 from gateway.portal.parts import Parts
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.networks import lie_within, network
 from policies.permissions import Permission

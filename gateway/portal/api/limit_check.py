@@ -7,7 +7,7 @@ from pydantic import Field
 
 from gateway.portal.api.counting import counted
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.usage.limit_use import Use
 from policies.admission import refusal_of
 from policies.allowances import Scope

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.allowances import Allowance, What
 from policies.permissions import Permission
 from policies.verdict import Refusal

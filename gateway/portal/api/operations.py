@@ -22,7 +22,7 @@ from gateway.portal.bodies import read_json, validated
 from gateway.portal.caller import request_id
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS, Parts
-from gateway.portal.problems import Handler, Problem
+from gateway.portal.problem import Handler, Problem
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation, NotFound, Unavailable

@@ -9,7 +9,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import orjson
 from pydantic import BaseModel, Field, PrivateAttr
 
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.verdict import Refusal
 
 _Item = TypeVar("_Item")

@@ -11,7 +11,7 @@ from pydantic import Field
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
 from gateway.portal.api.shapes import Instant
 from gateway.portal.parts import Parts
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.usage.statements import MONTH, NoPriceList, csv_text, month_of, price_list, rate, read_month
 from policies.calendars import Calendar, Period
 from policies.permissions import Permission

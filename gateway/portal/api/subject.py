@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.portal.browser import current
 from gateway.portal.caller import caller
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.permissions import Permission, excess, permitted
 from policies.verdict import Refusal
 from storage.postgres.ids import Kind

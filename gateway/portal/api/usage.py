@@ -13,7 +13,7 @@ from pydantic import Field
 from gateway.portal.api.operations import Ask, InTenant, Operations, Run, Sent, Shown
 from gateway.portal.api.paging import ByAge, OldestFirst, Page
 from gateway.portal.api.shapes import Instant, SentInstant
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.usage.export import FORMATS, flat
 from policies.permissions import Permission
 from policies.usage import AudioSource, Outcome, UsageRecord

@@ -10,7 +10,7 @@ from gateway.portal.api.paging import ByEmail, Page
 from gateway.portal.api.shapes import Email, Instant, Language, Name, TimeZone
 from gateway.portal.identity import IDENTITY
 from gateway.portal.mail import MAILER, deliver
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.permissions import Permission
 from policies.tenants import UserStatus
 from policies.verdict import Refusal

@@ -11,7 +11,7 @@ from gateway.portal.oauth.parts import OAUTH, OAuth
 from gateway.portal.oauth.requests import OAuthError, required
 from gateway.portal.oauth.tokens import FIRST_PARTY, Issued
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import prove
 from policies.audit import ActorKind
 from policies.refresh import Step

@@ -16,7 +16,7 @@ from gateway.portal.identity import IDENTITY, actor, people, trail
 from gateway.portal.mail import deliver_soon
 from gateway.portal.oidc.provider import PROVIDERS, Provider, Refused, Request
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from policies.audit import ActorKind
 from policies.federation import Asserted, Outcome, outcome, read_asserted

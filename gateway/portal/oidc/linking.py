@@ -7,7 +7,7 @@ from gateway.portal.account import back, own
 from gateway.portal.bodies import form_fields
 from gateway.portal.oidc.flow import identities, named, set_out
 from gateway.portal.pages import render
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.verdict import Refusal
 
 routes = web.RouteTableDef()

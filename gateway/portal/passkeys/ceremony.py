@@ -24,7 +24,7 @@ from webauthn.registration.verify_registration_response import VerifiedRegistrat
 from gateway.portal.crosssite import token
 from gateway.portal.identity import IDENTITY, trail
 from gateway.portal.parts import PARTS
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies import strict_json
 from policies.people import Person
 from policies.verdict import Refusal

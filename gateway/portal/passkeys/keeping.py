@@ -15,7 +15,7 @@ from gateway.portal.mail import deliver_soon
 from gateway.portal.oidc.flow import identities
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import json_response, registered, registration, stored
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists
 

@@ -9,7 +9,7 @@ from gateway.portal import halfway, login
 from gateway.portal.bodies import read_json
 from gateway.portal.identity import people
 from gateway.portal.passkeys.ceremony import answered, go_to, json_response, question, stored
-from gateway.portal.problems import Problem
+from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from policies.people import Step, safe_next
 from policies.verdict import Refusal

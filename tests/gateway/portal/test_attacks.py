@@ -43,7 +43,10 @@ async def test_no_secret_is_in_the_address_that_a_log_in_leads_to(portal: Client
     assert session not in answer.headers["Location"] + await answer.text()
 
 
-@pytest.mark.parametrize("path", ["/account/", "/auth/login/", "/account//security", "/ACCOUNT"])
+@pytest.mark.parametrize(
+    "path",
+    ["/auth/login/", "/account//security", "/account//", "/account/security//", "/account//evil.test/", "/ACCOUNT"],
+)
 async def test_nothing_is_normalised_into_a_page(portal: Client, town: Town, path: str) -> None:
     """R-08 (PYSEC-2021-76): no redirect to what the path could have meant."""
     answer = await portal.get(path, headers=PAGE, allow_redirects=False)

@@ -1,54 +1,21 @@
 """Errors: RFC 9457 problems for programs, a page for browsers. Every one is a refusal of ``policies.verdict``."""
 
-from collections.abc import Awaitable, Callable, Mapping
-
 import orjson
 import structlog
 from aiohttp import web
 
-from gateway.dataplane import error_page
 from gateway.dataplane.error_page import OTHER, TITLES
 from gateway.dataplane.responses import PROBLEM_TYPE
 from gateway.portal.caller import request_id
 from gateway.portal.hashing import Busy
 from gateway.portal.pages import render
+from gateway.portal.problem import Handler, Problem
 from policies.verdict import Refusal
 from storage.ports import Full, Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 _BY_STATUS = {404: Refusal.UNKNOWN_ROUTE, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
-
-
-class Problem(Exception):
-    """A refusal, raised where it is found. ``fields`` holds a sentence for each field that is wrong."""
-
-    def __init__(
-        self,
-        refusal: Refusal,
-        detail: str = "",
-        *,
-        fields: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(refusal.code)
-        self.refusal = refusal
-        self.detail = detail
-        self.fields = dict(fields or {})
-        self.headers = dict(headers or {})
-
-    @property
-    def sentences(self) -> str:
-        """What happened and what to do."""
-        return f"{self.refusal.message} {self.detail}" if self.detail else self.refusal.message
-
-    @property
-    def for_people(self) -> str:
-        """The same on a page."""
-        wait = self.headers.get("Retry-After")
-        return error_page.for_people(self.sentences, int(wait) if wait else None)
 
 
 @web.middleware
