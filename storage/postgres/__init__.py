@@ -21,7 +21,7 @@ registry   API keys; ``key_rows`` are their rows, ``key_uses`` their last uses
 subjects   whose a token is, as things are now
 signing_keys, tokens, service_accounts
            keys that sign; log-ins and revocations; programs that ask for tokens; ``issuers`` are others
-members    who is in which role; a tenant's own roles
+members    who is in which role; ``roles``: a tenant's own
 audit      the audit trail, written in the transaction of each change; the events of the same changes
 limits     the rates that operators set; ``limit_events`` what they tell; ``room`` how many of a thing a tenant may have
 outbox     events on their way to the stream and to ``webhooks``

@@ -1,4 +1,4 @@
-"""Memberships and the tenant's own roles: who is in which role, and that an owner stays."""
+"""Memberships: who is in which role, and that an owner stays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,27 +8,20 @@ import asyncpg
 
 from policies.audit import Change, changed
 from policies.permissions import OPERATOR, ROLES, Permission, permitted
-from policies.plans import Counted
 from policies.tenants import Role, UserStatus
 from storage.ports import AlreadyExists, NotFound, StorageError
-from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id
 from storage.postgres.order import LAST_TEXT, Order
 from storage.postgres.pool import Pool
-from storage.postgres.room import require_room
 
 _PLACE, _PLACE_DIGITS = "%Y%m%d%H%M%S%f", 20
 
 
 class LastOwner(StorageError):
     """Without this member the tenant would have no owner."""
-
-
-class InUse(StorageError):
-    """Members are in this role."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +42,6 @@ class Member:
         return f"{self.joined_at.astimezone(UTC):{_PLACE}}{self.user_id}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomRole:
-    """A tenant's own role."""
-
-    name: str
-    description: str
-    permissions: tuple[str, ...]
-    created_at: datetime
-
-
 _MEMBER = """
     SELECT m.user_id, u.email, u.name, u.status, m.role, m.custom_role, m.created_at
     FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
@@ -74,11 +57,10 @@ _BEFORE_ALL = {
     "created": (datetime.min.replace(tzinfo=UTC), ""),
     "-created": (datetime.max.replace(tzinfo=UTC), LAST_TEXT),
 }
-_ROLE = "SELECT name, description, permissions, created_at FROM platform.roles WHERE tenant_id = $1"
 
 
 class PostgresMembers:
-    """One tenant's people and roles, by the first argument of each method."""
+    """One tenant's people, by the first argument of each method."""
 
     def __init__(self, pool: Pool, trail: AuditTrail) -> None:
         self._pool = pool
@@ -174,11 +156,11 @@ class PostgresMembers:
         """
         if not is_id(Kind.USER, user_id):
             raise _nobody(user_id)
-        no_role = {"memberships_custom_role_fkey": NotFound(f"This tenant has no role {custom_role!r}.")}
+        unknown_role = {"memberships_custom_role_fkey": NotFound(f"This tenant has no role {custom_role!r}.")}
         async with self._pool.tenant(tenant_id) as connection:
             old = await _locked(connection, tenant_id, user_id)
             check(old)
-            with violating(no_role):
+            with violating(unknown_role):
                 await connection.execute(
                     "UPDATE platform.memberships SET role = $3, custom_role = $4 WHERE tenant_id = $1 AND user_id = $2",
                     tenant_id,
@@ -247,107 +229,6 @@ class PostgresMembers:
             )
         return old
 
-    async def roles(self, tenant_id: str) -> Sequence[CustomRole]:
-        """The tenant's own, by name."""
-        rows = await self._pool.read(f"{_ROLE} ORDER BY name", tenant_id, tenant_id=tenant_id)
-        return [_role(row) for row in rows]
-
-    async def role(self, tenant_id: str, name: str) -> CustomRole:
-        """Raises NotFound."""
-        rows = await self._pool.read(f"{_ROLE} AND name = $2", tenant_id, name, tenant_id=tenant_id)
-        if not rows:
-            raise _no_role(name)
-        return _role(rows[0])
-
-    async def create_role(self, tenant_id: str, name: str, description: str, permissions: Sequence[str]) -> CustomRole:
-        """Raises AlreadyExists."""
-        values.check_slug(name)
-        if name in {role.value for role in Role}:
-            raise AlreadyExists(f"{name} is a role that every tenant has.")
-        description = values.clean_line(description, "the description of a role")
-        async with self._pool.tenant(tenant_id) as connection:
-            await require_room(connection, tenant_id, Counted.ROLES)
-            with violating({"roles_pkey": AlreadyExists(f"There is a role {name} already.")}):
-                rows = await connection.fetch(
-                    """
-                    INSERT INTO platform.roles (tenant_id, name, description, permissions) VALUES ($1, $2, $3, $4)
-                    RETURNING name, description, permissions, created_at
-                    """,
-                    tenant_id,
-                    name,
-                    description,
-                    sorted(set(permissions)),
-                )
-            made = _role(rows[0])
-            await self._trail.record(
-                connection,
-                Change(
-                    tenant_id=tenant_id,
-                    action="role.created",
-                    target=name,
-                    target_name=name,
-                    after={"description": description, "permissions": list(made.permissions)},
-                ),
-            )
-        return made
-
-    async def change_role(
-        self,
-        tenant_id: str,
-        name: str,
-        description: str | None,
-        permissions: Sequence[str] | None,
-        check: Callable[[CustomRole], None] = lambda _: None,
-    ) -> CustomRole:
-        """The role with what is given changed. ``check`` sees it as it is, and may raise. Raises NotFound."""
-        async with self._pool.tenant(tenant_id) as connection:
-            rows = await connection.fetch(f"{_ROLE} AND name = $2 FOR NO KEY UPDATE", tenant_id, name)
-            if not rows:
-                raise _no_role(name)
-            old = _role(rows[0])
-            check(old)
-            rows = await connection.fetch(
-                """
-                UPDATE platform.roles SET description = $3, permissions = $4 WHERE tenant_id = $1 AND name = $2
-                RETURNING name, description, permissions, created_at
-                """,
-                tenant_id,
-                name,
-                old.description if description is None else values.clean_line(description, "the description of a role"),
-                list(old.permissions) if permissions is None else sorted(set(permissions)),
-            )
-            new = _role(rows[0])
-            before, after = changed(_role_facts(old), _role_facts(new))
-            if after:
-                change = Change(
-                    tenant_id=tenant_id,
-                    action="role.changed",
-                    target=name,
-                    target_name=name,
-                    before=before,
-                    after=after,
-                )
-                await self._trail.record(connection, change)
-        return new
-
-    async def delete_role(
-        self, tenant_id: str, name: str, check: Callable[[CustomRole], None] = lambda _: None
-    ) -> None:
-        """``check`` sees it as it was, and may raise. Raises NotFound; InUse while members are in it."""
-        in_use = InUse(f"Members are in the role {name}. Give them another one first.")
-        async with self._pool.tenant(tenant_id) as connection:
-            rows = await connection.fetch(f"{_ROLE} AND name = $2 FOR UPDATE", tenant_id, name)
-            if not rows:
-                raise _no_role(name)
-            check(_role(rows[0]))
-            with violating({"memberships_custom_role_fkey": in_use}):
-                await connection.execute(
-                    "DELETE FROM platform.roles WHERE tenant_id = $1 AND name = $2", tenant_id, name
-                )
-            await self._trail.record(
-                connection, Change(tenant_id=tenant_id, action="role.deleted", target=name, target_name=name)
-            )
-
 
 async def permissions_in(pool: Pool, tenant_id: str, user_id: str) -> frozenset[Permission]:
     """What a person may do in a tenant at this moment: nothing when disabled; an operator everything, everywhere."""
@@ -415,10 +296,6 @@ def _unknown(user_id: str) -> NotFound:
     return NotFound(f"There is no person {user_id!r}.")
 
 
-def _no_role(name: str) -> NotFound:
-    return NotFound(f"This tenant has no role {name!r}.")
-
-
 def _member(row: asyncpg.Record) -> Member:
     return Member(
         user_id=row["user_id"],
@@ -431,18 +308,5 @@ def _member(row: asyncpg.Record) -> Member:
     )
 
 
-def _role(row: asyncpg.Record) -> CustomRole:
-    return CustomRole(
-        name=row["name"],
-        description=row["description"],
-        permissions=tuple(row["permissions"]),
-        created_at=row["created_at"],
-    )
-
-
 def _facts(member: Member) -> dict[str, str | None]:
     return {"role": member.role.value, "custom_role": member.custom_role}
-
-
-def _role_facts(role: CustomRole) -> dict[str, str | list[str]]:
-    return {"description": role.description, "permissions": list(role.permissions)}

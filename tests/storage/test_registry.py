@@ -15,6 +15,7 @@ from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.key_rows import IDENTIFY
 from storage.postgres.members import PostgresMembers
+from storage.postgres.roles import PostgresRoles
 from tests.storage.world import TRAIL, World, a_digest, world
 
 NOW = datetime.now(UTC)
@@ -415,7 +416,7 @@ async def test_a_persons_key_does_no_more_than_its_person_may(w: World) -> None:
     members = PostgresMembers(w.pool, TRAIL)
     await members.set_role(acme.id, ada.id, Role.VIEWER, None)
     assert await held(of_ada) == ({"house:word"}, ("viewer",))
-    await members.create_role(acme.id, "clerks", "", ["keys:write"])
+    await PostgresRoles(w.pool, TRAIL).create(acme.id, "clerks", "", ["keys:write"])
     await members.set_role(acme.id, ada.id, Role.MEMBER, "clerks")
     assert await held(of_ada) == ({"keys:write", "house:word"}, ("clerks",))
     assert await held(of_acme) == (scopes, ())

@@ -13,7 +13,8 @@ from policies.permissions import ASSIGNABLE, ROLES, Permission
 from policies.tenants import Role, UserStatus
 from policies.verdict import Refusal
 from storage.ports import Invalidation, NotFound
-from storage.postgres.members import CustomRole, InUse, LastOwner, Member, PostgresMembers, permissions_in
+from storage.postgres.members import LastOwner, Member, PostgresMembers, permissions_in
+from storage.postgres.roles import CustomRole, InUse, PostgresRoles
 
 operations = Operations("members")
 
@@ -89,7 +90,7 @@ async def list_members(ask: Ask[MemberList, Any]) -> Page[MemberShown]:
         beyond=ask.cursors.beyond(query.cursor),
         role=query.role,
     )
-    custom = {role.name: role for role in await members.roles(ask.tenant_id)}
+    custom = {role.name: role for role in await _roles(ask).all(ask.tenant_id)}
     shown = [_shown(each, custom.get(each.custom_role or "")) for each in found]
     places = [[each.email if query.sort == "email" else each.place] for each in found]
     return ask.cursors.page(shown, query.limit, places)
@@ -108,7 +109,7 @@ async def add_member(ask: Ask[InTenant, MemberWish]) -> MemberShown:
     Operators add anybody; others whom they look after in another tenant already, and invite everybody else.
     """
     wish, members = ask.body, _members(ask)
-    custom = await members.role(ask.tenant_id, wish.custom_role) if wish.custom_role else None
+    custom = await _roles(ask).one(ask.tenant_id, wish.custom_role) if wish.custom_role else None
     ask.who.may_give(custom.permissions if custom else ROLES[wish.role])
     if not (ask.who.is_operator or await _looks_after(ask, wish.user_id)):
         raise NotFound(f"There is no person {wish.user_id!r}.")  # or none that the caller may know of
@@ -132,7 +133,7 @@ async def change_member(ask: Ask[InTenant, RoleChange]) -> MemberShown:
     wish, members = ask.body, _members(ask)
     current = await _with_role(ask, await members.member(ask.tenant_id, ask.path("user_id")))
     ask.check_version(current)
-    custom = await members.role(ask.tenant_id, wish.custom_role) if wish.custom_role else None
+    custom = await _roles(ask).one(ask.tenant_id, wish.custom_role) if wish.custom_role else None
     ask.who.may_give(current.permissions)
     ask.who.may_give(custom.permissions if custom else ROLES[wish.role])
 
@@ -185,7 +186,7 @@ async def list_roles(ask: Ask[RoleList, Any]) -> Page[RoleShown]:
     placed: dict[tuple[str, ...], RoleShown] = {
         ("0", f"{place:02}"): role for place, role in enumerate(_BUILT_IN) if query.kind != "own"
     }
-    for role in await _members(ask).roles(ask.tenant_id) if query.kind != "built-in" else ():
+    for role in await _roles(ask).all(ask.tenant_id) if query.kind != "built-in" else ():
         age = "" if query.sort == "name" else stamp(role.created_at)
         placed["1", age, role.name] = _own(role)
     places, following = ask.cursors.cut(list(placed), query, lambda place: place)
@@ -197,7 +198,7 @@ async def create_role(ask: Ask[InTenant, RoleWish]) -> RoleShown:
     """Make a role of the tenant's own."""
     wish = ask.body
     ask.who.may_give(_known(wish.permissions))
-    return _own(await _members(ask).create_role(ask.tenant_id, wish.name, wish.description, wish.permissions))
+    return _own(await _roles(ask).create(ask.tenant_id, wish.name, wish.description, wish.permissions))
 
 
 @operations.get("/roles/{name}", Permission.ROLES_READ, answer=RoleShown)
@@ -205,7 +206,7 @@ async def show_role(ask: Ask[InTenant, Any]) -> RoleShown:
     """One role."""
     name = ask.path("name")
     built_in = next((role for role in _BUILT_IN if role.name == name), None)
-    return built_in or _own(await _members(ask).role(ask.tenant_id, name))
+    return built_in or _own(await _roles(ask).one(ask.tenant_id, name))
 
 
 @operations.patch("/roles/{name}", Permission.ROLES_WRITE, body=RoleEdit, answer=RoleShown)
@@ -219,9 +220,7 @@ async def change_role(ask: Ask[InTenant, RoleEdit]) -> RoleShown:
 
     if edit.permissions is not None:
         ask.who.may_give(_known(edit.permissions))
-    changed = await _members(ask).change_role(
-        ask.tenant_id, ask.path("name"), edit.description, edit.permissions, check
-    )
+    changed = await _roles(ask).change(ask.tenant_id, ask.path("name"), edit.description, edit.permissions, check)
     await ask.announce(Invalidation(tenant_id=ask.tenant_id))
     return _own(changed)
 
@@ -230,9 +229,7 @@ async def change_role(ask: Ask[InTenant, RoleEdit]) -> RoleShown:
 async def delete_role(ask: Ask[InTenant, Any]) -> None:
     """End a role of the tenant's own that nobody is in."""
     try:
-        await _members(ask).delete_role(
-            ask.tenant_id, ask.path("name"), lambda current: ask.check_version(_own(current))
-        )
+        await _roles(ask).delete(ask.tenant_id, ask.path("name"), lambda current: ask.check_version(_own(current)))
     except InUse as error:
         raise Problem(Refusal.IN_USE, str(error)) from error
 
@@ -241,8 +238,12 @@ def _members(ask: Ask[Any, Any]) -> PostgresMembers:
     return PostgresMembers(ask.parts.pool, ask.trail)
 
 
+def _roles(ask: Ask[Any, Any]) -> PostgresRoles:
+    return PostgresRoles(ask.parts.pool, ask.trail)
+
+
 async def _with_role(ask: Ask[Any, Any], member: Member) -> MemberShown:
-    custom = await _members(ask).role(ask.tenant_id, member.custom_role) if member.custom_role else None
+    custom = await _roles(ask).one(ask.tenant_id, member.custom_role) if member.custom_role else None
     return _shown(member, custom)
 
 

@@ -11,6 +11,7 @@ from aiohttp import ClientResponse
 from policies.permissions import ROLES
 from policies.tenants import Role
 from storage.postgres.members import PostgresMembers
+from storage.postgres.roles import PostgresRoles
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 
 
@@ -90,7 +91,9 @@ async def test_a_custom_role_is_no_way_around_the_second_factor(portal: Client, 
     await ask_for(town, "admin")
     bob = await town.add("bob@example.com", Role.ADMIN)
     members = PostgresMembers(town.parts.pool, town.parts.trail)
-    await members.create_role(town.tenant.id, "deputy", "", sorted(ROLES[Role.ADMIN]))
+    await PostgresRoles(town.parts.pool, town.parts.trail).create(
+        town.tenant.id, "deputy", "", sorted(ROLES[Role.ADMIN])
+    )
     await members.set_role(town.tenant.id, bob.id, Role.VIEWER, "deputy")
     assert (await log_in(portal, "bob@example.com")).status == 403
 
