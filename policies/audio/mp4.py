@@ -7,11 +7,14 @@ descends into, wherever it stands, and a child is cut at its parent's end.
 
 import re
 import struct
-from collections.abc import Callable
+from functools import partial
+
+from typing_extensions import override
 
 from policies.audio.elements import ElementWalker
-from policies.audio.mp4_tracks import Track, milliseconds_of
-from policies.audio.walker import LONGEST_MS
+from policies.audio.mp4_overreads import MOST_OVERREADS, Overread, Take
+from policies.audio.mp4_tracks import Run, Track, milliseconds_of
+from policies.audio.walker import LONGEST_MS, Chunk
 
 _NS_PER_MS = 1_000_000
 _CONTAINERS = frozenset(
@@ -31,8 +34,10 @@ _LANDMARK = re.compile(rb"moo[vf]|mdat")
 _WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_READ_BYTES, b"elst": 1024, b"mehd": 12,
           b"trex": 24, b"tfhd": 40, b"stco": 8, b"co64": 8}  # fmt: skip
 """Boxes that are read at once, and how much of them."""
-_TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 16}
+_TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 8}
 """Boxes whose entries pass, and how much stands before them."""
+_LEAST = _TABLES | {b"tkhd": 24, b"hdlr": 12, b"tfhd": 32, b"trex": 24, b"stco": 8, b"co64": 8, b"stsd": 16}
+"""What FFmpeg reads even of a box that is shorter: from behind its end."""
 _HEADS = _WHOLE | _TABLES | dict.fromkeys(_MAY_BE_MOVIES, 8)
 
 
@@ -50,8 +55,8 @@ class Mp4Walker(ElementWalker):
         "_mdat_ends",
         "_movie_scale",
         "_movie_ticks",
+        "_overreads",
         "_pass_entries",
-        "_run",
         "_table_ends",
         "_track",
         "_tracks",
@@ -68,11 +73,11 @@ class Mp4Walker(ElementWalker):
         self._ends: list[int] = []
         self._default = self._default_bytes = 0
         # the table that is passing: who takes its entries, how long one is, how many there are, where it ends
-        self._pass_entries: Callable[[bytes], None] | None = None
+        self._pass_entries: Take | None = None
         self._entry_bytes = 1
         self._entries = 0
         self._table_ends = 0
-        self._run = (0, 0, 0)
+        self._overreads: list[Overread] = []
         self._is_lost = False
 
     @property
@@ -128,6 +133,15 @@ class Mp4Walker(ElementWalker):
         ns = self.patience.extended(ns, self.passed)
         return (ns + _NS_PER_MS // 2) // _NS_PER_MS
 
+    @override
+    def feed(self, chunk: Chunk) -> None:
+        """See :class:`ElementWalker`."""
+        if self._overreads:
+            for overread in self._overreads:
+                overread.feed(chunk)
+            self._overreads = [overread for overread in self._overreads if not overread.is_over]
+        super().feed(chunk)
+
     def _walk(self, data: bytes, at: int) -> int:
         end = len(data)
         while at < end:
@@ -179,7 +193,9 @@ class Mp4Walker(ElementWalker):
 
     def _pass_body(self, name: bytes, data: bytes, at: int, body: int, after: int) -> int:
         """The same, when the header has been read: the box begins at ``at``, its body at ``body``, the rest behind."""
-        head = min(_HEADS.get(name, 0), after - body)
+        head = max(min(_HEADS.get(name, 0), after - body), _LEAST.get(name, 0))
+        if name == b"stsd" and len(data) - body >= head:
+            head = max(head, min(8 + int.from_bytes(data[body + 8 : body + 12], "big"), _MOST_READ_BYTES))
         if len(data) - body < head:
             self._need = body - at + head
             return -1
@@ -190,7 +206,7 @@ class Mp4Walker(ElementWalker):
                 self._ends.append(ends)
                 return body
         elif name in _TABLES:
-            return self._begin_table(name, whole, body, ends, after - body)
+            return self._begin_table(name, data, body, after)
         elif name in _WHOLE:
             self._read(name, whole)
         elif name == b"mdat":
@@ -200,6 +216,8 @@ class Mp4Walker(ElementWalker):
 
     def _open(self, name: bytes) -> None:
         if name == b"trak":
+            if self._track.is_audio and self._track not in self._tracks.values():
+                self._register(0)  # a track that has no number
             self._track = Track()
             self._track.media_in_front = self._mdat - max(self._mdat_ends - self.passed, 0)
 
@@ -234,10 +252,12 @@ class Mp4Walker(ElementWalker):
             return  # a box shorter than what it must say: it says nothing
 
     def _register(self, number: int) -> None:
-        if self._tracks.get(number) is not self._track and number in self._tracks:
-            number = -len(self._tracks)  # taken: two movies in one file, of which the longer plays
-        if len(self._tracks) < _MOST_TRACKS:
-            self._tracks[number] = self._track
+        tracks = self._tracks
+        if tracks.get(number) is not self._track and number in tracks:
+            number = min(*tracks, 0) - 1  # taken: two movies in one file, of which the longer plays
+        if len(tracks) >= _MOST_TRACKS and number not in tracks:
+            del tracks[min(tracks, key=lambda other: (tracks[other].is_audio, tracks[other].ns))]
+        tracks[number] = self._track
 
     def _begin_fragment(self, body: bytes) -> None:
         flags, number = struct.unpack_from(">II", body)
@@ -247,66 +267,71 @@ class Mp4Walker(ElementWalker):
         at += 4 * (flags >> 3 & 1)
         self._default_bytes = int.from_bytes(body[at : at + 4], "big") if flags & 16 else self._track.default_bytes
 
-    def _begin_table(self, name: bytes, head: bytes, body: int, ends: int, room: int) -> int:
-        if len(head) < 8:
-            return body
-        track = self._track
-        count, at, width = int.from_bytes(head[4:8], "big"), body + 8, 8
-        take: Callable[[bytes], None] = track.pass_times
+    def _begin_table(self, name: bytes, data: bytes, body: int, after: int) -> int:
+        """Read the head of a table whose box ends at ``after``; where to go on."""
+        track, room = self._track, after - body
+        count, at, width = int.from_bytes(data[body + 4 : body + 8], "big"), body + 8, 8
+        take: Take = Track.pass_times
         match name:
             case b"stsz" | b"stz2":
-                if len(head) < 12:
-                    return body
-                size, count, at = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big"), body + 12
+                size, count, at = count, int.from_bytes(data[body + 8 : body + 12], "big"), body + 12
                 if name == b"stz2":
                     # Compact sizes, which nobody needs: their number counts.
-                    track.add_sizes(min(count, room * 8 // (head[7] or 8)), 0)
+                    track.add_sizes(min(count, room * 8 // (data[body + 7] or 8)), 0)
                     count = 0
                 elif size:
                     track.add_sizes(count, size)
                     count = 0
-                take, width = track.pass_sizes, 4
+                take, width = Track.pass_sizes, 4
             case b"stsc":
-                take, width = track.pass_chunks, 12
+                take, width = Track.pass_chunks, 12
             case b"trun":
-                flags = int.from_bytes(head[1:4], "big")
+                flags = int.from_bytes(data[body + 1 : body + 4], "big")
                 at = body + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1)
                 width = 4 * (flags >> 8 & 15).bit_count()
                 if not width:
                     count = min(count, _MOST_UNSIZED)
                     track.add_run(count, count * self._default_bytes, self._default, count * self._default)
                     count = 0
-                self._run = (width // 4, flags >> 8 & 1, flags >> 9 & 1)
-                take = self._pass_run
+                run = Run(width // 4, flags >> 8 & 1, flags >> 9 & 1, self._default, self._default_bytes)
+                take = partial(Track.pass_run, run=run)
             case _:
                 pass
         self._pass_entries, self._entry_bytes, self._entries = take, width or 4, count
-        self._table_ends = ends
-        return at
-
-    def _pass_run(self, entries: bytes) -> None:
-        words, has_duration, has_size = self._run
-        count = len(entries) // (4 * words)
-        values = struct.unpack(f">{count * words}I", entries)
-        sizes = sum(values[has_duration::words]) if has_size else count * self._default_bytes
-        ticks = sum(values[::words]) if has_duration else count * self._default
-        self._track.add_run(count, sizes, values[-words] if has_duration else self._default, ticks)
+        self._table_ends = self.passed - len(data) + after
+        if at <= after:
+            return at
+        self._read_on(data, at)
+        return after
 
     def _pass_table(self, data: bytes, at: int, end: int) -> int:
         assert self._pass_entries is not None
         left = self._table_ends - (self.passed - end + at)
-        count = min(self._entries, max(left, 0) // self._entry_bytes)
+        count = min(self._entries, left // self._entry_bytes)
         if not count:
-            self._pass_entries = None
-            return at + max(left, 0)
+            self._read_on(data, at)
+            return at + left
         here = min(count, (end - at) // self._entry_bytes)
         if not here:
             self._need = self._entry_bytes
             return -1
         size = here * self._entry_bytes
-        self._pass_entries(data[at : at + size])
+        self._pass_entries(self._track, data[at : at + size])
         self._entries -= here
         return at + size
+
+    def _read_on(self, data: bytes, at: int) -> None:
+        """End a table. What it has no room for stands from ``at`` on."""
+        take, self._pass_entries = self._pass_entries, None
+        if not self._entries or take is None:
+            return
+        if len(self._overreads) >= MOST_OVERREADS:
+            self.patience.lose(self.passed - len(data) + at)
+            return
+        overread = Overread(self._track, take, self._entry_bytes, self._entries, max(at - len(data), 0))
+        overread.feed(data[at:])
+        if not overread.is_over:
+            self._overreads.append(overread)
 
 
 def _scale_and_duration(body: bytes) -> tuple[int, int]:

@@ -29,6 +29,16 @@ class Frames(NamedTuple):
     size: int = 0
 
 
+class Run(NamedTuple):
+    """What each entry of a ``trun`` says: ``words`` of 32 bits, and what is the fragment's default instead."""
+
+    words: int
+    has_duration: int
+    has_size: int
+    duration: int
+    size: int
+
+
 def milliseconds_of(ticks: int, scale: int) -> int:
     """Ticks of a time scale, in whole milliseconds."""
     return ticks * 1000 // scale
@@ -38,9 +48,31 @@ class Track:
     """The sums of its tables; each table may come in any order, and may lie."""
 
     __slots__ = (
-        "_chunk_runs", "_edit_start", "_frames", "_last_chunk", "_last_delta", "_last_spread", "_longest_delta",
-        "bytes", "channels", "chunks", "claimed", "codec", "constant", "count", "default", "default_bytes", "kind",
-        "media_in_front", "rate", "run_bytes", "run_count", "run_ticks", "scale", "ticks", "timed",
+        "_edit_start",
+        "_frames",
+        "_last_delta",
+        "bytes",
+        "channels",
+        "chunk_runs",
+        "chunks",
+        "claimed",
+        "codec",
+        "constant",
+        "count",
+        "default",
+        "default_bytes",
+        "kind",
+        "last_chunk",
+        "last_spread",
+        "longest_delta",
+        "media_in_front",
+        "rate",
+        "run_bytes",
+        "run_count",
+        "run_ticks",
+        "scale",
+        "ticks",
+        "timed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -63,11 +95,11 @@ class Track:
         self.ticks = 0
         self.run_bytes = self.run_count = 0
         self.run_ticks = 0
-        self._last_delta = self._longest_delta = 0
+        self._last_delta = self.longest_delta = 0
         self._frames: Frames | None = None
-        self._chunk_runs = 0
-        self._last_chunk = 0
-        self._last_spread = 0
+        self.chunk_runs = 0
+        self.last_chunk = 0
+        self.last_spread = 0
         self._edit_start = 0
 
     @property
@@ -93,7 +125,7 @@ class Track:
             self.timed += count
             self.ticks += count * delta
             self._last_delta = delta
-            self._longest_delta = max(self._longest_delta, delta)
+            self.longest_delta = max(self.longest_delta, delta)
 
     def pass_sizes(self, entries: bytes) -> None:
         """``stsz``: one size a sample."""
@@ -110,8 +142,8 @@ class Track:
     def pass_chunks(self, entries: bytes) -> None:
         """``stsc``: from which chunk on a chunk has how many samples."""
         for first, spread, _ in struct.iter_unpack(">III", entries):
-            self._chunk_runs += max(first - self._last_chunk, 0) * self._last_spread
-            self._last_chunk, self._last_spread = first, spread
+            self.chunk_runs += max(first - self.last_chunk, 0) * self.last_spread
+            self.last_chunk, self.last_spread = first, spread
 
     def add_run(self, count: int, size: int, last: int, ticks: int) -> None:
         """``trun``: samples of a fragment, their bytes, what the last one lasts, and all."""
@@ -120,7 +152,36 @@ class Track:
         self.run_ticks += ticks
         if count:
             self._last_delta = last
-            self._longest_delta = max(self._longest_delta, min(last, ticks))
+            self.longest_delta = max(self.longest_delta, min(last, ticks))
+
+    def pass_run(self, entries: bytes, run: Run) -> None:
+        """``trun`` whose samples have entries."""
+        words = run.words
+        count = len(entries) // (4 * words)
+        if not count:
+            return
+        values = struct.unpack(f">{count * words}I", entries)
+        sizes = sum(values[run.has_duration :: words]) if run.has_size else count * run.size
+        ticks = sum(values[::words]) if run.has_duration else count * run.duration
+        self.add_run(count, sizes, values[-words] if run.has_duration else run.duration, ticks)
+
+    def beginning_beside(self) -> "Track":
+        """A track for entries that are read beside this one's."""
+        beside = Track()
+        beside.last_chunk, beside.last_spread = self.last_chunk, self.last_spread
+        return beside
+
+    def add(self, beside: "Track") -> None:
+        """What was read beside it."""
+        self.count += beside.count
+        self.bytes += beside.bytes
+        self.timed += beside.timed
+        self.ticks += beside.ticks
+        self.run_count += beside.run_count
+        self.run_bytes += beside.run_bytes
+        self.run_ticks += beside.run_ticks
+        self.chunk_runs += beside.chunk_runs + max(self.chunks - beside.last_chunk + 1, 0) * beside.last_spread
+        self.longest_delta = max(self.longest_delta, beside.longest_delta)
 
     # --- descriptions ------------------------------------------------------------------------------------------------
 
@@ -161,7 +222,7 @@ class Track:
             return self._pcm_frames(frames) * _NS_PER_SECOND // frames.rate
         if not frames.samples:
             # The last packet is said to end where the sound does, and is played whole.
-            longest, last = (n * _NS_PER_SECOND // self.scale for n in (self._longest_delta, self._last_delta))
+            longest, last = (n * _NS_PER_SECOND // self.scale for n in (self.longest_delta, self._last_delta))
             stated += max(min(longest, _MOST_OPUS_NS) - last, 0)
             stated = max(stated, count * _OPUS_NS)
             return stated - self._trimmed(stated, _OPUS_NS)
@@ -184,7 +245,7 @@ class Track:
         return start if start <= min(_MOST_TRIMMED * one, gross) else 0
 
     def _pcm_frames(self, frames: Frames) -> int:
-        spread = self._chunk_runs + max(self.chunks - self._last_chunk + 1, 0) * self._last_spread
+        spread = self.chunk_runs + max(self.chunks - self.last_chunk + 1, 0) * self.last_spread
         frames_of_runs = self.run_bytes // frames.size
         return (max(self.count, spread) if self.constant else self.bytes // frames.size) + frames_of_runs
 

@@ -76,6 +76,10 @@ class Patience:
         """Count what costs as much as so many things."""
         self._turns += turns
 
+    def lose(self, position: int) -> None:
+        """End it, at so many bytes into the file."""
+        self.lost_at = max(position, 1)
+
     def extended(self, figure: int, passed: int) -> int:
         """A figure that was reached when patience ended, over all bytes that have passed."""
         return figure * passed // self.lost_at if self.lost_at else figure

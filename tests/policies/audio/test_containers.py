@@ -193,6 +193,16 @@ def box_field(data, name, at, value):
     return data[:start] + struct.pack(">I", value) + data[start + 4 :]
 
 
+def another_track(data, kind, times=1, *, is_in_front=False):
+    """An MP4 with tracks of five samples before or behind its own one. The movie must be its last box."""
+    own = data.index(b"trak") - 4
+    ends = own + int.from_bytes(data[own : own + 4], "big")
+    extra = replaced(box_field(data[own:ends], b"stsz", 8, 5), b"soun", kind) * times
+    at = own if is_in_front else ends
+    data = data[:at] + extra + data[at:]
+    return box_field(data, b"moov", -8, len(data) - data.index(b"moov") + 4)
+
+
 def interleaved(data, frame_bytes, rubbish):
     """Rubbish between every two frames of one size."""
     return b"".join(data[at : at + frame_bytes] + rubbish for at in range(0, len(data), frame_bytes))
@@ -271,6 +281,26 @@ FORGED = {
         recorded("mka alac"), struct.pack(">d", 16_000), struct.pack(">d", 1_000_000)
     ),
     "m4a, a movie in a free box": lambda: replaced(recorded("m4a"), b"moov", b"free", 1),
+    "m4a, runs that reach behind their boxes": lambda: replaced(
+        recorded("m4a fragmented"), b"\0\0\0\x48trun", b"\0\0\0\x18trun"
+    ),
+    "m4a, runs whose heads stand behind their boxes": lambda: replaced(
+        recorded("m4a fragmented"), b"\0\0\0\x48trun", b"\0\0\0\x08trun"
+    ),
+    "mov, a flag without room for what it announces": lambda: box_field(recorded("mov fragmented"), b"trun", 0, 5),
+    "m4a, sizes that stand in another box": lambda: box_field(
+        box_field(recorded("m4a"), b"stsz", -8, 40), b"stsz", 32, 68
+    ),
+    "m4a, times behind their box": lambda: box_field(recorded("mp4 opus"), b"stts", -8, 16),
+    "m4a, a description behind its box, and no time": lambda: box_field(
+        box_field(recorded("m4a"), b"stsd", -8, 16), b"stts", 12, 1
+    ),
+    "m4a, a track without a number, and a short one behind it": lambda: another_track(
+        replaced(recorded("m4a"), b"tkhd", b"free"), b"soun"
+    ),
+    "m4a, seventy pictures before its track, and a short one behind it": lambda: another_track(
+        another_track(recorded("m4a"), b"soun"), b"vide", 70, is_in_front=True
+    ),
     "m4a, no handler that is known": lambda: replaced(recorded("m4a"), b"soun", b"nuos"),
     "m4a, samples inside data information": lambda: box_field(recorded("m4a"), b"dinf", -8, 1 << 16),
     "3gp, an unknown box in front": lambda: replaced(recorded("3gp"), b"ftyp", b"\1\2\3\4", 1),
