@@ -69,7 +69,7 @@ $(VENV)/.nginx:
 JOBS ?= 2
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.nginx  ## the whole suite, with its own servers (TESTS=tests/policies for a part, JOBS=0 in one process)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(TESTS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: check
 check: $(VENV)/.test  ## ruff, mypy --strict, import contracts
