@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -26,6 +25,7 @@ from gateway.configuration.values import (
     UpstreamName,
     YesStatus,
     one_of,
+    split,
     url,
 )
 from policies.questions import SOURCES
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
 
     def _faults_of_the_endpoint(self) -> Iterator[str]:
         if self.usage_http_url is not None:
-            parts = urlsplit(self.usage_http_url.get_secret_value())
+            parts = split(self.usage_http_url.get_secret_value())
             if not parts.hostname:
                 yield "usage_http_url: the address has no host, as in https://host/api/v1/events"
             if self.usage_http_token is not None and parts.username is not None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
@@ -18,12 +18,22 @@ _LEAST_RETENTION_DAYS = 62
 """Two months: the last one can be rated until this one has ended."""
 
 
+def split(url: str) -> SplitResult:
+    """The parts of an address; none of what has brackets that enclose none (urllib raises on those)."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
 def url(*schemes: str) -> AfterValidator:
     """An address, maybe with a password in it, that begins with one of the schemes."""
 
     def check(secret: SecretStr | None) -> SecretStr | None:
         if secret is not None and secret.get_secret_value().partition(":")[0] not in schemes:
             raise ValueError(f"the address begins with {' or '.join(f'{s}://' for s in schemes)}")
+        if secret is not None and not split(secret.get_secret_value()).scheme:
+            raise ValueError("brackets are for an IPv6 address, as in [::1]")
         return secret
 
     return AfterValidator(check)
@@ -48,7 +58,7 @@ def _listening(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    parts = urlsplit(text)
+    parts = split(text)
     plain = (
         parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment or parts.username)
     )

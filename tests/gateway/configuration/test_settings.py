@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
@@ -343,6 +343,8 @@ def test_faults_of_several_settings_together_are_told_beside_those_of_single_one
         max_size=4,
     )
 )  # fmt: skip
+@example({"GATEWAY_USAGE_HTTP_URL": "http://["})
+@example({"GATEWAY_PUBLIC_URL": "http://[", "GATEWAY_UPSTREAM": "http://["})
 @hypothesis(suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_the_environment_holds_is_taken_or_answered_with_sentences(environ: dict[str, str]) -> None:
     """Nothing but SettingsInvalid is raised, and every sentence names a variable that is there."""
