@@ -1,7 +1,7 @@
 """Another issuer's keys: fetched when first needed, kept for as long as it says, and longer when it cannot be asked.
 
 Nothing of a token decides where keys come from: there is one address, the operator's. A key name that is not known may
-be a new key, so it is a reason to ask again; but anybody can make one up, so not more often than every ten seconds.
+be a new key, so it is a reason to ask again at once; but anybody can make one up, so that is done once in ten seconds.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class JwksCache:
         self._public_only = public_only
         self._keys = NO_KEYS
         self._fresh_until = self._believed_until = self._rests_until = -1.0
-        self._asked_at = -_UNKNOWN_PAUSE_S
+        self._looked_at = -_UNKNOWN_PAUSE_S
         self._pause = _FIRST_PAUSE_S
         self._fetching: asyncio.Task[None] | None = None
         self._complaint = ""
@@ -79,11 +79,16 @@ class JwksCache:
         return self._keys
 
     async def look_again(self) -> KeySet:
-        """The keys, asked for anew unless that was done a moment ago: for a key that is not among them."""
-        if self._clock() - self._asked_at >= _UNKNOWN_PAUSE_S:
-            fetching = self._fetch()
-            if fetching is not None:
-                await asyncio.shield(fetching)
+        """The keys, asked for anew unless that was done a moment ago: for a key that is not among them.
+
+        Those who look at the same time share the question. What was asked without such a reason does not count.
+        """
+        if self._fetching is None and self._clock() - self._looked_at < _UNKNOWN_PAUSE_S:
+            return self._keys
+        self._looked_at = self._clock()
+        fetching = self._fetch()
+        if fetching is not None:
+            await asyncio.shield(fetching)
         return self._keys
 
     def _fetch(self) -> asyncio.Task[None] | None:
@@ -95,7 +100,6 @@ class JwksCache:
         return self._fetching
 
     async def _ask(self) -> None:
-        self._asked_at = self._clock()
         try:
             keys, kept_s = await self._answer()
         except (aiohttp.ClientError, TimeoutError, OSError, NotAllowed, _Unusable) as error:

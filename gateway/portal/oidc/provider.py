@@ -7,7 +7,7 @@ of itself is read from the one address that the operator gave, and kept for an h
 import base64
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -32,6 +32,8 @@ _TIMEOUT_S = 10.0
 _LONGEST = 262_144
 _KEPT_S = 3_600.0
 _PAUSE_S = 5.0
+_NEW_KEY = (Fault.UNKNOWN_KEY, Fault.BAD_SIGNATURE, Fault.WRONG_ALGORITHM)
+"""What a new key of the provider looks like to who knows the old ones. Its tokens come from itself: it may be asked."""
 
 PROVIDERS: web.AppKey[Mapping[str, "Provider"]] = web.AppKey("providers")
 """By the names of their tables."""
@@ -159,7 +161,7 @@ class Provider:
             self._jwks = metadata.jwks_uri, JwksCache(metadata.jwks_uri, ALGORITHMS, self._tasks)
         cache = self._jwks[1]
         claims = self._judge(jws, await cache.keys())
-        if claims is Fault.UNKNOWN_KEY:
+        if claims in _NEW_KEY:
             claims = self._judge(jws, await cache.look_again())
         if isinstance(claims, Fault):
             raise Refused(f"its identity token is not believed: {claims}")
@@ -173,7 +175,7 @@ class Provider:
             types=ID_TOKEN_TYPES,
             sole_audience=False,
         )
-        return verify(_with_key(jws, keys), trust, self._now_s())
+        return _first_good(verify(one, trust, self._now_s()) for one in _with_keys(jws, keys))
 
     async def _ask_for_token(self, metadata: Metadata, code: str, asked: Request) -> Mapping[str, Any]:
         form = {
@@ -203,10 +205,22 @@ class Provider:
         return found
 
 
-def _with_key(jws: Jws, keys: KeySet) -> Jws:
-    """A token need not name its key where there is but one for its algorithm (OpenID Connect Core section 10.1)."""
-    fitting = [key.id for key in keys.keys.values() if key.algorithm == jws.algorithm]
-    return replace(jws, key_id=fitting[0]) if not jws.key_id and len(fitting) == 1 else jws
+def _with_keys(jws: Jws, keys: KeySet) -> Sequence[Jws]:
+    """A token that names no key may be under any one of its algorithm.
+
+    OpenID Connect Core section 10.1 allows that where there is but one; while keys change there are two.
+    """
+    fitting = [key.id for key in keys.keys.values() if key.algorithm == jws.algorithm] if not jws.key_id else []
+    return [replace(jws, key_id=key_id) for key_id in fitting] or [jws]
+
+
+def _first_good(verdicts: Iterable[Mapping[str, Any] | Fault]) -> Mapping[str, Any] | Fault:
+    """The claims under the first key that they are signed with; else the last reason against them."""
+    found: Mapping[str, Any] | Fault = Fault.UNKNOWN_KEY
+    for found in verdicts:
+        if not isinstance(found, Fault):
+            break
+    return found
 
 
 def _challenge(verifier: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -38,6 +38,9 @@ class FakeProvider:
     answer: dict[str, Any] = field(default_factory=dict)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked: list[dict[str, str]] = field(default_factory=list)
+    published: list[Signer] = field(default_factory=list)
+    """Its key set, where that is not the one key."""
+    jwks_asked: int = 0
     down: bool = False
     garbage: bytes | None = None
     """What stands in the place of the answer with the token."""
@@ -49,6 +52,11 @@ class FakeProvider:
         code = secrets.token_urlsafe(8)
         self.codes[code] = query
         return {"code": code, "state": query["state"]} | more
+
+    async def consent(self, request: web.Request) -> web.Response:
+        """For a browser: everybody is signed in here, and consents."""
+        query = self.authorize(str(request.url))
+        raise web.HTTPFound(f"{request.query['redirect_uri']}?{urlencode(query)}")
 
     async def discovery(self, _: web.Request) -> web.Response:
         if self.down:
@@ -64,7 +72,8 @@ class FakeProvider:
         return web.json_response({name: value for name, value in found.items() if value is not None})
 
     async def jwks(self, _: web.Request) -> web.Response:
-        return web.json_response({"keys": [self.key.jwk]})
+        self.jwks_asked += 1
+        return web.json_response({"keys": [key.jwk for key in self.published or [self.key]]})
 
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -100,6 +109,7 @@ async def provider() -> AsyncIterator[FakeProvider]:
     """One of its own on a port of its own."""
     made, app = FakeProvider(), web.Application()
     app.router.add_get("/.well-known/openid-configuration", made.discovery)
+    app.router.add_get("/authorize", made.consent)
     app.router.add_get("/jwks", made.jwks)
     app.router.add_post("/token", made.token)
     app.router.add_get("/userinfo", made.user)
@@ -117,7 +127,10 @@ async def portal_with(parts: Parts, tmp_path: Path, **tables: dict[str, Any]) ->
         lines.append(f"[oidc.{name}]")
         lines += [f"{key} = {toml(value)}" for key, value in values.items()]
     config.write_text("\n".join(lines))
-    settings = load({"state_dir": tmp_path, "public_url": "http://gw.test", "password_cost": 10}, config, {})
+    mail = f"file:{tmp_path}/mail"
+    settings = load(
+        {"state_dir": tmp_path, "public_url": "http://gw.test", "password_cost": 10, "mail": mail}, config, {}
+    )
     app = application(replace(parts, settings=settings))
     async with TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as client:
         yield client

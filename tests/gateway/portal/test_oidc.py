@@ -323,9 +323,10 @@ async def test_what_the_provider_refuses_is_told_without_its_words(client: Clien
 
 
 async def test_a_token_need_not_name_its_key_or_its_kind(client: Client, idp: FakeProvider) -> None:
-    """Where the provider has one key, as OpenID Connect Core section 10.1 allows; not where the key is another's."""
+    """As OpenID Connect Core section 10.1 allows where the provider has one key; but one of its keys it must be."""
     idp.header = {"typ": None, "kid": None}
     assert (await sign_in(client, idp)).status == 303
     client.session.cookie_jar.clear()
+    idp.published = [idp.key]
     idp.key = signer("RS256", 2)
     assert (await sign_in(client, idp)).status == 401
