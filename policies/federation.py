@@ -1,7 +1,8 @@
 """Signing in with another provider (OpenID Connect): what its word is worth, and what follows from it here.
 
 An account there is known by issuer and subject alone, never by its address, which may be given to somebody else. The
-address only leads to an account of ours when the provider vouches for it and the operator has allowed that.
+address only leads to an account of ours when the provider vouches for it, the operator has allowed that, and the person
+has proved that the account is theirs.
 """
 
 import enum
@@ -53,7 +54,7 @@ class Outcome(enum.Enum):
     """What is done about somebody who comes from a provider."""
 
     SIGN_IN = "sign in"
-    LINK = "link"
+    ASK = "ask whether it is theirs"
     MAKE = "make"
 
 
@@ -109,5 +110,5 @@ def outcome(asserted: Asserted, rules: Rules, *, linked: bool, has_account: bool
     if not asserted.email:
         return Refusal.PROVIDER_EMAIL_UNVERIFIED
     if has_account:
-        return Outcome.LINK if rules.links_by_email else Refusal.PROVIDER_NOT_LINKED
+        return Outcome.ASK if rules.links_by_email else Refusal.PROVIDER_NOT_LINKED
     return Outcome.MAKE if rules.makes_people and asserted.tenant else Refusal.PROVIDER_NOT_ADMITTED

@@ -7,7 +7,7 @@ should not have has ended in PostgreSQL. A store that cannot be asked is ``Unava
 from dataclasses import dataclass
 
 from policies.people import Session
-from storage.postgres.sessions import NewSession, PostgresSessions
+from storage.postgres.sessions import Also, NewSession, PostgresSessions
 from storage.redis.sessions import RedisSessions
 
 
@@ -18,9 +18,9 @@ class Sessions:
     listed: PostgresSessions
     living: RedisSessions
 
-    async def begin(self, new: NewSession) -> tuple[Session, str]:
+    async def begin(self, new: NewSession, also: Also | None = None) -> tuple[Session, str]:
         """A new session, listed before it lives; the one that it replaces is over in both (see the list's own)."""
-        made, replaced = await self.listed.begin(new)
+        made, replaced = await self.listed.begin(new, also)
         if new.replaces is not None:
             await self.living.drop([new.replaces])
         await self.living.put(new.digest)

@@ -39,8 +39,8 @@ class OidcSettings(BaseModel):
     )
     link_by_email: bool = Field(
         default=False,
-        description="Whether who comes with the verified address of an account here is that account. Only for a "
-        "provider that you would trust with every password.",
+        description="Whether who comes with the verified address of an account here may connect the two, by signing in "
+        "to that account once more. Otherwise only who is signed in here connects one.",
     )
     make_people: bool = Field(
         default=False, description="Whether who is not known is let in, as a new person, where a tenant is told."

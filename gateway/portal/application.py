@@ -27,13 +27,13 @@ from gateway.portal import (
 )
 from gateway.portal.api import service
 from gateway.portal.oauth import discovery, endpoints
-from gateway.portal.oidc import flow, linking
+from gateway.portal.oidc import consent, flow, linking
 from gateway.portal.parts import PARTS, Parts
 from gateway.portal.passkeys import keeping, using
 
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
-    identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking,
+    identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking, consent,
     keeping, using, addresses, own_keys, statement,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""

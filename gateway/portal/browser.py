@@ -1,7 +1,6 @@
 """A browser's session: its cookie, whose it is, and what a page asks of it."""
 
 import secrets
-from dataclasses import replace
 from datetime import datetime
 from urllib.parse import quote
 
@@ -9,17 +8,16 @@ from aiohttp import web
 
 from gateway.identity.browser_sessions import PURPOSE
 from gateway.portal.caller import client_address, user_agent
-from gateway.portal.identity import IDENTITY, SIGNED_IN, actor, sessions
+from gateway.portal.identity import IDENTITY, SIGNED_IN, acting, sessions
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
-from policies.audit import ActorKind
 from policies.cookies import session_cookie, single
 from policies.people import Person, Place, Session, Step, next_step
 from policies.verdict import Refusal
 from storage.ports import Invalidation
-from storage.postgres.sessions import NewSession
+from storage.postgres.sessions import Also, NewSession
 
 _BYTES = 32
 _LOOKED = web.RequestKey("session_looked_up", bool)
@@ -69,18 +67,18 @@ async def begin(
     methods: tuple[str, ...],
     continues: Session | None = None,
     proved_at: datetime | None = None,
+    also: Also | None = None,
 ) -> tuple[Session, str]:
     """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840).
 
     ``continues`` where nobody proved anything: the session that was there already, of which it keeps the times.
-    ``proved_at`` where the proof was not given just now.
+    ``proved_at`` where the proof was not given just now. ``also`` is done in the session's transaction.
     Raises Problem where the tenant asks for more than these methods: no door to it has fewer locks than another.
     """
     if next_step(person, place, methods) is not Step.DONE and place.asks_second_factor:
         raise Problem(Refusal.SECOND_FACTOR_NEEDED)
     secret, old = secrets.token_urlsafe(_BYTES), secret_of(request)
-    who = replace(actor(request), kind=ActorKind.USER, id=person.id, name=person.email)
-    made, replaced = await sessions(request, who).begin(
+    made, replaced = await sessions(request, acting(request, person)).begin(
         NewSession(
             digest=_digest(request, secret),
             tenant_id=place.tenant_id,
@@ -93,7 +91,8 @@ async def begin(
             replaces=_digest(request, old) if old is not None else None,
             continues=continues,
             proved_at=proved_at,
-        )
+        ),
+        also,
     )
     request[SIGNED_IN] = made
     if replaced:  # workers remember it

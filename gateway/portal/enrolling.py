@@ -45,7 +45,7 @@ async def take(request: web.Request) -> web.Response:
     except Problem as problem:
         return _page(request, half, unsealed(request, factor.sealed, person.id), problem)
     codes = await fresh_recovery_codes(request, person.id)
-    _, secret = await browser.begin(request, person, half.place, (*half.methods, method))
+    secret = await halfway.session(request, person, half.place, (*half.methods, method), connects=half.connects)
     response = render(request, "mfa_codes.html", title="Recovery codes", codes=codes, goal=half.goal)
     browser.set_cookie(request, response, secret)
     await halfway.forget(request, response)

@@ -12,9 +12,14 @@ from aiohttp import web
 
 from gateway.portal import browser
 from gateway.portal.identity import IDENTITY, people
+from gateway.portal.oidc import pending
+from gateway.portal.oidc.pending import Pending
 from gateway.portal.parts import PARTS
+from gateway.portal.problem import Problem
 from gateway.portal.trusted import is_trusted
 from policies.people import Person, Place, Session, Step, next_step
+from policies.verdict import Refusal
+from storage.ports import AlreadyExists, NotFound
 from storage.postgres.people import Account
 from storage.redis.client import asking
 
@@ -24,13 +29,17 @@ _PURPOSE = "challenges"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halfway:
-    """A log-in whose first half is done, by ``methods``; where it was to go, and what is next."""
+    """A log-in whose first half is done, by ``methods``; where it was to go, and what is next.
+
+    ``connects``: what its person has consented to, and is done with the session.
+    """
 
     account: Account
     place: Place
     methods: tuple[str, ...]
     goal: str
     step: Step
+    connects: Pending | None
 
 
 async def go_on(
@@ -41,17 +50,18 @@ async def go_on(
     goal: str,
     continues: Session | None = None,
     proved_at: datetime | None = None,
+    connects: Pending | None = None,
 ) -> web.Response:
     """The session, or on to what is missing. ``continues`` and ``proved_at`` as in :func:`browser.begin`."""
     if next_step(person, place, methods) is Step.PROVE and await is_trusted(request, person.id):
         methods = (*methods, "browser")
     match next_step(person, place, methods):
         case Step.PROVE:
-            return await _pause(request, person, place, methods, goal, "/auth/mfa")
+            return await _pause(request, person, place, methods, goal, connects, "/auth/mfa")
         case Step.SET_UP:
-            return await _pause(request, person, place, methods, goal, "/auth/mfa/setup")
+            return await _pause(request, person, place, methods, goal, connects, "/auth/mfa/setup")
         case Step.DONE:
-            return await begin(request, person, place, methods, goal, continues, proved_at)
+            return await begin(request, person, place, methods, goal, continues, proved_at, connects)
 
 
 async def begin(
@@ -62,13 +72,38 @@ async def begin(
     goal: str,
     continues: Session | None = None,
     proved_at: datetime | None = None,
+    connects: Pending | None = None,
 ) -> web.Response:
     """The session, and on to the goal; a half log-in of this browser is over."""
-    _, secret = await browser.begin(request, person, place, methods, continues, proved_at)
+    secret = await session(request, person, place, methods, continues, proved_at, connects)
     response = web.Response(status=303, headers={"Location": goal})
     browser.set_cookie(request, response, secret)
     await forget(request, response)
     return response
+
+
+async def session(
+    request: web.Request,
+    person: Person,
+    place: Place,
+    methods: tuple[str, ...],
+    continues: Session | None = None,
+    proved_at: datetime | None = None,
+    connects: Pending | None = None,
+) -> str:
+    """Its secret. What the person has consented to is done in the same transaction. Raises Problem."""
+    if connects is None:
+        return (await browser.begin(request, person, place, methods, continues, proved_at))[1]
+    try:
+        also = pending.linking(request, connects, person)
+        _, secret = await browser.begin(request, person, place, methods, continues, proved_at, also)
+    except AlreadyExists as error:
+        raise Problem(Refusal.PROVIDER_TAKEN) from error
+    except NotFound as error:
+        raise Problem(Refusal.PROVIDER_FAILED) from error
+    provider = pending.provider_of(request, connects)
+    pending.tell(request, person, provider.label if provider is not None else connects.provider)
+    return secret
 
 
 async def paused(request: web.Request) -> Halfway | None:
@@ -78,7 +113,7 @@ async def paused(request: web.Request) -> Halfway | None:
         kept = await request.app[PARTS].redis.get(_key(request, secret)) if secret else None
     if kept is None:
         return None
-    user_id, tenant_id, methods, goal, proved = orjson.loads(kept)
+    user_id, tenant_id, methods, goal, proved, connects = orjson.loads(kept)
     account = await people(request).account_of(user_id)
     if account is not None and proved != _password_of(account.person):
         return None  # the password that was given is not the password any more
@@ -86,7 +121,9 @@ async def paused(request: web.Request) -> Halfway | None:
     if account is None or place is None or not account.may_sign_in:
         return None
     step = next_step(account.person, place, methods)
-    return Halfway(account=account, place=place, methods=tuple(methods), goal=goal, step=step)
+    return Halfway(
+        account=account, place=place, methods=tuple(methods), goal=goal, step=step, connects=pending.read(connects)
+    )
 
 
 async def forget(request: web.Request, response: web.Response) -> None:
@@ -99,10 +136,16 @@ async def forget(request: web.Request, response: web.Response) -> None:
 
 
 async def _pause(
-    request: web.Request, person: Person, place: Place, methods: tuple[str, ...], goal: str, where: str
+    request: web.Request,
+    person: Person,
+    place: Place,
+    methods: tuple[str, ...],
+    goal: str,
+    connects: Pending | None,
+    where: str,
 ) -> web.Response:
     secret = secrets.token_urlsafe(32)
-    kept = orjson.dumps([person.id, place.tenant_id, methods, goal, _password_of(person)])
+    kept = orjson.dumps([person.id, place.tenant_id, methods, goal, _password_of(person), connects])
     with asking():
         await request.app[PARTS].redis.set(_key(request, secret), kept, ex=_LIFE_S)
     response = web.Response(status=303, headers={"Location": where})
@@ -123,4 +166,4 @@ def _cookie(request: web.Request) -> str:
 
 
 def _key(request: web.Request, secret: str) -> str:
-    return f"challenge:{request.app[IDENTITY].digest(_PURPOSE, secret).hex()}"
+    return f"platform:halfway:{request.app[IDENTITY].digest(_PURPOSE, secret).hex()}"

@@ -5,7 +5,7 @@ Repositories are made for each request, because each records by its own actor.
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from aiohttp import web
@@ -15,8 +15,9 @@ from gateway.portal.caller import caller, client_address, request_id, user_agent
 from gateway.portal.hashing import Hashing
 from gateway.portal.parts import PARTS, Parts
 from policies.audit import Actor, ActorKind
-from policies.people import Session
+from policies.people import Person, Session
 from storage.postgres.audit import AuditTrail
+from storage.postgres.identities import PostgresIdentities
 from storage.postgres.people import PostgresPeople
 from storage.postgres.sessions import PostgresSessions
 from storage.redis.attempts import RedisAttempts
@@ -85,6 +86,11 @@ def actor(request: web.Request) -> Actor:
     )
 
 
+def acting(request: web.Request, person: Person) -> Actor:
+    """Who acts where a person has just proved who it is, before there is a session."""
+    return replace(actor(request), kind=ActorKind.USER, id=person.id, name=person.email)
+
+
 def trail(request: web.Request, who: Actor | None = None) -> AuditTrail:
     """The audit trail for what this request does; ``who`` where it has just become known."""
     return request.app[PARTS].trail.by(who or actor(request))
@@ -93,6 +99,14 @@ def trail(request: web.Request, who: Actor | None = None) -> AuditTrail:
 def people(request: web.Request, who: Actor | None = None) -> PostgresPeople:
     """The people, as this request may change them."""
     return PostgresPeople(request.app[PARTS].pool, trail(request, who))
+
+
+def identities(request: web.Request, who: Actor | None = None) -> PostgresIdentities:
+    """The accounts at other providers, as this request may connect them."""
+    by = who or actor(request)
+    if by.kind is ActorKind.ANONYMOUS:
+        by = replace(by, name="another provider")
+    return PostgresIdentities(request.app[PARTS].pool, trail(request, by))
 
 
 def sessions(request: web.Request, who: Actor | None = None) -> Sessions:

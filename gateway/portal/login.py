@@ -83,7 +83,9 @@ async def second_factor(request: web.Request) -> web.Response:
 async def finish(request: web.Request, half: Halfway, method: str, *, trusting: bool) -> web.Response:
     """The session of who has given both factors."""
     person = half.account.person
-    response = await halfway.begin(request, person, half.place, (*half.methods, method), half.goal)
+    response = await halfway.begin(
+        request, person, half.place, (*half.methods, method), half.goal, connects=half.connects
+    )
     if trusting:
         await trust(request, response, person.id, person.email)
     return response

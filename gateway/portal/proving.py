@@ -5,16 +5,15 @@ catalogue of known attacks). Tries are counted before a password is looked at, s
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyotp
 from aiohttp import web
 
 from gateway.portal.caller import client_address
-from gateway.portal.identity import IDENTITY, actor, people
+from gateway.portal.identity import IDENTITY, acting, people
 from gateway.portal.problem import Problem
 from gateway.portal.sealing import unsealed
-from policies.audit import ActorKind
 from policies.people import Person, Place, Step, next_step
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
@@ -91,7 +90,7 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
     identity = request.app[IDENTITY]
     bucket = Bucket(f"code:{person.id}", _FREE_CODES)
     await _begin_try(request, [bucket])
-    known = people(request, replace(actor(request), kind=ActorKind.USER, id=person.id, name=person.email))
+    known = people(request, acting(request, person))
     digits = "".join(code.split())
     if digits.isascii() and digits.isdigit() and len(digits) == 6:
         good, method = await _is_current(request, person, digits), "otp"

@@ -10,9 +10,8 @@ from gateway.portal import browser, letters
 from gateway.portal.account import account_page, back, own
 from gateway.portal.bodies import form_fields
 from gateway.portal.choosing import hashed, new_password
-from gateway.portal.identity import IDENTITY, people, sessions
+from gateway.portal.identity import IDENTITY, identities, people, sessions
 from gateway.portal.mail import deliver_soon
-from gateway.portal.oidc.flow import identities
 from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS

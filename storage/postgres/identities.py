@@ -57,6 +57,28 @@ class PostgresIdentities:
             await _insert(connection, user_id, provider, asserted)
             await self._record(connection, "identity.linked", user_id, email, _facts(provider, asserted))
 
+    async def link_in(
+        self, connection: Connection, user_id: str, provider: str, asserted: Asserted, *, joins: bool
+    ) -> None:
+        """Connect who has consented, in the transaction of that log-in; ``joins`` as :meth:`join`.
+
+        Raises AlreadyExists: it is somebody else's; NotFound: the person has not that address any more, or as `join`.
+        """
+        rows = await connection.fetch(
+            """
+            SELECT email FROM platform.users WHERE id = $1 AND lower(email) = $2 AND status = 'active'
+            FOR NO KEY UPDATE
+            """,
+            user_id,
+            asserted.email,
+        )
+        if not rows:
+            raise NotFound("This address is not the account's any more.")
+        await _insert(connection, user_id, provider, asserted)
+        await self._record(connection, "identity.linked", user_id, rows[0]["email"], _facts(provider, asserted))
+        if joins:
+            await self._join(connection, user_id, rows[0]["email"], asserted)
+
     async def unlink(self, user_id: str, email: str, issuer: str, subject: str) -> bool:
         """Disconnect; False when it was not connected."""
         async with self._pool.operator() as connection:

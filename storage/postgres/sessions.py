@@ -1,6 +1,6 @@
 """Sessions as PostgreSQL lists them: who, where, since when, and whether one was ended before its time."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,6 +23,9 @@ _NOTED_EVERY = "1 minute"
 """A session that is used is not written to on every request."""
 _SORTS = by_age("s.id")
 _LIVE = "s.ended_at IS NULL AND s.expires_at > now()"
+
+Also = Callable[[Connection], Awaitable[None]]
+"""What happens in the transaction of a log-in, or neither does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +56,11 @@ class PostgresSessions:
         self._pool = pool
         self._trail = trail
 
-    async def begin(self, new: NewSession) -> tuple[Session, str]:
+    async def begin(self, new: NewSession, also: Also | None = None) -> tuple[Session, str]:
         """The session, with the entry in the tenant's trail; the one that it replaces ends in the same transaction.
 
-        Gives the id of that one's person as well, empty when there was none.
+        ``also`` is done in it as well; what that raises makes no session.
+        Gives the id of the replaced one's person too, empty when there was none.
         """
         async with self._pool.operator() as connection:
             ended = []
@@ -87,6 +91,8 @@ class PostgresSessions:
                 new.continues.authenticated_at if new.continues else new.proved_at,
             )
             await connection.execute("UPDATE platform.users SET last_login_at = now() WHERE id = $1", new.user_id)
+            if also is not None:
+                await also(connection)
             await self._trail.record(
                 connection,
                 Change(

@@ -34,7 +34,7 @@ def asserted(email: str = "a@x.org", tenant: str = "acme") -> Asserted:
         (asserted("a@sub.x.org"), rules(domains="x.org", makes=True), False, False, Refusal.PROVIDER_NOT_ADMITTED),
         (asserted(), rules(), False, True, Refusal.PROVIDER_NOT_LINKED),
         (asserted(), rules(makes=True), False, True, Refusal.PROVIDER_NOT_LINKED),
-        (asserted(), rules(links=True), False, True, Outcome.LINK),
+        (asserted(), rules(links=True), False, True, Outcome.ASK),
         (asserted(""), rules(links=True, makes=True), False, False, Refusal.PROVIDER_EMAIL_UNVERIFIED),
         (asserted(), rules(links=True), False, False, Refusal.PROVIDER_NOT_ADMITTED),
         (asserted(), rules(makes=True), False, False, Outcome.MAKE),

@@ -31,7 +31,7 @@ from tests.gateway.portal.oidc_world import (
     sign_in,
     table,
 )
-from tests.policies.signing import b64
+from tests.policies.signing import b64, signer
 
 __all__ = ["empty_database", "parts", "portal_database", "town"]
 
@@ -89,6 +89,34 @@ async def test_who_says_an_address_says_whether_it_is_verified(client: Client, i
     idp.userinfo = {"sub": "248289761001", "email": EMAIL, "email_verified": False}
     assert (await sign_in(client, idp)).status == 403
     assert "identity.linked" not in await actions(town.parts)
+
+
+async def test_the_provider_alone_gives_nobody_an_account_that_is_here_already(
+    client: Client, idp: FakeProvider, town: Town
+) -> None:
+    """Its word for an address, however often it is given, is no more than a question to the account's owner."""
+    idp.said = {"email": EMAIL}
+    for _ in range(2):
+        answer = await sign_in(client, idp)
+        assert (answer.status, answer.headers["Location"]) == (303, "/auth/connect")
+        assert (await client.get("/account", headers=PAGE, allow_redirects=False)).status == 303
+    assert not {"identity.linked", "session.started"} & set(await actions(town.parts))
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_keys_that_change_shut_nobody_out(client: Client, idp: FakeProvider, named: bool) -> None:
+    """A signature that no known key has made is a reason to read the key set at once; not again for a while."""
+    if not named:
+        idp.header |= {"kid": None}
+    assert (await sign_in(client, idp)).status == 303
+    idp.published = [idp.key, signer("RS256", 2)]
+    idp.key = idp.published[1]
+    assert (await sign_in(client, idp)).status == 303
+    assert idp.jwks_asked == 2
+    idp.key = signer("RS256", 3)
+    for _ in range(3):
+        assert (await sign_in(client, idp)).status == 401
+    assert idp.jwks_asked == 2
 
 
 async def test_the_clients_secret_signs_no_identity_token(client: Client, idp: FakeProvider) -> None:

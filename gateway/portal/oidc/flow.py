@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -10,20 +10,19 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.portal import browser, halfway, letters, login
+from gateway.portal import browser, halfway, login
 from gateway.portal.caller import request_id
-from gateway.portal.identity import IDENTITY, actor, people, trail
-from gateway.portal.mail import deliver_soon
+from gateway.portal.identity import IDENTITY, identities, people
+from gateway.portal.oidc import consent
+from gateway.portal.oidc.pending import tell
 from gateway.portal.oidc.provider import PROVIDERS, Provider, Refused, Request
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
-from policies.audit import ActorKind
 from policies.federation import Asserted, Outcome, outcome, read_asserted
-from policies.people import FRESH_S, Place, safe_next
+from policies.people import FRESH_S, safe_next
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound, Unavailable
-from storage.postgres.identities import PostgresIdentities
 from storage.postgres.people import Account
 from storage.redis.client import asking
 
@@ -143,8 +142,11 @@ def _code(request: web.Request) -> str:
 
 
 async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserted: Asserted) -> web.Response:
-    account = await _account(request, provider, asserted)
-    place = _place(account, asserted)
+    what, found = await _outcome(request, provider, asserted)
+    if what is Outcome.ASK and found is not None:
+        return await consent.ask(request, provider.name, found, asserted, flow.goal)
+    account = await _admitted(request, provider, asserted, found)
+    place = consent.place(account, asserted)
     if place is None or not account.may_sign_in:
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
     await identities(request).used(asserted.issuer, asserted.subject)
@@ -164,32 +166,33 @@ def _proved_at(request: web.Request, asserted: Asserted) -> datetime:
     return datetime.fromtimestamp(asserted.proved_s, UTC)
 
 
-async def _account(request: web.Request, provider: Provider, asserted: Asserted) -> Account:
-    """Whose it is here; made or connected where the operator's rules say so. Raises Problem."""
-    known, stored = people(request), identities(request)
-    owner = await stored.owner(asserted.issuer, asserted.subject)
+async def _outcome(request: web.Request, provider: Provider, asserted: Asserted) -> tuple[Outcome, Account | None]:
+    """What is done about who comes, and the account here that is meant. Raises Problem."""
+    known = people(request)
+    owner = await identities(request).owner(asserted.issuer, asserted.subject)
     found = await known.account_of(owner) if owner else await known.account(asserted.email)
     what = outcome(asserted, provider.rules, linked=owner is not None, has_account=found is not None)
-    if isinstance(what, Refusal) or (found is not None and not found.may_sign_in):
-        await known.note("login.failed", found.person.id if found else "", asserted.email[:254],
-                         {"provider": provider.name})  # fmt: skip
-        raise Problem(what if isinstance(what, Refusal) else Refusal.PROVIDER_NOT_ADMITTED)
+    if isinstance(what, Outcome) and (found is None or found.may_sign_in):
+        return what, found
+    await known.note("login.failed", found.person.id if found else "", asserted.email[:254],
+                     {"provider": provider.name})  # fmt: skip
+    raise Problem(what if isinstance(what, Refusal) else Refusal.PROVIDER_NOT_ADMITTED)
+
+
+async def _admitted(request: web.Request, provider: Provider, asserted: Asserted, found: Account | None) -> Account:
+    """The account of who is connected; made, or given a place, where the operator's rules say so. Raises Problem."""
+    stored = identities(request)
     try:
-        if what is Outcome.MAKE:
+        if found is None:
             owner = await stored.make(provider.name, asserted)
-        elif found is None:
-            raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
         else:
             owner = found.person.id
-            if what is Outcome.LINK:
-                await stored.link(owner, found.person.email, provider.name, asserted)
-                _tell(request, found, provider)
             if provider.rules.makes_people and asserted.tenant:
                 await stored.join(owner, found.person.email, asserted)
     except (AlreadyExists, NotFound, ValueError) as error:
         _log.warning("somebody could not be let in", provider=provider.name, reason=str(error))
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED) from error
-    account = await known.account_of(owner)
+    account = await people(request).account_of(owner)
     if account is None:
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
     return account
@@ -205,21 +208,8 @@ async def _connect(request: web.Request, provider: Provider, flow: Flow, asserte
         await identities(request).link(session.user_id, account.person.email, provider.name, asserted)
     except AlreadyExists as error:
         raise Problem(Refusal.PROVIDER_TAKEN) from error
-    _tell(request, account, provider)
+    tell(request, account.person, provider.label)
     return web.Response(status=303, headers={"Location": "/account/security?done=linked"})
-
-
-def _tell(request: web.Request, account: Account, provider: Provider) -> None:
-    what = f"An account at {provider.label}"
-    deliver_soon(request, account.person.email, *letters.way_added(request.app[PARTS].public_url, what))
-
-
-def identities(request: web.Request) -> PostgresIdentities:
-    """The connected accounts, as this request may change them."""
-    who = actor(request)
-    if who.kind is ActorKind.ANONYMOUS:
-        who = replace(who, name="another provider")
-    return PostgresIdentities(request.app[PARTS].pool, trail(request, who))
 
 
 def named(request: web.Request) -> Provider:
@@ -233,12 +223,6 @@ def named(request: web.Request) -> Provider:
 def start_url(name: str, goal: str) -> str:
     """Where the button of a provider leads."""
     return f"/auth/oidc/{name}?next={quote(goal, safe='')}"
-
-
-def _place(account: Account, asserted: Asserted) -> Place | None:
-    """The tenant that the provider tells of, or the first that serves."""
-    active = [place for place in account.places if place.active]
-    return next((p for p in active if p.slug == asserted.tenant), active[0] if active else None)
 
 
 async def _take(request: web.Request) -> Flow | None:

@@ -5,7 +5,8 @@ from aiohttp import web
 from gateway.portal import browser
 from gateway.portal.account import back, own
 from gateway.portal.bodies import form_fields
-from gateway.portal.oidc.flow import identities, named, set_out
+from gateway.portal.identity import identities
+from gateway.portal.oidc.flow import named, set_out
 from gateway.portal.pages import render
 from gateway.portal.problem import Problem
 from policies.verdict import Refusal

@@ -11,8 +11,8 @@ from gateway.portal.account import back, own
 from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields, read_json
 from gateway.portal.caller import user_agent
+from gateway.portal.identity import identities
 from gateway.portal.mail import deliver_soon
-from gateway.portal.oidc.flow import identities
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import json_response, registered, registration, stored
 from gateway.portal.problem import Problem

@@ -16,7 +16,7 @@ from policies.verdict import Refusal
 
 routes = web.RouteTableDef()
 
-_FREE_TRIES = 60
+FREE_TRIES = 60
 _LOGIN, _SECOND = "login", "second"
 
 
@@ -33,14 +33,14 @@ class Answer(BaseModel):
 @routes.post("/auth/passkey/options")
 async def options(request: web.Request) -> web.Response:
     """What to ask for."""
-    await limit(request, "passkey", free=_FREE_TRIES)
+    await limit(request, "passkey", free=FREE_TRIES)
     return json_response(await question(request, _LOGIN))
 
 
 @routes.post("/auth/passkey")
 async def sign_in(request: web.Request) -> web.Response:
     """The session."""
-    await limit(request, "passkey", free=_FREE_TRIES)
+    await limit(request, "passkey", free=FREE_TRIES)
     sent = await read_json(request, Answer)
     try:
         passkey = await answered(request, _LOGIN, sent.credential)
@@ -66,7 +66,7 @@ async def second_options(request: web.Request) -> web.Response:
 async def second(request: web.Request) -> web.Response:
     """The session."""
     half = await _half(request)
-    await limit(request, "passkey", half.account.person.id, free=_FREE_TRIES)
+    await limit(request, "passkey", half.account.person.id, free=FREE_TRIES)
     sent = await read_json(request, Answer)
     passkey = await answered(request, _SECOND, sent.credential)
     if passkey.user_id != half.account.person.id:

@@ -1,4 +1,4 @@
-// Passkeys: made on the security page, used on the log-in page and in the second step. All else works without a script.
+// Passkeys: made on the security page, used to sign in, in the second step and to consent. All else works without a script.
 "use strict";
 
 const send = async (path, body) => {
@@ -23,6 +23,7 @@ const ways = {
     answer: "/auth/mfa/passkey",
     more: () => ({ trust: document.querySelector("#trust-passkey")?.checked || document.querySelector("#trust")?.checked || false }),
   },
+  connect: { options: "/auth/connect/passkey/options", answer: "/auth/connect/passkey", more: () => ({}) },
   make: {
     options: "/account/passkeys/options",
     answer: "/account/passkeys",

@@ -64,13 +64,20 @@ class Faults:
 
 @pytest.fixture
 async def site(town: Town, tmp_path: Path) -> AsyncIterator[str]:
-    """The portal at an address that browsers take for a safe one."""
+    """The portal, with a provider that nobody asks."""
+    async with opened(town, tmp_path, 'label = "Corp"\nissuer = "http://localhost:1/"\nclient_id = "x"\n') as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def opened(town: Town, tmp_path: Path, provider: str) -> AsyncIterator[str]:
+    """The portal at an address that browsers take for a safe one. ``provider``: the lines of its table."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://localhost:{port}"
     config = tmp_path / "oidc.toml"
-    config.write_text('[oidc.corp]\nlabel = "Corp"\nissuer = "http://localhost:1/"\nclient_id = "x"\n')
+    config.write_text(f"[oidc.corp]\n{provider}")
     mail = f"file:{tmp_path}/mail"
     settings = load({"state_dir": tmp_path, "public_url": url, "password_cost": 10, "mail": mail}, config, {})
     lists = read_price_lists(shipped("plans.example.toml"))

@@ -80,11 +80,13 @@ async def test_an_account_is_connected_by_address_only_where_the_operator_says_s
     idp: FakeProvider, town: Town, tmp_path: Path
 ) -> None:
     idp.said = {"email": EMAIL}
+    for allowed, status in ((False, 403), (True, 303)):
+        async with portal_with(town.parts, tmp_path, corp=table(idp, link_by_email=allowed)) as client:
+            answer = await sign_in(client, idp)
+            assert (answer.status, answer.headers.get("Location")) == (status, "/auth/connect" if allowed else None)
+            assert "identity.linked" not in await actions(town.parts)  # see test_consent.py
+    await town.directory.set_user_status(town.tenant.id, EMAIL, UserStatus.DISABLED)
     async with portal_with(town.parts, tmp_path, corp=table(idp, link_by_email=True)) as client:
-        assert (await sign_in(client, idp)).status == 303
-        assert "identity.linked" in await actions(town.parts)
-        await town.directory.set_user_status(town.tenant.id, EMAIL, UserStatus.DISABLED)
-        client.session.cookie_jar.clear()
         assert (await sign_in(client, idp)).status == 403
 
 

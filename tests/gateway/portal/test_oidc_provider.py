@@ -15,6 +15,7 @@ from aiohttp import CookieJar
 from yarl import URL
 
 from tests.gateway.portal.conftest import EMAIL, PAGE, Client, Town, fill, log_in
+from tests.gateway.portal.conftest import PASSWORD as OUR_PASSWORD
 from tests.gateway.portal.django_provider import CLIENT, PASSWORD, SECRET
 from tests.gateway.portal.oidc_world import come_back, portal_with, set_out
 
@@ -69,6 +70,14 @@ def _form(page: str) -> dict[str, str]:
     return {name: html.unescape(value) for name, value in found}
 
 
+async def agree(client: Client, back: dict[str, str]) -> None:
+    """Come back with the address of an account here; nobody is in before the account's password is given."""
+    asked = await come_back(client, back, "corp")
+    assert (asked.status, asked.headers["Location"]) == (303, "/auth/connect")
+    assert await who(client) == ""
+    assert (await fill(client, "/auth/connect", "/auth/connect", password=OUR_PASSWORD)).status == 303
+
+
 async def who(client: Client) -> str:
     """The address of who is signed in here; empty for nobody."""
     page = await client.get("/account", headers=PAGE, allow_redirects=False)
@@ -114,7 +123,7 @@ async def test_two_providers_at_once_are_never_taken_for_each_other(
             assert (await come_back(client, back | said, name)).status == 401
             assert await who(client) == ""
         back = await consent(there, await set_out(client, "corp"), "ada")
-        assert (await come_back(client, back, "corp")).status == 303
+        await agree(client, back)
         assert await who(client) == EMAIL
         client.session.cookie_jar.clear()
         back = await consent(there, await set_out(client, "lab"), "ada")
@@ -122,14 +131,20 @@ async def test_two_providers_at_once_are_never_taken_for_each_other(
         assert await who(client) == ""
 
 
-async def test_an_account_is_connected_by_verified_address_or_by_consent_alone(
+async def test_an_account_is_connected_by_verified_address_and_consent_or_by_who_is_signed_in(
     port: int, there: aiohttp.ClientSession, town: Town, tmp_path: Path
 ) -> None:
-    """Whose address the provider does not vouch for is nobody here; else the operator's word or the person's counts."""
+    """Whose address the provider does not vouch for is nobody here; else it is the person who says so, in both ways."""
     both = {"corp": table(port, link_by_email=True), "lab": table(port, "localhost")}
     async with portal_with(town.parts, tmp_path, **both) as client:
         back = await consent(there, await set_out(client, "corp"), "mallory")
         assert (await come_back(client, back, "corp")).status == 403
+        await agree(client, await consent(there, await set_out(client, "corp"), "ada"))
+        client.session.cookie_jar.clear()
+        back = await consent(there, await set_out(client, "corp"), "ada")
+        assert (await come_back(client, back, "corp")).headers["Location"] == "/account"
+        assert await who(client) == EMAIL
+        client.session.cookie_jar.clear()
         back = await consent(there, await set_out(client, "lab"), "ada")
         assert (await come_back(client, back, "lab")).status == 403
         assert (await log_in(client)).status == 200
