@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from policies.audio.walker import LONGEST_MS
+from policies.inquiry import is_plain_path
 from policies.json_depth import Shallows
 from policies.json_stream import JsonStream, Path
 from policies.routes import Route
@@ -65,6 +66,15 @@ def named_in(route: Route, path: str) -> Job:
     """The job that a plain path names, on a route with ``owned``. The id is as the service reads it."""
     place = route.path.split("/").index(f"{{{route.owned}}}")
     return Job(route.job_kind, unquote(path.split("/")[place]))
+
+
+def path_of(route: Route, job: Job) -> str:
+    """The other way: where a client asks for a job. Empty for an id that no client can name, such as ``..``.
+
+    A service may take ids from its clients, and the gateway asks with the service's credential: for jobs, and no more.
+    """
+    path = route.path.replace(f"{{{route.owned}}}", quote(job.id, safe=""))
+    return path if is_plain_path(path) else ""
 
 
 def refusal_of(ownership: Ownership | None, tenant_id: str, route: Route, *, is_seen: bool = True) -> Refusal | None:

@@ -9,7 +9,6 @@ import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from random import uniform
-from urllib.parse import quote
 
 import structlog
 
@@ -18,7 +17,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamError
 from policies.headers import identity
-from policies.jobs import Job, Ownership, results_of
+from policies.jobs import Job, Ownership, path_of, results_of
 from policies.principals import Method, Principal, Standing
 from policies.route_table import RouteTable
 from policies.routes import Route
@@ -79,11 +78,13 @@ class JobResults:
             )  # fmt: skip
 
     async def _ask(self, route: Route, job: Job, ownership: Ownership) -> None:
-        request_id = uuid.uuid4().hex
+        path, request_id = path_of(route, job), uuid.uuid4().hex
+        if not path:
+            return
         state = JobState(self._jobs, route, job, ownership, None, request_id)
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await self._hear(route, self._question(route, job, ownership, request_id), state)
+                await self._hear(route, self._question(route, path, ownership, request_id), state)
         except (UpstreamError, TimeoutError) as error:
             reason = str(error) or f"no whole answer within {_ANSWER_S:g} s"
             _log.warning("a job's result cannot be asked for now", kind=job.kind, job_id=job.id, reason=reason)
@@ -103,9 +104,8 @@ class JobResults:
         finally:
             connection.close()
 
-    def _question(self, route: Route, job: Job, ownership: Ownership, request_id: str) -> bytes:
+    def _question(self, route: Route, path: str, ownership: Ownership, request_id: str) -> bytes:
         """The request's head, with a place for the lines of the connection."""
-        target = route.path.replace(f"{{{route.owned}}}", quote(job.id, safe=""))
         maker = Principal(
             method=Method.NONE,
             standing=Standing.GOOD,
@@ -124,4 +124,4 @@ class JobResults:
             *(f"{name}: {value}" for name, value in identity(maker, signed).items() if value),
         ]
         head = "".join(f"{line}\r\n" for line in lines) + "\r\n"
-        return f"GET {target} HTTP/1.1\r\n".encode().replace(b"%", b"%%") + b"%b" + head.encode().replace(b"%", b"%%")
+        return f"GET {path} HTTP/1.1\r\n".encode().replace(b"%", b"%%") + b"%b" + head.encode().replace(b"%", b"%%")

@@ -18,6 +18,7 @@ from policies.jobs import (
     is_settled,
     named_in,
     owed,
+    path_of,
     refusal_of,
 )
 from policies.routes import Route
@@ -92,6 +93,20 @@ def test_the_id_is_read_where_the_route_says_in_any_cuts(name: str, answer: obje
     for start in range(0, len(text), size):
         picker.feed(text[start : start + size])
     assert id_in(picker.found.get(name)) == job_id
+
+
+@pytest.mark.parametrize(
+    ("job_id", "path"),
+    [
+        ("a:b", "/v2/jobs/a%3Ab/transcript"),
+        ("a%2f", "/v2/jobs/a%252f/transcript"),
+        *((odd, "") for odd in ("..", ".", "../../admin", "a/b", "a\\b", "..;a")),
+    ],
+)
+def test_the_gateway_asks_for_no_job_whose_id_is_another_path(job_id: str, path: str) -> None:
+    """A service that takes ids from its clients must not have the gateway ask it for anything else."""
+    assert path_of(READS, Job("k", job_id)) == path
+    assert not path or named_in(READS, path) == Job("k", job_id)
 
 
 @given(st.binary(), st.integers(1, 9))

@@ -1,5 +1,6 @@
 """Jobs by URL whose result no client asks for: the gateway asks; what is never told is written down as unmeasured."""
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -59,13 +60,17 @@ async def test_the_gateway_asks_as_the_client_would(w: Workers) -> None:
     assert len(w.book.accounted) == 1
 
 
-async def test_an_id_is_asked_for_as_one_segment(w: Workers) -> None:
-    job = Job("assemblyai", "a/../b%?x=1")
-    w.service.sent["/v2/transcript"] = answer(b'{"id": "a/../b%?x=1"}')
+@pytest.mark.parametrize(
+    ("job_id", "targets"),
+    [("b%?x=1", ["/v2/transcript/b%25%3Fx%3D1"]), ("..", []), ("../../admin", []), ("a/../b", []), ("..;x", [])],
+)
+async def test_an_id_is_asked_for_as_one_segment_or_not_at_all(w: Workers, job_id: str, targets: list[str]) -> None:
+    """A service that takes ids from its clients: many undo %2F before they look where a path leads."""
+    w.service.sent["/v2/transcript"] = answer(json.dumps({"id": job_id}).encode())
     await w.first.ask("POST", "/v2/transcript", JSON, BY_URL)
-    w.book.late.add(job)
+    w.book.late.add(Job("assemblyai", job_id))
     await results(w).look()
-    assert w.second.upstream.seen[0].target == "/v2/transcript/a%2F..%2Fb%25%3Fx%3D1"
+    assert [asked.target for asked in w.second.upstream.seen] == targets
 
 
 @pytest.mark.parametrize("case", ["not found", "not done", "no service"])
