@@ -1,8 +1,6 @@
 """Addresses that somebody else has named: they lead to the public internet, or nowhere (CWE-918)."""
 
 import asyncio
-import contextlib
-import ipaddress
 import socket
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -46,9 +44,12 @@ class PublicResolver(AbstractResolver):
 
 
 def check_host(url: str, *, allow_private: bool) -> None:
-    """Raises NotAllowed for an address written as a number that is not public: no resolver is asked for those."""
+    """Raises NotAllowed for an address written as a number that is not public: no resolver is asked for those.
+
+    What is not plainly an address counts, too: systems read ``2130706433``, ``127.1`` and ``0177.0.0.1`` as 127.0.0.1.
+    aiohttp would not connect there; whoever names it is told at once. No public name ends in a number (URL Standard).
+    """
     host = URL(url).host or ""
-    with contextlib.suppress(ValueError):
-        ipaddress.ip_address(host)
-        if not allow_private and not is_public(host):
-            raise NotAllowed(f"{host} is not on the public internet")
+    is_number = ":" in host or host.rstrip(".").rpartition(".")[2].isdigit()
+    if is_number and not allow_private and not is_public(host):
+        raise NotAllowed(f"{host} is not on the public internet")

@@ -94,7 +94,8 @@ def read_key(jwk: object, algorithms: Iterable[str] = ALGORITHMS) -> Verificatio
         raise ValueError("it has no usable kid")
     if not _PRIVATE.isdisjoint(jwk):
         raise ValueError("it is not a public key; whoever published it must replace it")
-    if jwk.get("use", "sig") != "sig" or "verify" not in jwk.get("key_ops", ["verify"]):
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         raise ValueError("it is not meant for signatures")
     algorithm = _algorithm(jwk, frozenset(algorithms))
     _check_canonical(jwk)

@@ -39,5 +39,5 @@ async def test_no_event_goes_to_our_own_network(owner: Caller, url: str) -> None
             return
         assert answer.status == 201
     async with sender(allow_private=False) as session:
-        with pytest.raises(Exception, match=r"not on the public internet|Cannot connect|not a canonical"):
+        with pytest.raises(Exception, match=r"not on the public internet|not a canonical"):
             await session.post(url)

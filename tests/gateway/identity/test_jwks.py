@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from gateway.identity.jwks import JwksCache
 from gateway.tasks import Tasks
@@ -155,3 +156,17 @@ async def test_what_is_no_key_set_changes_nothing(issuer: Issuer, answer: web.Re
     await issuer.settled()
     assert await issuer.kids() == {ED.kid}
     assert issuer.asked == 2
+
+
+@pytest.mark.parametrize(
+    "host", ["2130706433", "127.1", "0177.0.0.1", "127.0.0.1.", "0", "[::ffff:127.0.0.1]", "localhost"]
+)
+async def test_keys_that_an_operator_names_are_not_fetched_from_our_own_network(issuer: Issuer, host: str) -> None:
+    """U-02: however the address is written; aiohttp asks no resolver for what looks like a number."""
+    port = URL(issuer.cache._url).port
+    tasks = Tasks()
+    silent = JwksCache(f"http://{host}:{port}/jwks", ALGORITHMS, tasks, public_only=True)
+    with pytest.raises(Unavailable):
+        await silent.keys()
+    assert issuer.asked == 0
+    await tasks.close()
