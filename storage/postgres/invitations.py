@@ -125,7 +125,10 @@ class PostgresInvitations:
         return _invitation(rows[0])
 
     async def send_again(self, tenant_id: str, invitation_id: str, digest: bytes) -> Invitation:
-        """A new link in place of the old one, and the whole time anew. Raises NotFound for one that is over."""
+        """A new link in place of the old one, and the whole time anew. Raises NotFound for one that is over.
+
+        One that had lapsed takes a place again: raises Full.
+        """
         return await self._change(
             tenant_id,
             invitation_id,
@@ -133,6 +136,7 @@ class PostgresInvitations:
             "invitation.sent_again",
             digest,
             _LIFE,
+            renews=True,
         )
 
     async def revoke(
@@ -148,6 +152,7 @@ class PostgresInvitations:
         assignments: str,
         action: str,
         *more: object,
+        renews: bool = False,
         check: Callable[[Invitation], None] = lambda _: None,
     ) -> Invitation:
         if not is_id(Kind.INVITATION, invitation_id):
@@ -155,13 +160,16 @@ class PostgresInvitations:
         open_one = "tenant_id = $1 AND id = $2 AND accepted_at IS NULL AND revoked_at IS NULL"
         async with self._pool.tenant(tenant_id) as connection:
             rows = await connection.fetch(
-                f"SELECT {_INVITATION} FROM platform.invitations WHERE {open_one} FOR NO KEY UPDATE",  # noqa: S608
+                f"SELECT {_INVITATION}, expires_at <= now() AS is_over FROM platform.invitations"  # noqa: S608
+                f" WHERE {open_one} FOR NO KEY UPDATE",
                 tenant_id,
                 invitation_id,
             )
             if not rows:
                 raise _unknown(invitation_id)
             check(_invitation(rows[0]))
+            if renews and rows[0]["is_over"]:
+                await require_room(connection, tenant_id, Counted.INVITATIONS)
             rows = await connection.fetch(
                 f"UPDATE platform.invitations SET {assignments} WHERE {open_one} RETURNING {_INVITATION}",  # noqa: S608
                 tenant_id,

@@ -155,7 +155,10 @@ class PostgresKeyRegistry:
     async def change_key(
         self, tenant_id: str, key_id: str, change: KeyChange, check: Callable[[ApiKey], None] = lambda _: None
     ) -> ApiKey:
-        """The key as it is then. ``check`` sees it as it was, and may raise. Raises NotFound."""
+        """The key as it is then. ``check`` sees it as it was, and may raise. Raises NotFound.
+
+        One that had lapsed takes a place again: raises Full.
+        """
         if not is_id(Kind.KEY, key_id):
             raise _no_key(key_id)
         async with self._pool.tenant(tenant_id) as connection:
@@ -165,6 +168,8 @@ class PostgresKeyRegistry:
             before, after = changed(facts_of(old), facts_of(new))
             if not after:
                 return old
+            if new.expires_at != old.expires_at and await connection.fetchval(_IS_OVER, old.expires_at):
+                await require_room(connection, tenant_id, Counted.KEYS)  # as if it were made now
             await connection.execute(
                 """
                 UPDATE platform.api_keys SET name = $3, scopes = $4, expires_at = $5, disabled_at = $6, networks = $7,
@@ -271,6 +276,9 @@ class PostgresKeyRegistry:
         """One round trip. An expired key is still identified: ``expires_ms`` is for whoever holds the clock."""
         rows = await self._pool.read(IDENTIFY, digest)
         return principal_of(rows[0]) if rows else None
+
+
+_IS_OVER = "SELECT $1::timestamptz <= now()"
 
 
 async def _locked(connection: Connection, tenant_id: str, key_id: str) -> ApiKey:

@@ -291,3 +291,26 @@ async def test_who_removes_holds_as_much_and_an_owner_stays(houses: Houses) -> N
     assert refused["code"] == "exceeds_own_permissions"
     assert (await owner.ask("DELETE", f"/memberships/{owner.user.id}", status=409))["code"] == "last_owner"
     await admin.ask("DELETE", f"/memberships/{admin.user.id}", status=204)
+
+
+async def test_what_has_ended_takes_a_place_when_it_begins_again(houses: Houses, parts: Parts) -> None:
+    """Else a key that lapses at once, and an invitation that nobody answers, would be a way around the maximum."""
+    operator, owner = await houses.person(operator=True), await houses.person()
+    await operator.ask("POST", "/plans", {"name": "tight", "most": {"keys": 1, "invitations": 1}}, status=201)
+    await operator.ask("PATCH", f"/tenants/{owner.tenant.slug}", {"plan": "tight"})
+    key = await owner.ask("POST", "/keys", {"name": "a"}, status=201)
+    invited = await owner.ask("POST", "/invitations", {"email": "a@example.com"}, status=201)
+    async with parts.pool.operator() as connection:
+        for table, ended in (("api_keys", key), ("invitations", invited)):
+            await connection.execute(f"UPDATE platform.{table} SET expires_at = now() WHERE id = $1", ended["id"])
+    other = await owner.ask("POST", "/keys", {"name": "b"}, status=201)
+    await owner.ask("POST", "/invitations", {"email": "b@example.com"}, status=201)
+    later = {"expires_at": "2099-01-01T00:00:00Z"}
+    for method, path, body in (
+        ("PATCH", f"/keys/{key['id']}", later),
+        ("POST", f"/invitations/{invited['id']}/send", None),
+    ):
+        assert (await owner.ask(method, path, body, status=409))["code"] == "maximum_reached"
+    await owner.ask("PATCH", f"/keys/{key['id']}", {"name": "renamed"})
+    await owner.ask("DELETE", f"/keys/{other['id']}", status=204)
+    await owner.ask("PATCH", f"/keys/{key['id']}", later)
