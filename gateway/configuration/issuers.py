@@ -13,6 +13,7 @@ from policies.permissions import ROLES
 from policies.tenants import SLUG, Role
 from policies.tokens import SCOPE_TOKEN
 from policies.verification_keys import ALGORITHMS
+from storage.postgres.ids import Kind, is_id
 
 
 def _listed(value: object) -> object:
@@ -42,9 +43,9 @@ def check_algorithms(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_tenant(slug: str) -> str:
-    """The same slug, or none."""
-    if slug and not SLUG.fullmatch(slug):
-        raise ValueError(f"{slug!r} cannot be a tenant's slug")
+    """The same slug or id, or none."""
+    if slug and not SLUG.fullmatch(slug) and not is_id(Kind.TENANT, slug):
+        raise ValueError(f"{slug!r} cannot be a tenant's slug or id")
     return slug
 
 
@@ -98,11 +99,11 @@ class IssuerSettings(BaseModel):
         "the audience tells them apart.",
     )
     tenant: Annotated[str, AfterValidator(check_tenant)] = Field(
-        default="", description="The tenant that all of its people belong to (a slug),"
+        default="", description="The tenant that all of its people belong to (a slug or an id),"
     )
     tenant_claim: str = Field(default="", description="or the claim that tells; a.b is b inside a.")
     tenants: Annotated[Listed, AfterValidator(check_tenants)] = Field(
-        default=(), description="What that claim's values mean: value=slug."
+        default=(), description="What that claim's values mean: value=slug, or =id."
     )
     scope_claim: str = Field(default="scope", description="The claim that holds the scopes, as a text or a list.")
     scopes: Annotated[Listed, AfterValidator(check_scopes)] = Field(

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from gateway.configuration.issuers import Listed, is_loopback, is_table, table
+from gateway.configuration.issuers import Listed, check_tenant, is_loopback, is_table, table
 from policies.federation import Rules
 from policies.foreign import Meaning
-from policies.tenants import SLUG, Role
+from policies.tenants import Role
 
 _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _ROLES = tuple(role for role in Role if role is not Role.SERVICE)
@@ -48,9 +48,9 @@ class OidcSettings(BaseModel):
     second_factor: bool = Field(
         default=False, description="Whether it asks for a second factor itself, so that ours is not asked for."
     )
-    tenant: str = Field(default="", description="The tenant that new people come to (a slug),")
+    tenant: str = Field(default="", description="The tenant that new people come to (a slug or an id),")
     tenant_claim: str = Field(default="", description="or the claim that tells; a.b is b inside a.")
-    tenants: Listed = Field(default=(), description="What that claim's values mean: value=slug.")
+    tenants: Listed = Field(default=(), description="What that claim's values mean: value=slug, or =id.")
     role: str = Field(default="member", description="What new people are there: owner, admin, member or viewer.")
     roles_claim: str = Field(default="", description="The claim that tells otherwise, such as groups.")
     roles: Listed = Field(default=(), description="What its values mean: theirs=role. The strongest counts.")
@@ -89,8 +89,10 @@ class OidcSettings(BaseModel):
         if self.make_people and not (self.tenant or self.tenant_claim):
             yield "make_people needs a tenant for them: say tenant, or tenant_claim with tenants"
         for slug in (self.tenant, *table(self.tenants).values()):
-            if slug and not SLUG.fullmatch(slug):
-                yield f"{slug!r} cannot be a tenant's slug"
+            try:
+                check_tenant(slug)
+            except ValueError as error:
+                yield f"{error}"
         if not {self.role, *table(self.roles).values()} <= set(_ROLES):
             yield f"roles are {', '.join(_ROLES)}"
 

@@ -2,7 +2,7 @@
 
 The account (``usage_*``) and the trail (``audit_*``, and its events on their way out) stay until their own
 retention ends. What is left of a tenant there has its id, which no other tenant ever gets; a new tenant of the same
-slug is another one.
+slug is another one, and other issuers that name the slug mean nobody by it any more.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +28,9 @@ _TABLES = """
     WHERE c.relnamespace = 'platform'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         AND c.relname NOT LIKE ALL ($1::text[])
     ORDER BY c.relname
+"""
+_NOTE_SLUG = """
+    INSERT INTO platform.former_slugs (slug) VALUES ($1) ON CONFLICT (slug) DO UPDATE SET purged_at = now()
 """
 _REFERENCES = """
     SELECT conrelid, confrelid FROM pg_constraint
@@ -106,6 +109,7 @@ class PostgresDepartures:
                     timeout=_PATIENCE_S,
                 )
             await connection.execute("DELETE FROM platform.tenants WHERE id = $1", tenant.id, timeout=_PATIENCE_S)
+            await connection.execute(_NOTE_SLUG, tenant.slug)
             change = Change(tenant_id=tenant.id, action="tenant.purged", target=tenant.id, target_name=tenant.slug)
             await self._trail.record(connection, change)
         return tenant

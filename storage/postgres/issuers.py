@@ -9,6 +9,7 @@ import asyncpg
 from policies.audit import Change, Facts, changed
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
+from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.pool import Pool
@@ -47,13 +48,14 @@ class PostgresIssuers:
         return _stored(rows[0])
 
     async def create(self, name: str, definition: Definition, *, enabled: bool = True) -> StoredIssuer:
-        """Raises AlreadyExists for a name, or an issuer, that is there."""
+        """Raises AlreadyExists for a name, or an issuer, that is there, and ValueError for a former tenant's slug."""
         values.check_slug(name)
         refusals = {
             "issuers_pkey": AlreadyExists(f"There is an issuer {name} already."),
             "issuers_issuer_key": _taken(definition),
         }
         async with self._pool.operator() as connection:
+            await _check_slugs(connection, _tenants(definition))
             with violating(refusals):
                 (row,) = await connection.fetch(
                     f"""
@@ -70,13 +72,14 @@ class PostgresIssuers:
         return made
 
     async def change(self, name: str, edit: Edit) -> StoredIssuer:
-        """What ``edit`` makes of it. Raises NotFound, and AlreadyExists for an issuer that is there."""
+        """What ``edit`` makes of it. Raises NotFound, and what creating raises."""
         async with self._pool.operator() as connection:
             rows = await connection.fetch(f"{_ISSUERS} WHERE name = $1 FOR NO KEY UPDATE", name)
             if not rows:
                 raise _none(name)
             old = _stored(rows[0])
             definition, enabled = edit(old)
+            await _check_slugs(connection, _tenants(definition) - _tenants(old.definition))
             with violating({"issuers_issuer_key": _taken(definition)}):
                 (row,) = await connection.fetch(
                     f"""
@@ -103,6 +106,20 @@ class PostgresIssuers:
             gone = _stored(rows[0])
             check(gone)
             await self._trail.record(connection, _change("issuer.deleted", gone, before=_facts(gone)))
+
+
+def _tenants(definition: Definition) -> set[str]:
+    """The slugs and ids that it names."""
+    return {definition["tenant"], *(pair.rpartition("=")[2] for pair in definition["tenants"])}
+
+
+async def _check_slugs(connection: Connection, slugs: set[str]) -> None:
+    """Raises ValueError for one by which nobody is found any more."""
+    rows = await connection.fetch("SELECT slug FROM platform.former_slugs WHERE slug = ANY($1::text[])", list(slugs))
+    if rows:
+        raise ValueError(
+            f"{rows[0]['slug']} was the slug of a tenant that is gone: name the tenant that you mean by its id"
+        )
 
 
 def _none(name: str) -> NotFound:

@@ -10,6 +10,7 @@ from policies.tenants import Role, TenantStatus, UserStatus
 from storage.postgres.limits import limits_of, limits_sql
 from storage.postgres.members import held
 from storage.postgres.pool import Pool
+from storage.postgres.tenant_rows import MEANT
 
 if TYPE_CHECKING:
     from storage import token_ports as ports
@@ -27,9 +28,8 @@ _IDENTIFY = f"""
     LEFT JOIN platform.users u ON u.id = m.user_id
     LEFT JOIN platform.roles r ON r.tenant_id = m.tenant_id AND r.name = m.custom_role
     LEFT JOIN platform.service_accounts a ON a.tenant_id = t.id AND a.id = $2
-    WHERE t.id = $1 OR t.slug = $1
+    WHERE {MEANT}
 """  # noqa: S608  made of this package's own column names
-"""A slug has no underscore, so that none is ever another tenant's id."""
 
 
 class PostgresSubjects:

@@ -19,3 +19,11 @@ def tenant_of(row: asyncpg.Record) -> Tenant:
         plan=row["plan"],
         delete_after=row["delete_after"],
     )
+
+
+MEANT = "(t.id = $1 OR t.slug = $1 AND NOT EXISTS (SELECT FROM platform.former_slugs f WHERE f.slug = $1))"
+"""Whether ``t`` is the tenant that somebody else's people come to, by its id or its slug.
+
+A slug has no underscore, so that none is ever another tenant's id. One that was another tenant's before means nobody:
+whoever wrote it into an issuer's or a provider's table meant that one (T-07). The id means the same for ever.
+"""

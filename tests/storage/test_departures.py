@@ -125,6 +125,10 @@ async def test_a_tenant_of_the_same_name_is_another_one(w: World, departures: Po
     assert await PostgresSessions(w.pool, TRAIL).live(digest) is None
     for name in (old.slug, old.id):
         assert await PostgresSubjects(w.pool).identify_subject(name, member.id) is None
+    assert await PostgresSubjects(w.pool).identify_subject(old.slug, "") is None, "another issuer's guests"
+    guest = await PostgresSubjects(w.pool).identify_subject(new.id, "")
+    assert guest is not None
+    assert guest.tenant_id == new.id
     assert await rows_of(w, new.id) == {"audit_entries": 1, "audit_heads": 1, "outbox": 1}
     await w.user(new)
     assert [person.id for person, _ in await w.directory.users(new.id)] != [member.id]

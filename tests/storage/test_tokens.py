@@ -175,6 +175,8 @@ async def test_a_guest_is_the_tenants_own(logins: Logins) -> None:
     assert found is not None
     assert (found.tenant_id, found.user_id, found.roles, found.scopes) == (tenant.id, "", (), frozenset())
     assert await logins.subjects.identify_subject("nowhere", "") is None
+    by_id = await logins.subjects.identify_subject(tenant.id, "")
+    assert by_id == found
 
 
 async def test_times_are_the_servers(logins: Logins) -> None:

@@ -39,7 +39,7 @@ _Algorithms = Annotated[
     tuple[_Algorithm, ...], AfterValidator(check_algorithms), Field(min_length=1, max_length=len(ALGORITHMS))
 ]
 _Tenant = Annotated[
-    str, AfterValidator(check_tenant), Field(max_length=63, description="A slug; empty: a claim tells.")
+    str, AfterValidator(check_tenant), Field(max_length=63, description="A slug or an id; empty: a claim tells.")
 ]
 _Tenants = Annotated[
     _Pairs, AfterValidator(check_tenants), Field(description="What that claim's values mean: value=slug.")

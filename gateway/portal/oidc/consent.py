@@ -104,7 +104,7 @@ async def passkey_consent(request: web.Request) -> web.Response:
 def place(account: Account, asserted: Asserted) -> Place | None:
     """The tenant that the provider tells of, or the first that serves."""
     active = [place for place in account.places if place.active]
-    return next((p for p in active if p.slug == asserted.tenant), active[0] if active else None)
+    return next((p for p in active if asserted.tenant in (p.slug, p.tenant_id)), active[0] if active else None)
 
 
 async def _go_on(request: web.Request, account: Account, where: Place, methods: tuple[str, ...]) -> web.Response:

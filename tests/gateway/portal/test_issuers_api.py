@@ -5,6 +5,8 @@ import pytest
 from gateway.portal.parts import Parts
 from policies.permissions import Permission
 from policies.tenants import Role
+from storage.postgres.departures import PostgresDepartures
+from storage.postgres.subjects import PostgresSubjects
 from tests.gateway.portal.api import EVERYTHING, Houses
 from tests.gateway.portal.conftest import actions
 
@@ -122,3 +124,25 @@ async def test_nobody_takes_an_issuer_but_operators_and_for_no_more_than_they_ho
     await narrow.ask("PATCH", "/issuers/corp", {"enabled": False})
     await narrow.ask("PATCH", "/issuers/corp", {"enabled": True}, status=403)
     await narrow.ask("DELETE", "/issuers/corp", status=204)
+
+
+async def test_a_slug_of_a_tenant_that_is_gone_is_no_issuers_any_more(houses: Houses, parts: Parts) -> None:
+    """T-07: the next tenant of that slug does not inherit the guests of the last one; by its id it can have its own."""
+    operator = await houses.person(operator=True)
+    tenant = (await operator.ask("POST", "/tenants", {"slug": "leaves", "name": "Leaves"}, status=201))["id"]
+    await operator.ask("POST", "/issuers", CORP | {"tenants": ["o1=leaves"]}, status=201)
+    await operator.ask("DELETE", "/tenants/leaves?grace_days=0")
+    assert [each.slug for each in await PostgresDepartures(parts.pool, parts.trail).purge()] == ["leaves"]
+    successor = (await operator.ask("POST", "/tenants", {"slug": "leaves", "name": "Others"}, status=201))["id"]
+    subjects = PostgresSubjects(parts.pool)
+    assert await subjects.identify_subject("leaves", "") is None
+    assert successor != tenant
+    await operator.ask("PATCH", "/issuers/corp", {"enabled": False})
+    again = CORP | {"name": "again", "issuer": "https://again.example"}
+    for body in ({"tenants": ["o2=leaves"]}, {"tenants": [], "tenant_claim": "", "tenant": "leaves"}):
+        await operator.ask("POST", "/issuers", again | body, status=422)
+    await operator.ask("POST", "/issuers", again | {"tenants": [f"o2={successor}"]}, status=201)
+    await operator.ask("PATCH", "/issuers/again", {"tenants": ["o2=leaves"]}, status=422)
+    found = await subjects.identify_subject(successor, "")
+    assert found is not None
+    assert found.tenant_slug == "leaves"

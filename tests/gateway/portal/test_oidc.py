@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient
 
 from policies.tenants import Role, UserStatus
+from storage.postgres.departures import PostgresDepartures
 from storage.postgres.people import PostgresPeople
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 from tests.gateway.portal.oidc_world import (
@@ -127,6 +129,21 @@ async def test_groups_become_tenants_and_roles(idp: FakeProvider, town: Town, tm
         account = await PostgresPeople(town.parts.pool, town.parts.trail).account("new@example.com")
         assert account is not None
         assert [(place.slug, place.role) for place in account.places] == [("globex", Role.ADMIN)]
+
+
+async def test_a_new_tenant_of_an_old_slug_does_not_get_the_providers_people(
+    idp: FakeProvider, town: Town, tmp_path: Path
+) -> None:
+    """T-07: the operator meant the one that is gone, until the new one is named by its id."""
+    departures = PostgresDepartures(town.parts.pool, town.parts.trail)
+    await town.directory.create_tenant("globex", "Globex")
+    await departures.delete("globex", timedelta(0))
+    await departures.purge()
+    successor = await town.directory.create_tenant("globex", "Others")
+    for name, status in (("globex", 403), (successor.id, 303)):
+        settings = table(idp, make_people=True, tenant=name, role="owner")
+        async with portal_with(town.parts, tmp_path, corp=settings) as client:
+            assert (await sign_in(client, idp)).status == status
 
 
 async def test_claims_may_be_at_the_other_address(client: Client, idp: FakeProvider) -> None:
