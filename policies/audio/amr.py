@@ -8,6 +8,8 @@ _NARROW = (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1)
 _WIDE = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
 _RUN = 50
 """Frames without a break that are no chance."""
+_RUN_TO_INVALID, _MOST_INVALID = 16, 5000
+"""FFmpeg wants so many frames for each byte that is none, within a megabyte."""
 _GOOD = 0x04
 """The bit that says that a frame is not damaged."""
 _MAGICS = ((b"#!AMR-WB\n", _WIDE), (b"#!AMR\n", _NARROW))
@@ -57,9 +59,9 @@ class AmrWalker:
 
 
 class BareAmrWalker:
-    """AMR without its magic, which FFmpeg knows by a run of frames from the first byte on."""
+    """AMR without its magic, which FFmpeg knows by a run of frames, and a few bytes in front that are none."""
 
-    __slots__ = ("_frames", "_is_none", "_passed", "_sizes", "_skip", "codec")
+    __slots__ = ("_frames", "_invalid", "_passed", "_run", "_sizes", "_skip", "codec")
 
     channels = 1
     claimed_ms = None
@@ -70,33 +72,44 @@ class BareAmrWalker:
         self._sizes = [sizes[first >> 3 & 15] for first in range(256)]
         self.codec = "amr_wb" if wide else "amr_nb"
         self._frames = 0
+        self._run = 0
+        self._invalid = 0
         self._skip = 0
         self._passed = 0
-        self._is_none = False
+
+    @property
+    def _is_found(self) -> bool:
+        return self._run >= max(_RUN, self._invalid * _RUN_TO_INVALID)
 
     @property
     def ms(self) -> int | None:
-        """Of the frames that have begun, once there are enough to believe in them."""
-        return self._frames * _FRAME_MS if self._frames >= _RUN else None
+        """Of the frames that have begun, once there are enough to believe in them: each byte that is none plays too."""
+        return (self._frames + self._invalid) * _FRAME_MS if self._is_found else None
 
     @property
     def strange(self) -> int:
         """All or nothing."""
-        return 0 if self._frames >= _RUN else self._passed
+        return 0 if self._is_found else self._passed
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
         self._passed += len(chunk)
-        if self._is_none:
+        if self._invalid > _MOST_INVALID:
             return
-        sizes, at, end, frames = self._sizes, self._skip, len(chunk), self._frames
-        while at < end and frames < _RUN:
-            if not chunk[at] & _GOOD or sizes[chunk[at]] == 1:
-                self._is_none = True
+        sizes, at, end = self._sizes, self._skip, len(chunk)
+        while at < end and not self._is_found:
+            if chunk[at] & _GOOD and sizes[chunk[at]] > 1:
+                self._frames, self._run = self._frames + 1, self._run + 1
+                at += sizes[chunk[at]]
+                continue
+            self._run = 0
+            self._invalid += 1
+            if self._invalid > _MOST_INVALID:
                 return
-            at += sizes[chunk[at]]
-            frames += 1
+            at += 1
+        frames = 0
         while at < end:
             at += sizes[chunk[at]]
             frames += 1
-        self._frames, self._skip = frames, at - end
+        self._frames += frames
+        self._skip = at - end

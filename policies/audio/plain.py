@@ -18,6 +18,8 @@ _AU_CODECS = {
 _CAF_SAMPLES = {b"lpcm": 0, b"ulaw": 8, b"alaw": 8}
 """Bits of a sample; 0 where the description says it."""
 _MOST_RATE = 1 << 31
+_WAVE64_FORM = b"wave\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8afmt "
+"""FFmpeg takes nothing else for Wave64, and looks for other audio in it."""
 
 
 def frames_of(codec: str, channels: int, rate: int, bits: int) -> Layout | None:
@@ -35,7 +37,7 @@ def _au(head: bytes) -> Layout | None:
 
 def _wave64(head: bytes) -> Layout | None:
     """Chunks are named by GUIDs that begin with WAV's names, and sizes have 64 bits."""
-    return read_format(head[64:104], "<") if head[40:44] == b"fmt " else None
+    return read_format(head[64:104], "<") if head[24:44] == _WAVE64_FORM else None
 
 
 def _caf(head: bytes) -> Layout | None:

@@ -38,7 +38,7 @@ ASSUMED_BITRATES: Mapping[Container, int] = {
     Container.OGG: 16_000,
     Container.MP3: 32_000,
     Container.ADTS: 24_000,
-    Container.LATM: 24_000,
+    Container.LATM: 8_000,
     Container.MP4: 16_000,
     Container.MATROSKA: 16_000,
     Container.AMR: 4_750,

@@ -260,6 +260,21 @@ def hidden_behind_an_end(data):
     return data + b"\x1a\x45\xdf\xa3\x01" + len(data).to_bytes(7, "big") + data
 
 
+FAST = struct.pack("<HHIIHH", 1, 8, 192_000, 192_000 * 32, 32, 32)
+"""A WAV's format in which a second takes six megabytes."""
+FAST_CAF = struct.pack(">Qd4s5I", 32, 192_000, b"lpcm", 0, 32, 1, 8, 32) + b"data" + b"\xff" * 8 + bytes(4)
+WAVE64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0" + b"\xff" * 8
+GUID = b"\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8a"
+NO_HEADERS = {
+    "Wave64 of another form": WAVE64 + b"wavx" + GUID + b"fmt " + GUID + b"\x28" + bytes(7) + FAST + bytes(24),
+    "RF64 without its sizes": b"RF64\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + FAST + b"data\xff\xff\xff\xff",
+    "CAF of version 2": b"caff\0\2\0\0desc" + FAST_CAF,
+    "CAF, a description of 33 bytes": b"caff\0\1\0\0desc" + b"\0\0\0\0\0\0\0\x21" + FAST_CAF[8:],
+    "AU of no bytes": b".snd" + struct.pack(">5I", 24, 0, 5, 192_000, 8),
+    "AU with a header of no bytes": b".snd" + struct.pack(">5I", 0, 1 << 31, 5, 192_000, 8),
+}
+"""Headers of plain samples with a fault for which FFmpeg takes the file for something else."""
+
 CLUSTER = b"\x1f\x43\xb6\x75"
 FORGED = {
     "webm, decoys in padding": lambda: decoys(b"\xec"),
@@ -336,6 +351,9 @@ FORGED = {
     "mp4 flac, a rate of 325 kHz": lambda: replaced(
         recorded("mp4 flac fragmented"), streaminfo()[10:13], b"\x4f\x36\xde", 1
     ),
+    "amr, behind a box that nobody knows": lambda: (
+        b"\0\0\0\x08abcd" + recording("amr", "libopencore_amrnb", 4.0, 8_000)[6:]
+    ),
     "amr, without its magic": lambda: recorded("amr")[6:],
     "aiff, a size of nothing": lambda: box_field(recorded("aiff"), b"SSND", 0, 8),
     "aiff, no frames": lambda: box_field(recorded("aiff"), b"COMM", 6, 0),
@@ -347,6 +365,15 @@ def test_a_forgery_is_billed_all_that_it_holds(forgery):
     """Never less than FFmpeg plays, and never less than the honest recording it was made of."""
     data = FORGED[forgery]()
     assert billed_ms(data) >= max(played_ms(data) * 0.995 - 1, S * 1000 - 1)
+
+
+@pytest.mark.parametrize("kind", ["mp3 without Xing", "adts"])
+@pytest.mark.parametrize("header", NO_HEADERS)
+def test_a_header_that_ffmpeg_does_not_take_hides_nothing_behind_it(header, kind):
+    """Wound: a minute of MP3 behind such a header was billed 10 ms, and not even flagged."""
+    data = NO_HEADERS[header] + recorded(kind)
+    assert played_ms(data) > S * 600
+    assert billed_ms(data) >= played_ms(data) * 0.995 - 25
 
 
 @pytest.mark.parametrize("forgery", [name for name in FORGED if "two in one" in name or "chained" in name])

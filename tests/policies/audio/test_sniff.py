@@ -37,11 +37,15 @@ from tests.policies.audio.build import flac, frame, header, id3v2, wav
         (b"FORM\0\0\0\0AIFFCOMM", Container.AIFF),
         (b"FORM\0\0\0\0AIFCFVER", Container.AIFF),
         (b"FORM\0\0\0\0ILBMBMHD", Container.UNKNOWN),
-        (b".snd\0\0\0\x18" + bytes(8), Container.AU),
-        (b"caff\0\1\0\0desc\0\0\0\0", Container.CAF),
+        (b".snd" + b"\0\0\0\x18" * 5, Container.AU),
+        (b".snd" + b"\0\0\0\x18" * 4 + bytes(4), Container.UNKNOWN),  # no channels
+        (b"caff\0\1\0\0desc" + bytes(7) + b"\x20", Container.CAF),
+        (b"caff\0\2\0\0desc" + bytes(7) + b"\x20", Container.UNKNOWN),
+        (b"RF64\xff\xff\xff\xffWAVEfmt ", Container.UNKNOWN),
+        (b"OggS\0\x08" + bytes(10), Container.UNKNOWN),
         (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0", Container.WAVE64),
         (bytes.fromhex("56e09820001b3211b0055084"), Container.LATM),
-        (b"\0\0\0\x10abcd" + bytes(8), Container.MP4),  # a box that nobody knows may come first
+        (b"\0\0\0\x10abcd" + bytes(8), Container.UNKNOWN),  # a box that nobody knows: hunted
         (b"", Container.UNKNOWN),
         (bytes(16), Container.UNKNOWN),
     ],
