@@ -58,6 +58,6 @@ def faults(error: ValidationError) -> dict[str, str]:
     """By field, ``a.b`` for one inside another: what is wrong, never with the value, which may be a secret."""
     found: dict[str, str] = {}
     for detail in error.errors(include_input=False, include_url=False):
-        field = ".".join(map(str, detail["loc"])) or "body"
+        field = ".".join(str(part) for part in detail["loc"] if part != "[key]") or "body"
         found.setdefault(field, str(detail["msg"]).removeprefix("Value error, "))
     return found

@@ -25,6 +25,8 @@ HEADER = "X-CSRF-Token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = frozenset({FORM, "multipart/form-data", "text/plain", ""})
 """What a page of another site can make a browser send without asking (the simple types of the Fetch standard)."""
+_JSON_ONLY = "/platform/"
+"""Where no form is taken, whoever sends it."""
 _FRESH = web.RequestKey("fresh_csrf_cookie", str)
 
 
@@ -71,6 +73,8 @@ async def _check(request: web.Request) -> None:
     if known is False:
         raise Problem(Refusal.CROSS_SITE_REQUEST)
     if request.content_type in _FORMS and request.body_exists:
+        if request.path.startswith(_JSON_ONLY):
+            raise Problem(Refusal.NOT_JSON)  # curl -d without a content type, and no form of ours
         sent = (await posted(request)).get(FIELD, "") if request.content_type == FORM else ""
         if not _is_token(request, sent if isinstance(sent, str) else ""):
             raise Problem(Refusal.FORM_EXPIRED)

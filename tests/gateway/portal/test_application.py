@@ -169,6 +169,14 @@ async def test_json_without_a_cookie_is_a_program(client: Client) -> None:
     assert (await client.post("/platform/v1/wishes", json={"name": "abc", "count": 1})).status == 200
 
 
+async def test_who_forgets_the_content_type_of_json_is_told_of_it(client: Client) -> None:
+    """`curl -d` says that it sends a form."""
+    answer = await client.post(
+        "/platform/v1/wishes", data='{"name": "abc"}', headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert (answer.status, (await answer.json())["code"]) == (415, "not_json")
+
+
 @pytest.mark.parametrize(
     "kind", ["multipart/form-data", "application/x-www-form-urlencoded; charset=nonsense", "text/plain", "a"]
 )
