@@ -8,6 +8,7 @@ root         the table of commands; each is imported when it is called
 lazy         how that works
 command      the options that every command has, and how it comes to the stores
 stores       the stores that the settings name, or the embedded ones
+own_secret   the gateway's secret, and whether the one that was given is it
 values       what operators write (slugs, instants, durations), read and checked
 known_routes whether the routes that they name are there
 output       tables, JSON, remarks

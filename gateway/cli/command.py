@@ -106,8 +106,11 @@ def confirm(question: str, *, yes: bool) -> None:
         click.confirm(question, abort=True, err=True)
 
 
-def with_stores(given: Given, work: Callable[["Stores"], Awaitable[_T]]) -> _T:
-    """Open the stores, do the work, close them. Raises ClickException for whatever a store says against it."""
+def with_stores(given: Given, work: Callable[["Stores"], Awaitable[_T]], *, new_secret: bool = False) -> _T:
+    """Open the stores, do the work, close them. Raises ClickException for whatever a store says against it.
+
+    ``new_secret`` lets it work with another secret than the gateway had.
+    """
     from gateway.cli.stores import run  # noqa: PLC0415  slow: see the package's docstring
 
-    return run(given.settings(), work, embedded=given.embedded)
+    return run(given.settings(), work, embedded=given.embedded, new_secret=new_secret)

@@ -63,8 +63,9 @@ def list_keys(given: Given, *, everything: bool) -> None:
 @click.option(
     "--algorithm", type=click.Choice(["EdDSA", "ES256"]), help="Default: that of the key which signs now, else EdDSA."
 )
+@click.option("--new-secret", is_flag=True, help="GATEWAY_SECRET_KEY was changed on purpose: the keys do not open.")
 @common
-def rotate(given: Given, after: timedelta, algorithm: str | None) -> None:
+def rotate(given: Given, after: timedelta, algorithm: str | None, *, new_secret: bool) -> None:
     """Make a new key that takes over. What the old one signed stays good until it expires; nobody notices."""
 
     async def make(stores: "Stores") -> SigningKey:
@@ -74,7 +75,7 @@ def rotate(given: Given, after: timedelta, algorithm: str | None) -> None:
         await stores.announce(Invalidation())
         return made
 
-    _print_new(given, with_stores(given, make))
+    _print_new(given, with_stores(given, make, new_secret=new_secret))
 
 
 @signing_keys.command()

@@ -14,7 +14,7 @@ import click
 from pydantic import SecretStr
 
 from gateway.cli.output import remark
-from gateway.configuration.secrets import derived, generated_secret
+from gateway.cli.own_secret import OwnSecret, Unknown
 from gateway.configuration.settings import Settings
 from gateway.processes.noted_address import noted
 from policies.audit import OPERATOR, Actor
@@ -36,15 +36,12 @@ from storage.state import owner_of
 _T = TypeVar("_T")
 
 
-class Unknown(StorageError):
-    """Nothing says which stores are meant, or which secret goes with them."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
     """Every store of one gateway. ``embedded``: they, or one of them, belong to the state directory."""
 
     settings: Settings
+    secret: OwnSecret
     database_url: str
     redis_url: str | None
     embedded: bool
@@ -62,7 +59,7 @@ class Stores:
 
     def secret_for(self, purpose: str) -> bytes:
         """The gateway's own secret for one purpose. Raises StorageError."""
-        return _secret_for(self.settings, purpose, embedded=self.embedded)
+        return self.secret.fitting(purpose)
 
     async def tenant_id(self, written: str) -> str:
         """Of a slug; an id is itself, so that what stays of a removed tenant can still be named. Raises NotFound."""
@@ -84,25 +81,28 @@ class Stores:
         )
 
 
-def run(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool) -> _T:
+def run(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool, new_secret: bool = False) -> _T:
     """Open, work, close. Raises ClickException with what a store said, which is written for operators."""
     try:
-        return asyncio.run(_whole(settings, work, embedded=embedded))
+        return asyncio.run(_whole(settings, work, embedded=embedded, new_secret=new_secret))
     except StorageError as error:
         raise click.ClickException(str(error)) from error
 
 
-async def _whole(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool) -> _T:
-    async with opened(settings, embedded=embedded) as stores:
+async def _whole(
+    settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool, new_secret: bool
+) -> _T:
+    async with opened(settings, embedded=embedded, new_secret=new_secret) as stores:
         return await work(stores)
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]:
+async def opened(settings: Settings, *, embedded: bool, new_secret: bool = False) -> AsyncIterator[Stores]:
     """The stores that the settings name; for those they do not name, the state directory's own. Raises StorageError.
 
     Without ``embedded``, a state directory stands in only when no database is named at all: a leftover of some trial
-    must not be mixed with the database of another gateway.
+    must not be mixed with the database of another gateway. ``new_secret``: the secret may be another one than the
+    gateway had when it made its signing keys; else nothing is made with such a secret.
     """
     database, redis = _revealed(settings.database_url), _revealed(settings.redis_url)
     lent = (database is None or redis is None) if embedded else (database is None and _is_inhabited(settings.state_dir))
@@ -123,10 +123,18 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
         stack.push_async_callback(pool.close)
         if settings.database_url is not None:
             await _reach(pool)
-        chain = partial(_secret_for, settings, CHAIN, embedded=lent)
+        secret = OwnSecret(settings=settings, embedded=lent)
+        chain = partial(secret.fitting, CHAIN)
         trail = AuditTrail(chain, _whoever_runs_this())
+        signing_keys = PostgresSigningKeys(pool, trail)
+        if not new_secret:
+            try:
+                secret.sealed = await signing_keys.keys()
+            except Unavailable as error:
+                secret.unread = error
         yield Stores(
             settings=settings,
+            secret=secret,
             database_url=database,
             redis_url=redis,
             embedded=lent,
@@ -137,7 +145,7 @@ async def opened(settings: Settings, *, embedded: bool) -> AsyncIterator[Stores]
             limits=PostgresLimitBook(pool, trail),
             ledger=PostgresLedger(pool),
             audit=PostgresAuditLog(pool, chain),
-            signing_keys=PostgresSigningKeys(pool, trail),
+            signing_keys=signing_keys,
             service_accounts=PostgresServiceAccounts(pool, trail),
             invitations=PostgresInvitations(pool, trail),
         )
@@ -149,15 +157,6 @@ def _whoever_runs_this() -> Actor:
         return replace(OPERATOR, name=getpass.getuser())
     except (KeyError, OSError):  # a container's user need not have a name
         return replace(OPERATOR, name=f"uid {os.getuid()}")
-
-
-def _secret_for(settings: Settings, purpose: str, *, embedded: bool) -> bytes:
-    if settings.secret_key is not None:
-        return derived(settings.secret_key.get_secret_value(), purpose)
-    if embedded:
-        return derived(generated_secret(settings.state_dir), purpose)
-    # Made up here, it would be a secret that no gateway has: each would refuse the key made with it.
-    raise Unknown("GATEWAY_SECRET_KEY is not set. Give this command the one that the gateway runs with.")
 
 
 async def _publish(redis_url: str, change: Invalidation) -> None:

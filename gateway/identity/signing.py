@@ -62,6 +62,20 @@ def successor(
     return new_key(algorithm, sealing_key, created_at=now, active_at=now + waits)
 
 
+def is_sealed_with_another(keys: Iterable[SigningKey], sealing_key: bytes) -> bool:
+    """Whether there are private halves, and none of them opens with this key."""
+    sealed = [key for key in keys if key.sealed is not None]
+    return bool(sealed) and not any(_opens(key, sealing_key) for key in sealed)
+
+
+def _opens(key: SigningKey, sealing_key: bytes) -> bool:
+    try:
+        unseal(sealing_key, key.sealed or b"", key.id)
+    except Unsealable:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     """The keys as last read. ``opened`` are the private halves by key id; ``broken`` says which do not open."""

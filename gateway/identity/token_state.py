@@ -134,7 +134,9 @@ class TokenState:
             self._take(each)
         self._purge()
         if not ring.can_sign(datetime.now(UTC)):
-            self._complain(f"no key signs: {'; '.join(ring.broken) or 'none is active'}. gateway signing-keys rotate")
+            help_ = " --new-secret, if it was changed on purpose" if ring.broken else ""
+            why = "; ".join(ring.broken) or "none is active"
+            self._complain(f"no key signs: {why}. gateway signing-keys rotate{help_}")
         else:
             self._complaint = ""
 

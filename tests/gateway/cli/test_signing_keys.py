@@ -47,5 +47,22 @@ def test_after_a_change_of_the_secret_the_new_key_signs_at_once(operator: Operat
     """X-03: the old one does not open any more, so that nothing could sign in the meantime."""
     operator.json("signing-keys", "rotate")
     operator.environment["GATEWAY_SECRET_KEY"] = "another secret key of many more characters"
-    made: Any = operator.json("signing-keys", "rotate")
+    made: Any = operator.json("signing-keys", "rotate", "--new-secret")
     assert made["stage"] == "active"
+    operator.run("tenant", "create", "acme")
+
+
+def test_with_another_secret_than_the_gateways_nothing_is_made(operator: Operator) -> None:
+    """A key would open nothing, and what is written of it in the trail would be called forged for ever."""
+    operator.run("tenant", "create", "acme")
+    operator.json("signing-keys", "rotate")
+    own = operator.environment["GATEWAY_SECRET_KEY"]
+    operator.environment["GATEWAY_SECRET_KEY"] = "another secret key of many more characters"
+    for words in (
+        ("key", "create", "--tenant", "acme", "--name", "x"), ("tenant", "suspend", "acme"),
+        ("signing-keys", "rotate"),
+    ):  # fmt: skip
+        assert "not the one that the gateway runs with" in operator.run(*words, status=1).stderr
+    assert [each["status"] for each in operator.json("tenant", "list")] == ["active"]
+    operator.environment["GATEWAY_SECRET_KEY"] = own
+    operator.run("audit", "verify")
