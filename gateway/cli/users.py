@@ -13,7 +13,7 @@ from gateway.cli.values import EMAIL, NAME, SLUG, Written
 from gateway.locales import LANGUAGES, check_time_zone
 from gateway.times import stamp
 from policies.tenants import Membership, Role, User, UserStatus
-from storage.ports import Invalidation, NotFound
+from storage.ports import Invalidation, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -30,22 +30,41 @@ def user() -> None:
 
 
 @user.command()
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@click.option("--tenant", type=SLUG, help="The tenant's slug. Without: the person is in no tenant yet.")
 @click.option("--email", type=EMAIL, required=True, help="Names the person, in every tenant.")
 @click.option(
-    "--role", type=click.Choice([role.value for role in Role]), default=Role.MEMBER.value, show_default=True,
-    help="What the member may do in this tenant.",
+    "--role", type=click.Choice([role.value for role in Role]),
+    help="What the member may do in this tenant. Default: member.",
 )  # fmt: skip
 @click.option("--name", type=NAME, help="What people call the person. Default: the part of the e-mail before the @.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input, one line.")
 @common
-def create(given: Given, tenant: str, email: str, role: str, name: str | None, *, password_stdin: bool) -> None:
-    """Make a person a member of a tenant. A person whom another tenant knows already becomes a member here, too.
+def create(
+    given: Given, tenant: str | None, email: str, role: str | None, name: str | None, *, password_stdin: bool
+) -> None:
+    """Make a person, and a member of a tenant. One whom another tenant knows already becomes a member here, too.
 
-    A password is never an argument: arguments are seen by every user of a machine, and kept in histories.
+    Without a tenant, somebody who has no account yet: without a password a link to choose one is mailed, or printed
+    where no mail is configured. A password is never an argument: arguments are seen by every user of a machine, and
+    kept in histories.
     """
+    if role and not tenant:
+        raise click.UsageError("A role is one in a tenant: say --tenant as well.")
     password = _read_password() if password_stdin else None
     name = name or email.partition("@")[0]
+    if tenant:
+        _make_member(given, tenant, email, name=name, role=role or Role.MEMBER.value, password=password)
+        return
+    made, link = with_stores(given, lambda stores: _create_person(stores, email, name, password))
+    if given.json:
+        print_json({**_person(made), "link": link})
+        return
+    click.echo(link or f"{made.email} has an account.")
+    if link:
+        remark(f"Give this link to {made.email}, to choose a password: it works once, for seven days.")
+
+
+def _make_member(given: Given, tenant: str, email: str, *, name: str, role: str, password: str | None) -> None:
     made, membership = with_stores(
         given, lambda stores: _create(stores, tenant, email, name=name, role=Role(role), password=password)
     )
@@ -93,7 +112,7 @@ def invite(given: Given, tenant: str, email: str, role: str) -> None:
         print_json({**facts, "tenant": tenant, "link": link})
     elif link:
         click.echo(link)
-        remark(f"Give this link to {made.email}: it works once, until {stamp(made.expires_at)}. No mail is configured.")
+        remark(f"Give this link to {made.email}: it works once, until {stamp(made.expires_at)}. It was not mailed.")
     else:
         click.echo(f"{made.email} is invited to tenant {tenant} as {role}: the link was mailed.")
 
@@ -229,33 +248,64 @@ def _read_password() -> str:
 async def _create(
     stores: "Stores", slug: str, email: str, *, name: str, role: Role, password: str | None
 ) -> tuple[User, Membership]:
+    tenant = await stores.directory.tenant(slug)
+    return await stores.directory.create_user(tenant.id, email, name, role, await _hashed(stores, password))
+
+
+async def _create_person(stores: "Stores", email: str, name: str, password: str | None) -> tuple["Known", str]:
+    """The person, and the link to a first password if there is one and it was not mailed."""
+    from gateway.identity.digests import digest  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal import letters, recovery  # noqa: PLC0415  the same
+    from storage.postgres.newcomers import NewPerson  # noqa: PLC0415  the same
+    from storage.postgres.users import PostgresUsers  # noqa: PLC0415  the same
+
+    new = NewPerson(email=email, name=name, password_hash=await _hashed(stores, password))
+    users = PostgresUsers(stores.pool, stores.trail)
+    if password is not None:
+        return await users.create(new), ""
+    secret = recovery.mint("reset")
+    made = await users.create(new, digest(stores.secret_for(recovery.LINKS), secret.encode()))
+    link = recovery.link(stores.settings.base_url, secret)
+    return made, "" if await _mail(stores, made.email, letters.welcome(link)) else link
+
+
+async def _hashed(stores: "Stores", password: str | None) -> str | None:
     from gateway.identity.passwords import hash_password  # noqa: PLC0415  slow: see the package's docstring
 
-    tenant = await stores.directory.tenant(slug)
-    hashed = None
-    if password is not None:
-        try:
-            hashed = await asyncio.to_thread(hash_password, password, stores.secret_for("passwords"))
-        except ValueError as error:
-            raise click.BadParameter(f"{error}.", param_hint="--password-stdin") from None
-    return await stores.directory.create_user(tenant.id, email, name, role, hashed)
+    if password is None:
+        return None
+    try:
+        return await asyncio.to_thread(hash_password, password, stores.secret_for("passwords"))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--password-stdin") from None
+
+
+async def _mail(stores: "Stores", email: str, letter: tuple[str, str]) -> bool:
+    """Whether it was mailed: not where no mail is configured, nor where its server does not take it."""
+    from gateway.portal.mail import Mailer  # noqa: PLC0415  slow: see the package's docstring
+
+    settings = stores.settings
+    if settings.mail is None:
+        return False
+    try:
+        await Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from).send(email, *letter)
+    except Unavailable as error:
+        remark(str(error))
+        return False
+    return True
 
 
 async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple["Invitation", str]:
     """The invitation, and its link if it was not mailed."""
     from gateway.identity.digests import digest  # noqa: PLC0415  the same
-    from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal import joining, letters, recovery  # noqa: PLC0415  slow: see the package's docstring
 
-    tenant, settings = await stores.directory.tenant(slug), stores.settings
+    tenant = await stores.directory.tenant(slug)
     secret = recovery.mint("invite")
     key = stores.secret_for(joining.PURPOSE)
     made = await stores.invitations.create(tenant.id, email, role, digest(key, secret.encode()))
-    link = joining.link(settings.base_url, secret)
-    if settings.mail is None:
-        return made, link
-    mailer = mail.Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from)
-    await mailer.send(made.email, *letters.invitation(link, tenant.name, role))
-    return made, ""
+    link = joining.link(stores.settings.base_url, secret)
+    return made, "" if await _mail(stores, made.email, letters.invitation(link, tenant.name, role)) else link
 
 
 async def _unban(stores: "Stores", email: str | None, address: str | None) -> bool:
@@ -306,7 +356,7 @@ def _print_user(given: Given, found: User, sentence: str) -> None:
         click.echo(sentence)
 
 
-def _person(found: User) -> dict[str, object]:
+def _person(found: "User | Known") -> dict[str, object]:
     return {
         "id": found.id,
         "email": found.email,

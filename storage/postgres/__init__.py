@@ -11,6 +11,7 @@ values     what a name, a slug, an e-mail address must look like
 directory  tenants, people, memberships, exceptions to the route table
 tenant_rows, plans, onboarding, departures
            tenants as rows; plans they are on; how one comes, and how one leaves
+newcomers  how a person comes to be, whoever makes one
 users      people across tenants, as operators see them
 people     people as they sign in and look after themselves; ``identities`` their accounts at other providers
 passkeys, second_factor, trusted, links, log_ins, sessions

@@ -14,6 +14,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, new_id
+from storage.postgres.newcomers import NewPerson, add_person
 from storage.postgres.order import Order, by_age
 from storage.postgres.pool import Pool, enter_tenant
 from storage.postgres.tenant_rows import TENANT, TENANTS, tenant_of
@@ -174,7 +175,8 @@ class PostgresDirectory:
             "memberships_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
         }
         async with self._pool.operator() as connection:
-            user = await _person(connection, email, name, password_hash)
+            await add_person(connection, self._trail, NewPerson(email=email, name=name, password_hash=password_hash))
+            user = await _person(connection, email)
             await enter_tenant(connection, tenant_id)
             with violating(refusals):
                 (row,) = await connection.fetch(
@@ -337,22 +339,11 @@ class PostgresDirectory:
         return [RouteOverride(tenant_id=tenant_id, route=row["route"], allowed=False) for row in rows]
 
 
-async def _person(connection: Connection, email: str, name: str, password_hash: str | None) -> User:
+async def _person(connection: Connection, email: str) -> User:
+    """New, there already, or committed this moment by another tenant, which the insert has waited for."""
     rows = await connection.fetch(
-        """
-        INSERT INTO platform.users (id, email, name, password_hash) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (lower(email)) DO NOTHING
-        RETURNING id, email, name, status, created_at
-        """,
-        new_id(Kind.USER),
-        email,
-        name,
-        password_hash,
+        "SELECT id, email, name, status, created_at FROM platform.users WHERE lower(email) = $1", email
     )
-    if not rows:  # there already, or committed this moment by another tenant, which the insert has waited for
-        rows = await connection.fetch(
-            "SELECT id, email, name, status, created_at FROM platform.users WHERE lower(email) = $1", email
-        )
     return _user(rows[0])
 
 

@@ -10,7 +10,7 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
-from storage.postgres.ids import Kind, new_id
+from storage.postgres.newcomers import NewPerson, add_person
 from storage.postgres.pool import Pool
 from storage.postgres.tenant_rows import MEANT
 
@@ -100,20 +100,11 @@ class PostgresIdentities:
         """A new person with a place in the tenant; the id. Raises AlreadyExists, NotFound, ValueError."""
         email = values.clean_email(asserted.email)
         async with self._pool.operator() as connection:
-            made = await connection.fetch(
-                """
-                INSERT INTO platform.users (id, email, name) VALUES ($1, $2, $3)
-                ON CONFLICT (lower(email)) DO NOTHING RETURNING id
-                """,
-                new_id(Kind.USER),
-                email,
-                _name(asserted),
-            )
-            if not made:  # somebody else was faster, or an address of somebody who was shut out
+            new = NewPerson(email=email, name=_name(asserted))
+            user_id = await add_person(connection, self._trail, new, _facts(provider, asserted))
+            if user_id is None:  # somebody else was faster, or an address of somebody who was shut out
                 raise AlreadyExists("Another account has this address already.")
-            user_id = str(made[0]["id"])
             await _insert(connection, user_id, provider, asserted)
-            await self._record(connection, "user.created", user_id, email, _facts(provider, asserted))
             await self._join(connection, user_id, email, asserted)
         return user_id
 

@@ -17,6 +17,7 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.members import held
+from storage.postgres.newcomers import NewPerson, add_person
 from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
 from storage.postgres.room import require_room
@@ -210,7 +211,7 @@ class PostgresInvitations:
             invitation = _invitation(rows[0])
             if not await _may_still_invite(connection, invitation):
                 return None
-            joining = await _joining(connection, invitation.email, name, password_hash, user_id)
+            joining = await _joining(connection, self._trail, invitation.email, name, password_hash, user_id)
             if joining is None:
                 return None
             await connection.execute(
@@ -274,7 +275,7 @@ async def _may_still_invite(connection: Connection, invitation: Invitation) -> b
 
 
 async def _joining(
-    connection: Connection, email: str, name: str, password_hash: str | None, user_id: str
+    connection: Connection, trail: AuditTrail, email: str, name: str, password_hash: str | None, user_id: str
 ) -> str | None:
     """The id of who joins; None when the link is not theirs, or is used to set a known person's password."""
     rows = await connection.fetch(
@@ -284,17 +285,8 @@ async def _joining(
         return str(rows[0]["id"]) if rows[0]["id"] == user_id else None
     if user_id or password_hash is None:
         return None
-    made = await connection.fetch(
-        """
-        INSERT INTO platform.users (id, email, name, password_hash, password_changed_at) VALUES ($1, $2, $3, $4, now())
-        ON CONFLICT (lower(email)) DO NOTHING RETURNING id
-        """,
-        new_id(Kind.USER),
-        email,
-        values.clean_name(name, of="a person"),
-        password_hash,
-    )
-    return str(made[0]["id"]) if made else None  # a disabled person has that address
+    new = NewPerson(email=email, name=values.clean_name(name, of="a person"), password_hash=password_hash)
+    return await add_person(connection, trail, new)  # None: a disabled person has that address
 
 
 def _text(moment: datetime) -> str:

@@ -1,7 +1,7 @@
 """People across tenants, as operators see and change them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
@@ -13,10 +13,10 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
-from storage.postgres.faults import violating
-from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.ids import Kind, is_id
 from storage.postgres.links import PostgresLinks
 from storage.postgres.log_ins import end_log_ins, end_tokens
+from storage.postgres.newcomers import NewPerson, add_person
 from storage.postgres.order import Order, by_age
 from storage.postgres.people import PostgresPeople
 from storage.postgres.pool import Pool
@@ -37,16 +37,6 @@ class Known:
     created_at: datetime
     last_login_at: datetime | None
     tenants: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewPerson:
-    """Who is to have an account. It has no password until the person chooses one."""
-
-    email: str
-    name: str
-    language: str = "en"
-    time_zone: str = "UTC"
 
 
 _KNOWN = """
@@ -100,28 +90,15 @@ class PostgresUsers:
 
         ``password_link`` is the digest of a link by which the first password is chosen, as long as an invitation works.
         """
-        email, name = values.clean_email(new.email), values.clean_name(new.name, of="a person")
+        clean = replace(new, email=values.clean_email(new.email), name=values.clean_name(new.name, of="a person"))
         async with self._pool.together() as one:
             async with one.operator() as connection:
-                with violating({"users_email_key": AlreadyExists(f"{email} has an account already.")}):
-                    user_id = await connection.fetchval(
-                        """
-                        INSERT INTO platform.users (id, email, name, language, time_zone) VALUES ($1, $2, $3, $4, $5)
-                        RETURNING id
-                        """,
-                        new_id(Kind.USER),
-                        email,
-                        name,
-                        new.language,
-                        new.time_zone,
-                    )
+                user_id = await add_person(connection, self._trail, clean)
+            if user_id is None:
+                raise AlreadyExists(f"{clean.email} has an account already.")
             if password_link is not None:
                 await PostgresLinks(one).make_reset(user_id, password_link, INVITATION_S)
-            async with one.operator() as connection:
-                made = await _locked(connection, user_id)
-                facts = {"name": name, "language": new.language, "time_zone": new.time_zone}
-                await self._record(connection, "user.created", made, after=facts)
-        return made
+            return await PostgresUsers(one, self._trail).user(user_id)
 
     async def change(
         self,

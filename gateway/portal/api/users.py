@@ -15,7 +15,8 @@ from policies.permissions import Permission
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation, Unavailable
-from storage.postgres.users import Known, NewPerson, PostgresUsers
+from storage.postgres.newcomers import NewPerson
+from storage.postgres.users import Known, PostgresUsers
 
 operations = Operations("users")
 

@@ -11,7 +11,7 @@ def test_a_person_becomes_an_operator_and_is_none_again(operator: Operator) -> N
     assert operator.table("operator", "list")[1][0] == "ada@example.com"
     operator.run("operator", "revoke", "ada@example.com")
     assert operator.json("operator", "list") == []
-    entries = operator.json("audit", "list")
+    entries = operator.json("audit", "list", "--action", "operator")
     assert [entry["action"] for entry in entries] == ["operator.revoked", "operator.granted"]
 
 

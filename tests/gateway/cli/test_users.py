@@ -124,7 +124,7 @@ def test_an_unknown_person_is_a_failure(acme: Operator, change: str) -> None:
     "words",
     [
         ("create", "--tenant", "acme"),
-        ("create", "--email", "ann@example.com"),
+        ("create", "--email", "ann@example.com", "--role", "admin"),
         ("create", "--tenant", "acme", "--email", "ann"),
         ("create", "--tenant", "acme", "--email", "a@evil@corp"),
         ("create", "--tenant", "acme", "--email", "ann@example.com", "--role", "emperor"),
@@ -168,3 +168,27 @@ def test_a_person_is_edited_and_forgotten(acme: Operator) -> None:
     assert acme.json("user", "erase", "--email", "ann@example.com", "--yes") == {"id": made["id"]}
     assert acme.json("user", "list", "--tenant", "acme") == []
     assert "Nobody has" in acme.run("user", "erase", "--email", "ann@example.com", "--yes", status=1).stderr
+
+
+def test_a_person_in_no_tenant_gets_a_link_to_choose_a_password_once(acme: Operator) -> None:
+    made = acme.json("user", "create", "--email", "eve@example.com")
+    assert (made["email"], made["name"], "/auth/reset/" in made["link"]) == ("eve@example.com", "eve", True)
+    assert "has an account already" in acme.run("user", "create", "--email", "eve@example.com", status=1).stderr
+    assert "say --tenant" in acme.run("user", "create", "--email", "x@example.com", "--role", "admin", status=2).stderr
+    again = acme.run("user", "create", "--tenant", "acme", "--email", "eve@example.com")
+    assert "was known already" in again.stderr
+
+
+def test_whoever_makes_a_person_it_is_an_event(acme: Operator) -> None:
+    acme.json("user", "create", "--email", "eve@example.com")
+    create(acme)
+    acme.run("tenant", "create", "beta")
+    create(acme, tenant="beta")
+    entries = acme.json("audit", "list", "--action", "user.created")
+    assert sorted(entry["target_name"] for entry in entries) == ["ann@example.com", "eve@example.com"]
+
+
+def test_with_a_password_there_is_no_link(acme: Operator) -> None:
+    words = ("user", "create", "--email", "eve@example.com", "--password-stdin")
+    assert acme.run(*words, stdin=PASSWORD).stdout == "eve@example.com has an account.\n"
+    assert verify(PASSWORD, stored_hash(acme), pepper())

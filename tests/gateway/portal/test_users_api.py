@@ -145,7 +145,7 @@ async def test_a_change_is_made_to_the_version_that_was_seen_and_told(houses: Ho
     await operator.ask("PATCH", path, {"name": "Cee"}, headers=version, status=412)
     await operator.ask("DELETE", path, headers=version, status=412)
     assert await operator.ask("PATCH", path, {"name": "Bee"}) == changed
-    assert await trail(parts, other.user.id) == [
+    assert (await trail(parts, other.user.id))[1:] == [
         ("profile.changed", {"name": "P", "time_zone": "UTC"}, {"name": "Bee", "time_zone": "Asia/Tokyo"})
     ]
     assert (await events(parts, other.user.id)).count("profile.changed") == 1

@@ -1,0 +1,49 @@
+"""A person comes to be: by an operator, an invitation or a provider, here alone, and always with ``user.created``."""
+
+from dataclasses import dataclass
+
+from policies.audit import Change, Facts
+from storage.postgres.address import Connection
+from storage.postgres.audit import AuditTrail
+from storage.postgres.ids import Kind, new_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPerson:
+    """Who is to have an account, in clean values. Without ``password_hash`` the person chooses a password later."""
+
+    email: str
+    name: str
+    language: str = "en"
+    time_zone: str = "UTC"
+    password_hash: str | None = None
+
+
+async def add_person(
+    connection: Connection, trail: AuditTrail, new: NewPerson, facts: Facts | None = None
+) -> str | None:
+    """The new person's id, in the operator's transaction; None when somebody has that address, whatever the status.
+
+    ``facts`` say where the person comes from; without them, what is known of it. The trail's entry is the platform's:
+    take it before any tenant's, as everybody does.
+    """
+    rows = await connection.fetch(
+        """
+        INSERT INTO platform.users (id, email, name, language, time_zone, password_hash, password_changed_at)
+        VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $6::text IS NOT NULL THEN now() END)
+        ON CONFLICT (lower(email)) DO NOTHING RETURNING id
+        """,
+        new_id(Kind.USER),
+        new.email,
+        new.name,
+        new.language,
+        new.time_zone,
+        new.password_hash,
+    )
+    if not rows:
+        return None
+    user_id = str(rows[0]["id"])
+    after = facts or {"name": new.name, "language": new.language, "time_zone": new.time_zone}
+    change = Change(tenant_id="", action="user.created", target=user_id, target_name=new.email, after=after)
+    await trail.record(connection, change)
+    return user_id
