@@ -1,5 +1,7 @@
 """``gateway audit``: who changed what, and whether the trail is whole."""
 
+import json
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 PLATFORM = "(platform)"
 """What the chain without a tenant is called."""
+_PAGE = 1_000
+"""Entries that an export holds in memory."""
 
 
 @click.group(cls=Group)
@@ -76,6 +80,27 @@ def list_entries(
             if tenant
             else "Nothing was found. Entries of a tenant: gateway audit list --tenant SLUG"
         )
+
+
+@audit.command()
+@click.option(
+    "--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: the platform's own entries."
+)
+@click.option("--from", "since", type=PAST, help="Not before: 24h, 7d, or a date.")
+@click.option("--to", "until", type=PAST, help="Before: 24h, 7d, or a date.")
+@common
+def export(given: Given, tenant: str | None, since: datetime | None, until: datetime | None) -> None:
+    """All entries, oldest first, as JSON lines: however many there are, with the links that chain them."""
+
+    async def write(stores: "Stores") -> None:
+        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
+        sought = Sought(since=since, until=until, sort="created")
+        while found := await stores.audit.entries(tenant_id, sought, _PAGE):
+            for each in found:
+                click.echo(json.dumps(_facts(each)))
+            sought = replace(sought, beyond=found[-1].sequence)
+
+    with_stores(given, write)
 
 
 @audit.command()
@@ -140,7 +165,7 @@ def verify(context: click.Context, given: Given, tenant: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def prune(given: Given, tenant: str | None, until: datetime, *, yes: bool) -> None:
-    """Remove old entries for ever; what stays can still be verified. Export them first."""
+    """Remove old entries for ever; what stays can still be verified. First: gateway audit export."""
     if not yes:
         click.confirm(f"Remove the entries before {stamp(until)} for ever?", abort=True)
 

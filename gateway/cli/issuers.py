@@ -1,5 +1,6 @@
 """``gateway issuer``: others whose access tokens are taken."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
+    from gateway.configuration.issuers import IssuerSettings
     from gateway.identity.issuer_book import IssuerBook, KnownIssuer
 
 
@@ -20,32 +22,36 @@ def issuer() -> None:
     """Others whose access tokens are taken."""
 
 
+_FIELDS = (
+    click.option("--issuer", metavar="ISS", help="What its tokens have as 'iss', to the letter."),
+    click.option("--jwks-url", metavar="URL", help="Where its keys are (a JWK Set)."),
+    click.option("--audience", metavar="AUD", help="What its tokens for this gateway have as 'aud'."),
+    click.option("--algorithm", "algorithms", multiple=True, help="Which of its keys are used: EdDSA, ES256, RS256."),
+    click.option("--type", "types", multiple=True, help="The 'typ' of its access tokens. Default: at+jwt."),
+    click.option("--tenant", metavar="SLUG", help="The tenant of all of its people,"),
+    click.option("--tenant-claim", metavar="CLAIM", help="or the claim that tells; a.b is b inside a."),
+    click.option("--tenant-of", "tenants", multiple=True, metavar="VALUE=SLUG", help="What that claim's values mean."),
+    click.option("--scope-claim", metavar="CLAIM", help="The claim with the scopes. Default: scope."),
+    click.option("--scope", "scopes", multiple=True, metavar="THEIRS=OURS", help="What they mean here."),
+    click.option("--roles-claim", metavar="CLAIM", help="The claim that holds roles or groups."),
+    click.option("--role", "roles", multiple=True, metavar="THEIRS=ROLE", help="What they mean here."),
+)
+
+
+def _fields(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that describe an issuer."""
+    for option in reversed(_FIELDS):
+        command = option(command)
+    return command
+
+
 @issuer.command()
 @click.argument("name", type=SLUG)
-@click.option("--issuer", required=True, metavar="ISS", help="What its tokens have as 'iss', to the letter.")
-@click.option("--jwks-url", required=True, metavar="URL", help="Where its keys are (a JWK Set).")
-@click.option("--audience", required=True, metavar="AUD", help="What its tokens for this gateway have as 'aud'.")
-@click.option("--algorithm", "algorithms", multiple=True, help="Which of its keys are used: EdDSA, ES256, RS256.")
-@click.option("--type", "types", multiple=True, help="The 'typ' of its access tokens. Default: at+jwt.")
-@click.option("--tenant", default="", metavar="SLUG", help="The tenant of all of its people,")
-@click.option("--tenant-claim", default="", metavar="CLAIM", help="or the claim that tells; a.b is b inside a.")
-@click.option("--tenant-of", "tenants", multiple=True, metavar="VALUE=SLUG", help="What that claim's values mean.")
-@click.option("--scope-claim", default="scope", show_default=True, metavar="CLAIM", help="The claim with the scopes.")
-@click.option("--scope", "scopes", multiple=True, metavar="THEIRS=OURS", help="What they mean here.")
-@click.option("--roles-claim", default="", metavar="CLAIM", help="The claim that holds roles or groups.")
-@click.option("--role", "roles", multiple=True, metavar="THEIRS=ROLE", help="What they mean here.")
+@_fields
 @common
 def create(given: Given, name: str, **fields: Any) -> None:
-    """Take another issuer's access tokens. What no option names gives nothing."""
-    from pydantic import ValidationError  # noqa: PLC0415  slow: see the package's docstring
-
-    from gateway.configuration.issuers import IssuerSettings  # noqa: PLC0415  the same
-
-    try:
-        one = IssuerSettings.model_validate({option: value for option, value in fields.items() if value != ()})
-    except ValidationError as error:
-        faults = [f"{detail['loc'][0]}: {detail['msg'].removeprefix('Value error, ')}" for detail in error.errors()]
-        raise click.UsageError("\n".join(faults)) from None
+    """Take another issuer's access tokens: --issuer, --jwks-url and --audience. What no option names gives nothing."""
+    one = _settings(_named(fields))
 
     async def make(stores: "Stores") -> "KnownIssuer":
         try:
@@ -83,6 +89,32 @@ def list_issuers(given: Given) -> None:
 
 @issuer.command()
 @click.argument("name", type=SLUG)
+@_fields
+@common
+def edit(given: Given, name: str, **fields: Any) -> None:
+    """Change an issuer: what no option names stays. Of an option with several values all are replaced.
+
+    An empty text takes a value away: --tenant "" --tenant-claim org.
+    """
+    changes = _named(fields)
+    if not changes:
+        raise click.UsageError("Say what changes.")
+
+    async def change(stores: "Stores") -> "KnownIssuer":
+        try:
+            found = await _book(stores).change(
+                name, lambda current: (_settings(current.settings.model_dump() | changes), current.enabled)
+            )
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        await stores.announce(Invalidation())
+        return found
+
+    _print(given, with_stores(given, change), f"The issuer {name} is changed.")
+
+
+@issuer.command()
+@click.argument("name", type=SLUG)
 @yes_option
 @common
 def disable(given: Given, name: str, *, yes: bool) -> None:
@@ -116,6 +148,25 @@ def remove(given: Given, name: str, *, yes: bool) -> None:
         print_json({"name": name})
     else:
         click.echo(f"The issuer {name} is removed.")
+
+
+def _named(fields: dict[str, Any]) -> dict[str, Any]:
+    """What the command line names; of several values, an empty one alone takes all away."""
+    named = {option: value for option, value in fields.items() if value not in (None, ())}
+    return {option: () if value == ("",) else value for option, value in named.items()}
+
+
+def _settings(fields: dict[str, Any]) -> "IssuerSettings":
+    """Raises UsageError with every fault."""
+    from pydantic import ValidationError  # noqa: PLC0415  slow: see the package's docstring
+
+    from gateway.configuration.issuers import IssuerSettings  # noqa: PLC0415  the same
+
+    try:
+        return IssuerSettings.model_validate(fields)
+    except ValidationError as error:
+        faults = [f"{detail['loc'][0]}: {detail['msg'].removeprefix('Value error, ')}" for detail in error.errors()]
+        raise click.UsageError("\n".join(faults)) from None
 
 
 def _set(given: Given, name: str, *, enabled: bool) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.cli import audit
 from tests.gateway.cli.conftest import Operator
 
 
@@ -36,6 +37,15 @@ def test_verify_fails_under_another_secret(acme: Operator) -> None:
     acme.environment["GATEWAY_SECRET_KEY"] = "another secret, thirty-two or more letters long"
     result = acme.run("audit", "verify", status=1)
     assert "was exchanged" in result.stdout
+
+
+def test_an_export_is_the_whole_chain_oldest_first(acme: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_PAGE", 2)
+    for name in ("a", "b", "c", "d"):
+        acme.run("key", "create", "--tenant", "acme", "--name", name)
+    lines = [json.loads(line) for line in acme.run("audit", "export", "--tenant", "acme").stdout.splitlines()]
+    assert [each["sequence"] for each in lines] == [1, 2, 3, 4, 5]
+    assert lines[::-1] == acme.json("audit", "list", "--tenant", "acme")
 
 
 def test_prune_asks_first(acme: Operator) -> None:

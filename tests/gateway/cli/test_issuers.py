@@ -28,3 +28,14 @@ def test_every_fault_is_said(operator: Operator) -> None:
     assert all(f"{name}: " in said for name in ("algorithms", "roles", "tenant_claim"))
     private = ("corp", "--issuer", "https://a", "--jwks-url", "https://10.0.0.1/", "--audience", "gw", "--tenant", "t")
     assert "not on the public internet" in operator.run("issuer", "create", *private, status=2).stderr
+
+
+def test_what_is_named_changes_and_the_rest_stays(operator: Operator) -> None:
+    made: Any = operator.json("issuer", "create", *CORP, "--tenant", "acme", "--scope", "asr=transcribe")
+    words = ("--tenant", "", "--tenant-claim", "org", "--tenant-of", "o1=acme", "--scope", "")
+    changed = made | {"tenant": "", "tenant_claim": "org", "tenants": ["o1=acme"], "scopes": []}
+    assert operator.json("issuer", "edit", "corp", *words) == changed
+    assert operator.json("issuer", "list") == [changed]
+    assert "tenant_claim: " in operator.run("issuer", "edit", "corp", "--tenant", "acme", status=2).stderr
+    assert "Say what changes" in operator.run("issuer", "edit", "corp", status=2).stderr
+    assert operator.json("issuer", "list") == [changed]
