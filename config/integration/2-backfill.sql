@@ -22,6 +22,9 @@ DECLARE
     found     bigint := 0;
     remaining bigint;
 BEGIN
+    IF NOT has_schema_privilege('platform', 'USAGE') THEN
+        RAISE EXCEPTION '% may not read the schema platform, where the members are: run this as a superuser', current_user;
+    END IF;
     IF fallback <> '' THEN
         SELECT id INTO default_tenant FROM platform.tenants WHERE slug = fallback;
         IF default_tenant IS NULL THEN
