@@ -297,13 +297,16 @@ class _File:
     """
 
     __slots__ = (
-        "_base64", "_declared", "_elsewhere", "_is_file", "_is_opaque", "_json", "_name", "_plain", "_text", "_undone",
+        "_base64", "_declared", "_elsewhere", "_is_file", "_is_noted", "_is_opaque", "_json", "_name", "_plain",
+        "_text", "_undone",
     )  # fmt: skip
 
     def __init__(self, part: Part, elsewhere: Elsewhere, declared: Format | None = None) -> None:
         self._name = part.name
         self._elsewhere = elsewhere
         self._text = b""
+        self._is_noted = False
+        """As far as it ever will be: its text is complete."""
         self._json = JsonBody(elsewhere)  # Speechmatics' config, which may name what to fetch and whom to tell
         self._declared = declared
         self._is_file = part.is_file or part.name in _FILE_FIELDS
@@ -325,8 +328,9 @@ class _File:
         """Tell of the places that it names so far. As often as one likes."""
         if self._json.inline is not None:
             self._json.inline.note()
-        else:
+        elif not self._is_noted:
             self._elsewhere.note((self._name,), self._text.decode("utf-8", "replace").strip())
+            self._is_noted = len(self._text) == MOST_NOTED_BYTES
 
     @property
     def track(self) -> Track:

@@ -1,11 +1,21 @@
 """A form's parts come out byte for byte, in any cuts; what two parsers could read in two ways is noticed."""
 
+import random
+
 import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.multipart import MOST_HEADER_BYTES, MOST_NOTED_BYTES, MOST_PARTS, MultipartWalker, boundary_of, parameters
+from policies.multipart import (
+    MOST_HEADER_BYTES,
+    MOST_NOTED_BYTES,
+    MOST_PARTS,
+    MultipartWalker,
+    boundary_of,
+    parameters,
+    probe_of,
+)
 from tests.policies.audio.feeding import cuts, fed
 
 BOUNDARY = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
@@ -298,6 +308,58 @@ def test_big_chunks_are_handed_on_without_a_copy():
     walker.feed(chunk)
     assert [view.obj for view in views if len(view) == len(chunk)] == [chunk]
     assert views[-1].obj is chunk
+
+
+HEX = "0123456789abcdef"
+ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize(
+    ("before", "letters", "length"),
+    [
+        pytest.param("----WebKitFormBoundary", ALNUM, 16, id="Chrome, Safari"),
+        pytest.param("----geckoformboundary", HEX, 32, id="Firefox"),
+        pytest.param("-" * 27, "0123456789", 29, id="Firefox before"),
+        pytest.param("-" * 24, ALNUM, 22, id="curl"),
+        pytest.param("-" * 24, HEX, 16, id="curl before"),
+        pytest.param("", HEX, 32, id="openai-python, httpx, requests, aiohttp"),
+        pytest.param("----formdata-undici-0", "0123456789", 11, id="openai-node, undici"),
+        pytest.param("-" * 26, "0123456789", 24, id="axios, Postman"),
+        pytest.param("", HEX, 60, id="Go"),
+        pytest.param("", HEX + "-", 36, id="OkHttp, .NET"),
+        pytest.param("dart-http-boundary-", ALNUM + "+_-.", 51, id="Dart"),
+        pytest.param("", ALNUM + "-_", 35, id="Apache HttpClient"),
+    ],
+)
+def test_what_real_clients_draw_is_looked_for_the_quick_way(before, letters, length):
+    draw = random.Random(length)
+    for _ in range(300):
+        delimiter = f"--{before}{''.join(draw.choices(letters, k=length))}".encode()
+        probe = probe_of(delimiter)
+        assert probe
+        assert delimiter.startswith(probe)
+
+
+def test_what_only_begins_like_a_delimiter_is_none():
+    """Where the beginning alone is looked for."""
+    boundary = "-" * 24 + "0123456789abcdee"
+    assert len(probe_of(b"--" + boundary.encode())) < 42
+    body = b"".join(b"\r\n--" + boundary[:length].encode() for length in range(20, len(boundary)))
+    seen = watch(form(part("file", body, filename="x"), boundary=boundary), (500,), TYPE.replace(BOUNDARY, boundary))
+    assert seen.files == [("file", body)]
+    assert seen.walker.sound
+
+
+@pytest.mark.parametrize("of", [b"--%b", b"--%b "])
+def test_a_body_made_of_delimiters_is_given_up(of):
+    """Looking at one costs a microsecond; of the shortest a gigabyte would take the worker minutes."""
+    walker = MultipartWalker("multipart/form-data; boundary=x", lambda _part: len)
+    walker.feed(b"--x\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\n")
+    for _ in range(3):
+        assert not walker.broken
+        walker.feed(of % b"x" * 32_768)
+    assert walker.broken
+    assert not walker.sound
 
 
 @pytest.mark.parametrize("boundary", ["0123456789abcdef0123456789abcdef", BOUNDARY])

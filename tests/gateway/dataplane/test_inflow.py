@@ -2,16 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 import pytest
+import uvloop
 
 from gateway.dataplane.inflow import Inflow
 from policies.allowances import What
 from policies.usage import Outcome
 from tests.gateway.dataplane.test_audio_limits import limit
-from tests.gateway.harness import OK, Answer, Gateway
+from tests.gateway.harness import OK, Answer, Gateway, running
 from tests.storage.waiting import until
+from tests.wounds.test_drain import draining
 from tests.wounds.wire import answers, last, request, smuggled, statuses, targets
 
 POST = b"POST /v1/listen HTTP/1.1"
@@ -104,3 +106,76 @@ async def test_what_is_reserved_grows_with_the_body(gateway: Gateway, audio: str
     assert got.status == status
     assert gateway.holding.holds.held == 0
     assert [seen.body == body for seen in gateway.upstream.seen] == [True] * (status == 200)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_uploads_at_once_see_nothing_of_each_other(run: Callable[[Coroutine[None, None, None]], None]) -> None:
+    """They share a buffer: what a slow upstream has not taken must be out of it before another connection's read."""
+    run(_see_nothing_of_each_other())
+
+
+async def _see_nothing_of_each_other() -> None:
+    length = 1_500_000
+    mixed: list[set[int]] = []
+    draw = random.Random(7)
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> bool:
+        letters = set[int]()
+        left = length
+        while left:
+            await asyncio.sleep(0)  # the others have their turn, so that writes are left over
+            piece = await reader.readexactly(min(left, draw.choice((1_000, 65_536, 300_000))))
+            letters |= set(piece)
+            left -= len(piece)
+        mixed.append(letters)
+        writer.write(OK)
+        return True
+
+    async with running() as gateway:
+        gateway.upstream.early = slow
+        sent = [
+            request(gateway.key, POST, b"Content-Length: %d" % length, b"Connection: close", body=bytes([n]) * length)
+            for n in range(1, 9)
+        ]
+        got = await asyncio.gather(*map(gateway.raw, sent))
+        assert [statuses(answer) for answer in got] == [[200]] * 8
+        assert sorted(mixed, key=min) == [{n} for n in range(1, 9)]
+        assert not gateway.server.reading
+
+
+async def test_a_body_that_ends_too_soon_is_no_upload(gateway: Gateway, reads: list[int]) -> None:
+    """The upstream never takes it for a whole one, though one byte alone is missing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request(gateway.key, POST, LENGTH, body=BODY[:-1]))
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    await until(lambda: bool(gateway.journal.records))
+    assert gateway.journal.records[0].outcome is Outcome.CLIENT_GONE
+    assert not gateway.upstream.seen
+    assert reads
+
+
+async def test_what_stands_behind_the_body_is_judged_as_ever(gateway: Gateway, reads: list[int]) -> None:
+    """Rubbish is 400, and an upgrade's body stays with the parser."""
+    upload = request(gateway.key, POST, LENGTH, body=BODY)
+    assert statuses(await gateway.raw(upload + b"\1\1\r\n\r\n")) == [200, 400]
+    assert reads
+    reads.clear()
+    upgrade = request(gateway.key, POST, LENGTH, b"Connection: Upgrade", b"Upgrade: h2c", body=BODY)
+    assert statuses(await gateway.raw(upgrade + smuggled(gateway.key))) == [200]
+    assert not reads
+    assert targets(gateway) == ["/v1/listen", "/v1/listen"]
+
+
+async def test_a_drain_waits_for_the_rest(gateway: Gateway, reads: list[int]) -> None:
+    """Of a body that is going around the parser."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request(gateway.key, POST, LENGTH, body=BODY[:2_000_000]))
+    await until(lambda: bool(reads))
+    end = draining(gateway, idle_s=0.1)
+    writer.write(BODY[2_000_000:])
+    assert statuses(await reader.read()) == [200]
+    writer.close()
+    await asyncio.wait_for(end, 3)
+    assert gateway.upstream.seen[0].body == BODY
