@@ -13,7 +13,7 @@ from aiohttp.streams import StreamReader
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from gateway.dataplane.server import ClientConnection
+    from gateway.dataplane.intake import Intake
 
 BUFFER_BYTES = 262_144
 """What one read takes at most: larger ones leave the processor's cache before they are written again."""
@@ -45,7 +45,7 @@ class Inflow(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        connection: "ClientConnection",
+        connection: "Intake",
         scratch: Scratch,
         body: StreamReader,
         left: int,

@@ -13,10 +13,11 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from typing_extensions import override
 
 from gateway.configuration.patience import Patience
-from gateway.dataplane import server
+from gateway.dataplane import intake, server
 from gateway.dataplane.clients import Census
 from gateway.dataplane.inflow import Inflow, Scratch
-from gateway.dataplane.server import BodyTooSlow, ClientConnection, Handler
+from gateway.dataplane.intake import BodyTooSlow, Intake
+from gateway.dataplane.server import ClientConnection, Handler
 from gateway.outbox import Outbox
 from policies.verdict import Refusal
 
@@ -35,10 +36,8 @@ class PublicServer(web.Server):
         self.patience = patience
         self.outbox = Outbox()
         self.idle: asyncio.Event | None = None
-        """Set whenever a connection ends, while draining."""
-        self.heading: dict[ClientConnection, float] = {}
-        """Who has sent a part of a header, and when its end is due."""
-        self.reading: dict[ClientConnection, StreamReader | Inflow] = {}
+        self.heading: dict[Intake, float] = {}
+        self.reading: dict[Intake, StreamReader | Inflow] = {}
         self.scratch = Scratch()
         self.writing: set[ClientConnection] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -72,7 +71,7 @@ class PublicServer(web.Server):
                 body.set_exception(RequestPayloadError("the body's framing is malformed"))
         for connection in [c for c in self.writing if c.has_stalled(now)]:
             connection.cut()
-        self._ticker = loop.call_later(server.TICK_S, self._tick)
+        self._ticker = loop.call_later(intake.TICK_S, self._tick)
 
     async def drain(self, within_s: float, idle_s: float) -> None:
         """Let every connection finish: its request, and the one that may be on its way already.

@@ -16,8 +16,9 @@ from aiohttp.web_protocol import RequestPayloadError
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inquiries import Known, portal_lines
+from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Latecomer
-from gateway.dataplane.server import CLOSE, KEEP, BodyTooSlow, ClientConnection, Next
+from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.dataplane.upload import BodyTooLarge, Refused, Upload
 from gateway.upstreams.addresses import NoneLeft, Upstream
 from gateway.upstreams.connection import (

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.passage import Incoming, Passage
-from gateway.dataplane.server import BodyTooSlow, Next
+from gateway.dataplane.server import Next
 from gateway.dataplane.streams import Streams
 from gateway.dataplane.upload import BodyTooLarge, Refused
 from gateway.tasks import Tasks
