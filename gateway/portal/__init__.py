@@ -2,7 +2,8 @@
 
 ============== ==============================================================================
 application    the application: which modules there are, middleware, what it stands on
-parts          what every handler may use: stores, secrets, clock; ``long_reads`` what may take minutes
+parts          what every handler may use: stores, secrets, clock; ``long_reads`` what may take minutes,
+               ``turns`` so many at one time
 caller         who asks, as the gateway says it
 problem        a refusal on its way; ``problem_answers`` makes it RFC 9457 for programs, a page for browsers
 bodies         forms and JSON, validated

@@ -4,20 +4,16 @@ Exports and statements may take minutes: they have connections of their own, few
 up among single records takes seconds at the most: of each tenant two at a time.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from weakref import WeakValueDictionary
 
-from gateway.portal.problem import Problem
-from policies.verdict import Refusal
+from gateway.portal.turns import Turns
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 
 CONNECTIONS = 6
 _AT_ONE_TIME = 2
-_PATIENCE_S = 5.0
-"""How long one waits for others of the same tenant."""
+_TOLD = "What your organisation asked for before is still being read."
 
 
 class LongReads:
@@ -25,8 +21,8 @@ class LongReads:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._whole = _Turns(1)
-        self._records = _Turns(_AT_ONE_TIME)
+        self._whole = Turns(1, _TOLD)
+        self._records = Turns(_AT_ONE_TIME, _TOLD)
 
     @asynccontextmanager
     async def ledger(self, asking: str) -> AsyncIterator[PostgresLedger]:
@@ -37,25 +33,3 @@ class LongReads:
     def records(self, asking: str) -> AbstractAsyncContextManager[None]:
         """A place among those who look single records up. Raises Problem while others of the tenant have them."""
         return self._records.of(asking)
-
-
-class _Turns:
-    """So many at one time under each name."""
-
-    def __init__(self, places: int) -> None:
-        self._places = places
-        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-
-    @asynccontextmanager
-    async def of(self, name: str) -> AsyncIterator[None]:
-        turns = self._of.setdefault(name, asyncio.Semaphore(self._places))
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await turns.acquire()
-        except TimeoutError as error:
-            told = "What your organisation asked for before is still being read."
-            raise Problem(Refusal.CONCURRENCY_LIMIT_EXCEEDED, told, headers={"Retry-After": "5"}) from error
-        try:
-            yield
-        finally:
-            turns.release()

@@ -15,6 +15,7 @@ from gateway.configuration.route_file import load_routes
 from gateway.configuration.secrets import derived
 from gateway.configuration.settings import Settings
 from gateway.portal.long_reads import CONNECTIONS, LongReads
+from gateway.portal.turns import Turns
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.usage.statements import price_lists
@@ -30,6 +31,8 @@ from storage.redis.client import client
 
 _CONNECTIONS = 10
 """To PostgreSQL: a storm of log-ins asks for more than one at a time."""
+_CHANGES = 4
+"""Of one tenant at one time: they wait for each other in PostgreSQL, and each holds a connection while it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class Parts:
     settings: Settings
     pool: Pool
     long_reads: LongReads
+    changes: Turns
+    """Places among those who change something by the API, by tenant."""
     redis: "Redis"
     redis_url: str
     bus: RedisBus
@@ -89,6 +94,7 @@ class Parts:
                 settings=blueprint.settings,
                 pool=pool,
                 long_reads=LongReads(long_reads),
+                changes=Turns(_CHANGES, "What your organisation changed before is still being done."),
                 redis=redis,
                 redis_url=blueprint.redis_url,
                 bus=RedisBus(blueprint.redis_url),

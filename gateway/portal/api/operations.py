@@ -213,7 +213,10 @@ def handler(operation: Operation) -> Handler:
         try:
             if operation.is_in_tenant:
                 ask.tenant_id = await _tenant(ask)
-            return await (_create(ask) if operation.method == "POST" else _run(ask))
+            if operation.method == "GET":
+                return await _run(ask)
+            async with ask.parts.changes.of(ask.tenant_id or who.user_id):
+                return await (_create(ask) if operation.method == "POST" else _run(ask))
         except NotFound as error:
             raise Problem(Refusal.NOT_FOUND, str(error)) from error
         except AlreadyExists as error:

@@ -1,5 +1,6 @@
 """Attacks on log-ins, sessions and pages that the catalogue names, one sharp test each; others are by their subject."""
 
+import asyncio
 import re
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.portal.api.service import OPERATIONS
 from gateway.portal.application import MODULES, application
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
+from gateway.tasks import Tasks
 from gateway.usage.export import FORMATS
 from policies.people import safe_next
 from policies.permissions import Permission
@@ -189,7 +191,7 @@ async def test_no_tenant_keeps_others_from_their_exports_and_statements(
     """Who reads slowly keeps its own tenant waiting alone, and who takes nothing is cut off."""
     slow, other = await houses.person(), await houses.person()
     with monkeypatch.context() as patched:
-        patched.setattr("gateway.portal.long_reads._PATIENCE_S", 0.01)
+        patched.setattr("gateway.portal.turns._PATIENCE_S", 0.01)
         async with parts.long_reads.ledger(slow.tenant.id):
             problem = await slow.ask("GET", "/usage/export", status=429)
             assert problem["code"] == "concurrency_limit_exceeded"
@@ -209,6 +211,19 @@ async def test_no_tenant_keeps_others_from_their_exports_and_statements(
             assert answer.status == 200
         with pytest.raises(ClientError):
             await answer.read()
+
+
+async def test_no_tenant_that_changes_much_keeps_others_waiting(houses: Houses, parts: Parts) -> None:
+    """Changes of one tenant wait for each other: not with all connections in their hands (noisy neighbour)."""
+    busy, other, tasks = await houses.person(), await houses.person(), Tasks()
+    async with parts.pool.operator() as connection:
+        await connection.execute("SELECT FROM platform.tenants WHERE id = $1 FOR UPDATE", busy.tenant.id)
+        changes = [tasks.start(busy.ask("POST", "/keys", {"name": f"k{n}"}, status=201), "a key") for n in range(20)]
+        for n in range(10):
+            await other.ask("POST", "/keys", {"name": f"k{n}"}, status=201)
+            await busy.ask("GET", "/keys")
+        assert not any(change.done() for change in changes)
+    await asyncio.gather(*changes)
 
 
 OPEN = {
