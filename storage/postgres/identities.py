@@ -76,9 +76,9 @@ class PostgresIdentities:
         if not rows:
             raise NotFound("This address is not the account's any more.")
         await _insert(connection, user_id, provider, asserted)
-        await self._record(connection, "identity.linked", user_id, rows[0]["email"], _facts(provider, asserted))
         if joins:
             await self._join(connection, user_id, rows[0]["email"], asserted)
+        await self._record(connection, "identity.linked", user_id, rows[0]["email"], _facts(provider, asserted))
 
     async def unlink(self, user_id: str, email: str, issuer: str, subject: str) -> bool:
         """Disconnect; False when it was not connected."""

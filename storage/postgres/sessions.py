@@ -91,8 +91,6 @@ class PostgresSessions:
                 new.continues.authenticated_at if new.continues else new.proved_at,
             )
             await connection.execute("UPDATE platform.users SET last_login_at = now() WHERE id = $1", new.user_id)
-            if also is not None:
-                await also(connection)
             await self._trail.record(
                 connection,
                 Change(
@@ -103,6 +101,8 @@ class PostgresSessions:
                     after={"methods": list(new.methods)},
                 ),
             )
+            if also is not None:  # last: tenants' trails before the platform's own, as where log-ins end
+                await also(connection)
         return _session(row), ended[0]["user_id"] if ended else ""
 
     async def live(self, digest: bytes) -> Session | None:

@@ -5,6 +5,7 @@ import html
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import orjson
 import pyotp
 import pytest
 from aiohttp import ClientResponse
@@ -69,7 +70,7 @@ async def test_nothing_is_connected_before_the_person_has_proved_that_the_accoun
     answer = await agree(client)
     assert (answer.status, answer.headers["Location"]) == (303, "/v1/models")
     assert (await linked(town), await signed_in(client)) == ([town.user.id], True)
-    assert (await actions(town.parts))[-3:] == ["identity.linked", "member.joined", "session.started"]
+    assert (await actions(town.parts))[-3:] == ["session.started", "member.joined", "identity.linked"]
     rows = await town.parts.pool.read("SELECT actor_id FROM platform.audit_entries WHERE action = 'identity.linked'")
     assert rows[0]["actor_id"] == town.user.id
     rows = await town.parts.pool.read("SELECT 1 FROM platform.outbox WHERE type = 'identity.linked'")
@@ -167,7 +168,14 @@ async def disabled(town: Town, _: FakeProvider) -> None:
     await town.directory.set_user_status(town.tenant.id, EMAIL, UserStatus.DISABLED)
 
 
-@pytest.mark.parametrize(("happens", "status"), [(moved, 401), (taken, 409), (disabled, 303)])
+async def late(town: Town, _: FakeProvider) -> None:
+    """Ten minutes pass while a second factor is looked for."""
+    (waits,) = [key async for key in town.parts.redis.scan_iter("platform:oidc-consent:*")]
+    kept = orjson.loads(await town.parts.redis.get(waits))
+    await town.parts.redis.set(waits, orjson.dumps(kept | {"until_s": 0}))
+
+
+@pytest.mark.parametrize(("happens", "status"), [(moved, 401), (taken, 409), (disabled, 303), (late, 401)])
 async def test_what_happens_in_between_counts(
     client: Client, idp: FakeProvider, town: Town, happens: Callable[[Town, FakeProvider], Awaitable[None]], status: int
 ) -> None:
