@@ -41,6 +41,8 @@ _FILE_FIELDS = frozenset({"file", "audio", "audio_file", "data_file"})
 
 _MOST_TEXT_BYTES = 65_536
 """Of a request that names its audio by URL, or has none: a longer one has audio in it, as numbers perhaps."""
+_SLACK_MS = 100
+"""What the lines of a form may come to as samples."""
 _NOT = frozenset({"false", "0", "no", "off", "f", "n"})
 _WHISPER_SAMPLES = Format.of("pcm16", 16_000)
 """How whisper-asr-webservice reads any file with ``encode=false``."""
@@ -93,7 +95,7 @@ def meter_for(profile: str, content_type: str, body_bytes: int | None = None, qu
     if asked.get("encode", [""])[-1].lower() in _NOT:
         declared = _WHISPER_SAMPLES
     if media_type.startswith("multipart/"):
-        return FormMeter(content_type, elsewhere, body_bytes, fields, declared)
+        return FormMeter(content_type, elsewhere, body_bytes, fields, declared, may_be_raw=profile == "raw")
     if declared is None and media_type in WIDTHS:
         declared = by_content_type(media_type, dict(parameters(content_type)))
     return BodyMeter(elsewhere, body_bytes, fields, declared, says_text=media_type in _TEXT_TYPES)
@@ -108,7 +110,7 @@ def _note_pairs(elsewhere: Elsewhere, pairs: str) -> None:
 class FormMeter:
     """A form upload. The audio of all its files is added up; ``model`` and its like are taken down."""
 
-    __slots__ = ("_body_bytes", "_declared", "_elsewhere", "_fields", "_file", "_files", "_size", "_walker")
+    __slots__ = ("_body_bytes", "_declared", "_elsewhere", "_fields", "_file", "_files", "_size", "_walker", "_whole")
 
     def __init__(
         self,
@@ -117,7 +119,10 @@ class FormMeter:
         body_bytes: int | None = None,
         fields: Mapping[str, str] | None = None,
         declared: Format | None = None,
+        *,
+        may_be_raw: bool = False,
     ) -> None:
+        """``may_be_raw``: the service may take the body for one file, with the form's lines as rubbish in it."""
         self._elsewhere = elsewhere
         self._body_bytes = body_bytes
         self._fields = fields or {}
@@ -125,12 +130,13 @@ class FormMeter:
         self._file: _File | None = None
         self._files: list[Heard] = []  # those that have ended: a figure each, and none of their bytes
         self._size = 0
+        self._whole = Track() if may_be_raw else None
         self._walker = MultipartWalker(content_type, self._open)
         if not has_plain_names(content_type):
             elsewhere.doubt()
 
     def _open(self, part: Part) -> Consumer:
-        self._files = self._heard()
+        self._files = self._parts_heard()
         self._note()
         if not part.is_plain:
             self._elsewhere.doubt()
@@ -145,6 +151,8 @@ class FormMeter:
         """See :class:`Meter`."""
         self._size += len(chunk)
         self._walker.feed(chunk)
+        if self._whole:
+            self._whole.feed(memoryview(chunk))
 
     @property
     def so_far_ms(self) -> int:
@@ -157,8 +165,21 @@ class FormMeter:
         return foreseen(self._heard(), self._size, self._body_bytes)
 
     def _heard(self) -> list[Heard]:
+        return self._as_one_file(self._parts_heard())
+
+    def _parts_heard(self) -> list[Heard]:
         found = self._file.heard() if self._file else None
         return [*self._files, found] if found else self._files
+
+    def _as_one_file(self, files: list[Heard]) -> list[Heard]:
+        """The whole body in the place of its files, where a service that reads no forms plays more of it."""
+        whole, told = (
+            heard_as(self._whole, self._declared) if self._whole else None,
+            sum(file.best_ms for file in files),
+        )
+        if whole is None or whole.walked_ms is None or whole.walked_ms <= told + max(told // 50, _SLACK_MS):
+            return files
+        return [replace(whole, unsure=True)]
 
     @property
     def passes_by(self) -> bool:
@@ -340,13 +361,14 @@ class _File:
         return max(self._plain, self._undone, key=lambda track: (track.walked_ms or 0, bool(track.container)))
 
     def heard(self) -> Heard | None:
-        """None for a part that is no audio: it is empty, or has neither a file's name nor a container's first bytes."""
+        """None for a part that is no audio: empty, or short and without a file's name or a container's first bytes."""
         track, inline = self.track, self._json.inline
         if inline is not None and _is_text(self._json.head, track):
             found = _heard_inside(inline, track)
             if found or (track.size <= _MOST_TEXT_BYTES and self._declared is None):
                 return reduce(Heard.joined, found) if found else None
-        if not self._plain.size or not (self._is_file or track.container):
+        size = self._plain.size
+        if not size or not (self._is_file or track.container or size > _MOST_TEXT_BYTES):
             return None
         heard = heard_as(track, self._declared)
         if self._is_opaque and heard.best_ms < heard.estimated_ms:

@@ -135,6 +135,26 @@ def test_a_forged_header_and_a_false_report_change_nothing(forged, reported):
         assert measured.discrepant or reported is None
 
 
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        pytest.param("", recorded("mp3 without Xing") + b"\r\n" + form(MODEL), id="in front of the form"),
+        pytest.param("", form(part("prompt", b"a" + recorded("mp3 without Xing"))), id="in a text field"),
+        pytest.param("encoding=linear16&sample_rate=16000", form(part("prompt", bytes(41_600))), id="declared"),
+    ],
+)
+def test_a_form_on_a_raw_route_is_what_a_service_plays_that_reads_none(query, body):
+    """Wound: MP3 in front of a form, or samples in a text field, were free where the service decodes the whole body."""
+    measured = fed(meter_for("raw", TYPE, len(body), query), body, (65_536,)).finish()
+    assert measured.audio_ms >= 1300
+    assert measured.discrepant
+
+
+def test_a_long_text_field_is_weighed():
+    """A form within a form, for one."""
+    assert posted(MODEL, part("prompt", b"a" * 80_000)).audio_ms == 80_000 * 8000 // UNKNOWN_BITRATE
+
+
 def test_a_form_that_can_be_read_in_two_ways_is_weighed():
     """The second file is behind a bare line feed: some services see it, others take it for the first one's tail."""
     hidden = wav(0.1) + b"\n--" + TYPE.partition("=")[2].encode() + b"\n" + file(wav(10))
