@@ -184,6 +184,8 @@ class Reading(ABC):
     @property
     def longest_ms(self) -> int | None:
         """What a decoder plays of the bytes so far, by the reading that plays longer; None where none can."""
+        if not (self.unpadded or self.inner):
+            return self._ms
         figures = [self._ms]
         if self.unpadded:
             figures.append(self.unpadded.longest_ms)
@@ -204,6 +206,8 @@ class Reading(ABC):
             hidden += self.metadata
         if self.played is None and not hidden:
             return None
+        if len(self.layouts) == 1:
+            return self.layouts[0].ms(played + hidden)
         return max((layout.ms(played + hidden) for layout in self.layouts), default=None)
 
     @property

@@ -40,14 +40,15 @@ class Heard:
 
     @classmethod
     def of(cls, track: Track) -> "Heard":
-        """The track as it stands."""
+        """The track as it stands. Asked for every piece of a body that something is reserved for."""
+        walked_ms = track.walked_ms
         return cls(
             container=str(track.container or ""),
             codec=track.codec,
             channels=track.channels,
-            walked_ms=track.walked_ms,
+            walked_ms=walked_ms,
             claimed_ms=track.claimed_ms,
-            estimated_ms=track.estimated_ms,
+            estimated_ms=track.weight_ms if walked_ms else track.estimated_ms,
             unsure=track.unsure,
         )
 

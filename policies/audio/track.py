@@ -97,10 +97,16 @@ class Track:
 
     @property
     def estimated_ms(self) -> int:
-        """Its bytes over an assumed bit rate, or what was found among strange ones. An only tag counts."""
-        found = (self._speaker.ms or 0) if self._speaker else 0
-        weight = self._sound_bytes * 8000 // ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
-        return weight if self.walked_ms else max(weight, found)
+        """Its weight, or what was found among strange bytes. An only tag counts."""
+        if self.walked_ms or not self._speaker:
+            return self.weight_ms
+        return max(self.weight_ms, self._speaker.ms or 0)
+
+    @property
+    def weight_ms(self) -> int:
+        """Its bytes over an assumed bit rate."""
+        bitrate = ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
+        return self._sound_bytes * 8000 // bitrate
 
     @property
     def unsure(self) -> bool:
