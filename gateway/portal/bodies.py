@@ -1,11 +1,15 @@
 """Bodies of requests: forms and JSON, validated into a pydantic model; every fault is told at once."""
 
-from typing import TypeVar
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.portal.crosssite import FIELD, FORM, posted
+from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from policies import strict_json
 from policies.verdict import Refusal
@@ -13,8 +17,25 @@ from policies.verdict import Refusal
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a body is judged by beside its own shape: the context of its validation."""
+
+    routes: AbstractSet[str]
+    now: datetime
+
+    @classmethod
+    def of(cls, request: web.Request) -> Self:
+        """At this moment."""
+        parts = request.app[PARTS]
+        return cls(parts.routes.keys(), parts.now())
+
+
 async def read_json(request: web.Request, model: type[_Model]) -> _Model:
-    """The JSON body. Raises Problem: not JSON by its type (415), not JSON at all or not this model (422)."""
+    """The JSON body. Raises Problem: not JSON by its type (415), not JSON at all or not this model (422).
+
+    A model may ask what there is (:class:`Known`), so that what is wrong by it is told with all the rest.
+    """
     if request.content_type != "application/json":  # text/plain would need no leave of the browser's (CORS)
         raise Problem(Refusal.NOT_JSON)
     body = await request.read()
@@ -23,7 +44,8 @@ async def read_json(request: web.Request, model: type[_Model]) -> _Model:
     except ValueError as error:
         raise Problem(Refusal.INVALID_INPUT, "The body is not well-formed JSON, or says a name twice.") from error
     try:
-        return model.model_validate_json(body, strict=True)  # true is no number, and "1" is none either
+        # Strict: true is no number, and "1" is none either.
+        return model.model_validate_json(body, strict=True, context=Known.of(request))
     except ValidationError as error:
         raise Problem(Refusal.INVALID_INPUT, fields=faults(error)) from error
 

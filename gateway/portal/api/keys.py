@@ -4,19 +4,18 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from gateway.identity.digests import digest
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
+from gateway.portal.bodies import Known
 from gateway.portal.parts import Parts
-from gateway.portal.problem import Problem
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.networks import lie_within, network
 from policies.permissions import Permission
 from policies.tenants import ApiKey
-from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.key_rows import KeyChange
 
@@ -33,8 +32,25 @@ Networks = Annotated[
     list[Annotated[str, AfterValidator(_network), Field(max_length=64)]],
     Field(max_length=64, description="Addresses and networks whence it may be used; empty: from everywhere."),
 ]
+
+
+def _are_there(routes: list[str], info: ValidationInfo[Known]) -> list[str]:
+    """Bound to a route that is not there, a key would be good for nothing."""
+    strangers = sorted(set(routes) - info.context.routes)
+    if strangers:
+        raise ValueError(f"There is no route {strangers[0]!r}.")
+    return routes
+
+
+def _is_ahead(moment: datetime, info: ValidationInfo[Known]) -> datetime:
+    if moment <= info.context.now:
+        raise ValueError("This is not in the future.")
+    return moment
+
+
 RouteNames = Annotated[
     list[Annotated[str, Field(max_length=120)]],
+    AfterValidator(_are_there),
     Field(max_length=64, description="Names of the routes where it may be used; empty: wherever its scopes allow."),
 ]
 Metadata = Annotated[
@@ -82,7 +98,9 @@ class KeyWish(Sent):
 
     name: Name
     scopes: Scopes = Field(default=["transcribe"])
-    expires_at: SentInstant | None = Field(default=None, description="When it ends; null: never.")
+    expires_at: Annotated[SentInstant, AfterValidator(_is_ahead)] | None = Field(
+        default=None, description="When it ends; null: never."
+    )
     user_id: str | None = Field(default=None, max_length=64, description="The member whose key it is to be.")
     test: bool = Field(default=False, description="A `thk_test_` key.")
     networks: Networks = Field(default=[])
@@ -140,8 +158,6 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
     """Make a key. The key itself is in this answer and nowhere else."""
     wish, now = ask.body, ask.parts.now()
     ask.who.may_give(wish.scopes)
-    if wish.expires_at is not None and wish.expires_at <= now:
-        raise Problem(Refusal.INVALID_INPUT, fields={"expires_at": "This is not in the future."})
     secret, its_digest = mint(ask.parts, test=wish.test)
     made = await ask.keys.create_key(
         ask.tenant_id,
@@ -152,7 +168,7 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
         expires_at=wish.expires_at,
         user_id=wish.user_id,
         networks=wish.networks,
-        routes=known_routes(wish.routes, ask),
+        routes=wish.routes,
         metadata=wish.metadata,
     )
     return KeyMade(**facts(made, now), key=secret)
@@ -184,7 +200,7 @@ async def change_key(ask: Ask[InTenant, KeyEdit]) -> KeyShown:
             expires_at=edit.expires_at,
             enabled=edit.enabled,
             networks=edit.networks,
-            routes=None if edit.routes is None else known_routes(edit.routes, ask),
+            routes=edit.routes,
             metadata=edit.metadata,
         ),
         check,
@@ -226,14 +242,6 @@ def _is_wider(key: ApiKey, edit: KeyEdit) -> bool:
     more_routes = edit.routes is not None and (not edit.routes or not {*edit.routes} <= {*key.routes})
     more_networks = edit.networks is not None and not lie_within(edit.networks, key.networks)
     return (bool(key.routes) and more_routes) or (bool(key.networks) and more_networks)
-
-
-def known_routes(routes: list[str], ask: Ask[Any, Any]) -> list[str]:
-    """Bound to a route that is not there, a key would be good for nothing. Raises Problem."""
-    strangers = sorted(set(routes) - ask.parts.routes.keys())
-    if strangers:
-        raise Problem(Refusal.INVALID_INPUT, fields={"routes": f"There is no route {strangers[0]!r}."})
-    return routes
 
 
 def mint(parts: Parts, *, test: bool) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
@@ -46,6 +46,12 @@ class LimitsWish(Sent):
     audio: Texts | None = None
     concurrency: Texts | None = None
     streams: Texts | None = None
+
+    @field_validator(*(what.value for what in What))
+    @classmethod
+    def _are_limits(cls, texts: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        parsed(What(str(info.field_name)), texts or ())
+        return texts
 
 
 class LimitsVersion(Shown):
@@ -118,11 +124,8 @@ async def _page(ask: Ask[Any, Any], query: LimitList, cursors: Cursors) -> Page[
 
 
 def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
-    """Limits of one kind, as operators write them. Raises Problem."""
-    try:
-        return [Allowance.parse(what, text) for text in texts]
-    except ValueError as error:
-        raise Problem(Refusal.INVALID_INPUT, fields={what.value: f"{error}."}) from error
+    """Limits of one kind, as operators write them. Raises ValueError."""
+    return [Allowance.parse(what, text) for text in texts]
 
 
 def _book(ask: Ask[Any, Any]) -> PostgresLimitBook:

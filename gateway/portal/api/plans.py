@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from gateway.portal.api.keys import RouteNames, known_routes
+from gateway.portal.api.keys import RouteNames
 from gateway.portal.api.limits import Texts, parsed
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
@@ -24,7 +24,14 @@ _MOST_TOLD = 100
 """More tenants than this are told of a change by emptying every cache once."""
 _LIMITS = "Limits by kind: `requests`, `bytes`, `audio`, `concurrency`, `streams`."
 
-Limits = Annotated[dict[What, Texts], Field(description=_LIMITS)]
+
+def _are_limits(texts: dict[What, list[str]]) -> dict[What, list[str]]:
+    for what, written in texts.items():
+        parsed(what, written)
+    return texts
+
+
+Limits = Annotated[dict[What, Texts], AfterValidator(_are_limits), Field(description=_LIMITS)]
 _MOST = "How many a tenant may have of a thing: `keys`, `service_accounts`, `webhooks`, `invitations`, `roles`."
 Most = Annotated[dict[Counted, Annotated[int, Field(ge=0, le=1_000_000)]], Field(description=_MOST)]
 Line = Annotated[str, Field(max_length=200)]
@@ -87,7 +94,7 @@ async def create_plan(ask: Ask[Nothing, PlanWish]) -> PlanShown:
     made = await plans(ask).create(
         wish.name,
         limits=_limits(wish.limits),
-        routes=known_routes(wish.routes, ask),
+        routes=wish.routes,
         rating=wish.rating,
         note=wish.note,
         most=wish.most,
@@ -108,7 +115,7 @@ async def change_plan(ask: Ask[Nothing, PlanEdit]) -> PlanShown:
     changed = await plans(ask).change(
         name,
         limits=None if edit.limits is None else _limits(edit.limits),
-        routes=None if edit.routes is None else known_routes(edit.routes, ask),
+        routes=edit.routes,
         rating=edit.rating,
         note=edit.note,
         most=edit.most,

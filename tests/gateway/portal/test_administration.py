@@ -86,7 +86,7 @@ async def test_a_plan_is_made_changed_given_and_ended(houses: Houses) -> None:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"limits": {"requests": ["many"]}}, "requests"),
+        ({"limits": {"requests": ["many"]}}, "limits"),
         ({"limits": {"pages": ["1/m"]}}, "limits"),
         ({"routes": ["no.such.route"]}, "routes"),
         ({"limit": {}}, "limit"),
@@ -96,6 +96,20 @@ async def test_a_plan_that_means_nothing_is_refused(houses: Houses, body: dict[s
     operator = await houses.person(operator=True)
     problem = await operator.ask("POST", "/plans", {"name": "gold", **body}, status=422)
     assert {error["field"].partition(".")[0] for error in problem["errors"]} == {field}
+
+
+async def test_every_faulty_field_is_named_at_once(houses: Houses) -> None:
+    """Also what only the gateway knows: routes that are not there, a moment that has passed, a limit that is none."""
+    operator, tenant = await houses.person(operator=True), await houses.person()
+    wish = {"name": "", "routes": ["x"], "expires_at": "2020-01-01T00:00:00Z", "networks": ["10.0.0.0/33"], "y": 1}
+    key = await operator.ask("POST", f"/keys?tenant={tenant.tenant.slug}", wish, status=422)
+    assert [each["field"] for each in key["errors"]] == ["name", "expires_at", "networks.0", "routes", "y"]
+    limits = {"key_id": "x", "requests": ["600"], "audio": ["5/s"], "streams": ["1"]}
+    refused = await operator.ask("PUT", f"/limits?tenant={tenant.tenant.slug}", limits, status=422)
+    assert {each["field"] for each in refused["errors"]} == {"requests", "audio"}
+    plan = {"name": "?", "routes": ["x"], "limits": {"requests": ["many"]}, "most": {"dogs": 1}}
+    refused = await operator.ask("POST", "/plans", plan, status=422)
+    assert {each["field"] for each in refused["errors"]} == {"name", "routes", "limits", "most.dogs"}
 
 
 async def test_a_change_is_made_to_the_version_that_was_seen(houses: Houses) -> None:
