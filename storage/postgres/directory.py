@@ -14,9 +14,9 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, new_id
-from storage.postgres.newcomers import NewPerson, add_person
+from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.order import Order, by_age
-from storage.postgres.pool import Pool, enter_tenant
+from storage.postgres.pool import Pool
 from storage.postgres.tenant_rows import TENANT, TENANTS, tenant_of
 
 if TYPE_CHECKING:
@@ -165,8 +165,7 @@ class PostgresDirectory:
     ) -> tuple[User, Membership]:
         """The person as stored, and the membership. A person who was there keeps name, password and status.
 
-        The one method that begins across tenants, because that person may be another tenant's, and then narrows itself
-        to the tenant before it writes the membership.
+        The one method that is across tenants and in one, because that person may be another tenant's.
         """
         email = values.clean_email(email)
         name = values.clean_line(name, "the name of a user")
@@ -174,30 +173,33 @@ class PostgresDirectory:
             "memberships_pkey": AlreadyExists(f"{email} is a member of this tenant already."),
             "memberships_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
         }
-        async with self._pool.operator() as connection:
-            await add_person(connection, self._trail, NewPerson(email=email, name=name, password_hash=password_hash))
-            user = await _person(connection, email)
-            await enter_tenant(connection, tenant_id)
-            with violating(refusals):
-                (row,) = await connection.fetch(
-                    """
-                    INSERT INTO platform.memberships (tenant_id, user_id, role) VALUES ($1, $2, $3)
-                    RETURNING created_at
-                    """,
-                    tenant_id,
-                    user.id,
-                    role.value,
-                )
-            await self._trail.record(
-                connection,
-                Change(
+        new = NewPerson(email=email, name=name, password_hash=password_hash)
+        async with self._pool.together() as one:
+            async with one.operator() as connection:
+                made = await add_person(connection, new)
+                user = await _person(connection, email)
+            async with one.tenant(tenant_id) as connection:
+                with violating(refusals):
+                    (row,) = await connection.fetch(
+                        """
+                        INSERT INTO platform.memberships (tenant_id, user_id, role) VALUES ($1, $2, $3)
+                        RETURNING created_at
+                        """,
+                        tenant_id,
+                        user.id,
+                        role.value,
+                    )
+                change = Change(
                     tenant_id=tenant_id,
                     action="membership.created",
                     target=user.id,
                     target_name=email,
                     after={"role": role},
-                ),
-            )
+                )
+                await self._trail.record(connection, change)
+            if made is not None:
+                async with one.operator() as connection:
+                    await tell_of_person(connection, self._trail, made)
         return user, Membership(tenant_id=tenant_id, user_id=user.id, role=role, created_at=row["created_at"])
 
     async def users(self, tenant_id: str) -> Sequence[tuple[User, Membership]]:

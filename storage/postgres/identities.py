@@ -10,7 +10,7 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
-from storage.postgres.newcomers import NewPerson, add_person
+from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.pool import Pool
 from storage.postgres.tenant_rows import MEANT
 
@@ -101,11 +101,12 @@ class PostgresIdentities:
         email = values.clean_email(asserted.email)
         async with self._pool.operator() as connection:
             new = NewPerson(email=email, name=_name(asserted))
-            user_id = await add_person(connection, self._trail, new, _facts(provider, asserted))
+            user_id = await add_person(connection, new)
             if user_id is None:  # somebody else was faster, or an address of somebody who was shut out
                 raise AlreadyExists("Another account has this address already.")
             await _insert(connection, user_id, provider, asserted)
             await self._join(connection, user_id, email, asserted)
+            await tell_of_person(connection, self._trail, user_id, _facts(provider, asserted))
         return user_id
 
     async def join(self, user_id: str, email: str, asserted: Asserted) -> None:

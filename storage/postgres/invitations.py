@@ -17,7 +17,7 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.members import held
-from storage.postgres.newcomers import NewPerson, add_person
+from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
 from storage.postgres.room import require_room
@@ -211,7 +211,7 @@ class PostgresInvitations:
             invitation = _invitation(rows[0])
             if not await _may_still_invite(connection, invitation):
                 return None
-            joining = await _joining(connection, self._trail, invitation.email, name, password_hash, user_id)
+            joining = await _joining(connection, invitation.email, name, password_hash, user_id)
             if joining is None:
                 return None
             await connection.execute(
@@ -228,6 +228,8 @@ class PostgresInvitations:
                 joining,
             )
             await self._record(connection, "invitation.accepted", invitation)
+            if joining != user_id:
+                await tell_of_person(connection, self._trail, joining)
         return invitation, joining
 
     async def _record(self, connection: Connection, action: str, invitation: Invitation) -> None:
@@ -275,7 +277,7 @@ async def _may_still_invite(connection: Connection, invitation: Invitation) -> b
 
 
 async def _joining(
-    connection: Connection, trail: AuditTrail, email: str, name: str, password_hash: str | None, user_id: str
+    connection: Connection, email: str, name: str, password_hash: str | None, user_id: str
 ) -> str | None:
     """The id of who joins; None when the link is not theirs, or is used to set a known person's password."""
     rows = await connection.fetch(
@@ -286,7 +288,7 @@ async def _joining(
     if user_id or password_hash is None:
         return None
     new = NewPerson(email=email, name=values.clean_name(name, of="a person"), password_hash=password_hash)
-    return await add_person(connection, trail, new)  # None: a disabled person has that address
+    return await add_person(connection, new)  # None: a disabled person has that address
 
 
 def _text(moment: datetime) -> str:

@@ -19,13 +19,10 @@ class NewPerson:
     password_hash: str | None = None
 
 
-async def add_person(
-    connection: Connection, trail: AuditTrail, new: NewPerson, facts: Facts | None = None
-) -> str | None:
+async def add_person(connection: Connection, new: NewPerson) -> str | None:
     """The new person's id, in the operator's transaction; None when somebody has that address, whatever the status.
 
-    ``facts`` say where the person comes from; without them, what is known of it. The trail's entry is the platform's:
-    take it before any tenant's, as everybody does.
+    :func:`tell_of_person` belongs to the end of the same transaction.
     """
     rows = await connection.fetch(
         """
@@ -40,10 +37,18 @@ async def add_person(
         new.time_zone,
         new.password_hash,
     )
-    if not rows:
-        return None
-    user_id = str(rows[0]["id"])
-    after = facts or {"name": new.name, "language": new.language, "time_zone": new.time_zone}
-    change = Change(tenant_id="", action="user.created", target=user_id, target_name=new.email, after=after)
+    return str(rows[0]["id"]) if rows else None
+
+
+async def tell_of_person(connection: Connection, trail: AuditTrail, user_id: str, facts: Facts | None = None) -> None:
+    """``facts`` say where the new person comes from; without them, what is known of it.
+
+    The entry is the platform's, and comes after those of tenants, as everywhere: two transactions that took the chains
+    in opposite orders would wait for each other.
+    """
+    (row,) = await connection.fetch(
+        "SELECT email, name, language, time_zone FROM platform.users WHERE id = $1", user_id
+    )
+    after = facts or {name: row[name] for name in ("name", "language", "time_zone")}
+    change = Change(tenant_id="", action="user.created", target=user_id, target_name=row["email"], after=after)
     await trail.record(connection, change)
-    return user_id

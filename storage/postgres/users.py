@@ -16,7 +16,7 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
 from storage.postgres.links import PostgresLinks
 from storage.postgres.log_ins import end_log_ins, end_tokens
-from storage.postgres.newcomers import NewPerson, add_person
+from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.order import Order, by_age
 from storage.postgres.people import PostgresPeople
 from storage.postgres.pool import Pool
@@ -93,11 +93,13 @@ class PostgresUsers:
         clean = replace(new, email=values.clean_email(new.email), name=values.clean_name(new.name, of="a person"))
         async with self._pool.together() as one:
             async with one.operator() as connection:
-                user_id = await add_person(connection, self._trail, clean)
+                user_id = await add_person(connection, clean)
             if user_id is None:
                 raise AlreadyExists(f"{clean.email} has an account already.")
             if password_link is not None:
                 await PostgresLinks(one).make_reset(user_id, password_link, INVITATION_S)
+            async with one.operator() as connection:
+                await tell_of_person(connection, self._trail, user_id)
             return await PostgresUsers(one, self._trail).user(user_id)
 
     async def change(
