@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+from policies.audio.disguise import Disguise
 from policies.audio.frames import FrameWalker
 from policies.audio.walker import Chunk
 from policies.audio.wav_formats import Layout
@@ -78,6 +79,7 @@ class Reading(ABC):
         "_want",
         "_zeros",
         "claimed",
+        "disguise",
         "inner",
         "is_long",
         "layouts",
@@ -111,6 +113,8 @@ class Reading(ABC):
         self.pads_data = True
         self.inner: FrameWalker | None = None
         """Takes the data of a codec whose frames must be walked."""
+        self.disguise: Disguise | None = None
+        """Takes data that a decoder may find frames in, whatever the file says."""
         self.order = "<"
         self.is_long = False
         self.long_size = 0
@@ -153,6 +157,8 @@ class Reading(ABC):
             self.played = (self.played or 0) + len(view)
             if self.inner:
                 self.inner.feed(view)
+            if self.disguise:
+                self.disguise.feed(view)
         elif self._kind is _Kind.METADATA:
             self.metadata += len(view)
         elif self._kind is _Kind.STRANGE:
@@ -176,7 +182,7 @@ class Reading(ABC):
         if was_data and pad and not self.unpadded:
             self.unpadded = copy.copy(self)
             self.unpadded.layouts = list(self.layouts)
-            self.unpadded.inner = None
+            self.unpadded.inner = self.unpadded.disguise = None
             self.unpadded.pads_data = False  # so that this one has no data chunk with a pad, and splits no more
             self.unpadded.feed(rest)
         self._left = pad
@@ -189,8 +195,7 @@ class Reading(ABC):
         figures = [self._ms]
         if self.unpadded:
             figures.append(self.unpadded.longest_ms)
-        if self.inner:
-            figures.append(self.inner.ms)
+        figures += [walker.ms for walker in (self.inner, self.disguise) if walker]
         return max((figure for figure in figures if figure is not None), default=None)
 
     @property

@@ -6,6 +6,7 @@ the one that plays longest counts. What no size may hide stands in ``policies.au
 
 from policies.audio.adts import AdtsWalker
 from policies.audio.chunks import FORM, ChunkWalker, Reading
+from policies.audio.disguise import Disguise
 from policies.audio.mpeg import MpegWalker
 from policies.audio.wav_formats import read_format
 
@@ -15,6 +16,8 @@ _METADATA_NAMES = (
 _LARGEST_SIZE = (1 << 63) - 1
 _FRAMED = {0x0050: MpegWalker, 0x0055: MpegWalker, 0x1600: AdtsWalker}
 """Format tags whose data is a stream of frames."""
+_PLAIN = 0x0001
+"""The one whose data FFmpeg probes for another codec's."""
 
 
 class _Reading(Reading):
@@ -32,7 +35,10 @@ class _Reading(Reading):
             self.long_size = min(int.from_bytes(whole[8:16], "little"), _LARGEST_SIZE)
         else:
             self.add_layout(read_format(whole, self.order))
-            framed = _FRAMED.get(int.from_bytes(whole[:2], "little" if self.order == "<" else "big"))
+            tag = int.from_bytes(whole[:2], "little" if self.order == "<" else "big")
+            framed = _FRAMED.get(tag)
+            if tag == _PLAIN and not self.disguise:
+                self.disguise = Disguise()
             if framed and not self.layouts and not self.inner:
                 self.inner = framed()
 
