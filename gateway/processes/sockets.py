@@ -1,5 +1,6 @@
 """Listening sockets, bound before anything else starts: an occupied port is the first fault seen."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -76,10 +77,12 @@ def turn_deaf(listening: socket.socket) -> None:
     """Have the system drop whatever arrives for it: who connects from here on waits, and is refused when it closes.
 
     What waits in its queue already stays, and can still be accepted. Else a connection that came between the last
-    accept and the close would be reset. (A socket filter that takes no byte of any packet, socket(7).)
+    accept and the close would be reset. (A socket filter that takes no byte of any packet, socket(7).) That may happen
+    where the system lets this user have no filter (EPERM; seen without privileges on Linux 6.18).
     """
     drop = ctypes.create_string_buffer(struct.pack("@HBBI", _BPF_RET, 0, 0, 0))
-    listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(drop)))
+    with contextlib.suppress(PermissionError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(drop)))
 
 
 def listen_privately(directory: Path, name: str) -> socket.socket:

@@ -33,6 +33,17 @@ def test_it_listens_where_it_is_told(address: str) -> None:
             pass
 
 
+def test_where_no_filter_is_to_be_had_the_drain_goes_on() -> None:
+    """As another user than root on some systems: Ctrl-C ended in a traceback."""
+
+    class Refusing(socket.socket):
+        def setsockopt(self, *_: object) -> None:  # type: ignore[override]  # whatever it is asked
+            raise PermissionError(1, "Operation not permitted")
+
+    with Refusing() as listening:
+        turn_deaf(listening)
+
+
 def test_a_deaf_socket_gives_up_who_waits_and_answers_nobody_else() -> None:
     """Who is in the queue can be accepted, with what was and will be sent; who comes now is not connected."""
     with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening:
