@@ -159,6 +159,7 @@ class Reading(ABC):
                 self.inner.feed(view)
             if self.disguise:
                 self.disguise.feed(view)
+                self.disguise = None if self.disguise.is_none else self.disguise
         elif self._kind is _Kind.METADATA:
             self.metadata += len(view)
         elif self._kind is _Kind.STRANGE:
@@ -190,7 +191,7 @@ class Reading(ABC):
     @property
     def longest_ms(self) -> int | None:
         """What a decoder plays of the bytes so far, by the reading that plays longer; None where none can."""
-        if not (self.unpadded or self.inner):
+        if not (self.unpadded or self.inner or self.disguise):
             return self._ms
         figures = [self._ms]
         if self.unpadded:

@@ -1,5 +1,6 @@
-"""Frames of MPEG audio or AAC in what a WAV calls plain samples: FFmpeg probes those, and plays what it finds."""
+"""Frames of MPEG audio, AAC or AC-3 in what a WAV calls plain samples: FFmpeg probes those, and plays what it finds."""
 
+from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.frames import FrameWalker
 from policies.audio.mpeg import MpegWalker
@@ -17,12 +18,18 @@ class Disguise:
     def __init__(self) -> None:
         self._left = _LOOKED_AT_BYTES
         self._seen = 0
-        self._walkers: list[FrameWalker] = [kind(is_linked=False) for kind in (MpegWalker, AdtsWalker, LatmWalker)]
+        kinds: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
+        self._walkers = [kind(is_linked=False) for kind in kinds]
 
     @property
     def ms(self) -> int | None:
         """Of the frames found; None where there are none."""
         return max((walker.ms or 0 for walker in self._walkers if walker.strange * 2 <= self._seen), default=0) or None
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there are certainly none."""
+        return not self._walkers
 
     def feed(self, chunk: Chunk) -> None:
         """The next samples."""

@@ -1,0 +1,66 @@
+"""AC-3 and E-AC-3 as a bare stream (ATSC A/52 sections 5.4.1 and E.1.3.1)."""
+
+import re
+
+from policies.audio.frames import NS_PER_SECOND, FrameWalker
+
+_SYNC = b"\x0b\x77"
+_HEADER_BYTES = 6
+_RATES = (48_000, 44_100, 32_000)
+_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+_LAST_AC3, _LAST_EAC3 = 10, 16
+"""Of the bit stream's identification."""
+
+
+class Ac3Walker(FrameWalker):
+    """Counts sync frames."""
+
+    __slots__ = ()
+
+    _PATTERN = re.compile(_SYNC)
+    _HEADER_BYTES = _HEADER_BYTES
+    _CHANCE_EVERY = 1 << 12
+
+    @property
+    def codec(self) -> str:
+        """Of every frame."""
+        return "ac3"
+
+    def _follow(self, data: bytes, at: int, last: int) -> int:
+        while at <= last:
+            frame = _frame(data[at : at + _HEADER_BYTES])
+            if frame is None:
+                break
+            length, samples, rate = frame
+            kind = self._kind(samples << 20 | rate, samples, rate)
+            if self._is_linked:
+                kind.linked += 1
+                at += length
+                continue
+            at = self._seek(kind, at, length, data, last)
+            if not self._is_linked:
+                break
+        return at
+
+    def _ns_at(self, data: bytes, at: int) -> int:
+        frame = _frame(data[at : at + _HEADER_BYTES])
+        return frame[1] * NS_PER_SECOND // frame[2] if frame else 0
+
+
+def _frame(head: bytes) -> tuple[int, int, int] | None:
+    """Bytes, samples and rate of the frame that begins so."""
+    if len(head) < _HEADER_BYTES or not head.startswith(_SYNC):
+        return None
+    code, size, version = head[4] >> 6, head[4] & 63, head[5] >> 3
+    if version <= _LAST_AC3:
+        if code == 3 or size >> 1 >= len(_KBITS):
+            return None
+        kbits = _KBITS[size >> 1]
+        length = (4 * kbits, 2 * (320 * kbits // 147 + (size & 1)), 6 * kbits)[code]
+        return length, 1536, _RATES[code] >> max(version - 8, 0)
+    if version > _LAST_EAC3 or size >> 4 == 3 == code:
+        return None
+    length = 2 * (((head[2] & 7) << 8 | head[3]) + 1)
+    if code == 3:
+        return max(length, _HEADER_BYTES), 1536, _RATES[size >> 4] // 2
+    return max(length, _HEADER_BYTES), 256 * (1, 2, 3, 6)[size >> 4], _RATES[code]
