@@ -5,7 +5,8 @@ walker    the promise of every container's walker, and the arithmetic they share
 sniff     which container is this, judged by its bytes alone
 track     one file: skips its ID3v2 tag, sniffs it, feeds the right walker; the table of walkers
 elements  boxes and elements that say how long they are: most of a file is passed unread
-chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``) and ``aiff``
+chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``, frames that it calls plain
+          samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
 frames    bare frames, found and followed: ``mpeg`` and ``adts`` (with LATM); ``hunt`` looks for both in the unknown
 flac      native FLAC: counts the blocks of its frames
