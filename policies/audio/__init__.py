@@ -8,7 +8,8 @@ elements  boxes and elements that say how long they are: most of a file is passe
 chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``, frames that it calls plain
           samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
-frames    bare frames, found and followed: ``mpeg`` and ``adts`` (with LATM); ``hunt`` looks for both in the unknown
+frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
+          two in the unknown
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
