@@ -46,6 +46,10 @@ class Rejected(StorageError):
     """The store was asked and will never take these values: asking again does not help."""
 
 
+class ExceedsOwner(Rejected):
+    """A key would have scopes that the one whose it is does not hold."""
+
+
 class RawRemoved(StorageError):
     """Single usage records of that time were removed because of their age; a part of them would pass for the whole."""
 

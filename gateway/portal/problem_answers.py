@@ -11,7 +11,7 @@ from gateway.portal.hashing import Busy
 from gateway.portal.pages import render
 from gateway.portal.problem import Handler, Problem
 from policies.verdict import Refusal
-from storage.ports import Full, Rejected, Unavailable
+from storage.ports import ExceedsOwner, Full, Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")
 
@@ -32,6 +32,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return answer(request, Problem(Refusal.STORE_UNAVAILABLE, headers={"Retry-After": "2"}))
     except Full as error:
         return answer(request, Problem(Refusal.MAXIMUM_REACHED, str(error)))
+    except ExceedsOwner as error:
+        return answer(request, Problem(Refusal.INVALID_INPUT, fields={"scopes": str(error)}))
     except Rejected as error:
         return answer(request, Problem(Refusal.INVALID_INPUT, str(error)))
     except web.HTTPException as error:

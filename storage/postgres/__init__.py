@@ -18,7 +18,7 @@ passkeys, second_factor, trusted, links, log_ins, sessions
            what they sign in with, browsers they trust, links they were mailed, the end and the list of log-ins
 invitations
            who is asked to join
-registry   API keys; ``key_rows`` are their rows, ``key_uses`` their last uses
+registry   API keys; ``key_rows`` are their rows, ``key_owners`` what whose they are holds, ``key_uses`` their last uses
 subjects   whose a token is, as things are now
 signing_keys, tokens, service_accounts
            keys that sign; log-ins and revocations; programs that ask for tokens; ``issuers`` are others

@@ -15,6 +15,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
+from storage.postgres.key_owners import require_held
 from storage.postgres.key_rows import (
     CREATE,
     HOLDER,
@@ -63,7 +64,10 @@ class PostgresKeyRegistry:
         routes: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
     ) -> ApiKey:
-        """Raises NotFound when there is no such tenant, or no such member of it; AlreadyExists for a known digest."""
+        """Raises NotFound when there is no such tenant, or no such member of it; AlreadyExists for a known digest.
+
+        Raises ExceedsOwner for scopes that the member does not hold.
+        """
         _check_secret(digest, last4)
         if expires_at is not None:
             values.check_instant(expires_at, "the expiry of a key")
@@ -85,6 +89,7 @@ class PostgresKeyRegistry:
             sorted(set(routes)),
             metadata_text(metadata or {}),
         )
+        await require_held(self._pool, tenant_id, user_id, scopes)
         async with self._pool.tenant(tenant_id) as connection:
             await before_memberships(connection)
             await require_room(connection, tenant_id, Counted.KEYS)
@@ -157,10 +162,12 @@ class PostgresKeyRegistry:
     ) -> ApiKey:
         """The key as it is then. ``check`` sees it as it was, and may raise. Raises NotFound.
 
-        One that had lapsed takes a place again: raises Full.
+        One that had lapsed takes a place again: raises Full. New scopes are within its owner's: raises ExceedsOwner.
         """
         if not is_id(Kind.KEY, key_id):
             raise _no_key(key_id)
+        if change.scopes is not None:
+            await require_held(self._pool, tenant_id, (await self.key(tenant_id, key_id)).user_id, change.scopes)
         async with self._pool.tenant(tenant_id) as connection:
             old = await _locked(connection, tenant_id, key_id)
             check(old)
@@ -195,7 +202,7 @@ class PostgresKeyRegistry:
     async def rotate_key(
         self, tenant_id: str, key_id: str, *, digest: bytes, last4: str, old_ends_at: datetime
     ) -> ApiKey:
-        """The successor. Raises AlreadyExists for a key that has one: rotate that one.
+        """The successor. Raises AlreadyExists for a key that has one: rotate that one; ExceedsOwner.
 
         One successor at most, so that a command given twice cannot leave a valid key behind that nobody keeps.
         """
@@ -207,6 +214,8 @@ class PostgresKeyRegistry:
             "api_keys_rotated_from_key": AlreadyExists(f"{key_id} was rotated already: rotate its successor instead."),
             "api_keys_digest_key": AlreadyExists("This very key is registered already."),
         }
+        old = await self.key(tenant_id, key_id)
+        await require_held(self._pool, tenant_id, old.user_id, old.scopes)
         async with self._pool.tenant(tenant_id) as connection:
             await before_memberships(connection)
             if not await connection.fetch(LOCK_USABLE, tenant_id, key_id):

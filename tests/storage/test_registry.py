@@ -401,7 +401,8 @@ async def test_identifying_a_key_reads_no_table_from_end_to_end(w: World) -> Non
 async def test_a_persons_key_does_no_more_than_its_person_may(w: World) -> None:
     """A-08: who was made a viewer does not transcribe with an old key; scopes that are no permission are nobody's."""
     acme = await w.tenant()
-    ada = await w.user(acme, Role.MEMBER)
+    ada = await w.user(acme, Role.ADMIN)
+    members = PostgresMembers(w.pool, TRAIL)
     scopes = frozenset({"transcribe", "keys:write", "house:word"})
     of_ada, of_acme = a_digest(), a_digest()
     await w.key(acme, digest=of_ada, user=ada, scopes=scopes)
@@ -412,8 +413,9 @@ async def test_a_persons_key_does_no_more_than_its_person_may(w: World) -> None:
         assert principal is not None
         return principal.scopes, principal.roles
 
+    assert await held(of_ada) == (scopes, ("admin",))
+    await members.set_role(acme.id, ada.id, Role.MEMBER, None)
     assert await held(of_ada) == ({"transcribe", "house:word"}, ("member",))
-    members = PostgresMembers(w.pool, TRAIL)
     await members.set_role(acme.id, ada.id, Role.VIEWER, None)
     assert await held(of_ada) == ({"house:word"}, ("viewer",))
     await PostgresRoles(w.pool, TRAIL).create(acme.id, "clerks", "", ["keys:write"])

@@ -84,6 +84,15 @@ def test_create_tells_all_about_the_key_as_one_object(acme: Operator) -> None:
     assert identified(acme, made["key"]).user_id == acme.json("user", "list", "--tenant", "acme")[0]["id"]
 
 
+def test_a_key_is_not_given_more_than_its_owner_holds(acme: Operator) -> None:
+    acme.run("user", "create", "--tenant", "acme", "--email", "ann@example.com")
+    wish = ("key", "create", "--tenant", "acme", "--name", "x", "--user", "ann@example.com")
+    assert "does not hold keys:write" in acme.run(*wish, "--scope", "keys:write", status=1).stderr
+    made = acme.json(*wish)
+    assert "does not hold keys:write" in acme.run("key", "set", made["id"], "--scope", "keys:write", status=1).stderr
+    assert identified(acme, made["key"]).scopes == {"transcribe"}
+
+
 def test_list_shows_every_key_and_never_the_secret(acme: Operator) -> None:
     acme.run("user", "create", "--tenant", "acme", "--email", "ann@example.com")
     first = acme.json("key", "create", "--tenant", "acme", "--name", "first", "--user", "ann@example.com")

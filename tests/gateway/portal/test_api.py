@@ -251,6 +251,31 @@ async def test_nobody_gives_a_key_what_they_do_not_hold(houses: Houses) -> None:
     await admin.ask("DELETE", f"/keys/{strong['id']}", status=204)
 
 
+async def test_a_key_is_never_given_more_than_its_owner_holds(houses: Houses) -> None:
+    """At its making, at a change of its scopes, and at its rotation: the field is named, and nothing is made."""
+    owner = await houses.person()
+    member = await houses.person(owner.tenant, Role.MEMBER)
+    assert member.user is not None
+    theirs = {"name": "k", "user_id": member.user.id}
+    fits = await owner.ask("POST", "/keys", theirs | {"scopes": ["transcribe", "keys:read"]}, status=201)
+    path = f"/keys/{fits['id']}"
+    for method, where, body in (
+        ("POST", "/keys", theirs | {"scopes": ["transcribe", "keys:write"]}),
+        ("PATCH", path, {"scopes": ["keys:write"]}),
+    ):
+        problem = await owner.ask(method, where, body, status=422)
+        sentence = "The owner of this key does not hold keys:write: give it fewer scopes."
+        assert problem["errors"] == [{"field": "scopes", "message": sentence}]
+    await owner.ask("PATCH", f"/memberships/{member.user.id}", {"role": "service"})
+    assert [fault["field"] for fault in (await owner.ask("POST", f"{path}/rotate", {}, status=422))["errors"]] == [
+        "scopes"
+    ]
+    await owner.ask("PATCH", path, {"name": "renamed"})
+    await owner.ask("PATCH", path, {"scopes": ["transcribe"]})
+    await owner.ask("POST", f"{path}/rotate", {}, status=201)
+    assert len((await owner.ask("GET", "/keys"))["data"]) == 2
+
+
 async def test_a_person_who_is_demoted_has_less_at_once_with_every_key(houses: Houses) -> None:
     owner = await houses.person()
     admin = await houses.person(owner.tenant, Role.ADMIN)
