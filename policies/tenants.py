@@ -93,6 +93,8 @@ class ApiKey:
     """Where it may be used, by route name; none: wherever its scopes allow."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     last_used: "KeyUsed | None" = None
+    service_account_id: str | None = None
+    """The program whose key it is; then it is no member's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,7 @@ class KeyRegistry(Protocol):
         scopes: frozenset[str],
         expires_at: datetime | None = None,
         user_id: str | None = None,
+        service_account_id: str | None = None,
         networks: Sequence[str] = (),
         routes: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.command import Command, Given, common, with_stores
-from gateway.cli.key_rows import Held, facts, holder, members
+from gateway.cli.key_rows import Held, facts, holder, owned
 from gateway.cli.known_routes import check_routes
 from gateway.cli.output import print_json, remark
 from gateway.cli.values import FUTURE, NAME, NONE, SCOPE, Written
@@ -123,7 +123,8 @@ async def _change(stores: "Stores", key_id: str, change: "KeyChange") -> Held:
     tenant = await holder(stores, key_id)
     row = await stores.keys.change_key(tenant.id, key_id, change)
     await stores.announce(Invalidation(tenant_id=tenant.id, key_id=key_id))
-    return Held(row, tenant, (await members(stores, tenant.id)).get(row.user_id or ""))
+    (changed,) = await owned(stores, tenant, [row])
+    return changed
 
 
 def _print(given: Given, held: Held, what: str) -> None:

@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.key_changes import bindings, disable, enable, mention_unasked, set_key
-from gateway.cli.key_rows import Held, facts, holder, member, members
+from gateway.cli.key_rows import Held, facts, holder, member, owned
 from gateway.cli.known_routes import check_routes
 from gateway.cli.minting import mint
 from gateway.cli.output import print_json, print_table, remark
@@ -48,6 +48,7 @@ def key() -> None:
 )  # fmt: skip
 @click.option("--expires", type=FUTURE, help="When it ends: 90d, or a date. Default: never.")
 @click.option("--user", "email", type=EMAIL, help="The member whose key it is; it ends with that person's access.")
+@click.option("--service-account", "account_id", metavar="ID", help="The program whose key it is, instead of a member.")
 @click.option("--test", is_flag=True, help="Make a thk_test_ key, for tests.")
 @bindings
 @common
@@ -58,6 +59,7 @@ def create(
     scopes: tuple[str, ...],
     expires: datetime | None,
     email: str | None,
+    account_id: str | None,
     networks: tuple[str, ...],
     routes: tuple[str, ...],
     metadata: tuple[tuple[str, str], ...],
@@ -65,6 +67,8 @@ def create(
     test: bool,
 ) -> None:
     """Make a key, and print it: the only time that it can be seen."""
+    if email and account_id:
+        raise click.UsageError("a key is a member's or a service account's: name one of the two")
 
     async def make(stores: "Stores") -> _Made:
         found = await stores.directory.tenant(tenant)
@@ -80,6 +84,7 @@ def create(
             scopes=frozenset(scopes),
             expires_at=expires,
             user_id=owner,
+            service_account_id=account_id,
             networks=networks,
             routes=routes,
             metadata=dict(metadata),
@@ -91,36 +96,46 @@ def create(
 
 @key.command("list")
 @click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@click.option("--user", "email", type=EMAIL, help="Only those of this member.")
+@click.option("--service-account", "account_id", metavar="ID", help="Only those of this program.")
 @click.option("--unused", type=DURATION, help="Only those not used for so long, and not revoked: 90d.")
 @click.option("--expiring", type=DURATION, help="Only those that are valid, and not for so long any more: 30d.")
 @common
-def list_keys(given: Given, tenant: str, unused: timedelta | None, expiring: timedelta | None) -> None:
+def list_keys(
+    given: Given,
+    tenant: str,
+    email: str | None,
+    account_id: str | None,
+    unused: timedelta | None,
+    expiring: timedelta | None,
+) -> None:
     """A tenant's keys, newest first, ended ones included."""
 
     async def ask(stores: "Stores") -> list[Held]:
         found, now = await stores.directory.tenant(tenant), datetime.now(UTC)
-        owners = await members(stores, found.id)
         rows = await stores.keys.keys_page(
             found.id,
             _MOST,
+            user_id=None if email is None else await member(stores, found.id, tenant, email),
+            service_account_id=account_id,
             unused_since=_moved(now, unused, -1) if unused is not None else None,
             ending_before=_moved(now, expiring, 1) if expiring is not None else None,
         )
-        return [Held(row, found, owners.get(row.user_id or "")) for row in rows]
+        return await owned(stores, found, rows)
 
     held = with_stores(given, ask)
     if given.json:
         print_json([facts(each) for each in held])
         return
     print_table(
-        ("ID", "NAME", "KEY", "SCOPES", "USER", "STATUS", "CREATED", "EXPIRES", "LAST USED"),
+        ("ID", "NAME", "KEY", "SCOPES", "OWNER", "STATUS", "CREATED", "EXPIRES", "LAST USED"),
         [
             (
                 each.row.id,
                 each.row.name,
                 f"…{each.row.last4}",
                 " ".join(sorted(each.row.scopes)),
-                each.user and each.user.email,
+                each.user.email if each.user else each.row.service_account_id,
                 each.status,
                 stamp(each.row.created_at),
                 maybe_stamp(each.row.expires_at),
@@ -129,7 +144,7 @@ def list_keys(given: Given, tenant: str, unused: timedelta | None, expiring: tim
             for each in held
         ],
     )
-    if not held and not (unused or expiring):
+    if not held and not (unused or expiring or email or account_id):
         remark(f"Tenant {tenant} has no key yet. Make one: gateway key create --tenant {tenant} --name NAME")
 
 
@@ -172,7 +187,8 @@ def revoke(given: Given, key_id: str, *, yes: bool) -> None:
         tenant = await holder(stores, key_id)
         row = await stores.keys.revoke_key(tenant.id, key_id)
         await stores.announce(Invalidation(tenant_id=tenant.id, key_id=key_id))
-        return Held(row, tenant, (await members(stores, tenant.id)).get(row.user_id or ""))
+        (ended,) = await owned(stores, tenant, [row])
+        return ended
 
     ended = with_stores(given, end)
     if given.json:

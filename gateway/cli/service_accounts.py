@@ -134,8 +134,8 @@ def rotate(given: Given, account_id: str, overlap: timedelta) -> None:
 @yes_option
 @common
 def disable(given: Given, account_id: str, *, yes: bool) -> None:
-    """Give it no more tokens, and refuse those that it has."""
-    confirm(f"Disable service account {account_id}? All of its tokens are refused.", yes=yes)
+    """Give it no more tokens, and refuse those that it has, and its keys."""
+    confirm(f"Disable service account {account_id}? All of its tokens and keys are refused.", yes=yes)
 
     async def end(stores: "Stores") -> ServiceAccount:
         account = await stores.service_accounts.account(account_id)

@@ -12,19 +12,20 @@ from policies.calendars import Calendar
 from policies.networks import network
 from policies.permissions import usable
 from policies.principals import Method, Principal, Standing
-from policies.tenants import ApiKey, KeyUsed, TenantStatus, UserStatus
+from policies.tenants import ApiKey, KeyUsed, Role, TenantStatus, UserStatus
 from storage.postgres import values
 from storage.postgres.limits import limits_of, limits_sql
 from storage.postgres.members import held
 
 OWN = """k.id, k.tenant_id, k.user_id, k.name, k.last4, k.scopes, k.created_at, k.expires_at, k.revoked_at,
-    k.disabled_at, k.networks, k.routes, k.metadata"""
+    k.disabled_at, k.networks, k.routes, k.metadata, k.service_account_id"""
 SELECT = f"SELECT {OWN}, u.used_at, u.address, u.agent"
 KEY = f"{SELECT} FROM platform.api_keys k LEFT JOIN platform.key_uses u ON u.key_id = k.id WHERE k.tenant_id = $1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 HOLDER = f"""
     SELECT k.id, k.tenant_id, t.slug, k.user_id, k.scopes, k.expires_at,
+        k.service_account_id, a.scopes AS account_scopes, a.disabled_at IS NOT NULL AS account_disabled,
         m.role, m.custom_role, r.permissions, coalesce(u.operator, false) AS operator,
         k.revoked_at IS NOT NULL AS revoked, k.disabled_at IS NOT NULL AS disabled, k.networks, k.routes,
         t.status AS tenant_status, u.status AS user_status,
@@ -34,6 +35,7 @@ HOLDER = f"""
     FROM platform.api_keys k
     JOIN platform.tenants t ON t.id = k.tenant_id
     LEFT JOIN platform.plans p ON p.name = t.plan
+    LEFT JOIN platform.service_accounts a ON a.tenant_id = k.tenant_id AND a.id = k.service_account_id
     LEFT JOIN platform.users u ON u.id = k.user_id
     LEFT JOIN platform.memberships m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
     LEFT JOIN platform.roles r ON r.tenant_id = m.tenant_id AND r.name = m.custom_role
@@ -43,9 +45,9 @@ IDENTIFY = f"{HOLDER} WHERE k.digest = $1"
 
 CREATE = f"""
     INSERT INTO platform.api_keys AS k (
-        id, tenant_id, user_id, name, digest, last4, scopes, expires_at, networks, routes, metadata
+        id, tenant_id, user_id, name, digest, last4, scopes, expires_at, networks, routes, metadata, service_account_id
     )
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     RETURNING {OWN}
 """  # noqa: S608  made of this module\'s own column names
 
@@ -70,9 +72,10 @@ SUCCEED = f"""
         UPDATE platform.api_keys SET expires_at = least(expires_at, $6) WHERE tenant_id = $1 AND id = $2
     )
     INSERT INTO platform.api_keys AS k (
-        id, tenant_id, user_id, name, digest, last4, scopes, expires_at, rotated_from, networks, routes, metadata
+        id, tenant_id, user_id, name, digest, last4, scopes, expires_at, rotated_from, networks, routes, metadata,
+        service_account_id
     )
-    SELECT $3, tenant_id, user_id, name, $4, $5, scopes, expires_at, id, networks, routes, metadata
+    SELECT $3, tenant_id, user_id, name, $4, $5, scopes, expires_at, id, networks, routes, metadata, service_account_id
     FROM platform.api_keys
     WHERE tenant_id = $1 AND id = $2
     RETURNING {OWN}
@@ -139,6 +142,7 @@ def key_of(row: asyncpg.Record) -> ApiKey:
         routes=tuple(row["routes"]),
         metadata=json.loads(row["metadata"]),
         last_used=_used(row) if row.get("used_at") else None,
+        service_account_id=row["service_account_id"],
     )
 
 
@@ -153,6 +157,7 @@ def facts_of(key: ApiKey) -> Facts:
         "last4": key.last4,
         "scopes": sorted(key.scopes),
         "user": key.user_id,
+        "service_account": key.service_account_id,
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "enabled": key.disabled_at is None,
         "networks": list(key.networks),
@@ -164,15 +169,15 @@ def facts_of(key: ApiKey) -> Facts:
 def principal_of(row: asyncpg.Record) -> Principal:
     """A row of ``HOLDER``."""
     limits = limits_of(row["limits"], row["plan_limits"])
-    role, scopes = row["custom_role"] or row["role"], frozenset(row["scopes"])
+    role = row["custom_role"] or row["role"] or (Role.SERVICE if row["service_account_id"] else None)
     return Principal(
         method=Method.API_KEY,
         standing=_standing(row),
         tenant_id=row["tenant_id"],
         tenant_slug=row["slug"],
-        user_id=row["user_id"] or "",
+        user_id=row["user_id"] or row["service_account_id"] or "",
         key_id=row["id"],
-        scopes=usable(scopes, held(row)) if row["user_id"] else scopes,
+        scopes=_usable(row),
         roles=(role,) if role else (),
         expires_ms=_ms(row["expires_at"]),
         tenant_rate=limits.tenant_rate,
@@ -186,8 +191,16 @@ def principal_of(row: asyncpg.Record) -> Principal:
     )
 
 
+def _usable(row: asyncpg.Record) -> frozenset[str]:
+    """What of the scopes the owner holds now."""
+    scopes = frozenset(row["scopes"])
+    if row["service_account_id"]:
+        return scopes & frozenset(row["account_scopes"])
+    return usable(scopes, held(row)) if row["user_id"] else scopes
+
+
 def _standing(row: asyncpg.Record) -> Standing:
-    if row["revoked"]:
+    if row["revoked"] or row["account_disabled"]:  # an account that is disabled stays so
         return Standing.REVOKED
     if row["disabled"]:
         return Standing.DISABLED

@@ -15,7 +15,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
-from storage.postgres.key_owners import require_held
+from storage.postgres.key_owners import no_account, require_held
 from storage.postgres.key_rows import (
     CREATE,
     HOLDER,
@@ -60,21 +60,25 @@ class PostgresKeyRegistry:
         scopes: frozenset[str],
         expires_at: datetime | None = None,
         user_id: str | None = None,
+        service_account_id: str | None = None,
         networks: Sequence[str] = (),
         routes: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
     ) -> ApiKey:
-        """Raises NotFound when there is no such tenant, or no such member of it; AlreadyExists for a known digest.
+        """Raises NotFound when there is no such tenant, member or account of it; AlreadyExists for a known digest.
 
-        Raises ExceedsOwner for scopes that the member does not hold.
+        Raises ExceedsOwner for scopes that the owner does not hold, ValueError for two owners.
         """
         _check_secret(digest, last4)
         if expires_at is not None:
             values.check_instant(expires_at, "the expiry of a key")
+        if user_id is not None and service_account_id is not None:
+            raise ValueError("a key is a member's or a service account's, not both")
         refusals = {
             "api_keys_digest_key": AlreadyExists("This very key is registered already."),
             "api_keys_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
             "api_keys_owner_fkey": NotFound(f"No member of this tenant has the id {user_id}."),
+            "api_keys_account_fkey": no_account(service_account_id),
         }
         row = (
             new_id(Kind.KEY),
@@ -88,8 +92,9 @@ class PostgresKeyRegistry:
             networks_text(networks),
             sorted(set(routes)),
             metadata_text(metadata or {}),
+            service_account_id,
         )
-        await require_held(self._pool, tenant_id, user_id, scopes)
+        await require_held(self._pool, tenant_id, scopes, user_id=user_id, service_account_id=service_account_id)
         async with self._pool.tenant(tenant_id) as connection:
             await before_memberships(connection)
             await require_room(connection, tenant_id, Counted.KEYS)
@@ -119,10 +124,11 @@ class PostgresKeyRegistry:
         sort: str = "-created",
         beyond: str | int | None = None,
         user_id: str | None = None,
+        service_account_id: str | None = None,
         unused_since: datetime | None = None,
         ending_before: datetime | None = None,
     ) -> Sequence[ApiKey]:
-        """Those ``beyond`` another's id; of one person, where given.
+        """Those ``beyond`` another's id; of one person or service account, where given.
 
         ``unused_since``: not revoked, and not used since; ``ending_before``: still valid, and not for long.
         """
@@ -132,6 +138,7 @@ class PostgresKeyRegistry:
             " AND ($4::timestamptz IS NULL OR k.created_at < $4 AND k.revoked_at IS NULL)"
             " AND ($4::timestamptz IS NULL OR coalesce(u.used_at, k.created_at) < $4)"
             " AND ($5::timestamptz IS NULL OR k.expires_at < $5 AND k.expires_at > now() AND k.revoked_at IS NULL)"
+            " AND ($7::text IS NULL OR k.service_account_id = $7)"
             f" {order.page('$2', '$6')}",
             tenant_id,
             order.after(beyond),
@@ -139,6 +146,7 @@ class PostgresKeyRegistry:
             unused_since,
             ending_before,
             limit,
+            service_account_id,
             tenant_id=tenant_id,
         )
         return [key_of(row) for row in rows]
@@ -167,7 +175,7 @@ class PostgresKeyRegistry:
         if not is_id(Kind.KEY, key_id):
             raise _no_key(key_id)
         if change.scopes is not None:
-            await require_held(self._pool, tenant_id, (await self.key(tenant_id, key_id)).user_id, change.scopes)
+            await self._require_held(await self.key(tenant_id, key_id), change.scopes)
         async with self._pool.tenant(tenant_id) as connection:
             old = await _locked(connection, tenant_id, key_id)
             check(old)
@@ -215,7 +223,7 @@ class PostgresKeyRegistry:
             "api_keys_digest_key": AlreadyExists("This very key is registered already."),
         }
         old = await self.key(tenant_id, key_id)
-        await require_held(self._pool, tenant_id, old.user_id, old.scopes)
+        await self._require_held(old, old.scopes)
         async with self._pool.tenant(tenant_id) as connection:
             await before_memberships(connection)
             if not await connection.fetch(LOCK_USABLE, tenant_id, key_id):
@@ -244,6 +252,11 @@ class PostgresKeyRegistry:
             (row,) = await connection.fetch(REVOKE, tenant_id, key_id)
             await self._record(connection, "key.revoked", old, before=facts_of(old))
         return key_of(row)
+
+    async def _require_held(self, key: ApiKey, scopes: frozenset[str]) -> None:
+        await require_held(
+            self._pool, key.tenant_id, scopes, user_id=key.user_id, service_account_id=key.service_account_id
+        )
 
     async def _record(
         self, connection: Connection, action: str, key: ApiKey, before: Facts | None = None, after: Facts | None = None

@@ -67,8 +67,17 @@ def test_live_speech_becomes_words_and_an_account(demo: Demo) -> None:
     assert demo.run("usage", "reconcile")["agree"]
 
 
-def test_a_key_that_is_revoked_ends_its_streams_within_a_second(demo: Demo) -> None:
-    made = demo.run("key", "create", "--tenant", "demo", "--name", "soon gone")
+@pytest.mark.parametrize("owner", ["tenant", "service account"])
+def test_a_key_that_is_revoked_ends_its_streams_within_a_second(demo: Demo, owner: str) -> None:
+    """Also by the end of the service account whose it is."""
+    words = ["key", "create", "--tenant", "demo", "--name", "soon gone"]
+    if owner == "tenant":
+        made = demo.run(*words)
+        ending = ("key", "revoke", made["id"])
+    else:
+        account = demo.run("service-account", "create", "--tenant", "demo", "--name", "streams")["id"]
+        made = demo.run(*words, "--service-account", account)
+        ending = ("service-account", "disable", account)
     ended: list[float] = []
     with opened(demo.facts["url"], LISTEN, additional_headers={"X-API-Key": made["key"]}) as stream:
         stream.send(PCM[:BLOCK_BYTES])
@@ -82,7 +91,7 @@ def test_a_key_that_is_revoked_ends_its_streams_within_a_second(demo: Demo) -> N
 
         listening = threading.Thread(target=listen)
         listening.start()
-        demo.run("key", "revoke", made["id"])
+        demo.run(*ending)
         revoked = time.monotonic()
         listening.join(10)
     assert ended[0] - revoked < 1

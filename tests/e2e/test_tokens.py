@@ -151,6 +151,21 @@ def test_an_issuer_that_operators_add_counts_and_ends_within_a_second_on_every_w
     assert become(401)
 
 
+def test_a_service_accounts_key_follows_it_within_a_second_on_every_worker(demo: Demo) -> None:
+    """The scopes that the account loses, and its end."""
+    account = demo.run("service-account", "create", "--tenant", "demo", "--name", "keyed")["id"]
+    key = demo.run("key", "create", "--tenant", "demo", "--name", "k", "--service-account", account)["key"]
+    for words, expected in (
+        ((), 200),
+        (("set", account, "--scope", "introspect"), 403),
+        (("set", account, "--scope", "transcribe"), 200),
+        (("disable", account), 401),
+    ):
+        if words:
+            demo.run("service-account", *words)
+        assert eventually(lambda: {status(demo, key) for _ in range(8)} == {expected}, within_s=1.0), words  # noqa: B023
+
+
 def test_tokens_outlive_the_database_and_redis(demo: Demo) -> None:
     """Design: JWT and cached keys keep working; also a token of somebody whom no worker has seen, by its own word."""
     account = demo.run("service-account", "create", "--tenant", "demo", "--name", "unseen")

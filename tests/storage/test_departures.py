@@ -11,6 +11,7 @@ from policies.tenants import Role, RouteOverride, Tenant, TenantStatus
 from storage.ports import NotFound
 from storage.postgres.departures import PostgresDepartures
 from storage.postgres.directory import Leaving
+from storage.postgres.service_accounts import PostgresServiceAccounts
 from storage.postgres.sessions import NewSession, PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
 from tests.storage.world import TRAIL, World, a_digest, world
@@ -34,6 +35,12 @@ async def furnished(w: World, digest: bytes) -> Tenant:
     tenant = await w.tenant()
     user = await w.user(tenant, Role.OWNER)
     key = await w.key(tenant, user=user, digest=digest)
+    account = await PostgresServiceAccounts(w.pool, TRAIL).create(
+        tenant.id, name="w", scopes=frozenset(), audiences=frozenset(), digest=a_digest()
+    )
+    await w.registry.create_key(
+        tenant.id, name="w", digest=a_digest(), last4="WXYZ", scopes=frozenset(), service_account_id=account.id
+    )
     later = datetime.now(UTC) + timedelta(days=1)
     await w.registry.rotate_key(tenant.id, key.id, digest=a_digest(), last4="WXYZ", old_ends_at=later)
     await w.set_rate(tenant.id, requests=Rate(600, 60_000))

@@ -11,11 +11,12 @@ import pytest
 from policies.limits import Rate
 from policies.principals import Method, Principal, Standing
 from policies.tenants import ApiKey, Role, RouteOverride, TenantStatus, UserStatus
-from storage.ports import AlreadyExists, NotFound, StorageError
+from storage.ports import AlreadyExists, ExceedsOwner, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.key_rows import IDENTIFY
 from storage.postgres.members import PostgresMembers
 from storage.postgres.roles import PostgresRoles
+from storage.postgres.service_accounts import PostgresServiceAccounts
 from tests.storage.world import TRAIL, World, a_digest, world
 
 NOW = datetime.now(UTC)
@@ -422,6 +423,33 @@ async def test_a_persons_key_does_no_more_than_its_person_may(w: World) -> None:
     await members.set_role(acme.id, ada.id, Role.MEMBER, "clerks")
     assert await held(of_ada) == ({"keys:write", "house:word"}, ("clerks",))
     assert await held(of_acme) == (scopes, ())
+
+
+async def test_a_service_accounts_key_does_no_more_than_the_account_may(w: World) -> None:
+    """Whatever the names of the scopes; its successors neither, and nothing once it is disabled."""
+    acme, other = await w.tenant(), await w.tenant()
+    accounts = PostgresServiceAccounts(w.pool, TRAIL)
+    scopes = frozenset({"transcribe", "keys:write", "house:word"})
+    account = await accounts.create(acme.id, name="w", scopes=scopes, audiences=frozenset(), digest=a_digest())
+    wish = {"name": "k", "last4": "WXYZ", "service_account_id": account.id}
+    first, second = a_digest(), a_digest()
+    key = await w.registry.create_key(acme.id, digest=first, scopes=scopes, **wish)
+    await w.registry.rotate_key(acme.id, key.id, digest=second, last4="WXYZ", old_ends_at=NOW + HOUR)
+    for left in (scopes, frozenset({"house:word"}), frozenset({"transcribe", "another"})):
+        await accounts.change(acme.id, account.id, scopes=left)
+        for digest in (first, second):
+            principal = await w.registry.identify_key(digest)
+            assert principal is not None
+            assert (principal.user_id, principal.roles) == (account.id, ("service",))
+            assert principal.scopes == scopes & left
+    with pytest.raises(ExceedsOwner, match="house:word, keys:write"):
+        await w.registry.create_key(acme.id, digest=a_digest(), scopes=scopes, **wish)
+    with pytest.raises(NotFound, match="service account"):
+        await w.registry.create_key(other.id, digest=a_digest(), scopes=frozenset(), **wish)
+    with pytest.raises(ValueError, match="not both"):
+        await w.registry.create_key(acme.id, digest=a_digest(), scopes=frozenset(), user_id="usr_x", **wish)
+    await accounts.disable(acme.id, account.id)
+    assert [await standing(w, digest) for digest in (first, second)] == [Standing.REVOKED] * 2
 
 
 async def test_who_makes_keys_without_a_pause_is_removed_all_the_same(w: World) -> None:

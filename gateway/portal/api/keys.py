@@ -12,10 +12,12 @@ from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
 from gateway.portal.bodies import Known
 from gateway.portal.parts import Parts
+from gateway.portal.problem import Problem
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.networks import lie_within, network
 from policies.permissions import Permission
 from policies.tenants import ApiKey
+from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.key_rows import KeyChange
 
@@ -76,7 +78,8 @@ class KeyShown(Shown):
     name: str
     last4: str
     scopes: list[str]
-    user_id: str | None = Field(description="The member whose key it is; null: the tenant's.")
+    user_id: str | None = Field(description="The member whose key it is; null: no member's.")
+    service_account_id: str | None = Field(description="The service account whose key it is; null: none's.")
     status: Literal["active", "disabled", "expired", "revoked"]
     created_at: Instant
     expires_at: Instant | None
@@ -102,6 +105,9 @@ class KeyWish(Sent):
         default=None, description="When it ends; null: never."
     )
     user_id: str | None = Field(default=None, max_length=64, description="The member whose key it is to be.")
+    service_account_id: str | None = Field(
+        default=None, max_length=64, description="The service account whose key it is to be, instead of a member."
+    )
     test: bool = Field(default=False, description="A `thk_test_` key.")
     networks: Networks = Field(default=[])
     routes: RouteNames = Field(default=[])
@@ -133,6 +139,7 @@ class KeyList(ByAge, InTenant):
     """Which keys."""
 
     user_id: str | None = Field(default=None, max_length=64, description="Those of one member.")
+    service_account_id: str | None = Field(default=None, max_length=64, description="Those of one service account.")
     unused_days: int | None = Field(default=None, ge=1, le=3_650, description="Not used for so many days, not revoked.")
     ending_days: int | None = Field(default=None, ge=1, le=3_650, description="Valid, but not for so many days more.")
 
@@ -147,6 +154,7 @@ async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
         sort=query.sort,
         beyond=ask.cursors.beyond(query.cursor),
         user_id=query.user_id,
+        service_account_id=query.service_account_id,
         unused_since=now - timedelta(days=query.unused_days) if query.unused_days else None,
         ending_before=now + timedelta(days=query.ending_days) if query.ending_days else None,
     )
@@ -158,6 +166,9 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
     """Make a key. The key itself is in this answer and nowhere else."""
     wish, now = ask.body, ask.parts.now()
     ask.who.may_give(wish.scopes)
+    if wish.user_id and wish.service_account_id:
+        both = "A key is a member's or a service account's, not both."
+        raise Problem(Refusal.INVALID_INPUT, fields={"service_account_id": both})
     secret, its_digest = mint(ask.parts, test=wish.test)
     made = await ask.keys.create_key(
         ask.tenant_id,
@@ -167,6 +178,7 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
         scopes=frozenset(wish.scopes),
         expires_at=wish.expires_at,
         user_id=wish.user_id,
+        service_account_id=wish.service_account_id,
         networks=wish.networks,
         routes=wish.routes,
         metadata=wish.metadata,
@@ -264,6 +276,7 @@ def facts(key: ApiKey, now: datetime) -> dict[str, Any]:
         "last4": key.last4,
         "scopes": sorted(key.scopes),
         "user_id": key.user_id,
+        "service_account_id": key.service_account_id,
         "status": "revoked"
         if key.revoked_at
         else "expired"

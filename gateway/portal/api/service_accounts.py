@@ -161,7 +161,7 @@ async def replace_service_secret(ask: Ask[InTenant, SecretWish]) -> ServiceAccou
 
 @operations.delete("/service-accounts/{account_id}", Permission.SERVICE_ACCOUNTS_WRITE)
 async def disable_service_account(ask: Ask[InTenant, Any]) -> None:
-    """Give it no more tokens, and refuse those that it has."""
+    """Give it no more tokens, and refuse those that it has, and its keys."""
     account = await _accounts(ask).disable(
         ask.tenant_id, ask.path("account_id"), lambda current: ask.check_version(_shown(current))
     )

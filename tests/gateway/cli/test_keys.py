@@ -93,13 +93,34 @@ def test_a_key_is_not_given_more_than_its_owner_holds(acme: Operator) -> None:
     assert identified(acme, made["key"]).scopes == {"transcribe"}
 
 
+def test_a_service_accounts_key_is_listed_with_it_and_ends_with_it(acme: Operator) -> None:
+    account = acme.json("service-account", "create", "--tenant", "acme", "--name", "w")["id"]
+    acme.run("user", "create", "--tenant", "acme", "--email", "ann@example.com")
+    wish = ("key", "create", "--tenant", "acme", "--name", "k")
+    ours = acme.json(*wish, "--service-account", account)
+    hers = acme.json(*wish, "--user", "ann@example.com")
+    both = acme.run(*wish, "--service-account", account, "--user", "ann@example.com", status=2)
+    assert "name one of the two" in both.stderr
+    assert "no service account 'svc_x'" in acme.run(*wish, "--service-account", "svc_x", status=1).stderr
+    listing = ("key", "list", "--tenant", "acme")
+    for owner, key in ((("--service-account", account), ours), (("--user", "ann@example.com"), hers)):
+        _, row = acme.table(*listing, *owner)
+        assert (row[0], row[4]) == (key["id"], owner[1])
+    principal = identified(acme, ours["key"])
+    assert (principal.user_id, principal.roles, principal.standing) == (account, ("service",), Standing.GOOD)
+    acme.run("service-account", "disable", account, "--yes")
+    (shown,) = acme.json(*listing, "--service-account", account)
+    assert (shown["service_account"], shown["status"]) == (account, "revoked")
+    assert identified(acme, ours["key"]).standing is Standing.REVOKED
+
+
 def test_list_shows_every_key_and_never_the_secret(acme: Operator) -> None:
     acme.run("user", "create", "--tenant", "acme", "--email", "ann@example.com")
     first = acme.json("key", "create", "--tenant", "acme", "--name", "first", "--user", "ann@example.com")
     second = acme.json("key", "create", "--tenant", "acme", "--name", "second", "--expires", "90d")
     acme.run("key", "revoke", first["id"])
     headings, *rows = acme.table("key", "list", "--tenant", "acme")
-    assert headings == ["ID", "NAME", "KEY", "SCOPES", "USER", "STATUS", "CREATED", "EXPIRES", "LAST USED"]
+    assert headings == ["ID", "NAME", "KEY", "SCOPES", "OWNER", "STATUS", "CREATED", "EXPIRES", "LAST USED"]
     assert [(row[0], row[1], row[2], row[4], row[5]) for row in rows] == [
         (second["id"], "second", f"…{second['last4']}", "-", "active"),
         (first["id"], "first", f"…{first['last4']}", "ann@example.com", "revoked"),

@@ -276,6 +276,38 @@ async def test_a_key_is_never_given_more_than_its_owner_holds(houses: Houses) ->
     assert len((await owner.ask("GET", "/keys"))["data"]) == 2
 
 
+async def test_a_key_is_a_service_accounts(houses: Houses) -> None:
+    """Found by it, shown with it, and within it; a disabled one gets no more."""
+    owner = await houses.person()
+    account = (await owner.ask("POST", "/service-accounts", {"name": "w"}, status=201))["id"]
+    wish = {"name": "k", "service_account_id": account}
+    made = await owner.ask("POST", "/keys", wish, status=201)
+    await owner.ask("POST", "/keys", {"name": "the tenant's"}, status=201)
+    assert (made["user_id"], made["service_account_id"]) == (None, account)
+    found = await owner.ask("GET", f"/keys?service_account_id={account}")
+    assert [(key["id"], key["service_account_id"]) for key in found["data"]] == [(made["id"], account)]
+    (entry,) = (await owner.ask("GET", f"/audit?target={made['id']}"))["data"]
+    assert entry["after"]["service_account"] == account
+    assert owner.user is not None
+    for method, path, body, field in (
+        ("POST", "/keys", wish | {"scopes": ["transcribe", "keys:read"]}, "scopes"),
+        ("POST", "/keys", wish | {"scopes": ["of-the-house"]}, "scopes"),
+        ("PATCH", f"/keys/{made['id']}", {"scopes": ["keys:read"]}, "scopes"),
+        ("POST", "/keys", wish | {"user_id": owner.user.id}, "service_account_id"),
+    ):
+        problem = await owner.ask(method, path, body, status=422)
+        assert [fault["field"] for fault in problem["errors"]] == [field]
+    successor = await owner.ask("POST", f"/keys/{made['id']}/rotate", {}, status=201)
+    assert successor["service_account_id"] == account
+    await owner.ask("DELETE", f"/service-accounts/{account}", status=204)
+    for path, body in (
+        ("/keys", wish),
+        ("/keys", wish | {"service_account_id": "svc_x"}),
+        (f"/keys/{successor['id']}/rotate", {}),
+    ):
+        await owner.ask("POST", path, body, status=404)
+
+
 async def test_a_person_who_is_demoted_has_less_at_once_with_every_key(houses: Houses) -> None:
     owner = await houses.person()
     admin = await houses.person(owner.tenant, Role.ADMIN)

@@ -177,6 +177,7 @@ async def test_what_a_body_names_is_looked_for_in_ones_own_tenant(houses: Houses
     before = await rows_of(parts, owner.tenant.id)
     for method, path, body in (
         ("POST", "/keys", {"name": "k", "user_id": theirs["user_id"]}),
+        ("POST", "/keys", {"name": "k", "service_account_id": theirs["account_id"]}),
         ("POST", "/memberships", {"user_id": theirs["user_id"], "role": "viewer"}),
         ("PUT", "/limits", {"key_id": theirs["key_id"], "requests": ["1/m"]}),
         ("PUT", "/limits", {"user_id": theirs["user_id"], "requests": ["1/m"]}),
