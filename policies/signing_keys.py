@@ -55,3 +55,13 @@ def signer(keys: Iterable[SigningKey], now: datetime) -> SigningKey | None:
     """The key that signs now: of several, that which became active last. None when there is none."""
     active = [key for key in keys if key.stage(now) is Stage.ACTIVE]
     return max(active, key=lambda key: (key.active_at, key.id), default=None)
+
+
+def unsigned_from(keys: Iterable[SigningKey], now: datetime) -> datetime | None:
+    """The first instant from now on at which none of them signs. None when one always does.
+
+    A key stops at its ``retiring_at`` and at no other time, so that only these need to be looked at.
+    """
+    kept = list(keys)
+    ends = {key.retiring_at for key in kept if key.retiring_at is not None and key.retiring_at > now}
+    return next((moment for moment in sorted({now, *ends}) if signer(kept, moment) is None), None)

@@ -1,6 +1,6 @@
 """The promises of the stores of tokens: signing keys, revocations, log-ins, service accounts. As ``ports``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,8 +36,18 @@ class SigningKeys(Protocol):
     async def succeed(self, key: SigningKey, overlap: timedelta) -> None:
         """Add a key that takes over at its ``active_at``; the others stay believed for ``overlap`` after that."""
 
-    async def end(self, key_id: str, now: datetime) -> SigningKey:
-        """Believe it no more, from ``now`` on. Raises NotFound."""
+    async def end(
+        self,
+        key_id: str,
+        now: datetime,
+        heir: Callable[[SigningKey, datetime], SigningKey],
+        check: Callable[[SigningKey], None] = lambda _: None,
+    ) -> SigningKey | None:
+        """Believe it no more, from ``now`` on. Gives the key that takes its place where at some time none would sign.
+
+        ``heir`` makes that from the one that ended and the instant from which on it signs; both happen or neither.
+        ``check`` sees the key as it was, and may raise. Raises NotFound.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION
 from gateway.times import maybe_stamp, stamp
-from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage, signer
+from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:
@@ -85,17 +85,15 @@ def rotate(given: Given, after: timedelta, algorithm: str | None, *, new_secret:
 def revoke(given: Given, key_id: str, *, yes: bool) -> None:
     """Believe a key no more, from now on: for one that others may have. All that it signed is refused within seconds.
 
-    If it was the key that signs, a new one takes its place at once.
+    If it was the key that signs, a new one takes its place at once; if it was to sign next, when its turn comes.
     """
     confirm(f"Revoke signing key {key_id}? Every token that it signed is refused from now on.", yes=yes)
 
     async def end(stores: "Stores") -> SigningKey | None:
+        from gateway.identity.signing import SEALING, heirs  # noqa: PLC0415  slow: see the package's docstring
+
         now = datetime.now(UTC)
-        ended = await stores.signing_keys.end(key_id, now)
-        made = None
-        if signer(await stores.signing_keys.keys(), now) is None:
-            made = await _successor(stores, now, timedelta(), ended.algorithm)
-            await stores.signing_keys.succeed(made, OVERLAP)
+        made = await stores.signing_keys.end(key_id, now, heirs(stores.secret_for(SEALING), now))
         await stores.announce(Invalidation())
         return made
 
@@ -105,7 +103,7 @@ def revoke(given: Given, key_id: str, *, yes: bool) -> None:
         return
     click.echo(f"Key {key_id} is gone. Whoever holds a token that it signed must get a new one.")
     if made is not None:
-        remark(f"Key {made.id} signs from now on.")
+        remark(f"Key {made.id} signs from {stamp(made.active_at)} on.")
 
 
 async def _successor(stores: "Stores", now: datetime, after: timedelta, algorithm: str | None) -> SigningKey:

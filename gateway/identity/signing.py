@@ -62,6 +62,11 @@ def successor(
     return new_key(algorithm, sealing_key, created_at=now, active_at=now + waits)
 
 
+def heirs(sealing_key: bytes, now: datetime) -> Callable[[SigningKey, datetime], SigningKey]:
+    """What makes the key that takes the place of one that is believed no more, with its algorithm."""
+    return lambda ended, active_at: new_key(ended.algorithm, sealing_key, created_at=now, active_at=active_at)
+
+
 def is_sealed_with_another(keys: Iterable[SigningKey], sealing_key: bytes) -> bool:
     """Whether there are private halves, and none of them opens with this key."""
     sealed = [key for key in keys if key.sealed is not None]

@@ -1,11 +1,11 @@
 """The SigningKeys port: keys that sign tokens, with the instants of their lives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from policies.audit import Change
-from policies.signing_keys import SigningKey
+from policies.signing_keys import OVERLAP, SigningKey, Stage, unsigned_from
 from storage.ports import NotFound
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _ALL = """
     SELECT id, algorithm, public_jwk, sealed, created_at, active_at, retiring_at, gone_at
     FROM platform.signing_keys ORDER BY active_at, id
+"""
+_END = """
+    UPDATE platform.signing_keys
+    SET active_at = least(active_at, $2), retiring_at = least(retiring_at, $2), gone_at = least(gone_at, $2),
+        sealed = NULL
+    WHERE id = $1
 """
 _ANY_SIGNS = "SELECT EXISTS (SELECT FROM platform.signing_keys WHERE retiring_at IS NULL OR retiring_at > now())"
 
@@ -46,39 +52,46 @@ class PostgresSigningKeys:
         """The new key takes over at its ``active_at``; what signed until then stays published for ``overlap``."""
         async with self._pool.operator() as connection:
             await _alone(connection)
-            await connection.execute(
-                """
-                UPDATE platform.signing_keys
-                SET retiring_at = greatest(active_at, $1), gone_at = greatest(active_at, $1) + $2
-                WHERE retiring_at IS NULL OR retiring_at > $1
-                """,
-                key.active_at,
-                overlap,
-            )
-            await _insert(connection, key)
-            await connection.execute("UPDATE platform.signing_keys SET sealed = NULL WHERE gone_at <= now()")
-            await self._trail.record(connection, _change("created", key))
+            await self._take_over(connection, key, overlap)
 
-    async def end(self, key_id: str, now: datetime) -> SigningKey:
-        """The key as it is now. Its private half is forgotten."""
+    async def end(
+        self,
+        key_id: str,
+        now: datetime,
+        heir: Callable[[SigningKey, datetime], SigningKey],
+        check: Callable[[SigningKey], None] = lambda _: None,
+    ) -> SigningKey | None:
+        """See the port. The private half of the key is forgotten; one that is gone already stays as it is."""
         async with self._pool.operator() as connection:
             await _alone(connection)
-            rows = await connection.fetch(
-                """
-                UPDATE platform.signing_keys
-                SET active_at = least(active_at, $2), retiring_at = least(retiring_at, $2),
-                    gone_at = least(gone_at, $2), sealed = NULL
-                WHERE id = $1
-                RETURNING id, algorithm, public_jwk, sealed, created_at, active_at, retiring_at, gone_at
-                """,
-                key_id,
-                now,
-            )
-            if not rows:
+            keys = {row["id"]: SigningKey(**row) for row in await connection.fetch(_ALL)}
+            old = keys.pop(key_id, None)
+            if old is None:
                 raise NotFound(f"There is no signing key {key_id!r}. See them: gateway signing-keys list")
-            ended = SigningKey(**rows[0])
-            await self._trail.record(connection, _change("ended", ended))
-        return ended
+            check(old)
+            if old.stage(now) is not Stage.GONE:
+                await connection.execute(_END, key_id, now)
+                await self._trail.record(connection, _change("ended", old))
+            moment = unsigned_from(keys.values(), now)
+            if moment is None:
+                return None
+            made = heir(old, moment)
+            await self._take_over(connection, made, OVERLAP)
+        return made
+
+    async def _take_over(self, connection: Connection, key: SigningKey, overlap: timedelta) -> None:
+        await connection.execute(
+            """
+            UPDATE platform.signing_keys
+            SET retiring_at = greatest(active_at, $1), gone_at = greatest(active_at, $1) + $2
+            WHERE retiring_at IS NULL OR retiring_at > $1
+            """,
+            key.active_at,
+            overlap,
+        )
+        await _insert(connection, key)
+        await connection.execute("UPDATE platform.signing_keys SET sealed = NULL WHERE gone_at <= now()")
+        await self._trail.record(connection, _change("created", key))
 
 
 def _change(verb: str, key: SigningKey) -> Change:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import asyncpg
 
-from policies.audit import Change
+from policies.audit import Change, Facts, changed
 from policies.plans import Counted
 from storage.ports import NotFound
 from storage.postgres import values
@@ -96,7 +96,7 @@ class PostgresWebhooks:
         sealed_secret: bytes,
     ) -> Webhook:
         """A new one. The id comes from the caller, because the secret is sealed for it."""
-        description = values.clean_line(description, "the description of a webhook")
+        description = _clean_description(description)
         async with self._pool.tenant(tenant_id) as connection:
             await require_room(connection, tenant_id, Counted.WEBHOOKS)
             rows = await connection.fetch(
@@ -149,25 +149,42 @@ class PostgresWebhooks:
             raise _no_webhook(webhook_id)
         return _webhook(rows[0])
 
-    async def enable(
-        self, tenant_id: str, webhook_id: str, *, enabled: bool, check: Callable[[Webhook], None] = lambda _: None
+    async def change(
+        self,
+        tenant_id: str,
+        webhook_id: str,
+        *,
+        url: str | None = None,
+        description: str | None = None,
+        events: Sequence[str] | None = None,
+        enabled: bool | None = None,
+        check: Callable[[Webhook], None] = lambda _: None,
     ) -> Webhook:
-        """The webhook, sending or not. ``check`` sees it as it was, and may raise. Raises NotFound."""
+        """The webhook with what is given changed. ``check`` sees it as it was, and may raise. Raises NotFound.
+
+        What waits goes to the new address: a delivery names its webhook, and the address is read when it is made.
+        """
         async with self._pool.tenant(tenant_id) as connection:
             old = await _locked(connection, tenant_id, webhook_id)
             check(old)
-            await connection.execute("UPDATE platform.webhooks SET enabled = $2 WHERE id = $1", webhook_id, enabled)
-            if old.enabled != enabled:
-                await self._trail.record(
-                    connection,
-                    Change(
-                        tenant_id=tenant_id,
-                        action="webhook.enabled" if enabled else "webhook.disabled",
-                        target=webhook_id,
-                        target_name=old.url,
-                    ),
-                )
-        return replace(old, enabled=enabled)
+            new = replace(
+                old,
+                url=old.url if url is None else url,
+                description=old.description if description is None else _clean_description(description),
+                events=old.events if events is None else tuple(sorted(set(events))),
+                enabled=old.enabled if enabled is None else enabled,
+            )
+            await connection.execute(
+                "UPDATE platform.webhooks SET url = $2, description = $3, events = $4, enabled = $5 WHERE id = $1",
+                webhook_id,
+                new.url,
+                new.description,
+                new.events,
+                new.enabled,
+            )
+            for change in _changes(old, new):
+                await self._trail.record(connection, change)
+        return new
 
     async def replace_secret(self, tenant_id: str, webhook_id: str, sealed: bytes, old_until: datetime) -> Webhook:
         """Sign with a new secret, and with the old one as well until ``old_until``. Raises NotFound."""
@@ -302,6 +319,36 @@ async def _locked(connection: Connection, tenant_id: str, webhook_id: str) -> We
     if not rows:
         raise _no_webhook(webhook_id)
     return _webhook(rows[0])
+
+
+def _clean_description(text: str) -> str:
+    return values.clean_line(text, "the description of a webhook")
+
+
+def _changes(old: Webhook, new: Webhook) -> list[Change]:
+    """What the trail tells: that it was stopped or goes on, and what else of it is different."""
+    found = []
+    before, after = changed(_facts(old), _facts(new))
+    if after:
+        found.append(_change("changed", new, before=before, after=after))
+    if old.enabled != new.enabled:
+        found.append(_change("enabled" if new.enabled else "disabled", new))
+    return found
+
+
+def _facts(webhook: Webhook) -> Facts:
+    return {"url": webhook.url, "description": webhook.description, "events": list(webhook.events)}
+
+
+def _change(verb: str, webhook: Webhook, *, before: Facts | None = None, after: Facts | None = None) -> Change:
+    return Change(
+        tenant_id=webhook.tenant_id,
+        action=f"webhook.{verb}",
+        target=webhook.id,
+        target_name=webhook.url,
+        before=before,
+        after=after,
+    )
 
 
 def _no_webhook(webhook_id: str) -> NotFound:

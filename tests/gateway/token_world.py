@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from gateway.identity.bearers import Bearers
 from gateway.identity.signing import new_key
 from gateway.identity.token_state import TokenState
 from policies.principals import Method, Principal
-from policies.signing_keys import SigningKey
+from policies.signing_keys import SigningKey, unsigned_from
 from policies.tokens import ACCESS_S, ACCESS_TYPE, AccessToken, access_claims
 from storage.ports import Unavailable
 from storage.token_ports import Revocation
@@ -47,10 +47,22 @@ class MemorySigningKeys:
         self.found = [replace(old, retiring_at=key.active_at, gone_at=key.active_at + overlap) for old in self.found]
         self.found.append(key)
 
-    async def end(self, key_id: str, now: datetime) -> SigningKey:
+    async def end(
+        self,
+        key_id: str,
+        now: datetime,
+        heir: Callable[[SigningKey, datetime], SigningKey],
+        check: Callable[[SigningKey], None] = lambda _: None,
+    ) -> SigningKey | None:
         index = next(index for index, key in enumerate(self.found) if key.id == key_id)
-        self.found[index] = replace(self.found[index], retiring_at=now, gone_at=now, sealed=None)
-        return self.found[index]
+        old = self.found[index]
+        check(old)
+        self.found[index] = replace(old, retiring_at=now, gone_at=now, sealed=None)
+        moment = unsigned_from(self.found, now)
+        if moment is None:
+            return None
+        self.found.append(heir(old, moment))
+        return self.found[-1]
 
 
 class MemoryRevocations:

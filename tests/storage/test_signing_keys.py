@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies.signing_keys import SigningKey, Stage, signer
+from policies.signing_keys import SigningKey, Stage, signer, unsigned_from
 from storage.ports import NotFound
 from storage.postgres.pool import Pool
 from storage.postgres.signing_keys import PostgresSigningKeys
@@ -83,14 +83,16 @@ async def test_the_private_half_of_a_key_that_is_gone_is_forgotten(keys: Postgre
 
 
 async def test_a_key_can_be_ended_at_once(keys: PostgresSigningKeys) -> None:
-    """X-05: also one that was never used, and again."""
+    """X-05: also one that was never used, and again; and whichever it is, there is always one that signs."""
     now = datetime.now(UTC)
+    turn = now + timedelta(minutes=10)
     await keys.add_first(key("a", now))
-    await keys.succeed(key("b", now + timedelta(minutes=10)), OVERLAP)
-    for name in ("a", "b", "b"):
-        ended = await keys.end(name, now)
-        assert ended.stage(now) is Stage.GONE
-        assert ended.sealed is None
-    assert await keys.add_first(key("c"))
+    await keys.succeed(key("b", turn), OVERLAP)
+    for name, heir, at in (("b", "c", turn), ("b", None, None), ("a", "d", now), ("c", None, None), ("d", "e", now)):
+        made = await keys.end(name, now, lambda _, moment, heir=heir: key(heir, moment))
+        assert (made and made.id, made and made.active_at) == (heir, at), name
+        found = await keys.keys()
+        assert unsigned_from(found, now) is None
+        assert [(each.stage(now), each.sealed) for each in found if each.id == name] == [(Stage.GONE, None)]
     with pytest.raises(NotFound, match="no signing key 'x'"):
-        await keys.end("x", NOW)
+        await keys.end("x", NOW, lambda _, moment: key("y", moment))

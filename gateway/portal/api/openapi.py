@@ -27,6 +27,7 @@ _PATH_PARTS = {
     "session_id": f"^ses_{_ID}",
     "account_id": f"^svc_{_ID}",
     "delivery_id": "^[0-9]{1,18}$",
+    "kid": "^[0-9A-Za-z_-]{43}$",
     "slug": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     "name": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
 }
@@ -55,6 +56,19 @@ _PROBLEM = {
 }
 
 
+_OF_LISTS = {"minLength": "minItems", "maxLength": "maxItems"}
+
+
+class _Schemas(GenerateJsonSchema):
+    """Lengths of lists are items: where a function checks a list first, pydantic writes those of a text."""
+
+    def generate_inner(self, schema: Any) -> dict[str, Any]:
+        made = super().generate_inner(schema)
+        if made.get("type") != "array":
+            return made
+        return {_OF_LISTS.get(name, name): value for name, value in made.items()}
+
+
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
     """The whole document."""
     all_of_them = list(operations)
@@ -63,7 +77,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         models += [(operation.body, "validation")] if operation.body else []
         models += [(operation.answer, "serialization")] if operation.answer else []
     references, definitions = models_json_schema(
-        list(dict.fromkeys(models)), ref_template=_REFERENCE, schema_generator=GenerateJsonSchema
+        list(dict.fromkeys(models)), ref_template=_REFERENCE, schema_generator=_Schemas
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in all_of_them:
@@ -111,7 +125,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": _PATH_PARTS[name]}}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    schema = operation.query.model_json_schema()
+    schema = operation.query.model_json_schema(schema_generator=_Schemas)
     defined = schema.get("$defs", {})
     for name, field in schema.get("properties", {}).items():
         found.append(

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from gateway.identity.signing import SEALING, successor
+from gateway.identity.signing import SEALING, heirs, successor
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.api.shapes import Instant, stamp
 from policies.permissions import Permission
 from policies.signing_keys import OVERLAP, SigningKey, Stage
-from storage.ports import Invalidation
+from storage.ports import Invalidation, NotFound
 from storage.postgres.signing_keys import PostgresSigningKeys
 
 operations = Operations("signing-keys")
@@ -49,6 +49,29 @@ async def rotate_signing_keys(ask: Ask[Nothing, Any]) -> SigningKeyShown:
     await keys.succeed(made, OVERLAP)
     await ask.announce(Invalidation())
     return _shown(ask, made)
+
+
+@operations.get("/signing-keys/{kid}", Permission.PLATFORM_READ, query=Nothing, answer=SigningKeyShown)
+async def show_signing_key(ask: Ask[Nothing, Any]) -> SigningKeyShown:
+    """One key, also one that is gone."""
+    kid = ask.path("kid")
+    for key in await _keys(ask).keys():
+        if key.id == kid:
+            return _shown(ask, key)
+    raise NotFound(f"There is no signing key {kid!r}.")
+
+
+@operations.delete("/signing-keys/{kid}", Permission.PLATFORM_WRITE, query=Nothing)
+async def revoke_signing_key(ask: Ask[Nothing, Any]) -> None:
+    """Believe a key no more, from now on: what it signed is refused within seconds, and another takes its place."""
+    now = ask.parts.now()
+    await _keys(ask).end(
+        ask.path("kid"),
+        now,
+        heirs(ask.parts.secret_for(SEALING), now),
+        lambda current: ask.check_version(_shown(ask, current)),
+    )
+    await ask.announce(Invalidation())
 
 
 def _keys(ask: Ask[Any, Any]) -> PostgresSigningKeys:

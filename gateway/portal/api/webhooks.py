@@ -41,6 +41,9 @@ Patterns = Annotated[
 ]
 
 
+_Url = Annotated[str, Field(min_length=8, max_length=2_048, json_schema_extra={"format": "uri"})]
+
+
 class WebhookShown(Shown):
     """Where events are sent."""
 
@@ -61,7 +64,7 @@ class WebhookMade(WebhookShown):
 class WebhookWish(Sent):
     """A new webhook."""
 
-    url: str = Field(min_length=8, max_length=2_048, json_schema_extra={"format": "uri"})
+    url: _Url
     description: str = Field(default="", max_length=200)
     events: Patterns
 
@@ -69,7 +72,10 @@ class WebhookWish(Sent):
 class WebhookChange(Sent):
     """What of a webhook changes."""
 
-    enabled: bool
+    url: _Url | None = None
+    description: str | None = Field(default=None, max_length=200)
+    events: Patterns | None = None
+    enabled: bool | None = None
 
 
 class Replacement(Sent):
@@ -144,11 +150,17 @@ async def show_webhook(ask: Ask[InTenant, Any]) -> WebhookShown:
 
 @operations.patch("/webhooks/{webhook_id}", Permission.WEBHOOKS_WRITE, body=WebhookChange, answer=WebhookShown)
 async def change_webhook(ask: Ask[InTenant, WebhookChange]) -> WebhookShown:
-    """Stop sending, or go on: what waited meanwhile is sent then."""
-    changed = await _webhooks(ask).enable(
+    """Send elsewhere, send other events, stop, or go on. What waits is sent to the new address; the secret stays."""
+    edit = ask.body
+    if edit.url is not None:
+        _check_url(ask, edit.url)
+    changed = await _webhooks(ask).change(
         ask.tenant_id,
         ask.path("webhook_id"),
-        enabled=ask.body.enabled,
+        url=edit.url,
+        description=edit.description,
+        events=edit.events,
+        enabled=edit.enabled,
         check=lambda current: ask.check_version(_shown(current)),
     )
     return _shown(changed)

@@ -195,8 +195,7 @@ async def test_a_key_that_is_believed_no_more_signs_no_more(signing: Signing) ->
     assertions, state, keys, clock = signing
     state.listeners.append(assertions.forget)
     first = assertions.of(PRINCIPAL, "default")
-    await keys.end(keys.found[0].id, datetime.now(UTC))
-    keys.found.append(another_key())
+    await keys.end(keys.found[0].id, datetime.now(UTC), lambda _, __: another_key())
     await state.refresh()
     clock.now = time.time()
     second = assertions.of(PRINCIPAL, "default")

@@ -228,9 +228,7 @@ async def test_a_key_that_is_ended_takes_its_tokens_along() -> None:
     async with token_world() as world:
         token = world.token()
         assert await world.status(token) == 200
-        await world.keys.end(world.state.ring.keys[0].id, datetime.now(UTC))
-        await world.keys.succeed(another_key(), timedelta(minutes=20))
-        world.keys.found[0] = replace(world.keys.found[0], gone_at=datetime.now(UTC))
+        await world.keys.end(world.state.ring.keys[0].id, datetime.now(UTC), lambda _, __: another_key())
         await world.state.refresh()
         assert await world.status(token) == 401
         assert await world.status(world.token()) == 200

@@ -2,17 +2,21 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.identity.digests import digest
+from gateway.portal.api.openapi import document
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
 from policies.audit import SYSTEM
 from policies.permissions import Permission
 from policies.tenants import Role
+from storage.ports import Invalidation
 from storage.postgres.audit import AuditTrail
 from storage.postgres.key_uses import KeyUse, PostgresKeyUses
 from storage.postgres.registry import PostgresKeyRegistry
@@ -27,6 +31,7 @@ STRANGER = {
     "account_id": "svc_00000000000000000000", "webhook_id": "whk_00000000000000000000", "delivery_id": "1",
     "invitation_id": "inv_00000000000000000000", "session_id": "ses_00000000000000000000",
     "key_id": "key_00000000000000000000", "user_id": "usr_00000000000000000000", "slug": "nobody", "name": "nobody",
+    "kid": "0" * 43,
 }  # fmt: skip
 
 
@@ -533,6 +538,32 @@ async def test_operators_rotate_signing_keys(houses: Houses) -> None:
     await (await houses.person()).ask("GET", "/signing-keys", status=403)
 
 
+async def test_operators_revoke_a_signing_key_and_another_signs(houses: Houses) -> None:
+    """X-05: of the version that was seen, told to every gateway, on record, and never without one that signs."""
+    operator = await houses.person(operator=True)
+    await houses.first_signing_key()
+    (first,) = (await operator.ask("GET", "/signing-keys"))["data"]
+    path = f"/signing-keys/{first['id']}"
+    assert await operator.ask("GET", path) == first
+    await operator.ask("DELETE", path, status=412, headers={"If-Match": '"stale"'})
+    async with aclosing(houses.parts.bus.listen()) as changes, asyncio.timeout(10):
+        await anext(changes)  # subscribed
+        await operator.ask("DELETE", path, status=204)
+        assert await anext(changes) == Invalidation()
+    gone, heir = (await operator.ask("GET", "/signing-keys"))["data"]
+    assert (gone["id"], gone["stage"]) == (first["id"], "gone")
+    assert (heir["algorithm"], heir["stage"]) == (first["algorithm"], "active")
+    await operator.ask("DELETE", path, status=204)  # once is enough
+    async with houses.parts.pool.operator() as connection:
+        noted = await connection.fetch("SELECT action, target FROM platform.audit_entries WHERE action LIKE 'signing%'")
+    assert {(row["action"], row["target"]) for row in noted} == {
+        ("signing_key.created", first["id"]), ("signing_key.ended", first["id"]), ("signing_key.created", heir["id"]),
+    }  # fmt: skip
+    assert len(noted) == 3
+    await operator.ask("DELETE", f"/signing-keys/{'0' * 43}", status=404)
+    await (await houses.person()).ask("DELETE", path, status=403)
+
+
 async def test_usage_is_summed_and_broken_down(houses: Houses, parts: Parts) -> None:
     owner, other = await houses.person(), await houses.person()
     ended = int(datetime(2026, 11, 3, 10, 30, tzinfo=UTC).timestamp() * 1000)
@@ -617,6 +648,25 @@ async def test_the_document_describes_what_is_served(portal: Client) -> None:
     assert {(method, path) for path, methods in document["paths"].items() for method in methods} == served
     assert document["openapi"].startswith("3.1")
     assert "ApiKey" not in document["components"]["schemas"]
+
+
+def test_the_document_counts_the_items_of_lists() -> None:
+    """A list's ``minLength`` would say nothing: JSON Schema has it for texts alone."""
+
+    def lists(part: object) -> Iterator[dict[str, object]]:
+        if isinstance(part, dict):
+            if part.get("type") == "array":
+                yield part
+            for each in part.values():
+                yield from lists(each)
+        elif isinstance(part, list):
+            for each in part:
+                yield from lists(each)
+
+    found = document(OPERATIONS)
+    assert not [each for each in lists(found) if each.keys() & {"minLength", "maxLength"}]
+    algorithms = found["components"]["schemas"]["IssuerWish"]["properties"]["algorithms"]
+    assert (algorithms["minItems"], algorithms["maxItems"]) == (1, 3)
 
 
 async def test_the_document_can_be_read_in_a_browser_with_nothing_from_elsewhere(portal: Client) -> None:

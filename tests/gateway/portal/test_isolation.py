@@ -12,6 +12,7 @@ from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
 from policies.tenants import Role
 from storage.postgres.sessions import NewSession, PostgresSessions
+from storage.postgres.signing_keys import PostgresSigningKeys
 from tests.gateway.portal.api import Caller, Houses
 from tests.storage.world import a_digest
 
@@ -30,7 +31,7 @@ BODIES: dict[str, dict[str, object]] = {
     "SecondFactorWish": {"roles": []},
     "Intended": {"route": "openai.transcriptions"},
     "WebhookWish": {"url": "https://example.com/", "events": ["operator.*"]},
-    "WebhookChange": {"enabled": False},
+    "WebhookChange": {"url": "https://example.com/", "events": ["*"], "enabled": False},
     "TenantWish": {"slug": "new", "name": "new"},
     "OnboardingWish": {"slug": "new", "owner": "new@example.com"},
     "PlanWish": {"name": "new"},
@@ -56,6 +57,7 @@ async def furnished(houses: Houses, parts: Parts, owner: Caller) -> dict[str, st
             methods=("pwd",), address="192.0.2.7", agent=MARK, life=timedelta(hours=1),
         )
     )  # fmt: skip
+    await houses.first_signing_key()
     async with parts.pool.operator() as connection:
         delivery = await connection.fetchval(
             "INSERT INTO platform.deliveries (tenant_id, webhook_id, event_id, type, body, state)"
@@ -73,6 +75,7 @@ async def furnished(houses: Houses, parts: Parts, owner: Caller) -> dict[str, st
         "session_id": session.id,
         "delivery_id": str(delivery),
         "slug": tenant.slug,
+        "kid": (await PostgresSigningKeys(parts.pool, parts.trail).keys())[0].id,
     }
 
 

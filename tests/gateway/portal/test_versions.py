@@ -28,6 +28,7 @@ MEANWHILE = {
     "/limits": "UPDATE platform.limits SET count = count + 1",
     "/plans/{name}": "UPDATE platform.plans SET note = 'x' WHERE name = '{name}'",
     "/issuers/{name}": "UPDATE platform.issuers SET enabled = NOT enabled WHERE name = '{name}'",
+    "/signing-keys/{kid}": "UPDATE platform.signing_keys SET retiring_at = now() WHERE id = '{kid}'",
     "/tenants/{slug}": "UPDATE platform.tenants SET name = 'x' WHERE slug = '{slug}'",
     "/users/{user_id}": "UPDATE platform.users SET name = 'x' WHERE id = '{user_id}'",
     "/tenant": "UPDATE platform.tenants SET name = 'x' WHERE id = '{tenant}'",

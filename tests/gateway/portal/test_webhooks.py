@@ -156,15 +156,48 @@ async def test_what_waits_while_a_webhook_is_off_is_sent_when_it_is_on(
     await owner.ask("GET", f"/webhooks/{hook['id']}", status=404)
 
 
+async def test_what_waits_goes_to_the_new_address(houses: Houses, parts: Parts, receiver: Receiver) -> None:
+    """An event that did not arrive until the address was mended is not lost; the trail says from where to where."""
+    owner = await houses.person()
+    hook = await owner.ask("POST", "/webhooks", {"url": f"{receiver.url}/gone", "events": ["role.*"]}, status=201)
+    path = f"/webhooks/{hook['id']}"
+    await owner.ask("POST", "/roles", {"name": "clerk", "permissions": []}, status=201)
+    await rounds(parts)
+    (delivery,) = await settled(owner, hook["id"], "pending")
+    while delivery["status"] is None:  # taken, and not yet answered
+        (delivery,) = await settled(owner, hook["id"], "pending")
+    await owner.ask("PATCH", path, {"enabled": False})
+    edit = {"url": receiver.url, "events": ["key.*", "key.*"], "description": "mended", "enabled": True}
+    await owner.ask("PATCH", path, edit, status=412, headers={"If-Match": '"stale"'})
+    changed = await owner.ask("PATCH", path, edit)
+    assert changed == await owner.ask("GET", path)
+    assert {name: changed[name] for name in edit} == edit | {"events": ["key.*"]}
+    async with parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.deliveries SET next_at = now()")
+    await rounds(parts)
+    (delivery,) = await settled(owner, hook["id"], "delivered")
+    assert delivery["type"] == "role.created"
+    assert [headers["webhook-id"] for headers, _ in receiver.got] == [delivery["event_id"]]
+    told = {each["action"]: each for each in (await owner.ask("GET", f"/audit?target={hook['id']}"))["data"]}
+    assert told.keys() == {"webhook.created", "webhook.disabled", "webhook.enabled", "webhook.changed"}
+    assert told["webhook.changed"]["before"] == {
+        "url": f"{receiver.url}/gone", "events": ["role.*"], "description": ""
+    }  # fmt: skip
+    assert told["webhook.changed"]["after"] == {"url": receiver.url, "events": ["key.*"], "description": "mended"}
+
+
 @pytest.mark.parametrize(
     "url", ["ftp://a.example/", "https://", "https://user@a.example/", "nothing-at-all", "https://a.example/#x"]
 )
 async def test_what_is_no_place_for_events_is_refused(houses: Houses, url: str) -> None:
     owner = await houses.person()
-    problem = await owner.ask("POST", "/webhooks", {"url": url, "events": ["*"]}, status=422)
-    assert problem["errors"][0]["field"] == "url"
-    for events in ([], ["KEY.*"], ["*.created"], ["key."]):
-        await owner.ask("POST", "/webhooks", {"url": "https://a.example/", "events": events}, status=422)
+    hook = await owner.ask("POST", "/webhooks", {"url": "https://a.example/", "events": ["*"]}, status=201)
+    for method, path, body in (("POST", "/webhooks", {"events": ["*"]}), ("PATCH", f"/webhooks/{hook['id']}", {})):
+        problem = await owner.ask(method, path, body | {"url": url}, status=422)
+        assert problem["errors"][0]["field"] == "url"
+        for events in ([], ["KEY.*"], ["*.created"], ["key."]):
+            await owner.ask(method, path, body | {"url": "https://a.example/", "events": events}, status=422)
+    assert await owner.ask("GET", f"/webhooks/{hook['id']}") == {name: hook[name] for name in hook if name != "secret"}
 
 
 async def test_another_tenants_webhook_is_not_there(houses: Houses, receiver: Receiver) -> None:
