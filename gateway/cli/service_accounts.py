@@ -102,11 +102,7 @@ def set_account(
         await stores.announce(Invalidation(tenant_id=account.tenant_id, user_id=account.id))
         return account
 
-    changed = with_stores(given, change)
-    if given.json:
-        print_json(_facts(changed))
-    else:
-        click.echo(f"Service account {changed.id} ({changed.name}) is changed.")
+    _print_done(given, with_stores(given, change), "changed")
 
 
 @service_account.command()
@@ -143,11 +139,14 @@ def disable(given: Given, account_id: str, *, yes: bool) -> None:
         await stores.announce(Invalidation(tenant_id=account.tenant_id, user_id=account.id))
         return account
 
-    ended = with_stores(given, end)
+    _print_done(given, with_stores(given, end), "disabled")
+
+
+def _print_done(given: Given, account: ServiceAccount, done: str) -> None:
     if given.json:
-        print_json(_facts(ended))
+        print_json(_facts(account))
     else:
-        click.echo(f"Service account {ended.id} ({ended.name}) is disabled.")
+        click.echo(f"Service account {account.id} ({account.name}) is {done}.")
 
 
 def _print_secret(given: Given, account: ServiceAccount, secret: str) -> None:

@@ -7,6 +7,7 @@ bearers           access tokens, ours and others': whether one is believed, and 
 strangers         the other issuers that are believed now; ``issuer_book`` all that there are, to show and to change
 jwks              another issuer's keys
 token_state       signing keys and revocations, kept up to date in every process
+keeping_up        how they and other issuers are kept so
 signing           new signing keys, and the ring of those that are believed; ``sealed`` keeps their private halves
 assertions        who is asking, signed for the upstream
 browser_sessions  whose a browser's session is

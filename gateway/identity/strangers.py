@@ -5,8 +5,6 @@ nothing. While PostgreSQL cannot be asked what was read last holds; before it wa
 them is unknown, and unknown is not no.
 """
 
-import asyncio
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -17,14 +15,13 @@ from gateway.configuration.issuers import IssuerSettings
 from gateway.configuration.settings import Settings
 from gateway.identity.issuer_book import known
 from gateway.identity.jwks import JwksCache
+from gateway.identity.keeping_up import KeepingUp
 from gateway.tasks import Tasks
 from policies.foreign import Meaning
-from storage.ports import Invalidation, StorageError
+from storage.ports import Invalidation
 from storage.token_ports import Issuers, StoredIssuer
 
 _log = structlog.get_logger("gateway.tokens")
-
-_POLL_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +55,7 @@ class Strangers:
         self._fixed = {one.issuer: self._stranger(name, one, public_only=False) for name, one in fixed.items()}
         self._found: dict[str, Stranger] = {}
         self._was_read = stored is None
-        self._loading: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._complaint = ""
+        self._reading = KeepingUp(self._load, "other issuers")
 
     @classmethod
     def over(cls, settings: Settings, stored: Issuers, tasks: Tasks) -> Self:
@@ -69,22 +64,12 @@ class Strangers:
 
     async def run(self) -> None:
         """Keep up, for ever."""
-        while True:
-            self._wake.clear()
-            try:
-                await self.refresh()
-            except StorageError as error:
-                self._complain(f"other issuers could not be read: {error}")
-            try:
-                async with asyncio.timeout(_POLL_S * random.uniform(0.8, 1.2)):  # noqa: S311  spreads load
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        await self._reading.run()
 
     def hear(self, change: Invalidation) -> None:
         """Take what the bus tells."""
         if change == Invalidation():
-            self._wake.set()
+            self._reading.soon()
 
     async def find(self, issuer: str) -> Stranger | None:
         """Who that is; None when its tokens are not taken. Waits only before the first reading. Raises Unavailable."""
@@ -99,15 +84,7 @@ class Strangers:
 
     async def refresh(self) -> None:
         """Read them; those who ask meanwhile share the question. Raises StorageError."""
-        if self._loading is None:
-            self._loading = asyncio.get_running_loop().create_task(self._load())
-            self._loading.add_done_callback(self._loaded)
-        await asyncio.shield(self._loading)
-
-    def _loaded(self, task: asyncio.Task[None]) -> None:
-        self._loading = None
-        if not task.cancelled():
-            task.exception()  # told to whoever waits; nobody may
+        await self._reading.refresh()
 
     async def _load(self) -> None:
         assert self._stored is not None
@@ -122,7 +99,7 @@ class Strangers:
             if stranger is not None:
                 found[stranger.settings.issuer] = stranger
         self._replace(found)
-        self._complain("; ".join(trouble))
+        self._reading.complain("; ".join(trouble))
 
     def _read(self, stored: StoredIssuer) -> Stranger:
         """The one that is there already, with the keys that it has, if nothing has changed. Raises ValueError."""
@@ -144,8 +121,3 @@ class Strangers:
         if is_less:
             for listener in self.listeners:
                 listener()
-
-    def _complain(self, text: str) -> None:
-        if text and text != self._complaint:  # once, not every five seconds
-            _log.error(text)
-        self._complaint = text

@@ -5,8 +5,6 @@ case it told nothing; a revocation is in the bus's message itself, so that it co
 database is slow. While PostgreSQL cannot be asked what was read last holds: tokens go on working.
 """
 
-import asyncio
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,10 +12,11 @@ from datetime import UTC, datetime
 import structlog
 
 from gateway.configuration.secrets import derived
+from gateway.identity.keeping_up import KeepingUp
 from gateway.identity.signing import SEALING, KeyRing, new_key
 from policies.audit import SYSTEM
 from policies.tokens import LEEWAY_S, LONGEST_S, AccessToken
-from storage.ports import Invalidation, StorageError
+from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
@@ -27,7 +26,6 @@ from storage.token_ports import Revocation, Revocations, SigningKeys
 
 _log = structlog.get_logger("gateway.tokens")
 
-_POLL_S = 5.0
 _SOONEST_S = 1.0
 """How often an unknown key's name may make us ask: anybody can make one up."""
 _COUNTS_FOR_S = LONGEST_S + 2 * LEEWAY_S
@@ -48,9 +46,7 @@ class TokenState:
         self._revoked: dict[str, int] = {}
         self._read_until: datetime | None = None
         self._asked_at = -_SOONEST_S
-        self._loading: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._complaint = ""
+        self._reading = KeepingUp(self._load, "signing keys and revocations")
 
     @classmethod
     def over(cls, pool: Pool, secret_key: str) -> "TokenState":
@@ -60,17 +56,7 @@ class TokenState:
 
     async def run(self) -> None:
         """Keep up, for ever."""
-        while True:
-            self._wake.clear()
-            try:
-                await self.refresh()
-            except StorageError as error:
-                self._complain(f"signing keys and revocations could not be read: {error}")
-            try:
-                async with asyncio.timeout(_POLL_S * random.uniform(0.8, 1.2)):  # noqa: S311  spreads load
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        await self._reading.run()
 
     def hear(self, change: Invalidation) -> None:
         """Take what the bus tells."""
@@ -82,7 +68,7 @@ class TokenState:
                 self._revoke(change.revoked, int(time.time()))
         elif change == Invalidation():
             self._read_until = None  # something may have been missed: read all
-            self._wake.set()
+            self._reading.soon()
 
     async def ready(self) -> None:
         """Return once keys have been read; at most one question at a time. Raises Unavailable."""
@@ -91,18 +77,12 @@ class TokenState:
 
     async def look_again(self) -> None:
         """Read the keys again, for a token whose key is unknown, if that was not done just now. Raises Unavailable."""
-        if time.monotonic() - self._asked_at >= _SOONEST_S:
+        if time.monotonic() - self._asked_at >= _SOONEST_S or self._reading.is_loading:
             await self.refresh()
-        elif self._loading is not None:
-            await asyncio.shield(self._loading)
 
     async def refresh(self) -> None:
         """Read keys and revocations; those who ask meanwhile share the question. Raises StorageError."""
-        if self._loading is None:
-            self._asked_at = time.monotonic()
-            self._loading = asyncio.get_running_loop().create_task(self._load())
-            self._loading.add_done_callback(self._loaded)
-        await asyncio.shield(self._loading)
+        await self._reading.refresh()
 
     def is_revoked(self, token: AccessToken) -> bool:
         """Whether it, its log-in or its subject was revoked after it was issued."""
@@ -113,12 +93,8 @@ class TokenState:
         """The second up to which the subject's tokens are void; -1 when none are. A new one must be issued later."""
         return self._revoked.get(f"subject:{subject}", -1)
 
-    def _loaded(self, task: asyncio.Task[None]) -> None:
-        self._loading = None
-        if not task.cancelled():
-            task.exception()  # told to whoever waits; nobody may
-
     async def _load(self) -> None:
+        self._asked_at = time.monotonic()
         now = datetime.now(UTC)
         found = await self._keys.keys()
         ring = KeyRing.of(found, self._sealing_key, now)
@@ -136,9 +112,9 @@ class TokenState:
         if not ring.can_sign(datetime.now(UTC)):
             help_ = " --new-secret, if it was changed on purpose" if ring.broken else ""
             why = "; ".join(ring.broken) or "none is active"
-            self._complain(f"no key signs: {why}. gateway signing-keys rotate{help_}")
+            self._reading.complain(f"no key signs: {why}. gateway signing-keys rotate{help_}")
         else:
-            self._complaint = ""
+            self._reading.complain("")
 
     def _replace(self, ring: KeyRing) -> None:
         lost = self.ring.believed.keys.keys() - ring.believed.keys.keys()
@@ -164,8 +140,3 @@ class TokenState:
         horizon = int(time.time()) - _COUNTS_FOR_S
         for what in [what for what, second in self._revoked.items() if second < horizon]:
             del self._revoked[what]
-
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:  # once, not every five seconds
-            self._complaint = text
-            _log.error(text)
