@@ -15,7 +15,7 @@ import structlog
 from gateway.dataplane.jobs import Jobs, JobState
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
-from gateway.upstreams.connection import UpstreamError
+from gateway.upstreams.failures import UpstreamError
 from policies.headers import identity
 from policies.jobs import Job, Ownership, path_of, results_of
 from policies.principals import Method, Principal, Standing

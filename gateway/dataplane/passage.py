@@ -20,16 +20,9 @@ from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Latecomer
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.dataplane.upload import BodyTooLarge, Refused, Upload
-from gateway.upstreams.addresses import NoneLeft, Upstream
-from gateway.upstreams.connection import (
-    Broke,
-    OutOfFiles,
-    TooSlow,
-    Unreachable,
-    Unsent,
-    UpstreamConnection,
-    UpstreamError,
-)
+from gateway.upstreams.addresses import Upstream
+from gateway.upstreams.connection import UpstreamConnection
+from gateway.upstreams.failures import Broke, NoneLeft, OutOfFiles, TooSlow, Unreachable, Unsent, UpstreamError
 from policies.admission import Admit, Hold
 from policies.audio.reported import AnswerReader, answer_reader
 from policies.headers import AnswerHead

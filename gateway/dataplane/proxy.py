@@ -18,7 +18,7 @@ from gateway.dataplane.passage import Incoming
 from gateway.dataplane.relay import Relay
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
-from gateway.upstreams.connection import Abandoned
+from gateway.upstreams.failures import Abandoned
 from policies.browsers import head_so_far, login_path
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.headers import RequestHead

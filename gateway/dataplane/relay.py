@@ -15,7 +15,8 @@ from gateway.dataplane.upload import BodyTooLarge, Refused
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
-from gateway.upstreams.connection import Abandoned, OutOfFiles, Unsent, UpstreamConnection, UpstreamError
+from gateway.upstreams.connection import UpstreamConnection
+from gateway.upstreams.failures import Abandoned, OutOfFiles, Unsent, UpstreamError
 from policies.admission import Admit
 from policies.inquiry import Inquiry
 from policies.upgrade import Upgrade

@@ -16,7 +16,8 @@ from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inflow import Inflow
 from gateway.dataplane.server import ClientConnection
 from gateway.tasks import Tasks
-from gateway.upstreams.connection import UpstreamConnection, UpstreamError
+from gateway.upstreams.connection import UpstreamConnection
+from gateway.upstreams.failures import UpstreamError
 from policies.admission import Hold
 from policies.authorise import Permit
 from policies.holding import Spent

@@ -17,7 +17,8 @@ from gateway.configuration.origin import Origin
 from gateway.configuration.upstreams import UpstreamSettings
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from gateway.upstreams.connection import OutOfFiles, Unreachable, UpstreamConnection, UpstreamError
+from gateway.upstreams.connection import Keeper, UpstreamConnection
+from gateway.upstreams.failures import NoneLeft, OutOfFiles, Unreachable, UpstreamError
 from gateway.upstreams.pool import UpstreamPool
 from policies import upstreams as policy
 from policies.upstreams import Health
@@ -30,10 +31,6 @@ _RESOLVE_SOON_S = 1.0
 """How often as long as nothing has been found."""
 _MOST_TRIED = 3
 """How many connections one request may try."""
-
-
-class NoneLeft(UpstreamError):
-    """Every address is set aside, and a request that finds out more is on its way already."""
 
 
 class Upstream:
@@ -157,11 +154,11 @@ class Upstream:
 
     # --- what is learnt ----------------------------------------------------------------------------------------------
 
-    def went_well(self, pool: UpstreamPool) -> None:
+    def went_well(self, pool: Keeper) -> None:
         """An answer's head has come. Worth telling only of a pool that ``is_suspect``."""
         self._learn(pool, policy.went_well(pool.health, self._now()), "it answered")
 
-    def failed(self, pool: UpstreamPool, error: UpstreamError) -> None:
+    def failed(self, pool: Keeper, error: UpstreamError) -> None:
         """A request failed there before its answer's head."""
         others = any(p.health.in_use for p in self._pools if p is not pool)
         health = policy.failed(
@@ -169,7 +166,7 @@ class Upstream:
         )
         self._learn(pool, health, str(error))
 
-    def _learn(self, pool: UpstreamPool, health: Health, reason: str) -> None:
+    def _learn(self, pool: Keeper, health: Health, reason: str) -> None:
         before, pool.health = pool.health, health
         if health is before:
             return

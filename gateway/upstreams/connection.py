@@ -1,4 +1,4 @@
-"""Connections to one address of an upstream: pooled, parsed by llhttp, with back-pressure both ways.
+"""A connection to one address of an upstream: asked, waited for, kept or closed, with back-pressure both ways.
 
 One connection carries one exchange at a time. A request whose bytes may have been seen is not sent again (RFC 9110
 section 9.2.2 would allow it for some methods; metering and money do not); one of which certainly nothing was written
@@ -13,65 +13,46 @@ import contextlib
 import math
 import os
 import select
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import Protocol, cast
 
-import httptools
 from typing_extensions import override
 
+from gateway.outbox import Outbox
+from gateway.upstreams.answer import Answer, Familiar
+from gateway.upstreams.failures import Abandoned, Broke, Unsent
 from policies.headers import AnswerHead
-
-if TYPE_CHECKING:
-    from gateway.upstreams.pool import UpstreamPool
+from policies.upstreams import Health
 
 _HIGH_WATER = 262_144
 """Bytes of an answer kept for a client that reads slowly, before the upstream is told to wait."""
-_MAX_HEAD = 65_536
-"""The largest answer header taken, in bytes, with the interim answers before it: a service that sends nothing but
-those would otherwise fill the memory."""
-_HUGE_HEAD = f"its answer has a header of more than {_MAX_HEAD} bytes"
 _RESTED_S = 0.02
 """A connection that was unused for this long is looked at once more before it is written to."""
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
-class UpstreamError(Exception):
-    """The upstream failed us; the message is for the operator, the client gets the refusal's own words."""
+class Keeper(Protocol):
+    """Who keeps the connections to one address, and what connections and their users want of that."""
+
+    outbox: Outbox
+    familiar: Familiar
+    address: str
+    """What it is called in metrics and logs."""
+    host_line: bytes
+    """The lines that only this address gets: Host and our credential."""
+    health: Health
+    is_suspect: bool
+    """Whether an answer would be news; see ``Health.is_suspect``."""
+    others: int
+    """Connections in the making, and those that are not in the keeper's care, such as tunnels."""
+
+    def put_back(self, connection: "UpstreamConnection") -> None:
+        """Keep a clean connection for the next exchange."""
+
+    def forget(self, connection: "UpstreamConnection") -> None:
+        """A connection has closed, or will."""
 
 
-class Unreachable(UpstreamError):
-    """No connection: nothing was sent."""
-
-
-class OutOfFiles(UpstreamError):
-    """No connection either, for want of an open file: that is no fault of the upstream."""
-
-
-class Broke(UpstreamError):
-    """The connection ended, or what came is not HTTP."""
-
-
-class Unsent(Broke):
-    """The connection ended before a byte of the request was written: it may be sent on another one."""
-
-
-class TooSlow(UpstreamError):
-    """The first byte or the next one did not come in time."""
-
-
-class Abandoned(UpstreamError):
-    """We gave up ourselves, because the client has gone."""
-
-
-class Usual(NamedTuple):
-    """An answer's header that may come again: with all of it known, how long the whole answer is."""
-
-    header: bytes
-    status: int
-    head: AnswerHead
-    size: int
-
-
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Answer, asyncio.Protocol):
     """One connection.
 
     ``begin``, then ``write`` as often as needed, then ``answered``, then ``read`` until empty, then ``release``. After
@@ -79,34 +60,22 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer_waiter", "_asked", "_bodyless", "_buffered", "_chunks", "_drain_waiter", "_failure", "_idle_s",
-        "_interim", "_later", "_loop", "_parser", "_raw", "_raw_start", "_read_paused", "_rested", "_reusable", "_tail",
-        "_transport", "_until_close", "_upgrade", "_write_paused", "body_done", "deadline", "end_by", "head",
-        "idle_since", "pool", "status",
+        "_answer_waiter", "_drain_waiter", "_failure", "_idle_s", "_later", "_loop", "_read_paused", "_rested",
+        "_transport", "_write_paused", "deadline", "end_by", "idle_since", "pool",
     )  # fmt: skip
 
-    def __init__(self, pool: "UpstreamPool") -> None:
+    def __init__(self, pool: Keeper) -> None:
+        super().__init__(pool.familiar)
         self.pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._answer_waiter: asyncio.Future[None] | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._write_paused = False
         self._read_paused = False
         self._failure: Exception | None = None
-        self._asked = False
-        self._raw = b""
-        self._raw_start = 0
         self._later = b""
-        self._chunks: list[bytes] = []
-        self._buffered = 0
         self._idle_s = 0.0
-        # An upstream may hang up, and an exchange may fail, before anything was asked.
-        self._until_close = self._reusable = self.body_done = self._upgrade = False
-        self._tail: bytes | None = None
-        """What came behind a 101; None before one."""
-        self.head: AnswerHead | None = None
         self._rested = False
         self.idle_since = 0.0
         """When the last exchange ended; 0.0 while the first one lasts."""
@@ -130,16 +99,11 @@ class UpstreamConnection(asyncio.Protocol):
         """
         if self._transport is None:
             raise self._failure or Unsent("it closed the connection")
-        self._asked = True
+        self._expect(bodyless=bodyless_answer, upgrade=upgrade)
         now = self._loop.time()
         self._rested = now - self.idle_since > _RESTED_S
         self.end_by = now + total_s
-        self._bodyless = bodyless_answer
-        self._upgrade = upgrade
         self._idle_s = idle_s
-        self._until_close = self._interim = self._reusable = self.body_done = False
-        self.status = 0
-        self.head = None
         self._later = head
         self.pool.outbox.put(self)
 
@@ -314,46 +278,19 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             self.fail(Unsent("it sent an answer before the request"))
             return
-        if self.head is None:
-            if not (self._raw or self._bodyless or self._upgrade) and self._recognised(data):
-                self._wake_answer()
-                return
-            self._raw = self._raw + data if self._raw else data
+        if self._recognised(data):
+            self._wake_answer()
+            return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if self._tail is None:
-                self.fail(Broke("it switched protocols without having been asked to"))
-                return
-        except httptools.HttpParserError as error:
-            if not self.body_done and self._tail is None:
-                self.fail(Broke(f"its answer is not well-formed HTTP: {error.__context__ or error}"))
-                return
-            self._reusable = False
+            self._parse(data)
+        except Broke as error:
+            self.fail(error)
+            return
         if self.head is not None:
             self._wake_answer()
-        elif len(self._raw) > _MAX_HEAD:
-            self.fail(Broke(_HUGE_HEAD))
         if self._buffered > _HIGH_WATER and not self._read_paused and self._transport is not None:
             self._read_paused = True
             self._transport.pause_reading()
-
-    def _recognised(self, data: bytes) -> bool:
-        """Whether this is a whole answer whose header is the last one's, byte for byte: then llhttp would say the same.
-
-        A service tells pollers the same again and again, and parsing is most of what a small answer costs. The parser
-        stands between two messages, or the connection would not have been used again.
-        """
-        usual = self.pool.usual
-        if len(data) != usual.size or not data.startswith(usual.header):
-            return False
-        self.status, self.head = usual.status, usual.head
-        self._reusable = self.body_done = True
-        body = data[len(usual.header) :]
-        if body:
-            self._chunks.append(body)
-            self._buffered = len(body)
-        return True
 
     @override
     def eof_received(self) -> bool:
@@ -388,6 +325,12 @@ class UpstreamConnection(asyncio.Protocol):
             while not self.body_done and (data := os.read(transport.get_extra_info("socket").fileno(), _HIGH_WATER)):
                 self.data_received(data)
 
+    @override
+    def _switch(self, head: AnswerHead, tail: bytes) -> None:
+        super()._switch(head, tail)
+        if self._transport is not None:
+            self._transport.pause_reading()
+
     def _wake_answer(self) -> None:
         self.deadline = float("inf")
         waiter = self._answer_waiter
@@ -405,75 +348,3 @@ class UpstreamConnection(asyncio.Protocol):
         for waiter in (self._answer_waiter, self._drain_waiter):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
-
-    # --- llhttp's side -----------------------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """A second answer where one was asked for: the connection is not to be trusted any more."""
-        if self._asked and self.head is not None:
-            raise Broke("it sent more than one answer")
-
-    def on_headers_complete(self) -> None:
-        """Walk the head, and decide how the body will end (RFC 9112 section 6.3).
-
-        llhttp has judged it; its lines pass on as they came, which is cheaper than putting them together again. It has
-        let only CRLF end a line, so cutting at CRLF reads what it read. Trailers are never looked at.
-        """
-        status = self._parser.get_status_code()
-        raw, start = self._raw, self._raw_start
-        while raw[start] in b"\r\n":  # llhttp passes over them one by one: a bare LF too is no line of this header
-            start += 1
-        end = raw.find(b"\r\n\r\n", start)
-        if end > _MAX_HEAD:  # how it was cut decides nothing
-            raise Broke(_HUGE_HEAD)
-        head = raw[start:end]
-        if b"\r\n " in head or b"\r\n\t" in head:
-            raise Broke("its header has a line that continues another")
-        if status < 200:
-            if status == 101 and self._upgrade and self._parser.should_upgrade():
-                self._switch(self.pool.read_head(head), raw[end + 4 :])
-                return
-            if status < 100 or status == 101:
-                raise Broke(f"its status {status} answers nothing that was asked")
-            self._interim = True
-            self._raw_start = end + 4
-            return
-        self.status = status
-        self._raw = b""
-        self._raw_start = 0
-        self.head = answer = self.pool.read_head(head)
-        if answer.length is None and not answer.chunked and status not in (204, 304) and not self._bodyless:
-            self._until_close = True
-            return
-        self._reusable = self._parser.should_keep_alive()
-        if status == 204 and (answer.length or answer.chunked):
-            self._reusable = False  # it announces a body that cannot be, and may send it
-        if self._bodyless and status not in (204, 304):
-            # llhttp does not know that the request was HEAD and would wait for the body that the header announces.
-            self.body_done = True
-            self._parser = httptools.HttpResponseParser(self)
-        elif self._reusable and answer.length is not None and not start and status not in (204, 304):
-            self.pool.usual = Usual(raw[: end + 4], status, answer, end + 4 + answer.length)
-
-    def _switch(self, head: AnswerHead, tail: bytes) -> None:
-        """The upstream speaks another protocol from here on."""
-        self.status, self.head, self._tail = 101, head, tail
-        self._raw = b""
-        self._asked = False
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def on_body(self, data: bytes) -> None:
-        """Keep a piece of the body until it is read."""
-        if self.body_done:
-            self._reusable = False
-            return
-        self._chunks.append(data)
-        self._buffered += len(data)
-
-    def on_message_complete(self) -> None:
-        """The end of an interim answer, or of the answer."""
-        if self._interim:
-            self._interim = False
-        elif not self._until_close:
-            self.body_done = True

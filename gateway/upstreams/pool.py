@@ -11,9 +11,10 @@ from functools import partial
 
 from gateway.configuration.origin import Origin, bracketed
 from gateway.outbox import Outbox
-from gateway.upstreams.connection import OutOfFiles, TooSlow, Unreachable, UpstreamConnection, Usual
+from gateway.upstreams.answer import Familiar
+from gateway.upstreams.connection import UpstreamConnection
+from gateway.upstreams.failures import OutOfFiles, TooSlow, Unreachable
 from gateway.upstreams.tls_line import connect_tls
-from policies.headers import AnswerHead
 from policies.upstreams import GOOD, Health
 
 _TICK_S = 0.5
@@ -43,24 +44,18 @@ class UpstreamPool:
         self.name = name
         self.origin = origin = Origin.parse(url) if isinstance(url, str) else url
         self.address = f"unix:{origin.path}" if origin.path else f"{bracketed(ip or origin.host)}:{origin.port}"
-        """What it is called in metrics and logs."""
         self.ip = ip
         self.host_line = b"Host: %b\r\n%b" % ((server_name or origin.authority).encode(), credential_line)
-        """The lines that only this address gets: Host and our credential."""
         self._connect_s = connect_s
         self._server_name = server_name or origin.host
         self._tls = (tls or ssl.create_default_context()) if origin.tls else None
         self.outbox = Outbox()
         self.health: Health = GOOD
         self.is_suspect = False
-        """Whether an answer would be news; see ``Health.is_suspect``."""
-        self._last_head = (b"", AnswerHead())
-        self.usual = Usual(b"", 0, AnswerHead(), -1)
-        """The last answer that a connection took for repeatable."""
+        self.familiar = Familiar()
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self.others = 0
-        """Connections in the making, and those that are not in the pool's care, such as tunnels."""
         self._ticker: asyncio.TimerHandle | None = None
 
     @property
@@ -104,21 +99,6 @@ class UpstreamPool:
         if self._ticker is None:
             self._ticker = loop.call_later(_TICK_S, self._tick)
         return connection
-
-    def read_head(self, raw: bytes) -> AnswerHead:
-        """What an answer's header amounts to. A service sends the same one again and again: that is walked once.
-
-        Raises ValueError as :meth:`AnswerHead.walk` does, and for what is not HTTP/1: llhttp takes RTSP for it, too.
-        """
-        if raw != self._last_head[0]:
-            first, *lines = raw.split(b"\r\n")
-            head = AnswerHead.walk(lines)
-            if not first.startswith(b"HTTP/1."):
-                raise ValueError("it speaks another protocol")
-            if head.chunked and first.startswith(b"HTTP/1.0"):
-                raise ValueError("chunks under HTTP/1.0, which knows none (RFC 9112 section 6.1)")
-            self._last_head = (raw, head)
-        return self._last_head[1]
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep a clean connection for the next exchange."""

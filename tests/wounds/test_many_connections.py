@@ -14,7 +14,8 @@ from gateway.dataplane import clients
 from gateway.dataplane.clients import Census, network_of
 from gateway.dataplane.inquiries import TrustedProxies
 from gateway.telemetry.metrics import Metrics
-from gateway.upstreams.connection import OutOfFiles, UpstreamConnection
+from gateway.upstreams.connection import UpstreamConnection
+from gateway.upstreams.failures import OutOfFiles
 from gateway.upstreams.pool import UpstreamPool
 from policies.upstreams import GOOD
 from tests.gateway.harness import Gateway, Options, running

@@ -13,8 +13,9 @@ from gateway.configuration.upstreams import UpstreamSettings
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams import addresses as upstreams
-from gateway.upstreams.addresses import NoneLeft, Upstream
-from gateway.upstreams.connection import Broke, Unreachable, Unsent, UpstreamConnection
+from gateway.upstreams.addresses import Upstream
+from gateway.upstreams.connection import UpstreamConnection
+from gateway.upstreams.failures import Broke, NoneLeft, Unreachable, Unsent
 from gateway.upstreams.pool import UpstreamPool
 from gateway.upstreams.status import upstream_status
 from policies.upstreams import Rules

@@ -11,7 +11,8 @@ import pytest
 import uvloop
 
 from gateway.configuration.origin import Origin
-from gateway.upstreams.connection import Abandoned, Broke, TooSlow, Unreachable, UpstreamConnection
+from gateway.upstreams.connection import UpstreamConnection
+from gateway.upstreams.failures import Abandoned, Broke, TooSlow, Unreachable
 from gateway.upstreams.pool import UpstreamPool
 from policies.headers import AnswerHead
 from tests.certificates import LOOPBACK, make_certificate
@@ -512,7 +513,7 @@ async def test_a_header_that_comes_again_changes_nothing(server: Scripted, case:
         connection, head, body = await ask(server.pool)
         assert (body, head.length) == (b"ok", 2)
         connection.release()
-    assert server.pool.usual.size == len(OK)
+    assert server.pool.familiar.usual.size == len(OK)
     pieces, bodyless, body, kept = AGAIN[case]
     server.script = says(*pieces)
     connection, head, got = await ask(server.pool, head=bodyless)
