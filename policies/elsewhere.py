@@ -15,7 +15,9 @@ _NO_PLACE = re.compile(r"data:.*|true|false|yes|no|on|off|none|null|-?[\d.]*", r
 _RETURN = "notification_config"
 """Speechmatics's. Others call it a callback: Deepgram, whisperX-FastAPI (callback_url), Gladia (callback_config)."""
 _TOLD_OF = "webhook"
-"""AssemblyAI's and Soniox's tell that a job has ended and nothing of its result, which is asked for as ever."""
+"""AssemblyAI's and Soniox's tell that a job has ended and nothing of its result, which is asked for as ever. A bare
+``webhook`` is ElevenLabs', and a switch: on, the result goes there and not into the answer."""
+_OFF = frozenset({"", "false", "0", "no", "off", "f", "n"})
 
 
 def is_place(text: str) -> bool:
@@ -48,5 +50,7 @@ class Elsewhere:
         names = [name.lower() for name in path]
         if any("callback" in name or name == _RETURN for name in names):
             self.returns = self.returns or bool(value)
+        elif names and names[-1] == _TOLD_OF:
+            self.returns = self.returns or value.strip().lower() not in _OFF
         elif names and ("url" in names[-1] or names[-1] in _PLACES) and not any(_TOLD_OF in name for name in names):
             self.fetches = self.fetches or not _NO_PLACE.fullmatch(value.strip())

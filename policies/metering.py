@@ -110,7 +110,18 @@ def _note_pairs(elsewhere: Elsewhere, pairs: str) -> None:
 class FormMeter:
     """A form upload. The audio of all its files is added up; ``model`` and its like are taken down."""
 
-    __slots__ = ("_body_bytes", "_declared", "_elsewhere", "_fields", "_file", "_files", "_size", "_walker", "_whole")
+    __slots__ = (
+        "_body_bytes",
+        "_declared",
+        "_elsewhere",
+        "_fields",
+        "_file",
+        "_files",
+        "_said",
+        "_size",
+        "_walker",
+        "_whole",
+    )
 
     def __init__(
         self,
@@ -126,6 +137,7 @@ class FormMeter:
         self._elsewhere = elsewhere
         self._body_bytes = body_bytes
         self._fields = fields or {}
+        self._said: dict[str, str] = {}  # in parts of JSON
         self._declared = declared
         self._file: _File | None = None
         self._files: list[Heard] = []  # those that have ended: a figure each, and none of their bytes
@@ -146,6 +158,7 @@ class FormMeter:
     def _note(self) -> None:
         if self._file:
             self._file.note()
+            self._said.update(self._file.fields)
 
     def feed(self, chunk: Chunk) -> None:
         """See :class:`Meter`."""
@@ -191,7 +204,7 @@ class FormMeter:
         """See :class:`Meter`."""
         self._note()
         walker, by_url = self._walker, self._elsewhere.fetches
-        fields = {**self._fields, **walker.fields}
+        fields = {**self._fields, **self._said, **walker.fields}
         return conclude(self._heard(), self._size, reported_ms, sound=walker.sound, fields=fields, by_url=by_url)
 
 
@@ -352,6 +365,11 @@ class _File:
         elif not self._is_noted:
             self._elsewhere.note((self._name,), self._text.decode("utf-8", "replace").strip())
             self._is_noted = len(self._text) == MOST_NOTED_BYTES
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """What it says of the model and the like, where it is JSON."""
+        return self._json.inline.fields if self._json.inline else {}
 
     @property
     def track(self) -> Track:

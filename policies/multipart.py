@@ -16,7 +16,7 @@ from policies.audio.walker import Chunk
 Consumer: TypeAlias = Callable[[memoryview], None]
 _Data: TypeAlias = bytes | bytearray
 
-NOTED_FIELDS = frozenset({"model", "language", "response_format", "stream"})
+NOTED_FIELDS = frozenset({"model", "model_id", "language", "language_code", "response_format", "stream"})
 """The text fields whose values are kept."""
 
 MOST_NOTED_BYTES = 1024

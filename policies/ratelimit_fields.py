@@ -14,6 +14,10 @@ from policies.allowances import Kind, What
 from policies.holding import NEVER, RETRY_LEASE_MS, Answer, Demand, Figure
 from policies.limits import Charge, Rate, Taken
 
+_LONGEST_RETRY_MS = 60_000
+"""A longer wait than that is for people to plan: openai's Node SDK sleeps for as long as ``Retry-After`` says."""
+_NO_RETRY = b"X-Should-Retry: false"
+
 _shapes: dict[int, tuple[tuple[Charge, ...], bytes]] = {}
 _MOST_SHAPES = 10_000
 
@@ -41,12 +45,13 @@ def state_line(taken: Taken) -> bytes:
 
 
 def refused_lines(taken: Taken) -> list[bytes]:
-    """All three lines of an answer that a limit refused."""
-    return [
+    """All lines of an answer that a limit refused; ``X-Should-Retry`` as in :func:`refusing_lines`."""
+    lines = [
         policy_line(taken.charges),
         state_line(taken),
         b"Retry-After: %d" % max(1, (taken.retry_ms + 999) // 1000),
     ]
+    return [*lines, _NO_RETRY] if taken.retry_ms > _LONGEST_RETRY_MS else lines
 
 
 def tightest_lines(demands: Sequence[Demand], answer: Answer) -> tuple[bytes, ...]:
@@ -60,13 +65,15 @@ def tightest_lines(demands: Sequence[Demand], answer: Answer) -> tuple[bytes, ..
 def refusing_lines(demand: Demand, figure: Figure, retry_ms: int) -> tuple[bytes, ...]:
     """Both lines of the limit that refused, and when to come back.
 
-    ``X-Should-Retry: false`` tells the official SDKs that trying again is of no use: they would send an upload thrice.
+    ``X-Should-Retry: false`` tells the official SDKs that trying again is of no use: they would send an upload thrice,
+    or not come back before the day is over.
     """
     lines = _lines(demand, figure)
     if retry_ms != NEVER:
         lines += (b"Retry-After: %d" % max(1, (retry_ms + 999) // 1000),)
-    if retry_ms == NEVER or (demand.allowance.kind is Kind.QUOTA and retry_ms > RETRY_LEASE_MS):
-        lines += (b"X-Should-Retry: false",)
+    longest_ms = RETRY_LEASE_MS if demand.allowance.kind is Kind.QUOTA else _LONGEST_RETRY_MS
+    if retry_ms == NEVER or retry_ms > longest_ms:
+        lines += (_NO_RETRY,)
     return lines
 
 

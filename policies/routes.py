@@ -11,9 +11,11 @@ from policies.limits import Rate
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """The methods that a route may list. CONNECT and TRACE can never be (RFC 9110 section 9.3.8 explains TRACE)."""
 METERS = ("none", "multipart", "raw")
-STREAM_METERS = ("openai_realtime", "deepgram", "assemblyai", "speechmatics", "whisperlive", "vosk")
+STREAM_METERS = (
+    "openai_realtime", "deepgram", "assemblyai", "speechmatics", "elevenlabs", "mistral", "whisperlive", "vosk",
+)  # fmt: skip
 """Of routes that open streams: the protocol in which the audio comes (``policies.stream_meters``)."""
-DIALECTS = ("openai", "deepgram", "detail", "problem")
+DIALECTS = ("openai", "deepgram", "assemblyai", "speechmatics", "elevenlabs", "detail", "problem")
 RESERVED = ("auth", "account", "admin", "platform", ".well-known")
 """First segments of the gateway's own paths: only its own routes begin with one, and no parameter stands for it."""
 PORTAL = "portal"

@@ -5,6 +5,8 @@ openai_realtime  JSON both ways; base64 of 24 kHz s16 unless the session says ot
 deepgram         binary; ``encoding``, ``sample_rate`` and ``channels`` in the query, or a container; also ``v2``
 assemblyai       binary; ``encoding`` and ``sample_rate`` in the query; v3
 speechmatics     binary, or base64 in ``AddChannelAudio``; ``audio_format`` in StartRecognition
+elevenlabs       base64; ``audio_format`` in the query
+mistral          base64; ``session.audio_format``
 whisperlive      binary; 16 kHz float32 unless the first message says otherwise
 vosk             binary s16; ``config.sample_rate`` in a message, else 8 kHz
 ================ ==========================================================================================
@@ -30,7 +32,7 @@ from policies.streams import StreamMeter
 from policies.usage import Measured
 from policies.websocket import TEXT
 
-_AUDIO_NAMES = frozenset({"audio", "data", "chunk"})
+_AUDIO_NAMES = frozenset({"audio", "data", "chunk", "audio_base_64"})
 """Names under which protocols put base64."""
 _OPENAI_RATE = 24_000
 """The only rate that OpenAI takes for ``audio/pcm``: one above it would make audio cheap."""
@@ -320,6 +322,70 @@ class _Speechmatics(_Meter):
             self._sound.change(form or Format.of("mulaw", 8_000))
 
 
+class _ElevenLabs(_Meter):
+    """``pcm_16000``, ``ulaw_8000`` and their like; each message names its rate again: the slower one counts."""
+
+    __slots__ = ()
+
+    _READ = frozenset({("sample_rate",), ("config", "audio_format")})
+
+    def _declared(self) -> Format | None:
+        self._fields = {
+            "model": self._query.get("model_id", [""])[-1],
+            "language": self._query.get("language_code", [""])[-1],
+        }
+        forms = [_elevenlabs_format(name) for name in self._query.get("audio_format", [""])]
+        return min(forms, key=lambda form: form.rate * form.frame)
+
+    def _from_client(self, values: Mapping[Path, str]) -> None:
+        form = Format.of("pcm16", values.get(("sample_rate",), ""))
+        if form and form.rate < self._sound.rate:
+            self._sound.change(form)
+
+    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+        if values.get(("config", "audio_format")):
+            self._sound.change(_elevenlabs_format(values["config", "audio_format"]))
+
+
+def _elevenlabs_format(name: str) -> Format:
+    encoding, _, rate = name.partition("_")
+    form = Format.of(encoding, rate) or Format.of("pcm16", 16_000)
+    assert form is not None
+    return form
+
+
+class _Mistral(_Meter):
+    """``session.update``, and the server's word on it; 16 kHz unless one says otherwise."""
+
+    __slots__ = ("_is_settled",)
+
+    _FORMAT: Path = ("session", "audio_format", "encoding")
+    _RATE: Path = ("session", "audio_format", "sample_rate")
+    _READ = frozenset({_FORMAT, _RATE, ("session", "model"), ("type",), ("usage", "prompt_audio_seconds")})
+
+    def __init__(self, query: str) -> None:
+        super().__init__(query)
+        self._is_settled = False
+
+    def _declared(self) -> Format | None:
+        return Format.of("pcm16", 16_000)
+
+    def _from_client(self, values: Mapping[Path, str]) -> None:
+        if not self._is_settled:
+            self._read(values)
+
+    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+        self._note(values, ("session", "model"))
+        self._is_settled = (values.get(("type",)) == "session.updated" and self._read(values)) or self._is_settled
+        self._report(values.get(("usage", "prompt_audio_seconds")))
+
+    def _read(self, values: Mapping[Path, str]) -> bool:
+        form = Format.of(values.get(self._FORMAT, ""), values.get(self._RATE, ""))
+        if form:
+            self._sound.change(form)
+        return form is not None
+
+
 class _WhisperLive(_Meter):
     """One JSON message, and then 16 kHz mono. What further ones say changes nothing at the server."""
 
@@ -373,6 +439,8 @@ PROFILES: Mapping[str, Callable[[str], StreamMeter]] = {
     "deepgram": _Deepgram,
     "assemblyai": _AssemblyAi,
     "speechmatics": _Speechmatics,
+    "elevenlabs": _ElevenLabs,
+    "mistral": _Mistral,
     "whisperlive": _WhisperLive,
     "vosk": _Vosk,
 }

@@ -129,26 +129,73 @@ def _deepgram(deny: Deny, request_id: str) -> bytes:
     return orjson.dumps({"err_code": deny.refusal.code.upper(), "err_msg": deny.message, "request_id": request_id})
 
 
+def _assemblyai(deny: Deny, request_id: str) -> bytes:
+    """AssemblyAI's: a sentence, of which its Node SDK makes the message of an Error."""
+    message = f"{deny.message} (request id {request_id})"
+    return orjson.dumps({"error": message, "code": deny.refusal.code, "request_id": request_id})
+
+
+_SPEECHMATICS_ERRORS = {
+    401: "Permission Denied", 404: "Job not found", 409: "Transcription not ready", 413: "Unprocessable Entity",
+    415: "Format Not Supported", 400: "Bad Request", 501: "Not Implemented",
+}  # fmt: skip
+"""Words that its Node SDK knows: an answer with any other is an unexpected one to it, and its detail is lost."""
+
+
+def _speechmatics(deny: Deny, request_id: str) -> bytes:
+    """The error object of Speechmatics' batch API."""
+    status = deny.refusal.status
+    usual = "Internal Server Error" if status >= 500 else "Forbidden"
+    detail = f"{deny.message} (request id {request_id})"
+    error = _SPEECHMATICS_ERRORS.get(status, usual)
+    return orjson.dumps({"code": status, "error": error, "detail": detail, "reason": deny.refusal.code})
+
+
+def _elevenlabs(deny: Deny, request_id: str) -> bytes:
+    """What ElevenLabs' SDKs show as the body of an error."""
+    said = {"status": deny.refusal.code, "message": deny.message, "request_id": request_id}
+    return orjson.dumps({"detail": said})
+
+
 def _detail(deny: Deny, request_id: str) -> bytes:
     """What FastAPI servers say."""
     return orjson.dumps({"detail": deny.message, "code": deny.refusal.code, "request_id": request_id})
 
 
 _STREAM_TYPES = {Ending.LIMIT_REACHED: "rate_limit_exceeded"}
+_SPEECHMATICS_TYPES = {
+    Ending.LIMIT_REACHED: "quota_exceeded", Ending.CREDENTIAL_ENDED: "not_authorised",
+    Ending.STREAM_IDLE: "idle_timeout", Ending.STREAM_TOO_LONG: "timelimit_exceeded",
+    Ending.PROTOCOL_ERROR: "protocol_error",
+}  # fmt: skip
+_ELEVENLABS_TYPES = {
+    Ending.LIMIT_REACHED: "quota_exceeded", Ending.CREDENTIAL_ENDED: "auth_error",
+    Ending.STREAM_TOO_LONG: "session_time_limit_exceeded",
+}  # fmt: skip
 
 
 def stream_error(dialect: str, ending: Ending, code: str, message: str, request_id: str, audio_ms: int | None) -> bytes:
     """A last message on a stream, in the shape that the route's clients know; with the audio that is accounted."""
     usage = {} if audio_ms is None else {"usage": {"type": "duration", "seconds": audio_ms / 1000}}
-    if dialect == "deepgram":
-        error = {"type": "Error", "variant": code, "description": message, "request_id": request_id}
-        return orjson.dumps(error | usage)
-    if dialect == "openai":
-        usual = "invalid_request_error" if ending.outcome is Outcome.DENIED else "server_error"
-        kind = _STREAM_TYPES.get(ending, usual)
-        details = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
-        return orjson.dumps({"type": "error", "event_id": request_id, "error": details} | usage)
-    return orjson.dumps({"detail": message, "code": code, "request_id": request_id} | usage)
+    error: dict[str, object]
+    match dialect:
+        case "openai":
+            usual = "invalid_request_error" if ending.outcome is Outcome.DENIED else "server_error"
+            kind = _STREAM_TYPES.get(ending, usual)
+            details = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
+            error = {"type": "error", "event_id": request_id, "error": details}
+        case "deepgram":
+            error = {"type": "Error", "variant": code, "description": message, "request_id": request_id}
+        case "assemblyai":
+            error = {"type": "Error", "error_code": ending.close_code, "error": f"{code}: {message}"}
+        case "speechmatics":
+            kind = _SPEECHMATICS_TYPES.get(ending, "job_error")
+            error = {"message": "Error", "type": kind, "code": ending.close_code, "reason": f"{code}: {message}"}
+        case "elevenlabs":
+            error = {"message_type": _ELEVENLABS_TYPES.get(ending, "error"), "error": f"{code}: {message}"}
+        case _:
+            error = {"detail": message, "code": code, "request_id": request_id}
+    return orjson.dumps(error | usage)
 
 
 def stream_warning(protocol: str) -> bytes:
@@ -178,6 +225,9 @@ def _problem(deny: Deny, request_id: str) -> bytes:
     )
 
 
-_BODIES = {"openai": _openai, "deepgram": _deepgram, "detail": _detail, "problem": _problem}
+_BODIES = {
+    "openai": _openai, "deepgram": _deepgram, "assemblyai": _assemblyai, "speechmatics": _speechmatics,
+    "elevenlabs": _elevenlabs, "detail": _detail, "problem": _problem,
+}  # fmt: skip
 _JSON = b"Content-Type: application/json; charset=utf-8"
 _TYPES = {"problem": b"Content-Type: application/problem+json", "page": error_page.LINES}

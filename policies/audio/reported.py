@@ -1,7 +1,8 @@
 """The upstream's own figure, read from its answer as it passes.
 
 Services say the length of the audio in these places, best first: ``duration`` (OpenAI verbose_json; vLLM writes it as a
-string), ``usage.seconds`` (OpenAI json, and the last event of a stream; whole seconds with some), ``audio_duration``,
+string), ``usage.seconds`` (OpenAI json, and the last event of a stream; whole seconds with some), Mistral's
+``usage.prompt_audio_seconds``, ``audio_duration``, ElevenLabs' ``audio_duration_secs``,
 Deepgram's ``metadata.duration``, and where jobs and Google's answers have it. Tokens are in ``usage``. text, srt and
 vtt answers say nothing, and a compressed answer is not read.
 """
@@ -124,10 +125,10 @@ class EventStreamAnswer:
     def reported_ms(self) -> int | None:
         """See :class:`AnswerReader`."""
         kept = bytes(self._kept[-MOST_KEPT_BYTES:])
-        if b'"seconds"' not in kept:
+        if not any(name in kept for name in _SECONDS):
             return None
         for line in reversed(kept.splitlines()):
-            if b'"seconds"' in line:
+            if any(name in line for name in _SECONDS):
                 event = _parsed(line.removeprefix(b"data:"))
                 return _at_end(line) if event is None else _in_object(event)
         return None
@@ -184,11 +185,14 @@ _TOKENS = (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_toke
 """OpenAI's names, and vLLM's."""
 _MOST_TOKENS = 1 << 31
 
-_NAMES = (b'duration"', b'"seconds"', b'"totalBilledTime"', b'"totalBilledDuration"')
+_SECONDS = (b'"seconds"', b'"prompt_audio_seconds"')
+_NAMES = (b'duration"', *_SECONDS, b'"audio_duration_secs"', b'"totalBilledTime"', b'"totalBilledDuration"')
 _PATHS = (
     ("duration",),
     ("usage", "seconds"),
+    ("usage", "prompt_audio_seconds"),
     ("audio_duration",),
+    ("audio_duration_secs",),
     ("metadata", "audio_duration"),  # whisperX-FastAPI, whose metadata.duration is the time the work took
     ("metadata", "duration"),
     ("job", "duration"),  # Speechmatics

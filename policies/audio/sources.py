@@ -111,10 +111,19 @@ def conclude(
         channels=max((file.channels for file in files if file.channels is not None), default=None),
         container=main.container,
         codec=main.codec,
-        model=fields.get("model", ""),
-        language=fields.get("language", ""),
+        model=_first(fields, _MODEL),
+        language=_first(fields, _LANGUAGE),
         response_format=fields.get("response_format", ""),
     )
+
+
+_MODEL = ("model", "model_id", "speech_model")
+"""OpenAI's and most others' name for it, ElevenLabs', AssemblyAI's."""
+_LANGUAGE = ("language", "language_code")
+
+
+def _first(fields: Mapping[str, str], names: Sequence[str]) -> str:
+    return next((fields[name] for name in names if fields.get(name)), "")
 
 
 class _Chosen(NamedTuple):

@@ -70,6 +70,11 @@ PASSES_BY = {
         TYPE,
         form(b'Content-Disposition: form-data; name="url"; name="model"\r\n\r\n' + URL.encode()),
     ),
+    "ElevenLabs' webhook, which is a switch": (
+        "",
+        TYPE,
+        form(part("cloud_storage_url", URL.encode()), part("webhook", b"true")),
+    ),
     "a decoy beside it": (
         "callback=c",
         TYPE,
@@ -93,6 +98,13 @@ SEEN = {
         "",
         "application/json",
         as_json(audio_url=URL, webhook_url=URL),
+        True,
+        False,
+    ),
+    "ElevenLabs' webhook, switched off": (
+        "",
+        TYPE,
+        form(part("cloud_storage_url", URL.encode()), part("webhook", b"false")),
         True,
         False,
     ),

@@ -418,6 +418,21 @@ def test_text_in_front_of_frames_makes_them_no_text():
         assert measured.audio_ms >= 1300
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (form(part("model", b"m"), part("language", b"en"), file(wav(0.1))), TYPE),
+        (form(part("model_id", b"m"), part("language_code", b"en"), file(wav(0.1))), TYPE),  # ElevenLabs
+        (json.dumps({"audio_url": URL, "speech_model": "m", "language_code": "en"}).encode(), "application/json"),
+        (form(part("config", b'{"transcription_config": {"model": "m", "language": "en"}}'), file(wav(0.1))), TYPE),
+    ],
+)  # fmt: skip
+def test_model_and_language_are_noted_by_the_names_that_services_give_them(body, content_type):
+    """OpenAI's, ElevenLabs', AssemblyAI's; and in a part of JSON, as Speechmatics has it, with a file behind it."""
+    measured = put(body, content_type)
+    assert (measured.model, measured.language) == ("m", "en")
+
+
 def test_json_in_a_part_of_a_form_is_walked():
     parts = [part("request", json.dumps({"audio": b64(wav(2.0))}).encode()), file(wav(1.0))]
     assert posted(*parts).audio_ms == 3000

@@ -77,11 +77,15 @@ def test_the_state_says_what_is_left_and_for_how_long(charges: tuple[Charge, ...
 
 @given(charges=several, used=st.integers(0, 3_000), later=st.floats(0, 1e5))
 def test_a_refusal_carries_all_three_and_they_agree(charges: tuple[Charge, ...], used: int, later: float) -> None:
-    """``Retry-After`` is whole seconds, at least one, not before the limit allows nor before an empty ``t`` ends."""
+    """``Retry-After`` is whole seconds, at least one, not before the limit allows nor before an empty ``t`` ends.
+
+    After more than a minute nobody is to come back by itself: openai's Node SDK would sleep through the day.
+    """
     _, tats = take([0.0] * len(charges), charges, used, 0.0)
     refused_by, wait = retry_after_ms(tats, charges, later)
     taken = Taken.of(tuple(level(t, c, later) for t, c in zip(tats, charges, strict=True)), refused_by, wait)
-    policy, state, retry = refused_lines(taken)
+    policy, state, retry, *advice = refused_lines(taken)
+    assert advice == ([b"X-Should-Retry: false"] if wait > 60_000 else [])
     assert policy == policy_line(charges)
     assert state == state_line(taken)
     seconds = int(field(retry, "Retry-After"))

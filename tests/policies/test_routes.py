@@ -41,9 +41,19 @@ OPEN = [
     ("HEAD", "/v1/models/whisper-1", "openai.model", "none"),
     ("GET", "/v1/models/Systran/faster-whisper-small", "speaches.model", "none"),
     ("GET", "/v1/realtime", "openai.realtime", "openai_realtime"),
+    ("POST", "/openai/v1/audio/transcriptions", "groq.transcriptions", "multipart"),
+    ("POST", "/openai/v1/audio/translations", "groq.translations", "multipart"),
+    ("GET", "/openai/v1/models", "groq.models", "none"),
+    ("POST", "/openai/deployments/my-whisper/audio/transcriptions", "azure.transcriptions", "multipart"),
+    ("POST", "/openai/deployments/my-whisper/audio/translations", "azure.translations", "multipart"),
+    ("GET", "/openai/v1/realtime", "azure.realtime", "openai_realtime"),
+    ("GET", "/openai/realtime", "azure.realtime_preview", "openai_realtime"),
+    ("GET", "/v1/audio/transcriptions/realtime", "mistral.realtime", "mistral"),
     ("POST", "/v1/listen", "deepgram.listen", "raw"),
     ("GET", "/v1/listen", "deepgram.stream", "deepgram"),
     ("GET", "/v2/listen", "deepgram.flux", "deepgram"),
+    ("POST", "/v1/speech-to-text", "elevenlabs.transcribe", "multipart"),
+    ("GET", "/v1/speech-to-text/realtime", "elevenlabs.realtime", "elevenlabs"),
     ("POST", "/v1/audio/speech/timestamps", "speaches.timestamps", "multipart"),
     ("POST", "/v1/audio/diarization", "speaches.diarization", "multipart"),
     ("POST", "/v1/audio/speech/embedding", "speaches.embedding", "multipart"),
@@ -58,6 +68,8 @@ OPEN = [
     ("GET", "/v2/transcript/x/paragraphs", "assemblyai.paragraphs", "none"),
     ("GET", "/v2/transcript/x/srt", "assemblyai.srt", "none"),
     ("GET", "/v2/transcript/x/vtt", "assemblyai.vtt", "none"),
+    ("GET", "/v3/ws", "assemblyai.stream", "assemblyai"),
+    ("GET", "/v2", "speechmatics.stream", "speechmatics"),
     ("POST", "/v2/jobs", "speechmatics.create", "multipart"),
     ("GET", "/v2/jobs/x", "speechmatics.job", "none"),
     ("GET", "/v2/jobs/x/transcript", "speechmatics.transcript", "none"),
@@ -75,6 +87,8 @@ CLOSED = [
     ("POST", "/v1/realtime/calls"), ("POST", "/v1/realtime"), ("POST", "/v1/chat/completions"), ("GET", "/load"),
     ("POST", "/v1/load_lora_adapter"), ("POST", "/sleep"), ("GET", "/v1/registry"), ("POST", "/speech-to-text-url"),
     ("GET", "/health"), ("GET", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/"),
+    ("GET", "/v2/usage"), ("GET", "/v2/en"), ("GET", "/v3/token"), ("GET", "/v1/speech-to-text/transcripts/x"),
+    ("POST", "/openai/deployments/x/chat/completions"),
     ("POST", "/v1/projects/p/keys"), ("GET", "/auth/verify"), ("GET", "/inference"), ("GET", "/asr"),
 ]  # fmt: skip
 
@@ -88,7 +102,8 @@ def test_the_shipped_table_opens_what_transcribes() -> None:
         assert (route.name, route.meter, route.scope, route.access) == (name, meter, "transcribe", Access.CREDENTIAL)
     assert {route.name for route in made.routes} == {name for _, _, name, _ in OPEN}
     assert [route.name for route in made.routes if route.websocket] == [
-        "openai.realtime", "deepgram.stream", "deepgram.flux",
+        "openai.realtime", "azure.realtime", "azure.realtime_preview", "mistral.realtime", "deepgram.stream",
+        "deepgram.flux", "elevenlabs.realtime", "assemblyai.stream", "speechmatics.stream",
     ]  # fmt: skip
 
 
@@ -180,7 +195,7 @@ WRONG = [
     ({"address_requests": "60"}, "is not a rate"),
     ({"address_concurrency": 0}, "address_concurrency is a whole number above 0"),
     ({"meter": "wav"}, "meter is one of none, multipart, raw"),
-    ({"dialect": "soap"}, "dialect is one of openai, deepgram, detail"),
+    ({"dialect": "soap"}, "dialect is one of openai, deepgram, assemblyai, speechmatics, elevenlabs, detail"),
     ({"scope": 1}, "scope is one word"),
     ({"scope": "a b"}, "scope is one word"),
     ({"scope": 'a"b'}, "scope is one word"),

@@ -14,7 +14,7 @@ from policies.usage import AudioSource
 from policies.websocket import BINARY, TEXT
 from tests.policies.audio.oracle import recording
 
-SECOND_16K = bytes(32_000)
+SECOND_16K, SECOND_8K = bytes(32_000), bytes(16_000)
 
 
 def talk(profile, query="", client=(), upstream=(), lengths=(1 << 30,)):
@@ -42,6 +42,15 @@ def append(data):
     return {"type": "input_audio_buffer.append", "audio": b64(data)}
 
 
+def eleven(data, rate):
+    return {"message_type": "input_audio_chunk", "audio_base_64": b64(data), "commit": False, "sample_rate": rate}
+
+
+def mistral(data):
+    return {"type": "input_audio.append", "audio": b64(data)}
+
+
+MISTRAL_MULAW = {"session": {"audio_format": {"encoding": "pcm_mulaw", "sample_rate": 8_000}}, "type": "session.update"}
 OPENAI_G711 = {"session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}}
 OPENAI_FAST = {"session": {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 96_000}}}}}
 FILLING = {f"x{number}": number for number in range(200)}
@@ -95,6 +104,19 @@ RAW = {"message": "StartRecognition", "audio_format": {"type": "raw", "encoding"
         ("assemblyai", "sample_rate=8000&encoding=pcm_mulaw", [bytes(8_000)], 1000, "pcm_mulaw"),
         ("speechmatics", "", [RAW, bytes(64_000), {"message": "EndOfStream", "last_seq_no": 1}], 1000, "pcm_f32le"),
         ("speechmatics", "", [RAW, {"message": "AddChannelAudio", "data": b64(bytes(64_000))}], 1000, "pcm_f32le"),
+        ("elevenlabs", "model_id=m&audio_format=pcm_24000", [eleven(bytes(48_000), 24_000)], 1000, "pcm_s16le"),
+        ("elevenlabs", "audio_format=ulaw_8000", [eleven(bytes(8_000), 8_000)], 1000, "pcm_mulaw"),
+        ("elevenlabs", "", [eleven(SECOND_16K, 16_000), eleven(b"", 16_000)], 1000, "pcm_s16le"),
+        (
+            "elevenlabs",
+            "audio_format=pcm_48000&audio_format=pcm_16000",
+            [eleven(SECOND_16K, 48_000)],
+            1000,
+            "pcm_s16le",
+        ),
+        ("elevenlabs", "audio_format=pcm_48000", [eleven(b"", 16_000), eleven(SECOND_16K, 16_000)], 1000, "pcm_s16le"),
+        ("mistral", "model=m", [mistral(SECOND_16K), {"type": "input_audio.end"}], 1000, "pcm_s16le"),
+        ("mistral", "", [MISTRAL_MULAW, mistral(bytes(8_000))], 1000, "pcm_mulaw"),
         ("whisperlive", "", [{"uid": "u", "model": "small"}, bytes(64_000), b"END_OF_AUDIO"], 1000, "pcm_f32le"),
         ("whisperlive", "", [{"uid": "u", "audio_format": "int16"}, SECOND_16K], 1000, "pcm_s16le"),
         ("vosk", "", [{"config": {"sample_rate": 16_000.0}}, SECOND_16K, {"eof": 1}], 1000, "pcm_s16le"),
@@ -127,6 +149,29 @@ def test_the_server_has_the_last_word_on_the_format_of_a_session():
     assert meter.measured().audio_ms == 1000
 
 
+@pytest.mark.parametrize(
+    ("profile", "asked", "told", "client"),
+    [
+        ("elevenlabs", "audio_format=pcm_48000",
+         {"message_type": "session_started", "config": {"sample_rate": 16_000, "audio_format": "pcm_16000"}},
+         eleven(SECOND_16K, 48_000)),
+        ("mistral", "",
+         {"type": "session.updated", "session": {"audio_format": {"encoding": "pcm_s16le", "sample_rate": 8_000}}},
+         mistral(SECOND_8K)),
+    ],
+)  # fmt: skip
+def test_what_the_server_says_of_the_format_is_believed(profile, asked, told, client):
+    meter = stream_meter(profile, asked)
+    meter.upstream_piece(TEXT, json.dumps(told).encode(), True)
+    meter.client_piece(TEXT, json.dumps(client).encode(), True)
+    assert meter.measured().audio_ms == 1000
+
+
+def test_elevenlabs_names_its_model_otherwise():
+    measured = talk("elevenlabs", "model_id=scribe&language_code=en", [eleven(SECOND_16K, 16_000)])
+    assert (measured.model, measured.language) == ("scribe", "en")
+
+
 def test_a_format_that_changes_counts_from_there_on():
     to_g711 = {"type": "session.update", "session": {"input_audio_format": "g711_ulaw"}}
     assert talk("openai_realtime", "", [append(bytes(48_000)), to_g711, append(bytes(8_000))]).audio_ms == 2000
@@ -142,6 +187,7 @@ def test_a_format_that_changes_counts_from_there_on():
         ),
         ("deepgram", [{"type": "TurnInfo", "audio_window_end": 1.92}], 1920),
         ("assemblyai", [{"type": "Termination", "audio_duration_seconds": 2}], 2000),
+        ("mistral", [{"type": "transcription.done", "usage": {"prompt_audio_seconds": 2}}], 2000),
         (
             "openai_realtime",
             [
@@ -207,7 +253,7 @@ FAST = {"audio_format": {"type": "raw", "encoding": "pcm_f32le", "sample_rate": 
 @pytest.mark.parametrize(
     ("profile", "client"),
     [
-        ("vosk", [SECOND_8K := bytes(16_000), CONFIG, SECOND_8K]),
+        ("vosk", [SECOND_8K, CONFIG, SECOND_8K]),
         ("whisperlive", [{"audio_format": "int16"}, SECOND_16K, {"audio_format": "float32"}, SECOND_16K]),
         ("speechmatics", [RAW, bytes(64_000), RAW | FAST, bytes(64_000)]),
         ("speechmatics", [RAW, bytes(64_000), {"message": "SetRecognitionConfig"} | FAST, bytes(64_000)]),

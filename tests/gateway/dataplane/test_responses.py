@@ -14,6 +14,11 @@ from tests.gateway.harness import Answer
 
 CHARGE = Charge("tenant-requests", "rate:{ten_a}", Rate(600, 60_000))
 TAKEN = Taken.of((Level(CHARGE, 0, 60_000),), CHARGE, 1_500)
+SPEECHMATICS_KNOWS = {
+    "Bad Request", "Forbidden", "Format Not Supported", "Internal Server Error", "Job not found", "Not Implemented",
+    "Permission Denied", "Transcription not ready", "Unprocessable Entity",
+}  # fmt: skip
+"""Of the words in the schema of @speechmatics/batch-client 5.1.0, by which it tells an error from nonsense."""
 ROUTE = Route(name="r", path="/r", methods=("GET",))
 
 
@@ -55,6 +60,14 @@ def test_every_refusal_is_one_whole_answer_in_every_dialect(refusal: Refusal, di
     match dialect:
         case "deepgram":
             assert body == {"err_code": refusal.name, "err_msg": said, "request_id": "req-1"}
+        case "assemblyai":
+            assert body == {"error": f"{said} (request id req-1)", "code": refusal.code, "request_id": "req-1"}
+        case "speechmatics":
+            assert (body["code"], body["reason"]) == (refusal.status, refusal.code)
+            assert body["detail"] == f"{said} (request id req-1)"
+            assert body["error"] in SPEECHMATICS_KNOWS
+        case "elevenlabs":
+            assert body == {"detail": {"status": refusal.code, "message": said, "request_id": "req-1"}}
         case "detail":
             assert body == {"detail": said, "code": refusal.code, "request_id": "req-1"}
         case "problem":

@@ -27,6 +27,8 @@ def read(body, content_type=JSON, encoding="", lengths=(1 << 30,)):
     ("answer", "ms"),
     [
         ({"text": "a", "usage": {"type": "duration", "seconds": 9}}, 9000),
+        ({"text": "a", "usage": {"prompt_tokens": 4, "prompt_audio_seconds": 9}}, 9000),  # Mistral
+        ({"text": "a", "audio_duration_secs": 9.5}, 9500),  # ElevenLabs
         ({"text": "a", "usage": {"type": "tokens", "total_tokens": 9}}, None),
         ({"task": "transcribe", "duration": 8.4700002670288, "text": "a"}, 8470),
         ({"duration": 9.963, "usage": {"type": "duration", "seconds": 10}}, 9963),  # the finer one
@@ -112,6 +114,7 @@ DONE = event(type="transcript.text.done", text="a b", usage={"type": "duration",
         (event(type="transcript.text.delta", delta="a" * 500) * 900 + DONE, 12_000),
         (event(type="transcript.text.done", usage={"type": "tokens", "total_tokens": 5}), None),
         (event(delta='"seconds": 5}}'), None),
+        (event(type="transcription.done", usage={"prompt_audio_seconds": 9}, language="en"), 9000),
         (event(type="done", text="x" * 200_000, usage={"seconds": 12}), 12_000),
         (b'data: {"usage": {"seconds": 12', None),
         (b"", None),
