@@ -34,7 +34,7 @@ SECRETS = "webhooks"
 routes: tuple[web.RouteDef, ...] = ()
 
 _STREAM_LENGTH = 100_000
-_PAUSE_S = 0.5
+_PAUSE_S = 1.0
 _TIMEOUT_S = 15.0
 _AT_ONCE = 20
 _AWAY_S = 2.0
@@ -50,9 +50,16 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
     """Publish and deliver for as long as the portal runs."""
     parts = app[PARTS]
     async with sender(allow_private=parts.settings.webhooks_allow_private) as session:
-        tasks = Tasks()
-        tasks.start(_repeat(lambda: publish(parts), "events"), "events")
-        tasks.start(_repeat(lambda: deliver(parts, session), "webhooks"), "webhooks")
+        tasks, published = Tasks(), asyncio.Event()
+
+        async def publish_and_say_so() -> int:
+            count = await publish(parts)
+            if count:
+                published.set()
+            return count
+
+        tasks.start(_repeat(publish_and_say_so, "events", asyncio.Event()), "events")
+        tasks.start(_repeat(lambda: deliver(parts, session), "webhooks", published), "webhooks")
         tasks.start(_forget(parts), "old events")
         yield
         await tasks.close()
@@ -132,10 +139,11 @@ async def _post(parts: Parts, session: aiohttp.ClientSession, due: Due) -> int:
         return answer.status
 
 
-async def _repeat(work: Callable[[], Awaitable[int]], what: str) -> None:
+async def _repeat(work: Callable[[], Awaitable[int]], what: str, wake: asyncio.Event) -> None:
     """For ever: at once while there is something to do, else after a pause; a store that is away is waited for."""
     away = False
     while True:
+        wake.clear()
         try:
             done = await work()
         except StorageError as error:
@@ -148,7 +156,9 @@ async def _repeat(work: Callable[[], Awaitable[int]], what: str) -> None:
         else:
             away = False
         if not done:
-            await asyncio.sleep(_AWAY_S if away else _PAUSE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AWAY_S if away else _PAUSE_S):
+                    await wake.wait()
 
 
 async def _forget(parts: Parts) -> None:

@@ -317,6 +317,39 @@ async def test_looking_at_idle_journals_is_all_that_is_done(
     journal.close()
 
 
+async def test_in_quiet_times_it_looks_more_rarely_until_a_record_comes(
+    tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway at rest on a small machine should cost next to nothing; a record is shipped within a second still."""
+    monkeypatch.setattr(module, "CALM_S", 0.3)
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    loop = asyncio.get_running_loop()
+    looks: list[float] = []
+    looked = asyncio.Event()
+
+    def note(directory: Path) -> object:
+        looks.append(loop.time())
+        loop.call_soon_threadsafe(looked.set)
+        return survey(directory)
+
+    async def gap() -> float:
+        for _ in range(2):
+            looked.clear()
+            await looked.wait()
+        return looks[-1] - looks[-2]
+
+    monkeypatch.setattr(module, "survey", note)
+    async with running(shipper(tmp_path, ledger, poll_s=0.04)):
+        assert await gap() >= 5 * 0.04
+        journal.append(ROWS[0])
+        await ledger.until(1)
+        assert await gap() < 5 * 0.04
+        async with asyncio.timeout(5):
+            while await gap() < 5 * 0.04:
+                pass
+    journal.close()
+
+
 async def test_pending_figures_tell_what_the_ledger_does_not_have(tmp_path: Path, ledger: MemoryLedger) -> None:
     journal = Journal(tmp_path, segment_bytes=SMALL)
     one = shipper(tmp_path, ledger)
