@@ -21,6 +21,7 @@ refresh        refresh tokens: what one looks like, and what it leads to
 principals     who is asking
 people         people: signing in, invitations, what of a log-in still holds; ``federation`` other providers' word
 cookies        the session cookie; ``crosssite`` whether a page of our own sent it
+cors           the pages of other sites that may call proxied routes from a browser
 tenants        the nouns of the registry: Tenant, User, Membership, ApiKey, RouteOverride
 audit          who changed what, and the chain that makes tampering show
 permissions    what a role allows in a tenant's administration

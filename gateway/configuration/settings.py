@@ -22,6 +22,7 @@ from gateway.configuration.values import (
     RetentionDays,
     SecretKey,
     ShortName,
+    Sites,
     UpstreamName,
     YesStatus,
     one_of,
@@ -106,6 +107,11 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Networks = Field(
         (), description="Addresses or networks whose forwarding headers are believed. Empty: nobody's."
+    )
+    cors_origins: Sites = Field(
+        (),
+        description="Other sites whose pages may call the proxied routes from a browser, with a key and never with a "
+        "cookie: https://app.example.com, or * for any. Empty: none.",
     )
     forward_auth_source: Annotated[str, one_of(SOURCES)] = Field(
         "x-original-uri",

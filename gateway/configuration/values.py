@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from gateway.configuration.origin import Origin
+from policies.cors import ANY
 from policies.limits import Rate
 from policies.networks import Network, proxies
 from policies.routes import PORTAL
@@ -90,6 +91,20 @@ def _networks(value: object) -> object:
     return proxies(parts) if isinstance(parts, list | tuple) else value
 
 
+def _sites(value: object) -> object:
+    """A comma list, or a TOML array, of origins as browsers write them (RFC 6454 section 6.2)."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        return value
+    sites = tuple(part.strip() for part in parts if isinstance(part, str) and part.strip())
+    for site in sites:
+        found = split(site)
+        plain = found.scheme in ("http", "https") and found.hostname and site == f"{found.scheme}://{found.netloc}"
+        if site != ANY and (not plain or site != site.lower() or found.username is not None or ANY in site):
+            raise ValueError(f"an origin is written as https://app.example.com, in lower case and no more; or '{ANY}'")
+    return sites
+
+
 def _rate(value: object) -> object:
     return Rate.parse(value) if isinstance(value, str) else value
 
@@ -132,6 +147,7 @@ ListenAddress = Annotated[str, AfterValidator(_listening)]
 Origins = Annotated[str, AfterValidator(_origins)]
 """Addresses of an upstream, with commas between them (:mod:`gateway.configuration.origin`)."""
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+Sites = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sites)]
 RateOrNone = Annotated[Rate | None, NoDecode, BeforeValidator(_rate)]
 YesStatus = Annotated[int, AfterValidator(_yes)]
 RetentionDays = Annotated[int, AfterValidator(_retention)]

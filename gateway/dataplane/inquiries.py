@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from gateway.dataplane.exchange import Caller
+from policies.cors import Cors
 from policies.credentials import Conflict, Nothing, Presented, present, redacted
 from policies.headers import RawHeaders, RequestHead, first, without_folded
 from policies.inquiry import Inquiry, Target, is_plain_host
@@ -109,6 +110,8 @@ class Known:
     caller: Caller
     passing: bytes
     """What goes to the upstream of it, with the ``X-Forwarded-*`` lines, joined and with its last line end."""
+    cors: tuple[bytes, ...] = ()
+    """What the answers to it say to the browser of another site's page."""
     question: tuple[Dialect, Inquiry | Deny] | None = None
     """What it asks as a proxy's question, where a header says it, and the dialect it was read in."""
 
@@ -138,8 +141,10 @@ class Reader:
         trusted: TrustedProxies,
         withheld: AbstractSet[bytes] = frozenset(),
         session_cookie: str = "",
+        cors: Cors | None = None,
     ) -> None:
         self._exact_paths = exact_paths
+        self.cors = cors or Cors()
         self._trusted = trusted
         self._withheld = withheld
         self._session_cookie = session_cookie
@@ -160,6 +165,7 @@ class Reader:
                 redacted(head.user_agent[:256].decode("utf-8", "replace")),
             ),
             passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
+            cors=self.cors.lines(raw),
         )
 
     def read(self, method: str, raw: str, known: Known) -> Inquiry | Deny:

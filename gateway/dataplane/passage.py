@@ -25,6 +25,7 @@ from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Broke, NoneLeft, OutOfFiles, TooSlow, Unreachable, Unsent, UpstreamError
 from policies.admission import Admit, Hold
 from policies.audio.reported import AnswerReader, answer_reader
+from policies.cors import without_upstreams
 from policies.headers import AnswerHead
 from policies.inquiry import Inquiry
 from policies.jobs import asking_plainly
@@ -306,6 +307,8 @@ class Passage:
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
         lines = [*head.lines, self._exchange.id_line]
         permit, taken = self._admit.permit, self._admit.taken
+        if (cors := self._incoming.known.cors) and permit.route.upstream != PORTAL:
+            lines = [*without_upstreams(lines), *cors]
         if head.own_cookies and permit.route.upstream == PORTAL:
             lines += head.own_cookies
         if taken.charges:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 import structlog
@@ -20,11 +21,12 @@ from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.failures import Abandoned
 from policies.browsers import head_so_far, login_path
+from policies.cors import Cors
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.headers import RequestHead
 from policies.inquiry import Inquiry
 from policies.questions import PATH as FORWARD_AUTH
-from policies.routes import PORTAL, Route
+from policies.routes import PORTAL, RESERVED, Route
 from policies.upgrade import Upgrade
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
@@ -49,6 +51,7 @@ class Proxy:
         trusted: TrustedProxies,
         withheld: AbstractSet[bytes] = frozenset(),
         session_cookie: str = "",
+        cors: Cors | None = None,
     ) -> None:
         self._gatekeeper = gatekeeper
         self._forward_auth = forward_auth
@@ -58,7 +61,7 @@ class Proxy:
         self._metrics = metrics
         self._ids = RequestIds()
         self._reader = Reader(
-            frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld, session_cookie
+            frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld, session_cookie, cors
         )
         self.draining = False
 
@@ -120,7 +123,12 @@ class Proxy:
             keep_alive = not message.should_close and not message.upgrade and body.is_eof()
             return await self._second_door(inquiry, connection, exchange, keep_alive=keep_alive)
         if isinstance(route, Deny):
-            return route
+            preflight = self._preflight(inquiry, route)
+            if not preflight:
+                return route
+            exchange.status = 204
+            keep = not message.should_close and not message.upgrade and body.is_eof()
+            return self._answer_empty(connection, exchange, preflight, keep_alive=keep)
         exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
             return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
@@ -175,8 +183,14 @@ class Proxy:
         """Settle, then answer a refusal."""
         exchange.denied(deny)
         dialect = responses.dialect_of(exchange.route, exchange.path, head)
+        is_ours = exchange.route is not None and exchange.route.upstream == PORTAL
         answer, exchange.bytes_out = responses.refusal(
-            deny, exchange.request_id, dialect, keep_alive=keep_alive, send_body=exchange.method != "HEAD"
+            deny,
+            exchange.request_id,
+            dialect,
+            keep_alive=keep_alive,
+            send_body=exchange.method != "HEAD",
+            more=() if head is None or is_ours else self._reader.cors.lines(head.raw),
         )
         self._settlement.settle(exchange)
         exchange.begun = True
@@ -188,12 +202,28 @@ class Proxy:
         """A person before a browser signs in, and comes back."""
         exchange.denied(deny)
         exchange.status = 303
+        lines = (b"Location: " + login.encode(), b"Cache-Control: no-store")
+        return self._answer_empty(connection, exchange, lines, keep_alive=False)
+
+    def _preflight(self, inquiry: Inquiry, route: Deny) -> tuple[bytes, ...]:
+        """The answer to a browser that asks whether another site's page may call a path; empty where it is not that.
+
+        It has no credential and takes nothing of any limit.
+        """
+        if inquiry.method != "OPTIONS" or not route.allow or inquiry.path.split("/")[1] in RESERVED:
+            return ()
+        return self._reader.cors.preflight(inquiry.head.raw, route.allow)
+
+    def _answer_empty(
+        self, connection: ClientConnection, exchange: Exchange, lines: Sequence[bytes], *, keep_alive: bool
+    ) -> Next:
+        """Settle, then answer with a header alone."""
         self._settlement.settle(exchange)
         exchange.begun = True
         if connection.transport is not None:
-            lines = [exchange.id_line, b"Location: " + login.encode(), b"Cache-Control: no-store"]
-            connection.write(responses.plain(303, lines, b"", keep_alive=False))
-        return CLOSE
+            whole = responses.plain(exchange.status, [exchange.id_line, *lines], b"", keep_alive=keep_alive)
+            connection.write(whole)
+        return KEEP if keep_alive else CLOSE
 
     def _broke(self, connection: ClientConnection, exchange: Exchange, head: RequestHead) -> Next:
         """Answer for a bug: 500 while the client has seen nothing, afterwards a cut connection."""

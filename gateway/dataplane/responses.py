@@ -44,7 +44,9 @@ def head(status: int, lines: Sequence[bytes]) -> bytes:
 
 def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool, send_body: bool = True) -> bytes:
     """An answer of our own, whole."""
-    framing = [b"Date: " + rfc822_formatted_time().encode(), b"Content-Length: %d" % len(body)]
+    framing = [b"Date: " + rfc822_formatted_time().encode()]
+    if status != 204:  # RFC 9110 section 8.6
+        framing.append(b"Content-Length: %d" % len(body))
     if not keep_alive:
         framing.append(b"Connection: close")
     return head(status, [*lines, *framing]) + (body if send_body else b"")
@@ -64,10 +66,20 @@ def dialect_of(route: Route | None, path: str, head: RequestHead | None) -> str:
 
 
 def refusal(
-    deny: Deny, request_id: str, dialect: str, *, keep_alive: bool, send_body: bool, pages: str | None = ""
+    deny: Deny,
+    request_id: str,
+    dialect: str,
+    *,
+    keep_alive: bool,
+    send_body: bool,
+    pages: str | None = "",
+    more: Sequence[bytes] = (),
 ) -> tuple[bytes, int]:
-    """A refusal, whole: challenge, limits, dialect; and the size of its body as sent. ``pages``: see ``error_page``."""
-    lines = [_TYPES.get(dialect, _JSON), b"X-Request-ID: " + request_id.encode()]
+    """A refusal, whole: challenge, limits, dialect; and the size of its body as sent.
+
+    ``pages``: see ``error_page``. ``more``: further lines of its header.
+    """
+    lines = [_TYPES.get(dialect, _JSON), b"X-Request-ID: " + request_id.encode(), *more]
     lines += challenge(deny)
     if deny.refusal is Refusal.WEBSOCKET_VERSION:
         lines += [b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]

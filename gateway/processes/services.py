@@ -43,6 +43,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from policies.audit import SYSTEM
 from policies.cookies import session_cookie
+from policies.cors import Cors
 from policies.headers import folded
 from policies.routes import PORTAL
 from storage.journal.writer import Journal
@@ -124,6 +125,7 @@ class Services:
                 trusted=trusted,
                 session_cookie=session_cookie(secure=settings.base_url.startswith("https:")),
                 withheld=_credential_headers(settings),
+                cors=Cors(settings.cors_origins),
             )
             census = Census(
                 base.metrics,

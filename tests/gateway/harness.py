@@ -40,6 +40,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.pool import UpstreamPool
+from policies.cors import Cors
 from policies.credentials import RANDOM_BYTES, mint_key
 from policies.headers import folded
 from policies.limits import Charge, Rate, Taken
@@ -389,6 +390,7 @@ class Options:
     bearers: Bearers | None = None
     assertion: Callable[[Principal, str], str] | None = None
     jobs: JobBook = field(default_factory=MemoryJobs)
+    cors_origins: tuple[str, ...] = ()
 
 
 async def _forget_uses(uses: Sequence[KeyUse]) -> None:
@@ -449,6 +451,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         trusted=trusted,
         withheld=frozenset({folded(addresses.credential_header.encode())} if addresses.credential else ()),
         session_cookie="tahoe_session",
+        cors=Cors(options.cors_origins),
     )
     census = Census(metrics, trusted, most=options.most, most_per_address=options.most_per_address)
     server = PublicServer(proxy, census, options.patience)

@@ -229,6 +229,25 @@ def test_what_proxies_are_in_is_taken_in_one_form(text: str, network: str) -> No
     assert loaded(trusted_proxies=text).trusted_proxies == (ipaddress.ip_network(network),)
 
 
+@pytest.mark.parametrize(
+    "text", ["*", "https://a.example", "https://a.example, http://localhost:5173", ["http://[::1]:3000"]]
+)
+def test_sites_are_named_as_browsers_name_them(text: object) -> None:
+    expected = text if isinstance(text, list) else [part.strip() for part in str(text).split(",")]
+    assert list(loaded(cors_origins=text).cors_origins) == expected
+
+
+SITES = ["a.example", "https://a.example/", "https://A.example", "https://*.a.example", "ftp://a.example",
+         "https://u@a.example", "https://", "https://[", "null"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SITES)
+def test_what_no_browser_says_is_no_site(text: str) -> None:
+    """An origin that never matches would be a page that never works, and nobody told why."""
+    (fault,) = faults(cors_origins=text)
+    assert "https://app.example.com" in fault
+
+
 @pytest.mark.parametrize("text", ["proxy.internal", "10.0.0.0/33", "10.0.0", 5, [5], [["10.0.0.1"]], True, "10.0.0.1/"])
 def test_what_is_no_network_is_refused(text: object) -> None:
     (fault,) = faults(trusted_proxies=text)
