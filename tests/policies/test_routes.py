@@ -71,6 +71,7 @@ OPEN = [
     ("GET", "/v3/ws", "assemblyai.stream", "assemblyai"),
     ("GET", "/v2", "speechmatics.stream", "speechmatics"),
     ("POST", "/v2/jobs", "speechmatics.create", "multipart"),
+    ("POST", "/v2/jobs/", "speechmatics.create_too", "multipart"),
     ("GET", "/v2/jobs/x", "speechmatics.job", "none"),
     ("GET", "/v2/jobs/x/transcript", "speechmatics.transcript", "none"),
     ("POST", "/speech-to-text", "whisperx.transcribe", "multipart"),
@@ -81,7 +82,8 @@ OPEN = [
 CLOSED = [
     ("POST", "/load"), ("POST", "/v1/models/whisper-1"), ("DELETE", "/v1/models/whisper-1"),
     ("DELETE", "/v1/models/Systran/faster-whisper-small"), ("POST", "/api/ps/x"), ("DELETE", "/api/ps/x"),
-    ("GET", "/api/ps"), ("GET", "/v2/transcript"), ("GET", "/v2/jobs"), ("GET", "/task"),
+    ("GET", "/api/ps"), ("GET", "/v2/transcript"), ("GET", "/v2/jobs"),
+    ("GET", "/v2/jobs/"), ("GET", "/task"),
     ("POST", "/v1/realtime/sessions"),
     ("POST", "/v1/realtime/client_secrets"), ("POST", "/v1/realtime/transcription_sessions"),
     ("POST", "/v1/realtime/calls"), ("POST", "/v1/realtime"), ("POST", "/v1/chat/completions"), ("GET", "/load"),

@@ -1,7 +1,7 @@
 """Credentials in the shapes in which clients and SDKs send them: they work, or are refused with the right code.
 
-What each client sends was read from its source, or seen on the wire; the two official SDKs themselves are driven in
-``tests/gateway/demo/test_sdks_through_the_gateway.py``.
+What each client sends was read from its source, or seen on the wire; official SDKs are driven in ``test_sdks``
+and in ``tests/gateway/demo/test_sdks_through_the_gateway.py``.
 """
 
 import base64
@@ -37,14 +37,18 @@ def basic(pair: str) -> Headers:
 T = "/v1/audio/transcriptions"
 CLIENTS: dict[str, Client] = {
     "openai": Client(T, lambda s: [*form(s), ("openai-organization", "org_1"), ("x-stainless-retry-count", "0")]),
-    "azure openai": Client(T, lambda s: [("api-key", s)]),
+    "azure openai": Client(
+        f"/openai/deployments/w{T.removeprefix('/v1')}?api-version=2025", lambda s: [("api-key", s)]
+    ),
+    "groq": Client(f"/openai{T}", form),
+    "mistral's documentation": Client(T, lambda s: [("x-api-key", s)]),
     "deepgram": Client("/v1/listen?model=nova-3", lambda s: [("Authorization", f"Token {s}")]),
     "deepgram, access token": Client("/v1/listen?model=nova-3", lambda s: [("Authorization", f"bearer {s}")]),
-    "assemblyai": Client(T, lambda s: [("authorization", s)]),
+    "assemblyai": Client("/v2/upload", lambda s: [("authorization", s)]),
     "speechmatics": Client(T, lambda s: [("Authorization", f"Bearer {s}"), ("X-Request-ID", "r-1")]),
     "gladia": Client(T, lambda s: [("x-gladia-key", s)]),
-    "elevenlabs": Client(T, lambda s: [("xi-api-key", s)]),
-    "rev.ai, groq, mistral": Client(T, form),
+    "elevenlabs": Client("/v1/speech-to-text", lambda s: [("xi-api-key", s)]),
+    "rev.ai, mistral": Client(T, form),
     "fal": Client(T, lambda s: [("Authorization", f"Key {s}")]),
     "kong or apisix before": Client(T, lambda s: [("apikey", s)]),
     "x-api-key": Client(T, lambda s: [("X-API-Key", s)]),
