@@ -45,7 +45,8 @@ _SLACK_MS = 100
 """What the lines of a form may come to as samples."""
 _NOT = frozenset({"false", "0", "no", "off", "f", "n"})
 _WHISPER_SAMPLES = Format.of("pcm16", 16_000)
-"""How whisper-asr-webservice reads any file with ``encode=false``."""
+"""How whisper-asr-webservice reads any file with ``encode=false``, and what it calls the part with it."""
+_WHISPER_FILE = "audio_file"
 
 _PLAIN_ENCODINGS = frozenset({"", "binary", "8bit", "7bit", "base64"})
 
@@ -91,11 +92,12 @@ def meter_for(profile: str, content_type: str, body_bytes: int | None = None, qu
     _note_pairs(elsewhere, query)
     asked = read_query(query) if query else {}
     fields = {name: asked[name][-1] for name in ("model", "language") if name in asked}
-    declared = by_query(asked) if "encoding" in asked else None
-    if asked.get("encode", [""])[-1].lower() in _NOT:
-        declared = _WHISPER_SAMPLES
+    # No service that takes forms reads an encoding in the query: believed there, it makes what nobody can walk cheap.
+    declared = by_query(asked) if "encoding" in asked and profile == "raw" else None
     if media_type.startswith("multipart/"):
-        return FormMeter(content_type, elsewhere, body_bytes, fields, declared, may_be_raw=profile == "raw")
+        undecoded = asked.get("encode", [""])[-1].lower() in _NOT
+        is_raw = profile == "raw"
+        return FormMeter(content_type, elsewhere, body_bytes, fields, declared, may_be_raw=is_raw, undecoded=undecoded)
     if declared is None and media_type in WIDTHS:
         declared = by_content_type(media_type, dict(parameters(content_type)))
     return BodyMeter(elsewhere, body_bytes, fields, declared, says_text=media_type in _TEXT_TYPES)
@@ -119,6 +121,7 @@ class FormMeter:
         "_files",
         "_said",
         "_size",
+        "_undecoded",
         "_walker",
         "_whole",
     )
@@ -132,9 +135,14 @@ class FormMeter:
         declared: Format | None = None,
         *,
         may_be_raw: bool = False,
+        undecoded: bool = False,
     ) -> None:
-        """``may_be_raw``: the service may take the body for one file, with the form's lines as rubbish in it."""
+        """``may_be_raw``: the service may take the body for one file, with the form's lines as rubbish in it.
+
+        ``undecoded``: whisper-asr-webservice is to take its file for samples.
+        """
         self._elsewhere = elsewhere
+        self._undecoded = undecoded
         self._body_bytes = body_bytes
         self._fields = fields or {}
         self._said: dict[str, str] = {}  # in parts of JSON
@@ -152,7 +160,8 @@ class FormMeter:
         self._note()
         if not part.is_plain:
             self._elsewhere.doubt()
-        self._file = _File(part, self._elsewhere, self._declared)
+        is_samples = self._undecoded and part.name == _WHISPER_FILE
+        self._file = _File(part, self._elsewhere, _WHISPER_SAMPLES if is_samples else self._declared)
         return self._file.feed
 
     def _note(self) -> None:

@@ -56,3 +56,12 @@ async def test_a_second_of_audio_is_a_second_whatever_it_says_and_whatever_is_as
     (record,) = gateway.journal.records
     assert 999 <= record.measured.audio_ms <= 1_450
     assert record.measured.response_format == "text"
+
+
+@pytest.mark.parametrize("query", ["encoding=linear16&sample_rate=192000&channels=64", "encode=false"])
+async def test_a_query_that_the_service_does_not_read_makes_nothing_cheaper(gateway: Gateway, query: str) -> None:
+    """WMA, which nobody here walks, was plain samples at 192 kHz by the query alone: twenty seconds for 4 ms."""
+    body = form(TEXT, upload(recording("asf", "wmav2", 10.0, 44_100, bitrate=48_000)))
+    await gateway.ask("POST", f"/v1/audio/transcriptions?{query}", [("Content-Type", TYPE)], body)
+    (record,) = gateway.journal.records
+    assert record.measured.audio_ms >= 9_950
