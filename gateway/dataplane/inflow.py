@@ -7,19 +7,41 @@ here never reaches beyond its end, so the connection goes on with the next reque
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from aiohttp.streams import StreamReader
 from typing_extensions import override
-
-if TYPE_CHECKING:
-    from gateway.dataplane.intake import Intake
 
 BUFFER_BYTES = 262_144
 """What one read takes at most: larger ones leave the processor's cache before they are written again."""
 
 Take = Callable[[bytearray | memoryview], bool]
 """Takes a piece, which is valid during the call. False: it is kept for longer, or there is something to wait for."""
+
+
+class Parsed(Protocol):
+    """The connection around whose parser a body goes."""
+
+    transport: asyncio.Transport | None
+    body_deadline: float
+
+    def read_into(self, inflow: "Inflow", idle_s: float) -> None:
+        """Let it have what comes, and watch how it comes. Raises ConnectionResetError when the client has gone."""
+
+    def stop_reading(self) -> None:
+        """Let the client wait."""
+
+    def body_came(self, body: StreamReader, total_bytes: int) -> None:
+        """All of a body has come: what follows is for the parser again."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio tells it."""
+
+    def pause_writing(self) -> None:
+        """As asyncio tells it."""
+
+    def resume_writing(self) -> None:
+        """As asyncio tells it."""
 
 
 class Scratch:
@@ -45,7 +67,7 @@ class Inflow(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        connection: "Intake",
+        connection: Parsed,
         scratch: Scratch,
         body: StreamReader,
         left: int,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.connection import UpstreamConnection
 from policies.admission import Admit, Hold
 from policies.authorise import Permit
 from policies.holding import NOTHING_SPENT, Spent
@@ -176,6 +177,26 @@ class Latecomer:
         """The answer has passed, or has ended early: settle what is known."""
         if self._watch.is_told:
             await self._watch.conclude()
+
+
+async def hear(watch: NewJob | JobState, upstream: UpstreamConnection) -> Deny | Latecomer | None:
+    """Hold an answer, up to a bound, until what it says of the job is stored. It can be read from its beginning again.
+
+    A refusal to be given in its place, or who has to read on in it while it passes. Raises UpstreamError.
+    """
+    held = bytearray()
+    while not watch.is_told and len(held) < watch.most and (piece := await upstream.read()):
+        watch.feed(piece)
+        held += piece
+    late = None
+    if watch.is_told or upstream.body_done or not watch.goes_on:
+        deny = await watch.conclude()
+        if deny is not None:
+            return deny
+    else:
+        late = Latecomer(watch, len(held))
+    upstream.put_back(bytes(held))
+    return late
 
 
 class Jobs:

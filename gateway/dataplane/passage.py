@@ -6,20 +6,22 @@ the last byte of the answer is written: what a client has seen complete is in th
 """
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.dataplane import responses
-from gateway.dataplane.exchange import Exchange
+from gateway.dataplane.exchange import Exchange, Settlement
 from gateway.dataplane.inquiries import Known, portal_lines
 from gateway.dataplane.intake import BodyTooSlow
-from gateway.dataplane.jobs import Latecomer
+from gateway.dataplane.jobs import Jobs, Latecomer, hear
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
+from gateway.dataplane.streams import Streams
 from gateway.dataplane.upload import BodyTooLarge, Refused, Upload
+from gateway.tasks import Tasks
+from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Broke, NoneLeft, OutOfFiles, TooSlow, Unreachable, Unsent, UpstreamError
@@ -31,14 +33,10 @@ from policies.inquiry import Inquiry
 from policies.jobs import asking_plainly
 from policies.ratelimit_fields import state_line
 from policies.routes import PORTAL
-from policies.stream_meters import stream_meter
 from policies.upgrade import Upgrade
-from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome
+from policies.usage import NOT_AUDIO, Measured, Outcome
 from policies.verdict import Deny, Refusal
 from storage.ports import StorageError
-
-if TYPE_CHECKING:
-    from gateway.dataplane.relay import Relay
 
 _TRIES = 3
 """How many connections a request may find closed before a byte of it was written."""
@@ -66,17 +64,28 @@ class Incoming:
     known: Known
 
 
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What every passage needs, whoever asks."""
+
+    streams: Streams
+    jobs: Jobs
+    settlement: Settlement
+    metrics: Metrics
+    tasks: Tasks
+
+
 class Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_exchange", "_incoming", "_inquiry", "_is_pending", "_reader", "_relay",
+        "_admit", "_asked", "_connection", "_equipment", "_exchange", "_incoming", "_inquiry", "_is_pending", "_reader",
         "_tries", "_upgrade", "_upload", "_upstreams", "upstream",
     )  # fmt: skip
 
     def __init__(
         self,
-        relay: "Relay",
+        equipment: Equipment,
         upstreams: Upstream,
         admit: Admit,
         inquiry: Inquiry,
@@ -84,7 +93,7 @@ class Passage:
         exchange: Exchange,
         upgrade: Upgrade | None,
     ) -> None:
-        self._relay = relay
+        self._equipment = equipment
         self._upgrade = upgrade
         self._upstreams = upstreams
         self._admit = admit
@@ -137,7 +146,7 @@ class Passage:
         if not upstream.is_open:
             return  # nothing of the body was read: the request can go another way
         upstream.deadline = float("inf")
-        upload.carry_on(upstream, self._relay.tasks)
+        upload.carry_on(upstream, self._equipment.tasks)
 
     async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
         """Another connection after one that was closed before a byte was written.
@@ -147,7 +156,7 @@ class Passage:
         self._tries += 1
         if self._tries == _TRIES:
             raise error
-        self._relay.metrics.upstream_retries[(self._upstreams.name, "unsent")] += 1
+        self._equipment.metrics.upstream_retries[(self._upstreams.name, "unsent")] += 1
         if not upstream.idle_since:
             self._upstreams.failed(upstream.pool, error)
         upstream.close()
@@ -186,7 +195,7 @@ class Passage:
     @property
     def _alone(self) -> bool:
         """Whether no other request is being served: then nothing is gained by holding a write back."""
-        return self._relay.metrics.inflight <= 1
+        return self._equipment.metrics.inflight <= 1
 
     async def switch(self, upstream: UpstreamConnection, head: AnswerHead, upgrade: Upgrade) -> Next:
         """The upstream agreed to a stream: agree as well, and stay until it is over.
@@ -198,26 +207,11 @@ class Passage:
         except ValueError as error:
             raise Broke(f"its WebSocket handshake: {error}") from error
         lines = [*handshake, *self._answer_lines(head)]
-        connection, streams = self._connection, self._relay.streams
-        if connection.transport is None:
-            raise ConnectionResetError("the client has gone")
-        connection.client_gone = None
-        permit, inquiry = self._admit.permit, self._inquiry
-        meter = stream_meter(permit.route.meter, inquiry.query)
-        if meter is not None:
-            self._exchange.measure = meter.measured
-        tunnel = streams.tunnel(connection, self._exchange, permit, inquiry.presented, meter)
-        tunnel.upstream.transport, upstream_tail = upstream.hand_over(tunnel.upstream)
-        tunnel.client.transport, client_tail = connection.hand_over(tunnel.client)
-        streams.opened(tunnel)
-        tunnel.client.transport.write(responses.head(101, lines))
-        upstream.pool.others += 1
         try:
-            tunnel.begin(client_tail, upstream_tail)
-            await tunnel.over
+            await self._equipment.streams.carry(
+                self._connection, upstream, self._exchange, self._admit.permit, self._inquiry, lines
+            )
         finally:
-            tunnel.abort()
-            upstream.pool.others -= 1
             self._exchange.upstream_s = time.perf_counter() - self._asked
         return CLOSE
 
@@ -269,10 +263,10 @@ class Passage:
 
     async def answer_of_job(self, upstream: UpstreamConnection, head: AnswerHead) -> Next | Deny:
         """Hold the answer, up to a bound, until what it says of the job is stored; then carry it as any other."""
-        relay, watch = self._relay, None
         meter = None if self._upload is None else self._upload.meter
+        late: Latecomer | None = None
         try:
-            watch = await relay.jobs.watch(
+            watch = await self._equipment.jobs.watch(
                 self._admit.permit,
                 self._inquiry.path,
                 self._measured,
@@ -284,25 +278,18 @@ class Passage:
             self._exchange.cause = str(error)
             return Deny(refusal=Refusal.STORE_UNAVAILABLE, principal=self._admit.permit.principal)
         if watch is not None:
-            held = bytearray()
-            while not watch.is_told and len(held) < watch.most and (piece := await upstream.read()):
-                watch.feed(piece)
-                held += piece
-            if watch.is_told or upstream.body_done or not watch.goes_on:
-                deny = await watch.conclude()
-                if deny is not None:
-                    return deny
-                self._is_pending = watch.is_pending
-            else:
-                self._reader = Latecomer(watch, len(held))
-            upstream.put_back(bytes(held))
+            heard = await hear(watch, upstream)
+            if isinstance(heard, Deny):
+                return heard
+            self._reader = late = heard
+            self._is_pending = watch.is_pending
         try:
             if upstream.body_done:
                 return self.answer_whole(upstream, head)
             return await self.answer_in_pieces(upstream, head)
         finally:
-            if isinstance(self._reader, Latecomer):
-                relay.tasks.start(self._reader.conclude(), "settlement of a job")
+            if late is not None:
+                self._equipment.tasks.start(late.conclude(), "settlement of a job")
 
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
         lines = [*head.lines, self._exchange.id_line]
@@ -349,22 +336,10 @@ class Passage:
         exchange.upstream_s = time.perf_counter() - self._asked
         if self._upload is not None:
             exchange.measure = self._measured
-        self._relay.settlement.settle(exchange)
+        self._equipment.settlement.settle(exchange)
 
     def _measured(self) -> Measured:
-        meter, reader = None if self._upload is None else self._upload.meter, self._reader
-        if meter is None:
-            return NOT_AUDIO
-        if self._upload is not None and self._upload.forwarded is not None:
-            return self._upload.forwarded
-        if self._is_pending:
-            return replace(meter.finish(), source=AudioSource.PENDING, discrepant=False)
-        if reader is None:
-            return meter.finish()
-        measured, tokens = meter.finish(reported_ms=reader.reported_ms), reader.tokens
-        if tokens is None:
-            return measured
-        return replace(measured, input_tokens=tokens.input, output_tokens=tokens.output)
+        return NOT_AUDIO if self._upload is None else self._upload.measured(self._reader, is_pending=self._is_pending)
 
     def failed(self, error: Exception) -> Deny | Next:
         """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""
@@ -376,10 +351,10 @@ class Passage:
             deny = Deny(refusal=refusal, principal=self._admit.permit.principal)
             exchange.cause = str(error)
         if isinstance(error, OutOfFiles):
-            self._relay.metrics.refused_connections[("files",)] += 1
+            self._equipment.metrics.refused_connections[("files",)] += 1
         elif isinstance(error, UpstreamError):
             exchange.outcome = Outcome.UPSTREAM_FAILED
-            self._relay.metrics.upstream_errors[(self._upstreams.name, deny.refusal.code)] += 1
+            self._equipment.metrics.upstream_errors[(self._upstreams.name, deny.refusal.code)] += 1
             if self.upstream is not None and self.upstream.head is None and isinstance(error, Broke | TooSlow):
                 self._upstreams.failed(self.upstream.pool, error)
         if not exchange.begun:
@@ -400,7 +375,7 @@ class Passage:
             exchange.upstream_s = time.perf_counter() - self._asked
             if self._upload is not None:
                 exchange.measure = self._measured
-        self._relay.metrics.upstream[self._upstreams.name].observe(exchange.upstream_s)
+        self._equipment.metrics.upstream[self._upstreams.name].observe(exchange.upstream_s)
         upstream, upload = self.upstream, self._upload
         if upstream is None:
             return

@@ -8,7 +8,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from gateway.dataplane.exchange import Exchange, Settlement
 from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Jobs
-from gateway.dataplane.passage import Incoming, Passage
+from gateway.dataplane.passage import Equipment, Incoming, Passage
 from gateway.dataplane.server import Next
 from gateway.dataplane.streams import Streams
 from gateway.dataplane.upload import BodyTooLarge, Refused
@@ -24,7 +24,7 @@ from policies.verdict import Deny
 
 
 class Relay:
-    """What relaying needs, whoever asks."""
+    """The way to the upstreams and back, whoever asks."""
 
     def __init__(
         self,
@@ -36,11 +36,7 @@ class Relay:
         tasks: Tasks,
     ) -> None:
         self._upstreams = upstreams
-        self.streams = streams
-        self.jobs = jobs
-        self.settlement = settlement
-        self.metrics = metrics
-        self.tasks = tasks
+        self._equipment = Equipment(streams, jobs, settlement, metrics, tasks)
 
     async def carry(
         self,
@@ -57,7 +53,7 @@ class Relay:
         Raises ConnectionError or Abandoned when the client has gone.
         """
         upstreams = self._upstreams[admit.permit.route.upstream]
-        passage = Passage(self, upstreams, admit, inquiry, incoming, exchange, upgrade)
+        passage = Passage(self._equipment, upstreams, admit, inquiry, incoming, exchange, upgrade)
         try:
             if exchange.lease is not None and exchange.lease.grows:
                 await passage.fit(exchange.lease)

@@ -3,23 +3,27 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
+from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange, Settlement
 from gateway.dataplane.server import ClientConnection
 from gateway.dataplane.tunnel import Tunnel
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.connection import UpstreamConnection
 from policies.admission import Hold
 from policies.authorise import Permit
 from policies.bounds import STREAM_AHEAD
 from policies.credentials import Conflict, Nothing, Presented
 from policies.holding import Spent
+from policies.inquiry import Inquiry
 from policies.principals import Method
 from policies.routes import Route
+from policies.stream_meters import stream_meter
 from policies.streams import Ending, StreamMeter
 from policies.verdict import Deny, Refusal
 from storage.ports import Invalidation, Unavailable
@@ -57,7 +61,39 @@ class Streams:
         self._ticker: asyncio.TimerHandle | None = None
         self._recheck_at = 0.0
 
-    def tunnel(
+    async def carry(
+        self,
+        connection: ClientConnection,
+        upstream: UpstreamConnection,
+        exchange: Exchange,
+        permit: Permit,
+        inquiry: Inquiry,
+        lines: Sequence[bytes],
+    ) -> None:
+        """Agree, with these header lines, to a stream that the upstream has agreed to, and stay until it is over.
+
+        Raises ConnectionError when the client has gone, UpstreamError when the upstream has.
+        """
+        if connection.transport is None:
+            raise ConnectionResetError("the client has gone")
+        connection.client_gone = None
+        meter = stream_meter(permit.route.meter, inquiry.query)
+        if meter is not None:
+            exchange.measure = meter.measured
+        tunnel = self._tunnel(connection, exchange, permit, inquiry.presented, meter)
+        tunnel.upstream.transport, upstream_tail = upstream.hand_over(tunnel.upstream)
+        tunnel.client.transport, client_tail = connection.hand_over(tunnel.client)
+        self._opened(tunnel)
+        tunnel.client.transport.write(responses.head(101, lines))
+        upstream.pool.others += 1
+        try:
+            tunnel.begin(client_tail, upstream_tail)
+            await tunnel.over
+        finally:
+            tunnel.abort()
+            upstream.pool.others -= 1
+
+    def _tunnel(
         self,
         connection: ClientConnection,
         exchange: Exchange,
@@ -71,8 +107,7 @@ class Streams:
             self._judge.pin(presented)
         return Tunnel(self, connection, exchange, permit.route, presented, _lasts(permit, presented), meter)
 
-    def opened(self, tunnel: Tunnel) -> None:
-        """It has both its connections."""
+    def _opened(self, tunnel: Tunnel) -> None:
         self._open.add(tunnel)
         if self._all_end is not None:
             asyncio.get_running_loop().call_soon(tunnel.end, self._all_end)

@@ -5,6 +5,7 @@ by piece in a task of its own, with back-pressure, while the answer is already w
 """
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -19,11 +20,12 @@ from gateway.tasks import Tasks
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import UpstreamError
 from policies.admission import Hold
+from policies.audio.reported import AnswerReader
 from policies.authorise import Permit
 from policies.holding import Spent
 from policies.inquiry import Inquiry
 from policies.metering import meter_for
-from policies.usage import Measured
+from policies.usage import NOT_AUDIO, AudioSource, Measured
 from policies.verdict import Deny, Refusal
 
 Piece: TypeAlias = bytes | bytearray | memoryview
@@ -122,6 +124,24 @@ class Upload:
         if self._inflow is not None:
             self._inflow.discard()
         return False
+
+    def measured(self, told: AnswerReader | None, *, is_pending: bool) -> Measured:
+        """What its audio comes to, as far as it has passed; ``told`` has read what the answer says of it.
+
+        ``is_pending``: a job was made whose result will tell the audio.
+        """
+        if self.meter is None:
+            return NOT_AUDIO
+        if self.forwarded is not None:
+            return self.forwarded
+        if is_pending:
+            return replace(self.meter.finish(), source=AudioSource.PENDING, discrepant=False)
+        if told is None:
+            return self.meter.finish()
+        measured, tokens = self.meter.finish(reported_ms=told.reported_ms), told.tokens
+        if tokens is None:
+            return measured
+        return replace(measured, input_tokens=tokens.input, output_tokens=tokens.output)
 
     def _invite(self) -> None:
         """Ask for what the client holds back; never under HTTP/1.0, which knows no interim answers.
