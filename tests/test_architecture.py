@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +33,13 @@ def test_the_import_contracts_hold() -> None:
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r"Contracts: [1-9]\d* kept, 0 broken", ran.stdout), ran.stdout
+
+
+def test_no_file_imports_one_that_imports_it() -> None:
+    """Not even for its types alone: what both need is a third thing, with a file or a Protocol of its own."""
+    graph = grimp.build_graph(*PACKAGES)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in sorted(graph.modules)}
+    assert list(TopologicalSorter(imports).static_order())  # CycleError names the circle
 
 
 def test_dependencies_are_not_older_than_their_known_faults() -> None:
