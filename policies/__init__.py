@@ -46,7 +46,8 @@ tickets        one-use tickets for streams; ``subprotocols`` finds credentials w
 streams        how a stream ends, by name; what may watch one pass
 upgrade        the opening of a WebSocket: what each side must say
 websocket      WebSocket frames as they pass: counted and judged
-multipart      finds the audio in a form as it passes; ``inline_audio`` inside JSON, which ``json_stream`` reads;
+multipart      finds the audio in a form as it passes; ``inline_audio`` in the strings of a body, which ``json_stream``
+               reads of JSON and ``pair_stream`` of a link-like form;
                ``json_body`` finds that in any encoding; ``json_depth`` leaves out what is deep in it
 elsewhere      whether a request names its audio by URL, and a place for its result
 stream_meters  finds the audio in a stream, by its protocol

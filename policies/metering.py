@@ -7,7 +7,7 @@ A Content-Encoding of the request is not undone here: inflating what a stranger 
 unread it is audio at the price of its packed bytes. Metered routes refuse such requests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Protocol
@@ -19,17 +19,19 @@ from policies.audio.track import UNKNOWN_BITRATE, Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import Chunk, milliseconds
 from policies.elsewhere import Elsewhere
-from policies.inline_audio import InlineAudio
+from policies.inline_audio import InlineAudio, InlineString
 from policies.json_body import JsonBody
+from policies.json_stream import Consumer as StringConsumer
+from policies.json_stream import Path
 from policies.multipart import (
     MOST_NOTED_BYTES,
-    MOST_PARTS,
     Consumer,
     MultipartWalker,
     Part,
     has_plain_names,
     parameters,
 )
+from policies.pair_stream import PairStream
 from policies.usage import NOT_AUDIO, Measured
 
 _TEXT_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"})
@@ -226,9 +228,7 @@ class BodyMeter:
         "_elsewhere",
         "_fields",
         "_json",
-        "_pair",
         "_pairs",
-        "_says_text",
         "_track",
     )
 
@@ -245,10 +245,8 @@ class BodyMeter:
         self._body_bytes = body_bytes
         self._fields = fields or {}
         self._declared = declared
-        self._says_text = says_text
         self._json = JsonBody(elsewhere)
-        self._pair = b""  # of a body that says it is text and is no JSON, and how many came before
-        self._pairs = 0
+        self._pairs = InlineAudio(elsewhere, self._pair_stream) if says_text else None
         self._track = Track()
 
     def feed(self, chunk: Chunk) -> None:
@@ -256,19 +254,21 @@ class BodyMeter:
         if isinstance(chunk, bytearray):
             chunk = memoryview(chunk)
         self._json.feed(chunk)
-        if self._says_text and self._json.inline is None:
-            self._feed_pairs(self._pair + chunk)
+        if self._pairs and self._json.inline is None:
+            self._pairs.feed(chunk)
         self._track.feed(chunk)
 
-    def _feed_pairs(self, text: bytes) -> None:
-        """Names and values as a form writes them; of the one that is passing its beginning is kept."""
-        *whole, rest = text.split(b"&", MOST_PARTS - self._pairs)
-        for pair in whole:
-            _note_pairs(self._elsewhere, pair[:MOST_NOTED_BYTES].decode("latin-1"))
-        self._pairs += len(whole)
-        if self._pairs >= MOST_PARTS:  # no form has so many: they are not looked at, and may name anything
-            self._elsewhere.fetches = True
-        self._pair = rest[:MOST_NOTED_BYTES]
+    def _pair_stream(self, _: object, string: Callable[[Path], StringConsumer]) -> PairStream:
+        return PairStream(string, self._give_up)
+
+    def _give_up(self) -> None:
+        """What is not looked at may name anything."""
+        self._elsewhere.fetches = True
+
+    @property
+    def _inline(self) -> InlineAudio | None:
+        """What reads the body, if it is text."""
+        return self._json.inline or self._pairs
 
     @property
     def so_far_ms(self) -> int:
@@ -281,12 +281,12 @@ class BodyMeter:
         return foreseen(self._heard(), self._track.size, self._body_bytes)
 
     def _heard(self) -> list[Heard]:
-        track, inline = self._track, self._json.inline
+        track, inline = self._track, self._inline
         if not track.size:
             return []
         # Services read JSON whatever its content type says (Starlette's request.json(), for one).
-        if (self._says_text or inline) and _is_text(self._json.head, track):
-            found = _heard_inside(inline, track) if inline else []
+        if inline and _is_text(self._json.head, track):
+            found = _heard_inside(inline, track)
             if found or (track.size <= _MOST_TEXT_BYTES and (self._elsewhere.fetches or self._declared is None)):
                 return found
         return [heard_as(track, self._declared)]
@@ -298,15 +298,13 @@ class BodyMeter:
         return self._elsewhere.passes_by
 
     def _note(self) -> None:
-        if self._json.inline is not None:
-            self._json.inline.note()
-        elif self._pair:
-            _note_pairs(self._elsewhere, self._pair.decode("latin-1"))
+        if self._inline:
+            self._inline.note()
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
         """See :class:`Meter`."""
         self._note()
-        inline = self._json.inline
+        inline = self._inline
         fields = {**self._fields, **inline.fields} if inline else self._fields
         by_url = self._elsewhere.fetches
         return conclude(self._heard(), self._track.size, reported_ms, sound=True, fields=fields, by_url=by_url)
@@ -341,7 +339,7 @@ class _File:
 
     __slots__ = (
         "_base64", "_declared", "_elsewhere", "_is_file", "_is_noted", "_is_opaque", "_json", "_name", "_plain",
-        "_text", "_undone",
+        "_string", "_text", "_undone",
     )  # fmt: skip
 
     def __init__(self, part: Part, elsewhere: Elsewhere, declared: Format | None = None) -> None:
@@ -353,6 +351,7 @@ class _File:
         self._json = JsonBody(elsewhere)  # Speechmatics' config, which may name what to fetch and whom to tell
         self._declared = declared
         self._is_file = part.is_file or part.name in _FILE_FIELDS
+        self._string = None if self._is_file else InlineString()
         self._is_opaque = part.transfer_encoding not in _PLAIN_ENCODINGS
         self._plain = Track()
         self._base64 = Base64Stream() if part.transfer_encoding == "base64" else None
@@ -364,6 +363,8 @@ class _File:
             self._text += text[: MOST_NOTED_BYTES - len(self._text)]
         self._json.feed(view)
         self._plain.feed(view)
+        if self._string:
+            self._string.feed(bytes(view))
         if self._base64:
             self._undone.feed(self._base64.decode(view))
 
@@ -394,6 +395,8 @@ class _File:
             found = _heard_inside(inline, track)
             if found or (track.size <= _MOST_TEXT_BYTES and self._declared is None):
                 return reduce(Heard.joined, found) if found else None
+        if self._string and self._string.says_audio and not track.container:
+            return Heard.of(self._string.track)
         size = self._plain.size
         if not size or not (self._is_file or track.container or size > _MOST_TEXT_BYTES):
             return None

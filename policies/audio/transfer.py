@@ -1,10 +1,12 @@
-"""Base64 undone in stream: RFC 4648 as RFC 2045 section 6.8 carries it, so line breaks and strangers are ignored.
+"""Base64 and the escapes of URLs undone in stream.
 
-Decoders differ on padding that stands where none belongs: CPython reads on behind it, others behind any, and so does
-this one. They differ on the two URL-safe letters as well, which are letters or strangers: whoever cares tries both.
+Base64 is RFC 4648's as RFC 2045 section 6.8 carries it, so line breaks and strangers are ignored. Decoders differ on
+padding that stands where none belongs: CPython reads on behind it, others behind any, and so does this one. They differ
+on the two URL-safe letters as well, which are letters or strangers: whoever cares tries both.
 """
 
 import binascii
+from urllib.parse import unquote_to_bytes
 
 from policies.audio.walker import Chunk
 
@@ -48,3 +50,19 @@ class Base64Stream:
 def _padded(text: bytes) -> bytes:
     """Two characters behind the last quantum are one byte more, and three are two."""
     return binascii.a2b_base64(text + b"=" * (-len(text) % _QUANTUM))
+
+
+class PercentStream:
+    """Undoes a URL's escapes (RFC 3986 section 2.1) in what it is fed. Keeps up to two characters."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def decode(self, chunk: Chunk) -> bytes:
+        """What the text fed so far makes whole. What only looks like an escape stays. Never raises."""
+        text = self._held + chunk
+        cut = text.rfind(b"%", max(len(text) - 2, 0))
+        text, self._held = (text[:cut], text[cut:]) if cut >= 0 else (text, b"")
+        return unquote_to_bytes(text)

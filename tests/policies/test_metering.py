@@ -3,7 +3,9 @@
 import base64
 import dataclasses
 import json
+import re
 import tracemalloc
+from urllib.parse import quote, quote_from_bytes, urlencode
 
 import pytest
 from hypothesis import given
@@ -327,12 +329,60 @@ def test_audio_by_url_is_flagged_until_the_answer_tells(body, content_type):
     assert figure(put(body, content_type, reported=61_000)) == (61_000, REPORTED, False)
 
 
-@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "application/json"])
-def test_a_long_text_that_explains_nothing_is_weighed(content_type):
-    """Audio as a field of a form, as numbers, or in hexadecimal is not free."""
-    numbers = json.dumps({"samples": list(range(20_000))}).encode()
-    body = numbers if "json" in content_type else b"audio=" + b"QUJD" * 40_000
-    assert figure(put(body, content_type)) == (len(body) // 4, ESTIMATED, False)
+@pytest.mark.parametrize(
+    ("body", "content_type", "weighs"),
+    [
+        (numbers := json.dumps({"samples": list(range(20_000))}).encode(), "application/json", len(numbers)),
+        (b"samples=" + b"1,2,3," * 20_000, "application/x-www-form-urlencoded", 120_008),
+        (b"audio=" + b"QUJD" * 40_000, "application/x-www-form-urlencoded", 120_000),
+    ],
+)
+def test_a_long_text_that_explains_nothing_is_weighed(body, content_type, weighs):
+    """Audio as numbers is not free, and of base64 what it holds."""
+    assert figure(put(body, content_type)) == (weighs // 4, ESTIMATED, False)
+
+
+def in_form(value):
+    return form(MODEL, part("url", value.encode())), TYPE
+
+
+def in_pairs(value):
+    return urlencode({"model": "m", "url": value, "language": "en"}).encode(), "application/x-www-form-urlencoded"
+
+
+def in_json(value):
+    return json.dumps({"model": "m", "url": value}).encode(), "application/json"
+
+
+DATA_URLS = {
+    "base64": lambda data: "data:audio/ogg;base64," + b64(data),
+    "escapes": lambda data: "data:audio/ogg," + quote_from_bytes(data),
+    "base64 with escapes": lambda data: "data:audio/ogg;base64," + quote(b64(data), safe=""),
+    "base64 that does not say so": lambda data: "data:audio/ogg," + b64(data),
+    "base64 with many spaces": lambda data: "data:;base64," + " ".join(re.findall(".{1,7}", b64(data))),
+    "behind a space, in capitals": lambda data: " DATA:audio/ogg;BASE64," + b64(data),
+}
+
+
+@pytest.mark.parametrize("lengths", [(1 << 30,), (7, 100)])
+@pytest.mark.parametrize("put_in", [in_form, in_pairs, in_json])
+@pytest.mark.parametrize("url", DATA_URLS)
+def test_a_data_url_is_the_audio_that_it_holds(url, put_in, lengths):
+    """Groq's shape takes one as ``url``, and what fetches URLs by Python's urllib takes it anywhere."""
+    body, content_type = put_in(DATA_URLS[url](recorded("opus")))
+    assert len(body) < 65_536
+    assert figure(put(body, content_type, lengths=lengths)) == (1300, WALKED, False)
+
+
+def test_base64_in_a_short_form_is_walked_and_text_in_it_is_none():
+    assert put(*in_pairs(b64(FLAC))).audio_ms == 1280
+    for put_in in (in_form, in_pairs, in_json):
+        assert put(*put_in("data: we have it, of many kinds, " * 100)).source is AudioSource.NONE
+
+
+def test_what_a_short_form_says_is_noted():
+    measured = put(*in_pairs(b64(FLAC)))
+    assert (measured.model, measured.language) == ("m", "en")
 
 
 def asked(query, body, content_type="application/octet-stream"):

@@ -5,6 +5,7 @@ Envoy's AI gateway charge nothing as soon as the client asks for text (api7/aisi
 """
 
 import base64
+from urllib.parse import quote_from_bytes
 
 import pytest
 
@@ -37,6 +38,8 @@ FORMS = {
     "two songs chained": upload(recording("ogg", "libopus", 0.5, 48_000) * 2),
     "a second file": (upload(wav(0.5)), upload(wav(0.5), name="more")),
     "a file as a text field": part("file", SECOND),
+    "a data URL": part("url", b"data:audio/wav;base64," + base64.b64encode(SECOND)),
+    "a data URL of escapes": part("url", b"data:audio/wav," + quote_from_bytes(SECOND).encode()),
     "base64": upload(base64.encodebytes(SECOND), encoding=b"Content-Transfer-Encoding: base64\r\n"),
 }
 

@@ -1,18 +1,19 @@
-"""Base64 comes out in stream as it would come out in one piece."""
+"""Base64 and escapes come out in stream as they would come out in one piece."""
 
 import base64
 import binascii
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.transfer import Base64Stream
+from policies.audio.transfer import Base64Stream, PercentStream
 from tests.policies.audio.feeding import cuts
 
 
-def decoded(text, lengths=(1 << 30,)):
-    stream, out, at, turn = Base64Stream(), b"", 0, 0
+def decoded(text, lengths=(1 << 30,), stream=None):
+    stream, out, at, turn = stream or Base64Stream(), b"", 0, 0
     while at < len(text):
         length = lengths[turn % len(lengths)]
         out += stream.decode(memoryview(text)[at : at + length])
@@ -54,3 +55,12 @@ def test_a_last_character_alone_is_nothing():
     assert decoded(b"QUJDR") == b"ABC"
     assert decoded(b"QUJDR=") == b"ABC"
     assert decoded(b"QUJDRA") == b"ABC"  # unpadded: the last byte waits for a padding that never comes
+
+
+@given(text=st.binary(max_size=60) | st.text("%41aG", max_size=60).map(str.encode), lengths=cuts)
+def test_escapes_are_undone_as_the_standard_library_undoes_them_however_they_are_cut(text, lengths):
+    """But for the last two characters, which may begin one."""
+    whole = unquote_to_bytes(text)
+    undone = decoded(text, lengths, PercentStream())
+    assert whole.startswith(undone)
+    assert len(whole) - len(undone) <= 2
