@@ -200,7 +200,10 @@ def _milliseconds(seconds: str | None) -> int | None:
 
 
 class _OpenAiRealtime(_Meter):
-    """``session.update`` and its beta forms; the server's ``session.created`` and ``updated`` have the last word."""
+    """``session.update`` and its beta forms; the server's ``session.created`` and ``updated`` have the last word.
+
+    Azure names a ``deployment`` in the query, which stands for a model.
+    """
 
     __slots__ = ("_is_settled",)
 
@@ -221,6 +224,7 @@ class _OpenAiRealtime(_Meter):
 
     def __init__(self, query: str) -> None:
         super().__init__(query)
+        self._fields["model"] = self._fields["model"] or self._query.get("deployment", [""])[-1]
         self._is_settled = False
 
     def _declared(self) -> Format | None:

@@ -12,7 +12,9 @@ from policies.tickets import is_ticket
 from policies.verdict import Deny, Refusal
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_QUERY_NAMES = frozenset({"token", "access_token", "api_key", "apikey", "key", "jwt"})
+_QUERY_NAMES = frozenset({"token", "access_token", "api_key", "api-key", "apikey", "key", "jwt"})
+"""Where clients put a credential that they have no header for: AssemblyAI's and ElevenLabs' token, Speechmatics' jwt,
+Azure's api-key, speaches' api_key."""
 _TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 

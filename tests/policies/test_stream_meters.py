@@ -167,7 +167,8 @@ def test_what_the_server_says_of_the_format_is_believed(profile, asked, told, cl
     assert meter.measured().audio_ms == 1000
 
 
-def test_elevenlabs_names_its_model_otherwise():
+def test_some_name_the_model_otherwise():
+    assert talk("openai_realtime", "api-version=2025&deployment=whisper", [append(bytes(480))]).model == "whisper"
     measured = talk("elevenlabs", "model_id=scribe&language_code=en", [eleven(SECOND_16K, 16_000)])
     assert (measured.model, measured.language) == ("scribe", "en")
 
