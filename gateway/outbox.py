@@ -5,6 +5,7 @@ of a worker's time went into waking its neighbours one by one. Writes made back 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -16,9 +17,10 @@ class Sender(Protocol):
 
 
 class Outbox:
-    """Flushes senders at the end of the loop iteration in which they asked for it."""
+    """Flushes senders at the end of the loop iteration in which they asked for it, after a call of ``before``."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[], None] | None = None) -> None:
+        self._before = before
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[Sender] = []
 
@@ -27,10 +29,13 @@ class Outbox:
         if not self._waiting:
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._waiting.append(sender)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits now."""
+        if self._before is not None:
+            self._before()
         waiting, self._waiting = self._waiting, []
         for sender in waiting:
             sender.flush()

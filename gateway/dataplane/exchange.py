@@ -1,14 +1,15 @@
 """What one request did, and its settlement: exactly once, synchronously, before the last byte of the answer leaves.
 
-Whatever happens, every request ends in :meth:`Settlement.settle`: usage record, and one log line and metrics at the end
-of the loop's turn. Nothing in it can wait, so a client that vanishes cannot prevent it.
+Whatever happens, every request ends in :meth:`Settlement.settle`: usage record, log line and metrics. Nothing in it can
+wait, so a client that vanishes cannot prevent it. Small answers, which are written together at the end of the loop's
+turn, have their records written together just before (:meth:`Settlement.settle_soon`); lines and metrics come last.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.json_lines import json_line
@@ -32,6 +33,9 @@ class Journal(Protocol):
 
     def append(self, row: bytes) -> None:
         """Raises JournalFull."""
+
+    def append_all(self, rows: Sequence[bytes]) -> int:
+        """As many, from the first on, as there is room for without more ado; how many."""
 
 
 @dataclass(slots=True)
@@ -66,9 +70,9 @@ class Exchange:
     """The facts of one request, filled in as it goes. Times are ``time.perf_counter()`` seconds, sizes body bytes."""
 
     __slots__ = (
-        "begun", "booked", "bytes_in", "bytes_out", "caller", "cause", "close_code", "code", "door", "id_line",
-        "lease", "measure", "method", "outcome", "path", "principal", "request_id", "route", "settled",
-        "started", "status", "upstream_s",
+        "begun", "booked", "bytes_in", "bytes_out", "caller", "cause", "close_code", "code", "common", "door", "ended",
+        "id_line", "lease", "measure", "measured", "method", "outcome", "path", "principal", "request_id",
+        "retract", "route", "settled", "started", "status", "took", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, request_id: str, method: str, path: str, caller: Caller) -> None:
@@ -94,6 +98,14 @@ class Exchange:
         self.begun = False
         """Whether the client has been sent anything."""
         self.settled = False
+        self.took = self.ended = 0.0
+        """How long it was until the settlement, and when that was, in seconds since the Unix epoch."""
+        self.measured = NOT_AUDIO
+        """What is accounted; of a stream, see ``booked``."""
+        self.common = b""
+        """What its access line has in common with others."""
+        self.retract: Callable[[Exchange], None]
+        """Set by :meth:`Settlement.settle_soon`."""
         self.booked: Booked | None = None
         """What has been written down of a stream."""
         self.close_code = 0
@@ -114,15 +126,17 @@ class Exchange:
         if deny.principal is not None:
             self.principal = deny.principal
 
+    def broke_off(self, outcome: Outcome, status: int) -> None:
+        """Note how it ended, with the status to be told where there was none. What is settled stays as it is."""
+        if not self.settled:
+            self.outcome = outcome
+            self.status = self.status or status
+
     def answered(self, status: int) -> None:
         """Note the upstream's status."""
         self.status = status
         if status >= 400:
             self.outcome = Outcome.UPSTREAM_FAILED if status >= 500 else Outcome.UPSTREAM_REFUSED
-
-
-_Told: TypeAlias = tuple[Route | None, str, int, Outcome, str, str, str, int, int, float, float, float, Measured, bytes]
-"""What :meth:`Settlement.tell` says of one request: a plain tuple, because one is made for each."""
 
 
 class Settlement:
@@ -134,68 +148,95 @@ class Settlement:
         self._journal = journal
         self._prefix = event_prefix
         self._events = 0
-        self._told: list[_Told] = []
+        self._settled: list[Exchange] = []
+        """Those whose records are due."""
+        self._told: list[Exchange] = []
+        """Those whose lines are due."""
 
     def settle(self, exchange: Exchange) -> None:
         """Write the record of a request that has ended, or is about to; line and figures follow at the turn's end.
 
         Once: later calls for the same exchange do nothing.
         """
-        if exchange.settled:
-            return
+        if not exchange.settled and self._end(exchange):
+            row = self._row(exchange, time.time())
+            if row:
+                self._append(exchange, row)
+            self._tell_soon([exchange])
+
+    def settle_soon(self, exchange: Exchange, retract: Callable[[Exchange], None]) -> None:
+        """The same for an answer that the listener's outbox holds: the records of a turn are written together, before.
+
+        ``retract`` is called, while the error is handled, where the record cannot be: then the answer must not leave.
+        """
+        if not exchange.settled and self._end(exchange):
+            exchange.retract = retract
+            if not self._settled:
+                asyncio.get_running_loop().call_soon(self.write_down)
+            self._settled.append(exchange)
+
+    def _end(self, exchange: Exchange) -> bool:
+        """Note how it ended. Whether there is more to do: a stream has been settled."""
         exchange.settled = True
-        took = time.perf_counter() - exchange.started
+        exchange.took = took = time.perf_counter() - exchange.started
         if exchange.booked is not None:
             self._settle_stream(exchange, exchange.booked, took)
-            return
-        measured = NOT_AUDIO
+            return False
         if exchange.measure is not None:
-            measured = accounted(exchange.measure(), exchange.outcome, begun=exchange.begun)
+            exchange.measured = accounted(exchange.measure(), exchange.outcome, begun=exchange.begun)
         if exchange.lease is not None:
-            exchange.lease.settle(Spent(measured.audio_ms, exchange.bytes_in))
+            exchange.lease.settle(Spent(exchange.measured.audio_ms, exchange.bytes_in))
+        return True
+
+    def write_down(self) -> None:
+        """Append the records of all that is settled: in one go they cost less than between other work."""
+        settled, self._settled = self._settled, []
+        if not settled:
+            return
         now = time.time()
-        principal = exchange.principal
-        common = _common(exchange, measured)
-        if principal is not None and principal.tenant_id and exchange.route is not None:
-            self._record(exchange, principal, exchange.route.name, measured, now, took)
+        written, owners, rows = [], [], []
+        for exchange in settled:
+            try:
+                row = self._row(exchange, now)
+            except Exception:  # noqa: BLE001  handed to the last resort: a bug with one of them is not the others'
+                exchange.retract(exchange)
+                continue
+            written.append(exchange)
+            if row:
+                owners.append(exchange)
+                rows.append(row)
+        try:
+            kept = self._journal.append_all(rows)
+            for exchange, row in zip(owners[kept:], rows[kept:], strict=True):
+                self._append(exchange, row)
+        except Exception:  # noqa: BLE001  the same
+            for exchange in written:
+                exchange.retract(exchange)
+        else:
+            self._tell_soon(written)
+
+    def _tell_soon(self, settled: list[Exchange]) -> None:
         if not self._told:
             asyncio.get_running_loop().call_soon(self.tell)
-        self._told.append(
-            (
-                exchange.route, exchange.method, exchange.status, exchange.outcome, exchange.code, exchange.cause,
-                exchange.request_id, exchange.bytes_in, exchange.bytes_out, exchange.upstream_s, took, now, measured,
-                common,
-            )
-        )  # fmt: skip
+        self._told += settled
 
     def tell(self) -> None:
-        """Count and log what was settled in this turn of the loop, in one go: it costs less than between other work."""
+        """Count and log what was written down in this turn of the loop."""
         told, self._told = self._told, []
-        for (
-            route,
-            method,
-            status,
-            outcome,
-            code,
-            cause,
-            request_id,
-            received,
-            sent,
-            up_s,
-            took,
-            now,
-            measured,
-            rest,
-        ) in told:
+        for exchange in told:
+            route, measured, took = exchange.route, exchange.measured, exchange.took
             figures = self._metrics.route(route.name if route is not None else _MISSED)
-            figures.count(method if route is not None else "-", status, outcome, took, took - up_s, received, sent)
+            figures.count(
+                exchange.method if route is not None else "-", exchange.status, exchange.outcome, took,
+                took - exchange.upstream_s, exchange.bytes_in, exchange.bytes_out,
+            )  # fmt: skip
             if measured is not NOT_AUDIO and measured.source is not AudioSource.NONE:
                 figures.audio_ms[measured.source] += measured.audio_ms
                 if measured.source is AudioSource.UNMEASURED and route is not None:
                     self._metrics.unmeasured[(route.name,)] += 1
-            if code:
-                self._metrics.denials[(code,)] += 1
-            self._log.emit(_line(request_id, cause, received, sent, up_s, took, now, measured), rest)
+            if exchange.code:
+                self._metrics.denials[(exchange.code,)] += 1
+            self._log.emit(_line(exchange, took, exchange.ended, measured), exchange.common)
 
     def checkpoint(self, exchange: Exchange) -> None:
         """Write down what has passed of an open stream since the last time, so that a crash loses only what came after.
@@ -217,8 +258,7 @@ class Settlement:
         figures.overhead.observe(took - exchange.upstream_s)
         if exchange.code:
             self._metrics.denials[(exchange.code,)] += 1
-        sizes = exchange.bytes_in, exchange.bytes_out
-        line = _line(exchange.request_id, exchange.cause, *sizes, exchange.upstream_s, took, time.time(), measured)
+        line = _line(exchange, took, time.time(), measured)
         self._log.emit(line | {"close_code": exchange.close_code}, _common(exchange, measured))
 
     def _book(self, exchange: Exchange, booked: Booked, took: float) -> Measured:
@@ -235,7 +275,8 @@ class Settlement:
             totals = exchange.bytes_in, exchange.bytes_out, exchange.upstream_s
             exchange.bytes_in, exchange.bytes_out = passed
             exchange.upstream_s = max(exchange.upstream_s - booked.took, 0.0)
-            self._record(exchange, principal, route.name, gained, time.time(), took - booked.took)
+            record = self._record(exchange, principal, route.name, gained, time.time(), took - booked.took)
+            self._append(exchange, encode(record))
             exchange.bytes_in, exchange.bytes_out, exchange.upstream_s = totals
         figures = self._metrics.route(route.name if route is not None else _MISSED)
         figures.bytes_in += passed[0]
@@ -246,22 +287,51 @@ class Settlement:
         booked.took, booked.measured = took, measured
         return measured
 
+    def _row(self, exchange: Exchange, now: float) -> bytes:
+        """The usage row of a request that ended now; empty where nobody is to be told of it."""
+        measured, principal, route, caller = exchange.measured, exchange.principal, exchange.route, exchange.caller
+        exchange.ended = now
+        exchange.common = _common(exchange, measured)
+        if principal is None or not principal.tenant_id or route is None:
+            return b""
+        if measured is NOT_AUDIO and caller.outline:
+            return fill(
+                caller.outline, int(now * 1000), self._event_id(), exchange.request_id, exchange.bytes_in,
+                exchange.bytes_out, int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
+            )  # fmt: skip
+        record = self._record(exchange, principal, route.name, measured, now, exchange.took)
+        if measured is NOT_AUDIO and caller.repeats and caller.outline is None:
+            caller.outline = outline(record)
+        return encode(record)
+
     def _record(
         self, exchange: Exchange, principal: Principal, route: str, measured: Measured, now: float, took: float
-    ) -> None:
+    ) -> UsageRecord:
+        return UsageRecord(  # by position: by keyword it costs a request half a microsecond more
+            principal.tenant_id,
+            principal.key_id,
+            principal.user_id,
+            route,
+            exchange.outcome,
+            self._event_id(),
+            exchange.method,
+            exchange.code,
+            exchange.request_id,
+            exchange.status,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            int(took * 1e6),
+            int(exchange.upstream_s * 1e6),
+            1 if exchange.booked is None else exchange.booked.records,
+            int(now * 1000),
+            measured,
+        )
+
+    def _event_id(self) -> str:
         self._events += 1
-        event_id, caller = f"{self._prefix}{self._events}", exchange.caller
-        is_silent = measured is NOT_AUDIO and exchange.booked is None
-        if is_silent and caller.outline:
-            row = fill(
-                caller.outline, int(now * 1000), event_id, exchange.request_id, exchange.bytes_in, exchange.bytes_out,
-                int(took * 1e6), int(exchange.upstream_s * 1e6),
-            )  # fmt: skip
-        else:
-            record = _record_of(exchange, principal, route, event_id, measured, now, took)
-            row = encode(record)
-            if is_silent and caller.repeats and caller.outline is None:
-                caller.outline = outline(record)
+        return f"{self._prefix}{self._events}"
+
+    def _append(self, exchange: Exchange, row: bytes) -> None:
         try:
             self._journal.append(row)
         except JournalFull as error:
@@ -271,54 +341,21 @@ class Settlement:
             exchange.cause = f"usage record not journalled: {error}"
 
 
-def _record_of(
-    exchange: Exchange, principal: Principal, route: str, event_id: str, measured: Measured, now: float, took: float
-) -> UsageRecord:
-    return UsageRecord(  # by position: by keyword it costs a request half a microsecond more
-        principal.tenant_id,
-        principal.key_id,
-        principal.user_id,
-        route,
-        exchange.outcome,
-        event_id,
-        exchange.method,
-        exchange.code,
-        exchange.request_id,
-        exchange.status,
-        exchange.bytes_in,
-        exchange.bytes_out,
-        int(took * 1e6),
-        int(exchange.upstream_s * 1e6),
-        1 if exchange.booked is None else exchange.booked.records,
-        int(now * 1000),
-        measured,
-    )
-
-
-def _line(
-    request_id: str,
-    cause: str,
-    received: int,
-    sent: int,
-    upstream_s: float,
-    took: float,
-    now: float,
-    measured: Measured,
-) -> dict[str, object]:
+def _line(exchange: Exchange, took: float, now: float, measured: Measured) -> dict[str, object]:
     """What is new in an access line. :func:`_common` has the rest."""
     line: dict[str, object] = {
         "ts": int(now * 1e3) / 1e3,  # round() goes through decimal text and costs three times as much
         "level": "info",
         "event": "access",
-        "request_id": request_id,
-        "bytes_in": received,
-        "bytes_out": sent,
+        "request_id": exchange.request_id,
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.bytes_out,
         "duration_ms": int(took * 1e6) / 1e3,
-        "upstream_ms": int(upstream_s * 1e6) / 1e3,
+        "upstream_ms": int(exchange.upstream_s * 1e6) / 1e3,
         "audio_ms": measured.audio_ms,
     }
-    if cause:
-        line["cause"] = cause
+    if exchange.cause:
+        line["cause"] = exchange.cause
     return line
 
 

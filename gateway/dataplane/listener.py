@@ -4,6 +4,7 @@ One ticker looks at all connections twice a second, which is what a timer for ea
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -27,14 +28,19 @@ _CUT_OFF_S = 0.1
 
 
 class PublicServer(web.Server):
-    """Makes connections, and looks twice a second for what comes too slowly and for answers that nobody takes."""
+    """Makes connections, and looks twice a second for what comes too slowly and for answers that nobody takes.
 
-    def __init__(self, handler: Handler, census: Census, patience: Patience) -> None:
+    ``before_answers`` is called before answers that were held back for a moment are written: settlement's, for records.
+    """
+
+    def __init__(
+        self, handler: Handler, census: Census, patience: Patience, before_answers: Callable[[], None]
+    ) -> None:
         super().__init__(handler, access_log=None)  # type: ignore[arg-type]  # ClientConnection calls it its own way
         self._handler = handler
         self.census = census
         self.patience = patience
-        self.outbox = Outbox()
+        self.outbox = Outbox(before_answers)
         self.idle: asyncio.Event | None = None
         self.heading: dict[Intake, float] = {}
         self.reading: dict[Intake, StreamReader | Inflow] = {}

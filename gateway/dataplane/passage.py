@@ -229,11 +229,12 @@ class Passage:
             lines.append(b"Content-Length: %d" % len(body))
         answered = self._keep_alive(lines)
         self._passed(body)
-        self._settle()
+        self._end()
+        self._equipment.settlement.settle_soon(self._exchange, self._connection.retract)
         self._exchange.begun = True
         self._connection.write_soon(responses.head(status, lines) + body)
         if self._alone:
-            self._connection.flush()
+            self._connection.send_now()
         return answered
 
     async def answer_in_pieces(self, upstream: UpstreamConnection, head: AnswerHead) -> Next:
@@ -332,11 +333,13 @@ class Passage:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        exchange = self._exchange
-        exchange.upstream_s = time.perf_counter() - self._asked
+        self._end()
+        self._equipment.settlement.settle(self._exchange)
+
+    def _end(self) -> None:
+        self._exchange.upstream_s = time.perf_counter() - self._asked
         if self._upload is not None:
-            exchange.measure = self._measured
-        self._equipment.settlement.settle(exchange)
+            self._exchange.measure = self._measured
 
     def _measured(self) -> Measured:
         return NOT_AUDIO if self._upload is None else self._upload.measured(self._reader, is_pending=self._is_pending)
@@ -372,9 +375,7 @@ class Passage:
         self._connection.client_gone = None
         exchange = self._exchange
         if not exchange.settled:
-            exchange.upstream_s = time.perf_counter() - self._asked
-            if self._upload is not None:
-                exchange.measure = self._measured
+            self._end()
         self._equipment.metrics.upstream[self._upstreams.name].observe(exchange.upstream_s)
         upstream, upload = self.upstream, self._upload
         if upstream is None:

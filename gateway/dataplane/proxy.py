@@ -80,12 +80,10 @@ class Proxy:
             keep = answer.refusal.keeps_connection and not (message.should_close or message.upgrade) and body.is_eof()
             return self._refuse(connection, exchange, answer, known.head, keep_alive=keep)
         except (ConnectionError, Abandoned):
-            exchange.outcome = Outcome.CLIENT_GONE
-            exchange.status = exchange.status or 499
+            exchange.broke_off(Outcome.CLIENT_GONE, 499)
             return CLOSE
         except asyncio.CancelledError:
-            exchange.outcome = Outcome.GATEWAY_FAILED  # the drain time is over
-            exchange.status = exchange.status or 503
+            exchange.broke_off(Outcome.GATEWAY_FAILED, 503)  # the drain time is over
             raise
         except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500, never passed on
             _log.exception("a request failed inside the gateway", request_id=request_id)
@@ -100,6 +98,14 @@ class Proxy:
         exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", Caller(connection.peer, ""))
         head = None if refusal is Refusal.MALFORMED_REQUEST else head_so_far(connection.beginning)
         self._refuse(connection, exchange, Deny(refusal=refusal), head, keep_alive=False)
+
+    def failed(self, connection: ClientConnection, exchange: Exchange) -> None:
+        """Answer 500 where the record of an answer could not be made: the last resort, as above."""
+        _log.exception("a request failed inside the gateway", request_id=exchange.request_id)
+        assert connection.known is not None
+        exchange.outcome = Outcome.GATEWAY_FAILED
+        deny = Deny(refusal=Refusal.INTERNAL_ERROR)
+        self._refuse(connection, exchange, deny, connection.known.head, keep_alive=False)
 
     async def _answer(
         self,

@@ -19,6 +19,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 from typing_extensions import override
 
+from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inquiries import Known
 from gateway.dataplane.intake import BodyTooSlow, Intake, Listener
 from policies.verdict import Refusal
@@ -49,6 +50,9 @@ class Handler(Protocol):
 
     def unreadable(self, connection: "ClientConnection", refusal: Refusal) -> None:
         """Answer what is no request: what the parser could not read, or a connection that is one too many."""
+
+    def failed(self, connection: "ClientConnection", exchange: Exchange) -> None:
+        """Answer for a bug of ours, which is being handled, in place of the answer that was to leave."""
 
 
 class ClientConnection(Intake):
@@ -118,8 +122,7 @@ class ClientConnection(Intake):
         """Write now, behind what waits. Raises ConnectionResetError when the client has gone."""
         if self.transport is None:
             raise ConnectionResetError("the client has gone")
-        if self._later:
-            self.flush()
+        self.send_now()
         self.transport.write(data)
 
     def write_soon(self, data: bytes) -> None:
@@ -130,11 +133,22 @@ class ClientConnection(Intake):
             self._server.outbox.put(self)
         self._later += data
 
+    def send_now(self) -> None:
+        """Write what waits."""
+        if self._later:
+            self._server.outbox.flush()
+
     def flush(self) -> None:
-        """Write what waits, if anybody is left to read it."""
+        """Write what waits, if anybody is left to read it. The outbox calls it."""
         later, self._later = self._later, b""
         if later and self.transport is not None:
             self.transport.write(later)
+
+    def retract(self, exchange: Exchange) -> None:
+        """Have something else said in place of what waits, and end."""
+        self._later = b""
+        self._handler.failed(self, exchange)
+        self.force_close()
 
     async def drained(self, idle_s: float) -> None:
         """Wait until the client has taken what was written; one that takes nothing for ``idle_s`` is cut off.
@@ -235,7 +249,7 @@ class ClientConnection(Intake):
             pass  # the client has gone; the handler has settled what there was
         finally:
             self._task_handler = None
-            self.flush()
+            self.send_now()
             self._close_soon()
 
     def _close_soon(self) -> None:

@@ -106,6 +106,7 @@ class Services:
             gatekeeper = _gatekeeper(base, snapshot, assertions)
             settlement = Settlement(base.metrics, base.log, base.journal, f"{base.journal.journal_id}-")
             stack.callback(settlement.tell)
+            stack.callback(settlement.write_down)
             upstreams = _upstreams(base)
             streams = Streams(gatekeeper, settlement, base.metrics, base.tasks)
             stack.callback(streams.close)
@@ -133,7 +134,7 @@ class Services:
                 most=settings.max_connections,
                 most_per_address=settings.max_connections_per_address,
             )
-            server = PublicServer(proxy, census, settings.patience)
+            server = PublicServer(proxy, census, settings.patience, settlement.write_down)
             stack.callback(server.stop_ticking)
             yield cls(server, proxy, base.metrics, snapshot, streams, tokens, strangers)
 

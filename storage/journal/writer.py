@@ -13,6 +13,7 @@ import mmap
 import os
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -141,18 +142,35 @@ class Journal:
         Raises JournalFull when there is no room, ValueError for a row longer than ``LONGEST_ROW``.
         """
         record = layout.pack_record(row, self._sequence, self._seed)
-        start = self._offset
-        end = start + len(record)
-        if end > self._size or len(row) > layout.LONGEST_ROW:
-            start, end = self._make_room(len(row), len(record))
+        if self._offset + len(record) > self._size or len(row) > layout.LONGEST_ROW:
+            self._make_room(len(row))
+        self._put(record, self._sequence + 1)
+
+    def append_all(self, rows: Sequence[bytes]) -> int:
+        """As :meth:`append`, in one go, for as many from the first on as the current segment has room for; how many."""
+        records, sequence, end = [], self._sequence, self._offset
+        for row in rows:
+            record = layout.pack_record(row, sequence, self._seed)
+            if end + len(record) > self._size or len(row) > layout.LONGEST_ROW:
+                break
+            records.append(record)
+            end += len(record)
+            sequence += 1
+        if records:
+            self._put(b"".join(records), sequence)
+        return len(records)
+
+    def _put(self, data: bytes, sequence: int) -> None:
+        """Store records behind the last one; the next will have this sequence."""
         segment = self._segment
         assert segment is not None  # there is room, so there is a segment
-        segment.map[start:end] = record
-        self._offset = end
-        self._sequence += 1
-        # The hint goes last: a reader that believes it finds the record there.
+        start = self._offset
+        self._offset = end = start + len(data)
+        self._sequence = sequence
+        segment.map[start:end] = data
+        # The hint goes last: a reader that believes it finds the records there.
         segment.hint[_END] = end
-        segment.hint[_RECORDS] = self._sequence
+        segment.hint[_RECORDS] = sequence
         if not self._dirty:
             self._dirty = True
             self._wake.set()
@@ -201,12 +219,11 @@ class Journal:
             self._closed = True
             self._refusal = JournalFull("The usage journal is closed.")
 
-    def _make_room(self, row_bytes: int, record_bytes: int) -> tuple[int, int]:
-        """Where a record goes that the current segment has no room for."""
+    def _make_room(self, row_bytes: int) -> None:
+        """See that a record fits that the current segment has no room for."""
         if row_bytes > layout.LONGEST_ROW:
             raise ValueError(f"A usage row has {row_bytes} bytes; {layout.LONGEST_ROW} is the most a journal takes.")
         self._turn()
-        return self._offset, self._offset + record_bytes
 
     def _turn(self) -> None:
         """Go over to the next segment. Raises JournalFull."""

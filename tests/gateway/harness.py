@@ -215,6 +215,10 @@ class MemoryJournal:
     def append(self, row: bytes) -> None:
         self.rows.append(row)
 
+    def append_all(self, rows: Sequence[bytes]) -> int:
+        self.rows += rows
+        return len(rows)
+
     @property
     def records(self) -> list[UsageRecord]:
         """The rows, decoded."""
@@ -454,7 +458,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
         cors=Cors(options.cors_origins),
     )
     census = Census(metrics, trusted, most=options.most, most_per_address=options.most_per_address)
-    server = PublicServer(proxy, census, options.patience)
+    server = PublicServer(proxy, census, options.patience, settlement.write_down)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     gateway = Gateway(

@@ -46,7 +46,7 @@ AT_THE_RELAY = [
     "gateway.dataplane.exchange._common",
     "gateway.dataplane.exchange.encode",
     "gateway.dataplane.exchange.accounted",
-    "tests.gateway.harness.MemoryJournal.append",
+    "tests.gateway.harness.MemoryJournal.append_all",
 ]
 
 

@@ -80,6 +80,24 @@ def test_rows_go_on_in_the_next_segment(tmp_path: Path) -> None:
     assert read_all(only_journal(tmp_path), max_rows=500).rows == rows
 
 
+def test_rows_in_one_go_are_those_one_by_one_up_to_the_end_of_the_segment(tmp_path: Path) -> None:
+    """What has no room there goes on by itself, in the next one."""
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    rows = [ROW + b"%d" % number for number in range(100)]
+    assert journal.append_all([]) == 0
+    journal.append(rows[0])
+    kept = 1 + journal.append_all(rows[1:3])
+    assert kept == 3
+    kept += journal.append_all(rows[kept:])
+    assert 3 < kept <= PER_SEGMENT
+    assert journal.append_all(rows[kept:]) == 0
+    journal.append(rows[kept])
+    assert journal.append_all([rows[kept + 1], b"x" * (layout.LONGEST_ROW + 1), rows[kept + 2]]) == 1
+    assert read_all(only_journal(tmp_path)).rows == rows[: kept + 2]
+    assert journal.records == kept + 2
+    journal.close()
+
+
 def test_only_the_gateways_user_can_read_a_journal(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state" / "journal", segment_bytes=SMALL)
     (segment,) = only_journal(tmp_path / "state" / "journal").segments
