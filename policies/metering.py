@@ -407,12 +407,16 @@ class _File:
 
 
 def heard_as(track: Track, declared: Format | None) -> Heard:
-    """A file whose samples somebody declared to be plain: read so, or by its container, whichever plays longer."""
+    """A file whose samples somebody declared to be plain: read so, or by its container, whichever plays longer.
+
+    What begins as some container does and cannot be walked is weighed: some services read the file all the same.
+    """
     heard = Heard.of(track)
     if declared is None:
         return heard
     ms = milliseconds(track.size // declared.frame, declared.rate)
-    if heard.walked_ms is not None and heard.walked_ms >= ms:
+    file_ms = heard.best_ms if track.is_file else heard.walked_ms
+    if file_ms is not None and file_ms >= ms:
         return heard
     form = replace(heard, container="pcm", codec=declared.codec, channels=declared.channels)
     return replace(form, walked_ms=ms, claimed_ms=None, estimated_ms=ms, unsure=False)

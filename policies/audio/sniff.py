@@ -54,6 +54,23 @@ _KNOWN = tuple((re.compile(magic, re.DOTALL).match, container) for magic, contai
 """As strict as FFmpeg: what only begins like a header of plain samples, at a rate of its own choice, would hide the MP3
 that is played behind it. What begins like nothing is hunted through, MP4 behind an unknown box too."""
 
+_FOREIGN = re.compile(
+    rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11|\xb7\xd8\x00\x20\x37\x49\xda\x11"  # ASF (WMA), WTV
+    rb"|RIF[FX]....(?:AVI[ X\x19]|AMV |XWMA|QLCM)|FORM....(?:8SVX|16SV|MAUD)|FRM8....|DSD "
+    rb"|\.RMF|\.ra\xfd|FLV\x01|\0\0\x01[\xb3\xba\xe0]|wvpk|MAC |TTA[12]|MP\+|MPCK|tBaK|ajkg|Creative Voice File\x1a"
+    rb"|nut/multimedia|\x06\x0e\x2b\x34|\x7f\xfe\x80\x01|....\xf8\x72\x6f\xba|ea3\x03|EA3|NIST_1A|\.SoX|XoS\.|\x64\xa3.\0",
+    re.DOTALL,
+).match
+"""Containers that FFmpeg plays and nothing here walks, as far as they are told by their first bytes."""
+
+
+def begins_a_file(head: bytes) -> bool:
+    """Whether these first bytes are some container's own: plain samples do not begin so, whatever was declared.
+
+    Not by a sync of a few bits, which any samples may show.
+    """
+    return _FOREIGN(head) is not None or any(begins(head) for begins, _ in _KNOWN)
+
 
 def sniff(head: bytes) -> Container:
     """Name the container that ``head`` begins; :data:`SNIFF_BYTES` bytes are enough, fewer may be too few."""

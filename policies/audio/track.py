@@ -12,7 +12,7 @@ from policies.audio.mp4 import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.ogg import OggWalker
 from policies.audio.plain import AuWalker, CafWalker, Wave64Walker
-from policies.audio.sniff import SNIFF_BYTES, Container, id3v2_bytes, sniff
+from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
 from policies.audio.walker import LONGEST_MS, Chunk, Walker
 from policies.audio.wav import WavWalker
 
@@ -60,11 +60,13 @@ _TAG_HEADER_BYTES = 10
 class Track:
     """One file's bytes, from the first to the last, in any cuts."""
 
-    __slots__ = ("_held", "_in_tag", "_tag_left", "_walker", "container", "size", "tag_size")
+    __slots__ = ("_held", "_in_tag", "_tag_left", "_walker", "container", "is_file", "size", "tag_size")
 
     def __init__(self) -> None:
         self.container: Container | None = None
         """None until there were bytes enough to tell."""
+        self.is_file = False
+        """Whether its first bytes say that it is no plain samples."""
         self.size = 0
         self.tag_size = 0
         self._tag_left = 0
@@ -160,6 +162,7 @@ class Track:
 
     def _open(self, view: memoryview) -> None:
         self.container = sniff(self._held)
+        self.is_file = self.tag_size > 0 or begins_a_file(self._held)
         make = WALKERS.get(self.container)
         if make:
             self._walker = make()

@@ -61,6 +61,18 @@ async def test_a_second_of_audio_is_a_second_whatever_it_says_and_whatever_is_as
     assert record.measured.response_format == "text"
 
 
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [("encoding=linear16&sample_rate=192000&channels=64", "audio/x-ms-wma"), ("", "audio/l16;rate=192000;channels=64")],
+)
+async def test_a_file_that_is_called_samples_is_weighed(gateway: Gateway, query: str, kind: str) -> None:
+    """With its result sent elsewhere nobody tells the length; services look into the file, whatever it is called."""
+    body = recording("asf", "wmav2", 10.0, 44_100, bitrate=48_000)
+    await gateway.ask("POST", f"/v1/listen?callback=https://a.test/&{query}", [("Content-Type", kind)], body)
+    (record,) = gateway.journal.records
+    assert record.measured.audio_ms >= 9_950
+
+
 @pytest.mark.parametrize("query", ["encoding=linear16&sample_rate=192000&channels=64", "encode=false"])
 async def test_a_query_that_the_service_does_not_read_makes_nothing_cheaper(gateway: Gateway, query: str) -> None:
     """WMA, which nobody here walks, was plain samples at 192 kHz by the query alone: twenty seconds for 4 ms."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.sniff import SNIFF_BYTES, Container, id3v2_bytes, sniff
+from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
 from tests.policies.audio.build import flac, frame, header, id3v2, wav
 
 
@@ -52,6 +52,15 @@ from tests.policies.audio.build import flac, frame, header, id3v2, wav
 )
 def test_containers(head, container):
     assert sniff(head[:SNIFF_BYTES]) is container
+
+
+def test_plain_samples_begin_no_file():
+    """A sync of eleven bits is no more than two samples; what has a name is somebody's."""
+    syncs = ("fffb9064", "fff15080015ffc", "56e09820001b3211b0055084")
+    for head in (*map(bytes.fromhex, syncs), bytes(24), b"\xff" * 24, b"\x01\0\xfe\xff" * 6):
+        assert not begins_a_file(head.ljust(SNIFF_BYTES, b"\x05"))
+    for head in (wav(), flac([]), b"OggS\0\2", b"RIFF\0\0\0\0AVI LIST", b"wvpk", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"):
+        assert begins_a_file(head[:SNIFF_BYTES])
 
 
 def test_half_a_frame_header_is_no_container_yet():
