@@ -41,3 +41,11 @@ def frame_of(config: bytes) -> tuple[int, int] | None:
     if kind in _LOW_DELAY:
         return _LOW_DELAY[kind][is_short], rate
     return (960 if is_short else SAMPLES), rate
+
+
+def channels_of(config: bytes) -> int:
+    """By the channel configuration (section 1.6.3.4): 1 of mono, 2 of more, and of what is described elsewhere."""
+    bits = int.from_bytes(config[:16].ljust(16, b"\0"), "big")
+    at = 5 + 6 * (bits >> 123 == _ESCAPE_TYPE)
+    at += 4 + 24 * (bits >> 124 - at & 15 == _ESCAPE_RATE)
+    return 1 if bits >> 124 - at & 15 == 1 else 2

@@ -135,6 +135,7 @@ class Reading(ABC):
             self.unpadded.feed(view)
         at, end = 0, len(view)
         while at < end:
+            begins, are_samples = at, self._left > 0 and self._kind is _Kind.DATA
             if self._left:
                 step = min(self._left, end - at)
                 self._pass_by(view[at : at + step])
@@ -151,6 +152,8 @@ class Reading(ABC):
                     at += _zeros(view[at : at + _ZEROS_AT_ONCE])
                 elif len(self._held) == self._want:
                     self._read()
+            if self.disguise and not are_samples and self.played is not None:
+                self.disguise.feed_behind(view[begins:at])
 
     def _pass_by(self, view: memoryview) -> None:
         if self._kind is _Kind.DATA:

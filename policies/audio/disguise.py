@@ -1,46 +1,128 @@
-"""Frames of MPEG audio, AAC or AC-3 in what a WAV calls plain samples: FFmpeg probes those, and plays what it finds."""
+"""Frames of MPEG audio, AAC or AC-3 in what a WAV calls plain samples: FFmpeg probes those, and plays what it finds.
+
+Bare, or as S/PDIF carries them (IEC 61937): bursts between zeros, each in words of 16 bits whose bytes are exchanged.
+"""
+
+import struct
+from array import array
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.frames import FrameWalker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.walker import Chunk
+from policies.audio.walker import Chunk, Patience
 
 _LOOKED_AT_BYTES = 262_144
 """FFmpeg looks at 32 packets of 4096 bytes."""
+_PREAMBLE = b"\x72\xf8\x1f\x4e"
+"""The first two words of a burst (IEC 61937-1 section 6.1.4), the lower byte first; its kind and length follow."""
+_PREAMBLES_BYTES = 8
+_KIND, _IN_BYTES = 31, frozenset({21, 22})
+"""Which bits say what a burst holds; of E-AC-3 and MLP its length is in bytes, else in bits (IEC 61937-2)."""
+_BYTES_EACH = 64
+"""Of a burst at least; true ones have 1536."""
+_KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
+
+
+class _Bursts:
+    """Walks the frames that bursts hold, wherever one begins; what is between them plays nothing."""
+
+    __slots__ = ("_held", "_left", "_odd", "_passed", "_patience", "_walkers")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._left = 0
+        self._odd = b""
+        self._passed = 0
+        self._patience = Patience(_BYTES_EACH)
+        self._walkers = [kind(is_linked=False) for kind in _KINDS]
+
+    @property
+    def ms(self) -> int:
+        """Of the kind of frames that plays longest."""
+        return max(walker.ms or 0 for walker in self._walkers)
+
+    def feed(self, samples: bytes) -> None:
+        """The next samples."""
+        self._passed += len(samples)
+        data, self._held = self._held + samples, b""
+        at, end = 0, len(data)
+        while at < end and not self._patience.lost_at:
+            if self._left:
+                piece = data[at : at + self._left]
+                self._left -= len(piece)
+                at += len(piece)
+                self._take(piece)
+                continue
+            found = data.find(_PREAMBLE, at)
+            at = found if found >= 0 else max(at, end - len(_PREAMBLE) + 1)
+            if found < 0 or end - at < _PREAMBLES_BYTES:
+                self._held = data[at:]
+                return
+            kind, length = struct.unpack_from("<HH", data, at + len(_PREAMBLE))
+            self._left = length if kind & _KIND in _IN_BYTES else length + 15 >> 4 << 1
+            at += _PREAMBLES_BYTES
+            self._odd = b""
+            self._patience.is_lost(self._passed)
+
+    def _take(self, piece: bytes) -> None:
+        piece = self._odd + piece
+        whole = len(piece) & ~1
+        self._odd = piece[whole:]
+        words = array("H", piece[:whole])
+        words.byteswap()
+        for walker in self._walkers:
+            walker.feed(words.tobytes())
 
 
 class Disguise:
     """Looks at the first samples, and goes on where half of them are frames."""
 
-    __slots__ = ("_left", "_seen", "_walkers")
+    __slots__ = ("_bursts", "_left", "_seen", "_tail", "_walkers")
 
     def __init__(self) -> None:
         self._left = _LOOKED_AT_BYTES
         self._seen = 0
-        kinds: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
-        self._walkers = [kind(is_linked=False) for kind in kinds]
+        self._tail = b""
+        self._bursts: _Bursts | None = None  # once a preamble has been seen
+        self._walkers = [kind(is_linked=False) for kind in _KINDS]
 
     @property
     def ms(self) -> int | None:
         """Of the frames found; None where there are none."""
-        return max((walker.ms or 0 for walker in self._walkers if walker.strange * 2 <= self._seen), default=0) or None
+        found = [walker.ms or 0 for walker in self._walkers if walker.strange * 2 <= self._seen]
+        return max([*found, self._bursts.ms if self._bursts else 0]) or None
 
     @property
     def is_none(self) -> bool:
         """Whether there are certainly none."""
-        return not self._walkers
+        return not self._walkers and not self._bursts
 
     def feed(self, chunk: Chunk) -> None:
         """The next samples."""
-        if not self._walkers:
+        if self.is_none:
             return
         now = memoryview(chunk)[: self._left] if self._left else memoryview(chunk)
         self._seen += len(now)
         for walker in self._walkers:
             walker.feed(now)
+        self._feed_bursts(bytes(now))
         if self._left:
             self._left -= len(now)
             if not self._left:
                 self._walkers = [one for one in self._walkers if one.ms and one.strange * 2 <= self._seen]
                 self.feed(memoryview(chunk)[len(now) :])
+
+    def feed_behind(self, chunk: Chunk) -> None:
+        """The next bytes of the file that are no samples: who reads bursts reads on behind the samples' end."""
+        self._feed_bursts(bytes(chunk))
+
+    def _feed_bursts(self, samples: bytes) -> None:
+        if self._bursts:
+            self._bursts.feed(samples)
+        elif self._left:
+            samples = self._tail + samples
+            if _PREAMBLE in samples:
+                self._bursts = _Bursts()
+                self._bursts.feed(samples)
+            self._tail = samples[-len(_PREAMBLE) + 1 :]

@@ -15,7 +15,10 @@ _MOST_HUNTED_BYTES = 2 << 20
 
 
 class HuntWalker:
-    """All walkers at once; the one that explains most of the bytes speaks."""
+    """All walkers at once; the one that plays longest speaks.
+
+    MP3 in an MP4 with more of it behind is played as the movie or as frames, by who reads it.
+    """
 
     __slots__ = ("_left", "_movie", "_walkers", "strange")
 
@@ -36,7 +39,7 @@ class HuntWalker:
 
     @property
     def _best(self) -> Walker | None:
-        return min(self._walkers, key=lambda walker: (walker.ms is None, walker.strange), default=None)
+        return max(self._walkers, key=lambda walker: (walker.ms or 0, -walker.strange), default=None)
 
     @property
     def ms(self) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from policies.audio import aac
+from policies.audio.flac import StreamInfo
 
 _NS_PER_SECOND = 1_000_000_000
 _SPEC_TYPE, _CONFIG_TYPE, _ELEMENTARY = 0x05, 0x04, 0x03
@@ -16,17 +17,28 @@ _OPUS_NS = 20_000_000
 """What an Opus packet plays at least, with next to every encoder. Only the packet itself knows, and it is not read."""
 _MOST_OPUS_NS = 120_000_000
 _MOST_EDITS = 64
+_MOST_AAC_BYTES = 768
+"""Of a frame and channel (ISO/IEC 14496-3 section 4.5.3.1: 6144 bits). Further channels take less."""
+_MOST_MPEG_BYTES = 1729
+"""Of a frame: 384 kbit/s of layer II at 32 kHz."""
+_MOST_AC3_BYTES = 4096
+_FLAC_FRAME_BYTES = 64
+"""Around its samples, with room."""
 _SHORT_MPEG = 576
 """Samples of an MP3 frame below 32 kHz."""
 
 
 class Frames(NamedTuple):
-    """What one sample plays: ``samples`` at ``rate``; of plain PCM, a frame of ``size`` bytes is one."""
+    """What one sample plays: ``samples`` at ``rate``; of plain PCM, a frame of ``size`` bytes is one.
+
+    ``most`` is what a codec's frame takes at most: decoders play on in a sample that holds several.
+    """
 
     codec: str
     samples: int
     rate: int
     size: int = 0
+    most: int = 0
 
 
 class Run(NamedTuple):
@@ -228,6 +240,8 @@ class Track:
             return stated - self._trimmed(stated, _OPUS_NS)
         if self.constant:
             count = min(count, max(self.bytes // self.constant, self.run_count))
+        if frames.most:
+            count = max(count, (self.bytes + self.run_bytes) // frames.most)
         one = frames.samples * _NS_PER_SECOND // frames.rate
         gross = count * frames.samples * _NS_PER_SECOND // frames.rate
         if frames.codec == "mp3" and frames.samples == _SHORT_MPEG:
@@ -285,16 +299,17 @@ def _mp4a(entry: bytes, rate: int) -> Frames | None:
         return _mp3(entry, rate)
     if kind in {0x40, 0x66, 0x67, 0x68}:
         samples, core = aac.frame_of(config) or (aac.SAMPLES, rate)
-        return Frames("aac", samples, core)
+        most = _MOST_AAC_BYTES * aac.channels_of(config)
+        return Frames("aac", samples, core, most=most)
     return {0xA5: _ac3, 0xA6: _ac3}.get(kind, lambda *_: None)(entry, rate)
 
 
 def _mp3(entry: bytes, rate: int) -> Frames:  # noqa: ARG001  one shape for all
-    return Frames("mp3", 1152 if rate >= 32_000 else _SHORT_MPEG, rate)
+    return Frames("mp3", 1152 if rate >= 32_000 else _SHORT_MPEG, rate, most=_MOST_MPEG_BYTES)
 
 
 def _ac3(entry: bytes, rate: int) -> Frames:
-    return Frames("eac3" if entry[4:8] == b"ec-3" else "ac3", 1536, rate)
+    return Frames("eac3" if entry[4:8] == b"ec-3" else "ac3", 1536, rate, most=_MOST_AC3_BYTES)
 
 
 def _alac(entry: bytes, rate: int) -> Frames:
@@ -309,7 +324,9 @@ def _flac(entry: bytes, rate: int) -> Frames:
     exact = int.from_bytes(info[10:13], "big") >> 4
     # A rate that does not fit the entry's 16 bits is cut there, or left out; of two others the slower one plays longer.
     slowest = exact if rate in {0, exact & 0xFFFF} else min(exact or rate, rate)
-    return Frames("flac", int.from_bytes(info[2:4], "big"), slowest)
+    samples, stream = int.from_bytes(info[2:4], "big"), StreamInfo.read(info)
+    plain = samples * stream.channels * ((stream.bits + 7) // 8)  # a frame that does not get smaller stays as it is
+    return Frames("flac", samples, slowest, most=plain + _FLAC_FRAME_BYTES if plain else 0)
 
 
 def _opus(entry: bytes, rate: int) -> Frames:  # noqa: ARG001

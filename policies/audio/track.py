@@ -60,7 +60,9 @@ _TAG_HEADER_BYTES = 10
 class Track:
     """One file's bytes, from the first to the last, in any cuts."""
 
-    __slots__ = ("_held", "_in_tag", "_tag_left", "_walker", "container", "is_file", "size", "tag_size")
+    __slots__ = (
+        "_held", "_in_tag", "_pages_in_tag", "_tag_left", "_walker", "container", "is_file", "size", "tag_size",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.container: Container | None = None
@@ -73,6 +75,7 @@ class Track:
         self._held = b""
         self._walker: Walker | None = None
         self._in_tag: HuntWalker | None = None
+        self._pages_in_tag: OggWalker | None = None
 
     @property
     def walked_ms(self) -> int | None:
@@ -140,6 +143,8 @@ class Track:
                 self._tag_left -= step
                 if self._in_tag:
                     self._in_tag.feed(view[:step])
+                if self._pages_in_tag:
+                    self._pages_in_tag.feed(view[:step])
                 view = view[step:]
                 if not self._tag_left:
                     self._in_tag = None
@@ -158,6 +163,8 @@ class Track:
             if self._tag_left:
                 self._in_tag = HuntWalker()
                 self._in_tag.feed(self._held[_TAG_HEADER_BYTES:])
+                self._pages_in_tag = self._pages_in_tag or OggWalker()
+                self._pages_in_tag.feed(self._held[_TAG_HEADER_BYTES:])
             self._held = self._held[tag:]
 
     def _open(self, view: memoryview) -> None:
@@ -166,6 +173,9 @@ class Track:
         make = WALKERS.get(self.container)
         if make:
             self._walker = make()
+            if self.container is Container.OGG and self._pages_in_tag and self._pages_in_tag.ms:
+                # FFmpeg passes over no tag here: it looks for pages from the file's first byte on.
+                self._walker = self._pages_in_tag
             self._walker.feed(self._held)
             self._walker.feed(view)
-        self._held = b""
+        self._held, self._pages_in_tag = b"", None

@@ -276,7 +276,55 @@ NO_HEADERS = {
 """Headers of plain samples with a fault for which FFmpeg takes the file for something else."""
 
 CLUSTER = b"\x1f\x43\xb6\x75"
+
+
+def noise(seconds, rate, channels):
+    """White noise, s16: what compresses worst."""
+    return random.Random(1).randbytes(round(seconds * rate) * channels * 2)
+
+
+def sparse_samples(data, together):
+    """An MP4 whose table of sizes makes one sample of so many; decoders play on in it."""
+    at = data.index(b"stsz") + 16
+    (count,) = struct.unpack_from(">I", data, at - 4)
+    sizes = struct.unpack_from(f">{count}I", data, at)
+    sums = [sum(sizes[first : first + together]) for first in range(0, count, together)]
+    table = struct.pack(f">{count}I", *sums, *[0] * (count - len(sums)))
+    data = box_field(data[:at] + table + data[at + 4 * count :], b"stsz", 8, len(sums))
+    return box_field(data, b"stts", 8, len(sums))
+
+
+def tagged(inside, *, claims=0):
+    """An ID3 tag with something in it, which may claim to be longer."""
+    size = len(inside) + claims
+    return b"ID3\4\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + inside
+
+
+def spdif(codec, rate, data_size=0xFFFF_FFFF):
+    """A WAV of 192 kHz with the bursts of S/PDIF for samples."""
+    bursts = recording("spdif", codec, S, rate, 2)
+    return (
+        b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0"
+        + struct.pack("<HHIIHH4sI", 1, 2, 192_000, 768_000, 4, 16, b"data", data_size)
+        + bytes(1)
+        + bursts
+    )
+
+
 FORGED = {
+    "ogg, one in the other's tag": lambda: tagged(recorded("opus")) + recorded("vorbis"),
+    "mp3 behind an mp4 in a tag that never ends": lambda: (
+        tagged(recorded("mp4 mp3"), claims=99_999) + recorded("wav mp3")
+    ),
+    "mp3 behind a larger mp4 in a tag that never ends": lambda: (
+        tagged(recorded("mp4 flac"), claims=99_999) + recorded("mp3")
+    ),
+    "wav, AC-3 as S/PDIF": lambda: spdif("ac3", 48_000),
+    "wav, AC-3 as S/PDIF of 32 kHz": lambda: spdif("ac3", 32_000),
+    "wav, E-AC-3 as S/PDIF": lambda: spdif("eac3", 48_000),
+    "wav, MP2 as S/PDIF": lambda: spdif("mp2", 16_000),
+    "wav, MP3 as S/PDIF": lambda: spdif("libmp3lame", 16_000),
+    "wav, S/PDIF behind the samples": lambda: spdif("ac3", 48_000, 100),
     "webm, decoys in padding": lambda: decoys(b"\xec"),
     "webm, decoys in unknown elements": lambda: decoys(b"\xb8"),
     "webm, two in one, the second inside an element": lambda: hidden_behind_an_end(recorded("webm")),
@@ -358,6 +406,35 @@ FORGED = {
     "aiff, a size of nothing": lambda: box_field(recorded("aiff"), b"SSND", 0, 8),
     "aiff, no frames": lambda: box_field(recorded("aiff"), b"COMM", 6, 0),
 }
+
+
+@pytest.mark.parametrize(("name", "frame_bytes"), [("m4a", 768), ("m4a moov first", 2 * 768), ("mp4 mp3", 1729)])
+def test_a_sample_of_many_frames_counts_for_as_many_as_it_must_hold(name, frame_bytes):
+    """FFmpeg plays all of them. Where one ends is told by the sound alone, so as few are counted as can be in there."""
+    data, one_ms = sparse_samples(recorded(name), 1000), played_ms(recorded(name)) / sound_frames(recorded(name))
+    assert billed_ms(data) >= int(len(data) * 0.7 / frame_bytes) * one_ms > 0
+
+
+def sound_frames(data):
+    at = data.index(b"stsz") + 12
+    return int.from_bytes(data[at : at + 4], "big")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        ("ipod", "aac", S, 44_100, 2, 320_000),
+        ("ipod", "aac", S, 44_100, 1, 256_000),
+        ("ipod", "aac", S, 16_000, 1, 128_000),
+        ("mp4", "libmp3lame", S, 32_000, 2, 320_000),
+        ("mp4", "mp2", S, 48_000, 2, 384_000),
+        ("mp4", "flac", S, 44_100, 2),
+        ("mp4", "eac3", S, 48_000, 2, 640_000),
+    ],
+)
+def test_the_highest_bit_rates_in_mp4_are_no_forgery(shape):
+    data = recording(*shape, sound=noise)
+    assert fed(Track(), data).walked_ms == pytest.approx(played_ms(data), rel=0.005, abs=1)
 
 
 @pytest.mark.parametrize("forgery", FORGED)
