@@ -72,7 +72,7 @@ class Exchange:
     __slots__ = (
         "begun", "booked", "bytes_in", "bytes_out", "caller", "cause", "close_code", "code", "common", "door", "ended",
         "id_line", "lease", "measure", "measured", "method", "outcome", "path", "principal", "request_id",
-        "retract", "route", "settled", "started", "status", "took", "upstream_s",
+        "retract", "route", "settled", "started", "status", "took", "upstream", "upstream_s",
     )  # fmt: skip
 
     def __init__(self, request_id: str, method: str, path: str, caller: Caller) -> None:
@@ -90,6 +90,8 @@ class Exchange:
         self.code = ""
         self.bytes_in = 0
         self.bytes_out = 0
+        self.upstream = ""
+        """The upstream that was asked, or is about to be; ``upstream_s`` is how long it had the request."""
         self.upstream_s = 0.0
         self.measure: Callable[[], Measured] | None = None
         self.lease: Hold | None = None
@@ -234,6 +236,8 @@ class Settlement:
                 figures.audio_ms[measured.source] += measured.audio_ms
                 if measured.source is AudioSource.UNMEASURED and route is not None:
                     self._metrics.unmeasured[(route.name,)] += 1
+            if exchange.upstream:
+                self._metrics.upstream[exchange.upstream].observe(exchange.upstream_s)
             if exchange.code:
                 self._metrics.denials[(exchange.code,)] += 1
             self._log.emit(_line(exchange, took, exchange.ended, measured), exchange.common)
@@ -256,6 +260,7 @@ class Settlement:
         figures.requests[(exchange.method, exchange.status, exchange.outcome)] += 1
         figures.duration.observe(took)
         figures.overhead.observe(took - exchange.upstream_s)
+        self._metrics.upstream[exchange.upstream].observe(exchange.upstream_s)
         if exchange.code:
             self._metrics.denials[(exchange.code,)] += 1
         line = _line(exchange, took, time.time(), measured)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from aiohttp.http_parser import RawRequestMessage
+
 from gateway.dataplane.exchange import Caller
 from policies.cors import Cors
 from policies.credentials import Conflict, Nothing, Presented, present, redacted
@@ -19,6 +21,7 @@ from policies.headers import RawHeaders, RequestHead, first, without_folded
 from policies.inquiry import Inquiry, Target, is_plain_host
 from policies.networks import Network, address
 from policies.questions import Dialect
+from policies.routes import Route
 from policies.verdict import Deny, Refusal
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -114,6 +117,8 @@ class Known:
     """What the answers to it say to the browser of another site's page."""
     question: tuple[Dialect, Inquiry | Deny] | None = None
     """What it asks as a proxy's question, where a header says it, and the dialect it was read in."""
+    asked: tuple[RawRequestMessage, Inquiry, Route] | None = None
+    """The last request with it that was for an upstream, as the parser told it; what it asks, and of which route."""
 
 
 _FOR_THE_PORTAL = frozenset({b"authorization", b"cookie"})

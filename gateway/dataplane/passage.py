@@ -101,6 +101,7 @@ class Passage:
         self._incoming = incoming
         self._connection = incoming.connection
         self._exchange = exchange
+        exchange.upstream = upstreams.name
         self._asked = time.perf_counter()
         self._tries = 0
         self._upload: Upload | None = None
@@ -373,10 +374,8 @@ class Passage:
     def close(self) -> None:
         """Leave nothing behind, however the exchange ended; what was measured stays with the exchange."""
         self._connection.client_gone = None
-        exchange = self._exchange
-        if not exchange.settled:
+        if not self._exchange.settled:
             self._end()
-        self._equipment.metrics.upstream[self._upstreams.name].observe(exchange.upstream_s)
         upstream, upload = self.upstream, self._upload
         if upstream is None:
             return

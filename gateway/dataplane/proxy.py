@@ -13,7 +13,7 @@ from gateway.dataplane import responses
 from gateway.dataplane.exchange import Caller, Exchange, Settlement
 from gateway.dataplane.forward_auth import ForwardAuth
 from gateway.dataplane.gatekeeper import Gatekeeper
-from gateway.dataplane.inquiries import Known, Reader, RequestIds, TrustedProxies, usable_request_id
+from gateway.dataplane.inquiries import Reader, RequestIds, TrustedProxies, usable_request_id
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.passage import Incoming
 from gateway.dataplane.relay import Relay
@@ -67,14 +67,20 @@ class Proxy:
 
     async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
         """Answer one request."""
-        known = connection.known
-        if known is None or known.head.raw != message.raw_headers or known.version != message.version:
+        known, again = connection.known, None
+        if known is not None and known.asked is not None and known.asked[0] is message:
+            again = known.asked
+        elif known is None or known.head.raw != message.raw_headers or known.version != message.version:
             known = connection.known = self._reader.know(message.raw_headers, message.version, connection.peer)
         request_id = usable_request_id(known.head.request_id) or self._ids.make(self._now_ms())
         exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.caller)
         self._metrics.inflight += 1
         try:
-            answer = await self._answer(connection, message, body, known, exchange)
+            incoming = Incoming(connection, message, body, known)
+            if again is not None and again[1].presented is known.presented:  # nothing was put in the place of that
+                answer = await self._pass(again[1], again[2], incoming, exchange)
+            else:
+                answer = await self._answer(incoming, exchange)
             if isinstance(answer, Next):
                 return answer
             keep = answer.refusal.keeps_connection and not (message.should_close or message.upgrade) and body.is_eof()
@@ -107,14 +113,8 @@ class Proxy:
         deny = Deny(refusal=Refusal.INTERNAL_ERROR)
         self._refuse(connection, exchange, deny, connection.known.head, keep_alive=False)
 
-    async def _answer(
-        self,
-        connection: ClientConnection,
-        message: RawRequestMessage,
-        body: StreamReader,
-        known: Known,
-        exchange: Exchange,
-    ) -> Next | Deny:
+    async def _answer(self, incoming: Incoming, exchange: Exchange) -> Next | Deny:
+        connection, message, body, known = incoming.connection, incoming.message, incoming.body, incoming.known
         inquiry = self._reader.read(message.method, message.path, known)
         if isinstance(inquiry, Deny):
             dialect = self._forward_auth.dialect(exchange.path)
@@ -135,21 +135,27 @@ class Proxy:
             exchange.status = 204
             keep = not message.should_close and not message.upgrade and body.is_eof()
             return self._answer_empty(connection, exchange, preflight, keep_alive=keep)
-        exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
-            return await self._open_stream(inquiry, route, Incoming(connection, message, body, known), exchange)
+            exchange.route = route
+            return await self._open_stream(inquiry, route, incoming, exchange)
+        known.asked = (message, inquiry, route)
+        return await self._pass(inquiry, route, incoming, exchange)
+
+    async def _pass(self, inquiry: Inquiry, route: Route, incoming: Incoming, exchange: Exchange) -> Next | Deny:
+        """Judge what was read, and have it carried."""
+        exchange.route = route
         decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
         if route.job_kind and not isinstance(decision, Deny):
             decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):
             login = login_path(inquiry, decision) if decision.refusal.status == 401 else None
-            return decision if login is None else self._to_login(connection, exchange, decision, login)
+            return decision if login is None else self._to_login(incoming.connection, exchange, decision, login)
         exchange.principal = decision.permit.principal
         exchange.lease = decision.lease
-        refusal = _unservable(inquiry, message.upgrade, route)
+        refusal = _unservable(inquiry, incoming.message.upgrade, route)
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
-        return await self._relay.carry(decision, inquiry, Incoming(connection, message, body, known), exchange)
+        return await self._relay.carry(decision, inquiry, incoming, exchange)
 
     async def _open_stream(self, inquiry: Inquiry, route: Route, incoming: Incoming, exchange: Exchange) -> Next | Deny:
         """An upgrade is judged like any request, and before its 101."""

@@ -300,3 +300,21 @@ async def test_an_upstream_that_switches_without_having_been_asked_is_not_follow
     """CVE-2026-69243: what follows would be somebody's answer."""
     answer = await raw.gateway.ask("GET", "/v1/models")
     assert (answer.status, answer.code) == (502, "upstream_broke")
+
+
+async def test_a_ticket_is_not_good_twice_because_the_request_is_the_same_again(here: Site) -> None:
+    """What a request's bytes amount to is remembered; what was put in the ticket's place is not."""
+    here.gateway.tickets.kept[TICKET.encode()] = ticket(here)
+    same = f"GET {PATH} HTTP/1.1\r\nHost: a\r\nX-API-Key: {TICKET}\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", here.gateway.port)
+    statuses = []
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            writer.write(same)
+            head = await reader.readuntil(b"\r\n\r\n")
+            statuses.append(int(head.split()[1]))
+            size = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            await reader.readexactly(int(size.partition(b":")[2]))
+    writer.close()
+    assert statuses[0] != 401
+    assert statuses[1] == 401
