@@ -6,7 +6,7 @@ nobody.
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 _WINDOWS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -127,6 +127,21 @@ class Allowance:
             return str(self.count)
         period = self.calendar or next((u for u, ms in _WINDOWS_MS.items() if ms == self.period_ms), "")
         return f"{amount_text(self.what, self.count)}/{period or f'{self.period_ms}ms'}"
+
+
+def check_apart(allowances: Iterable[Allowance]) -> None:
+    """Of each kind a holder has one window, one of each calendar period: two would be one, the last that was named.
+
+    Raises ValueError with a sentence for the reader.
+    """
+    seen: dict[str, Allowance] = {}
+    for one in allowances:
+        other = seen.setdefault(one.name, one)
+        if other is not one:
+            unit = f"a {one.calendar}" if one.calendar else "a window" if one.period_ms else "at one time"
+            raise ValueError(
+                f"{str(other)!r} and {str(one)!r} are two limits of {one.what} for {unit}: give one of them"
+            )
 
 
 _PLURAL = {

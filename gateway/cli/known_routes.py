@@ -18,7 +18,7 @@ def check_routes(stores: "Stores", routes: Sequence[str]) -> None:
 
 
 def check_route(stores: "Stores", name: str) -> None:
-    """A prohibition of what does not exist would forbid nothing and look as if it did."""
+    """A prohibition or a limit of what does not exist would hold for nothing and look as if it did."""
     from gateway.configuration.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
 
     try:

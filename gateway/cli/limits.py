@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.command import Given, Group, common, with_stores
+from gateway.cli.known_routes import check_route
 from gateway.cli.limit_rows import Row, rows
 from gateway.cli.output import print_json, print_table
 from gateway.cli.values import AUDIO, BYTES, NONE, PLACES, REQUESTS, ROUTE, SLUG
-from policies.allowances import Allowance, What
+from policies.allowances import Allowance, What, check_apart
 from policies.calendars import Calendar
 from storage.ports import Invalidation, NotFound
 
@@ -39,8 +40,18 @@ def limits() -> None:
 def with_amounts(command: Any) -> Any:
     """Options for limits of every kind; ``command`` gets each as a tuple, with None for 'none'."""
     for name, kind, metavar, text in reversed(_OPTIONS):
-        command = click.option(f"--{name}", name, type=kind, multiple=True, metavar=metavar, help=text)(command)
+        command = click.option(
+            f"--{name}", name, type=kind, multiple=True, metavar=metavar, help=text, callback=_apart
+        )(command)
     return command
+
+
+def _apart(_: click.Context, __: click.Parameter, given: tuple[Allowance | None, ...]) -> tuple[Allowance | None, ...]:
+    try:
+        check_apart(one for one in given if one)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
+    return given
 
 
 @limits.command("set")
@@ -100,6 +111,8 @@ class _Wish:
     async def carry_out(self, stores: "Stores") -> None:
         """Calendar and limits, and then tell the gateways."""
         found = await stores.directory.tenant(self.tenant)
+        if self.route and any(any(given) for given in self.amounts.values()):  # one of a former table can be lifted
+            check_route(stores, self.route)
         user_id = await _member(stores, found.id, self.email) if self.email else None
         if self.time_zone or self.anchor_day:
             old = await stores.limits.calendar(found.id)

@@ -20,8 +20,9 @@ class Origin:
             raise ValueError("an upstream is asked without user and password; write http://host:port")
         if url.startswith("unix:"):
             path = unquote(url.removeprefix("unix:"))
-            path = "/" + path.lstrip("/")
-            return cls("localhost", 80, path, tls=False)
+            if not path.startswith("/") or not path.strip("/"):
+                raise ValueError(f"a socket is named in full, as in unix:/run/asr.sock, and not by {url!r}")
+            return cls("localhost", 80, "/" + path.lstrip("/"), tls=False)
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"an upstream is http://host:port, https://host:port or unix:/path, not {url!r}")

@@ -48,6 +48,11 @@ def _issuers(issuers: dict[str, IssuerSettings]) -> dict[str, IssuerSettings]:
     return issuers
 
 
+def _holds(everywhere: str, host: str) -> bool:
+    """Whether who listens on ``everywhere`` has the ports of ``host`` as well."""
+    return everywhere == ("[::]" if ":" in host else "0.0.0.0")  # noqa: S104  a comparison
+
+
 class Settings(BaseSettings):
     """The gateway's settings. A field's description is its line in ``config/gateway.example.toml``."""
 
@@ -264,14 +269,29 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        if faults := [*self._faults_of_upstreams(), *self._faults_of_the_endpoint(), *self._faults_of_issuers()]:
+        if faults := [
+            *self._faults_of_listeners(),
+            *self._faults_of_upstreams(),
+            *self._faults_of_the_endpoint(),
+            *self._faults_of_issuers(),
+        ]:
             raise ValueError("\n".join(faults))
         return self
+
+    def _faults_of_listeners(self) -> Iterator[str]:
+        host, _, port = self.listen.rpartition(":")
+        ops_host, _, ops_port = self.ops_listen.rpartition(":")
+        if port == ops_port != "0" and (host == ops_host or _holds(host, ops_host) or _holds(ops_host, host)):
+            name = "ops_listen" if "ops_listen" in self.model_fields_set else "listen"
+            yield f"{name}: listen ({self.listen}) and ops_listen ({self.ops_listen}) need ports of their own"
 
     def _faults_of_upstreams(self) -> Iterator[str]:
         default = self.upstreams.get("default")
         if default is not None and default.addresses and "upstream" in self.model_fields_set:
             yield "upstream: [upstreams.default] has addresses as well; keep one of them"
+        for name, one in self.upstreams.items():
+            if name != "default" and not one.model_fields_set:  # of others it is told beside what is in them
+                yield f"upstreams.{name}: it has no addresses"
 
     def _faults_of_the_endpoint(self) -> Iterator[str]:
         if self.usage_http_url is not None:

@@ -58,10 +58,21 @@ def _listening(text: str) -> str:
     return text
 
 
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port, if there is one, can be one (urllib raises when it is asked for another)."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
 def _base_url(text: str) -> str:
     parts = split(text)
     plain = (
-        parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment or parts.username)
+        parts.scheme in ("http", "https")
+        and parts.hostname
+        and not (parts.query or parts.fragment or parts.username)
+        and _has_port(parts)
     )
     if text and (not plain or not all("!" <= character <= "~" for character in text)):
         raise ValueError("write an address as users type it, such as https://speech.example.com, and no more")

@@ -213,7 +213,7 @@ class Proxy:
     def _to_login(self, connection: ClientConnection, exchange: Exchange, deny: Deny, login: str) -> Next:
         """A person before a browser signs in, and comes back."""
         exchange.denied(deny)
-        exchange.status = 303
+        exchange.status = 302
         lines = (b"Location: " + login.encode(), b"Cache-Control: no-store")
         return self._answer_empty(connection, exchange, lines, keep_alive=False)
 

@@ -12,8 +12,9 @@ from aiohttp.helpers import rfc822_formatted_time
 from gateway.dataplane import error_page
 from policies.browsers import shows_pages
 from policies.headers import RequestHead
+from policies.questions import PATH as FORWARD_AUTH
 from policies.ratelimit_fields import refused_lines
-from policies.routes import Route
+from policies.routes import RESERVED, Route
 from policies.streams import Ending
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
@@ -55,14 +56,15 @@ def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool,
 def dialect_of(route: Route | None, path: str, head: RequestHead | None) -> str:
     """In which shape errors are told: a page to a person before a browser, except on what is the portal's API.
 
-    To others in the route's; where no route was found, in the portal's on what would be its API. ``head`` is None where
-    the request could not be read that far.
+    To others in the route's; where no route was found, in the portal's on what would be its own. The second door stands
+    there too, and answers for routes of the table. ``head`` is None where the request could not be read that far.
     """
     if head is not None and shows_pages(head) and not path.startswith(_API):
         return "page"
     if route is not None:
         return route.dialect
-    return "problem" if path.startswith(_API) else "openai"
+    own = path[1:].partition("/")[0] in RESERVED and not path.startswith(FORWARD_AUTH)
+    return "problem" if own else "openai"
 
 
 def refusal(
@@ -127,18 +129,23 @@ def challenge(deny: Deny) -> list[bytes]:
     return []
 
 
-def _openai(deny: Deny, request_id: str) -> bytes:
-    """The error object of OpenAI's API; all four members are always there."""
+def _error(deny: Deny, request_id: str) -> dict[str, object]:
+    """The error object of OpenAI's API; all four members are always there. Where a dialect leaves room for it."""
     reason = deny.refusal
     usual = "server_error" if reason.status >= 500 else "invalid_request_error"
     kind = _OPENAI_TYPES.get(reason, "rate_limit_exceeded" if reason.status == 429 else usual)
     message = f"{deny.message} (request id {request_id})"
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": reason.code}})
+    return {"error": {"message": message, "type": kind, "param": None, "code": reason.code}}
+
+
+def _openai(deny: Deny, request_id: str) -> bytes:
+    return orjson.dumps(_error(deny, request_id))
 
 
 def _deepgram(deny: Deny, request_id: str) -> bytes:
-    """Deepgram's legacy error object, which its SDKs read."""
-    return orjson.dumps({"err_code": deny.refusal.code.upper(), "err_msg": deny.message, "request_id": request_id})
+    """Deepgram's legacy error object, which its SDKs read, before ours."""
+    said = {"err_code": deny.refusal.code.upper(), "err_msg": deny.message, "request_id": request_id}
+    return orjson.dumps(said | _error(deny, request_id))
 
 
 def _assemblyai(deny: Deny, request_id: str) -> bytes:
@@ -164,14 +171,15 @@ def _speechmatics(deny: Deny, request_id: str) -> bytes:
 
 
 def _elevenlabs(deny: Deny, request_id: str) -> bytes:
-    """What ElevenLabs' SDKs show as the body of an error."""
+    """What ElevenLabs' SDKs show as the body of an error, before ours."""
     said = {"status": deny.refusal.code, "message": deny.message, "request_id": request_id}
-    return orjson.dumps({"detail": said})
+    return orjson.dumps({"detail": said} | _error(deny, request_id))
 
 
 def _detail(deny: Deny, request_id: str) -> bytes:
-    """What FastAPI servers say."""
-    return orjson.dumps({"detail": deny.message, "code": deny.refusal.code, "request_id": request_id})
+    """What FastAPI servers say, before ours."""
+    said = {"detail": deny.message, "code": deny.refusal.code, "request_id": request_id}
+    return orjson.dumps(said | _error(deny, request_id))
 
 
 _STREAM_TYPES = {Ending.LIMIT_REACHED: "rate_limit_exceeded"}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.allowances import Allowance, Kind, Scope, What, amount_text
+from policies.allowances import Allowance, Kind, Scope, What, amount_text, check_apart
 
 READ = [
     (What.REQUESTS, "600/m", 600, 60_000, "", Kind.RATE),
@@ -59,6 +59,26 @@ def test_names_are_public_and_tell_limits_apart() -> None:
     assert limit.name == "tenant-audio-month"
     routed = Allowance(what=What.STREAMS, count=1, scope=Scope.KEY, route="deepgram.listen")
     assert routed.name == "key-streams:deepgram.listen"
+
+
+@pytest.mark.parametrize(
+    ("what", "texts"),
+    [
+        (What.REQUESTS, ("600/m", "10/s")),
+        (What.AUDIO, ("1h/day", "2h/day")),
+        (What.STREAMS, ("5", "6")),
+        (What.BYTES, ("1GB/h", "1GB/h")),
+    ],
+)
+def test_two_limits_that_would_be_one_are_refused_and_neither_is_dropped_unsaid(
+    what: What, texts: tuple[str, str]
+) -> None:
+    """A window and each calendar period are limits of their own; two windows are not."""
+    first, second = (Allowance.parse(what, text) for text in texts)
+    with pytest.raises(ValueError, match=f"are two limits of {what} for .*: give one of them"):
+        check_apart([first, second])
+    check_apart([first])
+    check_apart(Allowance.parse(What.AUDIO, text) for text in ("60s/m", "1h/day", "100h/month"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
 from gateway.portal.problem import Problem
-from policies.allowances import Allowance, What
+from policies.allowances import Allowance, What, check_apart
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import Grant, Invalidation
@@ -125,7 +125,9 @@ async def _page(ask: Ask[Any, Any], query: LimitList, cursors: Cursors) -> Page[
 
 def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
     """Limits of one kind, as operators write them. Raises ValueError."""
-    return [Allowance.parse(what, text) for text in texts]
+    allowances = [Allowance.parse(what, text) for text in texts]
+    check_apart(allowances)
+    return allowances
 
 
 def _book(ask: Ask[Any, Any]) -> PostgresLimitBook:

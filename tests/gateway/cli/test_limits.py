@@ -81,6 +81,7 @@ def test_a_key_of_another_tenant_is_not_there(acme: Operator) -> None:
         ("set", "--tenant", "acme", "--concurrency", "0"),
         ("set", "--tenant", "acme", "--streams", "5/m"),
         ("set", "--tenant", "acme", "--anchor-day", "32"),
+        ("set", "--tenant", "acme", "--requests", "600/m", "--requests", "10/s"),
         ("set", "--tenant", "acme", "--user", "a@example.com", "--key", "key_x", "--streams", "5"),
     ],
 )
@@ -137,6 +138,14 @@ def test_a_window_and_a_calendar_period_are_two_limits_and_none_lifts_both(acme:
     assert [one["limit"] for one in acme.json("limits", "show", "--tenant", "acme")["limits"]] == ["50h/month"]
     assert acme.run(*set_audio, "none").stdout == "Tenant acme: audio none.\n"
     assert acme.json("limits", "show", "--tenant", "acme")["limits"] == []
+
+
+def test_a_limit_on_a_route_that_is_not_there_can_only_be_lifted(acme: Operator) -> None:
+    """It would hold for nothing, and look as if it did."""
+    refused = acme.run("limits", "set", "--tenant", "acme", "--route", "nope", "--requests", "5/m", status=2)
+    assert "there is no route 'nope'" in refused.stderr
+    assert acme.json("limits", "show", "--tenant", "acme")["limits"] == []
+    acme.run("limits", "set", "--tenant", "acme", "--route", "nope", "--requests", "none")
 
 
 def test_a_time_zone_that_is_none_is_refused(acme: Operator) -> None:

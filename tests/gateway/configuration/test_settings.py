@@ -402,6 +402,8 @@ BASES = [
     "https://a/?x",
     "https://a/#x",
     "https://a b",
+    "https://a:65536",
+    "https://a:0",
     "javascript:x",
 ]
 
@@ -412,6 +414,38 @@ def test_links_begin_with_a_web_address_and_nothing_else(url: str) -> None:
     (fault,) = faults(public_url=url)
     assert fault.startswith("--public-url: write an address as users type it")
     assert loaded(public_url="https://a.example:8443/speech/").base_url == "https://a.example:8443/speech"
+
+
+@pytest.mark.parametrize(
+    ("listen", "ops_listen", "clash"),
+    [
+        ("127.0.0.1:9201", "127.0.0.1:9201", True),
+        ("0.0.0.0:9201", "127.0.0.1:9201", True),
+        ("127.0.0.1:9201", "0.0.0.0:9201", True),
+        ("[::]:9201", "[::1]:9201", True),
+        ("[::]:9201", "127.0.0.1:9201", False),
+        ("127.0.0.1:9201", "127.0.0.2:9201", False),
+        ("0.0.0.0:9200", "0.0.0.0:9201", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_the_two_listeners_have_ports_of_their_own(listen: str, ops_listen: str, *, clash: bool) -> None:
+    """Told by check-config, and not only by a start that fails."""
+    if not clash:
+        assert loaded(listen=listen, ops_listen=ops_listen).listen == listen
+        return
+    (fault,) = faults(listen=listen, ops_listen=ops_listen)
+    assert fault.startswith("--ops-listen: listen (")
+    assert "need ports of their own" in fault
+
+
+def test_the_default_of_the_other_listener_counts_as_well() -> None:
+    (fault,) = faults(listen="0.0.0.0:9201")
+    assert fault.startswith("--listen: listen (0.0.0.0:9201) and ops_listen (127.0.0.1:9201)")
+
+
+def test_an_upstream_without_anything_is_told(tmp_path: Path) -> None:
+    assert faults({}, "[upstreams.whisper]\n", tmp_path) != []
 
 
 def test_faults_come_in_the_order_of_the_file_and_none_hides_another(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ async def test_a_plan_is_made_changed_given_and_ended(houses: Houses) -> None:
     ("body", "field"),
     [
         ({"limits": {"requests": ["many"]}}, "limits"),
+        ({"limits": {"requests": ["600/m", "10/s"]}}, "limits"),
         ({"limits": {"pages": ["1/m"]}}, "limits"),
         ({"routes": ["no.such.route"]}, "routes"),
         ({"limit": {}}, "limit"),

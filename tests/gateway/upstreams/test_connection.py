@@ -736,8 +736,11 @@ def test_an_origin_is_read_from_a_url(url: str, origin: Origin, authority: str) 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "a", "ftp://a", "http://", "http://a/b", "http://a?b", "http://u:p@a", "http://a:99999", "http://a:x", "//a"],
-)
+    [
+        "", "a", "ftp://a", "http://", "http://a/b", "http://a?b", "http://u:p@a", "http://a:99999", "http://a:x",
+        "//a", "unix:", "unix:/", "unix:run/a.sock",
+    ],
+)  # fmt: skip
 def test_what_is_no_origin_is_refused(url: str) -> None:
     """With a sentence; a path or a user in it would be silently lost otherwise."""
     with pytest.raises(ValueError, match=r"."):
