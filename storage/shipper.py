@@ -8,7 +8,7 @@ many shippers look at one directory, or whether somebody copies an old journal b
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ class Shipper:
     It looks at the directory every ``poll_s`` seconds, and more rarely where nothing has come for a while. A lone
     record is shipped at the next look; a stream of them when a batch of ``batch_rows`` is full or the last one
     ``gather_s`` seconds old, because a transaction for a hundred rows costs little more than one for one.
+    ``taken`` is told of the rows that this shipper brought there.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Shipper:
         ledger: Ledger,
         archive: Archive,
         *,
+        taken: Callable[[Sequence[bytes]], None] | None = None,
         poll_s: float = POLL_S,
         gather_s: float = GATHER_S,
         batch_rows: int = BATCH_ROWS,
@@ -57,6 +59,7 @@ class Shipper:
         self._directory = directory
         self._ledger = ledger
         self._archive = archive
+        self._taken = taken
         self._poll_s = poll_s
         self._gather_s = gather_s
         self._batch_rows = batch_rows
@@ -217,6 +220,8 @@ class Shipper:
         if not accepted:
             return None
         self.shipped += len(rows)
+        if self._taken is not None:
+            self._taken(rows)
         return end
 
     def _set_aside(self, name: str, row: bytes, reason: Rejected) -> None:

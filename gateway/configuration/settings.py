@@ -240,6 +240,13 @@ class Settings(BaseSettings):
         description="Seconds that requests in flight get at shutdown and at a reload; at a reload open streams as "
         "well.",
     )
+    metrics_tenants: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="So many tenants, the first that are seen, have figures of their own in /metrics "
+        "(gateway_tenant_requests_total, gateway_tenant_audio_seconds_total); all others share one. 0: none.",
+    )
     log_level: Annotated[str, one_of(("debug", "info", "warning", "error"))] = Field(
         "info", description="debug, info, warning or error. Access lines are always written."
     )

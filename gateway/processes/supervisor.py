@@ -35,6 +35,7 @@ from gateway.processes.systemd import Systemd
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tenants import TenantFigures
 from gateway.upstreams.status import upstream_status
 from gateway.usage.nightly import Nightly
 from gateway.usage.sinks import UsageSinks, usage_sinks
@@ -103,6 +104,7 @@ class Supervisor:
         self._crew: Crew | None = None
         self._reloader: Reloader | None = None
         self._shipper: Shipper | None = None
+        self._tenants = TenantFigures(lambda: self._in_force.metrics_tenants)
         self._nightly: Nightly | None = None
         self._sinks: UsageSinks | None = None
 
@@ -170,7 +172,7 @@ class Supervisor:
     async def _keep_account(self, pool: Pool, redis_url: str, stack: contextlib.AsyncExitStack) -> None:
         """Begin to ship the journals, to compare and tidy up nightly, and to send records on."""
         ledger, archive = PostgresLedger(pool), self._open_archive()
-        self._shipper = Shipper(self._settings.state_dir / "journal", ledger, archive)
+        self._shipper = Shipper(self._settings.state_dir / "journal", ledger, archive, taken=self._tenants.count)
         self._tasks.start(self._shipper.run(), "shipper")
         self._nightly = Nightly(
             UsageCare(pool),
@@ -297,6 +299,7 @@ class Supervisor:
             workers=self.workers(),
             sink_lags=self._sinks.lags() if self._sinks is not None else {},
             sinks_sent=self._sinks.sent if self._sinks is not None else {},
+            tenants=self._tenants,
             reload_failures=self._reloader.failures if self._reloader is not None else 0,
             last_reload_successful=self._reloader is None or self._reloader.last_successful,
         )

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.telemetry.metrics import SECONDS, Histogram, Labels, Metrics
+from gateway.telemetry.tenants import TenantFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -54,6 +55,7 @@ class State:
     sink_lags: Mapping[str, float] = field(default_factory=dict)
     """Seconds, by sink."""
     sinks_sent: Mapping[str, int] = field(default_factory=dict)
+    tenants: TenantFigures | None = None
     reload_failures: int = 0
     last_reload_successful: bool = True
     workers: Mapping[str, bool] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class _Gathered(Collector):
         )
         for attribute, name, text, labels in _COUNTERS:
             yield _counter(name, text, labels, getattr(self._metrics, attribute))
+        yield from self._tenants()
         yield from self._gauges()
 
     def _routes(self) -> Iterator[Metric]:
@@ -107,6 +110,15 @@ class _Gathered(Collector):
             "route",
             {route: f.overhead for route, f in routes.items()},
         )
+
+    def _tenants(self) -> Iterator[Metric]:
+        figures = self._state.tenants
+        if figures is None or not figures.requests:
+            return
+        requests: dict[Labels, float] = {(tenant,): n for tenant, n in figures.requests.items()}
+        yield _counter("gateway_tenant_requests", "Requests in the ledger.", ("tenant",), requests)
+        audio: dict[Labels, float] = {(tenant,): ms / 1000 for tenant, ms in figures.audio_ms.items()}
+        yield _counter("gateway_tenant_audio_seconds", "Audio in the ledger.", ("tenant",), audio)
 
     def _gauges(self) -> Iterator[Metric]:
         state = self._state

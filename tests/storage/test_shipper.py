@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -29,7 +31,7 @@ def ledger() -> MemoryLedger:
     return MemoryLedger()
 
 
-def shipper(directory: Path, ledger: MemoryLedger, **more: float) -> Shipper:
+def shipper(directory: Path, ledger: MemoryLedger, **more: Any) -> Shipper:
     return Shipper(
         directory, ledger, archive_of(directory, 0), **{"poll_s": 0.002, "gather_s": 0.0, "batch_rows": 5} | more
     )
@@ -48,6 +50,21 @@ async def test_a_living_journal_is_shipped_as_it_grows(tmp_path: Path, ledger: M
         assert one.shipped == len(ROWS)
     assert ledger.rows == ROWS
     journal.close()
+
+
+async def test_who_asked_is_told_of_every_row_that_the_ledger_has_taken_once(
+    tmp_path: Path, ledger: MemoryLedger
+) -> None:
+    told: list[bytes] = []
+
+    def taken(rows: Sequence[bytes]) -> None:
+        assert ledger.rows[len(told) :] == list(rows)
+        told.extend(rows)
+
+    write_dead(tmp_path, [ROWS], journal=ONE)
+    await shipper(tmp_path, ledger, taken=taken).drain()
+    await shipper(tmp_path, ledger, taken=taken).drain()
+    assert told == ROWS
 
 
 async def test_segments_go_when_the_ledger_has_them_and_the_one_in_use_stays(
