@@ -61,16 +61,16 @@ class StateLocked(StorageError):
 
 
 def default_state_dir() -> Path:
-    """Where state goes when nobody says: ``/var/lib`` for root, else the XDG state directory of the user.
+    """Where state goes when nobody says: the XDG state directory of the user; of root ``/var/lib``, unless it has one.
 
     Raises StateUnusable for a user without a home.
     """
-    if os.geteuid() == 0:
-        return Path("/var/lib/tahoe-gateway")
     given = os.environ.get("XDG_STATE_HOME", "")
     # The XDG base directory specification: a relative path is to be ignored.
     if given.startswith("/"):
         return Path(given) / "tahoe-gateway"
+    if os.geteuid() == 0:
+        return Path("/var/lib/tahoe-gateway")
     try:
         return Path.home() / ".local" / "state" / "tahoe-gateway"
     except RuntimeError as error:

@@ -136,7 +136,9 @@ def test_a_symlink_in_place_of_the_lock_is_not_followed(tmp_path):
 @pytest.mark.parametrize(
     ("uid", "given", "expected"),
     [
-        (0, "/x", "/var/lib/tahoe-gateway"),
+        (0, "", "/var/lib/tahoe-gateway"),
+        (0, "relative", "/var/lib/tahoe-gateway"),
+        (0, "/x", "/x/tahoe-gateway"),
         (1000, "/x", "/x/tahoe-gateway"),
         (1000, "", "/home/ann/.local/state/tahoe-gateway"),
         (1000, "relative", "/home/ann/.local/state/tahoe-gateway"),
