@@ -52,6 +52,11 @@ CADDY = Dialect(path=f"{PATH}/caddy", source=_FORWARDED)
 ENVOY = Dialect(path=f"{PATH}/envoy", source=None, allows_on_any_2xx=False, removes_headers=True)
 
 
+def is_asked_at(path: str) -> bool:
+    """Whether this is a path of the second door, in whichever dialect; no route's, whatever a table says."""
+    return path in (PATH, TRAEFIK.path, CADDY.path) or f"{path}/".startswith(f"{ENVOY.path}/")
+
+
 def nginx(source: Source) -> Dialect:
     """``auth_request`` with the one source that the operator chose."""
     return Dialect(path=PATH, source=source, relays_answers=False)

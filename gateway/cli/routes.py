@@ -13,6 +13,7 @@ from policies.authorise import ANONYMOUS, Permit, authorise
 from policies.inquiry import Target
 from policies.limits import Rate
 from policies.principals import Principal
+from policies.questions import is_asked_at
 from policies.route_table import RoutesInvalid, RouteTable
 from policies.routes import PORTAL, Access, Route, WithoutLimiter
 from policies.verdict import Deny, Refusal
@@ -117,6 +118,12 @@ class _Told:
     holder: Principal | None
 
     @property
+    def is_question(self) -> bool:
+        """Whether a proxy asks there about another request."""
+        target = Target.parse(self.target)
+        return target is not None and is_asked_at(target.path)
+
+    @property
     def judged(self) -> Permit | Deny:
         """The decision, but for the counting: that of the key, or of somebody without any."""
         if isinstance(self.found, Deny):
@@ -128,12 +135,14 @@ class _Told:
     def answer(self) -> Deny | None:
         """The refusal, if there is one. Without --as, that a credential is missing is none."""
         judged = self.judged
-        if not isinstance(judged, Deny):
+        if self.is_question or not isinstance(judged, Deny):
             return None
         return None if self.holder is None and judged.refusal is Refusal.MISSING_CREDENTIAL else judged
 
     def verdict(self) -> str:
         """One line."""
+        if self.is_question:
+            return "answered by forward-auth, to trusted proxies alone: explain the request that is asked about"
         if self.answer is not None:
             return f"refused: {self.answer.refusal.status} {self.answer.refusal.code}"
         if isinstance(self.found, Route) and self.holder is None and self.found.access is Access.CREDENTIAL:
@@ -145,7 +154,7 @@ class _Told:
         facts: dict[str, object] = {"request": f"{self.method} {self.target}", "verdict": self.verdict()}
         if self.answer is not None and self.answer.allow:
             facts["methods there"] = ", ".join(self.answer.allow)
-        if isinstance(self.found, Deny):
+        if isinstance(self.found, Deny) or self.is_question:
             return facts
         route = self.found
         facts |= {
@@ -182,7 +191,7 @@ class _Told:
             "route": None,
             "limits": [],
         }
-        if isinstance(self.found, Route):
+        if isinstance(self.found, Route) and not self.is_question:
             said["route"] = _facts(self.found) | {"defined": self._where(self.found), "why": _why(self.found)}
             said["limits"] = [{"name": name, "limit": limit} for name, limit in self._limits(self.found)]
         if self.holder is not None:

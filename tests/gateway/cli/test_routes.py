@@ -88,6 +88,15 @@ def test_a_refusal_is_explained_and_is_no_failure_of_the_command(
         assert "methods there\tGET, HEAD" in result.stdout
 
 
+@pytest.mark.parametrize("path", ["/auth/verify", "/auth/verify/traefik", "/auth/verify/envoy/v1/models?a=b"])
+def test_where_forward_auth_answers_no_route_is_told(stranger: Operator, path: str) -> None:
+    """The portal has all else below /auth, and never hears of it."""
+    assert facts(stranger, "GET", path)["verdict"].startswith("answered by forward-auth, to trusted proxies alone")
+    told = stranger.json("routes", "explain", "DELETE", path)
+    assert (told["route"], told["refusal"]) == (None, None)
+    assert facts(stranger, "GET", "/auth/verifying")["route"] == "portal.auth (built in)"
+
+
 def test_what_is_wrong_with_the_table_is_told_instead(stranger: Operator, tmp_path: Path) -> None:
     path = tmp_path / "routes.toml"
     path.write_text(TABLE.replace("websocket", "websockets"))
