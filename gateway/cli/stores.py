@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import getpass
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from gateway.cli.own_secret import OwnSecret, Unknown
 from gateway.configuration.settings import Settings
 from gateway.processes.noted_address import noted
 from policies.audit import OPERATOR, Actor
-from storage.ports import Invalidation, StorageError, Unavailable
+from storage.ports import Invalidation, NotFound, StorageError, Unavailable
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail, PostgresAuditLog
 from storage.postgres.directory import PostgresDirectory
@@ -34,6 +34,14 @@ from storage.postgres.usage import PostgresLedger
 from storage.state import owner_of
 
 _T = TypeVar("_T")
+_LISTS: Mapping[str, str] = {
+    "slug": "gateway tenant list",
+    "tenant": "gateway tenant list",
+    "key_id": "gateway key list --tenant SLUG",
+    "account_id": "gateway service-account list --tenant SLUG",
+    "email": "gateway user list --tenant SLUG",
+}
+"""Where to look for what a parameter of a command names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +93,17 @@ def run(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded
     """Open, work, close. Raises ClickException with what a store said, which is written for operators."""
     try:
         return asyncio.run(_whole(settings, work, embedded=embedded, new_secret=new_secret))
+    except NotFound as error:
+        raise click.ClickException(f"{error}{_where_to_look(str(error))}") from error
     except StorageError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _where_to_look(said: str) -> str:
+    """The commands that list what was named, and is not there; nothing where it is ``said`` already."""
+    named = click.get_current_context().params
+    lists = dict.fromkeys(command for name, command in _LISTS.items() if named.get(name))
+    return "" if "gateway " in said or not lists else f" See what there is: {', '.join(lists)}"
 
 
 async def _whole(

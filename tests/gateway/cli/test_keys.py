@@ -236,7 +236,8 @@ def test_what_is_not_there_is_named(acme: Operator, words: tuple[str, ...], sent
 @pytest.mark.parametrize("key_id", ["key_0123456789abcdefghjk", "nonsense", "../../etc"])
 @pytest.mark.parametrize("change", ["revoke", "rotate"])
 def test_an_unknown_key_is_a_failure(acme: Operator, change: str, key_id: str) -> None:
-    assert f"There is no key {key_id!r}" in acme.run("key", change, key_id, status=1).stderr
+    said = acme.run("key", change, key_id, status=1).stderr
+    assert f"There is no key {key_id!r}. See what there is: gateway key list --tenant SLUG" in said
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def test_an_old_prohibition_can_be_lifted_though_its_route_is_gone(operator: Ope
 
 @pytest.mark.parametrize("words", [("suspend", "nobody"), ("resume", "nobody"), ("route", "nobody")])
 def test_an_unknown_tenant_is_a_failure(operator: Operator, words: tuple[str, ...]) -> None:
-    assert "There is no tenant 'nobody'" in operator.run("tenant", *words, status=1).stderr
+    said = operator.run("tenant", *words, status=1).stderr
+    assert said == "Error: There is no tenant 'nobody'. See what there is: gateway tenant list\n"
 
 
 @pytest.mark.parametrize(
