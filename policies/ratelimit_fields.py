@@ -63,11 +63,13 @@ def tightest_lines(demands: Sequence[Demand], answer: Answer) -> tuple[bytes, ..
 
 
 def refusing_lines(demand: Demand, figure: Figure, retry_ms: int) -> tuple[bytes, ...]:
-    """Both lines of the limit that refused, and when to come back.
+    """Both lines of the limit that refused, and when to come back: ``t`` ends then at the latest.
 
     ``X-Should-Retry: false`` tells the official SDKs that trying again is of no use: they would send an upload thrice,
     or not come back before the day is over.
     """
+    if 0 < retry_ms < figure.reset_ms:
+        figure = figure._replace(reset_ms=retry_ms)
     lines = _lines(demand, figure)
     if retry_ms != NEVER:
         lines += (b"Retry-After: %d" % max(1, (retry_ms + 999) // 1000),)

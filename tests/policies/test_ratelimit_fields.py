@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.allowances import Allowance, What
+from policies.holding import NEVER, Demand, Figure
 from policies.limits import Charge, Level, Rate, Taken, level, retry_after_ms, take
-from policies.ratelimit_fields import policy_line, refused_lines, state_line
+from policies.ratelimit_fields import policy_line, refused_lines, refusing_lines, state_line
 
 Parameters = dict[str, int]
 _ITEM = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"((?:; *[a-z*][a-z0-9_.*-]*=-?[0-9]{1,15})*)')
@@ -103,3 +105,22 @@ def test_the_fields_as_they_look() -> None:
         b'RateLimit: "tenant-requests";r=12;t=59, "key-requests";r=0;t=1',
         b"Retry-After: 1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("what", "limit", "retry_ms", "t"),
+    [
+        (What.AUDIO, "60s/m", 2_389_000, 2_389),
+        (What.REQUESTS, "2/m", 30_000, 30),
+        (What.AUDIO, "60s/m", NEVER, 5_154),
+        (What.BYTES, "1MB/day", 9_000_000, 5_154),
+    ],
+)
+def test_the_window_of_a_refusal_does_not_outlast_its_retry_after(
+    what: What, limit: str, retry_ms: int, t: int
+) -> None:
+    """``Retry-After`` should not be earlier than the end of ``t`` (section 5 of the draft): both cannot be meant."""
+    demand = Demand(Allowance.parse(what, limit), "hold:{ten_a}", 1)
+    _, state, *_ = refusing_lines(demand, Figure(0, 5_154_000), retry_ms)
+    ((_, parameters),) = parsed(field(state, "RateLimit"))
+    assert parameters == {"r": 0, "t": t}
