@@ -354,8 +354,9 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The stable code of a refusal in the OpenAI dialect."""
-        return orjson.loads(self.body)["error"]["code"]
+        """The stable code of a refusal in the dialect of OpenAI or of AssemblyAI."""
+        said = orjson.loads(self.body)
+        return said["error"]["code"] if isinstance(said["error"], dict) else said["code"]
 
 
 def unchunk(data: bytes) -> tuple[bytes, bytes]:
