@@ -8,6 +8,7 @@ upstream works, a header or a body that comes too slowly, and back-pressure for 
 
 import asyncio
 import enum
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -28,6 +29,8 @@ LINGER_S = 2.0
 """How long a refused upload is read and thrown away, so that its sender can read the answer before the close."""
 _UNREAD_S = 10.0
 """How long a client may leave what was written to it unread between requests, or at the end."""
+_UNREAD_LOOK_S = 0.1
+"""When a connection is looked at again that was to be closed for want of a request, and had one in its socket."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 """With it a close is a reset (socket(7), SO_LINGER)."""
 
@@ -90,6 +93,7 @@ class ClientConnection(Intake):
         if isinstance(peer, tuple):
             self.peer = peer[0]
         self._admitted = self._server.census.enter(self.peer, transport.get_extra_info("socket").fileno())
+        self._last_request = self._server.idle is not None  # it waited in the queue while a drain began
         if self._admitted:
             super().connection_made(transport)
         else:
@@ -296,10 +300,26 @@ class ClientConnection(Intake):
 
     @override
     def _process_keepalive(self) -> None:
-        """The time to begin is over. A request that has begun has a time of its own."""
+        """The time to begin is over. A request that has begun has a time of its own.
+
+        One may have come since the loop looked last, as a busy loop's turn takes a while: it is read first.
+        """
         self._keepalive_handle = None
-        if not self._header_bytes:
-            super()._process_keepalive()
+        if self._header_bytes:
+            return
+        if self._has_unread:
+            self._keepalive_handle = self._loop.call_later(_UNREAD_LOOK_S, self._process_keepalive)
+            return
+        super()._process_keepalive()
+
+    @property
+    def _has_unread(self) -> bool:
+        """Whether something is in the socket that the loop has not told of yet."""
+        if self.transport is None:
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     async def _linger(self, body: StreamReader) -> None:
         """Read on for a moment: a close with unread data is a reset, and the reset would eat the answer."""

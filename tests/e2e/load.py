@@ -55,6 +55,9 @@ class Load:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due += every
             began = time.monotonic()
+            if line is not None and line[0].at_eof():  # closed at rest: nothing was asked on it, so nothing is lost
+                line[1].close()
+                line = None
             try:
                 async with asyncio.timeout(10):
                     line = line or await asyncio.open_connection(self.host, self.port)

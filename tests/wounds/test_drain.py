@@ -103,6 +103,35 @@ async def test_what_does_not_finish_in_the_drain_time_is_cut_off(gateway: Gatewa
     writer.close()
 
 
+async def test_a_request_that_arrived_since_the_last_look_is_answered(gateway: Gateway) -> None:
+    """The time of an unused connection is over in the same turn of the loop in which its next request has come."""
+    reader, writer = await used(gateway)
+    (connection,) = gateway.server.connections
+    end = draining(gateway)
+    await asyncio.sleep(0)
+    writer.write(request(gateway.key))  # it is in the socket now, and the loop has not looked yet
+    connection._next_keepalive_close_time = 0.0
+    connection._process_keepalive()
+    answer = Answer.parse(await reader.read())
+    assert (answer.status, answer["connection"]) == (200, "close")
+    writer.close()
+    await asyncio.wait_for(end, 3)
+
+
+async def test_who_comes_from_the_queue_while_all_drain_is_told_that_it_is_the_last_one(gateway: Gateway) -> None:
+    """A connection that was accepted before the end and made after it: one request, and nothing holds up the drain."""
+    _, resting = await used(gateway)
+    end = draining(gateway)
+    await asyncio.sleep(0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(request(gateway.key))
+    answer = Answer.parse(await reader.read())
+    assert (answer.status, answer["connection"]) == (200, "close")
+    writer.close()
+    resting.close()
+    await asyncio.wait_for(end, 3)
+
+
 async def test_no_stream_is_opened_any_more(gateway: Gateway) -> None:
     """It would only be closed again: 503, and another instance takes it."""
     reader, writer = await used(gateway)
