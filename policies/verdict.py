@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from policies.limits import Taken
 from policies.principals import Principal
 
-_ENDS_CONNECTION = frozenset({"MALFORMED_REQUEST", "AMBIGUOUS_TARGET", "INVALID_HOST", "DRAINING"})
+_ENDS_CONNECTION = frozenset(
+    {"MALFORMED_REQUEST", "UNSUPPORTED_HTTP_VERSION", "AMBIGUOUS_TARGET", "INVALID_HOST", "DRAINING"}
+)
 """After these the connection is closed: what follows on it may not be what either side thinks."""
 
 
@@ -21,6 +23,10 @@ class Refusal(enum.Enum):
 
     # --- the question cannot be read ---------------------------------------------------------------------------------
     MALFORMED_REQUEST = 400, "This is not a well-formed HTTP/1.1 request, so it was not looked at further."
+    UNSUPPORTED_HTTP_VERSION = (  # not 505: that would be counted as a failure of ours
+        400,
+        "This gateway speaks HTTP/1.1. Switch off HTTP/2 with prior knowledge, or put a proxy in front that speaks it.",
+    )
     AMBIGUOUS_TARGET = (
         400,
         """The request target can be read in more than one way. Send a plain absolute path: no dot segments, no empty \

@@ -188,7 +188,7 @@ class Reader:
 def _fault(head: RequestHead, version: tuple[int, int]) -> Deny | None:
     """What llhttp lets through and we do not: other versions, odd framing, Host missing, twice or odd."""
     if version not in ((1, 1), (1, 0)):
-        return Deny(refusal=Refusal.MALFORMED_REQUEST)
+        return Deny(refusal=Refusal.UNSUPPORTED_HTTP_VERSION)
     if head.transfer_encodings and (
         version != (1, 1)
         or head.content_lengths

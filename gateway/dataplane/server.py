@@ -7,7 +7,9 @@ upstream works, a header or a body that comes too slowly, and back-pressure for 
 """
 
 import asyncio
+import contextlib
 import enum
+import re
 import select
 import socket
 import struct
@@ -31,6 +33,8 @@ _UNREAD_S = 10.0
 """How long a client may leave what was written to it unread between requests, or at the end."""
 _UNREAD_LOOK_S = 0.1
 """When a connection is looked at again that was to be closed for want of a request, and had one in its socket."""
+_OTHER_VERSION = re.compile(rb"[A-Z]+ [!-~]+ HTTP/(?!1\.)[0-9](?:\.[0-9])?\r\n")
+"""A request line of another major version than ours."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 """With it a close is a reset (socket(7), SO_LINGER)."""
 
@@ -239,7 +243,7 @@ class ClientConnection(Intake):
                         # After an upgrade that was not taken the parser has stopped: what follows was meant otherwise.
                         after = CLOSE if message.upgrade else after
                     else:
-                        after = self._refuse_unreadable(message)
+                        after = await self._refuse_unreadable(message)
                 finally:
                     self._finish_request()
                 if not body.is_eof():
@@ -263,10 +267,15 @@ class ClientConnection(Intake):
                 self._loop.call_later(_UNREAD_S, self.cut)
             self.transport.close()
 
-    def _refuse_unreadable(self, fault: Any) -> Next:
-        """What stands in the place of a message: an error of the parser, or a refusal of :meth:`give_up_header`."""
-        refusal = fault if isinstance(fault, Refusal) else _refusal_of(fault.exc)
+    async def _refuse_unreadable(self, fault: Any) -> Next:
+        """What stands in the place of a message: an error of the parser, or a refusal of :meth:`give_up_header`.
+
+        What follows is thrown away.
+        """
+        refusal = fault if isinstance(fault, Refusal) else _refusal_of(fault.exc, self.beginning)
         self._handler.unreadable(self, refusal)
+        self._close = True
+        await self._hear_out()
         return CLOSE
 
     def _finish_request(self) -> None:
@@ -321,6 +330,17 @@ class ClientConnection(Intake):
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    async def _hear_out(self) -> None:
+        """Say that nothing follows, and read on until the client has heard it: for how long is as for an upload."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lingering_time):
+                while not self._force_close:
+                    await self._next_message()
+                    self._messages.clear()
+
     async def _linger(self, body: StreamReader) -> None:
         """Read on for a moment: a close with unread data is a reset, and the reset would eat the answer."""
         await asyncio.sleep(0)  # an upload that was cancelled just now still holds the body
@@ -337,8 +357,13 @@ def _closing(message: RawRequestMessage) -> RawRequestMessage:
     return message._replace(should_close=True)
 
 
-def _refusal_of(fault: HttpProcessingError) -> Refusal:
-    """Too long a line has a type of its own in aiohttp; too many of them have only a sentence."""
+def _refusal_of(fault: HttpProcessingError, beginning: bytes) -> Refusal:
+    """Too long a line has a type of its own in aiohttp; too many of them have only a sentence.
+
+    ``PRI * HTTP/2.0`` is how HTTP/2 begins where no other protocol was agreed on before (RFC 9113 section 3.4).
+    """
+    if _OTHER_VERSION.match(beginning):
+        return Refusal.UNSUPPORTED_HTTP_VERSION
     if isinstance(fault, LineTooLong) or fault.message == "Too many headers received":
         return Refusal.REQUEST_HEADERS_TOO_LARGE
     return Refusal.MALFORMED_REQUEST

@@ -4,6 +4,7 @@ Behind every request here stands another good one. It must be read as what it is
 a body must never be read as a request.
 """
 
+import asyncio
 import os
 import tomllib
 from collections.abc import AsyncIterator
@@ -13,7 +14,8 @@ import pytest
 
 from gateway.shipped import shipped
 from policies.route_table import RouteTable
-from tests.gateway.harness import Gateway, Options, running
+from tests.gateway.harness import Answer, Gateway, Options, running
+from tests.storage.waiting import until
 from tests.wounds.wire import SMUGGLED, Send, answers, last, request, sent_both_ways, smuggled, statuses, targets
 
 POST = b"POST /v1/listen HTTP/1.1"
@@ -222,6 +224,33 @@ async def test_another_protocol_is_refused(gateway: Gateway, send: Send, line: b
     got = answers(await send(gateway, request(gateway.key, line, body=last(gateway.key))))
     assert [answer.status for answer in got] in ([400], [501])
     assert not gateway.upstream.seen
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes([0, 0, 18, 4, 0, 0, 0, 0, 0]) + bytes([0, 3, 0, 0, 0, 100, 0, 4, 0, 160, 0, 0, 0, 2, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "start", [PREFACE + SETTINGS, b"GET /v1/models HTTP/2.0\r\nHost: a\r\n\r\n", b"GET / HTTP/3\r\n\r\n"]
+)
+async def test_another_version_of_http_has_a_code_of_its_own(gateway: Gateway, start: bytes) -> None:
+    """Whoever has set HTTP/2 with prior knowledge (RFC 9113 section 3.3) finds it in the answer, or in our log."""
+    answer = Answer.parse(await gateway.raw(start))
+    assert (answer.status, answer.code, answer["connection"]) == (400, "unsupported_http_version", "close")
+    assert gateway.lines[-1]["code"] == "unsupported_http_version"
+
+
+async def test_a_client_that_goes_on_sending_can_read_that_it_was_not_understood(gateway: Gateway) -> None:
+    """A close with unread data is a reset, which fails its next write and may eat the answer (RFC 9112 section 9.6)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(PREFACE)
+    await until(lambda: bool(gateway.lines))
+    for _ in range(3):
+        writer.write(SETTINGS)
+        await writer.drain()
+    assert Answer.parse(await reader.read()).status == 400
+    writer.close()
+    await until(lambda: not gateway.server.connections)
 
 
 @sent_both_ways
