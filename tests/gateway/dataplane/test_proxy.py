@@ -206,8 +206,12 @@ async def test_an_upstream_that_dies_in_the_middle_aborts_the_client(gateway: Ga
     assert (record.outcome, record.code) == (Outcome.UPSTREAM_FAILED, "upstream_broke")
 
 
-async def test_a_client_that_leaves_cancels_the_upstream(gateway: Gateway) -> None:
-    """The upstream's connection is closed while it works, and the exchange is settled as client_gone."""
+@pytest.mark.parametrize("leave", ["abort", "write_eof"])
+async def test_a_client_that_leaves_cancels_the_upstream(gateway: Gateway, leave: str) -> None:
+    """The upstream's connection is closed while it works, and the exchange is settled as client_gone.
+
+    Who closes only the sending half has left as well: an orderly close looks just like that (docs/clients.md).
+    """
     asked, gone = asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: Seen) -> None:
@@ -219,8 +223,9 @@ async def test_a_client_that_leaves_cancels_the_upstream(gateway: Gateway) -> No
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(f"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-API-Key: {gateway.key}\r\n\r\n".encode())
     await asked.wait()
-    writer.transport.abort()
+    getattr(writer.transport, leave)()
     await asyncio.wait_for(gone.wait(), 5)
+    writer.close()
     (record,) = gateway.journal.records
     assert record.outcome is Outcome.CLIENT_GONE
 
