@@ -1,9 +1,10 @@
 """``gateway check-config``: every fault of settings, routes and price lists at once, before anything is started."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +24,11 @@ def check_config(given: Given) -> None:
 
     Exit status 1 if there is any. With --embedded: as for `gateway serve --embedded`. Nothing is connected to.
     """
-    faults, warnings = _check(given)
+    found = examine(given.overrides, given.config, embedded=given.embedded)
+    faults = found.faults if found.is_bare else [*found.faults, *found.missing]
+    warnings = [*found.missing] if found.is_bare else []
+    if not _parses_in_c():
+        warnings.append("aiohttp runs without its C parser, many times slower: install a wheel of it for this Python")
     if given.json:
         print_json({"ok": not faults, "faults": faults, "warnings": warnings})
     else:
@@ -38,30 +43,53 @@ def check_config(given: Given) -> None:
         sys.exit(1)
 
 
-def _check(given: Given) -> tuple[list[str], list[str]]:
-    """The faults, and what is no fault but may be unwanted."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """A configuration, as far as it can be told without connecting to anything.
+
+    ``settings`` are those that can be used, None where there is no saying. ``missing`` is what `gateway serve` cannot
+    do without; ``is_bare``: nothing but defaults as to stores, a laptop, which will say --embedded when it serves.
+    """
+
+    settings: "Settings | None"
+    faults: list[str]
+    missing: list[str]
+    is_bare: bool
+
+
+def examine(overrides: Mapping[str, Any], config: Path | None, *, embedded: bool) -> Examined:
+    """Every fault of settings, of the files that they name, of routes and of price lists, at once."""
     from gateway.configuration.sources import SettingsInvalid, load  # noqa: PLC0415  slow: see the package's docstring
     from gateway.shipped import shipped  # noqa: PLC0415  the same
 
     faults: list[str] = []
-    warnings: list[str] = []
+    needed: list[str] = []
     unusable: Collection[tuple[str, ...]] = ()
+    is_bare = False
     settings: Settings | None
     try:
-        settings = load(given.overrides, given.config)
+        settings = load(overrides, config)
     except SettingsInvalid as error:
         faults += error.faults
         settings, unusable = error.rest, error.unusable
     if settings is not None:
-        (warnings if _is_bare(settings, unusable) else faults).extend(
-            missing(settings, embedded=given.embedded, unusable=unusable)
-        )
-        faults += upstream_faults(settings, unusable)
+        needed = [] if embedded else _missing(settings, unusable)
+        is_bare = _is_bare(settings, unusable)
+        faults += _upstream_faults(settings, unusable)
         faults += _price_list_faults(settings)
     faults += _faults_of_routes(settings, unusable, shipped("routes.toml"))
-    if not _parses_in_c():
-        warnings.append("aiohttp runs without its C parser, many times slower: install a wheel of it for this Python")
-    return faults, warnings
+    return Examined(settings=settings, faults=faults, missing=needed, is_bare=is_bare)
+
+
+def judged(overrides: Mapping[str, Any], config: Path | None, *, embedded: bool) -> "Settings":
+    """Settings to serve with, at a start and a reload. Raises SettingsInvalid with all that :func:`examine` finds."""
+    from gateway.configuration.sources import SettingsInvalid  # noqa: PLC0415  slow: see the package's docstring
+
+    found = examine(overrides, config, embedded=embedded)
+    faults = [*found.faults, *found.missing]
+    if faults or found.settings is None:
+        raise SettingsInvalid(faults)
+    return found.settings
 
 
 def _faults_of_routes(settings: "Settings | None", unusable: Collection[tuple[str, ...]], default: Path) -> list[str]:
@@ -73,10 +101,8 @@ def _faults_of_routes(settings: "Settings | None", unusable: Collection[tuple[st
     return route_faults(settings.routes_file or default, upstreams)
 
 
-def missing(settings: "Settings", *, embedded: bool, unusable: Collection[tuple[str, ...]] = ()) -> list[str]:
-    """What `gateway serve` cannot do without. What was set, but is ``unusable``, is a fault already."""
-    if embedded:
-        return []
+def _missing(settings: "Settings", unusable: Collection[tuple[str, ...]]) -> list[str]:
+    """What was set, but is ``unusable``, is a fault already."""
     return [
         f"GATEWAY_{name.upper()}: it is required, unless --embedded brings the stores along"
         for name in ("database_url", "redis_url", "secret_key")
@@ -84,7 +110,7 @@ def missing(settings: "Settings", *, embedded: bool, unusable: Collection[tuple[
     ]
 
 
-def upstream_faults(settings: "Settings", unusable: Collection[tuple[str, ...]] = ()) -> list[str]:
+def _upstream_faults(settings: "Settings", unusable: Collection[tuple[str, ...]]) -> list[str]:
     """What is wrong with the files that settings of upstreams name; of those that are whole."""
     faults = []
     for name, upstream in settings.every_upstream().items():
@@ -108,7 +134,6 @@ def _price_list_faults(settings: "Settings") -> list[str]:
 
 
 def _is_bare(settings: "Settings", unusable: Collection[tuple[str, ...]]) -> bool:
-    """Nothing but defaults as to stores: a laptop, which will say --embedded when it serves."""
     return all(getattr(settings, name) is None and (name,) not in unusable for name in ("database_url", "redis_url"))
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -18,7 +19,8 @@ import orjson
 import structlog
 
 from gateway.cli.command import Command, Given, common
-from gateway.cli.serve import reader, run, settings_or_exit
+from gateway.cli.config import judged
+from gateway.cli.serve import run, settings_or_exit
 from gateway.configuration.secrets import derived
 from gateway.configuration.settings import Settings
 from gateway.demo.samples import SAMPLES
@@ -76,7 +78,7 @@ def demo(given: Given, port: int | None, upstream: str | None) -> None:
             overrides["plans_file"] = shipped("plans.example.toml")
         settings = settings_or_exit(overrides, given.config, embedded=True)
         application_log.configure(settings.log_level)
-        read = reader(given, embedded=True, overrides=overrides)
+        read = partial(judged, overrides, given.config, embedded=True)
         ports = dict.fromkeys(addresses, "--port")
         run(_Demo(settings, own, read, ports, as_json=given.json).run())
 

@@ -11,13 +11,11 @@ from dataclasses import replace
 import structlog
 
 from gateway.configuration.blueprint import Blueprint
-from gateway.configuration.route_file import load_routes
 from gateway.configuration.settings import Settings
 from gateway.configuration.sources import SettingsInvalid
 from gateway.processes.crew import Crew
 from gateway.processes.members import StartFailed
 from gateway.processes.systemd import Systemd
-from gateway.usage.statements import price_lists
 from policies.price_book import PlansInvalid
 from policies.route_table import RoutesInvalid
 from storage.ports import StorageError
@@ -34,7 +32,8 @@ FIXED = (
 class Reloader:
     """Reloads one after the other. However often it is asked meanwhile, one more follows.
 
-    ``read`` gives the settings anew or raises SettingsInvalid; ``applied`` hears of those that are in force now.
+    ``read`` gives the settings anew, judged with all that they name, or raises SettingsInvalid; ``applied`` hears of
+    those that are in force now.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Reloader:
             await self._crew.replace(blueprint)
         except SettingsInvalid as error:
             self._failed(error.faults)
-        except (RoutesInvalid, PlansInvalid) as error:
+        except (RoutesInvalid, PlansInvalid) as error:  # changed since they were judged
             self._failed(list(error.faults))
         except (StartFailed, StorageError, OSError) as error:
             self._failed([str(error)])
@@ -100,8 +99,6 @@ class Reloader:
         if fixed:
             _log.warning("these settings change at a restart only, and were left as they are", settings=fixed)
             settings = settings.model_copy(update={name: getattr(self.settings, name) for name in fixed})
-        load_routes(settings)
-        price_lists(settings)
         secret = settings.secret_key
         key = self._blueprint.secret_key if secret is None else secret.get_secret_value()
         return replace(self._blueprint, settings=settings, secret_key=key)

@@ -21,7 +21,6 @@ import structlog
 from aiohttp import web
 
 from gateway.configuration.blueprint import Blueprint
-from gateway.configuration.route_file import load_routes
 from gateway.configuration.secrets import generated_secret
 from gateway.configuration.settings import Settings
 from gateway.configuration.upstreams import UpstreamSettings
@@ -39,7 +38,6 @@ from gateway.telemetry.tenants import TenantFigures
 from gateway.upstreams.status import upstream_status
 from gateway.usage.nightly import Nightly
 from gateway.usage.sinks import UsageSinks, usage_sinks
-from gateway.usage.statements import price_lists
 from storage.archive_comparison import archive_differences
 from storage.embedded import EmbeddedServers
 from storage.journal.archive import Archive
@@ -74,8 +72,9 @@ class Stores:
 class Supervisor:
     """Runs a gateway from start to drained.
 
-    ``read`` gives the settings anew at a reload, or raises SettingsInvalid. ``on_ready`` is awaited once, when the
-    workers serve. ``ports`` has the option that sets ``listen`` or ``ops_listen``, where it is not a setting's own.
+    ``settings`` were judged with all that they name. ``read`` gives them anew at a reload, or raises SettingsInvalid.
+    ``on_ready`` is awaited once, when the workers serve. ``ports`` has the option that sets ``listen`` or
+    ``ops_listen``, where it is not a setting's own.
     """
 
     def __init__(
@@ -111,11 +110,9 @@ class Supervisor:
     async def run(self) -> None:
         """Until a signal says stop.
 
-        Raises StorageError, PortTaken, RoutesInvalid and PlansInvalid for what prevents a start.
+        Raises StorageError, PortTaken and StartFailed for what prevents a start.
         """
         settings = self._settings
-        load_routes(settings)  # its faults are found before anything is started
-        price_lists(settings)
         _raise_file_limit()
         async with contextlib.AsyncExitStack() as stack:
             self._listen_to_signals(stack)

@@ -146,6 +146,11 @@ FAULTS = {
     "settings": ("gateway.toml", "workers_ = 2\nupstrem = 1\n", ["workers_", "did you mean 'upstream'"]),
     "not TOML": ("gateway.toml", "drain_timeout = \n", ["not TOML"]),
     "gone": ("gateway.toml", None, ["cannot be read"]),
+    "a field and a file": (
+        "gateway.toml",
+        'drain_timeout = "soon"\n[upstreams.tls]\naddresses = ["https://127.0.0.1:1"]\nca_file = "none.pem"\n',
+        ["drain_timeout", "upstreams.tls: ", "none.pem"],
+    ),
     "routes": ("routes.toml", '[[routes]]\nname = "X"\n', ["a name is", "'path' is missing"]),
 }
 

@@ -92,6 +92,7 @@ def test_what_needs_whole_settings_is_checked_beside_faults_of_others(stranger: 
         assert expected in checked
         assert expected in served
     assert "'gone'" in checked
+    assert checked.splitlines()[:-1] == served.splitlines()[:-1]
     assert "GATEWAY_DATABASE_URL: it is required" not in checked
     assert "'broken'" not in checked
     assert "7 to correct" in checked
