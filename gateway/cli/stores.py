@@ -125,13 +125,7 @@ async def opened(settings: Settings, *, embedded: bool, new_secret: bool = False
     lent = (database is None or redis is None) if embedded else (database is None and _is_inhabited(settings.state_dir))
     async with contextlib.AsyncExitStack() as stack:
         if lent:
-            from storage.embedded import attached  # noqa: PLC0415  slow: see the package's docstring
-
-            fresh = not _has_data(settings.state_dir)
-            own_database, own_redis = await stack.enter_async_context(attached(settings.state_dir))
-            if fresh and database is None:
-                await migrate(own_database)
-            database, redis = database or own_database, redis or own_redis
+            database, redis = await _lent(settings.state_dir, database, redis, stack)
             if not settings.public_url:
                 settings = settings.model_copy(update={"public_url": noted(settings.state_dir)})
         if database is None:
@@ -166,6 +160,19 @@ async def opened(settings: Settings, *, embedded: bool, new_secret: bool = False
             service_accounts=PostgresServiceAccounts(pool, trail),
             invitations=PostgresInvitations(pool, trail),
         )
+
+
+async def _lent(
+    state_dir: Path, database: str | None, redis: str | None, stack: contextlib.AsyncExitStack
+) -> tuple[str, str]:
+    """Where the stores are, when the state directory's own stand in for what is not named."""
+    from storage.embedded import attached  # noqa: PLC0415  slow: see the package's docstring
+
+    fresh = not _has_data(state_dir)
+    own_database, own_redis = await stack.enter_async_context(attached(state_dir))
+    if fresh and database is None:
+        await migrate(own_database)
+    return database or own_database, redis or own_redis
 
 
 def _whoever_runs_this() -> Actor:

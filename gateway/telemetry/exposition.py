@@ -78,7 +78,12 @@ class _Gathered(Collector):
         for attribute, name, text, labels in _COUNTERS:
             yield _counter(name, text, labels, getattr(self._metrics, attribute))
         yield from self._tenants()
-        yield from self._gauges()
+        yield from self._load()
+        yield from self._journals()
+        yield from self._comparisons()
+        yield from self._sinks()
+        yield from self._upstream_addresses()
+        yield from self._processes()
 
     def _routes(self) -> Iterator[Metric]:
         routes = self._metrics.routes
@@ -120,11 +125,13 @@ class _Gathered(Collector):
         audio: dict[Labels, float] = {(tenant,): ms / 1000 for tenant, ms in figures.audio_ms.items()}
         yield _counter("gateway_tenant_audio_seconds", "Audio in the ledger.", ("tenant",), audio)
 
-    def _gauges(self) -> Iterator[Metric]:
-        state = self._state
+    def _load(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("gateway_inflight_requests", "Requests being served.", self._metrics.inflight)
         yield GaugeMetricFamily("gateway_open_streams", "WebSockets being relayed.", self._metrics.open_streams)
         yield GaugeMetricFamily("gateway_connections", "Client connections that are open.", self._metrics.connections)
+
+    def _journals(self) -> Iterator[Metric]:
+        state = self._state
         yield GaugeMetricFamily(
             "gateway_usage_journal_pending",
             "Usage records in the journal and not yet in the ledger.",
@@ -134,25 +141,30 @@ class _Gathered(Collector):
         yield _counter("gateway_usage_lost_bytes", "Journal bytes that could not be read.", (), {(): state.lost_bytes})
         lost: dict[Labels, float] = {(): state.lost_records}
         yield _counter("gateway_usage_lost_records", "Records that a journal had and has no more.", (), lost)
+
+    def _comparisons(self) -> Iterator[Metric]:
         compared = GaugeMetricFamily(
             "gateway_usage_reconcile_last_success_timestamp_seconds",
             "When the account was last compared: with its sums by any replica, with the archive by this one.",
             labels=("against",),
         )
         differences = GaugeMetricFamily("gateway_usage_reconcile_differences", "What that found.", labels=("against",))
-        for against, (at, count) in state.comparisons.items():
+        for against, (at, count) in self._state.comparisons.items():
             compared.add_metric((against,), at)
             differences.add_metric((against,), count)
-        yield compared
-        yield differences
+        yield from (compared, differences)
+
+    def _sinks(self) -> Iterator[Metric]:
         lag = GaugeMetricFamily(
             "gateway_usage_sink_lag_seconds", "Age of what a sink has not taken yet.", labels=("sink",)
         )
-        for sink, seconds in state.sink_lags.items():
+        for sink, seconds in self._state.sink_lags.items():
             lag.add_metric((sink,), seconds)
         yield lag
-        sent: dict[Labels, float] = {(sink,): n for sink, n in state.sinks_sent.items()}
+        sent: dict[Labels, float] = {(sink,): n for sink, n in self._state.sinks_sent.items()}
         yield _counter("gateway_usage_sink_sent", "Usage records that a sink took.", ("sink",), sent)
+
+    def _upstream_addresses(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
             "gateway_upstream_up", "The share of workers that use an address.", labels=("upstream", "address")
         )
@@ -165,6 +177,9 @@ class _Gathered(Collector):
             up.add_metric(labels, using / knowing)
             trying.add_metric(labels, tried / knowing)
         yield from (up, trying)
+
+    def _processes(self) -> Iterator[Metric]:
+        state = self._state
         yield _counter(
             "gateway_config_reload_failures", "Reloads that changed nothing.", (), {(): state.reload_failures}
         )

@@ -99,10 +99,7 @@ class PostgresKeyRegistry:
             await before_memberships(connection)
             await require_room(connection, tenant_id, Counted.KEYS)
             with violating(refusals):
-                (made,) = await connection.fetch(
-                    CREATE,
-                    *row,
-                )
+                (made,) = await connection.fetch(CREATE, *row)
             key = key_of(made)
             await self._record(connection, "key.created", key, after=facts_of(key))
         return key
