@@ -1,6 +1,7 @@
 """bcrypt off the event loop: a few threads of the portal's process, and an end to how much may wait for them.
 
-The threads step back behind everything else on the machine: a storm of log-ins takes what proxied requests leave.
+The threads step back behind the portal's other work, and its process behind the data plane (``processes.portal``):
+a storm of log-ins takes what proxied requests leave.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TypeVar
 
 from gateway.identity import passwords
@@ -19,6 +21,8 @@ _T = TypeVar("_T")
 
 _WAITING_PER_THREAD = 32
 """About eight seconds' worth at the usual cost: who came later would have given up before an answer."""
+_LONGEST_WAIT_S = 16.0
+"""At the pace of the last password, which is slow on a full machine: the gateway itself gives up after 30."""
 _NICE = 5
 _SOONEST_S, _LATEST_S = 5, 30
 """When to come again for who finds no room: when some of the queue is worked off, and not all at one moment."""
@@ -41,6 +45,8 @@ class Hashing:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_step_back)
         self._most_waiting = threads * _WAITING_PER_THREAD
         self._waiting = 0
+        self._count = threads
+        self._pace_s = 0.0  # between two passwords, when all threads are busy
         self._nobody: str | None = None
 
     async def hash(self, password: str, *, shortest: int) -> str:
@@ -52,16 +58,23 @@ class Hashing:
 
     async def check(self, password: str, stored: str | None) -> bool:
         """Whether it is the password that was stored; with None, no after the same time. Raises Busy."""
-        return await self._run(lambda: self._check(password[: passwords.LONGEST + 1], stored))
+        return await self._run(lambda: self._timed_check(password[: passwords.LONGEST + 1], stored))
 
     def require_room(self) -> None:
         """Raises Busy where :meth:`check` would now: asked before a try is counted, which none would be."""
-        if self._waiting >= self._most_waiting:
+        if self._waiting >= self._most_waiting or self._waiting * self._pace_s >= _LONGEST_WAIT_S:
             raise Busy
 
     def is_old(self, stored: str) -> bool:
         """Whether the setting has changed since it was stored."""
         return passwords.needs_rehash(stored, self._cost)
+
+    def _timed_check(self, password: str, stored: str | None) -> bool:
+        began = monotonic()
+        try:
+            return self._check(password, stored)
+        finally:
+            self._pace_s = (monotonic() - began) / self._count
 
     def _check(self, password: str, stored: str | None) -> bool:
         if stored is None or not passwords.is_usable(stored):

@@ -27,6 +27,7 @@ from gateway.telemetry.metrics import Metrics
 from storage.ports import Invalidation
 from tests.storage.waiting import until
 
+AUTOGROUP = Path("/proc/self/autogroup")
 REFUSED = ("missing_credential",)
 ASK = b"GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n"
 
@@ -413,6 +414,28 @@ async def test_the_portal_is_kept_alive_beside_the_workers(tmp_path: Path, tasks
         with pytest.raises(Gone):
             await crew.ping_portal()
         assert crew._members[-1]._process.returncode == 0
+
+
+def _niceness(pid: int) -> int:
+    """Of the process's session (sched(7)): ``/autogroup-14 nice 0``."""
+    return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+
+
+@pytest.mark.skipif(
+    not AUTOGROUP.exists() or not AUTOGROUP.read_text(),
+    reason="this kernel does not weigh sessions (sched(7), autogroup)",
+)
+async def test_the_portal_weighs_less_than_a_worker(tmp_path: Path, tasks: Tasks) -> None:
+    """As a session of its own: what hashes passwords gives way to requests, and nobody else's niceness changes."""
+    ours = _niceness(os.getpid())
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening, listen_privately(tmp_path, "portal.sock") as private:
+        crew = Crew(replace(blueprint(tmp_path, 1), portal_socket=private.getsockname()), [listening], tasks, private)
+        await crew.start()
+        worker, portal = (member._process.pid for member in crew._members)
+        assert [os.getsid(worker), os.getsid(portal)] == [worker, portal]
+        assert [_niceness(worker), _niceness(portal)] == [0, 10]
+        assert _niceness(os.getpid()) == ours
+        await crew.drain()
 
 
 async def test_without_processes_the_portal_is_in_the_parent_too(tmp_path: Path, tasks: Tasks) -> None:
