@@ -42,7 +42,8 @@ class Health:
     """What is known of one address. Times are those of the caller's clock, 0.0 for never.
 
     ``faults`` and ``checks`` count what came in a row, failed checks below zero; ``connecting`` says whether the last
-    fault was that no connection came about; ``rounds`` how often it was set aside without a long good time between.
+    fault was that no connection came about; ``rounds`` how often it was set aside without a long good time between;
+    ``trials`` how many were begun since the last news of it.
     """
 
     faults: int = 0
@@ -50,6 +51,7 @@ class Health:
     until: float = 0.0
     trial_until: float = 0.0
     rounds: int = 0
+    trials: int = 0
     back_at: float = 0.0
     passing: bool = True
     checks: int = 0
@@ -88,7 +90,7 @@ def choose(
         return in_use[least_busy([busy[i] for i in in_use], after)]
     if any(h.in_use or h.trial_until > now for h in healths):
         return None
-    return min(left, key=lambda i: (not healths[i].passing, healths[i].until), default=None)
+    return min(left, key=lambda i: (not healths[i].passing, healths[i].until, healths[i].faults), default=None)
 
 
 def least_busy(busy: list[int], turn: int) -> int:
@@ -113,12 +115,17 @@ def due_at(healths: Sequence[Health]) -> float:
     return min((max(h.until, h.trial_until) for h in healths if h.passing and h.until), default=math.inf)
 
 
-def begun(health: Health, rules: Rules, now: float) -> Health:
+def begun(health: Health, rules: Rules, now: float, *, others: bool) -> Health:
     """A request goes there. To one that is set aside no other follows until it is known how this one went.
 
-    If that is never told, because the client left, the next one may try after ``aside_s``.
+    If that is not told, because the client left or there is no answer for long, the next one may try after ``aside_s``.
+    With ``others`` in use each one waits twice as long as the one before, up to ``longest_s``: an answer may take ten
+    minutes, and an address that never gives one would have a request every few seconds all that time.
     """
-    return health if health.in_use else replace(health, trial_until=now + rules.aside_s)
+    if health.in_use:
+        return health
+    pause_s = min(rules.aside_s * 2**health.trials, rules.longest_s) if others else rules.aside_s
+    return replace(health, trial_until=now + pause_s, trials=min(health.trials + 1, 32))
 
 
 def connected(health: Health, now: float) -> Health:
@@ -129,7 +136,7 @@ def connected(health: Health, now: float) -> Health:
 def went_well(health: Health, now: float) -> Health:
     """The head of an answer has come, whatever its status."""
     back_at = now if health.until else health.back_at
-    return replace(health, faults=0, connecting=False, until=0.0, trial_until=0.0, back_at=back_at)
+    return replace(health, faults=0, connecting=False, until=0.0, trial_until=0.0, trials=0, back_at=back_at)
 
 
 def failed(health: Health, rules: Rules, now: float, *, connecting: bool, others: bool) -> Health:
@@ -152,7 +159,9 @@ def _set_aside(health: Health, rules: Rules, now: float, *, connecting: bool) ->
     """Back-off starts anew when the address was in use for longer than the longest one."""
     rounds = 1 if not health.until and now - health.back_at > rules.longest_s else min(health.rounds + 1, 32)
     aside_s = min(rules.aside_s * 2 ** (rounds - 1), rules.longest_s)
-    return replace(health, connecting=connecting, until=now + aside_s, trial_until=0.0, rounds=rounds, checks=0)
+    return replace(
+        health, connecting=connecting, until=now + aside_s, trial_until=0.0, rounds=rounds, trials=0, checks=0
+    )
 
 
 def checked(health: Health, rules: Rules, now: float, *, passed: bool) -> Health:

@@ -149,7 +149,7 @@ class Upstream:
             return None
         self._turn = index + 1
         pool = pools[index]
-        self._learn(pool, policy.begun(pool.health, self._rules, now), "")
+        self._begin(pool)
         return pool
 
     # --- what is learnt ----------------------------------------------------------------------------------------------
@@ -160,11 +160,17 @@ class Upstream:
 
     def failed(self, pool: Keeper, error: UpstreamError) -> None:
         """A request failed there before its answer's head."""
-        others = any(p.health.in_use for p in self._pools if p is not pool)
-        health = policy.failed(
-            pool.health, self._rules, self._now(), connecting=isinstance(error, Unreachable), others=others
-        )
+        connecting, others = isinstance(error, Unreachable), self._has_others(pool)
+        health = policy.failed(pool.health, self._rules, self._now(), connecting=connecting, others=others)
         self._learn(pool, health, str(error))
+
+    def _begin(self, pool: Keeper) -> None:
+        """A request or a connection goes there."""
+        health = policy.begun(pool.health, self._rules, self._now(), others=self._has_others(pool))
+        self._learn(pool, health, "")
+
+    def _has_others(self, pool: Keeper) -> bool:
+        return any(other.health.in_use for other in self._pools if other is not pool)
 
     def _learn(self, pool: Keeper, health: Health, reason: str) -> None:
         before, pool.health = pool.health, health
@@ -209,7 +215,7 @@ class Upstream:
         """
         for pool in self._pools:
             if self._tasks is not None and pool.health.connecting and policy.is_due(pool.health, self._now()):
-                self._learn(pool, policy.begun(pool.health, self._rules, self._now()), "")
+                self._begin(pool)
                 self._tasks.start(self._knock(pool), f"trial of {pool.address}")
         self._refresh()
 

@@ -48,6 +48,7 @@ FAILING = Health(passing=False)
         ([ASIDE, replace(ASIDE, until=15.0)], [0, 0], 0, set(), 1),
         ([ASIDE, FAILING], [0, 0], 0, set(), 0),
         ([FAILING, FAILING], [0, 0], 0, set(), 0),
+        ([replace(FAILING, faults=1), FAILING], [0, 0], 0, set(), 1),
         ([ASIDE, ON_TRIAL], [0, 0], 0, set(), None),
         ([replace(ON_TRIAL, trial_until=10.0)], [0], 0, set(), 0),
         ([ASIDE, GOOD], [0, 0], 0, {1}, None),
@@ -93,11 +94,11 @@ def test_faults_in_a_row_set_an_address_aside_and_a_good_one_between_starts_anew
 def test_back_off_doubles_to_its_bound_and_starts_anew_after_a_long_good_time() -> None:
     health, now, pauses = replace(GOOD, faults=2), 100.0, []
     for _ in range(6):
-        health = failed(begun(health, RULES, now), RULES, now, connecting=True, others=True)
+        health = failed(begun(health, RULES, now, others=True), RULES, now, connecting=True, others=True)
         pauses.append(health.until - now)
         now = health.until
     assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
-    back = went_well(begun(health, RULES, now), now)
+    back = went_well(begun(health, RULES, now, others=True), now)
     soon = failed(replace(back, faults=2), RULES, now + 59.0, connecting=True, others=True)
     late = failed(replace(back, faults=2), RULES, now + 61.0, connecting=True, others=True)
     assert (soon.until - now - 59.0, late.until - now - 61.0) == (60.0, 5.0)
@@ -116,6 +117,19 @@ def test_a_connection_is_good_news_only_where_there_was_none() -> None:
     assert not connected(replace(ON_TRIAL, connecting=False), 21.0).in_use
     assert connected(Health(faults=2, connecting=False), 1.0).faults == 2
     assert connected(Health(faults=2, connecting=True), 1.0).faults == 0
+
+
+@pytest.mark.parametrize(("others", "pauses"), [(True, [5, 10, 20, 40, 60, 60]), (False, [5] * 6)])
+def test_trials_of_which_nothing_is_heard_come_later_and_later(others: bool, pauses: list[int]) -> None:
+    """While another address serves; else there is nothing to lose by trying. Any news begins it anew."""
+    health, now, waited = ASIDE, 20.0, []
+    for _ in pauses:
+        health = begun(health, RULES, now, others=others)
+        waited.append(health.trial_until - now)
+        now = health.trial_until
+    assert waited == pauses
+    assert failed(health, RULES, now, connecting=False, others=others).trials == 0
+    assert went_well(health, now).trials == 0
 
 
 def test_what_fails_while_aside_was_sent_before_and_prolongs_nothing() -> None:
@@ -154,7 +168,8 @@ class World:
             last = self.trials.get(index)
             assert last is None or self.now - last >= RULES.aside_s, "two trials of one address at once"
             self.trials[index] = self.now
-        self.healths[index] = begun(self.healths[index], RULES, self.now)
+        others = any(h.in_use for i, h in enumerate(self.healths) if i != index)
+        self.healths[index] = begun(self.healths[index], RULES, self.now, others=others)
         self.turn = index + 1
         self.flying.append(index)
         return index
@@ -206,7 +221,7 @@ def played(count: int, steps: list[tuple[object, ...]]) -> World:
 
 @given(st.integers(1, 4), STEPS)
 def test_half_open_lets_exactly_one_through(count: int, steps: list[tuple[object, ...]]) -> None:
-    """Until something is told of the address, or ``aside_s`` have passed: ``World.ask`` asserts it."""
+    """Until something is told of the address, or ``aside_s`` at least have passed: ``World.ask`` asserts it."""
     played(count, steps)
 
 
