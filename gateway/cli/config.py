@@ -1,7 +1,8 @@
 """``gateway check-config``: every fault of settings, routes and price lists at once, before anything is started."""
 
+import asyncio
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 def check_config(given: Given) -> None:
     """Check settings, routes and price lists: every fault at once.
 
-    Exit status 1 if there is any. With --embedded: as for `gateway serve --embedded`. Nothing is connected to.
+    Exit status 1 if there is any. With --embedded: as for `gateway serve --embedded`. Nothing is connected to, but the
+    database where [issuers] or [oidc] name a tenant by its slug: whether that was another tenant's before.
     """
     found = examine(given.overrides, given.config, embedded=given.embedded)
     faults = found.faults if found.is_bare else [*found.faults, *found.missing]
     warnings = [*found.missing] if found.is_bare else []
+    if found.settings is not None:
+        warnings += _former_slugs(found.settings)
     if not _parses_in_c():
         warnings.append("aiohttp runs without its C parser, many times slower: install a wheel of it for this Python")
     if given.json:
@@ -131,6 +135,42 @@ def _price_list_faults(settings: "Settings") -> list[str]:
     except PlansInvalid as error:
         return list(error.faults)
     return []
+
+
+def _former_slugs(settings: "Settings") -> list[str]:
+    """The tables that name a tenant by a slug which means nobody any more: all of their people would be refused."""
+    from gateway.configuration.issuers import table  # noqa: PLC0415  slow: see the package's docstring
+    from storage.ports import StorageError  # noqa: PLC0415  the same
+
+    named = {
+        f"{kind}.{name}": {one.tenant, *table(one.tenants).values()}
+        for kind, tables in (("issuers", settings.issuers), ("oidc", settings.oidc))
+        for name, one in tables.items()
+    }
+    slugs = sorted(set().union(*named.values()) - {""})
+    if not slugs or settings.database_url is None:
+        return []
+    try:
+        former = asyncio.run(_asked_for_former(settings.database_url.get_secret_value(), slugs))
+    except StorageError as error:
+        return [f"whether {', '.join(slugs)} was the slug of a tenant that is gone cannot be asked: {error}"]
+    return [
+        f"{place}: {slug} was the slug of a tenant that is gone, so nobody comes in by it: name the tenant by its id"
+        for place, slugs_there in named.items()
+        for slug in sorted(slugs_there & former)
+    ]
+
+
+async def _asked_for_former(database_url: str, slugs: Sequence[str]) -> set[str]:
+    """Raises StorageError."""
+    from storage.postgres.pool import Pool  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.tenant_rows import FORMER  # noqa: PLC0415  the same
+
+    pool = Pool(database_url)
+    try:
+        return {row["slug"] for row in await pool.read(FORMER, slugs)}
+    finally:
+        await pool.close()
 
 
 def _is_bare(settings: "Settings", unusable: Collection[tuple[str, ...]]) -> bool:

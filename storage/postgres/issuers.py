@@ -13,6 +13,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.pool import Pool
+from storage.postgres.tenant_rows import FORMER
 from storage.token_ports import StoredIssuer
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _tenants(definition: Definition) -> set[str]:
 
 async def _check_slugs(connection: Connection, slugs: set[str]) -> None:
     """Raises ValueError for one by which nobody is found any more."""
-    rows = await connection.fetch("SELECT slug FROM platform.former_slugs WHERE slug = ANY($1::text[])", list(slugs))
+    rows = await connection.fetch(FORMER, list(slugs))
     if rows:
         raise ValueError(
             f"{rows[0]['slug']} was the slug of a tenant that is gone: name the tenant that you mean by its id"

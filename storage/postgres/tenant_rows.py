@@ -27,3 +27,6 @@ MEANT = "(t.id = $1 OR t.slug = $1 AND NOT EXISTS (SELECT FROM platform.former_s
 A slug has no underscore, so that none is ever another tenant's id. One that was another tenant's before means nobody:
 whoever wrote it into an issuer's or a provider's table meant that one (T-07). The id means the same for ever.
 """
+
+FORMER = "SELECT slug FROM platform.former_slugs WHERE slug = ANY($1::text[])"
+"""Those of some slugs by which nobody is found any more."""
