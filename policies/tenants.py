@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from policies.principals import Standing
+
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """A tenant's short name: one DNS label (RFC 1035 section 2.3.1), so that it may become a host name."""
 
@@ -95,6 +97,16 @@ class ApiKey:
     last_used: "KeyUsed | None" = None
     service_account_id: str | None = None
     """The program whose key it is; then it is no member's."""
+    standing: Standing = Standing.GOOD
+    """Why it would be refused now, be it for its owner; its tenant and its expiry apart."""
+
+    def status(self, now: datetime, tenant: TenantStatus = TenantStatus.ACTIVE) -> str:
+        """What is in force: its standing, in the order in which the gateway looks; ``expired``; or ``active``."""
+        if tenant is not TenantStatus.ACTIVE and self.standing in {Standing.GOOD, Standing.USER_DISABLED}:
+            return Standing.TENANT_SUSPENDED
+        if self.standing is not Standing.GOOD:
+            return self.standing
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

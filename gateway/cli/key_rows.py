@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.times import maybe_stamp, stamp
-from policies.principals import Standing
-from policies.tenants import ApiKey, ServiceAccount, Tenant, TenantStatus, User, UserStatus
+from policies.tenants import ApiKey, Tenant, User
 from storage.ports import NotFound
 
 if TYPE_CHECKING:
@@ -21,29 +20,17 @@ class Held:
     row: ApiKey
     tenant: Tenant
     user: User | None
-    account: ServiceAccount | None
 
     @property
     def status(self) -> str:
-        """Why the gateway would refuse it, in the order in which it looks; else ``active``."""
-        if self.row.revoked_at is not None or (self.account is not None and self.account.disabled_at is not None):
-            return Standing.REVOKED
-        if self.row.disabled_at is not None:
-            return Standing.DISABLED
-        if self.tenant.status is not TenantStatus.ACTIVE:
-            return Standing.TENANT_SUSPENDED
-        if self.user is not None and self.user.status is not UserStatus.ACTIVE:
-            return Standing.USER_DISABLED
-        return "expired" if self.row.expires_at is not None and self.row.expires_at <= datetime.now(UTC) else "active"
+        """See :meth:`ApiKey.status`."""
+        return self.row.status(datetime.now(UTC), self.tenant.status)
 
 
 async def owned(stores: "Stores", tenant: Tenant, rows: Sequence[ApiKey]) -> list[Held]:
     """Keys of a tenant with their owners."""
     people = await members(stores, tenant.id)
-    accounts = {each.id: each for each in await stores.service_accounts.accounts(tenant.id)}
-    return [
-        Held(row, tenant, people.get(row.user_id or ""), accounts.get(row.service_account_id or "")) for row in rows
-    ]
+    return [Held(row, tenant, people.get(row.user_id or "")) for row in rows]
 
 
 async def member(stores: "Stores", tenant_id: str, slug: str, email: str) -> str:

@@ -18,7 +18,12 @@ from storage.postgres.limits import limits_of, limits_sql
 from storage.postgres.members import held
 
 OWN = """k.id, k.tenant_id, k.user_id, k.name, k.last4, k.scopes, k.created_at, k.expires_at, k.revoked_at,
-    k.disabled_at, k.networks, k.routes, k.metadata, k.service_account_id"""
+    k.disabled_at, k.networks, k.routes, k.metadata, k.service_account_id,
+    k.revoked_at IS NOT NULL AS revoked, k.disabled_at IS NOT NULL AS disabled,
+    'active' AS tenant_status,
+    (SELECT u.status FROM platform.users u WHERE u.id = k.user_id) AS user_status,
+    (SELECT a.disabled_at IS NOT NULL FROM platform.service_accounts a
+        WHERE a.tenant_id = k.tenant_id AND a.id = k.service_account_id) AS account_disabled"""
 SELECT = f"SELECT {OWN}, u.used_at, u.address, u.agent"
 KEY = f"{SELECT} FROM platform.api_keys k LEFT JOIN platform.key_uses u ON u.key_id = k.id WHERE k.tenant_id = $1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,6 +55,12 @@ CREATE = f"""
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     RETURNING {OWN}
 """  # noqa: S608  made of this module\'s own column names
+
+CHANGE = f"""
+    UPDATE platform.api_keys k SET name = $3, scopes = $4, expires_at = $5, disabled_at = $6, networks = $7,
+        routes = $8, metadata = $9
+    WHERE tenant_id = $1 AND id = $2 RETURNING {OWN}
+"""  # noqa: S608  made of this module's own column names
 
 REVOKE = f"""
     UPDATE platform.api_keys k SET revoked_at = now() WHERE tenant_id = $1 AND id = $2 RETURNING {OWN}
@@ -143,6 +154,7 @@ def key_of(row: asyncpg.Record) -> ApiKey:
         metadata=json.loads(row["metadata"]),
         last_used=_used(row) if row.get("used_at") else None,
         service_account_id=row["service_account_id"],
+        standing=_standing(row),
     )
 
 

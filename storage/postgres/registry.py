@@ -1,6 +1,7 @@
 """The KeyRegistry port: API keys, and who holds them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.key_owners import no_account, require_held
 from storage.postgres.key_rows import (
+    CHANGE,
     CREATE,
     HOLDER,
     IDENTIFY,
@@ -182,12 +184,8 @@ class PostgresKeyRegistry:
                 return old
             if new.expires_at != old.expires_at and await connection.fetchval(_IS_OVER, old.expires_at):
                 await require_room(connection, tenant_id, Counted.KEYS)  # as if it were made now
-            await connection.execute(
-                """
-                UPDATE platform.api_keys SET name = $3, scopes = $4, expires_at = $5, disabled_at = $6, networks = $7,
-                    routes = $8, metadata = $9
-                WHERE tenant_id = $1 AND id = $2
-                """,
+            (row,) = await connection.fetch(
+                CHANGE,
                 tenant_id,
                 key_id,
                 new.name,
@@ -202,7 +200,7 @@ class PostgresKeyRegistry:
             if before.keys() == {"enabled"}:
                 action = "key.enabled" if new.disabled_at is None else "key.disabled"
             await self._record(connection, action, new, before=before, after=after)
-        return new
+        return replace(new, standing=key_of(row).standing)
 
     async def rotate_key(
         self, tenant_id: str, key_id: str, *, digest: bytes, last4: str, old_ends_at: datetime

@@ -80,7 +80,10 @@ class KeyShown(Shown):
     scopes: list[str]
     user_id: str | None = Field(description="The member whose key it is; null: no member's.")
     service_account_id: str | None = Field(description="The service account whose key it is; null: none's.")
-    status: Literal["active", "disabled", "expired", "revoked"]
+    status: Literal["active", "disabled", "expired", "revoked", "user_disabled"] = Field(
+        description="Whether it is accepted now, if its tenant is active, or why not. With its service account it is "
+        "`revoked`."
+    )
     created_at: Instant
     expires_at: Instant | None
     revoked_at: Instant | None
@@ -269,7 +272,6 @@ def _shown(key: ApiKey, now: datetime) -> KeyShown:
 def facts(key: ApiKey, now: datetime) -> dict[str, Any]:
     """What :class:`KeyShown` says of a key."""
     used = key.last_used
-    expired = key.expires_at is not None and key.expires_at <= now
     return {
         "id": key.id,
         "name": key.name,
@@ -277,13 +279,7 @@ def facts(key: ApiKey, now: datetime) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "user_id": key.user_id,
         "service_account_id": key.service_account_id,
-        "status": "revoked"
-        if key.revoked_at
-        else "expired"
-        if expired
-        else "disabled"
-        if key.disabled_at
-        else "active",
+        "status": key.status(now),
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
