@@ -39,8 +39,8 @@ from storage.ports import JobBook, StorageError
 _log = structlog.get_logger("gateway.jobs")
 
 _MOST_KNOWN = 10_000
-_FRESH_S = 30.0
-"""How long an owner that was read is believed: it changes only when a service gives an id twice."""
+_FRESH_S = 1.0
+"""How long an owner that was read is believed: when a service gives an id twice the first one must not read on."""
 _HELD_NEW = 65_536
 """Bytes of an answer in which the id of a new job is looked for."""
 _HELD_STATE = 1_048_576

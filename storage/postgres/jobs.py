@@ -62,11 +62,7 @@ class PostgresJobs:
 
     async def settle(self, job: Job, record: UsageRecord) -> bool:
         """The row's lock lets one of many claim it, and the account changes in the same transaction."""
-
-        async def claim(connection: Connection, _: int) -> bool:
-            return str(await connection.execute(_SETTLE, *job)) == "UPDATE 1"
-
-        return await self._ledger.book([encode(record)], claim)
+        return await self._account(_SETTLE, job, record)
 
     async def unheard(self) -> Sequence[tuple[Job, Ownership]]:
         """Claimed by the time that is written down; rows that another gateway looks at now are its own."""
@@ -82,9 +78,16 @@ class PostgresJobs:
         closed = []
         for row in rows:
             job, ownership = _job(row), _ownership(row)
-            if await self.settle(job, record_of(job, ownership, NEVER_TOLD, "", int(time.time() * 1000))):
+            record = record_of(job, ownership, NEVER_TOLD, "", int(time.time() * 1000))
+            if await self._account(_CLOSE, job, record):
                 closed.append((job, ownership))
         return closed
+
+    async def _account(self, claiming: str, job: Job, record: UsageRecord) -> bool:
+        async def claim(connection: Connection, _: int) -> bool:
+            return str(await connection.execute(claiming, *job)) == "UPDATE 1"
+
+        return await self._ledger.book([encode(record)], claim)
 
 
 def _job(row: asyncpg.Record) -> Job:
@@ -101,8 +104,8 @@ _OWNER: Final = f"""
     SELECT {_COLUMNS} FROM platform.jobs WHERE kind = $1 AND job_id = $2 AND expires_at > now()
 """  # noqa: S608  made of this file's own column names
 _IS_OPEN: Final = "settled_at IS NULL AND contested_at IS NULL"
-_WAITS: Final = f"pending AND {_IS_OPEN} AND expires_at <= now()"
-"""What has had its time and is not in the account."""
+_WAITS: Final = "pending AND settled_at IS NULL AND expires_at <= now()"
+"""What has had its time and is not in the account; a contested one can only come there so."""
 _FORGET: Final = f"""
     WITH old AS (
         SELECT kind, job_id FROM platform.jobs WHERE expires_at <= now() AND NOT ({_WAITS})
@@ -124,6 +127,9 @@ _BIND: Final = f"""
 """  # noqa: S608  the same
 _SETTLE: Final = f"""
     UPDATE platform.jobs SET settled_at = now() WHERE kind = $1 AND job_id = $2 AND {_IS_OPEN}
+"""  # noqa: S608  the same
+_CLOSE: Final = f"""
+    UPDATE platform.jobs SET settled_at = now() WHERE kind = $1 AND job_id = $2 AND {_WAITS}
 """  # noqa: S608  the same
 _UNHEARD: Final = f"""
     UPDATE platform.jobs SET ask_at = now() + interval '1 hour' WHERE (kind, job_id) IN (

@@ -59,8 +59,11 @@ class MemoryJobs:
 
     async def close_overdue(self) -> Sequence[tuple[Job, Ownership]]:
         self._ask()
-        pending = [(job, self.rows[job]) for job in self.over if self.rows[job].pending]
-        return [one for one in pending if await self.settle(one[0], record_of(*one, NEVER_TOLD, "", 0))]
+        waiting = [(job, self.rows[job]) for job in self.over if self.rows[job].pending and not self.rows[job].settled]
+        for job, ownership in waiting:
+            self.rows[job] = replace(ownership, settled=True)
+            self.accounted.append(record_of(job, ownership, NEVER_TOLD, "", 0))
+        return waiting
 
     def _ask(self, *, broken: bool = False) -> None:
         if self.down or broken:

@@ -3,6 +3,7 @@
 whisperX-FastAPI lists and deletes anybody's tasks; without ``client_ref`` so do all users of one Speechmatics account.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -65,6 +66,18 @@ async def test_an_id_that_a_service_gives_twice_is_closed_to_both(w: Workers) ->
     for key in ("", other):
         assert (await w.first.ask("GET", "/v2/transcript/job-1", key=key)).status == 404
     assert w.first.metrics.jobs[("assemblyai", "contested")] == 1
+
+
+async def test_the_first_owner_of_such_an_id_reads_no_second_longer_through_another_worker(w: Workers) -> None:
+    """It was half a minute, in which the first tenant could read the second one's text."""
+    job_id, other = await w.make(), w.of_other_tenant()
+    polled = f"/v2/transcript/{job_id}"
+    assert (await w.second.ask("GET", polled)).status == 200
+    w.service.made = 0
+    await w.first.ask("POST", "/v2/transcript", JSON, BY_URL, key=other)
+    async with asyncio.timeout(10):
+        while (await w.second.ask("GET", polled)).status != 404:
+            pass
 
 
 async def test_what_a_client_writes_into_its_job_makes_no_other_id_its_own(w: Workers) -> None:

@@ -158,8 +158,11 @@ async def test_no_job_is_made_while_owners_cannot_be_stored(w: Workers) -> None:
     assert (await w.first.ask("POST", "/v2/transcript", JSON, BY_URL)).status == 200
 
 
-async def test_while_the_book_is_down_only_what_is_known_is_answered(w: Workers) -> None:
-    """503 and never open: the worker that knows the owner goes on for half a minute, the other one cannot."""
+async def test_while_the_book_is_down_only_what_is_known_is_answered(
+    w: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 and never open: the worker that knows the owner goes on for a second (here a minute), the other cannot."""
+    monkeypatch.setattr("gateway.dataplane.jobs._FRESH_S", 60.0)
     job_id = await w.make()
     w.book.down = True
     unknown = await w.second.ask("GET", f"/v2/transcript/{job_id}")
