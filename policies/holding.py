@@ -27,15 +27,19 @@ class Spent(NamedTuple):
 
     audio_ms: int = 0
     bytes_in: int = 0
+    requests: int = 1
+    """0 for one that was refused after all: an account of requests has none of it either."""
 
     def of(self, what: What) -> int:
         """In the unit of one kind of allowance."""
         if what is What.AUDIO:
             return self.audio_ms
+        if what is What.REQUESTS:
+            return self.requests
         return self.bytes_in if what is What.BYTES else 1
 
 
-NOTHING_SPENT = Spent()
+NOTHING_SPENT = Spent(requests=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,7 @@ class Settlement:
         if exchange.measure is not None:
             exchange.measured = accounted(exchange.measure(), exchange.outcome, begun=exchange.begun)
         if exchange.lease is not None:
-            exchange.lease.settle(Spent(exchange.measured.audio_ms, exchange.bytes_in))
+            exchange.lease.settle(_spent(exchange, exchange.measured))
         return True
 
     def write_down(self) -> None:
@@ -255,7 +255,7 @@ class Settlement:
     def _settle_stream(self, exchange: Exchange, booked: Booked, took: float) -> None:
         measured = self._book(exchange, booked, took)
         if exchange.lease is not None:
-            exchange.lease.settle(Spent(measured.audio_ms, exchange.bytes_in))
+            exchange.lease.settle(_spent(exchange, measured))
         figures = self._metrics.route(exchange.route.name if exchange.route is not None else _MISSED)
         figures.requests[(exchange.method, exchange.status, exchange.outcome)] += 1
         figures.duration.observe(took)
@@ -344,6 +344,11 @@ class Settlement:
             # refused at the door until there is room (Gatekeeper), so this is the tail of what was in flight.
             self._metrics.journal_full[("record",)] += 1
             exchange.cause = f"usage record not journalled: {error}"
+
+
+def _spent(exchange: Exchange, measured: Measured) -> Spent:
+    """As the ledger will count it, of whom a lost counter is told."""
+    return Spent(measured.audio_ms, exchange.bytes_in, exchange.outcome is not Outcome.DENIED)
 
 
 def _line(exchange: Exchange, took: float, now: float, measured: Measured) -> dict[str, object]:
