@@ -30,7 +30,11 @@ class Kept:
 
 
 class Repeatable:
-    """One creation under one idempotency key. ``scope`` is the tenant and who asks."""
+    """One creation under one idempotency key.
+
+    ``scope`` is the tenant, who asks, and what that one may: a token that may less must not be given what another one
+    of the same person has made.
+    """
 
     def __init__(self, book: IdempotencyBook, secret: bytes, *, scope: str, key: str, fingerprint: bytes) -> None:
         self._book = book

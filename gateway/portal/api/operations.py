@@ -270,11 +270,11 @@ async def _create(ask: Ask[Any, Any]) -> web.StreamResponse:
     key = idempotency_key(ask.request)
     if key is None:
         return await _run(ask)
-    scope = f"{ask.tenant_id}\0{ask.trail.actor.kind}\0{ask.trail.actor.id}\0{ask.operation.name}"
+    actor, may = ask.trail.actor, " ".join(sorted(ask.who.permissions))
     repeatable = Repeatable(
         IdempotencyBook(ask.parts.pool),
         ask.parts.secret_for("idempotency"),
-        scope=scope,
+        scope=f"{ask.tenant_id}\0{actor.kind}\0{actor.id}\0{may}\0{ask.operation.name}",
         key=key,
         fingerprint=await fingerprint(ask.request),
     )
