@@ -14,6 +14,7 @@ from gateway.cli.output import print_json, remark
 from gateway.cli.values import FUTURE, NAME, NONE, SCOPE, Written
 from policies.networks import network
 from policies.permissions import Permission
+from policies.principals import Standing
 from policies.route_table import RoutesInvalid
 from storage.ports import Invalidation
 
@@ -132,5 +133,5 @@ def _print(given: Given, held: Held, what: str) -> None:
         print_json(facts(held))
     else:
         click.echo(f"Key {held.row.id} ({held.row.name}) of tenant {held.tenant.slug} is {what}.")
-        if held.row.revoked_at is not None:
-            remark("It was revoked, and stays so. Make another: gateway key create")
+        if held.row.standing is Standing.REVOKED:
+            remark("It is revoked, or its service account is disabled, and stays so. Make another: gateway key create")

@@ -112,6 +112,7 @@ def test_a_service_accounts_key_is_listed_with_it_and_ends_with_it(acme: Operato
     (shown,) = acme.json(*listing, "--service-account", account)
     assert (shown["service_account"], shown["status"]) == (account, "revoked")
     assert identified(acme, ours["key"]).standing is Standing.REVOKED
+    assert "its service account is disabled, and stays so" in acme.run("key", "enable", ours["id"]).stderr
 
 
 def test_list_shows_every_key_and_never_the_secret(acme: Operator) -> None:
