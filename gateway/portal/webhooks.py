@@ -7,6 +7,7 @@ name that leads to our own network gets nothing (U-02), whatever it says a momen
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,8 @@ _STREAM_LENGTH = 100_000
 _PAUSE_S = 1.0
 _TIMEOUT_S = 15.0
 _AT_ONCE = 20
+_OF_ONE_TENANT = 5
+"""Of those at once: whose server hangs keeps its own events waiting alone."""
 _AWAY_S = 2.0
 _HOUR_S = 3_600.0
 
@@ -50,16 +53,16 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
     """Publish and deliver for as long as the portal runs."""
     parts = app[PARTS]
     async with sender(allow_private=parts.settings.webhooks_allow_private) as session:
-        tasks, published = Tasks(), asyncio.Event()
+        tasks, wake = Tasks(), asyncio.Event()
 
         async def publish_and_say_so() -> int:
             count = await publish(parts)
             if count:
-                published.set()
+                wake.set()
             return count
 
         tasks.start(_repeat(publish_and_say_so, "events", asyncio.Event()), "events")
-        tasks.start(_repeat(lambda: deliver(parts, session), "webhooks", published), "webhooks")
+        tasks.start(_repeat(Courier(parts, session, tasks, wake).deliver, "webhooks", wake), "webhooks")
         tasks.start(_forget(parts), "old events")
         yield
         await tasks.close()
@@ -95,36 +98,60 @@ async def publish(parts: Parts) -> int:
     return await Outbox(parts.pool, source).publish(send)
 
 
-async def deliver(parts: Parts, session: aiohttp.ClientSession) -> int:
-    """Make the deliveries that are due, some at once; how many."""
-    deliveries = Deliveries(parts.pool)
-    due = await deliveries.due(_AT_ONCE)
-    await asyncio.gather(*(_attempt(parts, deliveries, session, each) for each in due))
-    return len(due)
+class Courier:
+    """Makes the deliveries that are due, each in a task of its own: a slow one keeps no other waiting.
 
+    ``wake`` is set when one is over, so that there is room for another.
+    """
 
-async def _attempt(parts: Parts, deliveries: Deliveries, session: aiohttp.ClientSession, due: Due) -> None:
-    status, trouble = None, ""
-    try:
-        status = await _post(parts, session, due)
-        trouble = "" if 200 <= status < 300 else f"it answered {status}"
-    except NotAllowed as error:
-        trouble = str(error)
-    except Unsealable:
-        trouble = "its secret was sealed under another GATEWAY_SECRET_KEY: replace the secret"
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        refused = error.__cause__ if isinstance(error.__cause__, NotAllowed) else None
-        trouble = str(refused or error) or type(error).__name__
-    wait = next_try(due.attempts, random.random()) if trouble else None  # noqa: S311  spreads load, keeps no secret
-    if trouble:
-        _log.warning("a webhook was not delivered", webhook=due.webhook_id, event_id=due.event_id, trouble=trouble)
-    await deliveries.settle(
-        due.id,
-        status=status,
-        trouble=trouble,
-        next_at=datetime.now(UTC) + wait if wait else None,
-        delivered=not trouble,
-    )
+    def __init__(self, parts: Parts, session: aiohttp.ClientSession, tasks: Tasks, wake: asyncio.Event) -> None:
+        self._parts = parts
+        self._session = session
+        self._tasks = tasks
+        self._wake = wake
+        self._deliveries = Deliveries(parts.pool)
+        self.under_way: dict[asyncio.Task[None], str] = {}
+        """And whose each one is."""
+
+    async def deliver(self) -> int:
+        """Begin with those for which there is room; how many."""
+        busy = Counter(self.under_way.values())
+        full = [tenant_id for tenant_id, count in busy.items() if count >= _OF_ONE_TENANT]
+        room = _AT_ONCE - len(self.under_way)
+        due = await self._deliveries.due(room, of_one=_OF_ONE_TENANT, without=full) if room else ()
+        for each in due:
+            task = self._tasks.start(self._attempt(each), "a webhook")
+            self.under_way[task] = each.tenant_id
+            task.add_done_callback(self._over)
+        return len(due)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        del self.under_way[task]
+        self._wake.set()
+
+    async def _attempt(self, due: Due) -> None:
+        status, trouble = None, ""
+        try:
+            status = await _post(self._parts, self._session, due)
+            trouble = "" if 200 <= status < 300 else f"it answered {status}"
+        except NotAllowed as error:
+            trouble = str(error)
+        except Unsealable:
+            trouble = "its secret was sealed under another GATEWAY_SECRET_KEY: replace the secret"
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            refused = error.__cause__ if isinstance(error.__cause__, NotAllowed) else None
+            trouble = str(refused or error) or type(error).__name__
+        wait = next_try(due.attempts, random.random()) if trouble else None  # noqa: S311  spreads load, keeps no secret
+        if trouble:
+            _log.warning("a webhook was not delivered", webhook=due.webhook_id, event_id=due.event_id, trouble=trouble)
+        with contextlib.suppress(StorageError):  # it is due again when its lease is over
+            await self._deliveries.settle(
+                due.id,
+                status=status,
+                trouble=trouble,
+                next_at=datetime.now(UTC) + wait if wait else None,
+                delivered=not trouble,
+            )
 
 
 async def _post(parts: Parts, session: aiohttp.ClientSession, due: Due) -> int:

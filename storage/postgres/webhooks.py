@@ -57,6 +57,7 @@ class Due:
     """A delivery to be made now. ``attempts`` counts this one; the secrets are sealed, the old one only while valid."""
 
     id: int
+    tenant_id: str
     webhook_id: str
     event_id: str
     url: str
@@ -270,8 +271,11 @@ class Deliveries:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def due(self, limit: int) -> Sequence[Due]:
-        """Take what is due. What is not settled within two minutes is due again. Mostly nothing: see ``Outbox``."""
+    async def due(self, limit: int, *, of_one: int, without: Sequence[str] = ()) -> Sequence[Due]:
+        """Take what is due, of each tenant at most ``of_one``, and of those ``without`` nothing.
+
+        What is not settled within two minutes is due again. Mostly there is nothing: see ``Outbox``.
+        """
         if not await self._pool.read(
             """
             SELECT 1 FROM platform.deliveries due JOIN platform.webhooks h ON h.id = due.webhook_id
@@ -285,16 +289,25 @@ class Deliveries:
                 UPDATE platform.deliveries d SET attempts = d.attempts + 1, next_at = now() + $2::interval
                 FROM platform.webhooks w
                 WHERE w.id = d.webhook_id AND d.id IN (
-                    SELECT due.id FROM platform.deliveries due JOIN platform.webhooks h ON h.id = due.webhook_id
-                    WHERE due.state = 'pending' AND due.next_at <= now() AND h.enabled
-                    ORDER BY due.next_at LIMIT $1
-                    FOR UPDATE OF due SKIP LOCKED
+                    SELECT id FROM platform.deliveries WHERE id IN (
+                        SELECT id FROM (
+                            SELECT due.id, due.next_at,
+                                row_number() OVER (PARTITION BY due.tenant_id ORDER BY due.next_at) AS place
+                            FROM platform.deliveries due JOIN platform.webhooks h ON h.id = due.webhook_id
+                            WHERE due.state = 'pending' AND due.next_at <= now() AND h.enabled
+                                AND due.tenant_id <> ALL ($4::text[])
+                        ) fair
+                        WHERE place <= $3 ORDER BY place, next_at LIMIT $1
+                    ) AND state = 'pending' AND next_at <= now()
+                    FOR UPDATE SKIP LOCKED
                 )
-                RETURNING d.id, d.webhook_id, d.event_id, w.url, d.body, d.attempts, w.secret,
+                RETURNING d.id, d.tenant_id, d.webhook_id, d.event_id, w.url, d.body, d.attempts, w.secret,
                     CASE WHEN w.old_until > now() THEN w.old_secret END AS old_secret
                 """,
                 limit,
                 _LEASE,
+                of_one,
+                list(without),
             )
         return [Due(**dict(row)) for row in rows]
 

@@ -16,8 +16,9 @@ from aiohttp.test_utils import TestServer
 from gateway.configuration.blueprint import Blueprint
 from gateway.configuration.sources import load
 from gateway.portal.parts import Parts
-from gateway.portal.webhooks import deliver, publish, sender
+from gateway.portal.webhooks import Courier, publish, sender
 from gateway.public_addresses import NotAllowed, PublicResolver
+from gateway.tasks import Tasks
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import SECRET_KEY, Client
 
@@ -57,7 +58,9 @@ async def rounds(parts: Parts) -> None:
     """One of publishing, one of delivering, beside those that the portal makes itself."""
     await publish(parts)
     async with sender(allow_private=True) as session:
-        await deliver(parts, session)
+        courier = Courier(parts, session, Tasks(), asyncio.Event())
+        await courier.deliver()
+        await asyncio.gather(*courier.under_way)
 
 
 async def settled(caller: Any, hook: str, state: str) -> list[dict[str, Any]]:
