@@ -135,7 +135,11 @@ class Process:
         if not ready.done():
             ready.cancel()
             self.kill()
-            raise StartFailed(f"{self.kind} {self.number} did not come up within {_START_S:g} s; its log says why")
+            status = self._process.returncode
+            what = f"ended with status {status} as it started"
+            if status is None:
+                what = f"did not come up within {_START_S:g} s"
+            raise StartFailed(f"{self.kind} {self.number} {what}; its log says why")
 
     async def _hear(self, message: Message) -> None:
         if message.get("ready"):

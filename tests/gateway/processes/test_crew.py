@@ -143,7 +143,7 @@ async def test_a_worker_that_dies_at_once_is_a_sentence(
     tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members_module.sys, "executable", "/bin/false")
-    with pytest.raises(StartFailed, match="worker 1 did not come up"):
+    with pytest.raises(StartFailed, match="worker 1 ended with status 1 as it started"):
         await Crew(blueprint(tmp_path, 1), [], tasks).start()
 
 
