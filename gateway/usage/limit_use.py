@@ -77,6 +77,7 @@ async def uses(
     for grant, demand, figure in zip(grants, wanted, answer.figures, strict=True):
         used = demand.allowance.count - figure.left
         held = max(used - figure.used, 0) if demand.allowance.kind is Kind.QUOTA else 0
+        used = max(used, figure.used)  # in shadow, and by jobs, more may be used than there is
         if figure.unknown:
             used, held = await _from_ledger(account, tenant_id, grant, demand, calendar), 0
         found.append(Use(grant, used, demand.want, figure.reset_ms or max(demand.ends_ms - now_ms, 0), held))

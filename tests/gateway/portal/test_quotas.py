@@ -165,3 +165,15 @@ async def test_quotas_tell_what_is_left_and_where_it_is_heading(
     of_key = (await operator.ask("GET", f"/usage/quotas?key_id={key['id']}"))["data"]
     assert [one["name"] for one in of_key] == ["tenant-audio-day", "tenant-audio-month", "key-requests-day"]
     assert of_key[2]["used"] == 1
+
+
+async def test_more_than_there_was_is_told_as_it_is(houses: Houses, holds: RedisHolds) -> None:
+    """In shadow nobody is refused, and no result of a job is kept back: all of it is shown, as the account has it."""
+    operator = await houses.person(operator=True)
+    await operator.ask("PUT", "/limits", {"audio": ["60s/month"], "shadow": True})
+    period = Calendar().period("month", int(datetime.now(UTC).timestamp() * 1000))
+    month = replace(Allowance.parse(What.AUDIO, "60s/month"), shadow=True)
+    key = f"limit:{{{operator.tenant.id}}}::audio::month:{period.label}"
+    await holds.tell(Demand(month, key, 0, period.end_ms), 90_000)
+    (told,) = (await operator.ask("GET", "/usage/quotas"))["data"]
+    assert (told["used"], told["left"]) == (90_000, 0)
