@@ -173,9 +173,9 @@ class Latecomer:
         if known < len(chunk):
             self._watch.feed(chunk[known:])
 
-    async def conclude(self) -> None:
-        """The answer has passed, or has ended early: settle what is known."""
-        if self._watch.is_told:
+    async def conclude(self, *, whole: bool) -> None:
+        """The answer has passed ``whole``, or has ended early: settle what is known."""
+        if whole or self._watch.is_told:
             await self._watch.conclude()
 
 

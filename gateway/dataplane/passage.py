@@ -285,13 +285,16 @@ class Passage:
                 return heard
             self._reader = late = heard
             self._is_pending = watch.is_pending
+        whole = False
         try:
-            if upstream.body_done:
-                return self.answer_whole(upstream, head)
-            return await self.answer_in_pieces(upstream, head)
+            answered = (
+                self.answer_whole(upstream, head) if upstream.body_done else await self.answer_in_pieces(upstream, head)
+            )
+            whole = True
         finally:
             if late is not None:
-                self._equipment.tasks.start(late.conclude(), "settlement of a job")
+                self._equipment.tasks.start(late.conclude(whole=whole), "settlement of a job")
+        return answered
 
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
         lines = [*head.lines, self._exchange.id_line]
