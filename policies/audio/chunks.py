@@ -284,7 +284,6 @@ class ChunkWalker:
     __slots__ = ("reading",)
 
     strange = 0
-    unsure = False
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
@@ -295,6 +294,11 @@ class ChunkWalker:
         if self.reading.inner:
             return self.reading.inner.codec
         return self.reading.layout.codec if self.reading.layout else ""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether its codec's frames are of several sizes."""
+        return self.reading.layout is not None and self.reading.layout.is_guess
 
     @property
     def channels(self) -> int | None:

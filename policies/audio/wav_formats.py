@@ -31,6 +31,11 @@ class Layout(NamedTuple):
         blocks, rest = divmod(size, self.block)
         return milliseconds(blocks * self._samples(self.block) + self._samples(rest), self.rate)
 
+    @property
+    def is_guess(self) -> bool:
+        """Whether its frames are of several sizes, and the smallest was taken."""
+        return self.codec in _GUESSED
+
     def _samples(self, size: int) -> int:
         if size < self.header:
             return 0
@@ -104,24 +109,73 @@ def _by_frames(codec: str, size: int, samples: int) -> "Callable[[_Format], Layo
     return lambda form: Layout(codec, form.channels, form.rate, block=size, header=size, lead=samples, bits=1 << 30)
 
 
+def _by_blocks(codec: str, size: int, samples: int) -> "Callable[[_Format], Layout | None]":
+    """A codec of frames of this size, or of the file's blocks where those are smaller."""
+
+    def make(form: _Format) -> Layout | None:
+        frame = min(form.block or size, size)
+        return Layout(codec, form.channels, form.rate, block=frame, header=frame, lead=samples, bits=1 << 30)
+
+    return make
+
+
+def _wma(form: _Format) -> Layout:
+    """A block is a superframe of up to sixteen frames."""
+    frame = 512 if form.rate <= 16_000 else 1024 if form.rate <= 22_050 else 2048
+    block = form.block or 1
+    return Layout("wma", form.channels, form.rate, block=block, header=block, lead=16 * frame, bits=1 << 30)
+
+
+_GUESSED = frozenset({"amr_nb", "amr_wb", "sipr", "acelp.kelvin", "wma", "msnsiren", "g723_1", "g729"})
+"""Codecs whose frames have several sizes: the smallest that holds speech is taken for all."""
+
+
 def _gsm(form: _Format) -> Layout:
     # Two GSM 06.10 frames share 65 bytes; there is no other size and no stereo.
     return Layout("gsm_ms", form.channels, form.rate, block=65, header=65, lead=320, bits=1)
 
 
+_G726, _AMR, _AMR_WB = _by_bits("adpcm_g726"), _by_frames("amr_nb", 13, 160), _by_frames("amr_wb", 18, 320)
+_G723, _WMA = _by_frames("g723_1", 20, 240), _wma
+_TRUESPEECH = _by_frames("truespeech", 32, 240)
 _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0001: _pcm,
     0x0002: _ms_adpcm,
     0x0003: _float,
     0x0006: _alaw,
     0x0007: _mulaw,
+    0x0010: _by_bits("adpcm_ima_oki"),
     0x0011: _ima_adpcm,
-    0x0022: _by_frames("truespeech", 32, 240),
+    0x0014: _G726,
+    0x0017: _by_bits("adpcm_ima_oki"),
+    0x0020: _by_bits("adpcm_yamaha"),
+    0x0022: _TRUESPEECH,
     0x0031: _gsm,
-    0x0042: _by_frames("g723_1", 20, 240),
-    0x0045: _by_bits("adpcm_g726"),
-    0x0083: _by_frames("g729", 10, 80),
+    0x0038: _AMR,
+    0x0040: _G726,
+    0x0041: _by_frames("g728", 5, 20),
+    0x0042: _G723,
+    0x0044: _G726,
+    0x0045: _G726,
+    0x0057: _AMR,
+    0x0058: _AMR_WB,
+    0x0064: _G726,
+    0x0065: _G726,
+    0x0077: _AMR,
+    0x0078: _AMR_WB,
+    0x0083: _by_frames("g729", 8, 80),  # of 6.4 kbit/s
+    0x0111: _G723,
+    0x0125: _by_bits("adpcm_sanyo"),
+    0x0130: _by_blocks("sipr", 20, 320),
+    0x0135: _by_frames("acelp.kelvin", 10, 80),
+    0x0141: _WMA,
+    0x0160: _WMA,
+    0x0161: _WMA,
+    0x0200: _by_bits("adpcm_ct"),
+    0x028E: _by_blocks("msnsiren", 20, 320),
     0x028F: _by_bits("adpcm_g722"),
+    0x1501: _TRUESPEECH,
+    0xA100: _G723,
 }
 """By format tag. A tag that is not here (MP3 in WAV, for one) has no length that its bytes alone would tell."""
 

@@ -1,6 +1,7 @@
 """WAV: what is counted is what the bytes hold and a decoder plays, whatever the header says."""
 
 import io
+import random
 import struct
 import wave
 
@@ -8,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.audio.sources import Heard
+from policies.audio.track import Track
 from policies.audio.wav import WavWalker
 from tests.policies.audio.build import chunk, ds64, extensible, fmt, riff, wav
 from tests.policies.audio.feeding import cuts, fed, said
+from tests.policies.audio.oracle import played_ms
 
 PCM = bytes(range(256)) * 250  # 64,000 bytes: 2 s of 16 bits at 16 kHz
 DATA = chunk(b"data", PCM)
@@ -60,7 +64,7 @@ def test_agrees_with_the_standard_library_on_every_pcm_file(rate, channels, widt
         (fmt(tag=0x28F, bits=4, block=1), "adpcm_g722", 8000),
         (fmt(tag=0x45, bits=2, block=1, rate=8000), "adpcm_g726", 32_000),
         (fmt(tag=0x42, bits=0, block=24, rate=8000), "g723_1", 96_000),  # frames of 24 bytes, or of 20: the longer
-        (fmt(tag=0x83, bits=0, block=10, rate=8000), "g729", 64_000),
+        (fmt(tag=0x83, bits=0, block=10, rate=8000), "g729", 80_000),  # of 10 bytes, or of 8 by a false byte rate
         (fmt(tag=0x31, bits=0, block=65), "gsm_ms", 19_680),  # 984 blocks of 320 samples
         (chunk(b"fmt ", fmt()[8:22]), "pcm_u8", 4000),  # 14 bytes, without a depth: 8 bits
         (extensible(valid=16), "pcm_s16le", 2000),
@@ -286,3 +290,34 @@ def test_an_honest_file_of_an_hour_is_exact():
     for _ in range(3600):
         piped.feed(whole)
     assert piped.ms == 3_600_000
+
+
+THRIFTY = {
+    0x0010: "adpcm_ima_oki", 0x0014: "g726", 0x0017: "adpcm_ima_oki", 0x0020: "adpcm_yamaha", 0x0022: "truespeech",
+    0x0038: "amrnb", 0x0040: "g726", 0x0041: "g728", 0x0044: "g726", 0x0057: "amrnb", 0x0058: "amrwb", 0x0064: "g726",
+    0x0065: "g726", 0x0077: "amrnb", 0x0078: "amrwb", 0x0083: "g729", 0x0125: "adpcm_sanyo", 0x0130: "sipr",
+    0x0135: "acelp.kelvin", 0x0141: "wmav2", 0x0160: "wmav1", 0x0161: "wmav2", 0x0200: "adpcm_ct", 0x028E: "msnsiren",
+    0x1501: "truespeech",
+}  # fmt: skip
+"""Format tags that FFmpeg plays, of codecs that take less than 32 kbit/s at some rate."""
+
+
+@pytest.mark.parametrize("rate", [1000, 8000, 44_100])
+@pytest.mark.parametrize("tag", THRIFTY)
+def test_a_thrifty_codec_is_billed_no_less_than_ffmpeg_plays_of_it_at_any_rate(tag, rate):
+    noise = random.Random(4).randbytes(6000)
+    for block, bits, extra in ((1, 4, b""), (20, 0, b""), (256, 4, b"\xf9\x01"), (32, 16, b"")):
+        form = fmt(
+            tag=tag, rate=rate, bits=bits, block=block, byte_rate=rate // 2, extra=struct.pack("<H", len(extra)) + extra
+        )
+        data = riff(form, chunk(b"data", noise))
+        assert played_ms(data) <= Heard.of(fed(Track(), data)).best_ms * 1.005 + 80
+
+
+def test_g723_is_billed_no_less_than_ffmpeg_plays_of_its_speech():
+    frames = b"".join(b"\x01" + random.Random(at).randbytes(19) for at in range(200))  # of 5.3 kbit/s
+    for tag in (0x42, 0x111, 0xA100):
+        data = riff(fmt(tag=tag, rate=8000, bits=0, block=20), chunk(b"data", frames))
+        track = fed(Track(), data)
+        assert played_ms(data) == pytest.approx(Heard.of(track).best_ms, rel=0.01) == 6000
+        assert track.unsure
