@@ -153,10 +153,14 @@ class ClientConnection(Intake):
             self.transport.write(later)
 
     def retract(self, exchange: Exchange) -> None:
-        """Have something else said in place of what waits, and end."""
+        """Have something else said in place of what waits, and end; nothing where that is beyond us, too."""
         self._later = b""
-        self._handler.failed(self, exchange)
-        self.force_close()
+        try:
+            self._handler.failed(self, exchange)
+        except Exception:  # noqa: BLE001  the second bug of one request, the first is logged: not the other clients' price
+            self.cut()
+        else:
+            self.force_close()
 
     async def drained(self, idle_s: float) -> None:
         """Wait until the client has taken what was written; one that takes nothing for ``idle_s`` is cut off.

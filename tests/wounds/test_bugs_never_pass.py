@@ -181,6 +181,20 @@ async def test_a_bug_while_refusing_is_no_admission(
     assert gateway.metrics.inflight == 0
 
 
+async def test_a_second_bug_in_telling_of_the_first_ends_the_connection_and_no_other(
+    gateway: Gateway, log: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record cannot be made, nor the 500 in its place: no answer, and the next one is answered as ever."""
+    with monkeypatch.context() as bugs:
+        bugs.setattr("gateway.dataplane.exchange._common", broken)
+        bugs.setattr("gateway.dataplane.proxy.responses.refusal", broken)
+        with pytest.raises(ConnectionResetError):
+            await ask(gateway)
+    assert log.exception.called
+    assert gateway.metrics.inflight == 0
+    assert (await gateway.ask()).status == 200
+
+
 async def test_a_bug_does_not_poison_the_next_request_of_another(
     gateway: Gateway, log: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
