@@ -3,7 +3,7 @@
 import struct
 
 from policies.audio.chunks import ChunkWalker, Reading
-from policies.audio.plain import frames_of
+from policies.audio.plain import framed_of, frames_of
 from policies.audio.wav_formats import Layout
 
 _COMPRESSIONS = {
@@ -33,7 +33,11 @@ def _layout(common: bytes) -> Layout | None:
     channels, _, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", common)
     shift = _MANTISSA_BITS + _BIAS - (exponent & 0x7FFF)  # an 80-bit float
     rate = mantissa >> shift if 0 <= shift <= _MANTISSA_BITS else 0
-    codec, fixed = _COMPRESSIONS.get(common[18:22] or b"NONE", ("", 0))
+    kind = common[18:22]
+    framed = framed_of(kind, channels, rate)
+    if framed:
+        return framed
+    codec, fixed = _COMPRESSIONS.get(kind or b"NONE", ("", 0))
     bits = fixed or (bits + 7) // 8 * 8
     return frames_of(codec.format(bits), channels, rate, bits) if codec else None
 

@@ -17,7 +17,24 @@ _AU_CODECS = {
 }  # fmt: skip
 _CAF_SAMPLES = {b"lpcm": 0, b"ulaw": 8, b"alaw": 8}
 """Bits of a sample; 0 where the description says it."""
+_FRAMED = {
+    b"ima4": ("adpcm_ima_qt", 34, 64), b"MAC3": ("mace3", 2, 6), b"MAC6": ("mace6", 1, 6),
+    b"ADP4": ("adpcm_ima_ws", 1, 2), b"SDX2": ("sdx2_dpcm", 1, 1),
+}  # fmt: skip
+"""QuickTime's names, with a frame's bytes of each channel, and its samples."""
+_MONO = {
+    b"G722": ("adpcm_g722", 1, 2), b"G726": ("adpcm_g726", 1, 2), b"GSM ": ("gsm", 33, 160), b"agsm": ("gsm", 33, 160),
+    b"ms\0\x31": ("gsm_ms", 65, 320), b"Qclp": ("qcelp", 8, 160), b"ilbc": ("ilbc", 38, 240),
+    b"samr": ("amr_nb", 13, 160),
+}  # fmt: skip
+"""The same of what FFmpeg plays as one channel; where frames have several sizes, the least that holds speech."""
+_ILBC, _ILBC_RATE = b"ilbc", 8000
+"""The only one whose decoder knows its rate better than the file."""
+_MOST_OPUS = 5760
+"""Samples of a packet of Opus, at 48 kHz."""
 _MOST_RATE = 1 << 31
+_MUCH = 1 << 40
+"""Bytes, to see which reading plays longer."""
 _WAVE64_FORM = b"wave\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8afmt "
 """FFmpeg takes nothing else for Wave64, and looks for other audio in it."""
 
@@ -27,6 +44,17 @@ def frames_of(codec: str, channels: int, rate: int, bits: int) -> Layout | None:
     if not 0 < channels < 1 << 16 or not 0 < rate < _MOST_RATE or not 0 < bits <= 64:
         return None
     return Layout(codec, channels, rate, block=max(channels * bits // 8, 1), header=0, lead=0, bits=channels * bits)
+
+
+def framed_of(kind: bytes, channels: int, rate: int, packet: int = 0) -> Layout | None:
+    """A codec's own frames, in packets of this size if that is said; None of one that is not known."""
+    codec, size, samples = _FRAMED.get(kind) or _MONO.get(kind) or ("", 0, 0)
+    if not codec or not channels or not 0 < rate < _MOST_RATE:
+        return None
+    rate = min(rate, _ILBC_RATE) if kind == _ILBC else rate
+    size *= channels if kind in _FRAMED else 1
+    size = min(packet or size, size)
+    return Layout(codec, channels, rate, block=size, header=size, lead=samples, bits=1 << 62)
 
 
 def _au(head: bytes) -> Layout | None:
@@ -47,9 +75,13 @@ def _caf(head: bytes) -> Layout | None:
     codec = f"caf_{kind.decode('ascii', 'replace').strip().lower()}"
     if kind in _CAF_SAMPLES:  # decoders know how long a sample is, and ask no packet
         return frames_of(codec, channels, int(rate), _CAF_SAMPLES[kind] or bits)
+    framed = framed_of(kind, channels, int(rate), size)
     if not size or not samples:
-        return None
-    return Layout(codec, channels, int(rate), block=size, header=size, lead=samples, bits=1 << 62)
+        return framed
+    if kind == b"opus":
+        rate, samples = 48_000, _MOST_OPUS
+    stated = Layout(codec, channels, int(rate), block=size, header=size, lead=samples, bits=1 << 62)
+    return max(filter(None, (framed, stated)), key=lambda layout: layout.ms(_MUCH))
 
 
 class _PlainWalker:

@@ -94,12 +94,13 @@ def _ms_adpcm(form: _Format) -> Layout | None:
     return Layout("adpcm_ms", form.channels, form.rate, form.block, header, 2, 4 * form.channels)
 
 
-def _by_bits(codec: str) -> "Callable[[_Format], Layout | None]":
-    """A codec that takes so many bits for each sample, without blocks."""
+def _by_bits(codec: str, *, is_mono: bool = False) -> "Callable[[_Format], Layout | None]":
+    """A codec that takes so many bits for each sample, without blocks; some play as one channel whatever is said."""
 
     def make(form: _Format) -> Layout | None:
         bits = form.bits if 2 <= form.bits <= 5 else 4
-        return Layout(codec, form.channels, form.rate, block=form.channels, header=0, lead=0, bits=bits * form.channels)
+        channels = 1 if is_mono else form.channels
+        return Layout(codec, form.channels, form.rate, block=channels, header=0, lead=0, bits=bits * channels)
 
     return make
 
@@ -126,7 +127,7 @@ def _wma(form: _Format) -> Layout:
     return Layout("wma", form.channels, form.rate, block=block, header=block, lead=16 * frame, bits=1 << 30)
 
 
-_GUESSED = frozenset({"amr_nb", "amr_wb", "sipr", "acelp.kelvin", "wma", "msnsiren", "g723_1", "g729"})
+_GUESSED = frozenset({"amr_nb", "amr_wb", "sipr", "acelp.kelvin", "wma", "msnsiren", "g723_1", "g729", "qcelp"})
 """Codecs whose frames have several sizes: the smallest that holds speech is taken for all."""
 
 
@@ -135,7 +136,11 @@ def _gsm(form: _Format) -> Layout:
     return Layout("gsm_ms", form.channels, form.rate, block=65, header=65, lead=320, bits=1)
 
 
-_G726, _AMR, _AMR_WB = _by_bits("adpcm_g726"), _by_frames("amr_nb", 13, 160), _by_frames("amr_wb", 18, 320)
+_G726, _AMR, _AMR_WB = (
+    _by_bits("adpcm_g726", is_mono=True),
+    _by_frames("amr_nb", 13, 160),
+    _by_frames("amr_wb", 18, 320),
+)
 _G723, _WMA = _by_frames("g723_1", 20, 240), _wma
 _TRUESPEECH = _by_frames("truespeech", 32, 240)
 _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
@@ -165,7 +170,7 @@ _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0078: _AMR_WB,
     0x0083: _by_frames("g729", 8, 80),  # of 6.4 kbit/s
     0x0111: _G723,
-    0x0125: _by_bits("adpcm_sanyo"),
+    0x0125: _by_bits("adpcm_sanyo", is_mono=True),
     0x0130: _by_blocks("sipr", 20, 320),
     0x0135: _by_frames("acelp.kelvin", 10, 80),
     0x0141: _WMA,
@@ -173,7 +178,7 @@ _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0161: _WMA,
     0x0200: _by_bits("adpcm_ct"),
     0x028E: _by_blocks("msnsiren", 20, 320),
-    0x028F: _by_bits("adpcm_g722"),
+    0x028F: _by_bits("adpcm_g722", is_mono=True),
     0x1501: _TRUESPEECH,
     0xA100: _G723,
 }

@@ -297,18 +297,25 @@ THRIFTY = {
     0x0038: "amrnb", 0x0040: "g726", 0x0041: "g728", 0x0044: "g726", 0x0057: "amrnb", 0x0058: "amrwb", 0x0064: "g726",
     0x0065: "g726", 0x0077: "amrnb", 0x0078: "amrwb", 0x0083: "g729", 0x0125: "adpcm_sanyo", 0x0130: "sipr",
     0x0135: "acelp.kelvin", 0x0141: "wmav2", 0x0160: "wmav1", 0x0161: "wmav2", 0x0200: "adpcm_ct", 0x028E: "msnsiren",
-    0x1501: "truespeech",
+    0x028F: "g722", 0x1501: "truespeech",
 }  # fmt: skip
 """Format tags that FFmpeg plays, of codecs that take less than 32 kbit/s at some rate."""
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [1000, 8000, 44_100])
 @pytest.mark.parametrize("tag", THRIFTY)
-def test_a_thrifty_codec_is_billed_no_less_than_ffmpeg_plays_of_it_at_any_rate(tag, rate):
+def test_a_thrifty_codec_is_billed_no_less_than_ffmpeg_plays_of_it_at_any_rate(tag, rate, channels):
     noise = random.Random(4).randbytes(6000)
     for block, bits, extra in ((1, 4, b""), (20, 0, b""), (256, 4, b"\xf9\x01"), (32, 16, b"")):
         form = fmt(
-            tag=tag, rate=rate, bits=bits, block=block, byte_rate=rate // 2, extra=struct.pack("<H", len(extra)) + extra
+            tag=tag,
+            rate=rate,
+            channels=channels,
+            bits=bits,
+            block=block,
+            byte_rate=rate // 2,
+            extra=struct.pack("<H", len(extra)) + extra,
         )
         data = riff(form, chunk(b"data", noise))
         assert played_ms(data) <= Heard.of(fed(Track(), data)).best_ms * 1.005 + 80
