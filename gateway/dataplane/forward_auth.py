@@ -87,9 +87,10 @@ class ForwardAuth:
             else:
                 head = inquiry.head if isinstance(inquiry, Inquiry) else None
                 whole = self._no(verdict, asked, exchange, head, keep_alive=keep_alive)
-        self._settlement.settle_soon(exchange, connection.retract)
+        self._settlement.settle(exchange)
         exchange.begun = True
-        connection.write_soon(whole)
+        if connection.transport is not None:
+            connection.write(whole)
         return KEEP if keep_alive else CLOSE
 
     def _question(self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection) -> Inquiry | Deny:
