@@ -30,7 +30,7 @@ def test_the_wounds_stay_closed_without_the_c_extension() -> None:
         env=os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4_000:]
