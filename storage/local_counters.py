@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from policies.limits import FREE, Charge, Rate, Taken, level, retry_after_ms, take
+from storage.ports import Waiter
 
 _MOST = 100_000
 
@@ -23,6 +24,10 @@ class LocalCounters:
     async def take(self, charges: tuple[Charge, ...]) -> Taken:
         """See :class:`storage.ports.Counters`."""
         return self.take_now(charges)
+
+    def take_for(self, charges: tuple[Charge, ...], waiter: Waiter[Taken]) -> None:
+        """See the port."""
+        waiter.set_result(self.take_now(charges))
 
     def take_now(self, charges: tuple[Charge, ...]) -> Taken:
         """The same without waiting: nothing here can."""

@@ -8,7 +8,7 @@ exception is chained. The first argument that names a tenant scopes the call to 
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from policies.allowances import Allowance, What
 from policies.audit import Entry, Fault, Head
@@ -178,11 +178,30 @@ class LimitBook(Protocol):
         """Raises NotFound."""
 
 
+_ToldT_contra = TypeVar("_ToldT_contra", contravariant=True)
+
+
+class Waiter(Protocol[_ToldT_contra]):
+    """Who waits for an answer: a future, or whoever would rather be told there and then. Told once; raises nothing."""
+
+    def done(self) -> bool:
+        """Whether nothing is to be told any more."""
+
+    def set_result(self, result: _ToldT_contra, /) -> None:
+        """Here is the answer."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """There is none, for this reason."""
+
+
 class Counters(Protocol):
     """Request rates, exact across every process that shares the store."""
 
     def take(self, charges: tuple[Charge, ...]) -> Awaitable[Taken]:
         """Take one of each charge, all or nothing. The store's clock decides, never the caller's."""
+
+    def take_for(self, charges: tuple[Charge, ...], waiter: Waiter[Taken]) -> None:
+        """The same for somebody who waits otherwise. ``charges`` may be told within this call."""
 
 
 class Held(NamedTuple):

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.json_lines import json_line
@@ -141,6 +141,53 @@ class Exchange:
             self.outcome = Outcome.UPSTREAM_FAILED if status >= 500 else Outcome.UPSTREAM_REFUSED
 
 
+@dataclass(slots=True)
+class Likeness:
+    """What a settled exchange has in common with the next one of the same request. Immutable by use."""
+
+    route: Route
+    method: str
+    status: int
+    outcome: Outcome
+    outline: str
+    """Of the usage row."""
+    common: bytes
+    """Of the access line."""
+    upstream: str
+
+
+class Repetition:
+    """The facts of a request that is like one before it, where they differ. For its subclass to fill in."""
+
+    __slots__ = (
+        "bytes_out", "cause", "common", "ended", "method", "outcome", "outline", "request_id", "route", "started",
+        "status", "took", "upstream", "upstream_s",
+    )  # fmt: skip
+
+    bytes_in = 0
+    code = ""
+    measured = NOT_AUDIO
+
+    def __init__(self, request_id: str) -> None:
+        self.started = time.perf_counter()
+        self.request_id = request_id
+        self.ended = 0.0
+
+    def ends_like(self, like: Likeness, bytes_out: int, upstream_s: float) -> None:
+        """Note how it ended."""
+        self.took = time.perf_counter() - self.started
+        self.route, self.method, self.status, self.outcome = like.route, like.method, like.status, like.outcome
+        self.outline, self.common, self.upstream = like.outline, like.common, like.upstream
+        self.bytes_out, self.upstream_s, self.cause = bytes_out, upstream_s, ""
+
+    def retract(self, _: "Repetition") -> None:
+        """Have another answer leave in its place: its record cannot be made."""
+        raise NotImplementedError
+
+
+_Settled: TypeAlias = Exchange | Repetition
+
+
 class Settlement:
     """Settles exchanges. ``event_prefix`` is unique to this process for ever, so that event ids are."""
 
@@ -150,9 +197,9 @@ class Settlement:
         self._journal = journal
         self._prefix = event_prefix
         self._events = 0
-        self._settled: list[Exchange] = []
+        self._settled: list[_Settled] = []
         """Those whose records are due."""
-        self._told: list[Exchange] = []
+        self._told: list[_Settled] = []
         """Those whose lines are due."""
 
     def settle(self, exchange: Exchange) -> None:
@@ -173,9 +220,28 @@ class Settlement:
         """
         if not exchange.settled and self._end(exchange):
             exchange.retract = retract
-            if not self._settled:
-                asyncio.get_running_loop().call_soon(self.write_down)
-            self._settled.append(exchange)
+            self._write_soon(exchange)
+
+    def settle_again(self, repetition: Repetition) -> None:
+        """The same for one more that is like one before. Once."""
+        self._write_soon(repetition)
+
+    def _write_soon(self, settled: _Settled) -> None:
+        if not self._settled:
+            asyncio.get_running_loop().call_soon(self.write_down)
+        self._settled.append(settled)
+
+    @staticmethod
+    def likeness(exchange: Exchange) -> Likeness | None:
+        """What the next one like this one will share with it; None where there is more to it, or nobody knows yet."""
+        caller, route = exchange.caller, exchange.route
+        if not exchange.settled or route is None or not caller.outline or exchange.measure is not None:
+            return None
+        if exchange.cause or _made_from(exchange, NOT_AUDIO) != caller.lately:
+            return None
+        return Likeness(
+            route, exchange.method, exchange.status, exchange.outcome, caller.outline, caller.common, exchange.upstream
+        )
 
     def _end(self, exchange: Exchange) -> bool:
         """Note how it ended. Whether there is more to do: a stream has been settled."""
@@ -196,12 +262,14 @@ class Settlement:
         if not settled:
             return
         now = time.time()
-        written, owners, rows = [], [], []
+        written: list[_Settled] = []
+        owners: list[_Settled] = []
+        rows = []
         for exchange in settled:
             try:
                 row = self._row(exchange, now)
             except Exception:  # noqa: BLE001  handed to the last resort: a bug with one of them is not the others'
-                exchange.retract(exchange)
+                exchange.retract(exchange)  # type: ignore[arg-type]  # its own
                 continue
             written.append(exchange)
             if row:
@@ -213,11 +281,11 @@ class Settlement:
                 self._append(exchange, row)
         except Exception:  # noqa: BLE001  the same
             for exchange in written:
-                exchange.retract(exchange)
+                exchange.retract(exchange)  # type: ignore[arg-type]  # its own
         else:
             self._tell_soon(written)
 
-    def _tell_soon(self, settled: list[Exchange]) -> None:
+    def _tell_soon(self, settled: Sequence[_Settled]) -> None:
         if not self._told:
             asyncio.get_running_loop().call_soon(self.tell)
         self._told += settled
@@ -292,18 +360,18 @@ class Settlement:
         booked.took, booked.measured = took, measured
         return measured
 
-    def _row(self, exchange: Exchange, now: float) -> bytes:
+    def _row(self, exchange: _Settled, now: float) -> bytes:
         """The usage row of a request that ended now; empty where nobody is to be told of it."""
+        if isinstance(exchange, Repetition):
+            exchange.ended = now
+            return self._filled(exchange.outline, exchange, now)
         measured, principal, route, caller = exchange.measured, exchange.principal, exchange.route, exchange.caller
         exchange.ended = now
         exchange.common = _common(exchange, measured)
         if principal is None or not principal.tenant_id or route is None:
             return b""
         if measured is NOT_AUDIO and caller.outline:
-            return fill(
-                caller.outline, int(now * 1000), self._event_id(), exchange.request_id, exchange.bytes_in,
-                exchange.bytes_out, int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
-            )  # fmt: skip
+            return self._filled(caller.outline, exchange, now)
         record = self._record(exchange, principal, route.name, measured, now, exchange.took)
         if measured is NOT_AUDIO and caller.repeats and caller.outline is None:
             caller.outline = outline(record)
@@ -332,11 +400,17 @@ class Settlement:
             measured,
         )
 
+    def _filled(self, outline: str, exchange: _Settled, now: float) -> bytes:
+        return fill(
+            outline, int(now * 1000), self._event_id(), exchange.request_id, exchange.bytes_in, exchange.bytes_out,
+            int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
+        )  # fmt: skip
+
     def _event_id(self) -> str:
         self._events += 1
         return f"{self._prefix}{self._events}"
 
-    def _append(self, exchange: Exchange, row: bytes) -> None:
+    def _append(self, exchange: _Settled, row: bytes) -> None:
         try:
             self._journal.append(row)
         except JournalFull as error:
@@ -351,7 +425,7 @@ def _spent(exchange: Exchange, measured: Measured) -> Spent:
     return Spent(measured.audio_ms, exchange.bytes_in, exchange.outcome is not Outcome.DENIED)
 
 
-def _line(exchange: Exchange, took: float, now: float, measured: Measured) -> dict[str, object]:
+def _line(exchange: _Settled, took: float, now: float, measured: Measured) -> dict[str, object]:
     """What is new in an access line. :func:`_common` has the rest."""
     line: dict[str, object] = {
         "ts": int(now * 1e3) / 1e3,  # round() goes through decimal text and costs three times as much
@@ -369,16 +443,20 @@ def _line(exchange: Exchange, took: float, now: float, measured: Measured) -> di
     return line
 
 
+def _made_from(exchange: Exchange, measured: Measured) -> tuple[object, ...]:
+    return (
+        exchange.route, exchange.path, exchange.outcome, exchange.method, exchange.code, measured.source, exchange.door,
+        exchange.principal, exchange.status,
+    )  # fmt: skip
+
+
 def _common(exchange: Exchange, measured: Measured) -> bytes:
     """The fields of an access line that are those of the caller's last one, as a rule: found again, not written again.
 
     With those of :func:`_line` they are all there are, and none can hold a credential: the query is not among them.
     """
     caller, principal, route = exchange.caller, exchange.principal, exchange.route
-    made_from = (
-        route, exchange.path, exchange.outcome, exchange.method, exchange.code, measured.source, exchange.door,
-        principal, exchange.status,
-    )  # fmt: skip
+    made_from = _made_from(exchange, measured)
     caller.repeats = made_from == caller.lately
     if caller.repeats:
         return caller.common

@@ -16,7 +16,7 @@ from policies.credentials import Conflict, Presented, present
 from policies.crosssite import from_own_page
 from policies.inquiry import Inquiry
 from policies.jws import looks_like_one
-from policies.limits import FREE, Rate
+from policies.limits import FREE, Rate, Taken
 from policies.networks import holds
 from policies.principals import Method, Principal
 from policies.route_table import RouteTable
@@ -24,7 +24,7 @@ from policies.routes import PORTAL, Access, Route, WithoutLimiter
 from policies.tickets import is_ticket
 from policies.verdict import Deny, Refusal
 from storage.local_counters import LocalCounters
-from storage.ports import Counters, Tickets, Unavailable
+from storage.ports import Counters, Tickets, Unavailable, Waiter
 
 
 class Gatekeeper:
@@ -82,15 +82,40 @@ class Gatekeeper:
         try:
             taken = await self._counters.take(permit.charges)
         except Unavailable:
-            if permit.route.without_limiter is WithoutLimiter.CLOSED:
-                return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
-            self._metrics.fail_open[("ratelimit",)] += 1
-            if permit.route.without_limiter is WithoutLimiter.OPEN:
-                return Admit(permit, FREE)
-            taken = self._local.take_now(permit.charges)
+            return self.uncounted(permit)
+        return self.conclude(permit, taken)
+
+    def take_for(self, permit: Permit, waiter: Waiter[Taken]) -> None:
+        """Take what the permit's request is charged, for :meth:`conclude`, or :meth:`uncounted` without an answer."""
+        self._counters.take_for(permit.charges, waiter)
+
+    def uncounted(self, permit: Permit) -> Admit | Deny:
+        """The answer while the limiter cannot be asked, as the route has it."""
+        if permit.route.without_limiter is WithoutLimiter.CLOSED:
+            return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
+        self._metrics.fail_open[("ratelimit",)] += 1
+        if permit.route.without_limiter is WithoutLimiter.OPEN:
+            return Admit(permit, FREE)
+        return self.conclude(permit, self._local.take_now(permit.charges))
+
+    def conclude(self, permit: Permit, taken: Taken) -> Admit | Deny:
+        """The last word, counted."""
         for charge in permit.charges if taken.refused_by is None else (taken.refused_by,):
             self._metrics.ratelimit[(charge.name, "admitted" if taken.refused_by is None else "refused")] += 1
         return conclude(permit, taken)
+
+    def stands(self, permit: Permit, presented: Presented) -> bool:
+        """Whether that credential would get this very permit again, and the account has room for one more request.
+
+        For a request that comes again: route, address and header are the same, and what was judged of them holds.
+        """
+        entry, principal = self._snapshot.known(presented), permit.principal
+        if entry is None or entry.permits.get(permit.route.name) is not permit or not self._accepts_usage():
+            return False
+        if principal.expires_ms is not None and principal.expires_ms <= self._now_ms():
+            return False
+        self._metrics.auth[(principal.method, "ok")] += 1
+        return True
 
     def _permit(self, inquiry: Inquiry, route: Route) -> Permit | Deny | None:
         """What can be said without waiting; None when the registry must be asked."""

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from aiohttp.http_parser import RawRequestMessage
-
 from gateway.dataplane.exchange import Caller
 from policies.cors import Cors
 from policies.credentials import Conflict, Nothing, Presented, present, redacted
@@ -21,7 +19,6 @@ from policies.headers import RawHeaders, RequestHead, first, without_folded
 from policies.inquiry import Inquiry, Target, is_plain_host
 from policies.networks import Network, address
 from policies.questions import Dialect
-from policies.routes import Route
 from policies.verdict import Deny, Refusal
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -117,8 +114,25 @@ class Known:
     """What the answers to it say to the browser of another site's page."""
     question: tuple[Dialect, Inquiry | Deny] | None = None
     """What it asks as a proxy's question, where a header says it, and the dialect it was read in."""
-    asked: tuple[RawRequestMessage, Inquiry, Route] | None = None
-    """The last request with it that was for an upstream, as the parser told it; what it asks, and of which route."""
+
+
+def request_head(
+    inquiry: Inquiry, host_line: bytes, passing: bytes, id_line: bytes, framing: bytes, identity: bytes
+) -> bytes:
+    """What an upstream gets: the path and query that were judged, the lines that pass, and last what only we may say.
+
+    Each part but ``id_line`` with its own line ends.
+    """
+    target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
+    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
+        inquiry.method.encode("ascii"),
+        target.encode("ascii"),
+        host_line,
+        passing,
+        id_line,
+        framing,
+        identity,
+    )
 
 
 _FOR_THE_PORTAL = frozenset({b"authorization", b"cookie"})

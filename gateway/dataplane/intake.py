@@ -50,6 +50,12 @@ class Listener(Protocol):
     """Who waits for its client to take what was written."""
 
 
+class Again(tuple[RawRequestMessage, StreamReader]):
+    """A message that was not parsed again."""
+
+    __slots__ = ()
+
+
 class Intake(RequestHandler):
     """The receiving half of a client's connection; what it answers is its one subclass's.
 
@@ -72,7 +78,7 @@ class Intake(RequestHandler):
         self._between = True
         """Whether the parser is certainly between two messages."""
         self._last = b""
-        self._again: tuple[RawRequestMessage, StreamReader] | None = None
+        self._again: Again | None = None
         """The request that ``_last`` was, byte for byte and whole."""
         self._header_bytes = 0
         """How much has arrived of a header that is not complete."""
@@ -96,8 +102,9 @@ class Intake(RequestHandler):
         """
         waiter = self._waiter
         if self._again is not None and data == self._last and waiter is not None and not waiter.done():
-            self._messages.append(self._again)
-            waiter.set_result(None)
+            if not self._comes_again():
+                self._messages.append(self._again)
+                waiter.set_result(None)
             return
         queued, between = len(self._messages), self._between
         body = self._messages[-1][1] if queued else self._body
@@ -123,7 +130,11 @@ class Intake(RequestHandler):
         if isinstance(message, RawRequestMessage) and isinstance(body, EmptyStreamReader) and not message.upgrade:
             self._between = True
             if data.count(b"\r\n\r\n") == 1 and not queued and not message.should_close:
-                self._last, self._again = data, (message, body)
+                self._last, self._again = data, Again((message, body))
+
+    def _comes_again(self) -> bool:
+        """Serve ``_again`` once more without the connection's task, if that can be done."""
+        raise NotImplementedError
 
     def _header_grew(self, piece: bytes) -> None:
         """A piece of a header: its time runs from the first one, and is not renewed."""

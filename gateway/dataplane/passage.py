@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange, Settlement
-from gateway.dataplane.inquiries import Known, portal_lines
+from gateway.dataplane.inquiries import Known, portal_lines, request_head
 from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Jobs, Latecomer, hear
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
@@ -27,11 +27,9 @@ from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Broke, NoneLeft, OutOfFiles, TooSlow, Unreachable, Unsent, UpstreamError
 from policies.admission import Admit, Hold
 from policies.audio.reported import AnswerReader, answer_reader
-from policies.cors import without_upstreams
 from policies.headers import AnswerHead
 from policies.inquiry import Inquiry
 from policies.jobs import asking_plainly
-from policies.ratelimit_fields import state_line
 from policies.routes import PORTAL
 from policies.upgrade import Upgrade
 from policies.usage import NOT_AUDIO, Measured, Outcome
@@ -149,6 +147,12 @@ class Passage:
         upstream.deadline = float("inf")
         upload.carry_on(upstream, self._equipment.tasks)
 
+    def go_on(self, upstream: UpstreamConnection, asked: float) -> None:
+        """Take over what was asked already; ``asked`` is when, on the clock of an exchange."""
+        self.upstream = upstream
+        self._asked = asked
+        self._connection.client_gone = upstream.abandon
+
     async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
         """Another connection after one that was closed before a byte was written.
 
@@ -165,23 +169,14 @@ class Passage:
         return await self._upstreams.take(new=True)
 
     def _begin(self, upstream: UpstreamConnection, framing: bytes, data: bytes) -> None:
-        """Write the head: the path and query that were judged, the lines that pass, and last what only we may say."""
+        """Write the head, and what there is of a body."""
         inquiry, permit = self._inquiry, self._admit.permit
-        target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
         route, passing = permit.route, self._incoming.known.passing
         if route.upstream == PORTAL:
             passing += portal_lines(self._incoming.known)
         elif route.job_kind:
             passing = asking_plainly(passing)
-        head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
-            inquiry.method.encode("ascii"),
-            target.encode("ascii"),
-            upstream.pool.host_line,
-            passing,
-            self._exchange.id_line,
-            framing,
-            permit.identity,
-        )
+        head = request_head(inquiry, upstream.pool.host_line, passing, self._exchange.id_line, framing, permit.identity)
         upstream.begin(
             head + data,
             bodyless_answer=inquiry.method == "HEAD",
@@ -297,20 +292,9 @@ class Passage:
         return answered
 
     def _answer_lines(self, head: AnswerHead) -> list[bytes]:
-        lines = [*head.lines, self._exchange.id_line]
-        permit, taken = self._admit.permit, self._admit.taken
-        if (cors := self._incoming.known.cors) and permit.route.upstream != PORTAL:
-            lines = [*without_upstreams(lines), *cors]
-        if head.own_cookies and permit.route.upstream == PORTAL:
-            lines += head.own_cookies
-        if taken.charges:
-            lines.append(permit.rate_policy)
-            lines.append(state_line(taken))
-        else:
-            lines += self._admit.limit_lines
         if self._reader is None and self._upload is not None and self._upload.meter is not None:
             self._reader = answer_reader(head.content_type.decode("latin-1"), head.content_encoding.decode("latin-1"))
-        return lines
+        return responses.passed_on(head, self._admit, self._exchange.id_line, self._incoming.known.cors)
 
     def _keep_alive(self, lines: list[bytes]) -> Next:
         """Whether the client's connection goes on; a body that is still arriving would be read as the next request."""

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from collections.abc import Set as AbstractSet
 
 import structlog
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Caller, Exchange, Settlement
@@ -17,9 +17,11 @@ from gateway.dataplane.inquiries import Reader, RequestIds, TrustedProxies, usab
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.passage import Incoming
 from gateway.dataplane.relay import Relay
+from gateway.dataplane.repeats import Desk, Errand, Refrain
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.failures import Abandoned
+from policies.admission import Admit
 from policies.browsers import head_so_far, login_path
 from policies.cors import Cors
 from policies.credentials import CONFLICT, NOTHING, Presented
@@ -63,28 +65,30 @@ class Proxy:
         self._reader = Reader(
             frozenset((*gatekeeper.routes.exact, *forward_auth.dialects)), trusted, withheld, session_cookie, cors
         )
+        self._desk = Desk(gatekeeper, settlement, metrics)
         self.draining = False
 
     async def __call__(self, connection: ClientConnection, message: RawRequestMessage, body: StreamReader) -> Next:
         """Answer one request."""
-        known, again = connection.known, None
-        if known is not None and known.asked is not None and known.asked[0] is message:
-            again = known.asked
-        elif known is None or known.head.raw != message.raw_headers or known.version != message.version:
+        known = connection.known
+        if known is None or known.head.raw != message.raw_headers or known.version != message.version:
             known = connection.known = self._reader.know(message.raw_headers, message.version, connection.peer)
         request_id = usable_request_id(known.head.request_id) or self._ids.make(self._now_ms())
         exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.caller)
         self._metrics.inflight += 1
+        incoming = Incoming(connection, message, body, known)
+        return await self._see_through(incoming, exchange, self._answer(incoming, exchange))
+
+    async def _see_through(self, incoming: Incoming, exchange: Exchange, answering: Awaitable[Next | Deny]) -> Next:
+        """Whatever becomes of it: an answer, and a settlement."""
+        connection, message, head = incoming.connection, incoming.message, incoming.known.head
         try:
-            incoming = Incoming(connection, message, body, known)
-            if again is not None and again[1].presented is known.presented:  # nothing was put in the place of that
-                answer = await self._pass(again[1], again[2], incoming, exchange)
-            else:
-                answer = await self._answer(incoming, exchange)
+            answer = await answering
             if isinstance(answer, Next):
                 return answer
-            keep = answer.refusal.keeps_connection and not (message.should_close or message.upgrade) and body.is_eof()
-            return self._refuse(connection, exchange, answer, known.head, keep_alive=keep)
+            is_last = message.should_close or message.upgrade or not incoming.body.is_eof()
+            keep = answer.refusal.keeps_connection and not is_last
+            return self._refuse(connection, exchange, answer, head, keep_alive=keep)
         except (ConnectionError, Abandoned):
             exchange.broke_off(Outcome.CLIENT_GONE, 499)
             return CLOSE
@@ -92,12 +96,37 @@ class Proxy:
             exchange.broke_off(Outcome.GATEWAY_FAILED, 503)  # the drain time is over
             raise
         except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500, never passed on
-            _log.exception("a request failed inside the gateway", request_id=request_id)
+            _log.exception("a request failed inside the gateway", request_id=exchange.request_id)
             exchange.outcome = Outcome.GATEWAY_FAILED
-            return self._broke(connection, exchange, known.head)
+            return self._broke(connection, exchange, head)
         finally:
             self._metrics.inflight -= 1
             self._settlement.settle(exchange)
+
+    def again(self, connection: ClientConnection, refrain: Refrain) -> bool:
+        """See :class:`Handler`."""
+        presented = refrain.inquiry.presented
+        if not isinstance(presented, Presented) or not self._gatekeeper.stands(refrain.permit, presented):
+            return False
+        Errand(self._desk, connection, refrain, self._ids.make(self._now_ms())).begin()
+        return True
+
+    async def go_on(self, connection: ClientConnection, errand: Errand) -> Next:
+        """See :class:`Handler`."""
+        refrain, exchange = errand.refrain, errand.exchange()
+        incoming = Incoming(connection, refrain.message, EMPTY_PAYLOAD, refrain.known)
+        return await self._see_through(incoming, exchange, self._rest(errand, incoming, exchange))
+
+    async def _rest(self, errand: Errand, incoming: Incoming, exchange: Exchange) -> Next | Deny:
+        """What is left to do of an errand."""
+        if errand.fault is not None:
+            raise errand.fault
+        decision, upstream = errand.decision, errand.asked_on
+        if not isinstance(decision, Admit):
+            assert decision is not None
+            return decision
+        asked = None if upstream is None else (upstream, errand.asked)
+        return await self._relay.carry(decision, errand.refrain.inquiry, incoming, exchange, asked=asked)
 
     def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Answer where there is no request to speak of; it is counted and logged all the same."""
@@ -135,27 +164,30 @@ class Proxy:
             exchange.status = 204
             keep = not message.should_close and not message.upgrade and body.is_eof()
             return self._answer_empty(connection, exchange, preflight, keep_alive=keep)
+        exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
-            exchange.route = route
             return await self._open_stream(inquiry, route, incoming, exchange)
-        known.asked = (message, inquiry, route)
         return await self._pass(inquiry, route, incoming, exchange)
 
     async def _pass(self, inquiry: Inquiry, route: Route, incoming: Incoming, exchange: Exchange) -> Next | Deny:
         """Judge what was read, and have it carried."""
-        exchange.route = route
+        connection, message = incoming.connection, incoming.message
         decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
         if route.job_kind and not isinstance(decision, Deny):
             decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):
             login = login_path(inquiry, decision) if decision.refusal.status == 401 else None
-            return decision if login is None else self._to_login(incoming.connection, exchange, decision, login)
+            return decision if login is None else self._to_login(connection, exchange, decision, login)
         exchange.principal = decision.permit.principal
         exchange.lease = decision.lease
-        refusal = _unservable(inquiry, incoming.message.upgrade, route)
+        refusal = _unservable(inquiry, message.upgrade, route)
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
-        return await self._relay.carry(decision, inquiry, incoming, exchange)
+        after = await self._relay.carry(decision, inquiry, incoming, exchange)
+        if after is KEEP and connection.may_repeat(message):
+            upstream, likeness = self._relay.upstream(route.upstream), self._settlement.likeness(exchange)
+            connection.refrain = Refrain.of(message, inquiry, incoming.known, decision, upstream, likeness)
+        return after
 
     async def _open_stream(self, inquiry: Inquiry, route: Route, incoming: Incoming, exchange: Exchange) -> Next | Deny:
         """An upgrade is judged like any request, and before its 101."""

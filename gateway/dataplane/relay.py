@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -21,6 +22,9 @@ from policies.admission import Admit
 from policies.inquiry import Inquiry
 from policies.upgrade import Upgrade
 from policies.verdict import Deny
+
+Asked: TypeAlias = tuple[UpstreamConnection, float]
+"""Where a request was written already, and when, on the clock of an exchange."""
 
 
 class Relay:
@@ -45,10 +49,12 @@ class Relay:
         incoming: Incoming,
         exchange: Exchange,
         upgrade: Upgrade | None = None,
+        asked: Asked | None = None,
     ) -> Next | Deny:
         """Answer from the upstream, or say why not if the client has seen nothing yet. Only an Admit gets here.
 
-        With ``upgrade`` the upstream may agree to a stream; then this lasts until that is over.
+        With ``upgrade`` the upstream may agree to a stream; then this lasts until that is over. With ``asked`` only its
+        answer is still to come.
 
         Raises ConnectionError or Abandoned when the client has gone.
         """
@@ -57,17 +63,7 @@ class Relay:
         try:
             if exchange.lease is not None and exchange.lease.grows:
                 await passage.fit(exchange.lease)
-            if upgrade is not None:
-                upstream = await self._take(upstreams, new=True)
-            else:
-                upstream = upstreams.idle() or await self._take(upstreams, new=False)
-            while True:
-                try:
-                    passage.ask(upstream)
-                    await upstream.answered()
-                    break
-                except Unsent as error:
-                    upstream = await passage.find_another(upstream, error)
+            upstream = await self._ask(passage, upstreams, asked, new=upgrade is not None)
             head = upstream.head
             assert head is not None
             if upstream.pool.is_suspect:
@@ -86,6 +82,27 @@ class Relay:
             return passage.failed(error)
         finally:
             passage.close()
+
+    async def _ask(
+        self, passage: Passage, upstreams: Upstream, asked: Asked | None, *, new: bool
+    ) -> UpstreamConnection:
+        """The connection on which the answer has begun."""
+        if asked is not None:
+            passage.go_on(*asked)
+        upstream = passage.upstream or (None if new else upstreams.idle()) or await self._take(upstreams, new=new)
+        while True:
+            try:
+                if passage.upstream is None:
+                    passage.ask(upstream)
+                await upstream.answered()
+            except Unsent as error:
+                upstream = await passage.find_another(upstream, error)
+            else:
+                return upstream
+
+    def upstream(self, name: str) -> Upstream:
+        """By the name that routes have for it."""
+        return self._upstreams[name]
 
     async def _take(self, upstreams: Upstream, *, new: bool) -> UpstreamConnection:
         """As :meth:`Upstream.take`. Where no file is left, those of connections that rest are used first."""

@@ -10,11 +10,13 @@ import orjson
 from aiohttp.helpers import rfc822_formatted_time
 
 from gateway.dataplane import error_page
+from policies.admission import Admit
 from policies.browsers import shows_pages
-from policies.headers import RequestHead
+from policies.cors import without_upstreams
+from policies.headers import AnswerHead, RequestHead
 from policies.questions import PATH as FORWARD_AUTH
-from policies.ratelimit_fields import refused_lines
-from policies.routes import RESERVED, Route
+from policies.ratelimit_fields import refused_lines, state_line
+from policies.routes import PORTAL, RESERVED, Route
 from policies.streams import Ending
 from policies.usage import Outcome
 from policies.verdict import Deny, Refusal
@@ -41,6 +43,22 @@ def status_line(status: int) -> bytes:
 def head(status: int, lines: Sequence[bytes]) -> bytes:
     """A whole header, ready to write."""
     return status_line(status) + b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def passed_on(answer: AnswerHead, admit: Admit, id_line: bytes, cors: Sequence[bytes]) -> list[bytes]:
+    """The lines of an upstream's answer as its client gets them, but for what frames it."""
+    lines = [*answer.lines, id_line]
+    permit, taken = admit.permit, admit.taken
+    if cors and permit.route.upstream != PORTAL:
+        lines = [*without_upstreams(lines), *cors]
+    if answer.own_cookies and permit.route.upstream == PORTAL:
+        lines += answer.own_cookies
+    if taken.charges:
+        lines.append(permit.rate_policy)
+        lines.append(state_line(taken))
+    else:
+        lines += admit.limit_lines
+    return lines
 
 
 def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool, send_body: bool = True) -> bytes:

@@ -24,7 +24,9 @@ from typing_extensions import override
 
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inquiries import Known
-from gateway.dataplane.intake import BodyTooSlow, Intake, Listener
+from gateway.dataplane.intake import Again, BodyTooSlow, Intake, Listener
+from gateway.dataplane.repeats import Errand, Refrain
+from policies.usage import Outcome
 from policies.verdict import Refusal
 
 LINGER_S = 2.0
@@ -55,6 +57,12 @@ class Handler(Protocol):
     async def __call__(self, connection: "ClientConnection", message: RawRequestMessage, body: StreamReader) -> Next:
         """Answer, settle, and say whether the connection may be used again."""
 
+    def again(self, connection: "ClientConnection", refrain: Refrain) -> bool:
+        """Answer a request that comes again, without the connection's task; False where the task is needed."""
+
+    async def go_on(self, connection: "ClientConnection", errand: Errand) -> Next:
+        """Answer what got stuck on that way, as ``__call__`` does."""
+
     def unreadable(self, connection: "ClientConnection", refusal: Refusal) -> None:
         """Answer what is no request: what the parser could not read, or a connection that is one too many."""
 
@@ -67,6 +75,7 @@ class ClientConnection(Intake):
 
     __slots__ = (
         "_admitted",
+        "_errand",
         "_handler",
         "_idle_s",
         "_last_request",
@@ -76,6 +85,7 @@ class ClientConnection(Intake):
         "client_gone",
         "known",
         "peer",
+        "refrain",
     )
 
     def __init__(self, server: Listener, handler: Handler, **options: Any) -> None:
@@ -87,6 +97,9 @@ class ClientConnection(Intake):
         """The address of the other end of the socket; ``unix`` for a socket file."""
         self.known: Known | None = None
         """The last header of this connection, worked out."""
+        self.refrain: Refrain | None = None
+        """What the last request amounts to if it comes again."""
+        self._errand: Errand | None = None
         self._later = b""
         self._last_request = False
         self._admitted = False
@@ -125,6 +138,11 @@ class ClientConnection(Intake):
             body.set_exception(ConnectionResetError("the client has gone"))
         if gone is not None:
             gone()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody is there to be answered."""
+        return self.transport is None
 
     def write(self, data: bytes) -> None:
         """Write now, behind what waits. Raises ConnectionResetError when the client has gone."""
@@ -224,45 +242,113 @@ class ClientConnection(Intake):
         if not self._request_in_progress:
             self._await_next()
 
+    # --- a request that comes again ----------------------------------------------------------------------------------
+
+    @override
+    def _comes_again(self) -> bool:
+        refrain = self.refrain
+        if refrain is None or self._again is None or refrain.message is not self._again[0]:
+            return False
+        if self._errand is not None or self._messages or self._paused or self._last_request:
+            return False
+        return self._handler.again(self, refrain)
+
+    def may_repeat(self, message: RawRequestMessage) -> bool:
+        """Whether this message would be known if it came again."""
+        return self._again is not None and self._again[0] is message
+
+    def run(self, errand: Errand) -> None:
+        """It is being served without the task, which rests meanwhile."""
+        self._errand = errand
+        self._request_in_progress = True
+        self.client_gone = errand.abandon
+
+    def ran(self) -> None:
+        """It has been answered, or nobody waits for it. What came behind it is the task's."""
+        self._errand = self.client_gone = None
+        self._finish_request()
+        if self._messages:
+            self.resume()
+        elif not self._force_close:
+            self._await_next()
+
+    def resume(self) -> None:
+        """Wake the task."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- the task ----------------------------------------------------------------------------------------------------
+
     @override
     async def start(self) -> None:
         """Serve one message after the other until the connection ends. Runs as the connection's one task."""
         try:
             while not self._force_close:
-                if not self._messages:
-                    await self._next_message()
-                else:
-                    await asyncio.sleep(0)  # pipelined: the others have their turn first
-                if self._paused:
-                    await self.drained(_UNREAD_S)  # it sends and does not read: its answers must not pile up here
-                message, body = taken = self._messages.popleft()
-                if taken is not self._again:  # the parser knows nothing of a repeated one
-                    self._make_room()
-                self._body = body
-                self._request_in_progress = True
-                last = self._last_request
-                try:
-                    if isinstance(message, RawRequestMessage):
-                        after = await self._handler(self, _closing(message) if last else message, body)
-                        # After an upgrade that was not taken the parser has stopped: what follows was meant otherwise.
-                        after = CLOSE if message.upgrade else after
-                    else:
-                        after = await self._refuse_unreadable(message)
-                finally:
-                    self._finish_request()
-                if not body.is_eof():
-                    await self._linger(body)
-                    break
-                self._body = None
-                if after is CLOSE or last or self._close or self._force_close:
+                errand = await self._next()
+                after = await (self._serve(*self._taken()) if errand is None else self._go_on(errand))
+                if after is CLOSE or self._close or self._force_close:
                     break
                 self._await_next()
         except ConnectionError:
             pass  # the client has gone; the handler has settled what there was
         finally:
             self._task_handler = None
+            if self._errand is not None:  # the time to finish is over
+                self._errand.abandon(Outcome.GATEWAY_FAILED, 503)
             self.send_now()
             self._close_soon()
+
+    async def _next(self) -> Errand | None:
+        """Wait for a message, or for an errand that is stuck, which is the answer then.
+
+        What comes behind an errand waits until that is over. Raises ConnectionError when the client has gone.
+        """
+        if self._messages and self._errand is None:
+            await asyncio.sleep(0)  # pipelined: the others have their turn first
+        while self._errand is not None or not self._messages:
+            if self._force_close:
+                raise ConnectionResetError("the client has gone")
+            await self._next_message()
+            if self._errand is not None and self._errand.is_stuck:
+                return self._errand
+        if self._paused:
+            await self.drained(_UNREAD_S)  # it sends and does not read: its answers must not pile up here
+        return None
+
+    def _taken(self) -> tuple[Any, StreamReader]:
+        """The next message."""
+        taken = self._messages.popleft()
+        if not isinstance(taken, Again):  # the parser knows nothing of a repeated one
+            self._make_room()
+        return taken
+
+    async def _serve(self, message: Any, body: StreamReader) -> Next:
+        """Answer a message, or what stands in the place of one."""
+        self._body = body
+        self._request_in_progress = True
+        last = self._last_request
+        try:
+            if isinstance(message, RawRequestMessage):
+                after = await self._handler(self, _closing(message) if last else message, body)
+                # After an upgrade that was not taken the parser has stopped: what follows was meant otherwise.
+                after = CLOSE if message.upgrade or last else after
+            else:
+                after = await self._refuse_unreadable(message)
+        finally:
+            self._finish_request()
+        if not body.is_eof():
+            await self._linger(body)
+            return CLOSE
+        self._body = None
+        return after
+
+    async def _go_on(self, errand: Errand) -> Next:
+        """Answer what got stuck on its way."""
+        self._errand = self.client_gone = None
+        try:
+            return await self._handler.go_on(self, errand)
+        finally:
+            self._finish_request()
 
     def _close_soon(self) -> None:
         """Close when what was written has been taken; a client that takes nothing is cut off."""
@@ -318,7 +404,7 @@ class ClientConnection(Intake):
         One may have come since the loop looked last, as a busy loop's turn takes a while: it is read first.
         """
         self._keepalive_handle = None
-        if self._header_bytes:
+        if self._header_bytes or self._errand is not None:
             return
         if self._has_unread:
             self._keepalive_handle = self._loop.call_later(_UNREAD_LOOK_S, self._process_keepalive)

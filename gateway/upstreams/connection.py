@@ -22,6 +22,7 @@ from gateway.upstreams.answer import Answer, Familiar
 from gateway.upstreams.failures import Abandoned, Broke, Unsent
 from policies.headers import AnswerHead
 from policies.upstreams import Health
+from storage.ports import Waiter
 
 _HIGH_WATER = 262_144
 """Bytes of an answer kept for a client that reads slowly, before the upstream is told to wait."""
@@ -69,7 +70,7 @@ class UpstreamConnection(Answer, asyncio.Protocol):
         self.pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._answer_waiter: asyncio.Future[None] | None = None
+        self._answer_waiter: Waiter[None] | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
         self._write_paused = False
         self._read_paused = False
@@ -171,12 +172,17 @@ class UpstreamConnection(Answer, asyncio.Protocol):
 
         Not a coroutine, and to be awaited at once: on the hot path a frame more is paid on every request.
         """
-        waiter = self._answer_waiter = self._loop.create_future()
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self.tell(waiter)
+        return waiter
+
+    def tell(self, waiter: Waiter[None]) -> None:
+        """The same for somebody who waits otherwise, and may be told within this call."""
+        self._answer_waiter = waiter
         if self._failure is not None:
             waiter.set_exception(self._failure)
         elif self.head is not None:
             waiter.set_result(None)
-        return waiter
 
     async def read(self) -> bytes:
         """The next piece of the body, empty at its end. Raises UpstreamError when it ends otherwise."""
@@ -211,8 +217,8 @@ class UpstreamConnection(Answer, asyncio.Protocol):
     async def _next(self) -> None:
         if self._failure is not None:
             raise self._failure
-        self._answer_waiter = self._loop.create_future()
-        await self._answer_waiter
+        waiter = self._answer_waiter = self._loop.create_future()
+        await waiter
 
     def hand_over(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, bytes]:
         """Leave the socket to another protocol after a 101, with what has come for it already; reading is paused.

@@ -8,7 +8,7 @@ times a take does not wait for the end of the iteration: there is nobody to shar
 import asyncio
 
 from policies.limits import FREE, Charge, Taken
-from storage.ports import Unavailable
+from storage.ports import Unavailable, Waiter
 from storage.redis.line import Script
 from storage.redis.nodes import Nodes, slot_of
 from storage.redis.wire import Deliver, Reply, Wire
@@ -23,7 +23,7 @@ class _Group:
 
     def __init__(self, charges: tuple[Charge, ...]) -> None:
         self.charges = charges
-        self.waiting: list[asyncio.Future[Taken]] = []
+        self.waiting: list[Waiter[Taken]] = []
 
 
 class RedisCounters:
@@ -43,26 +43,31 @@ class RedisCounters:
         """Commands whose answer is due."""
 
     def take(self, charges: tuple[Charge, ...]) -> asyncio.Future[Taken]:
-        """See :class:`storage.ports.Counters`. Callers that share one ``charges`` tuple share one group."""
+        """See :class:`storage.ports.Counters`."""
         loop = self._loop
         if loop is None:  # asked for once: the question is a system call (getpid) each time
             loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Taken] = loop.create_future()
+        self.take_for(charges, future)
+        return future
+
+    def take_for(self, charges: tuple[Charge, ...], waiter: Waiter[Taken]) -> None:
+        """See the port. Callers that share one ``charges`` tuple share one group."""
         if not charges:
-            future.set_result(FREE)
-            return future
+            waiter.set_result(FREE)
+            return
         if not self._groups:
             if self._quiet and (wire := self._main.wire) is not None and wire.is_idle:
                 alone = _Group(charges)
-                alone.waiting.append(future)
+                alone.waiting.append(waiter)
                 self._send(wire, [alone])
-                return future
+                return
+            loop = self._loop = self._loop or asyncio.get_running_loop()
             loop.call_soon(self._flush)
         group = self._groups.get(id(charges))
         if group is None:
             group = self._groups[id(charges)] = _Group(charges)
-        group.waiting.append(future)
-        return future
+        group.waiting.append(waiter)
 
     async def ping(self) -> None:
         """Raises Unavailable when Redis does not answer now."""
@@ -122,9 +127,9 @@ def _by_slot(groups: list[_Group]) -> list[list[_Group]]:
 def _fail(groups: list[_Group], reason: Reply) -> None:
     """Tell everybody that nobody knows."""
     for group in groups:
-        for future in group.waiting:
-            if not future.done():
-                future.set_exception(Unavailable(f"limits cannot be counted: {reason}"))
+        for waiter in group.waiting:
+            if not waiter.done():
+                waiter.set_exception(Unavailable(f"limits cannot be counted: {reason}"))
 
 
 def _pack(groups: list[_Group]) -> tuple[list[bytes], list[bytes]]:
@@ -147,13 +152,13 @@ def _hand_out(groups: list[_Group], reply: list[int]) -> None:
         admitted, refusing, retry_ms = reply[at : at + 3]
         figures = reply[at + 3 : at + 3 + 2 * len(charges)]
         at += 3 + len(figures)
-        for number, future in enumerate(group.waiting, start=1):
-            if future.done():
+        for number, waiter in enumerate(group.waiting, start=1):
+            if waiter.done():
                 continue
             if number > admitted:
-                future.set_result(Taken(charges, tuple(figures), charges[refusing - 1], retry_ms))
+                waiter.set_result(Taken(charges, tuple(figures), charges[refusing - 1], retry_ms))
                 continue
             told = figures.copy()
             for place in range(0, len(told), 2):
                 told[place] += admitted - number  # what those behind it took was there when it was admitted
-            future.set_result(Taken(charges, tuple(told)))
+            waiter.set_result(Taken(charges, tuple(told)))

@@ -27,6 +27,7 @@ from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.pool import UpstreamPool
 from policies.limits import Charge, Rate, Taken
 from storage.journal.writer import Journal
+from storage.ports import Waiter
 from tests.bench.cost import ANSWER
 from tests.gateway.harness import Gateway, Options, running
 
@@ -93,8 +94,12 @@ class Counters:
     def take(self, charges: tuple[Charge, ...]) -> asyncio.Future[Taken]:
         """As the port."""
         future: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        self._turns.call(future.set_result, Taken(charges, (RATE.count - 1, 1) * len(charges)))
+        self.take_for(charges, future)
         return future
+
+    def take_for(self, charges: tuple[Charge, ...], waiter: Waiter[Taken]) -> None:
+        """As the port."""
+        self._turns.call(waiter.set_result, Taken(charges, (RATE.count - 1, 1) * len(charges)))
 
 
 class Clients:

@@ -50,7 +50,7 @@ from policies.routes import PORTAL
 from policies.tickets import Ticket
 from policies.usage import UsageRecord
 from storage.local_counters import LocalCounters
-from storage.ports import JobBook, Unavailable
+from storage.ports import JobBook, Unavailable, Waiter
 from storage.postgres.key_uses import KeyUse
 from storage.usage_rows import decode
 from tests.gateway.holding import Holding
@@ -187,6 +187,12 @@ class SwitchableCounters(LocalCounters):
         if self.down:
             raise Unavailable("Redis is down")
         return self.take_now(charges)
+
+    def take_for(self, charges: tuple[Charge, ...], waiter: Waiter[Taken]) -> None:
+        if self.down:
+            waiter.set_exception(Unavailable("Redis is down"))
+        else:
+            super().take_for(charges, waiter)
 
 
 class MemoryTickets:

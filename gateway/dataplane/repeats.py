@@ -1,0 +1,272 @@
+"""A request that comes again, byte for byte, on the connection that it came on before.
+
+Clients poll. What such a request amounts to is known from the last time: that is its :class:`Refrain`. Asked anew each
+time are the credential, the limits and the room in the account, and each time is recorded, counted and logged.
+
+An :class:`Errand` does that without the connection's task. The limiter and the upstream tell it their answers there and
+then, where a task would have to be woken through all that waits in it. It knows one way only, that of a request that is
+admitted, finds a connection at rest, and is answered in one piece as it was before. Whatever else happens, it stops
+where it is, and the task goes on from there as with any other request.
+"""
+
+import enum
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp.http_parser import RawRequestMessage
+from typing_extensions import override
+
+from gateway.dataplane import responses
+from gateway.dataplane.exchange import Exchange, Likeness, Repetition, Settlement
+from gateway.dataplane.gatekeeper import Gatekeeper
+from gateway.dataplane.inquiries import Known, request_head
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.addresses import Upstream
+from gateway.upstreams.connection import UpstreamConnection
+from policies.admission import Admit
+from policies.authorise import Permit
+from policies.credentials import Presented
+from policies.inquiry import Inquiry
+from policies.limits import Taken
+from policies.routes import PORTAL
+from policies.usage import Outcome
+from policies.verdict import Deny
+
+
+@dataclass(slots=True)
+class Refrain:
+    """What a request amounts to when it comes again. Immutable by use."""
+
+    message: RawRequestMessage
+    inquiry: Inquiry
+    known: Known
+    permit: Permit
+    """Holds as long as the gatekeeper says so."""
+    upstream: Upstream
+    status: int
+    """Of the answer: another one is another request to the account."""
+    likeness: Likeness
+
+    @classmethod
+    def of(
+        cls, message: RawRequestMessage, inquiry: Inquiry, known: Known, admit: Admit, upstream: Upstream,
+        likeness: Likeness | None,
+    ) -> "Refrain | None":  # fmt: skip
+        """Of a request that was admitted and answered in the usual way; None where there is more to it each time."""
+        route, status = admit.permit.route, likeness.status if likeness is not None else 0
+        is_usual = (
+            isinstance(inquiry.presented, Presented)
+            and admit.permit.bounds is None
+            and not route.job_kind
+            and route.upstream != PORTAL
+            and message.method != "HEAD"
+            and not known.head.request_id
+            and 200 <= status < 400
+            and status not in (204, 304)
+        )
+        if likeness is None or not is_usual:
+            return None
+        return cls(message, inquiry, known, admit.permit, upstream, status, likeness)
+
+
+@dataclass(slots=True)
+class Desk:
+    """What errands need, whose ever they are."""
+
+    gatekeeper: Gatekeeper
+    settlement: Settlement
+    metrics: Metrics
+
+
+class Line(Protocol):
+    """The connection that the request came on."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has gone."""
+
+    def run(self, errand: "Errand") -> None:
+        """It begins, and the task is not needed."""
+
+    def ran(self) -> None:
+        """It is over."""
+
+    def resume(self) -> None:
+        """It is stuck: wake the task."""
+
+    def write_soon(self, data: bytes) -> None:
+        """Write at the end of this loop iteration. Raises ConnectionResetError when the client has gone."""
+
+    def send_now(self) -> None:
+        """Write what waits."""
+
+    def retract(self, exchange: Exchange) -> None:
+        """Have something else said in place of what waits, and end."""
+
+
+class _Stage(enum.Enum):
+    RUNNING = enum.auto()
+    STUCK = enum.auto()
+    OVER = enum.auto()
+
+
+_RUNNING, _STUCK, _OVER = _Stage.RUNNING, _Stage.STUCK, _Stage.OVER
+
+
+class Errand(Repetition):
+    """One time that the request comes. It waits as a future would, for ``Taken`` first and then for the upstream."""
+
+    __slots__ = (
+        "_connection", "_desk", "_id_line", "_stage", "asked", "asked_on", "decision", "fault", "refrain",
+    )  # fmt: skip
+
+    def __init__(self, desk: Desk, connection: Line, refrain: Refrain, request_id: str) -> None:
+        super().__init__(request_id)
+        self.refrain = refrain
+        self._id_line = b"X-Request-ID: " + request_id.encode()
+        self.decision: Admit | Deny | None = None
+        self.asked_on: UpstreamConnection | None = None
+        """The connection that it was asked on."""
+        self.asked = 0.0
+        self.fault: Exception | None = None
+        """A bug of ours, to be told as any other."""
+        self._desk = desk
+        self._connection = connection
+        self._stage = _RUNNING
+
+    def begin(self) -> None:
+        """Ask the limiter."""
+        self._connection.run(self)
+        self._desk.metrics.inflight += 1
+        self._desk.gatekeeper.take_for(self.refrain.permit, self)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the connection's task is to go on with it."""
+        return self._stage is _STUCK
+
+    def exchange(self) -> Exchange:
+        """The facts so far, for the task to go on with."""
+        refrain = self.refrain
+        path = refrain.message.path.partition("?")[0]
+        exchange = Exchange(self.request_id, refrain.message.method, path, refrain.known.caller)
+        exchange.started = self.started
+        exchange.route = refrain.permit.route
+        if isinstance(self.decision, Admit):
+            exchange.principal = refrain.permit.principal
+        return exchange
+
+    # --- whoever is asked tells it as a future ------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        """Whether there is nothing to tell it any more."""
+        return self._stage is not _RUNNING
+
+    def set_result(self, result: Taken | None) -> None:
+        """Go on: the limiter has said what was taken, or the upstream has answered."""
+        try:
+            if result is None:
+                self._answer()
+            else:
+                self._ask(result)
+        except Exception as error:  # noqa: BLE001  whoever tells has others to tell
+            self._stop(error)
+
+    def set_exception(self, error: BaseException) -> None:  # noqa: ARG002  it is said once more
+        """Stop: the limiter cannot be asked, or the upstream has failed, which its connection will say once more."""
+        try:
+            if self.asked_on is None:
+                self.decision = self._desk.gatekeeper.uncounted(self.refrain.permit)
+        except Exception as bug:  # noqa: BLE001  as above
+            self._stop(bug)
+        else:
+            self._stop()
+
+    # --- the one way --------------------------------------------------------------------------------------------------
+
+    def _ask(self, taken: Taken) -> None:
+        refrain, connection = self.refrain, self._connection
+        permit = refrain.permit
+        decision = self.decision = self._desk.gatekeeper.conclude(permit, taken)
+        upstream = refrain.upstream.idle() if isinstance(decision, Admit) else None
+        if upstream is None or connection.is_gone:
+            self._stop()
+            return
+        self.asked_on = upstream
+        self.asked = time.perf_counter()
+        route = permit.route
+        upstream.begin(
+            request_head(
+                refrain.inquiry, upstream.pool.host_line, refrain.known.passing,
+                self._id_line, b"", permit.identity,
+            ),
+            bodyless_answer=False,
+            idle_s=route.idle_s,
+            total_s=route.total_s,
+        )  # fmt: skip
+        upstream.expect_answer(route.first_byte_s)
+        if self._desk.metrics.inflight <= 1:
+            upstream.flush()
+        upstream.tell(self)
+
+    def _answer(self) -> None:
+        upstream, connection, decision = self.asked_on, self._connection, self.decision
+        assert upstream is not None
+        assert isinstance(decision, Admit)
+        head = upstream.head
+        if (
+            head is None
+            or not upstream.body_done
+            or upstream.status != self.refrain.status
+            or upstream.pool.is_suspect
+            or connection.is_gone
+        ):
+            self._stop()
+            return
+        body = upstream.take()
+        upstream_s = time.perf_counter() - self.asked
+        metrics = self._desk.metrics
+        self.ends_like(self.refrain.likeness, len(body), upstream_s)
+        self._desk.settlement.settle_again(self)
+        self._stage = _OVER
+        lines = responses.passed_on(head, decision, self._id_line, self.refrain.known.cors)
+        lines.append(b"Content-Length: %d" % len(body))
+        connection.write_soon(responses.head(upstream.status, lines) + body)
+        if metrics.inflight <= 1:
+            connection.send_now()
+        metrics.inflight -= 1
+        upstream.release()
+        connection.ran()
+
+    @override
+    def retract(self, _: Repetition) -> None:
+        self._connection.retract(self.exchange())
+
+    # --- any other ----------------------------------------------------------------------------------------------------
+
+    def _stop(self, fault: Exception | None = None) -> None:
+        """Leave it to the connection's task; a client that has gone has none any more."""
+        if self._stage is _OVER:
+            return
+        self.fault = fault
+        if self._connection.is_gone:
+            self.abandon()
+            return
+        self._stage = _STUCK
+        self._connection.resume()
+
+    def abandon(self, outcome: Outcome = Outcome.CLIENT_GONE, status: int = 499) -> None:
+        """Settle what nobody waits for any more: the client has gone, or the gateway is closing."""
+        if self._stage is _OVER:
+            return
+        self._stage = _OVER
+        exchange, upstream, metrics = self.exchange(), self.asked_on, self._desk.metrics
+        exchange.broke_off(outcome, status)
+        if upstream is not None:
+            exchange.upstream_s = time.perf_counter() - self.asked
+            exchange.upstream = self.refrain.upstream.name
+            upstream.close()
+        self._desk.settlement.settle(exchange)
+        metrics.inflight -= 1
+        self._connection.ran()
