@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 RAW = (
     "test_ambiguous_targets", "test_framing", "test_identity_headers", "test_many_chunks", "test_methods",
     "test_mutated_framing", "test_odd_hosts", "test_odd_values", "test_oversize_headers", "test_refused_uploads",
@@ -12,6 +14,7 @@ RAW = (
 )  # fmt: skip
 
 
+@pytest.mark.timeout(330)
 def test_the_wounds_stay_closed_without_the_c_extension() -> None:
     """The tests that speak raw HTTP, once more, in a process where ``AIOHTTP_NO_EXTENSIONS`` is set."""
     here = Path(__file__).parent
