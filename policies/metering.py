@@ -118,9 +118,11 @@ class FormMeter:
         "_body_bytes",
         "_declared",
         "_elsewhere",
+        "_estimate_ms",
         "_fields",
         "_file",
         "_files",
+        "_holds_until",
         "_said",
         "_size",
         "_undecoded",
@@ -152,6 +154,9 @@ class FormMeter:
         self._file: _File | None = None
         self._files: list[Heard] = []  # those that have ended: a figure each, and none of their bytes
         self._size = 0
+        self._estimate_ms: int | None = None
+        self._holds_until = -1
+        """While no more bytes than these have come the last estimate holds: most of a long WAV needs no other."""
         self._whole = Track() if may_be_raw else None
         self._walker = MultipartWalker(content_type, self._open)
         if not has_plain_names(content_type):
@@ -159,6 +164,7 @@ class FormMeter:
 
     def _open(self, part: Part) -> Consumer:
         self._files = self._parts_heard()
+        self._holds_until = -1
         self._note()
         if not part.is_plain:
             self._elsewhere.doubt()
@@ -186,7 +192,19 @@ class FormMeter:
     @property
     def estimate_ms(self) -> int | None:
         """See :class:`Meter`."""
-        return foreseen(self._heard(), self._size, self._body_bytes)
+        if self._size > self._holds_until:
+            heard = self._heard()
+            self._estimate_ms = foreseen(heard, self._size, self._body_bytes)
+            if len(heard) == 1 and heard[0].claimed_ms == self._estimate_ms:
+                self._holds_until = self._size + self._foretold_bytes
+        return self._estimate_ms
+
+    @property
+    def _foretold_bytes(self) -> int:
+        """How many more bytes, at the least, leave the body at what its only file claims."""
+        if self._files or self._whole or self._declared or self._file is None:
+            return 0
+        return self._file.foretold_bytes
 
     def _heard(self) -> list[Heard]:
         return self._as_one_file(self._parts_heard())
@@ -208,7 +226,8 @@ class FormMeter:
     @property
     def passes_by(self) -> bool:
         """See :class:`Meter`."""
-        self._note()
+        if self._file:
+            self._file.note()
         return self._elsewhere.passes_by
 
     def finish(self, *, reported_ms: int | None = None) -> Measured:
@@ -380,6 +399,11 @@ class _File:
     def fields(self) -> Mapping[str, str]:
         """What it says of the model and the like, where it is JSON."""
         return self._json.inline.fields if self._json.inline else {}
+
+    @property
+    def foretold_bytes(self) -> int:
+        """See :attr:`policies.audio.track.Track.foretold_bytes`; 0 where it is read in two ways."""
+        return 0 if self._base64 or self._is_opaque else self._plain.foretold_bytes
 
     @property
     def track(self) -> Track:

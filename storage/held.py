@@ -27,13 +27,14 @@ class Keeper(Protocol):
 class HeldLease:
     """See :class:`policies.holding.Lease`. ``amounts`` are what is in reserve of each of ``demands``."""
 
-    __slots__ = ("_changing", "_doubts", "_final", "_gone", "_keeper", "amounts", "demands", "hear", "id")
+    __slots__ = ("_changing", "_doubts", "_final", "_gone", "_growing", "_keeper", "amounts", "demands", "hear", "id")
 
     def __init__(self, keeper: Keeper, lease_id: str, demands: Sequence[Demand]) -> None:
         self._keeper = keeper
         self.id = lease_id
         self.demands = tuple(demand for demand in demands if demand.allowance.kind is not Kind.RATE)
         self.amounts = [demand.want for demand in self.demands]
+        self._growing = [(n, demand.allowance.what) for n, demand in enumerate(self.demands) if _grows(demand)]
         self._gone = [0] * len(self.demands)
         self._final: Spent | None = None
         self.hear: Callable[[Answer], None] | None = None
@@ -49,7 +50,7 @@ class HeldLease:
     @property
     def grows(self) -> bool:
         """See :class:`policies.holding.Lease`."""
-        return any(map(_grows, self.demands))
+        return bool(self._growing)
 
     def settle(self, spent: Spent) -> None:
         """See :class:`policies.holding.Lease`."""
@@ -62,9 +63,7 @@ class HeldLease:
     def exceeds(self, expected: Spent) -> bool:
         """See :class:`policies.holding.Lease`."""
         return self._changing is None and any(
-            expected.of(demand.allowance.what) > had + gone
-            for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True)
-            if _grows(demand)
+            expected.of(what) > self.amounts[place] + self._gone[place] for place, what in self._growing
         )
 
     async def extend(self, expected: Spent, spent: Spent) -> Answer:

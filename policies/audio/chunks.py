@@ -208,11 +208,23 @@ class Reading(ABC):
         return self.layout.ms(self.claimed) if self.layout and self.claimed else None
 
     @property
-    def _ms(self) -> int | None:
-        played = self.played or 0
+    def foretold_bytes(self) -> int:
+        """How many more bytes cannot make it longer than it claims to be: the rest of a chunk of plain samples."""
+        if self._kind is not _Kind.DATA or self.unpadded or self.inner or self.disguise or self._hidden:
+            return 0
+        return self._left if self.claimed and len(self.layouts) == 1 else 0
+
+    @property
+    def _hidden(self) -> int:
+        """Bytes beside the samples that count as audio."""
         hidden = self.strange if self.strange > _MOST_STRANGE_BYTES else 0
-        if self.metadata > max(_MOST_METADATA_BYTES, played // 8):
+        if self.metadata > max(_MOST_METADATA_BYTES, (self.played or 0) // 8):
             hidden += self.metadata
+        return hidden
+
+    @property
+    def _ms(self) -> int | None:
+        played, hidden = self.played or 0, self._hidden
         if self.played is None and not hidden:
             return None
         if len(self.layouts) == 1:

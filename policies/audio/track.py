@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.aiff import AiffWalker
 from policies.audio.amr import AmrWalker
+from policies.audio.chunks import ChunkWalker
 from policies.audio.flac import FlacWalker
 from policies.audio.hunt import HuntWalker
 from policies.audio.matroska import MatroskaWalker
@@ -99,6 +100,12 @@ class Track:
         """What its header says of itself, under the sanity cap."""
         claimed = self._speaker.claimed_ms if self._speaker else None
         return claimed and min(claimed, LONGEST_MS)
+
+    @property
+    def foretold_bytes(self) -> int:
+        """How many more bytes, at the least, leave it as long as ``claimed_ms`` says, or shorter."""
+        walker = self._walker
+        return walker.reading.foretold_bytes if isinstance(walker, ChunkWalker) and self.walked_ms else 0
 
     @property
     def estimated_ms(self) -> int:

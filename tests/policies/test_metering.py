@@ -8,7 +8,7 @@ import tracemalloc
 from urllib.parse import quote, quote_from_bytes, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.audio.track import UNKNOWN_BITRATE
@@ -520,3 +520,34 @@ def test_base64_that_some_decoders_read_all_the_same_is_no_text(strange):
     text = STRANGE_BASE64[strange](b64(FLAC))
     assert base64.b64decode(text) == FLAC
     assert figure(put(json.dumps({"audio": text}).encode(), "application/json")) == (1280, WALKED, False)
+
+
+LONG = wav(20.0)  # so long that nobody looks for other codecs' frames in it any more
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(MODEL, file(LONG)),
+        form(MODEL, file(LONG + b"more than it promised" * 10_000)),
+        form(MODEL, file(LONG[: len(LONG) * 3 // 4]), file(wav(30.0))),
+        form(file(wav(1.0)), file(LONG)),
+        form(file(riff(fmt(), chunk(b"data", bytes(300_001)), chunk(b"data", bytes(90_000))))),
+        form(file(riff(chunk(b"junk", bytes(range(1, 255)) * 90), fmt(), chunk(b"data", bytes(400_000))))),
+        form(file(riff(fmt(rate=1), chunk(b"data", bytes(400_000))))),
+        form(file(base64.b64encode(LONG), encoding="base64")),
+        form(MODEL, file(FLAC)),
+    ],
+)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_an_estimate_that_is_asked_for_all_the_time_is_that_of_a_meter_which_is_asked_once(body, data):
+    """The rest of a long WAV is not estimated anew: a delimiter may end it all the same, where its header says no."""
+    length = data.draw(st.sampled_from([None, len(body)]))
+    asked, at = meter_for("multipart", TYPE, length), 0
+    for size in data.draw(st.lists(st.integers(1, 400_000), max_size=8)):
+        asked.feed(body[at : at + size])
+        at += size
+        once = meter_for("multipart", TYPE, length)
+        once.feed(body[:at])
+        assert asked.estimate_ms == once.estimate_ms
