@@ -233,7 +233,10 @@ class Upload:
         await upstream.drained()
 
     def _send(self, upstream: UpstreamConnection, piece: Piece) -> None:
-        upstream.write(b"%x\r\n%b\r\n" % (len(piece), bytes(piece)) if self._chunked else piece)
+        if self._chunked:
+            upstream.write_chunk(bytes(piece))
+        else:
+            upstream.write(piece)
 
     def _seen(self, piece: Piece) -> None:
         self._exchange.bytes_in += len(piece)

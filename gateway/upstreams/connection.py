@@ -144,12 +144,19 @@ class UpstreamConnection(Answer, asyncio.Protocol):
 
         A piece that is not ``bytes`` must stay as it is until the upstream ``holds_nothing``.
         """
+        self._ready().write(data)
+
+    def write_chunk(self, data: bytes) -> None:
+        """Write a piece of a body without a length. Raises what went wrong before."""
+        self._ready().writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+
+    def _ready(self) -> asyncio.Transport:
         if self._failure is not None:
             raise self._failure
         assert self._transport is not None
         if self._later:
             self.flush()
-        self._transport.write(data)
+        return self._transport
 
     async def drained(self) -> None:
         """Wait until the upstream takes more, or has answered for good, or the route's idle time has passed."""
