@@ -116,23 +116,20 @@ class Known:
     """What it asks as a proxy's question, where a header says it, and the dialect it was read in."""
 
 
+def request_line(inquiry: Inquiry) -> bytes:
+    """What an upstream is asked, with its line end: the path and query that were judged."""
+    target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
+    return b"%b %b HTTP/1.1\r\n" % (inquiry.method.encode("ascii"), target.encode("ascii"))
+
+
 def request_head(
-    inquiry: Inquiry, host_line: bytes, passing: bytes, id_line: bytes, framing: bytes, identity: bytes
+    line: bytes, host_line: bytes, passing: bytes, id_line: bytes, framing: bytes, identity: bytes
 ) -> bytes:
-    """What an upstream gets: the path and query that were judged, the lines that pass, and last what only we may say.
+    """The whole header that an upstream gets: the lines that pass, and last what only we may say.
 
     Each part but ``id_line`` with its own line ends.
     """
-    target = f"{inquiry.path}?{inquiry.query}" if inquiry.query else inquiry.path
-    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n%b%b\r\n" % (
-        inquiry.method.encode("ascii"),
-        target.encode("ascii"),
-        host_line,
-        passing,
-        id_line,
-        framing,
-        identity,
-    )
+    return b"%b%b%b%b\r\n%b%b\r\n" % (line, host_line, passing, id_line, framing, identity)
 
 
 _FOR_THE_PORTAL = frozenset({b"authorization", b"cookie"})

@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange, Settlement
-from gateway.dataplane.inquiries import Known, portal_lines, request_head
+from gateway.dataplane.inquiries import Known, portal_lines, request_head, request_line
 from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Jobs, Latecomer, hear
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
@@ -176,7 +176,8 @@ class Passage:
             passing += portal_lines(self._incoming.known)
         elif route.job_kind:
             passing = asking_plainly(passing)
-        head = request_head(inquiry, upstream.pool.host_line, passing, self._exchange.id_line, framing, permit.identity)
+        line, id_line = request_line(inquiry), self._exchange.id_line
+        head = request_head(line, upstream.pool.host_line, passing, id_line, framing, permit.identity)
         upstream.begin(
             head + data,
             bodyless_answer=inquiry.method == "HEAD",

@@ -20,7 +20,7 @@ from typing_extensions import override
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange, Likeness, Repetition, Settlement
 from gateway.dataplane.gatekeeper import Gatekeeper
-from gateway.dataplane.inquiries import Known, request_head
+from gateway.dataplane.inquiries import Known, request_head, request_line
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection
@@ -40,6 +40,8 @@ class Refrain:
 
     message: RawRequestMessage
     inquiry: Inquiry
+    line: bytes
+    """What the upstream is asked."""
     known: Known
     permit: Permit
     """Holds as long as the gatekeeper says so."""
@@ -67,7 +69,7 @@ class Refrain:
         )
         if likeness is None or not is_usual:
             return None
-        return cls(message, inquiry, known, admit.permit, upstream, status, likeness)
+        return cls(message, inquiry, request_line(inquiry), known, admit.permit, upstream, status, likeness)
 
 
 @dataclass(slots=True)
@@ -198,8 +200,7 @@ class Errand(Repetition):
         route = permit.route
         upstream.begin(
             request_head(
-                refrain.inquiry, upstream.pool.host_line, refrain.known.passing,
-                self._id_line, b"", permit.identity,
+                refrain.line, upstream.pool.host_line, refrain.known.passing, self._id_line, b"", permit.identity,
             ),
             bodyless_answer=False,
             idle_s=route.idle_s,
