@@ -191,8 +191,8 @@ class Errand(Repetition):
         refrain, connection = self.refrain, self._connection
         permit = refrain.permit
         decision = self.decision = self._desk.gatekeeper.conclude(permit, taken)
-        upstream = refrain.upstream.idle() if isinstance(decision, Admit) else None
-        if upstream is None or connection.is_gone:
+        upstream = refrain.upstream.idle() if isinstance(decision, Admit) and not connection.is_gone else None
+        if upstream is None:
             self._stop()
             return
         self.asked_on = upstream
@@ -226,14 +226,14 @@ class Errand(Repetition):
             self._stop()
             return
         body = upstream.take()
-        upstream_s = time.perf_counter() - self.asked
-        metrics = self._desk.metrics
-        self.ends_like(self.refrain.likeness, len(body), upstream_s)
-        self._desk.settlement.settle_again(self)
-        self._stage = _OVER
         lines = responses.passed_on(head, decision, self._id_line, self.refrain.known.cors)
         lines.append(b"Content-Length: %d" % len(body))
-        connection.write_soon(responses.head(upstream.status, lines) + body)
+        whole = responses.head(upstream.status, lines) + body
+        self.ends_like(self.refrain.likeness, len(body), time.perf_counter() - self.asked)
+        self._stage = _OVER  # nothing below can fail
+        self._desk.settlement.settle_again(self)
+        connection.write_soon(whole)
+        metrics = self._desk.metrics
         if metrics.inflight <= 1:
             connection.send_now()
         metrics.inflight -= 1
@@ -251,6 +251,8 @@ class Errand(Repetition):
         if self._stage is _OVER:
             return
         self.fault = fault
+        if fault is not None and self.asked_on is not None:
+            self.asked_on.close()
         if self._connection.is_gone:
             self.abandon()
             return

@@ -462,7 +462,10 @@ async def test_what_the_end_of_a_drain_cuts_off_is_our_failure(gateway: Gateway)
         assert gateway.metrics.inflight == 0
 
 
-@pytest.mark.parametrize("where", ["_ask", "_answer"])
+@pytest.mark.parametrize(
+    "where",
+    ["repeats.Errand._ask", "repeats.Errand._answer", "repeats.request_head", "responses.passed_on", "exchange.fill"],
+)
 async def test_a_bug_is_500_and_costs_nobody_else_an_answer(
     gateway: Gateway, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -471,8 +474,11 @@ async def test_a_bug_is_500_and_costs_nobody_else_an_answer(
 
     target: Callable[..., object] = bug
     async with warm(gateway, data := request(gateway)) as (client, _):
-        monkeypatch.setattr(f"gateway.dataplane.repeats.Errand.{where}", target)
+        monkeypatch.setattr(f"gateway.dataplane.{where}", target)
         refused = await ask(client, data)
         assert (refused.status, refused.code) == (500, "internal_error")
         assert gateway.metrics.inflight == 0
         assert gateway.lines[-1]["outcome"] == "gateway_failed"
+        await until(lambda: gateway.pool.busy == 0)
+        monkeypatch.undo()
+        assert (await gateway.ask()).status == 200
