@@ -14,6 +14,9 @@ from policies.audio.walker import Chunk, Patience
 
 _LOOKED_AT_BYTES = 262_144
 """FFmpeg looks at 32 packets of 4096 bytes."""
+_MOST_STRANGE_BYTES = _LOOKED_AT_BYTES // 2
+"""Who has passed more of them without a frame speaks of no file, however that goes on."""
+_AT_ONCE_BYTES = 32_768
 _PREAMBLE = b"\x72\xf8\x1f\x4e"
 """The first two words of a burst (IEC 61937-1 section 6.1.4), the lower byte first; its kind and length follow."""
 _PREAMBLES_BYTES = 8
@@ -96,22 +99,26 @@ class Disguise:
     @property
     def is_none(self) -> bool:
         """Whether there are certainly none."""
-        return not self._walkers and not self._bursts
+        return not (self._left or self._walkers or self._bursts)
 
     def feed(self, chunk: Chunk) -> None:
         """The next samples."""
-        if self.is_none:
-            return
-        now = memoryview(chunk)[: self._left] if self._left else memoryview(chunk)
-        self._seen += len(now)
+        view = memoryview(chunk)
+        while view and not self.is_none:
+            step = min(self._left, _AT_ONCE_BYTES) or len(view)
+            self._look_at(view[:step])
+            view = view[step:]
+
+    def _look_at(self, samples: memoryview) -> None:
+        self._seen += len(samples)
         for walker in self._walkers:
-            walker.feed(now)
-        self._feed_bursts(bytes(now))
+            walker.feed(samples)
+        self._feed_bursts(bytes(samples))
         if self._left:
-            self._left -= len(now)
+            self._left -= len(samples)
+            self._walkers = [one for one in self._walkers if one.strange <= _MOST_STRANGE_BYTES]
             if not self._left:
                 self._walkers = [one for one in self._walkers if one.ms and one.strange * 2 <= self._seen]
-                self.feed(memoryview(chunk)[len(now) :])
 
     def feed_behind(self, chunk: Chunk) -> None:
         """The next bytes of the file that are no samples: who reads bursts reads on behind the samples' end."""

@@ -39,6 +39,7 @@ _TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 8}
 _LEAST = _TABLES | {b"tkhd": 24, b"hdlr": 12, b"tfhd": 32, b"trex": 24, b"stco": 8, b"co64": 8, b"stsd": 16}
 """What FFmpeg reads even of a box that is shorter: from behind its end."""
 _HEADS = _WHOLE | _TABLES | dict.fromkeys(_MAY_BE_MOVIES, 8)
+_READ = _CONTAINERS | _HEADS.keys() | {b"mdat"}
 
 
 class Mp4Walker(ElementWalker):
@@ -193,6 +194,8 @@ class Mp4Walker(ElementWalker):
 
     def _pass_body(self, name: bytes, data: bytes, at: int, body: int, after: int) -> int:
         """The same, when the header has been read: the box begins at ``at``, its body at ``body``, the rest behind."""
+        if name not in _READ:
+            return after
         head = max(min(_HEADS.get(name, 0), after - body), _LEAST.get(name, 0))
         if name == b"stsd" and len(data) - body >= head:
             head = max(head, min(8 + int.from_bytes(data[body + 8 : body + 12], "big"), _MOST_READ_BYTES))

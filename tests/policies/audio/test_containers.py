@@ -454,6 +454,17 @@ def test_samples_of_a_wav_that_ffmpeg_takes_for_frames_are_counted_as_such(kind)
     assert billed_ms(data) >= played_ms(data) * 0.995 - 25
 
 
+@pytest.mark.parametrize(("rubbish", "counts"), [(130_000, True), (132_000, False)])
+def test_frames_behind_nearly_half_of_what_is_looked_at_count_in_any_cuts(rubbish, counts):
+    """Of 256 KiB. Behind more rubbish who looks for frames has given up, at the same byte however the bytes come."""
+    head = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + struct.pack("<HHIIHH", 1, 2, 44_100, 176_400, 4, 16)
+    sound = recorded("mp3 without Xing") * 40
+    data = head + b"data\xff\xff\xff\xff" + bytes(rubbish) + sound
+    figures = {billed_ms(data, lengths) for lengths in ((1 << 30,), (65_536,), (4096, 11), (999,))}
+    assert len(figures) == 1
+    assert (figures.pop() > 30 * S * 1000) == counts
+
+
 @pytest.mark.parametrize("kind", ["mp3 without Xing", "adts"])
 @pytest.mark.parametrize("header", NO_HEADERS)
 def test_a_header_that_ffmpeg_does_not_take_hides_nothing_behind_it(header, kind):
