@@ -18,7 +18,8 @@ jobs          whose each job of an upstream is: learnt from answers, asked of th
 job_results   results that nobody asks for: asked for, or written down as unmeasured
 streams       all open WebSockets: their clock, and what ends many at once
 tunnel        one open WebSocket; ``stream_end`` one of its two sockets
-exchange      what one request did, settled exactly once
+exchange      what one request did
+settlement    settles it, exactly once: record, access line, figures
 responses     the gateway's own answers; ``error_page`` is what a person sees of them
 ============  ======================================================================================================
 """

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.dataplane import responses
-from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.gatekeeper import Gatekeeper
 from gateway.dataplane.inquiries import TrustedProxies
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
+from gateway.dataplane.settlement import Settlement
 from policies import headers as algebra
 from policies.admission import Admit
 from policies.authorise import Permit

@@ -13,11 +13,12 @@ from aiohttp.streams import EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.dataplane import responses
-from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inquiries import Known, portal_lines, request_head, request_line
 from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Jobs, Latecomer, hear
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
+from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.streams import Streams
 from gateway.dataplane.upload import BodyTooLarge, Refused, Upload
 from gateway.tasks import Tasks

@@ -10,7 +10,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.dataplane import responses
-from gateway.dataplane.exchange import Caller, Exchange, Settlement
+from gateway.dataplane.exchange import Caller, Exchange
 from gateway.dataplane.forward_auth import ForwardAuth
 from gateway.dataplane.gatekeeper import Gatekeeper
 from gateway.dataplane.inquiries import Reader, RequestIds, TrustedProxies, usable_request_id
@@ -19,6 +19,7 @@ from gateway.dataplane.passage import Incoming
 from gateway.dataplane.relay import Relay
 from gateway.dataplane.repeats import Desk, Errand, Refrain
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
+from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.failures import Abandoned
 from policies.admission import Admit

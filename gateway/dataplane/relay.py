@@ -6,11 +6,12 @@ from typing import TypeAlias
 
 from aiohttp.web_protocol import RequestPayloadError
 
-from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.intake import BodyTooSlow
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.passage import Equipment, Incoming, Passage
 from gateway.dataplane.server import Next
+from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.streams import Streams
 from gateway.dataplane.upload import BodyTooLarge, Refused
 from gateway.tasks import Tasks

@@ -18,9 +18,10 @@ from aiohttp.http_parser import RawRequestMessage
 from typing_extensions import override
 
 from gateway.dataplane import responses
-from gateway.dataplane.exchange import Exchange, Likeness, Repetition, Settlement
+from gateway.dataplane.exchange import Exchange, Likeness, Repetition
 from gateway.dataplane.gatekeeper import Gatekeeper
 from gateway.dataplane.inquiries import Known, request_head, request_line
+from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection

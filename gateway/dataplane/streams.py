@@ -9,8 +9,9 @@ from typing import Protocol
 import structlog
 
 from gateway.dataplane import responses
-from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.server import ClientConnection
+from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.tunnel import Tunnel
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics

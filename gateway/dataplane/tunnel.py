@@ -10,8 +10,9 @@ import os
 from typing import Protocol
 
 from gateway.dataplane import responses
-from gateway.dataplane.exchange import Exchange, Settlement
+from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.server import ClientConnection
+from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.stream_end import NEVER, StreamEnd, unmasked
 from policies.admission import Hold
 from policies.credentials import Presented

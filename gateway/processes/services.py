@@ -17,7 +17,6 @@ from gateway.configuration.secrets import derived
 from gateway.configuration.settings import Settings
 from gateway.configuration.upstreams import UpstreamSettings
 from gateway.dataplane.clients import Census
-from gateway.dataplane.exchange import Settlement
 from gateway.dataplane.forward_auth import ForwardAuth, Manners
 from gateway.dataplane.gatekeeper import Gatekeeper
 from gateway.dataplane.holder import Holder
@@ -29,6 +28,7 @@ from gateway.dataplane.limit_events import LimitEvents
 from gateway.dataplane.listener import PublicServer
 from gateway.dataplane.proxy import Proxy
 from gateway.dataplane.relay import Relay
+from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.streams import Streams
 from gateway.identity.assertions import Assertions
 from gateway.identity.bearers import Bearers

@@ -90,7 +90,7 @@ _SPAN: Final = """
     FROM archived
 """
 
-# A journal numbers its records (gateway.dataplane.exchange.Settlement), and has all between two of its own. The numbers
+# A journal numbers its records (gateway.dataplane.settlement), and has all between two of its own. The numbers
 # are in the order of their lengths, then of their digits.
 _COMPARISON: Final = f"""
     WITH kept AS (

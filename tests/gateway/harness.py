@@ -21,7 +21,6 @@ from gateway.configuration.patience import Patience
 from gateway.configuration.reserved import ROUTES as RESERVED
 from gateway.configuration.upstreams import UpstreamSettings
 from gateway.dataplane.clients import Census
-from gateway.dataplane.exchange import Settlement
 from gateway.dataplane.forward_auth import ForwardAuth, Manners
 from gateway.dataplane.gatekeeper import Gatekeeper
 from gateway.dataplane.inquiries import Network, TrustedProxies
@@ -30,6 +29,7 @@ from gateway.dataplane.key_uses import KeyUses
 from gateway.dataplane.listener import PublicServer
 from gateway.dataplane.proxy import Proxy
 from gateway.dataplane.relay import Relay
+from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.streams import Streams
 from gateway.identity.bearers import Bearers
 from gateway.identity.digests import digest

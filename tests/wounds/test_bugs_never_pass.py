@@ -42,10 +42,10 @@ AT_THE_RELAY = [
     "gateway.dataplane.passage.Passage.answer_whole",
     "gateway.dataplane.passage.Passage._answer_lines",
     "gateway.dataplane.passage.answer_reader",
-    "gateway.dataplane.exchange.Settlement._record",
-    "gateway.dataplane.exchange._common",
-    "gateway.dataplane.exchange.encode",
-    "gateway.dataplane.exchange.accounted",
+    "gateway.dataplane.settlement.Settlement._record",
+    "gateway.dataplane.settlement._common",
+    "gateway.dataplane.settlement.encode",
+    "gateway.dataplane.settlement.accounted",
     "tests.gateway.harness.MemoryJournal.append_all",
 ]
 
@@ -187,7 +187,7 @@ async def test_a_second_bug_in_telling_of_the_first_ends_the_connection_and_no_o
     """Its record cannot be made, nor the 500 in its place: no answer, and the next one is answered as ever."""
     gateway.metrics.inflight += 1  # as if another one were served: else no answer would wait for the end of the turn
     with monkeypatch.context() as bugs:
-        bugs.setattr("gateway.dataplane.exchange._common", broken)
+        bugs.setattr("gateway.dataplane.settlement._common", broken)
         bugs.setattr("gateway.dataplane.proxy.responses.refusal", broken)
         with pytest.raises(ConnectionResetError):
             await ask(gateway)

@@ -200,7 +200,7 @@ class Journey:
                 "gateway.identity.snapshot.Snapshot.known",
                 "gateway.dataplane.relay.Relay.carry",
                 "gateway.dataplane.upload.meter_for",
-                "gateway.dataplane.exchange.Settlement._record",
+                "gateway.dataplane.settlement.Settlement._record",
                 "gateway.upstreams.connection.UpstreamConnection.begin",
             ):
                 with patch.context() as bug:

@@ -397,8 +397,8 @@ async def test_both_doors_decide_alike_and_settle_alike(gateway: Gateway) -> Non
         "gateway.dataplane.forward_auth.ForwardAuth._question",
         "gateway.dataplane.forward_auth.ForwardAuth._decide",
         "gateway.dataplane.forward_auth.algebra.identity",
-        "gateway.dataplane.exchange._common",
-        "gateway.dataplane.exchange.Settlement._record",
+        "gateway.dataplane.settlement._common",
+        "gateway.dataplane.settlement.Settlement._record",
         "gateway.dataplane.inquiries.Reader.read",
     ],
 )

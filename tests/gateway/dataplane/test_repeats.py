@@ -464,7 +464,7 @@ async def test_what_the_end_of_a_drain_cuts_off_is_our_failure(gateway: Gateway)
 
 @pytest.mark.parametrize(
     "where",
-    ["repeats.Errand._ask", "repeats.Errand._answer", "repeats.request_head", "responses.passed_on", "exchange.fill"],
+    ["repeats.Errand._ask", "repeats.Errand._answer", "repeats.request_head", "responses.passed_on", "settlement.fill"],
 )
 async def test_a_bug_is_500_and_costs_nobody_else_an_answer(
     gateway: Gateway, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

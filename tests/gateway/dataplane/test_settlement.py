@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dataplane.exchange import Caller, Exchange, Settlement
+from gateway.dataplane.exchange import Caller, Exchange
+from gateway.dataplane.settlement import Settlement
 from gateway.outbox import Outbox
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics

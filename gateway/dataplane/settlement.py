@@ -1,0 +1,328 @@
+"""The settlement of a request: exactly once, synchronously, before the last byte of the answer leaves.
+
+Whatever happens, every request ends in :meth:`Settlement.settle`: usage record, log line and metrics. Nothing in it can
+wait, so a client that vanishes cannot prevent it. Small answers, which are written together at the end of the loop's
+turn, have their records written together just before (:meth:`Settlement.settle_soon`); lines and metrics come last.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.dataplane.exchange import Booked, Exchange, Likeness, Repetition, Settled
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.json_lines import json_line
+from gateway.telemetry.metrics import Metrics
+from policies.credentials import redacted
+from policies.holding import Spent
+from policies.principals import Principal
+from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
+from storage.journal.writer import JournalFull
+from storage.usage_rows import encode, fill, outline
+
+_MISSED = "(none)"
+"""The route label of requests that no route names: one label, however many paths are tried."""
+
+
+class Journal(Protocol):
+    """Where settled records go before the answer does."""
+
+    def append(self, row: bytes) -> None:
+        """Raises JournalFull."""
+
+    def append_all(self, rows: Sequence[bytes]) -> int:
+        """As many, from the first on, as there is room for without more ado; how many."""
+
+
+class Settlement:
+    """Settles exchanges. ``event_prefix`` is unique to this process for ever, so that event ids are."""
+
+    def __init__(self, metrics: Metrics, log: AccessLog, journal: Journal, event_prefix: str) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._journal = journal
+        self._prefix = event_prefix
+        self._events = 0
+        self._settled: list[Settled] = []
+        """Those whose records are due."""
+        self._told: list[Settled] = []
+        """Those whose lines are due."""
+
+    def settle(self, exchange: Exchange) -> None:
+        """Write the record of a request that has ended, or is about to; line and figures follow at the turn's end.
+
+        Once: later calls for the same exchange do nothing.
+        """
+        if not exchange.settled and self._end(exchange):
+            row = self._row(exchange, time.time())
+            if row:
+                self._append(exchange, row)
+            self._tell_soon([exchange])
+
+    def settle_soon(self, exchange: Exchange, retract: Callable[[Exchange], None]) -> None:
+        """The same for an answer that the listener's outbox holds: the records of a turn are written together, before.
+
+        ``retract`` is called, while the error is handled, where the record cannot be: then the answer must not leave.
+        """
+        if not exchange.settled and self._end(exchange):
+            exchange.retract = retract
+            self._write_soon(exchange)
+
+    def settle_again(self, repetition: Repetition) -> None:
+        """The same for one more that is like one before. Once."""
+        self._write_soon(repetition)
+
+    def _write_soon(self, settled: Settled) -> None:
+        if not self._settled:
+            asyncio.get_running_loop().call_soon(self.write_down)
+        self._settled.append(settled)
+
+    @staticmethod
+    def likeness(exchange: Exchange) -> Likeness | None:
+        """What the next one like this one will share with it; None where there is more to it, or nobody knows yet."""
+        caller, route = exchange.caller, exchange.route
+        if not exchange.settled or route is None or not caller.outline or exchange.measure is not None:
+            return None
+        if exchange.cause or _made_from(exchange, NOT_AUDIO) != caller.lately:
+            return None
+        return Likeness(
+            route, exchange.method, exchange.status, exchange.outcome, caller.outline, caller.common, exchange.upstream
+        )
+
+    def _end(self, exchange: Exchange) -> bool:
+        """Note how it ended. Whether there is more to do: a stream has been settled."""
+        exchange.settled = True
+        exchange.took = took = time.perf_counter() - exchange.started
+        if exchange.booked is not None:
+            self._settle_stream(exchange, exchange.booked, took)
+            return False
+        if exchange.measure is not None:
+            exchange.measured = accounted(exchange.measure(), exchange.outcome, begun=exchange.begun)
+        if exchange.lease is not None:
+            exchange.lease.settle(_spent(exchange, exchange.measured))
+        return True
+
+    def write_down(self) -> None:
+        """Append the records of all that is settled: in one go they cost less than between other work."""
+        settled, self._settled = self._settled, []
+        if not settled:
+            return
+        now = time.time()
+        written: list[Settled] = []
+        owners: list[Settled] = []
+        rows = []
+        for exchange in settled:
+            try:
+                row = self._row(exchange, now)
+            except Exception:  # noqa: BLE001  handed to the last resort: a bug with one of them is not the others'
+                exchange.retract(exchange)  # type: ignore[arg-type]  # its own
+                continue
+            written.append(exchange)
+            if row:
+                owners.append(exchange)
+                rows.append(row)
+        try:
+            kept = self._journal.append_all(rows)
+            for exchange, row in zip(owners[kept:], rows[kept:], strict=True):
+                self._append(exchange, row)
+        except Exception:  # noqa: BLE001  the same
+            for exchange in written:
+                exchange.retract(exchange)  # type: ignore[arg-type]  # its own
+        else:
+            self._tell_soon(written)
+
+    def _tell_soon(self, settled: Sequence[Settled]) -> None:
+        if not self._told:
+            asyncio.get_running_loop().call_soon(self.tell)
+        self._told += settled
+
+    def tell(self) -> None:
+        """Count and log what was written down in this turn of the loop."""
+        told, self._told = self._told, []
+        for exchange in told:
+            route, measured, took = exchange.route, exchange.measured, exchange.took
+            figures = self._metrics.route(route.name if route is not None else _MISSED)
+            figures.count(
+                exchange.method if route is not None else "-", exchange.status, exchange.outcome, took,
+                took - exchange.upstream_s, exchange.bytes_in, exchange.bytes_out,
+            )  # fmt: skip
+            if measured is not NOT_AUDIO and measured.source is not AudioSource.NONE:
+                figures.audio_ms[measured.source] += measured.audio_ms
+                if measured.source is AudioSource.UNMEASURED and route is not None:
+                    self._metrics.unmeasured[(route.name,)] += 1
+            if exchange.upstream:
+                self._metrics.upstream[exchange.upstream].observe(exchange.upstream_s)
+            if exchange.code:
+                self._metrics.denials[(exchange.code,)] += 1
+            self._log.emit(_line(exchange, took, exchange.ended, measured), exchange.common)
+
+    def checkpoint(self, exchange: Exchange) -> None:
+        """Write down what has passed of an open stream since the last time, so that a crash loses only what came after.
+
+        Its records add up: each holds the difference, and all but the last have the interim status 100.
+        """
+        assert exchange.booked is not None
+        exchange.status = INTERIM
+        self._book(exchange, exchange.booked, time.perf_counter() - exchange.started)
+        exchange.status = 101
+
+    def _settle_stream(self, exchange: Exchange, booked: Booked, took: float) -> None:
+        measured = self._book(exchange, booked, took)
+        if exchange.lease is not None:
+            exchange.lease.settle(_spent(exchange, measured))
+        figures = self._metrics.route(exchange.route.name if exchange.route is not None else _MISSED)
+        figures.requests[(exchange.method, exchange.status, exchange.outcome)] += 1
+        figures.duration.observe(took)
+        figures.overhead.observe(took - exchange.upstream_s)
+        self._metrics.upstream[exchange.upstream].observe(exchange.upstream_s)
+        if exchange.code:
+            self._metrics.denials[(exchange.code,)] += 1
+        line = _line(exchange, took, time.time(), measured)
+        self._log.emit(line | {"close_code": exchange.close_code}, _common(exchange, measured))
+
+    def _book(self, exchange: Exchange, booked: Booked, took: float) -> Measured:
+        """One record of a stream, and its share of the figures; what was measured in all.
+
+        The audio is accounted whatever the end is: it was worked on as it came.
+        """
+        measured = NOT_AUDIO if exchange.measure is None else exchange.measure()
+        gained = measured.since(booked.measured)
+        passed = exchange.bytes_in - booked.bytes_in, exchange.bytes_out - booked.bytes_out
+        booked.records += 1
+        principal, route = exchange.principal, exchange.route
+        if principal is not None and principal.tenant_id and route is not None:
+            totals = exchange.bytes_in, exchange.bytes_out, exchange.upstream_s
+            exchange.bytes_in, exchange.bytes_out = passed
+            exchange.upstream_s = max(exchange.upstream_s - booked.took, 0.0)
+            record = self._record(exchange, principal, route.name, gained, time.time(), took - booked.took)
+            self._append(exchange, encode(record))
+            exchange.bytes_in, exchange.bytes_out, exchange.upstream_s = totals
+        figures = self._metrics.route(route.name if route is not None else _MISSED)
+        figures.bytes_in += passed[0]
+        figures.bytes_out += passed[1]
+        if gained.audio_ms:
+            figures.audio_ms[gained.source] += gained.audio_ms
+        booked.bytes_in, booked.bytes_out = exchange.bytes_in, exchange.bytes_out
+        booked.took, booked.measured = took, measured
+        return measured
+
+    def _row(self, exchange: Settled, now: float) -> bytes:
+        """The usage row of a request that ended now; empty where nobody is to be told of it."""
+        if isinstance(exchange, Repetition):
+            exchange.ended = now
+            return self._filled(exchange.outline, exchange, now)
+        measured, principal, route, caller = exchange.measured, exchange.principal, exchange.route, exchange.caller
+        exchange.ended = now
+        exchange.common = _common(exchange, measured)
+        if principal is None or not principal.tenant_id or route is None:
+            return b""
+        if measured is NOT_AUDIO and caller.outline:
+            return self._filled(caller.outline, exchange, now)
+        record = self._record(exchange, principal, route.name, measured, now, exchange.took)
+        if measured is NOT_AUDIO and caller.repeats and caller.outline is None:
+            caller.outline = outline(record)
+        return encode(record)
+
+    def _record(
+        self, exchange: Exchange, principal: Principal, route: str, measured: Measured, now: float, took: float
+    ) -> UsageRecord:
+        return UsageRecord(  # by position: by keyword it costs a request half a microsecond more
+            principal.tenant_id,
+            principal.key_id,
+            principal.user_id,
+            route,
+            exchange.outcome,
+            self._event_id(),
+            exchange.method,
+            exchange.code,
+            exchange.request_id,
+            exchange.status,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            int(took * 1e6),
+            int(exchange.upstream_s * 1e6),
+            1 if exchange.booked is None else exchange.booked.records,
+            int(now * 1000),
+            measured,
+        )
+
+    def _filled(self, outline: str, exchange: Settled, now: float) -> bytes:
+        return fill(
+            outline, int(now * 1000), self._event_id(), exchange.request_id, exchange.bytes_in, exchange.bytes_out,
+            int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
+        )  # fmt: skip
+
+    def _event_id(self) -> str:
+        self._events += 1
+        return f"{self._prefix}{self._events}"
+
+    def _append(self, exchange: Settled, row: bytes) -> None:
+        try:
+            self._journal.append(row)
+        except JournalFull as error:
+            # The work is done and the answer exists; the log line beside it holds the same facts. New requests are
+            # refused at the door until there is room (Gatekeeper), so this is the tail of what was in flight.
+            self._metrics.journal_full[("record",)] += 1
+            exchange.cause = f"usage record not journalled: {error}"
+
+
+def _spent(exchange: Exchange, measured: Measured) -> Spent:
+    """As the ledger will count it, of whom a lost counter is told."""
+    return Spent(measured.audio_ms, exchange.bytes_in, exchange.outcome is not Outcome.DENIED)
+
+
+def _line(exchange: Settled, took: float, now: float, measured: Measured) -> dict[str, object]:
+    """What is new in an access line. :func:`_common` has the rest."""
+    line: dict[str, object] = {
+        "ts": int(now * 1e3) / 1e3,  # round() goes through decimal text and costs three times as much
+        "level": "info",
+        "event": "access",
+        "request_id": exchange.request_id,
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.bytes_out,
+        "duration_ms": int(took * 1e6) / 1e3,
+        "upstream_ms": int(exchange.upstream_s * 1e6) / 1e3,
+        "audio_ms": measured.audio_ms,
+    }
+    if exchange.cause:
+        line["cause"] = exchange.cause
+    return line
+
+
+def _made_from(exchange: Exchange, measured: Measured) -> tuple[object, ...]:
+    return (
+        exchange.route, exchange.path, exchange.outcome, exchange.method, exchange.code, measured.source, exchange.door,
+        exchange.principal, exchange.status,
+    )  # fmt: skip
+
+
+def _common(exchange: Exchange, measured: Measured) -> bytes:
+    """The fields of an access line that are those of the caller's last one, as a rule: found again, not written again.
+
+    With those of :func:`_line` they are all there are, and none can hold a credential: the query is not among them.
+    """
+    caller, principal, route = exchange.caller, exchange.principal, exchange.route
+    made_from = _made_from(exchange, measured)
+    caller.repeats = made_from == caller.lately
+    if caller.repeats:
+        return caller.common
+    fields: dict[str, object] = {
+        "door": exchange.door,
+        "remote_ip": caller.address,
+        "method": exchange.method,
+        "route": route.name if route is not None else "",
+        "path": redacted(exchange.path[:1_024]),
+        "status": exchange.status,
+        "outcome": exchange.outcome,
+        "code": exchange.code,
+        "audio_source": measured.source,
+        "ua": caller.agent,
+    }
+    if principal is not None:
+        fields["auth_method"] = principal.method
+        fields["tenant_id"] = principal.tenant_id
+        fields["key_id"] = principal.key_id
+        fields["user_id"] = principal.user_id
+    caller.lately, caller.common, caller.outline = made_from, json_line(fields), None
+    return caller.common
