@@ -122,7 +122,7 @@ def invite(given: Given, tenant: str, email: str, role: str) -> None:
 @click.option("--address", help="The client address whose tries are forgotten.")
 @common
 def unban(given: Given, email: str | None, address: str | None) -> None:
-    """Let an account, or an address, try to sign in again at once after too many wrong passwords."""
+    """Let an account, or an address, try to sign in again at once after too many wrong passwords or codes."""
     if not (email or address):
         raise click.UsageError("Say which: --email or --address.")
     found = with_stores(given, lambda stores: _unban(stores, email, address))
@@ -309,6 +309,7 @@ async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple[
 
 
 async def _unban(stores: "Stores", email: str | None, address: str | None) -> bool:
+    from storage.postgres.people import PostgresPeople  # noqa: PLC0415  slow
     from storage.redis.attempts import RedisAttempts, address_names  # noqa: PLC0415  slow
     from storage.redis.client import client  # noqa: PLC0415  slow
 
@@ -318,7 +319,16 @@ async def _unban(stores: "Stores", email: str | None, address: str | None) -> bo
     try:
         attempts = RedisAttempts(redis)
         found = [await attempts.forgive(name) for name in address_names(address or "")]
-        return any([*found, bool(email) and await attempts.forgive_account(email or "")])
+        known = PostgresPeople(stores.pool, stores.trail)
+        account = await known.account(email) if email else None
+        if email:
+            found.append(await attempts.forgive_account(email))
+        if account is not None:
+            found.append(await attempts.forgive_person(account.person.id))
+        if any(found):
+            facts = {"address": address} if address else None
+            await known.note("login.unbanned", account.person.id if account is not None else "", email or "", facts)
+        return any(found)
     finally:
         await redis.aclose()
 

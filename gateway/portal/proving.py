@@ -18,7 +18,7 @@ from policies.people import Person, Place, Step, next_step
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.people import Account
-from storage.redis.attempts import Bucket, address_names
+from storage.redis.attempts import Bucket, address_names, again_name, code_name
 
 _FREE_BY_ACCOUNT = 5
 FREE_BY_ADDRESS = 30
@@ -88,7 +88,7 @@ async def prove_password(
 async def prove_code(request: web.Request, person: Person, code: str) -> str:
     """The second factor; ``otp`` or ``mfa`` by how. A step that was used once is used (RFC 6238 section 5.2)."""
     identity = request.app[IDENTITY]
-    bucket = Bucket(f"code:{person.id}", _FREE_CODES)
+    bucket = Bucket(code_name(person.id), _FREE_CODES)
     await _begin_try(request, [bucket])
     known = people(request, acting(request, person))
     digits = "".join(code.split())
@@ -111,7 +111,7 @@ async def prove_again(request: web.Request, account: Account, password: str) -> 
     """
     identity = request.app[IDENTITY]
     identity.hashing.require_room()
-    bucket = Bucket(f"again:{account.person.id}", _FREE_BY_ACCOUNT)
+    bucket = Bucket(again_name(account.person.id), _FREE_BY_ACCOUNT)
     await _begin_try(request, [bucket])
     if not await identity.hashing.check(password, account.password_hash):
         await people(request).note("login.failed", account.person.id, account.person.email)

@@ -78,6 +78,10 @@ class RedisAttempts:
         names = [account, *(_at(account, place if isinstance(place, str) else place.decode()) for place in places)]
         return any([await self.forgive(name) for name in names])
 
+    async def forgive_person(self, user_id: str) -> bool:
+        """Forget the tries of who had given the password, or was signed in; whether there were any."""
+        return any([await self.forgive(name) for name in (code_name(user_id), again_name(user_id))])
+
     async def refund(self, name: str) -> None:
         """Take one try back: it was a good one, and so shuts nothing."""
         with asking():
@@ -90,6 +94,16 @@ class RedisAttempts:
 def account_names(email: str) -> tuple[str, ...]:
     """What tries at an account are counted under."""
     return (f"account:{account_bucket(email)}",)
+
+
+def code_name(user_id: str) -> str:
+    """What tries at a person's second factor are counted under."""
+    return f"code:{user_id}"
+
+
+def again_name(user_id: str) -> str:
+    """What tries at the password are counted under where who is signed in is asked for it once more."""
+    return f"again:{user_id}"
 
 
 def address_names(address: str) -> tuple[str, ...]:

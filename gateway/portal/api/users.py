@@ -16,6 +16,7 @@ from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation, Unavailable
 from storage.postgres.newcomers import NewPerson
+from storage.postgres.people import PostgresPeople
 from storage.postgres.users import Known, PostgresUsers
 
 operations = Operations("users")
@@ -164,6 +165,15 @@ async def disable_user(ask: Ask[Nothing, Any]) -> UserShown:
 async def enable_user(ask: Ask[Nothing, Any]) -> UserShown:
     """Accept a disabled person's credentials again, but for log-ins: those are over."""
     return await _set_status(ask, UserStatus.ACTIVE)
+
+
+@operations.post("/users/{user_id}/unban", Permission.PLATFORM_WRITE, query=Nothing, status=204)
+async def unban_user(ask: Ask[Nothing, Any]) -> None:
+    """Let a person try to sign in again at once, after too many wrong passwords or codes."""
+    found = await _users(ask).user(ask.path("user_id"))
+    attempts = ask.request.app[IDENTITY].attempts
+    if any([await attempts.forgive_account(found.email), await attempts.forgive_person(found.id)]):
+        await PostgresPeople(ask.parts.pool, ask.trail).note("login.unbanned", found.id, found.email)
 
 
 async def _set_status(ask: Ask[Nothing, Any], status: UserStatus) -> UserShown:

@@ -9,6 +9,8 @@ from gateway.configuration.secrets import derived
 from gateway.identity import passwords
 from gateway.identity.passwords import verify
 from storage.ports import Invalidation
+from storage.redis.attempts import Bucket, RedisAttempts, account_names, address_names, again_name, code_name
+from storage.redis.client import client
 from tests.gateway.cli.conftest import SECRET, Operator
 from tests.gateway.cli.listening import invalidations
 
@@ -155,6 +157,24 @@ def test_tries_are_forgotten_on_request(acme: Operator) -> None:
     assert acme.json("user", "unban", "--email", "ann@example.com") == {"forgotten": False}
     assert acme.run("user", "unban", "--address", "192.0.2.1").stdout.startswith("There were no tries")
     acme.run("user", "unban", status=2)
+
+
+async def _try(redis_url: str, *names: str) -> None:
+    redis = client(redis_url)
+    await RedisAttempts(redis).begin([Bucket(name, 1) for name in names])
+    await redis.aclose()
+
+
+def test_who_is_shut_out_at_the_second_factor_is_let_in_too(acme: Operator, redis_url: str) -> None:
+    """A person, whatever was tried too often; and the audit trail says that somebody did it."""
+    made = acme.json("user", "create", "--tenant", "acme", "--email", "ann@example.com")["id"]
+    for name in (*account_names("ann@example.com"), code_name(made), again_name(made)):
+        asyncio.run(_try(redis_url, name))
+        assert acme.json("user", "unban", "--email", "Ann@example.com") == {"forgotten": True}
+    asyncio.run(_try(redis_url, *address_names("192.0.2.1")))
+    assert acme.json("user", "unban", "--address", "192.0.2.1") == {"forgotten": True}
+    address, *accounts = acme.json("audit", "list", "--action", "login.unbanned")
+    assert (address["after"], [each["target"] for each in accounts]) == ({"address": "192.0.2.1"}, [made] * 3)
 
 
 def test_a_person_is_edited_and_forgotten(acme: Operator) -> None:

@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from gateway.identity.digests import digest
 from gateway.portal.mail import MAILER
 from gateway.portal.parts import Parts
+from gateway.portal.proving import RECOVERY_PURPOSE
 from policies.permissions import Permission
 from policies.tenants import Role
+from storage.postgres.people import PostgresPeople
 from tests.gateway.portal.api import EVERYTHING, Caller, Houses
 from tests.gateway.portal.conftest import PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
 from tests.gateway.portal.test_recovery import letters, link_in
@@ -128,8 +131,12 @@ async def test_only_operators_make_change_and_forget_people(houses: Houses, part
         unknown = await caller.ask("POST", "/users", {"email": "nobody@example.com"}, status=403)
         assert {**known, "request_id": ""} == {**unknown, "request_id": ""}
         for user_id in (stranger.user.id, colleague.user.id, "usr_" + "0" * 20):
-            for method, body in (("PATCH", {"name": "Mallory"}), ("DELETE", None)):
-                refused = await caller.ask(method, f"/users/{user_id}", body, status=403)
+            for method, rest, body in (
+                ("PATCH", "", {"name": "Mallory"}),
+                ("DELETE", "", None),
+                ("POST", "/unban", None),
+            ):
+                refused = await caller.ask(method, f"/users/{user_id}{rest}", body, status=403)
                 assert refused["code"] == "insufficient_permission"
     assert await parts.pool.read(rows) == before
 
@@ -166,6 +173,26 @@ async def test_a_person_is_forgotten_everywhere(houses: Houses, portal: Client, 
     await operator.ask("DELETE", f"/users/{bob.id}", status=404)
     assert (await operator.ask("POST", "/users", {"email": "bob@example.com"}, status=201))["id"] != bob.id
     assert [action for action, _, _ in await trail(town.parts, bob.id)][-1] == "user.erased"
+
+
+async def test_who_tried_too_often_is_let_try_again_by_an_operator(houses: Houses, portal: Client, town: Town) -> None:
+    """L-06: wrong passwords and wrong codes alike; it is in the audit trail, and so is not what changed nothing."""
+    operator, bob = await houses.person(operator=True), await town.add("bob@example.com")
+    people = PostgresPeople(town.parts.pool, town.parts.trail)
+    await people.offer_second_factor(bob.id, b"sealed")
+    await people.confirm_second_factor(
+        bob.id, [digest(town.parts.secret_for(RECOVERY_PURPOSE), f"{bob.id}:abc".encode())]
+    )
+    for wrong in ({"password": "a wrong password"}, {"password": PASSWORD, "code": "xyz"}):
+        while (await log_in(portal, bob.email, **wrong)).status != 429:
+            pass
+        assert (await log_in(portal, bob.email, code="abc")).status == 429
+        await operator.ask("POST", f"/users/{bob.id}/unban", status=204)
+        assert (await log_in(portal, bob.email, **wrong)).status == 401
+    assert (await log_in(portal, bob.email, code="abc")).status == 200
+    await operator.ask("POST", f"/users/{bob.id}/unban", status=204, headers=SAME_ORIGIN)
+    assert [action for action, _, _ in await trail(town.parts, bob.id)].count("login.unbanned") == 2
+    await operator.ask("POST", "/users/usr_" + "0" * 20 + "/unban", status=404, headers=SAME_ORIGIN)
 
 
 async def test_a_last_owner_and_oneself_stay(houses: Houses) -> None:
