@@ -32,20 +32,21 @@ async def own(request: web.Request, session: Session) -> Account:
 
 
 def account_page(
-    request: web.Request, template: str, account: Account, session: Session, **more: object
+    request: web.Request,
+    template: str,
+    account: Account,
+    session: Session,
+    *,
+    problem: Problem | None = None,
+    **more: object,
 ) -> web.Response:
     """A page of the account, with what its frame needs."""
     place = next((p for p in account.places if p.tenant_id == session.tenant_id), None)
-    problem = more.get("problem")
-    status = problem.refusal.status if isinstance(problem, Problem) else 200
-    response = render(
-        request, template, status=status, person=account.person, places=account.places, place=place,
+    return render(
+        request, template, problem=problem, person=account.person, places=account.places, place=place,
         has_statements=request.app[PARTS].price_lists is not None,
-        **({"problem": None, "done": request.query.get("done", "")} | more),
+        **{"done": request.query.get("done", "")} | more,
     )  # fmt: skip
-    if isinstance(problem, Problem):
-        response.headers.update(problem.headers)
-    return response
 
 
 def back(path: str, done: str) -> web.Response:

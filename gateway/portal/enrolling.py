@@ -60,10 +60,7 @@ async def _half(request: web.Request) -> Halfway:
 
 
 def _page(request: web.Request, half: Halfway, secret: str, problem: Problem | None) -> web.Response:
-    response = render(
-        request, "mfa_setup.html", status=problem.refusal.status if problem else 200, title="Set up a second factor",
+    return render(
+        request, "mfa_setup.html", title="Set up a second factor",
         problem=problem, tenant=half.place.name, **shown(secret, half.account.person.email),
     )  # fmt: skip
-    if problem is not None:
-        response.headers.update(problem.headers)
-    return response

@@ -15,7 +15,8 @@ from time import monotonic
 from typing import TypeVar
 
 from gateway.identity import passwords
-from storage.ports import Unavailable
+from gateway.portal.problem import Problem
+from policies.verdict import Refusal
 
 _T = TypeVar("_T")
 
@@ -28,12 +29,12 @@ _SOONEST_S, _LATEST_S = 5, 30
 """When to come again for who finds no room: when some of the queue is worked off, and not all at one moment."""
 
 
-class Busy(Unavailable):
-    """As many passwords wait as can be checked soon. ``retry_after``: seconds, drawn for each who is sent away."""
+class Busy(Problem):
+    """As many passwords wait as can be checked soon. When to come again is drawn for each who is sent away."""
 
     def __init__(self) -> None:
-        super().__init__("as many passwords wait as can be checked soon")
-        self.retry_after = _SOONEST_S + secrets.randbelow(_LATEST_S - _SOONEST_S + 1)
+        wait_s = _SOONEST_S + secrets.randbelow(_LATEST_S - _SOONEST_S + 1)
+        super().__init__(Refusal.TOO_MANY_LOGINS, headers={"Retry-After": str(wait_s)})
 
 
 class Hashing:

@@ -144,7 +144,6 @@ async def _page(request: web.Request, problem: Problem | None) -> web.Response:
     response = render(
         request,
         "invite.html",
-        status=problem.refusal.status if problem else 200,
         title="You are invited",
         problem=problem,
         invitation=invitation,

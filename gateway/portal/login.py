@@ -109,10 +109,9 @@ async def log_out(request: web.Request) -> web.Response:
 
 def form(request: web.Request, *, goal: str, email: str = "", problem: Problem | None = None) -> web.Response:
     """The log-in page."""
-    response = render(
+    return render(
         request,
         "login.html",
-        status=problem.refusal.status if problem is not None else 200,
         title="Sign in",
         goal=goal,
         email=email,
@@ -121,9 +120,6 @@ def form(request: web.Request, *, goal: str, email: str = "", problem: Problem |
         providers=request.app[PROVIDERS].values(),
         passkeys=takes_passkeys(request),
     )
-    if problem is not None:
-        response.headers.update(problem.headers)
-    return response
 
 
 async def _half(request: web.Request) -> Halfway:
@@ -134,19 +130,15 @@ async def _half(request: web.Request) -> Halfway:
 
 
 def _second_form(request: web.Request, half: Halfway, problem: Problem | None) -> web.Response:
-    response = render(
+    return render(
         request,
         "second_factor.html",
-        status=problem.refusal.status if problem is not None else 200,
         title="Second step",
         problem=problem,
         person=half.account.person,
         passkeys=half.account.person.has_passkey and takes_passkeys(request),
         days=DAYS,
     )
-    if problem is not None:
-        response.headers.update(problem.headers)
-    return response
 
 
 def _json(request: web.Request, proven: Proven, session: Session) -> web.Response:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from gateway import __version__
 from gateway.portal.crosssite import token
 from gateway.portal.dates import written
+from gateway.portal.problem import Problem
 
 _HERE = Path(__file__).parent
 routes = web.RouteTableDef()
@@ -62,11 +63,13 @@ def _time(context: jinja2.runtime.Context, at: datetime, clock: str) -> Markup:
 STATIC: web.AppKey[Mapping[str, bytes]] = web.AppKey("static")
 
 
-def render(request: web.Request, template: str, *, status: int = 200, **context: object) -> web.Response:
-    """A page. The template's form tokens come from ``csrf()``, which is always there."""
-    context.setdefault("title", "Tahoe")
-    response = aiohttp_jinja2.render_template(template, request, {"csrf": lambda: token(request), **context})
-    response.set_status(status)
+def render(request: web.Request, template: str, *, problem: Problem | None = None, **context: object) -> web.Response:
+    """A page, with the status and the header of what it says went wrong. ``csrf()`` gives its forms their token."""
+    context = {"title": "Tahoe", "csrf": lambda: token(request), "problem": problem, **context}
+    response = aiohttp_jinja2.render_template(template, request, context)
+    if problem is not None:
+        response.set_status(problem.refusal.status)
+        response.headers.update(problem.headers)
     return response
 
 

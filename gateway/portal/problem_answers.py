@@ -7,7 +7,6 @@ from aiohttp import web
 from gateway.dataplane.error_page import OTHER, TITLES
 from gateway.dataplane.responses import PROBLEM_TYPE
 from gateway.portal.caller import request_id
-from gateway.portal.hashing import Busy
 from gateway.portal.pages import render
 from gateway.portal.problem import Handler, Problem
 from policies.verdict import Refusal
@@ -25,8 +24,6 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return await handler(request)
     except Problem as problem:
         return answer(request, problem)
-    except Busy as busy:
-        return answer(request, Problem(Refusal.TOO_MANY_LOGINS, headers={"Retry-After": str(busy.retry_after)}))
     except Unavailable as error:
         _log.warning("a store cannot be asked", reason=str(error), request_id=request_id(request))
         return answer(request, Problem(Refusal.STORE_UNAVAILABLE, headers={"Retry-After": "2"}))
@@ -53,7 +50,6 @@ def answer(request: web.Request, problem: Problem) -> web.Response:
         made = render(
             request,
             "problem.html",
-            status=problem.refusal.status,
             title=TITLES.get(problem.refusal.status, OTHER),
             problem=problem,
             request_id=request_id(request),

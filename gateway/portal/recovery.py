@@ -15,6 +15,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.trusted import trusted_browsers
+from policies.people import Person
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.links import PostgresLinks
@@ -61,18 +62,14 @@ async def send(request: web.Request) -> web.Response:
         problem = refused
     else:
         request.app[PARTS].tasks.start(_send(request, email), "reset of a password")
-    response = render(
+    return render(
         request,
         "forgot.html",
-        status=problem.refusal.status if problem else 200,
         title="Forgot your password?",
         problem=problem,
         sent=problem is None,
         is_on=request.app[MAILER].is_on,
     )
-    if problem is not None:
-        response.headers.update(problem.headers)
-    return response
 
 
 async def _send(request: web.Request, email: str) -> None:
@@ -89,29 +86,22 @@ async def _send(request: web.Request, email: str) -> None:
 @routes.get("/auth/reset/{secret}")
 async def page(request: web.Request) -> web.Response:
     """The form for a new password. Looking at it uses nothing up."""
-    if await links(request).read(_digest(request), "reset") is None:
-        raise Problem(Refusal.LINK_INVALID)
-    return _form(request, None)
+    return _form(request, await _owner(request), None)
 
 
 @routes.post("/auth/reset/{secret}")
 async def reset(request: web.Request) -> web.Response:
     """Set the password, sign every browser out, and tell the owner. A second factor is asked for at the log-in."""
     await limit(request, "reset", free=_FREE_REQUESTS * 10)
-    digest = _digest(request)
-    link = await links(request).read(digest, "reset")
-    account = await people(request).account_of(link.user_id) if link is not None else None
-    if account is None:
-        raise Problem(Refusal.LINK_INVALID)
-    person = account.person
+    person = await _owner(request)
     try:
         _, password = await new_password(request)
         stored = await hashed(
             request, password, about=(person.email, person.name), second_factor=person.has_second_factor
         )
     except Problem as problem:
-        return _form(request, problem)
-    async with links(request).using(digest, "reset") as (used, connection):
+        return _form(request, person, problem)
+    async with links(request).using(_digest(request), "reset") as (used, connection):
         if used is None:  # by somebody else, while we hashed
             raise Problem(Refusal.LINK_INVALID)
         await people(request).set_password_in(connection, person.id, stored, "password.reset")
@@ -122,19 +112,27 @@ async def reset(request: web.Request) -> web.Response:
                   link="/auth/login", link_text="Sign in")  # fmt: skip
 
 
+async def _owner(request: web.Request) -> Person:
+    """Whose password the link changes. Raises Problem."""
+    link = await links(request).read(_digest(request), "reset")
+    account = await people(request).account_of(link.user_id) if link is not None else None
+    if account is None:
+        raise Problem(Refusal.LINK_INVALID)
+    return account.person
+
+
 def _digest(request: web.Request) -> bytes:
     return request.app[IDENTITY].digest(LINKS, request.match_info["secret"])
 
 
-def _form(request: web.Request, problem: Problem | None) -> web.Response:
+def _form(request: web.Request, person: Person, problem: Problem | None) -> web.Response:
     response = render(
         request,
         "reset.html",
-        status=problem.refusal.status if problem else 200,
         title="Choose a new password",
         problem=problem,
         action=request.path,
-        email="",
+        person=person,
     )
     response.headers["Referrer-Policy"] = "no-referrer"  # the address of this page is a secret
     return response

@@ -87,14 +87,11 @@ async def confirm(request: web.Request) -> web.Response:
 
 async def _confirm(request: web.Request, account: Account, goal: str, problem: Problem | None) -> web.Response:
     linked = {one.provider for one in await identities(request).of(account.person.id)}
-    response = render(
-        request, "confirm.html", status=problem.refusal.status if problem else 200, title="Confirm that it is you",
+    return render(
+        request, "confirm.html", title="Confirm that it is you",
         problem=problem, goal=goal, person=account.person,
         providers=[one for name, one in request.app[PROVIDERS].items() if name in linked],
     )  # fmt: skip
-    if problem is not None:
-        response.headers.update(problem.headers)
-    return response
 
 
 # --- the second factor ------------------------------------------------------------------------------------------------

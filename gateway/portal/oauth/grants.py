@@ -85,6 +85,7 @@ _CODES = {
     Refusal.SECOND_FACTOR_REQUIRED: ("mfa_required", 403),
     Refusal.SECOND_FACTOR_MISSING: ("mfa_required", 403),
     Refusal.TOO_MANY_TRIES: ("too_many_tries", 429),
+    Refusal.TOO_MANY_LOGINS: ("temporarily_unavailable", 503),
 }
 
 

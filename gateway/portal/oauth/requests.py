@@ -9,9 +9,7 @@ from aiohttp import web
 
 from gateway.portal.caller import request_id
 from gateway.portal.crosssite import exempt
-from gateway.portal.hashing import Busy
 from policies import strict_json
-from policies.verdict import Refusal
 from storage.ports import Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")
@@ -44,16 +42,6 @@ def endpoint(handler: Handler) -> Handler:
             return _answer(request, error)
         except Rejected as error:
             return _answer(request, OAuthError("invalid_request", str(error)))
-        except Busy as busy:
-            return _answer(
-                request,
-                OAuthError(
-                    "temporarily_unavailable",
-                    Refusal.TOO_MANY_LOGINS.message,
-                    status=503,
-                    headers={"Retry-After": str(busy.retry_after)},
-                ),
-            )
         except Unavailable as error:
             _log.warning("a store cannot be asked", reason=str(error), request_id=request_id(request))
             return _answer(

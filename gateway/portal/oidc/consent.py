@@ -142,12 +142,9 @@ def _why(found: Pending) -> str:
 async def _page(request: web.Request, found: Pending, account: Account, problem: Problem | None) -> web.Response:
     person, providers = account.person, request.app[PROVIDERS]
     linked = {one.provider for one in await identities(request).of(person.id)}
-    response = render(
-        request, "connect.html", status=problem.refusal.status if problem else 200, title="Connect your account",
+    return render(
+        request, "connect.html", title="Connect your account",
         problem=problem, pending=found, person=person, provider=providers[found.provider],
         passkeys=person.has_passkey and takes_passkeys(request), can_reset=request.app[PARTS].settings.mail is not None,
         others=[one for name, one in providers.items() if name in linked],
     )  # fmt: skip
-    if problem is not None:
-        response.headers.update(problem.headers)
-    return response

@@ -22,6 +22,7 @@ from storage.postgres.subjects import PostgresSubjects
 from storage.redis.bus import RedisBus
 from storage.sessions import Sessions
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, fill, log_in
+from tests.gateway.portal.test_recovery import asked
 
 COOKIE = "tahoe_session"
 
@@ -301,6 +302,29 @@ async def test_too_many_passwords_at_once_are_503(portal: Client, town: Town, mo
     assert (token.status, (await token.json())["error"]) == (503, "temporarily_unavailable")
     monkeypatch.undo()
     assert (await log_in(portal)).status == 200
+
+
+async def test_who_is_sent_away_for_a_while_keeps_the_page(
+    portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was typed, and where it was to go, is still there: nobody begins anew because others sign in."""
+    hashing = portal.server.app[IDENTITY].hashing
+    monkeypatch.setattr(hashing, "_most_waiting", 0)
+    answer = await fill(portal, "/auth/login?next=/v1/models", email=EMAIL, password=PASSWORD)
+    page = await answer.text()
+    assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
+    assert all(kept in page for kept in (f'value="{EMAIL}"', 'value="/v1/models"', 'action="/auth/login"'))
+    assert f"Wait {answer.headers['Retry-After']} seconds, then try again." in page
+    link = await asked(portal, town)
+    answer = await fill(portal, link, password=PASSWORD, again=PASSWORD)
+    assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+    assert f'action="{link}"' in await answer.text()
+    monkeypatch.undo()
+    await log_in(portal)
+    monkeypatch.setattr(hashing, "_most_waiting", 0)
+    answer = await fill(portal, "/account/security", "/account/password", current=PASSWORD, password="x", again="x")
+    assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+    assert 'action="/account/password"' in await answer.text()
 
 
 @pytest.mark.parametrize(

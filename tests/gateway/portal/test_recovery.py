@@ -57,6 +57,15 @@ async def test_a_new_password_by_a_link(portal: Client, town: Town) -> None:
     assert {"password.reset_requested", "password.reset", "session.ended"} <= set(await actions(town.parts))
 
 
+async def test_password_managers_learn_whose_password_it_is(portal: Client, town: Town) -> None:
+    """The address stands in every form that takes a password, also where people need not see it (WCAG 2.2, 3.3.8)."""
+    link = await asked(portal, town)
+    await log_in(portal)
+    for path in (link, "/account/confirm", "/account/security"):
+        page = await (await portal.get(path, headers=PAGE)).text()
+        assert f'value="{EMAIL}" autocomplete="username"' in page
+
+
 async def test_a_link_works_once(portal: Client, town: Town) -> None:
     """Of many at once one wins; afterwards, and with a link that is older than another one, it is 410."""
     old, link = await asked(portal, town), await asked(portal, town)
