@@ -98,10 +98,17 @@ class Intake(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Parse, unless these are the bytes of the last request again: clients poll, and parsing is a third of a poll.
 
-        Only a request without a body is recognised, which came in one piece with nothing before or behind it.
+        Only a request without a body is recognised, which came in one piece with nothing before or behind it. While
+        another one is being served it goes the parser's way, where those that wait are bounded.
         """
         waiter = self._waiter
-        if self._again is not None and data == self._last and waiter is not None and not waiter.done():
+        if (
+            self._again is not None
+            and data == self._last
+            and waiter is not None
+            and not waiter.done()
+            and not self._request_in_progress
+        ):
             if not self._comes_again():
                 self._messages.append(self._again)
                 waiter.set_result(None)

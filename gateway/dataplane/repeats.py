@@ -44,6 +44,8 @@ class Refrain:
     line: bytes
     """What the upstream is asked."""
     known: Known
+    presented: Presented
+    """As it was sent."""
     permit: Permit
     """Holds as long as the gatekeeper says so."""
     upstream: Upstream
@@ -58,9 +60,9 @@ class Refrain:
     ) -> "Refrain | None":  # fmt: skip
         """Of a request that was admitted and answered in the usual way; None where there is more to it each time."""
         route, status = admit.permit.route, likeness.status if likeness is not None else 0
+        presented = known.presented
         is_usual = (
-            isinstance(inquiry.presented, Presented)
-            and admit.permit.bounds is None
+            admit.permit.bounds is None
             and not route.job_kind
             and route.upstream != PORTAL
             and message.method != "HEAD"
@@ -68,9 +70,10 @@ class Refrain:
             and 200 <= status < 400
             and status not in (204, 304)
         )
-        if likeness is None or not is_usual:
+        if likeness is None or not is_usual or not isinstance(presented, Presented):
             return None
-        return cls(message, inquiry, request_line(inquiry), known, admit.permit, upstream, status, likeness)
+        line = request_line(inquiry)
+        return cls(message, inquiry, line, known, presented, admit.permit, upstream, status, likeness)
 
 
 @dataclass(slots=True)
@@ -142,7 +145,10 @@ class Errand(Repetition):
         """Ask the limiter."""
         self._connection.run(self)
         self._desk.metrics.inflight += 1
-        self._desk.gatekeeper.take_for(self.refrain.permit, self)
+        try:
+            self._desk.gatekeeper.take_for(self.refrain.permit, self)
+        except Exception as error:  # noqa: BLE001  whoever reads has others to read for
+            self._stop(error)
 
     @property
     def is_stuck(self) -> bool:
@@ -156,8 +162,7 @@ class Errand(Repetition):
         exchange = Exchange(self.request_id, refrain.message.method, path, refrain.known.caller)
         exchange.started = self.started
         exchange.route = refrain.permit.route
-        if isinstance(self.decision, Admit):
-            exchange.principal = refrain.permit.principal
+        exchange.principal = refrain.permit.principal
         return exchange
 
     # --- whoever is asked tells it as a future ------------------------------------------------------------------------

@@ -249,7 +249,7 @@ class ClientConnection(Intake):
         refrain = self.refrain
         if refrain is None or self._again is None or refrain.message is not self._again[0]:
             return False
-        if self._errand is not None or self._messages or self._paused or self._last_request:
+        if self._paused or self._last_request:
             return False
         return self._handler.again(self, refrain)
 

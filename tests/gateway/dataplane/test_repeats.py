@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 
 import pytest
@@ -411,8 +411,9 @@ async def test_a_client_that_leaves_before_the_limiter_has_answered_asks_nobody(
         assert waiting[0].done()
         assert not gateway.metrics.inflight
         assert len(gateway.upstream.seen) == before
-        assert gateway.lines[-1]["outcome"] == "client_gone"
-        assert gateway.lines[-1]["status"] == 499
+        assert (gateway.lines[-1]["outcome"], gateway.lines[-1]["status"]) == ("client_gone", 499)
+        record = gateway.journal.records[-1]  # whose it was is known
+        assert (record.request_id, record.outcome) == (gateway.lines[-1]["request_id"], Outcome.CLIENT_GONE)
 
 
 async def test_a_long_wait_is_no_idleness() -> None:
@@ -462,23 +463,40 @@ async def test_what_the_end_of_a_drain_cuts_off_is_our_failure(gateway: Gateway)
         assert gateway.metrics.inflight == 0
 
 
-@pytest.mark.parametrize(
-    "where",
-    ["repeats.Errand._ask", "repeats.Errand._answer", "repeats.request_head", "responses.passed_on", "settlement.fill"],
-)
-async def test_a_bug_is_500_and_costs_nobody_else_an_answer(
+BUGS = [
+    "gateway.dataplane.gatekeeper.Gatekeeper.stands",
+    "gateway.identity.snapshot.Snapshot.known",
+    "tests.gateway.harness.SwitchableCounters.take_for",
+    "gateway.dataplane.gatekeeper.conclude",
+    "gateway.upstreams.addresses.Upstream.idle",
+    "gateway.dataplane.repeats.request_head",
+    "gateway.upstreams.connection.UpstreamConnection.begin",
+    "gateway.upstreams.connection.UpstreamConnection.expect_answer",
+    "gateway.upstreams.connection.UpstreamConnection.take",
+    "gateway.dataplane.responses.passed_on",
+    "gateway.dataplane.repeats.Errand.ends_like",
+    "gateway.dataplane.settlement.fill",
+    "tests.gateway.harness.MemoryJournal.append_all",
+]
+
+
+@pytest.mark.parametrize("where", BUGS)
+async def test_a_bug_is_500_is_recorded_and_leaves_nothing_behind(
     gateway: Gateway, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bug(*_: object) -> None:
+    """Wherever it is. What only the errand stumbles over, the task may do right."""
+
+    def bug(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    target: Callable[..., object] = bug
     async with warm(gateway, data := request(gateway)) as (client, _):
-        monkeypatch.setattr(f"gateway.dataplane.{where}", target)
-        refused = await ask(client, data)
-        assert (refused.status, refused.code) == (500, "internal_error")
-        assert gateway.metrics.inflight == 0
-        assert gateway.lines[-1]["outcome"] == "gateway_failed"
-        await until(lambda: gateway.pool.busy == 0)
+        before = len(gateway.journal.rows)
+        monkeypatch.setattr(where, bug)
+        told = await ask(client, data)
+        assert where.endswith(".stands") or (told.status, told.code) == (500, "internal_error")
+        await until(lambda: not gateway.metrics.inflight and not gateway.pool.busy)
+        assert [line["request_id"] for line in gateway.lines[before:]] == [told["x-request-id"]]
+        whose = "tenant_id" in gateway.lines[-1]
+        assert [r.status for r in gateway.journal.records[before:]] == [told.status] * whose
         monkeypatch.undo()
         assert (await gateway.ask()).status == 200
