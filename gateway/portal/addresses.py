@@ -8,7 +8,7 @@ from gateway.portal import browser, letters
 from gateway.portal.account import account_page, back, own
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import IDENTITY, people
-from gateway.portal.mail import MAILER, deliver, deliver_soon
+from gateway.portal.mail import MAILER, deliver, deliver_soon, require_mailbox
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -42,6 +42,7 @@ async def change(request: web.Request) -> web.Response:
     try:
         await limit(request, "email", person.id, free=_FREE_REQUESTS)
         email = values.clean_email((await form_fields(request)).get("email", ""))
+        require_mailbox(email)
     except (Problem, ValueError) as error:
         wrong = {"email": "This is not an e-mail address."}
         problem = error if isinstance(error, Problem) else Problem(Refusal.INVALID_INPUT, fields=wrong)

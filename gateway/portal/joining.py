@@ -5,7 +5,7 @@ from aiohttp import web
 from gateway.portal import browser, halfway, letters
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people, trail
-from gateway.portal.mail import MAILER, deliver
+from gateway.portal.mail import MAILER, deliver, require_mailbox
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -34,11 +34,12 @@ def invitations(request: web.Request) -> PostgresInvitations:
 async def invite(request: web.Request, tenant_id: str, email: str, role: Role, invited_by: str | None) -> Invitation:
     """Invite, and mail the link. Whether who asks may invite is the caller's to know.
 
-    Raises ValueError for an address that is none, AlreadyExists for a member, Problem where mail is off, Unavailable
-    when it does not leave: the invitation waits to be sent again then.
+    Raises AlreadyExists for a member, Problem where mail is off or cannot go to that address, Unavailable when it does
+    not leave: the invitation waits to be sent again then.
     """
     if not request.app[MAILER].is_on:
         raise Problem(Refusal.MAIL_IS_OFF)
+    require_mailbox(email)
     await _limit_mails(request, tenant_id, email)
     secret = mint("invite")
     digest = request.app[IDENTITY].digest(PURPOSE, secret)

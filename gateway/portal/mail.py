@@ -17,10 +17,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
+import idna
 import structlog
 from aiohttp import web
 
 from gateway.portal.parts import PARTS
+from gateway.portal.problem import Problem
+from policies.verdict import Refusal
 from storage.ports import Unavailable
 
 _log = structlog.get_logger("gateway.portal.mail")
@@ -45,7 +48,7 @@ class Mailer:
         """Send now. Raises Unavailable: the message did not leave."""
         try:
             message = self._message(to, subject, text)
-        except (ValueError, IndexError, MessageError) as error:  # an address that no header can hold
+        except ValueError as error:
             raise Unavailable(f"the message cannot be written: {error}") from error
         kind = self.url.partition(":")[0]
         if kind in ("smtp", "smtps"):
@@ -62,7 +65,7 @@ class Mailer:
         name, address = parseaddr(self.sender)
         message = EmailMessage(policy=SMTP)
         message["From"] = Address(display_name=name, addr_spec=address)
-        message["To"] = Address(addr_spec=to)
+        message["To"] = mailbox(to)
         message["Subject"] = subject
         message["Date"] = formatdate(localtime=False)
         message["Message-ID"] = make_msgid(domain=address.rpartition("@")[2] or "localhost")
@@ -87,6 +90,30 @@ class Mailer:
             )
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Unavailable(f"the mail server {parts.hostname} did not take a message: {error}") from error
+
+
+def mailbox(address: str) -> Address:
+    """An address as a header holds it: a domain in any script as DNS has it (IDNA 2008, RFC 5891).
+
+    Raises ValueError for one to which no letter goes. What stands before the @ must be ASCII: few servers take more
+    (RFC 6531), and none would take what is made of it here.
+    """
+    local, _, domain = address.rpartition("@")
+    try:
+        if not domain.isascii():
+            domain = idna.encode(domain).decode()
+        return Address(addr_spec=f"{local}@{domain}")
+    except (ValueError, IndexError, MessageError) as error:
+        raise ValueError(f"no letter goes to {address!r}: {error}") from error
+
+
+def require_mailbox(address: str) -> None:
+    """Raises Problem for an address to which no letter goes, before anything is made that waits for one."""
+    try:
+        mailbox(address)
+    except ValueError as error:
+        fields = {"email": "No letter can be sent to this address. Use another one."}
+        raise Problem(Refusal.INVALID_INPUT, fields=fields) from error
 
 
 def _into(directory: Path, message: EmailMessage) -> None:

@@ -11,6 +11,7 @@ from gateway.portal import joining
 from gateway.portal.identity import IDENTITY
 from gateway.portal.mail import MAILER
 from gateway.portal.parts import PARTS
+from gateway.portal.problem import Problem
 from policies.people import InvitationState
 from policies.tenants import Role, UserStatus
 from storage.ports import AlreadyExists, NotFound
@@ -120,7 +121,7 @@ async def test_an_invitation_is_pending_then_over(portal: Client, town: Town) ->
     assert (await portal.get(second, headers=PAGE)).status == 200
     with pytest.raises(AlreadyExists):
         await joining.invite(request_of(portal), tenant, EMAIL.upper(), Role.MEMBER, None)
-    with pytest.raises(ValueError, match="not an e-mail"):
+    with pytest.raises(Problem, match="invalid_input"):
         await joining.invite(request_of(portal), tenant, "a@b\r\nBcc: x@y", Role.MEMBER, None)
     other = await town.directory.create_tenant("other", "Other")
     assert not await book.page(other.id, 10)

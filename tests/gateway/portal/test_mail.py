@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 
 from gateway.portal.mail import Mailer
 from storage.ports import Unavailable
+from tests.gateway.portal.api import Houses
+from tests.gateway.portal.conftest import Client, Town, fill, log_in
 
 SENDER = "Tahoe <no-reply@gw.test>"
 
@@ -89,6 +91,36 @@ async def test_an_address_makes_no_header(tmp_path: Path, to: str) -> None:
     with pytest.raises(Unavailable):
         await Mailer(url=f"file:{tmp_path}", sender=SENDER).send(to, "s", "t")
     assert not list(tmp_path.glob("*.eml"))
+
+
+@pytest.mark.parametrize(
+    ("address", "mailed_to"),
+    [
+        ("kim@müller.example", "kim@xn--mller-kva.example"),
+        ("kim@straße.example", "kim@xn--strae-oqa.example"),  # never strasse.example, which is somebody else's
+        ("kim@пример.example", "kim@xn--e1afmkfd.example"),
+        ("o'neil+x@xn--mller-kva.example", "o'neil+x@xn--mller-kva.example"),
+    ],
+)
+async def test_a_domain_in_any_script_gets_its_letters(address: str, mailed_to: str) -> None:
+    async with serving(Postbox()) as (box, port):
+        await Mailer(url=f"smtp://127.0.0.1:{port}", sender=SENDER).send(address, "s", "t")
+        assert box.letters[0].rcpt_tos == [mailed_to]
+        assert f"To: {mailed_to}".encode() in box.letters[0].content
+
+
+@pytest.mark.parametrize("address", ["ü@example.com", "a@x..y", "kim@-ü.example", "kim@ü_.example"])
+async def test_to_whom_no_letter_goes_is_told_so_before_anything_is_made(
+    houses: Houses, portal: Client, town: Town, address: str
+) -> None:
+    """Not 503, as if a store were down; and no invitation or change waits for a letter that never comes."""
+    owner = await houses.person(town.tenant)
+    problem = await owner.ask("POST", "/invitations", {"email": address, "role": "member"}, status=422)
+    assert [error["field"] for error in problem["errors"]] == ["email"]
+    assert (await owner.ask("GET", "/invitations"))["data"] == []
+    await log_in(portal)
+    answer = await fill(portal, "/account/email", "/account/email", email=address)
+    assert (answer.status, "No letter can be sent" in await answer.text()) == (422, True)
 
 
 async def test_without_a_way_nothing_is_sent() -> None:
