@@ -17,7 +17,7 @@ ogg       pages of any number of streams, chained or multiplexed
 matroska  Matroska and WebM, live or not; which element may stand where in ``matroska_levels``, what they say in
           ``matroska_contents``, a track of it in ``matroska_tracks``
 mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``, a table
-          that is longer than its box in ``mp4_overreads``
+          that is longer than its box in ``mp4_overreads``, frames found in the media itself in ``mp4_media``
 pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text
 reported  the upstream's own figure, read from its answer as it passes; ``sources`` ranks the figures

@@ -8,6 +8,8 @@ _SYNC = b"\x0b\x77"
 _HEADER_BYTES = 6
 _RATES = (48_000, 44_100, 32_000)
 _KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+_DEPENDENT = 1
+"""A stream of more channels for the frame in front of it: both play at once (section E.1.3.1.1)."""
 _LAST_AC3, _LAST_EAC3 = 10, 16
 """Of the bit stream's identification."""
 
@@ -44,7 +46,7 @@ class Ac3Walker(FrameWalker):
 
     def _ns_at(self, data: bytes, at: int) -> int:
         frame = _frame(data[at : at + _HEADER_BYTES])
-        return frame[1] * NS_PER_SECOND // frame[2] if frame else 0
+        return frame[1] * NS_PER_SECOND // frame[2] or 1 if frame else 0
 
 
 def _frame(head: bytes) -> tuple[int, int, int] | None:
@@ -60,7 +62,6 @@ def _frame(head: bytes) -> tuple[int, int, int] | None:
         return length, 1536, _RATES[code] >> max(version - 8, 0)
     if version > _LAST_EAC3 or size >> 4 == 3 == code:
         return None
-    length = 2 * (((head[2] & 7) << 8 | head[3]) + 1)
-    if code == 3:
-        return max(length, _HEADER_BYTES), 1536, _RATES[size >> 4] // 2
-    return max(length, _HEADER_BYTES), 256 * (1, 2, 3, 6)[size >> 4], _RATES[code]
+    length = max(2 * (((head[2] & 7) << 8 | head[3]) + 1), _HEADER_BYTES)
+    samples, rate = (1536, _RATES[size >> 4] // 2) if code == 3 else (256 * (1, 2, 3, 6)[size >> 4], _RATES[code])
+    return length, 0 if head[2] >> 6 == _DEPENDENT else samples, rate

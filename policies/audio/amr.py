@@ -12,6 +12,23 @@ _RUN_TO_INVALID, _MOST_INVALID = 16, 5000
 """FFmpeg wants so many frames for each byte that is none, within a megabyte."""
 _GOOD = 0x04
 """The bit that says that a frame is not damaged."""
+_RESERVED = 0x83
+"""Bits that are zero in a frame's first byte."""
+_NO_DATA = 15
+_STRAY, _STRAY_PART = 32, 8
+"""Frames that none writes, among so many, before it is no AMR."""
+_BY_FIRST = [
+    (
+        [sizes[first >> 3 & 15] for first in range(256)],
+        [
+            first & _RESERVED > 0 or (sizes[first >> 3 & 15] == 1 and first >> 3 & 15 != _NO_DATA)
+            for first in range(256)
+        ],
+    )
+    for sizes in (_NARROW, _WIDE)
+]
+"""Of narrow and wide frames, by the first byte: the size, and whether none begins so."""
+_NS_PER_FRAME = _FRAME_MS * 1_000_000
 _MAGICS = ((b"#!AMR-WB\n", _WIDE), (b"#!AMR\n", _NARROW))
 _MAGIC_BYTES = 9
 
@@ -113,3 +130,38 @@ class BareAmrWalker:
             frames += 1
         self._frames += frames
         self._skip = at - end
+
+
+class AmrFrames:
+    """Frames one behind the other, from the first byte on: as an MP4 holds them."""
+
+    __slots__ = ("_frames", "_is_lost", "_passed", "_sizes", "_skip", "_stray", "_strays")
+
+    def __init__(self, *, wide: bool) -> None:
+        self._sizes, self._strays = _BY_FIRST[wide]
+        self._frames = self._stray = self._skip = self._passed = 0
+        self._is_lost = False
+
+    @property
+    def ns(self) -> int:
+        """Of the frames that have begun."""
+        return self._frames * _NS_PER_FRAME
+
+    @property
+    def strange(self) -> int:
+        """All or nothing."""
+        return self._passed if self._is_lost else 0
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes."""
+        self._passed += len(chunk)
+        sizes, strays, at, end, frames = self._sizes, self._strays, self._skip, len(chunk), 0
+        while at < end and not self._is_lost:
+            first = chunk[at]
+            at += sizes[first]
+            frames += 1
+            if strays[first]:
+                self._stray += 1
+                self._is_lost = self._stray > _STRAY + (self._frames + frames) // _STRAY_PART
+        self._frames += frames
+        self._skip = max(at - end, 0)

@@ -12,6 +12,7 @@ from functools import partial
 from typing_extensions import override
 
 from policies.audio.elements import ElementWalker
+from policies.audio.mp4_media import Media
 from policies.audio.mp4_overreads import MOST_OVERREADS, Overread, Take
 from policies.audio.mp4_tracks import Run, Track, milliseconds_of
 from policies.audio.walker import LONGEST_MS, Chunk
@@ -29,6 +30,8 @@ _MOST_READ_BYTES = 65_536
 """Of a box that is read whole: a sample description may hold a decoder's whole set-up."""
 _MOST_UNSIZED = 1 << 20
 """Samples that one run may claim without a byte of its own for each."""
+_PACKED_PART = 50
+"""Frames beyond the tables are none of an encoder when they are more than this part of them."""
 _LANDMARK = re.compile(rb"moo[vf]|mdat")
 
 _WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_READ_BYTES, b"elst": 1024, b"mehd": 12,
@@ -54,6 +57,7 @@ class Mp4Walker(ElementWalker):
         "_is_lost",
         "_mdat",
         "_mdat_ends",
+        "_media",
         "_movie_scale",
         "_movie_ticks",
         "_overreads",
@@ -71,6 +75,7 @@ class Mp4Walker(ElementWalker):
         self._movie_ticks = 0
         self._mdat = 0
         self._mdat_ends = 0
+        self._media: Media | None = None  # once there is some
         self._ends: list[int] = []
         self._default = self._default_bytes = 0
         # the table that is passing: who takes its entries, how long one is, how many there are, where it ends
@@ -83,7 +88,7 @@ class Mp4Walker(ElementWalker):
 
     @property
     def _heard(self) -> list[Track]:
-        return [track for track in (*self._tracks.values(), self._track) if track.is_audio]
+        return [track for track in dict.fromkeys((*self._tracks.values(), self._track)) if track.is_audio]
 
     @property
     def _main(self) -> Track | None:
@@ -108,9 +113,12 @@ class Mp4Walker(ElementWalker):
 
     @property
     def unsure(self) -> bool:
-        """Whether the figure rests on the durations that the file states, or on what its beginning was like."""
+        """Whether the figure rests on stated durations, on what came first, or on frames beyond its tables."""
         main = self._main
-        return self.patience.lost_at > 0 or (main is not None and main.is_timed)
+        if main is None:
+            return self.patience.lost_at > 0
+        is_packed = self._packed_ns(self._heard) > main.ns + main.ns // _PACKED_PART
+        return self.patience.lost_at > 0 or main.is_timed or is_packed
 
     @property
     def claimed_ms(self) -> int | None:
@@ -122,17 +130,25 @@ class Mp4Walker(ElementWalker):
     @property
     def ms(self) -> int | None:
         """Of the longest audio track; None without one. Of a file cut short, the part that is there."""
-        main = self._main
-        if main is None:
+        heard = self._heard
+        if not heard:
             return None
-        ns = main.ns
+        ns = max(track.ns for track in heard)
         missing = max(self._mdat_ends - self.passed, 0)
         held, needed = self._mdat - missing, sum(track.bytes for track in self._tracks.values())
         if missing and held < needed <= self._mdat:
-            whole = (track.ns for track in self._heard if track.bytes <= track.media_in_front)
+            whole = (track.ns for track in heard if track.bytes <= track.media_in_front)
             ns = max(ns * max(held, 0) // needed, *whole, 0)
+        ns = max(ns, self._packed_ns(heard))
         ns = self.patience.extended(ns, self.passed)
         return (ns + _NS_PER_MS // 2) // _NS_PER_MS
+
+    def _packed_ns(self, heard: list[Track]) -> int:
+        """By the frames in the media. Of several tracks nobody knows whose one is: as if they were of one length."""
+        if self._media is None:
+            return 0
+        is_alone = len(self._tracks) <= 1
+        return max(track.packed_ns(self._media, is_alone=is_alone) for track in heard) // len(heard)
 
     @override
     def feed(self, chunk: Chunk) -> None:
@@ -141,6 +157,8 @@ class Mp4Walker(ElementWalker):
             for overread in self._overreads:
                 overread.feed(chunk)
             self._overreads = [overread for overread in self._overreads if not overread.is_over]
+        if self._media and self._mdat_ends > self.passed:
+            self._media.feed(memoryview(chunk)[: self._mdat_ends - self.passed])
         super().feed(chunk)
 
     def _walk(self, data: bytes, at: int) -> int:
@@ -215,6 +233,8 @@ class Mp4Walker(ElementWalker):
         elif name == b"mdat":
             self._mdat += after - at
             self._mdat_ends = ends
+            self._media = self._media or Media({track.codec for track in self._heard})
+            self._media.feed(memoryview(data)[body:after])
         return after
 
     def _open(self, name: bytes) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from policies.audio import aac
 from policies.audio.flac import StreamInfo
+from policies.audio.mp4_media import Media
 
 _NS_PER_SECOND = 1_000_000_000
 _SPEC_TYPE, _CONFIG_TYPE, _ELEMENTARY = 0x05, 0x04, 0x03
@@ -22,6 +23,7 @@ _MOST_AAC_BYTES = 768
 _MOST_MPEG_BYTES = 1729
 """Of a frame: 384 kbit/s of layer II at 32 kHz."""
 _MOST_AC3_BYTES = 4096
+_MOST_AMR_BYTES, _MOST_AMR_WB_BYTES = 32, 61
 _FLAC_FRAME_BYTES = 64
 """Around its samples, with room."""
 _SHORT_MPEG = 576
@@ -253,6 +255,20 @@ class Track:
             gross -= short if count and 0 < short < one else 0
         return gross - self._trimmed(gross, one)
 
+    def packed_ns(self, media: Media, *, is_alone: bool) -> int:
+        """What the frames in the media play, if they are this track's.
+
+        Media of a track that ``is_alone`` and yet is not made of its frames is none that an encoder writes: then as
+        much as there may be.
+        """
+        frames = self._frames
+        if frames is None:
+            return 0
+        gross = media.ns(frames.codec)
+        if gross is None:
+            gross = media.most_ns(frames.codec, self.bytes + self.run_bytes) if is_alone else 0
+        return gross - self._trimmed(gross, frames.samples * _NS_PER_SECOND // frames.rate)
+
     def _trimmed(self, gross: int, one: int) -> int:
         """What an edit list leaves out at the start, as far as it is believed. Decoders play the end to the end."""
         start = self._edit_start * _NS_PER_SECOND // self.scale
@@ -333,10 +349,11 @@ def _opus(entry: bytes, rate: int) -> Frames:  # noqa: ARG001
     return Frames("opus", 0, 48_000)
 
 
-def _amr(entry: bytes, rate: int) -> Frames:  # noqa: ARG001
+def _amr(entry: bytes, rate: int) -> Frames:
     wide = entry[4:8] == b"sawb"
     packed = max(_inner(entry, b"damr")[8:9].ljust(1, b"\1")[0], 1)  # frames to the sample (3GPP TS 26.244)
-    return Frames("amr_wb" if wide else "amr_nb", (320 if wide else 160) * packed, 16_000 if wide else 8_000)
+    samples, rate, most = (320, 16_000, _MOST_AMR_WB_BYTES) if wide else (160, 8_000, _MOST_AMR_BYTES)
+    return Frames("amr_wb" if wide else "amr_nb", samples * packed, rate, most=most * packed)
 
 
 _CODECS: Mapping[bytes, Callable[[bytes, int], Frames | None]] = {

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.audio import ogg
+from policies.audio.ac3 import Ac3Walker
 from policies.audio.flac import StreamInfo
 from policies.audio.packets import FlacPackets, OpusPackets
 from policies.audio.sources import Heard
@@ -286,12 +287,26 @@ def noise(seconds, rate, channels):
 def sparse_samples(data, together):
     """An MP4 whose table of sizes makes one sample of so many; decoders play on in it."""
     at = data.index(b"stsz") + 16
-    (count,) = struct.unpack_from(">I", data, at - 4)
-    sizes = struct.unpack_from(f">{count}I", data, at)
+    size, count = struct.unpack_from(">II", data, at - 8)
+    sizes = [size] * count if size else struct.unpack_from(f">{count}I", data, at)
     sums = [sum(sizes[first : first + together]) for first in range(0, count, together)]
-    table = struct.pack(f">{count}I", *sums, *[0] * (count - len(sums)))
-    data = box_field(data[:at] + table + data[at + 4 * count :], b"stsz", 8, len(sums))
+    if size:
+        sums = sums[: count // together] or sums
+        data = box_field(data, b"stsz", 4, sums[0])
+    else:
+        data = data[:at] + struct.pack(f">{count}I", *sums, *[0] * (count - len(sums))) + data[at + 4 * count :]
+    data = box_field(data, b"stsz", 8, len(sums))
     return box_field(data, b"stts", 8, len(sums))
+
+
+def behind_rubbish(data, rubbish):
+    """An MP4 of one chunk and its movie at the end, with so much more media in front of the first sample."""
+    at = data.index(b"mdat")
+    (chunk,) = struct.unpack_from(">I", data, data.index(b"stco") + 12)
+    data = box_field(
+        box_field(data, b"mdat", -8, len(rubbish) + data.index(b"moov") - at), b"stco", 8, chunk + len(rubbish)
+    )
+    return data[:chunk] + rubbish + data[chunk:]
 
 
 def tagged(inside, *, claims=0):
@@ -408,7 +423,55 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize(("name", "frame_bytes"), [("m4a", 768), ("m4a moov first", 2 * 768), ("mp4 mp3", 1729)])
+PACKED = {
+    "mp3": ("mp4", "libmp3lame", S, 44_100, 1, 32_000),
+    "mp3 8 kbit/s": ("mp4", "libmp3lame", S, 16_000, 1, 8_000),
+    "mp3 moov first": ("mp4", "libmp3lame", S, 44_100, 1, 32_000, _FASTSTART),
+    "mp2": ("mp4", "mp2", S, 16_000),
+    "ac3": ("mp4", "ac3", S, 48_000),
+    "eac3": ("mp4", "eac3", S, 48_000),
+    "amr": ("3gp", "libopencore_amrnb", S, 8_000, 1, 4_750),
+    "amr 12 kbit/s": ("3gp", "libopencore_amrnb", S, 8_000, 1, 12_200, _FASTSTART),
+}
+
+
+@pytest.mark.parametrize("together", [2, 5, 20])
+@pytest.mark.parametrize("name", PACKED)
+def test_samples_of_many_frames_that_say_their_length_count_all_of_them(name, together):
+    """Wound: AMR packed so was billed 20 ms for a sample of any length, and thrifty MP3 a tenth."""
+    data = sparse_samples(recording(*PACKED[name]), together)
+    assert played_ms(data) > S * 500
+    assert billed_ms(data) >= played_ms(data) * 0.995 - 80
+    assert told(fed(Track(), data, (1,))) == told(fed(Track(), data, (700, 3))) == told(fed(Track(), data))
+
+
+@pytest.mark.parametrize("name", ["mp3", "ac3", "amr"])
+def test_packed_samples_behind_other_media_count_as_the_smallest_frames_there_may_be(name):
+    """Who follows frames gives up where most is none; a track that is alone gains nothing by that."""
+    data = behind_rubbish(sparse_samples(recording(*PACKED[name]), 20), random.Random(6).randbytes(100_000))
+    assert played_ms(data) > S * 600
+    track = fed(Track(), data)
+    assert Heard.of(track).best_ms >= played_ms(data) * 0.995 - 80
+    assert track.unsure
+    assert told(fed(Track(), data, (1,))) == told(fed(Track(), data, (700, 3))) == told(track)
+
+
+@pytest.mark.parametrize("name", ["mp4 mp3", "3gp", "mp4 mp2"])
+def test_of_several_tracks_the_frames_are_not_added_up(name):
+    """Nobody knows here whose a frame is, so it counts for each as much: two of one length are billed as one."""
+    data = another_track(recorded(name), b"vide")
+    assert billed_ms(data) == billed_ms(recorded(name))
+    assert billed_ms(another_track(sparse_samples(recorded(name), 1000), b"soun")) >= S * 450
+
+
+def test_more_channels_of_an_eac3_frame_in_a_frame_of_their_own_play_beside_it():
+    """ATSC A/52 section E.1.3.1.1: 7.1 comes as an independent frame and a dependent one."""
+    independent = b"\x0b\x77\x00\x1f\x30\x80" + bytes(58)
+    dependent = b"\x0b\x77\x40\x1f\x30\x80" + bytes(58)
+    assert fed(Ac3Walker(), (independent + dependent) * 50).ms == fed(Ac3Walker(), independent * 50).ms == 1600
+
+
+@pytest.mark.parametrize(("name", "frame_bytes"), [("m4a", 768), ("m4a moov first", 2 * 768)])
 def test_a_sample_of_many_frames_counts_for_as_many_as_it_must_hold(name, frame_bytes):
     """FFmpeg plays all of them. Where one ends is told by the sound alone, so as few are counted as can be in there."""
     data, one_ms = sparse_samples(recorded(name), 1000), played_ms(recorded(name)) / sound_frames(recorded(name))
