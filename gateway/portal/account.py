@@ -7,7 +7,7 @@ from gateway.locales import LANGUAGES, time_zones
 from gateway.portal import browser
 from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields
-from gateway.portal.identity import people, sessions
+from gateway.portal.identity import SIGNED_IN, people, sessions
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -21,6 +21,18 @@ from storage.postgres.people import Account
 routes = web.RouteTableDef()
 
 _HISTORY = 30
+_KEYS = """
+    SELECT id, tenant_id, name, scopes, created_at, expires_at, revoked_at FROM platform.api_keys
+    WHERE user_id = $1 ORDER BY created_at
+"""
+_PROGRAMS = """
+    SELECT client_id AS client, tenant_id, scopes, created_at AS at, rotated_at AS renewed_at, expires_at, ended_at
+    FROM platform.refresh_families WHERE user_id = $1 ORDER BY created_at
+"""
+_TRUSTED = """
+    SELECT agent AS browser, created_at, expires_at FROM platform.trusted_browsers
+    WHERE user_id = $1 ORDER BY created_at
+"""
 
 
 async def own(request: web.Request, session: Session) -> Account:
@@ -171,7 +183,7 @@ async def data(request: web.Request) -> web.Response:
 
 @routes.get("/account/data/export.json")
 async def export(request: web.Request) -> web.Response:
-    """All that is kept about the person, as JSON; no secrets, because there are only digests of them."""
+    """What is kept about the person, as JSON; no secrets. The audit trail and the account are the organisations'."""
     session = await browser.required(request)
     account = await own(request, session)
     history = await sessions(request).listed.history(session.user_id, 10_000)
@@ -185,7 +197,9 @@ async def export(request: web.Request) -> web.Response:
             {"name": one.name, "created_at": one.created_at, "last_used_at": one.last_used_at}
             for one in await PostgresPasskeys(parts.pool, parts.trail).of(session.user_id)
         ],
-        "keys": [dict(row) for row in await _keys(request, session.user_id)],
+        "keys": await _rows(request, _KEYS),
+        "programs": await _rows(request, _PROGRAMS),
+        "trusted_browsers": await _rows(request, _TRUSTED),
     }
     body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z)
     return web.Response(
@@ -233,10 +247,6 @@ def _fields(session: Session) -> dict[str, object]:
     }
 
 
-async def _keys(request: web.Request, user_id: str) -> list[dict[str, object]]:
-    rows = await request.app[PARTS].pool.read(
-        "SELECT id, tenant_id, name, scopes, created_at, expires_at, revoked_at FROM platform.api_keys "
-        "WHERE user_id = $1 ORDER BY created_at",
-        user_id,
-    )
-    return [dict(row) for row in rows]
+async def _rows(request: web.Request, query: str) -> list[dict[str, object]]:
+    """What ``query`` finds of who is signed in."""
+    return [dict(row) for row in await request.app[PARTS].pool.read(query, request[SIGNED_IN].user_id)]

@@ -168,7 +168,8 @@ class PostgresPeople:
     async def erase(self, user_id: str) -> str:
         """Forget a person: name, address, password, memberships; keys end. Returns the old address. Raises NotFound.
 
-        What a tenant did with the person's keys stays in the tenant's account, under an id that names nobody.
+        What a tenant did with the person's keys stays in the tenant's account, under an id that names nobody; so do the
+        invitations that it took. One that is open stays whole: it waits for whoever has that address.
         """
         async with self._pool.operator() as connection:
             rows = await connection.fetch(
@@ -188,6 +189,14 @@ class PostgresPeople:
             await connection.execute("DELETE FROM platform.recovery_codes WHERE user_id = $1", user_id)
             for table in ("identities", "passkeys", "trusted_browsers"):
                 await connection.execute(f"DELETE FROM platform.{table} WHERE user_id = $1", user_id)  # noqa: S608
+            await connection.execute(
+                """
+                UPDATE platform.invitations SET email = $1 || '@deleted.invalid'
+                WHERE accepted_by = $1 OR (email = $2 AND (revoked_at IS NOT NULL OR expires_at <= now()))
+                """,
+                user_id,
+                rows[0]["email"],
+            )
             await connection.execute(
                 """
                 UPDATE platform.users SET email = id || '@deleted.invalid', name = '', status = 'deleted',

@@ -3,12 +3,16 @@
 import asyncio
 import re
 import time
+from datetime import timedelta
 
 import pyotp
 import pytest
 
 from gateway.portal.parts import Parts
 from policies.tenants import Role
+from storage.postgres.invitations import PostgresInvitations
+from storage.postgres.people import PostgresPeople
+from storage.postgres.trusted import PostgresTrustedBrowsers
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, fill, log_in
 from tests.gateway.portal.test_recovery import NEW, letters, link_in
 from tests.storage.waiting import until
@@ -305,13 +309,34 @@ async def test_an_address_of_somebody_else_is_not_taken(portal: Client, town: To
 
 async def test_all_about_a_person_can_be_taken_along(portal: Client, town: Town) -> None:
     await log_in(portal)
+    grant = {"grant_type": "password", "email": EMAIL, "password": PASSWORD, "client_id": "desk", "scope": "transcribe"}
+    assert (await portal.post("/auth/token", data=grant)).status == 200
+    await PostgresTrustedBrowsers(town.parts.pool, town.parts.trail).add(
+        town.user.id, EMAIL, b"d" * 32, "Firefox", timedelta(days=1)
+    )
     answer = await portal.get("/account/data/export.json", headers=PAGE)
     assert answer.headers["Content-Disposition"].startswith("attachment")
     document = await answer.json()
     assert document["person"]["email"] == EMAIL
     assert [place["slug"] for place in document["memberships"]] == ["acme"]
     assert len(document["log_ins"]) == 1
+    assert [(each["client"], each["scopes"]) for each in document["programs"]] == [("desk", ["transcribe"])]
+    assert [each["browser"] for each in document["trusted_browsers"]] == ["Firefox"]
     assert "hash" not in str(document)
+
+
+async def test_invitations_forget_a_deleted_person(portal: Client, town: Town) -> None:
+    """Those that it took, and those that are over; one that is open waits for whoever has the address."""
+    book, tenant = PostgresInvitations(town.parts.pool, town.parts.trail), town.tenant.id
+    address = "eve@example.com"
+    await book.revoke(tenant, (await book.create(tenant, address, Role.MEMBER, b"r" * 32)).id)
+    await book.create(tenant, address, Role.MEMBER, b"t" * 32)
+    _, taker = await book.accept(b"t" * 32, name="Eve", password_hash="$x")
+    other = await town.directory.create_tenant("other", "Other")
+    await book.create(other.id, address, Role.MEMBER, b"o" * 32)
+    await PostgresPeople(town.parts.pool, town.parts.trail).erase(taker)
+    assert {one.email for one in await book.page(tenant, 10)} == {f"{taker}@deleted.invalid"}
+    assert [one.email for one in await book.page(other.id, 10)] == [address]
 
 
 async def test_a_deleted_person_is_forgotten(portal: Client, town: Town, parts: Parts) -> None:
