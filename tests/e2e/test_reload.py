@@ -209,7 +209,8 @@ def test_sigterm_under_load_breaks_no_request(served: Served) -> None:
         assert served.gateway.process.wait(PATIENCE_S) == 0
     assert set(load.outcomes) <= {"200", "ConnectionRefusedError"}
     assert eventually(lambda: not alive(family), PATIENCE_S)
-    assert served.events("reloaded") == done
+    if served.workers:  # else none was begun here, and the second of two at once may be told late
+        assert served.events("reloaded") == done
     assert "Traceback" not in "\n".join(served.gateway.lines)
 
 
