@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 _BYTES_A_MS = 16
 """Of 16-bit samples at 8 kHz."""
 _TARGET = "/v1/listen?encoding=linear16&sample_rate=8000&channels=1"
@@ -81,13 +83,13 @@ class Traffic:
         self.in_flight.add(name)
         try:
             await asyncio.get_running_loop().sock_sendall(line, self._request(name))
-            status, kept = await _answer(line)
+            status, kept, told = await _answer(line)
         except (OSError, EOFError):
             self.cut.add(name)
             return False
         finally:
             self.in_flight.discard(name)
-        self.answered[name] = status
+        self.answered[told] = status
         return kept
 
     def _request(self, name: str) -> bytes:
@@ -98,8 +100,16 @@ class Traffic:
         return f"POST {_TARGET} HTTP/1.1\r\n{common}Content-Length: {size}\r\n\r\n".encode() + bytes(size)
 
 
-async def _answer(line: socket.socket) -> tuple[int, bool]:
-    """The status of an answer that came whole, and whether the connection stays. Raises OSError and EOFError."""
+class Polls(Traffic):
+    """The same request again and again, byte for byte, without an id of its own: the gateway's is in the answer."""
+
+    @override
+    def _request(self, name: str) -> bytes:
+        return f"GET /v1/models HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {self.key}\r\n\r\n".encode()
+
+
+async def _answer(line: socket.socket) -> tuple[int, bool, str]:
+    """Status and id of an answer that came whole, and whether the connection stays. Raises OSError and EOFError."""
     loop, got = asyncio.get_running_loop(), b""
     while b"\r\n\r\n" not in got:
         got += await _more(loop, line)
@@ -108,7 +118,8 @@ async def _answer(line: socket.socket) -> tuple[int, bool]:
     rest = int(head.partition(b"\r\ncontent-length:")[2].split(b"\r\n")[0]) - len(body)
     while rest > 0:
         rest -= len(await _more(loop, line))
-    return int(head[9:12]), b"\r\nconnection: close" not in head
+    told = head.partition(b"\r\nx-request-id:")[2].split(b"\r\n")[0].strip().decode()
+    return int(head[9:12]), b"\r\nconnection: close" not in head, told
 
 
 async def _more(loop: asyncio.AbstractEventLoop, line: socket.socket) -> bytes:
@@ -133,7 +144,7 @@ class Service(asyncio.Protocol):
         head, end, body = self._got.partition(b"\r\n\r\n")
         if not end:
             return
-        length = int(head.lower().partition(b"\r\ncontent-length:")[2].split(b"\r\n")[0])
+        length = int(head.lower().partition(b"\r\ncontent-length:")[2].split(b"\r\n")[0] or 0)
         if len(body) < length:
             return
         self._got = b""
