@@ -65,9 +65,9 @@ async def _limit_mails(request: web.Request, tenant_id: str, email: str) -> None
         Bucket(f"invited:{tenant_id}:{account_bucket(email)}", _FREE_TO_ONE),
         Bucket(f"invited-by:{tenant_id}", _FREE_BY_TENANT),
     ]
-    wait = await request.app[IDENTITY].attempts.begin(buckets)
-    if wait > 0:
-        raise Problem(Refusal.RATE_LIMIT_EXCEEDED, headers={"Retry-After": str(int(wait) + 1)})
+    tried = await request.app[IDENTITY].attempts.begin(buckets)
+    if tried.wait_s > 0:
+        raise Problem(Refusal.RATE_LIMIT_EXCEEDED, headers={"Retry-After": str(int(tried.wait_s) + 1)})
 
 
 async def _send(request: web.Request, made: Invitation, secret: str) -> None:

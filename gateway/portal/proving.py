@@ -14,6 +14,7 @@ from gateway.portal.caller import client_address
 from gateway.portal.identity import IDENTITY, acting, people
 from gateway.portal.problem import Problem
 from gateway.portal.sealing import unsealed
+from policies.audit import Facts
 from policies.people import Person, Place, Step, next_step
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
@@ -67,13 +68,13 @@ async def prove_password(
     identity.hashing.require_room()
     name = await identity.attempts.account_name(email, client_address(request))
     buckets = [Bucket(name, _FREE_BY_ACCOUNT), *_by_address(request, "login", FREE_BY_ADDRESS)]
-    await _begin_try(request, buckets)
+    lock = await _begin_try(request, buckets)
     known = people(request)
     account = await known.account(email)
     right = await identity.hashing.check(password, account.password_hash if account is not None else None)
     place = _place(account, tenant) if account is not None else None
     if account is None or not right or place is None or account.person.status is not UserStatus.ACTIVE:
-        await known.note("login.failed", account.person.id if account is not None else "", email[:254])
+        await known.note("login.failed", account.person.id if account is not None else "", email[:254], lock)
         raise Problem(Refusal.INVALID_LOGIN)
     await identity.attempts.forgive(name)
     await identity.attempts.signed_in_from(email, client_address(request))
@@ -89,7 +90,7 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
     """The second factor; ``otp`` or ``mfa`` by how. A step that was used once is used (RFC 6238 section 5.2)."""
     identity = request.app[IDENTITY]
     bucket = Bucket(code_name(person.id), _FREE_CODES)
-    await _begin_try(request, [bucket])
+    lock = await _begin_try(request, [bucket])
     known = people(request, acting(request, person))
     digits = "".join(code.split())
     if digits.isascii() and digits.isdigit() and len(digits) == 6:
@@ -98,7 +99,7 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
         digest = identity.digest(RECOVERY_PURPOSE, f"{person.id}:{plain_code(code)}")
         good, method = await known.use_recovery_code(person.id, digest), "mfa"
     if not good:
-        await known.note("second_factor.failed", person.id, person.email)
+        await known.note("second_factor.failed", person.id, person.email, lock)
         raise Problem(Refusal.INVALID_CODE)
     await identity.attempts.forgive(bucket.name)
     return method
@@ -112,9 +113,9 @@ async def prove_again(request: web.Request, account: Account, password: str) -> 
     identity = request.app[IDENTITY]
     identity.hashing.require_room()
     bucket = Bucket(again_name(account.person.id), _FREE_BY_ACCOUNT)
-    await _begin_try(request, [bucket])
+    lock = await _begin_try(request, [bucket])
     if not await identity.hashing.check(password, account.password_hash):
-        await people(request).note("login.failed", account.person.id, account.person.email)
+        await people(request).note("login.failed", account.person.id, account.person.email, lock)
         raise Problem(Refusal.INVALID_LOGIN)
     await identity.attempts.forgive(bucket.name)
 
@@ -131,10 +132,12 @@ async def limit(request: web.Request, what: str, *names: str, free: int) -> None
     )
 
 
-async def _begin_try(request: web.Request, buckets: list[Bucket]) -> None:
-    wait = await request.app[IDENTITY].attempts.begin(buckets)
-    if wait > 0:
-        raise Problem(Refusal.TOO_MANY_TRIES, headers={"Retry-After": str(int(wait) + 1)})
+async def _begin_try(request: web.Request, buckets: list[Bucket]) -> Facts | None:
+    """What the audit trail says of it should it fail: whether the next ones are locked out. Raises Problem."""
+    tried = await request.app[IDENTITY].attempts.begin(buckets)
+    if tried.wait_s > 0:
+        raise Problem(Refusal.TOO_MANY_TRIES, headers={"Retry-After": str(int(tried.wait_s) + 1)})
+    return {"locked_s": int(tried.shut_s)} if tried.shut_s else None
 
 
 async def _is_current(request: web.Request, person: Person, digits: str) -> bool:

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
@@ -27,6 +28,13 @@ class Bucket:
     free: int
 
 
+class Try(NamedTuple):
+    """``wait_s`` is 0 for a try that was counted. Where that was the last free one, the next waits ``shut_s``."""
+
+    wait_s: float
+    shut_s: float
+
+
 _PLACES_S = 30 * 86_400
 
 
@@ -38,13 +46,13 @@ class RedisAttempts:
         self._redis = redis
         self._waits = (int(first_wait_s * 1000), int(longest_wait_s * 1000))
 
-    async def begin(self, buckets: Sequence[Bucket]) -> float:
-        """Count one try in all of them; 0, or the seconds to wait, and then none was counted."""
+    async def begin(self, buckets: Sequence[Bucket]) -> Try:
+        """Count one try in all of them, or in none while one of them is shut."""
         with asking():
-            wait = await self._script(
+            wait_ms, shut_ms = await self._script(
                 keys=[_key(b.name) for b in buckets], args=[*(b.free for b in buckets), *self._waits]
             )
-        return float(wait) / 1000
+        return Try(wait_ms / 1000, shut_ms / 1000)
 
     async def forgive(self, name: str) -> bool:
         """Forget a bucket's tries; whether there were any."""

@@ -227,6 +227,15 @@ async def test_tries_are_counted_and_then_cost_a_wait(portal: Client, town: Town
     assert (await log_in(portal, "bob@example.com")).status == 200
 
 
+async def test_a_lock_out_is_in_the_audit_trail(portal: Client, town: Town) -> None:
+    """With the try that locks, and so as seldom: who goes on trying writes no more of it."""
+    for _ in range(8):
+        await log_in(portal, password="wrong")
+    rows = await town.parts.pool.read("SELECT action, after FROM platform.audit_entries ORDER BY sequence DESC LIMIT 5")
+    assert [orjson.loads(row["after"] or "null") for row in rows] == [{"locked_s": 30}, None, None, None, None]
+    assert {row["action"] for row in rows} == {"login.failed"}
+
+
 async def test_a_wait_says_nothing_of_who_exists(portal: Client, town: Town) -> None:
     for email in (EMAIL, "nobody@example.com"):
         statuses = [(await log_in(portal, email, "wrong", headers={"X-Client-IP": ""})).status for _ in range(7)]
