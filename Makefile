@@ -14,6 +14,7 @@ EXPORT := $(BIN)/uv export --quiet --frozen --no-default-groups --no-emit-projec
 define install
 	@test -e $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
 		'Python 3.11 or newer is needed, and "$(PYTHON)" is none. Say which: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@echo 'Installing into $(VENV); this takes a minute or two.'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --require-hashes --no-deps -r $(1)
 	$(PIP) install --require-hashes --no-deps -r requirements-build.lock

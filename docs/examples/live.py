@@ -50,7 +50,12 @@ async def show(stream: aiohttp.ClientWebSocketResponse) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Usage: live.py ws://HOST/v1/listen CLIP.wav")
+    _, address, clip = sys.argv
     try:
-        asyncio.run(main(*sys.argv[1:3], getpass.getpass("API key: ")))
+        asyncio.run(main(address, clip, getpass.getpass("API key: ")))
     except aiohttp.WSServerHandshakeError as refused:
         sys.exit(f"Refused with {refused.status}: is the key right?")
+    except (aiohttp.ClientError, OSError, wave.Error) as failed:
+        sys.exit(f"Failed: {failed}")

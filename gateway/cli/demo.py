@@ -20,6 +20,7 @@ import structlog
 
 from gateway.cli.command import Command, Given, common
 from gateway.cli.config import judged
+from gateway.cli.output import remark
 from gateway.cli.serve import run, settings_or_exit
 from gateway.configuration.secrets import derived
 from gateway.configuration.settings import Settings
@@ -80,6 +81,7 @@ def demo(given: Given, port: int | None, upstream: str | None) -> None:
         application_log.configure(settings.log_level)
         read = partial(judged, overrides, given.config, embedded=True)
         ports = dict.fromkeys(addresses, "--port")
+        remark("Starting PostgreSQL, Valkey, a speech recogniser and the gateway; the first time takes longest.")
         run(_Demo(settings, own, read, ports, as_json=given.json).run())
 
 

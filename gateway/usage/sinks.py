@@ -124,11 +124,14 @@ class UsageSinks:
         return True
 
     async def _configure(self) -> None:
+        told = ""
         while True:
             try:
                 gone = await self._unsent.configure([sink.name for sink in self._sinks])
             except StorageError as error:
-                _log.warning("usage sinks wait for PostgreSQL", reason=str(error))
+                if (reason := str(error)) != told:
+                    _log.warning("usage sinks wait for PostgreSQL", reason=reason)
+                    told = reason
                 await asyncio.sleep(_PAUSE_S)
                 continue
             if gone:

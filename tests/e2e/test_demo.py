@@ -43,6 +43,7 @@ def test_the_printed_curl_gets_the_right_words(tmp_path: Path) -> None:
         report = json.loads(subprocess.run(usage, shell=True, capture_output=True, text=True, check=True).stdout)
     finally:
         demo.stop()
+    assert demo.lines[0].startswith("Starting ")  # or a newcomer looks at nothing for ten seconds
     assert json.loads(outputs[0])["text"] == WORDS
     assert "-->" in outputs[1]
     assert '"transcript.text.done"' in outputs[2]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from gateway.usage.sinks import STREAM, HttpSink, StreamSink, UsageSinks, http_session
 from storage.journal.writer import Journal
@@ -82,6 +83,25 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     opened = client(redis_url)
     yield opened
     await opened.aclose()
+
+
+async def test_a_database_that_is_away_is_said_once_for_each_reason(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a line every second for as long as it was away."""
+    answers = [Unavailable("refused"), Unavailable("refused"), Unavailable("starting up"), Unavailable("starting up")]
+
+    async def configure(_: Sequence[str]) -> Sequence[str]:
+        if answers:
+            raise answers.pop(0)
+        return []
+
+    unsent = UsageUnsent(pool, "me")
+    monkeypatch.setattr(unsent, "configure", configure)
+    monkeypatch.setattr("gateway.usage.sinks._PAUSE_S", 0.0)
+    with capture_logs() as lines:
+        await UsageSinks([], unsent, "https://gw.example").run()
+    assert [line["reason"] for line in lines] == ["refused", "starting up"]
 
 
 async def prepared(pool: Pool, *sinks: Any) -> UsageSinks:
