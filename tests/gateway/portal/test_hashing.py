@@ -28,3 +28,12 @@ async def test_no_more_passwords_wait_than_can_be_checked_soon(
         ended.set()
     hashing.require_room()
     hashing.close()
+
+
+async def test_the_first_account_that_is_none_takes_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L-03: after a start, too, nothing is hashed for nobody but what is hashed for anybody."""
+    hashing = Hashing(b"p" * 32, 4, 1)
+    assert await hashing.run(lambda: True)  # whatever a start has to do is done
+    monkeypatch.delattr(module.passwords, "dummy")
+    assert not await hashing.check("a wrong password", None)
+    hashing.close()
