@@ -6,6 +6,8 @@ long, so only the core is read.
 
 RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 """By sampling frequency index."""
+MOST_BYTES = 768
+"""Of a frame and channel (ISO/IEC 14496-3 section 4.5.3.1: 6144 bits)."""
 SAMPLES = 1024
 
 _ESCAPE_TYPE, _ESCAPE_RATE = 31, 15

@@ -8,9 +8,10 @@ _SYNC = b"\x0b\x77"
 _HEADER_BYTES = 6
 _RATES = (48_000, 44_100, 32_000)
 _KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+ENDLESS = 1 << 30
 _DEPENDENT = 1
 """A stream of more channels for the frame in front of it: both play at once (section E.1.3.1.1)."""
-_LAST_AC3, _LAST_EAC3 = 10, 16
+LAST_AC3, _LAST_EAC3 = 10, 16
 """Of the bit stream's identification."""
 
 
@@ -49,12 +50,18 @@ class Ac3Walker(FrameWalker):
         return frame[1] * NS_PER_SECOND // frame[2] or 1 if frame else 0
 
 
+def frame_bytes(head: bytes) -> int:
+    """Of the frame that begins so; without an end where none does."""
+    frame = _frame(head)
+    return frame[0] if frame else ENDLESS
+
+
 def _frame(head: bytes) -> tuple[int, int, int] | None:
     """Bytes, samples and rate of the frame that begins so."""
     if len(head) < _HEADER_BYTES or not head.startswith(_SYNC):
         return None
     code, size, version = head[4] >> 6, head[4] & 63, head[5] >> 3
-    if version <= _LAST_AC3:
+    if version <= LAST_AC3:
         if code == 3 or size >> 1 >= len(_KBITS):
             return None
         kbits = _KBITS[size >> 1]

@@ -5,11 +5,21 @@ twice as many at twice the rate, which plays as long.
 """
 
 import re
+from collections import Counter
+
+from typing_extensions import override
 
 from policies.audio.aac import RATES, SAMPLES
 from policies.audio.frames import NS_PER_SECOND, FrameWalker
+from policies.audio.walker import Chunk
 
 _ADTS_BYTES = 7
+_HEADER = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]([\x00-\x33\x40-\x73\x80-\xb3\xc0-\xf3])")
+"""The third byte says the rate."""
+_FEW_HIDDEN, _HIDDEN_EVERY = 4, 1 << 12
+"""Headers that belong to no frame: five times what chance makes, with room."""
+_MOST_MONO_BYTES = 777
+"""Of a frame: 6144 bits a channel (ISO/IEC 14496-3 section 4.5.3.1), and a header. More than two take less."""
 _LOAS_SYNC = 0x2B7
 _LEAST_MUX_BYTES = 4
 _SLOWEST_LATM = 8_000
@@ -17,18 +27,48 @@ _SLOWEST_LATM = 8_000
 
 
 class AdtsWalker(FrameWalker):
-    """Counts the blocks of ADTS frames."""
+    """Counts the blocks of ADTS frames.
 
-    __slots__ = ()
+    A frame's length is a claim: decoders stop where its sound ends, and play on with what else is in it. So headers
+    inside frames count, where they are more than chance makes, and so do frames longer than one can be.
+    """
+
+    __slots__ = ("_tail", "_third_bytes")
 
     _PATTERN = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
     _HEADER_BYTES = _ADTS_BYTES
     _CHANCE_EVERY = 1 << 16
 
+    def __init__(self, *, is_linked: bool = True) -> None:
+        super().__init__(is_linked=is_linked)
+        self._third_bytes: Counter[bytes] = Counter()  # of every header, wherever it stands
+        self._tail = b""
+
     @property
     def codec(self) -> str:
         """Of every frame."""
         return "aac"
+
+    @property
+    def ns(self) -> int:
+        """See :class:`FrameWalker`."""
+        ns = super().ns
+        found = sum((kind.linked + kind.sought) * ((key & 3) + 1) for key, kind in self._kinds.items())
+        if not ns:
+            return 0
+        if self._third_bytes.total() - found > _FEW_HIDDEN + self.passed // _HIDDEN_EVERY:
+            return max(ns, sum(count * _ns_of(third[0]) for third, count in self._third_bytes.items()))
+        needed = (self.passed - self.strange) // (_MOST_MONO_BYTES * (1 if self.channels == 1 else 2))
+        return ns * max(needed, found) // found
+
+    @override
+    def feed(self, chunk: Chunk) -> None:
+        """See :class:`FrameWalker`."""
+        super().feed(chunk)
+        seam = self._tail + chunk[:2]
+        self._third_bytes.update(_HEADER.findall(seam))
+        self._third_bytes.update(_HEADER.findall(chunk))
+        self._tail = (self._tail + chunk[-2:])[-2:]
 
     def _follow(self, data: bytes, at: int, last: int) -> int:
         number = int.from_bytes
@@ -57,6 +97,10 @@ class AdtsWalker(FrameWalker):
         if header >> 40 & 0xFFF6 != 0xFFF0 or header >> 13 & 0x1FFF < _ADTS_BYTES or rate >= len(RATES):
             return 0
         return SAMPLES * ((header & 3) + 1) * NS_PER_SECOND // RATES[rate]
+
+
+def _ns_of(third: int) -> int:
+    return SAMPLES * NS_PER_SECOND // RATES[third >> 2 & 15]
 
 
 class LatmWalker(FrameWalker):

@@ -241,7 +241,7 @@ def _vorbis(track: Track) -> Packets | None:
 
 def _aac(track: Track) -> Packets | None:
     samples, rate = aac.frame_of(track.private) or (aac.SAMPLES, int(track.rate))
-    return FixedPackets("aac", samples, rate) if rate else None
+    return FixedPackets("aac", samples, rate, aac.MOST_BYTES * aac.channels_of(track.private)) if rate else None
 
 
 def _flac(track: Track) -> Packets:

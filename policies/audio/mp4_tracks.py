@@ -18,8 +18,6 @@ _OPUS_NS = 20_000_000
 """What an Opus packet plays at least, with next to every encoder. Only the packet itself knows, and it is not read."""
 _MOST_OPUS_NS = 120_000_000
 _MOST_EDITS = 64
-_MOST_AAC_BYTES = 768
-"""Of a frame and channel (ISO/IEC 14496-3 section 4.5.3.1: 6144 bits). Further channels take less."""
 _MOST_MPEG_BYTES = 1729
 """Of a frame: 384 kbit/s of layer II at 32 kHz."""
 _MOST_AC3_BYTES = 4096
@@ -315,7 +313,7 @@ def _mp4a(entry: bytes, rate: int) -> Frames | None:
         return _mp3(entry, rate)
     if kind in {0x40, 0x66, 0x67, 0x68}:
         samples, core = aac.frame_of(config) or (aac.SAMPLES, rate)
-        most = _MOST_AAC_BYTES * aac.channels_of(config)
+        most = aac.MOST_BYTES * aac.channels_of(config)
         return Frames("aac", samples, core, most=most)
     return {0xA5: _ac3, 0xA6: _ac3}.get(kind, lambda *_: None)(entry, rate)
 

@@ -42,6 +42,11 @@ class Shape(NamedTuple):
     samples: int
     rate: int
 
+    @property
+    def is_free(self) -> bool:
+        """Whether its length is not told."""
+        return self.key & _FREE > 0
+
 
 _FREE = 1 << 16
 

@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 
 from policies.audio import opus, vorbis
+from policies.audio.ac3 import ENDLESS, LAST_AC3, frame_bytes
 from policies.audio.flac import StreamInfo, header_of, tells_all
 from policies.audio.mpeg import shapes
 
 _NS_PER_SECOND = 1_000_000_000
 _MOST_KNOWN = 64
+_SWING_BYTES = 4096
+"""By which a stretch of frames may exceed the average: those of more than two channels are larger now and then."""
+_LEAST_MPEG_BYTES, _NS_PER_BYTE = 24, 1_000_000
+"""What may hold one more frame, and what it plays at 8 kbit/s: decoders play on in a packet that holds several."""
+_LEAST_AC3_BYTES, _NS_PER_AC3_BYTE = 128, 250_000
+"""The same at 32 kbit/s."""
+_FLAC_FRAME_BYTES, _MOST_BITS = 64, 32
 _AC3_RATES = (48_000, 44_100, 32_000)
 
 
@@ -88,7 +96,7 @@ class FlacPackets(Packets):
     Where the file says several rates readers differ, and the slowest plays longest.
     """
 
-    __slots__ = ("_known", "_slowest", "channels")
+    __slots__ = ("_bits", "_known", "_slowest", "channels")
 
     codec = "flac"
     rate = _NS_PER_SECOND
@@ -97,22 +105,26 @@ class FlacPackets(Packets):
     def __init__(self, info: StreamInfo, rate: int = 0) -> None:
         self.channels = info.channels
         self._slowest = min(filter(None, (info.rate, rate)), default=0)
-        self._known: dict[bytes, int] = {}  # by the first four bytes, where those tell all
+        self._bits = info.bits
+        self._known: dict[bytes, tuple[int, int]] = {}  # by the first four bytes, where those tell all; the most bytes
 
     def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
         four = data[at : min(end, at + 4)]
         known = self._known.get(four)
         if known is not None:
-            return known
+            played, most = known
+            return played if end - at <= most else played * ((end - at) // most)
         header = header_of(data[at : min(end, at + 16)])
         if header is None:
             return 0
         rate = min(header.rate, self._slowest) or max(header.rate, self._slowest)
         played = header.samples * _NS_PER_SECOND // rate if rate else 0
+        plain = header.samples * header.channels * (header.bits or self._bits or _MOST_BITS) // 8
+        most = plain + plain // 8 + _FLAC_FRAME_BYTES  # a frame that does not get smaller stays as it is
         if len(self._known) < _MOST_KNOWN and tells_all(four):
-            self._known[four] = played
-        return played
+            self._known[four] = played, most
+        return played * max((end - at) // most, 1)
 
 
 class SpeexPackets(Packets):
@@ -135,19 +147,25 @@ class SpeexPackets(Packets):
 
 
 class FixedPackets(Packets):
-    """A codec whose packets all play alike: AAC, for one."""
+    """A codec whose frames all play alike, and take no more than so many bytes on average: AAC, for one."""
 
-    __slots__ = ("_samples", "channels", "codec", "rate")
+    __slots__ = ("_most", "_room", "_samples", "codec", "rate")
 
-    def __init__(self, codec: str, samples: int, rate: int, channels: int | None = None) -> None:
+    def __init__(self, codec: str, samples: int, rate: int, most: int) -> None:
         self.codec = codec
         self._samples = samples
+        self._most = most
+        self._room = _SWING_BYTES
         self.rate = rate
-        self.channels = channels
 
     def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
         """See :class:`Packets`."""
-        return self._samples
+        self._room += self._most - end + at
+        if self._room >= 0:
+            return self._samples
+        frames = -self._room // self._most + 1
+        self._room += frames * self._most
+        return self._samples * (frames + 1)
 
 
 class AlacPackets(Packets):
@@ -198,26 +216,44 @@ class MpegPackets(Packets):
     def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
         shape = self._shapes.get(data[at : min(at + 3, end)])
-        return shape.samples * _NS_PER_SECOND // shape.rate if shape else 0
+        if shape is None:
+            return 0
+        played, rest = shape.samples * _NS_PER_SECOND // shape.rate, end - at - shape.length
+        return played + rest * _NS_PER_BYTE if rest >= _LEAST_MPEG_BYTES and not shape.is_free else played
 
 
 class Ac3Packets(Packets):
-    """AC-3 and E-AC-3 (ATSC A/52 sections 5.4.1 and E.1.3.1): nanoseconds, as each frame says its rate."""
+    """AC-3 and E-AC-3 (ATSC A/52 sections 5.4.1 and E.1.3.1): nanoseconds, as each frame says its rate.
 
-    __slots__ = ("codec",)
+    Behind a frame of E-AC-3 another one may stand with more channels, and plays beside it.
+    """
+
+    __slots__ = ("_known", "codec")
 
     rate = _NS_PER_SECOND
 
     def __init__(self, codec: str) -> None:
         self.codec = codec
+        self._known: dict[bytes, tuple[int, int]] = {}  # by what of its head says them: what it plays, and its bytes
 
     def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
-        head = data[at : min(at + 6, end)]
+        if end - at < 6:
+            return self._read(b"")[0]
+        head = data[at : at + 6]
+        key = head[2:] if self.codec == "eac3" or head[5] >> 3 > LAST_AC3 else head[4:]
+        played, length = self._known.get(key) or self._read(head)
+        if length < ENDLESS and len(self._known) < _MOST_KNOWN:
+            self._known[key] = played, length
+        rest = end - at - length
+        is_more = rest > 2 * length if self.codec == "eac3" else rest >= _LEAST_AC3_BYTES
+        return played + rest * _NS_PER_AC3_BYTE if is_more else played
+
+    def _read(self, head: bytes) -> tuple[int, int]:
         if len(head) < 6 or head[4] >> 6 == 3:
-            return 1536 * _NS_PER_SECOND // 16_000 if self.codec == "eac3" else 0
+            return (1536 * _NS_PER_SECOND // 16_000 if self.codec == "eac3" else 0), ENDLESS
         blocks = (1, 2, 3, 6)[head[4] >> 4 & 3] if self.codec == "eac3" else 6
-        return 256 * blocks * _NS_PER_SECOND // _AC3_RATES[head[4] >> 6]
+        return 256 * blocks * _NS_PER_SECOND // _AC3_RATES[head[4] >> 6], frame_bytes(head)
 
 
 _SILENT = (b"\x80theora", b"OVP80", b"fishead\0", b"fisbone\0", b"\x80kate", b"BBCD", b"\x80daala", b"index\0")

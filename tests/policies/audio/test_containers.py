@@ -613,6 +613,99 @@ def test_laced_frames_are_counted_each(lacing):
     assert billed_ms(data) >= (len(frames) - 4) * 20 - 7
 
 
+@pytest.mark.parametrize("together", [1, 2, 5, 20])
+@pytest.mark.parametrize(
+    ("codec", "rate", "bitrate", "part"),
+    [
+        ("libmp3lame", 44_100, 32_000, 1),
+        ("libmp3lame", 16_000, 8_000, 1),
+        ("mp2", 48_000, 128_000, 1),
+        ("ac3", 48_000, 64_000, 1),
+        ("eac3", 48_000, 64_000, 1 / 3),
+        ("aac", 16_000, None, 1 / 4),
+        ("flac", 16_000, None, 1 / 8),
+    ],
+)
+def test_a_block_of_many_frames_counts_as_those_it_may_or_must_hold(codec, rate, bitrate, part, together):
+    """Wound: a block counted as one frame, however many were in it, and FFmpeg played them all.
+
+    Of AAC and FLAC only a decoder tells where one ends, so as few count as can be in there. Behind a frame of E-AC-3
+    its further channels may stand, up to twice its size.
+    """
+    data, frames = frames_of(recording("matroska", codec, S, rate, 1, bitrate, (("live", "1"),)))
+    data += CLUSTER + b"\x01" + b"\xff" * 7 + b"\xe7\x81\0"
+    for at in range(0, len(frames), together):
+        block = b"\x81" + struct.pack(">hB", at, 0x80) + b"".join(frames[at : at + together])
+        data += b"\xa3" + (1 << 28 | len(block)).to_bytes(4, "big") + block
+    played = played_ms(data)
+    assert played > 100
+    assert billed_ms(data) == billed_ms(data, (1,)) == billed_ms(data, (700, 3))
+    if together == 1:
+        assert billed_ms(data) == pytest.approx(played, abs=1)
+    assert billed_ms(data) >= played * part - 80
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        ("matroska", "aac", S, 44_100, 2, 320_000),
+        ("matroska", "aac", S, 16_000, 1, 128_000),
+        ("matroska", "libmp3lame", S, 32_000, 2, 320_000),
+        ("matroska", "mp2", S, 48_000, 2, 384_000),
+        ("matroska", "flac", S, 44_100, 2),
+        ("matroska", "ac3", S, 48_000, 2, 640_000),
+        ("matroska", "eac3", S, 48_000, 2, 640_000),
+        ("adts", "aac", S, 44_100, 2, 320_000),
+        ("adts", "aac", S, 44_100, 1, 256_000),
+        ("adts", "aac", S, 16_000, 1, 128_000),
+    ],
+)
+def test_the_highest_bit_rates_in_matroska_and_adts_are_no_forgery(shape):
+    data = recording(*shape, sound=noise)
+    assert fed(Track(), data).walked_ms == pytest.approx(played_ms(data), rel=0.005, abs=1)
+
+
+def adts_frames(data):
+    """The frames of an ADTS stream."""
+    frames, at = [], 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 7], "big") >> 13 & 0x1FFF
+        frames.append(data[at : at + length])
+        at += length
+    return frames
+
+
+def swallowing(frames, together):
+    """ADTS frames each of which claims the next ones for its own."""
+    out = b""
+    for at in range(0, len(frames), together):
+        whole = b"".join(frames[at : at + together])
+        header = int.from_bytes(whole[:7], "big") & ~(0x1FFF << 13) | len(whole) << 13
+        out += header.to_bytes(7, "big") + whole[7:]
+    return out
+
+
+@pytest.mark.parametrize("together", [2, 5, 9])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_adts_frames_inside_one_of_a_false_length_count(rate, together):
+    """Wound: FFmpeg's decoder stops where a frame's sound ends and plays on in the rest; a twentieth was billed."""
+    data = swallowing(adts_frames(recording("adts", "aac", S, rate, 1, 32_000)), together)
+    assert played_ms(data) > S * 950
+    assert billed_ms(data) >= played_ms(data) * 0.995 - 1
+    assert told(fed(Track(), data, (1,))) == told(fed(Track(), data, (700, 3))) == told(fed(Track(), data))
+
+
+def test_an_adts_frame_larger_than_one_can_be_counts_as_several():
+    """The same without the inner headers, where only a decoder tells the frames apart: as few as can be in there."""
+    frames = adts_frames(recording("adts", "aac", S, 16_000, 1))
+    data = b"".join(
+        swallowing([first, *(frame[7:] for frame in rest)], 20)
+        for first, *rest in (frames[at : at + 20] for at in range(0, len(frames), 20))
+    )
+    assert played_ms(data) > S * 950
+    assert billed_ms(data) >= S * 400
+
+
 def test_a_claim_comes_early_where_the_container_has_one():
     for name in ("mp3", "webm", "m4a moov first", "flac", "aiff"):
         early = fed(Track(), recorded(name)[:4096])
