@@ -43,6 +43,15 @@ def way_added(public_url: str, what: str) -> tuple[str, str]:
     )
 
 
+def second_factor_removed(public_url: str) -> tuple[str, str]:
+    """Told when the password is enough again, for the same reason."""
+    return (
+        "The second factor of your account was removed",
+        "No code of an authenticator app is asked for any more when you sign in to your account.\n\n"
+        f"If it was not you, change your password and set it up again: {public_url}/account/security" + _FOOT,
+    )
+
+
 def invitation(link: str, tenant: str, role: str) -> tuple[str, str]:
     """To join a tenant."""
     return (

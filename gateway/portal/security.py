@@ -144,6 +144,7 @@ async def remove(request: web.Request) -> web.Response:
         raise Problem(Refusal.SECOND_FACTOR_NEEDED)
     await people(request).remove_second_factor(session.user_id)
     await trusted_browsers(request).forget(session.user_id, account.person.email)
+    deliver_soon(request, account.person.email, *letters.second_factor_removed(request.app[PARTS].public_url))
     return back("/account/security", "removed")
 
 

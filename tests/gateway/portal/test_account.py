@@ -230,7 +230,7 @@ async def test_guesses_at_a_code_are_counted(portal: Client, town: Town) -> None
 
 
 async def test_a_second_factor_is_removed_with_the_password_alone_just_given(portal: Client, town: Town) -> None:
-    """And a log-in of a while ago is not enough."""
+    """And a log-in of a while ago is not enough. The owner is told, because somebody else may have done it."""
     _, codes = await with_factor(portal, town)
     await town.parts.pool.read(
         "UPDATE platform.sessions SET authenticated_at = authenticated_at - interval '6 minutes'"
@@ -250,6 +250,7 @@ async def test_a_second_factor_is_removed_with_the_password_alone_just_given(por
     assert (await log_in(portal, code=new[2])).status == 200
     assert (await fill(portal, "/account/security", "/account/second-factor/remove")).status == 303
     assert (await log_in(portal)).status == 200
+    await until(lambda: "second factor of your account was removed" in str(letters(town.parts)))
 
 
 async def test_eight_characters_are_enough_with_a_second_factor(portal: Client, town: Town) -> None:
