@@ -7,6 +7,7 @@ members        one of them
 control        how parent and worker talk
 worker         one process that serves
 portal         the portal as such a process
+serving        what the parent knows of one that serves, and how it is told to end
 services       the composition root: which parts a worker is made of
 sockets        listening sockets, bound before anything else starts
 reload         SIGHUP: all is read and judged anew, and put in force by new workers

@@ -9,7 +9,7 @@ import structlog
 
 from gateway.configuration.blueprint import Blueprint
 from gateway.processes.members import InProcess, Member, PortalProcess, Process, StartFailed
-from gateway.processes.worker import Farewell, Worker
+from gateway.processes.serving import Farewell
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from storage.ports import Invalidation
@@ -132,9 +132,11 @@ class Crew:
         return members
 
     def _make_in_process(self, blueprint: Blueprint) -> list[Member]:
+        from gateway.processes.worker import Worker  # noqa: PLC0415  with processes the parent needs none of it
+
         members: list[Member] = [InProcess(Worker(blueprint, self._sockets), "worker")]
         if self._portal_socket is not None:
-            from gateway.processes.portal import Portal  # noqa: PLC0415  with processes the parent needs none of it
+            from gateway.processes.portal import Portal  # noqa: PLC0415  the same
 
             members.append(InProcess(Portal(blueprint, [self._portal_socket]), "portal"))
         return members

@@ -17,7 +17,7 @@ import structlog
 
 from gateway.configuration.blueprint import Blueprint
 from gateway.processes.control import Channel, Gone, Message
-from gateway.processes.worker import Farewell, Serving
+from gateway.processes.serving import Farewell, Serving
 from gateway.tasks import Tasks
 from storage.ports import Invalidation
 

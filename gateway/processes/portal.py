@@ -13,8 +13,9 @@ from aiohttp import web
 from gateway.configuration.blueprint import Blueprint
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
+from gateway.processes.serving import Farewell
 from gateway.processes.sockets import QUEUE
-from gateway.processes.worker import Farewell, main
+from gateway.processes.worker import main
 from storage.ports import Invalidation
 
 _KEEP_ALIVE_S = 75.0

@@ -20,8 +20,8 @@ from gateway.processes import members as members_module
 from gateway.processes.control import Gone
 from gateway.processes.crew import Crew
 from gateway.processes.members import Process, StartFailed
+from gateway.processes.serving import Farewell
 from gateway.processes.sockets import listen, listen_privately, port_of
-from gateway.processes.worker import Farewell
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from storage.ports import Invalidation

@@ -1,5 +1,8 @@
 """The parent, where no process is needed to see what it does."""
 
+import subprocess
+import sys
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -8,6 +11,7 @@ from gateway.processes import supervisor
 from gateway.processes.ops import Check
 from gateway.processes.supervisor import Supervisor
 from storage.ports import StorageError
+from tests.servers import ROOT
 
 
 async def test_ready_is_said_when_it_is_true_and_until_then_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +34,13 @@ async def test_ready_is_said_when_it_is_true_and_until_then_what_to_do(monkeypat
     assert [(line["event"], line["log_level"]) for line in lines] == [("not ready", "warning"), ("ready", "info")]
     assert lines[0]["reason"] == "postgres: migrations are missing; run: gateway migrate"
     assert (lines[1]["listen"], lines[1]["workers"]) == ("127.0.0.1:1", 2)
+
+
+def test_the_parent_loads_nothing_that_a_request_goes_through() -> None:
+    """It touches no request; workers and portal load that at the same time, each in a process of its own."""
+    code = (
+        "import sys\nimport gateway.processes.supervisor\n"
+        "print([name for name in sys.modules if name.startswith(('gateway.dataplane', 'gateway.portal'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

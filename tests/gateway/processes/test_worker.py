@@ -4,8 +4,9 @@ import asyncio
 import socket
 from pathlib import Path
 
+from gateway.processes.serving import Farewell
 from gateway.processes.sockets import listen
-from gateway.processes.worker import Farewell, Worker
+from gateway.processes.worker import Worker
 from tests.gateway.processes.test_crew import blueprint
 
 
