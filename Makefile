@@ -102,6 +102,7 @@ lock: $(VENV)/.test  ## resolve the dependencies again: uv.lock and its hashed e
 
 .PHONY: compose-up
 compose-up:  ## make missing secrets, build and start everything in containers (needs Docker)
+	@docker compose version >/dev/null 2>&1 || { echo 'Docker with its plugin "compose" is needed.' >&2; exit 1; }
 	sh config/docker/make-secrets.sh "$$( [ ! -f .env ] || . ./.env; echo "$${TAHOE_SECRETS:-.state/secrets}" )"
 	docker compose up --build --wait
 

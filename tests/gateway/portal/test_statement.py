@@ -89,6 +89,17 @@ async def test_page_json_and_csv_say_the_same_and_add_up_to_the_cent(portal: Cli
     assert not re.search(r"<style|<script|\sstyle=|\son\w+=", page)
 
 
+async def test_an_empty_month_leads_to_the_one_that_goes_on(portal: Client, town: Town) -> None:
+    """Who has just begun sees the last month first, and that there was nothing in it."""
+    await log_in(portal)
+    empty = await (await portal.get("/account/statement?by=key", headers=PAGE)).text()
+    link = re.search(r'href="(/account/statement[?]month=([0-9-]+)&amp;by=key)">\2, which goes on</a>', empty)
+    assert link is not None
+    going_on = await (await portal.get(link[1].replace("&amp;", "&"), headers=PAGE)).text()
+    assert "the month is not over" in going_on
+    assert "which goes on" not in going_on
+
+
 async def test_who_may_not_see_the_usage_sees_no_statement(portal: Client, june: str, town: Town) -> None:
     await town.add("bob@example.com", Role.SERVICE)
     await log_in(portal, "bob@example.com", PASSWORD)
