@@ -164,12 +164,12 @@ class Client:
         reader, writer = client
         odd = self.chance.random() > _OFTEN
         pieces, targets = self.chance.choice(self._oddly()) if odd else ([self._request(self.usual)], [self.usual])
+        self.asked += len(targets)
+        due += targets
         for piece in pieces:
             writer.write(piece)
             for _ in range(self.chance.randrange(4)):
                 await asyncio.sleep(0)
-        self.asked += len(targets)
-        due += targets
         if self.chance.random() < 0.04:
             await asyncio.sleep(self.chance.random() * 0.004)
             writer.transport.abort()
