@@ -285,7 +285,7 @@ class ClientConnection(Intake):
         try:
             while not self._force_close:
                 errand = await self._next()
-                after = await (self._serve(*self._taken()) if errand is None else self._go_on(errand))
+                after = await (self._serve(self._messages.popleft()) if errand is None else self._go_on(errand))
                 if after is CLOSE or self._close or self._force_close:
                     break
                 self._await_next()
@@ -315,15 +315,12 @@ class ClientConnection(Intake):
             await self.drained(_UNREAD_S)  # it sends and does not read: its answers must not pile up here
         return None
 
-    def _taken(self) -> tuple[Any, StreamReader]:
-        """The next message."""
-        taken = self._messages.popleft()
-        if not isinstance(taken, Again):  # the parser knows nothing of a repeated one
-            self._make_room()
-        return taken
-
-    async def _serve(self, message: Any, body: StreamReader) -> Next:
+    async def _serve(self, taken: tuple[Any, StreamReader]) -> Next:
         """Answer a message, or what stands in the place of one."""
+        message, body = taken
+        late = self._parser if not body.is_eof() else None
+        if late is None and not isinstance(taken, Again):  # the parser knows nothing of a repeated one
+            self._make_room()
         self._body = body
         self._request_in_progress = True
         last = self._last_request
@@ -340,6 +337,10 @@ class ClientConnection(Intake):
             await self._linger(body)
             return CLOSE
         self._body = None
+        if late is not None and late is self._parser:
+            # It counts a message when its body has ended, and may have stopped one short of the bound meanwhile.
+            late.message_consumed()
+            self.data_received(b"")
         return after
 
     async def _go_on(self, errand: Errand) -> Next:
