@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -132,6 +133,13 @@ def metrics(url: str) -> str:
         return answer.read().decode()
 
 
+def listeners(url: str) -> int:
+    """How many sockets listen on its port: proc_pid_net(5), state 0A."""
+    port = f"{urlsplit(url).port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port}") and row[3] == "0A" for row in rows)
+
+
 def test_a_reload_lets_streams_go_on_and_the_next_one_ends_those_before_it(tmp_path: Path, echo: Echo) -> None:
     """Whoever is in the midst of a call notices nothing; and there are never more than two generations of workers."""
     with serving(tmp_path / "state", echo, workers="1") as (gateway, url, key):
@@ -143,9 +151,11 @@ def test_a_reload_lets_streams_go_on_and_the_next_one_ends_those_before_it(tmp_p
 
         with opened(url, "/v1/realtime", additional_headers=header) as old:
             assert says(old, "before")
+            assert (usual := listeners(url))
             gateway.process.send_signal(signal.SIGHUP)
             gateway.wait_for('"event":"reloaded"')
             assert says(old, "after")
+            assert eventually(lambda: listeners(url) == usual)  # those before it take nothing any more
             with opened(url, "/v1/realtime", additional_headers=header) as new:
                 assert says(new, "new")
                 gateway.process.send_signal(signal.SIGHUP)
