@@ -69,7 +69,7 @@ $(VENV)/.nginx:
 	@touch $@
 
 # Each of the processes has servers of its own, so that none disturbs another.
-JOBS ?= 3
+JOBS ?= 2
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.nginx  ## the whole suite, with its own servers (TESTS=tests/policies for a part, JOBS=0 in one process)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
