@@ -156,7 +156,7 @@ class Repetition:
 
     def retract(self, _: "Repetition") -> None:
         """Have another answer leave in its place: its record cannot be made."""
-        raise NotImplementedError
+        raise NotImplementedError  # who answers knows how, and stands above the facts
 
 
 Settled: TypeAlias = Exchange | Repetition

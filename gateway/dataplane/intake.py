@@ -141,7 +141,7 @@ class Intake(RequestHandler):
 
     def _comes_again(self) -> bool:
         """Serve ``_again`` once more without the connection's task, if that can be done."""
-        raise NotImplementedError
+        raise NotImplementedError  # the answering half does; aiohttp's protocol has no abstract methods
 
     def _header_grew(self, piece: bytes) -> None:
         """A piece of a header: its time runs from the first one, and is not renewed."""

@@ -3,28 +3,11 @@
 A-07, T-09: the API says what the gateway does with a key now, be it for those on whom it depends.
 """
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
-from aiohttp.test_utils import TestClient, TestServer
-
-from gateway.configuration.blueprint import Blueprint
-from gateway.configuration.sources import load
-from gateway.portal.application import application
-from gateway.portal.parts import Parts
 from policies.principals import Standing
 from policies.tenants import Role, UserStatus
 from tests.gateway.portal.api import Caller, Houses
-
-
-@pytest.fixture
-async def houses(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Houses]:
-    settings = load({"state_dir": tmp_path}, None, {})
-    blueprint = Blueprint(settings, migrated_url, redis_url, "a secret key of thirty-two letters")
-    async with Parts.open(blueprint) as parts, TestClient(TestServer(application(parts))) as client:
-        yield Houses(client, parts)
 
 
 async def _status(caller: Caller, key_id: str) -> str:

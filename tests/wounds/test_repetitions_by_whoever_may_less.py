@@ -3,31 +3,14 @@
 A-08, J-14: what is kept under an ``Idempotency-Key`` is for whoever could have had it done.
 """
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-from aiohttp.test_utils import TestClient, TestServer
-
-from gateway.configuration.blueprint import Blueprint
-from gateway.configuration.sources import load
-from gateway.portal.application import application
-from gateway.portal.parts import Parts
 from policies.permissions import Permission
 from policies.tenants import Role
 from tests.gateway.portal.api import Caller, Houses
 
 ONCE = {"Idempotency-Key": "the-key-of-the-nightly-job"}
 WISH = {"name": "nightly", "scopes": ["limits:write"]}
-
-
-@pytest.fixture
-async def houses(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Houses]:
-    settings = load({"state_dir": tmp_path}, None, {})
-    blueprint = Blueprint(settings, migrated_url, redis_url, "a secret key of thirty-two letters")
-    async with Parts.open(blueprint) as parts, TestClient(TestServer(application(parts))) as client:
-        yield Houses(client, parts)
 
 
 def _token(caller: Caller, *scopes: Permission) -> Caller:

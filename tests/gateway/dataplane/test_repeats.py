@@ -424,7 +424,9 @@ async def test_a_long_wait_is_no_idleness() -> None:
         gateway.upstream.respond = gate.respond
         client[1].write(data)
         await gate.asked.wait()
-        await asyncio.sleep(0.2)  # longer than the idle time
+        (connection,) = (one for one in gateway.server.connections if one.is_busy)
+        connection._next_keepalive_close_time = 0.0
+        connection._process_keepalive()  # the time is over
         gate.open.set()
         assert (await answer(client[0])).status == 200
         assert errands.begun == 1
