@@ -2,7 +2,8 @@
 
 ============  ======================================================================================================
 listener      the public listener: makes connections, watches what is slow, lets all finish at the end
-server        a client's connection: our loop around aiohttp's parser; ``intake`` is its receiving half
+server        a client's connection: our loop around aiohttp's parser; ``intake`` is its receiving half, ``delivery``
+              its writing one, with its ends
 clients       how many connections clients may hold
 inquiries     a request's header, worked out; forwarding headers of trusted proxies
 gatekeeper    the decision: the pure stages of ``policies`` with the I/O between them

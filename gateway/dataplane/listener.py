@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from typing_extensions import override
 
 from gateway.configuration.patience import Patience
-from gateway.dataplane import intake, server
+from gateway.dataplane import delivery, intake
 from gateway.dataplane.clients import Census
 from gateway.dataplane.inflow import Inflow, Scratch
 from gateway.dataplane.intake import BodyTooSlow, Intake
@@ -58,7 +58,7 @@ class PublicServer(web.Server):
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=min(self.patience.header_s, self.patience.idle_s),  # for the first request only
-            lingering_time=server.LINGER_S,
+            lingering_time=delivery.LINGER_S,
             max_line_size=8_190,
             max_field_size=8_190,
             max_headers=128,

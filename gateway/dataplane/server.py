@@ -3,42 +3,34 @@
 aiohttp parses and keeps the flow control; what it does around a handler for general use (a task, a request, a
 writer and a response object for every message) is a third of its cost, so :meth:`ClientConnection.start` is ours. It
 also answers what aiohttp leaves to its user: errors of its parser in our own shape, a client that goes away while the
-upstream works, a header or a body that comes too slowly, and back-pressure for direct writes.
+upstream works, a header or a body that comes too slowly.
 """
 
 import asyncio
-import contextlib
 import enum
 import re
 import select
-import socket
-import struct
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestPayloadError
 from typing_extensions import override
 
+from gateway.dataplane import delivery
+from gateway.dataplane.delivery import Delivery
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inquiries import Known
-from gateway.dataplane.intake import Again, BodyTooSlow, Intake, Listener
+from gateway.dataplane.intake import Again, Listener
 from gateway.dataplane.repeats import Errand, Refrain
 from policies.usage import Outcome
 from policies.verdict import Refusal
 
-LINGER_S = 2.0
-"""How long a refused upload is read and thrown away, so that its sender can read the answer before the close."""
-_UNREAD_S = 10.0
-"""How long a client may leave what was written to it unread between requests, or at the end."""
 _UNREAD_LOOK_S = 0.1
 """When a connection is looked at again that was to be closed for want of a request, and had one in its socket."""
 _OTHER_VERSION = re.compile(rb"[A-Z]+ [!-~]+ HTTP/(?!1\.)[0-9](?:\.[0-9])?\r\n")
 """A request line of another major version than ours."""
-_NO_LINGER = struct.pack("ii", 1, 0)
-"""With it a close is a reset (socket(7), SO_LINGER)."""
 
 
 class Next(enum.Enum):
@@ -70,23 +62,12 @@ class Handler(Protocol):
         """Answer for a bug of ours, which is being handled, in place of the answer that was to leave."""
 
 
-class ClientConnection(Intake):
-    """One client's connection: what it is answered, and how it ends."""
+class ClientConnection(Delivery):
+    """One client's connection: which of its requests is served when, and by whom."""
 
     __slots__ = (
-        "_admitted",
-        "_errand",
-        "_handler",
-        "_idle_s",
-        "_last_request",
-        "_later",
-        "_take_by",
-        "_unsent",
-        "client_gone",
-        "known",
-        "peer",
-        "refrain",
-    )
+        "_admitted", "_errand", "_handler", "_last_request", "client_gone", "known", "peer", "refrain",
+    )  # fmt: skip
 
     def __init__(self, server: Listener, handler: Handler, **options: Any) -> None:
         super().__init__(server, **options)
@@ -100,7 +81,6 @@ class ClientConnection(Intake):
         self.refrain: Refrain | None = None
         """What the last request amounts to if it comes again."""
         self._errand: Errand | None = None
-        self._later = b""
         self._last_request = False
         self._admitted = False
 
@@ -139,37 +119,6 @@ class ClientConnection(Intake):
         if gone is not None:
             gone()
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether nobody is there to be answered."""
-        return self.transport is None
-
-    def write(self, data: bytes) -> None:
-        """Write now, behind what waits. Raises ConnectionResetError when the client has gone."""
-        if self.transport is None:
-            raise ConnectionResetError("the client has gone")
-        self.send_now()
-        self.transport.write(data)
-
-    def write_soon(self, data: bytes) -> None:
-        """Write at the end of this loop iteration. Raises ConnectionResetError when the client has gone."""
-        if self.transport is None:
-            raise ConnectionResetError("the client has gone")
-        if not self._later:
-            self._server.outbox.put(self)
-        self._later += data
-
-    def send_now(self) -> None:
-        """Write what waits."""
-        if self._later:
-            self._server.outbox.flush()
-
-    def flush(self) -> None:
-        """Write what waits, if anybody is left to read it. The outbox calls it."""
-        later, self._later = self._later, b""
-        if later and self.transport is not None:
-            self.transport.write(later)
-
     def retract(self, exchange: Exchange) -> None:
         """Have something else said in place of what waits, and end; nothing where that is beyond us, too."""
         self._later = b""
@@ -179,27 +128,6 @@ class ClientConnection(Intake):
             self.cut()
         else:
             self.force_close()
-
-    async def drained(self, idle_s: float) -> None:
-        """Wait until the client has taken what was written; one that takes nothing for ``idle_s`` is cut off.
-
-        Raises ConnectionError when it has gone.
-        """
-        if not self._paused:
-            return await self._drain_helper()
-        self._unsent, self._idle_s = float("inf"), idle_s
-        self._server.writing.add(self)
-        try:
-            return await self._drain_helper()
-        finally:
-            self._server.writing.discard(self)
-
-    def has_stalled(self, now: float) -> bool:
-        """Whether a client that is waited for has taken nothing for too long."""
-        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
-        if unsent < self._unsent:
-            self._unsent, self._take_by = unsent, now + self._idle_s
-        return self._take_by < now
 
     @property
     def has_switched(self) -> bool:
@@ -222,13 +150,6 @@ class ClientConnection(Intake):
             self._keepalive_handle.cancel()
             self._keepalive_handle = None
         return transport, tail
-
-    def cut(self) -> None:
-        """End the connection by a reset: to an answer without a length an orderly close would be its end."""
-        self._later = b""
-        if self.transport is not None:
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self.transport.abort()
 
     def finish(self) -> None:
         """Take one more request at most, and answer it with ``Connection: close``.
@@ -312,7 +233,7 @@ class ClientConnection(Intake):
             if self._errand is not None and self._errand.is_stuck:
                 return self._errand
         if self._paused:
-            await self.drained(_UNREAD_S)  # it sends and does not read: its answers must not pile up here
+            await self.drained(delivery.UNREAD_S)  # it sends and does not read: its answers must not pile up here
         return None
 
     async def _serve(self, taken: tuple[Any, StreamReader]) -> Next:
@@ -351,13 +272,6 @@ class ClientConnection(Intake):
         finally:
             self._finish_request()
 
-    def _close_soon(self) -> None:
-        """Close when what was written has been taken; a client that takes nothing is cut off."""
-        if self.transport is not None:
-            if self.transport.get_write_buffer_size():
-                self._loop.call_later(_UNREAD_S, self.cut)
-            self.transport.close()
-
     async def _refuse_unreadable(self, fault: Any) -> Next:
         """What stands in the place of a message: an error of the parser, or a refusal of :meth:`give_up_header`.
 
@@ -374,13 +288,6 @@ class ClientConnection(Intake):
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-
-    async def _next_message(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
     def _make_room(self) -> None:
         """Tell the parser that one message was taken; it stops emitting when many are pipelined."""
@@ -420,27 +327,6 @@ class ClientConnection(Intake):
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
-
-    async def _hear_out(self) -> None:
-        """Say that nothing follows, and read on until the client has heard it: for how long is as for an upload."""
-        if self.transport is None or self.transport.is_closing():
-            return
-        self.transport.write_eof()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._lingering_time):
-                while not self._force_close:
-                    await self._next_message()
-                    self._messages.clear()
-
-    async def _linger(self, body: StreamReader) -> None:
-        """Read on for a moment: a close with unread data is a reset, and the reset would eat the answer."""
-        await asyncio.sleep(0)  # an upload that was cancelled just now still holds the body
-        try:
-            async with asyncio.timeout(self._lingering_time):
-                while not body.is_eof() and not self._force_close:
-                    await body.readany()
-        except (TimeoutError, BodyTooSlow, RequestPayloadError, HttpProcessingError):
-            return
 
 
 def _closing(message: RawRequestMessage) -> RawRequestMessage:

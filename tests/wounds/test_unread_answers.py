@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from gateway.dataplane import server
+from gateway.dataplane import delivery
 from tests.gateway.harness import Gateway
 
 
@@ -14,7 +14,7 @@ async def test_answers_that_nobody_reads_are_bounded_and_given_up(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, close: bool
 ) -> None:
     """Pipelined refusals cost the sender nothing; they must cost the gateway little, and not for ever."""
-    monkeypatch.setattr(server, "_UNREAD_S", 0.2)
+    monkeypatch.setattr(delivery, "UNREAD_S", 0.2)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.setblocking(False)
