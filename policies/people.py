@@ -107,6 +107,8 @@ class InvitationState(enum.StrEnum):
     ACCEPTED = "accepted"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    DECLINED = "declined"
+    """By the invited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +128,15 @@ class Invitation:
     expires_at: datetime
     accepted_at: datetime | None
     revoked_at: datetime | None
+    declined: bool
+    """Whether the invited revoked it."""
 
     def state(self, now: datetime) -> InvitationState:
         """Its end is exact: at ``expires_at`` it has expired (CVE-2025-64708 was five minutes late)."""
         if self.accepted_at is not None:
             return InvitationState.ACCEPTED
         if self.revoked_at is not None:
-            return InvitationState.REVOKED
+            return InvitationState.DECLINED if self.declined else InvitationState.REVOKED
         return InvitationState.PENDING if now < self.expires_at else InvitationState.EXPIRED
 
 

@@ -136,6 +136,7 @@ security.",
     FRESH_LOGIN_REQUIRED = 403, "This needs your password once more, because you signed in a while ago."
     LINK_INVALID = 410, "This link does not work (any more): it was used, replaced, or is too old. Ask for a new one."
     MAIL_IS_OFF = 409, "This gateway sends no mail, so this cannot be done. Its operator sets GATEWAY_MAIL."
+    MAIL_FAILED = 503, "The mail server does not take the letter at the moment. Check the address, and try again later."
     NOT_FOUND = 404, "There is no such thing here, or it is not yours to see."
     INVALID_INPUT = 422, "Some of what was sent cannot be taken. Correct it and send it again."
     NOT_JSON = 415, "Send JSON, with 'Content-Type: application/json'."

@@ -11,7 +11,7 @@ from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import Tenant
-from storage.ports import Invalidation, Unavailable
+from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -103,7 +103,7 @@ async def _onboard(
     mailer = mail.Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from)
     try:
         await mailer.send(owner, *letters.invitation(link, name, made.invitation.role))
-    except Unavailable as error:
+    except mail.MailFailed as error:
         remark(f"The invitation could not be mailed: {error}.")
         return made, key, link
     return made, key, ""

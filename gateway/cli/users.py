@@ -13,7 +13,7 @@ from gateway.cli.values import EMAIL, NAME, SLUG, Written
 from gateway.locales import LANGUAGES, check_time_zone
 from gateway.times import stamp
 from policies.tenants import Membership, Role, User, UserStatus
-from storage.ports import Invalidation, NotFound, Unavailable
+from storage.ports import Invalidation, NotFound
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -282,14 +282,14 @@ async def _hashed(stores: "Stores", password: str | None) -> str | None:
 
 async def _mail(stores: "Stores", email: str, letter: tuple[str, str]) -> bool:
     """Whether it was mailed: not where no mail is configured, nor where its server does not take it."""
-    from gateway.portal.mail import Mailer  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal.mail import Mailer, MailFailed  # noqa: PLC0415  slow: see the package's docstring
 
     settings = stores.settings
     if settings.mail is None:
         return False
     try:
         await Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from).send(email, *letter)
-    except Unavailable as error:
+    except MailFailed as error:
         remark(str(error))
         return False
     return True

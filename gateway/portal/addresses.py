@@ -14,6 +14,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.recovery import LINKS, links, mint
+from policies.people import Person
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres import values
@@ -43,6 +44,7 @@ async def change(request: web.Request) -> web.Response:
         await limit(request, "email", person.id, free=_FREE_REQUESTS)
         email = values.clean_email((await form_fields(request)).get("email", ""))
         require_mailbox(email)
+        await _mail_links(request, person, email)
     except (Problem, ValueError) as error:
         wrong = {"email": "This is not an e-mail address."}
         problem = error if isinstance(error, Problem) else Problem(Refusal.INVALID_INPUT, fields=wrong)
@@ -50,6 +52,11 @@ async def change(request: web.Request) -> web.Response:
             request, "account_email.html", account, session, title="E-mail address", tab="profile", problem=problem,
             is_on=request.app[MAILER].is_on,
         )  # fmt: skip
+    return back("/account", "email")
+
+
+async def _mail_links(request: web.Request, person: Person, email: str) -> None:
+    """One to each address. Raises Problem: those that are out by then lead nowhere without the other half."""
     old, new = mint("email"), mint("email")
     identity, base = request.app[IDENTITY], request.app[PARTS].public_url
     await links(request).make_email_change(
@@ -58,7 +65,6 @@ async def change(request: web.Request) -> web.Response:
     await people(request).note("email.change_requested", person.id, person.email, {"email": email})
     await deliver(request, person.email, *letters.email_old(f"{base}/auth/email/{old}", email))
     await deliver(request, email, *letters.email_new(f"{base}/auth/email/{new}"))
-    return back("/account", "email")
 
 
 @routes.get("/auth/email/{secret}")

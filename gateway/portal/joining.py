@@ -5,10 +5,11 @@ from aiohttp import web
 from gateway.portal import browser, halfway, letters
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people, trail
-from gateway.portal.mail import MAILER, deliver, require_mailbox
+from gateway.portal.mail import MAILER, deliver, deliver_soon, require_mailbox
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import limit
 from gateway.portal.recovery import mint
 from policies.people import Invitation, InvitationState, Session, account_bucket
@@ -34,8 +35,8 @@ def invitations(request: web.Request) -> PostgresInvitations:
 async def invite(request: web.Request, tenant_id: str, email: str, role: Role, invited_by: str | None) -> Invitation:
     """Invite, and mail the link. Whether who asks may invite is the caller's to know.
 
-    Raises AlreadyExists for a member, Problem where mail is off or cannot go to that address, Unavailable when it does
-    not leave: the invitation waits to be sent again then.
+    Raises AlreadyExists for a member, Problem where mail is off, cannot go to that address, or does not leave: the
+    invitation waits to be sent again then.
     """
     if not request.app[MAILER].is_on:
         raise Problem(Refusal.MAIL_IS_OFF)
@@ -49,7 +50,7 @@ async def invite(request: web.Request, tenant_id: str, email: str, role: Role, i
 
 
 async def send_again(request: web.Request, tenant_id: str, invitation_id: str) -> Invitation:
-    """A new link in place of the old one. Raises NotFound, Problem, Unavailable."""
+    """A new link in place of the old one. Raises NotFound, Problem."""
     current = await invitations(request).get(tenant_id, invitation_id)
     await _limit_mails(request, tenant_id, current.email)
     secret = mint("invite")
@@ -72,9 +73,8 @@ async def _limit_mails(request: web.Request, tenant_id: str, email: str) -> None
 
 async def _send(request: web.Request, made: Invitation, secret: str) -> None:
     tenant = await _tenant_name(request, made.tenant_id)
-    await deliver(
-        request, made.email, *letters.invitation(link(request.app[PARTS].public_url, secret), tenant, made.role)
-    )
+    letter = letters.invitation(link(request.app[PARTS].public_url, secret), tenant, made.role)
+    await deliver(request, made.email, *letter, kept=f"The invitation {made.id} is there, and can be sent again.")
 
 
 def link(public_url: str, secret: str) -> str:
@@ -115,6 +115,28 @@ async def accept(request: web.Request) -> web.Response:
     if joined is None:
         raise Problem(Refusal.LINK_INVALID)
     return await _welcome(request, joined[0], joined[1], methods, session if known is not None else None)
+
+
+@routes.post("/auth/invite/{secret}/decline")
+async def decline(request: web.Request) -> web.Response:
+    """Say no, once and for ever. The link is proof enough: it went to the invited, and opens nothing here."""
+    await limit(request, "invite", free=_FREE_TRIES)
+    session = await browser.current(request)
+    declined = await invitations(request).decline(request.app[IDENTITY].digest(PURPOSE, request.match_info["secret"]))
+    if declined is None:
+        raise Problem(Refusal.LINK_INVALID)
+    tenant = await _tenant_name(request, declined.tenant_id)
+    inviter = await people(request).account_of(declined.invited_by) if declined.invited_by else None
+    if inviter is not None and inviter.may_sign_in:
+        deliver_soon(request, inviter.person.email, *letters.invitation_declined(declined.email, tenant))
+    if not wants_page(request):
+        return web.json_response({"id": declined.id, "state": InvitationState.DECLINED})
+    response = render(
+        request, "message.html", title="You have declined", link="/account" if session is not None else None,
+        link_text="To your account", message=f"You do not join {tenant}. Who invited you sees that you have declined.",
+    )  # fmt: skip
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
 
 
 async def _welcome(

@@ -6,8 +6,8 @@ take no line breaks.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -21,15 +21,27 @@ import idna
 import structlog
 from aiohttp import web
 
+from gateway.portal.caller import request_id
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from policies.verdict import Refusal
-from storage.ports import Unavailable
 
 _log = structlog.get_logger("gateway.portal.mail")
 
 _TIMEOUT_S = 15.0
+_AGAIN_S = (5.0, 60.0, 240.0, 600.0)
+"""Waits between the tries of a letter that nobody waits for: all of them in the half hour for which a link works."""
+_MOST_WAITING = 1_000
+_RETRY_AFTER = "60"
 routes = web.RouteTableDef()
+
+
+class MailFailed(Exception):
+    """A letter did not leave; why, for the operator. ``for_good``: it would not the next time either."""
+
+    def __init__(self, reason: str, *, for_good: bool = False) -> None:
+        super().__init__(reason)
+        self.for_good = for_good
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +50,9 @@ class Mailer:
 
     url: str
     sender: str
+    again_s: Sequence[float] = _AGAIN_S
+    waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_WAITING))
+    """Places of letters between two tries."""
 
     @property
     def is_on(self) -> bool:
@@ -45,11 +60,11 @@ class Mailer:
         return bool(self.url)
 
     async def send(self, to: str, subject: str, text: str) -> None:
-        """Send now. Raises Unavailable: the message did not leave."""
+        """Send now. Raises MailFailed."""
         try:
             message = self._message(to, subject, text)
         except ValueError as error:
-            raise Unavailable(f"the message cannot be written: {error}") from error
+            raise MailFailed(f"the message cannot be written: {error}", for_good=True) from error
         kind = self.url.partition(":")[0]
         if kind in ("smtp", "smtps"):
             await self._by_smtp(message)
@@ -59,7 +74,7 @@ class Mailer:
         elif kind == "console":
             _log.info("mail", to=to, subject=subject, text=text)
         else:
-            raise Unavailable("no way for mail is configured (GATEWAY_MAIL)")
+            raise MailFailed("no way for mail is configured (GATEWAY_MAIL)", for_good=True)
 
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
         name, address = parseaddr(self.sender)
@@ -89,7 +104,15 @@ class Mailer:
                 timeout=_TIMEOUT_S,
             )
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise Unavailable(f"the mail server {parts.hostname} did not take a message: {error}") from error
+            reason = f"the mail server {parts.hostname} did not take a message: {error}"
+            raise MailFailed(reason, for_good=_is_final(error)) from error
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the server says that it will never take it (a reply 5yz, RFC 5321 section 4.2.1)."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(_is_final(one) for one in error.recipients)
+    return isinstance(error, aiosmtplib.SMTPResponseException) and 500 <= error.code < 600
 
 
 def mailbox(address: str) -> Address:
@@ -126,7 +149,7 @@ def _into(directory: Path, message: EmailMessage) -> None:
         making.write_bytes(bytes(message))
         making.rename(directory / f"{name}.eml")
     except OSError as error:
-        raise Unavailable(f"mail cannot be written to {directory}: {error.strerror}") from error
+        raise MailFailed(f"mail cannot be written to {directory}: {error.strerror}") from error
 
 
 MAILER = web.AppKey("mailer", Mailer)
@@ -142,18 +165,47 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
-async def deliver(request: web.Request, to: str, subject: str, text: str) -> None:
-    """Send, and wait. Raises Unavailable."""
-    await request.app[MAILER].send(to, subject, text)
+async def deliver(request: web.Request, to: str, subject: str, text: str, *, kept: str = "") -> None:
+    """Send, and wait. Raises Problem, which says what was ``kept`` although nobody was written to."""
+    if not await is_delivered(request, to, subject, text):
+        raise Problem(Refusal.MAIL_FAILED, kept, headers={"Retry-After": _RETRY_AFTER})
+
+
+async def is_delivered(request: web.Request, to: str, subject: str, text: str) -> bool:
+    """Send, and wait: whether it has left. Where mail is off nothing does."""
+    mailer = request.app[MAILER]
+    try:
+        if mailer.is_on:
+            await mailer.send(to, subject, text)
+    except MailFailed as error:
+        _log.warning("a mail did not leave", reason=str(error), subject=subject, request_id=request_id(request))
+        return False
+    return mailer.is_on
 
 
 def deliver_soon(request: web.Request, to: str, subject: str, text: str) -> None:
     """Send in the background: whether there was anything to send must not show in the time of an answer."""
-    request.app[PARTS].tasks.start(_quietly(request.app[MAILER], to, subject, text), "mail")
+    request.app[PARTS].tasks.start(persist(request.app[MAILER], to, subject, text), "mail")
 
 
-async def _quietly(mailer: Mailer, to: str, subject: str, text: str) -> None:
+async def persist(mailer: Mailer, to: str, subject: str, text: str) -> None:
+    """Send, again and again for a while where the server does not take it now. What is given up is in the log.
+
+    Letters wait in memory alone, because their links are secrets: the end of the process gives them up.
+    """
     try:
-        await mailer.send(to, subject, text)
-    except Unavailable as error:
-        _log.error("a mail did not leave", reason=str(error), subject=subject)
+        for wait_s in (*mailer.again_s, None):
+            try:
+                await mailer.send(to, subject, text)
+            except MailFailed as error:
+                if wait_s is None or error.for_good or mailer.waiting.locked():
+                    _log.error("a mail did not leave", reason=str(error), subject=subject)
+                    return
+                _log.warning("a mail is tried again", reason=str(error), subject=subject, wait_s=wait_s)
+            else:
+                return
+            async with mailer.waiting:
+                await asyncio.sleep(wait_s)
+    except asyncio.CancelledError:
+        _log.error("a mail did not leave", reason="the process ends", subject=subject)
+        raise

@@ -9,7 +9,7 @@ from gateway.portal.bodies import form_fields
 from gateway.portal.caller import client_address
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people
-from gateway.portal.mail import MAILER, deliver_soon
+from gateway.portal.mail import MAILER, deliver_soon, persist
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -80,7 +80,8 @@ async def _send(request: web.Request, email: str) -> None:
     secret = mint("reset")
     await links(request).make_reset(account.person.id, request.app[IDENTITY].digest(LINKS, secret))
     await known.note("password.reset_requested", account.person.id, account.person.email)
-    await request.app[MAILER].send(account.person.email, *letters.reset(link(request.app[PARTS].public_url, secret)))
+    letter = letters.reset(link(request.app[PARTS].public_url, secret))
+    await persist(request.app[MAILER], account.person.email, *letter)
 
 
 @routes.get("/auth/reset/{secret}")

@@ -23,10 +23,11 @@ from storage.postgres.pool import Pool
 from storage.postgres.room import require_room
 
 _INVITATION = """
-    id, tenant_id, email, role, invited_by, created_at, sent_at, expires_at, accepted_at, revoked_at
+    id, tenant_id, email, role, invited_by, created_at, sent_at, expires_at, accepted_at, revoked_at, declined
 """
 _STATE = """
-    CASE WHEN accepted_at IS NOT NULL THEN 'accepted' WHEN revoked_at IS NOT NULL THEN 'revoked'
+    CASE WHEN accepted_at IS NOT NULL THEN 'accepted' WHEN declined THEN 'declined'
+        WHEN revoked_at IS NOT NULL THEN 'revoked'
         WHEN now() < expires_at THEN 'pending' ELSE 'expired' END
 """
 _SORTS = by_age("id")
@@ -232,6 +233,26 @@ class PostgresInvitations:
                 await tell_of_person(connection, self._trail, joining)
         return invitation, joining
 
+    async def decline(self, digest: bytes) -> Invitation | None:
+        """End it in the name of the invited, for ever. Of this and whatever else ends it at once one is done.
+
+        None when the link does not work.
+        """
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(
+                f"""
+                UPDATE platform.invitations SET revoked_at = now(), declined = true
+                WHERE digest = $1 AND accepted_at IS NULL AND revoked_at IS NULL AND clock_timestamp() < expires_at
+                RETURNING {_INVITATION}
+                """,  # noqa: S608
+                digest,
+            )
+            if not rows:
+                return None
+            declined = _invitation(rows[0])
+            await self._record(connection, "invitation.declined", declined)
+        return declined
+
     async def _record(self, connection: Connection, action: str, invitation: Invitation) -> None:
         await self._trail.record(
             connection,
@@ -311,4 +332,5 @@ def _invitation(row: asyncpg.Record) -> Invitation:
         expires_at=row["expires_at"],
         accepted_at=row["accepted_at"],
         revoked_at=row["revoked_at"],
+        declined=row["declined"],
     )

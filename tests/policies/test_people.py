@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
@@ -26,7 +27,7 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 INVITATION = Invitation(
     id="inv_1", tenant_id="ten_1", email="a@b.example", role=Role.MEMBER, invited_by=None, created_at=NOW, sent_at=NOW,
-    expires_at=NOW + SECOND, accepted_at=None, revoked_at=None,
+    expires_at=NOW + SECOND, accepted_at=None, revoked_at=None, declined=False,
 )  # fmt: skip
 SESSION = Session(
     id="ses_1", tenant_id="ten_1", user_id="usr_1", methods=("pwd",), address="", agent="", created_at=NOW, seen_at=NOW,
@@ -41,10 +42,11 @@ SESSION = Session(
         ({}, NOW + SECOND - timedelta(microseconds=1), InvitationState.PENDING),
         ({}, NOW + SECOND, InvitationState.EXPIRED),
         ({"revoked_at": NOW}, NOW, InvitationState.REVOKED),
+        ({"revoked_at": NOW, "declined": True}, NOW + SECOND, InvitationState.DECLINED),
         ({"accepted_at": NOW}, NOW + SECOND, InvitationState.ACCEPTED),
     ],
 )
-def test_an_invitation_ends_to_the_second(changes: dict[str, datetime], at: datetime, state: InvitationState) -> None:
+def test_an_invitation_ends_to_the_second(changes: dict[str, Any], at: datetime, state: InvitationState) -> None:
     assert dataclasses.replace(INVITATION, **changes).state(at) is state
 
 

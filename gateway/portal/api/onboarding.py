@@ -9,11 +9,10 @@ from gateway.portal.api import keys, tenants
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.shapes import Email, Instant, Name, Scopes, Slug
 from gateway.portal.identity import IDENTITY
-from gateway.portal.mail import MAILER, deliver
+from gateway.portal.mail import is_delivered
 from gateway.portal.recovery import mint
 from policies.permissions import Permission
-from storage.ports import Unavailable
-from storage.postgres.onboarding import FirstKey, Newcomer, Onboarded, onboard
+from storage.postgres.onboarding import FirstKey, Newcomer, onboard
 
 operations = Operations("tenants")
 
@@ -74,7 +73,8 @@ async def onboard_tenant(ask: Ask[Nothing, OnboardingWish]) -> OnboardingDone:
         ),
     )
     link = joining.link(ask.parts.public_url, invitation)
-    mailed = await _mail(ask, made, link)
+    letter = letters.invitation(link, made.tenant.name, made.invitation.role)
+    mailed = await is_delivered(ask.request, made.invitation.email, *letter)  # the tenant is there either way
     return OnboardingDone(
         tenant=tenants.shown(made.tenant),
         invitation=InvitationSent(
@@ -91,15 +91,3 @@ async def onboard_tenant(ask: Ask[Nothing, OnboardingWish]) -> OnboardingDone:
 def _first_key(ask: Ask[Any, Any], wish: FirstKeyWish) -> tuple[str, FirstKey]:
     secret, digest = keys.mint(ask.parts, test=wish.test)
     return secret, FirstKey(name=wish.name, digest=digest, last4=secret[-4:], scopes=frozenset(wish.scopes))
-
-
-async def _mail(ask: Ask[Any, Any], made: Onboarded, link: str) -> bool:
-    """Whether the link is on its way; the tenant is there either way."""
-    if not ask.request.app[MAILER].is_on:
-        return False
-    invitation = made.invitation
-    try:
-        await deliver(ask.request, invitation.email, *letters.invitation(link, made.tenant.name, invitation.role))
-    except Unavailable:
-        return False
-    return True

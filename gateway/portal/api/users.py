@@ -9,12 +9,12 @@ from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByEmail, Page
 from gateway.portal.api.shapes import Email, Instant, Language, Name, TimeZone
 from gateway.portal.identity import IDENTITY
-from gateway.portal.mail import MAILER, deliver
+from gateway.portal.mail import is_delivered
 from gateway.portal.problem import Problem
 from policies.permissions import Permission
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
-from storage.ports import AlreadyExists, Invalidation, Unavailable
+from storage.ports import AlreadyExists, Invalidation
 from storage.postgres.newcomers import NewPerson
 from storage.postgres.people import PostgresPeople
 from storage.postgres.users import Known, PostgresUsers
@@ -110,19 +110,9 @@ async def create_user(ask: Ask[Nothing, UserWish]) -> UserMade:
         ask.request.app[IDENTITY].digest(recovery.LINKS, secret) if secret else None,
     )
     link = recovery.link(ask.parts.public_url, secret) if secret else None
-    mailed = link is not None and await _mail(ask, made.email, link)
+    # The person is there either way.
+    mailed = link is not None and await is_delivered(ask.request, made.email, *letters.welcome(link))
     return UserMade(**_shown(made).model_dump(), mailed=mailed, link=None if mailed else link)
-
-
-async def _mail(ask: Ask[Any, Any], email: str, link: str) -> bool:
-    """Whether the link is on its way; the person is there either way."""
-    if not ask.request.app[MAILER].is_on:
-        return False
-    try:
-        await deliver(ask.request, email, *letters.welcome(link))
-    except Unavailable:
-        return False
-    return True
 
 
 @operations.patch("/users/{user_id}", Permission.PLATFORM_WRITE, query=Nothing, body=UserChange, answer=UserShown)

@@ -9,8 +9,8 @@ OPEN = {
     "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/auth/static/{name}", "/platform/docs",
     f"{PREFIX}/openapi.json", "/auth/login", "/auth/logout", "/auth/mfa", "/auth/mfa/setup", "/auth/mfa/passkey",
     "/auth/mfa/passkey/options", "/auth/passkey", "/auth/passkey/options", "/auth/strength", "/auth/forgot",
-    "/auth/reset/{secret}", "/auth/invite/{secret}", "/auth/email/{secret}", "/auth/oidc/{name}",
-    "/auth/oidc/{name}/callback", "/auth/connect", "/auth/connect/refuse",
+    "/auth/reset/{secret}", "/auth/invite/{secret}", "/auth/invite/{secret}/decline", "/auth/email/{secret}",
+    "/auth/oidc/{name}", "/auth/oidc/{name}/callback", "/auth/connect", "/auth/connect/refuse",
     "/auth/token", "/auth/revoke", "/auth/introspect", "/auth/grant",
 }  # fmt: skip
 """Of whoever comes: each has a proof of its own, or tells nothing. The API's operations have their own test."""

@@ -18,6 +18,7 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres.invitations import PostgresInvitations
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 from tests.gateway.portal.test_recovery import letters, link_in
+from tests.storage.waiting import until
 
 GUEST = "grace@example.com"
 NEW = "tr0mbone lantern basil 9"
@@ -63,6 +64,45 @@ async def test_of_many_that_redeem_it_at_once_one_joins(portal: Client, town: To
     assert rows[0]["n"] == 1
 
 
+async def test_the_invited_may_decline_and_the_inviter_sees_it(portal: Client, town: Town) -> None:
+    """By the link alone, once and for good; the inviter may ask again."""
+    link = await invited(portal, town)
+    answer = await fill(portal, link, f"{link}/decline")
+    assert (answer.status, answer.headers["Referrer-Policy"]) == (200, "no-referrer")
+    assert "You do not join Acme" in await answer.text()
+    for dead in (await portal.get(link, headers=PAGE), await portal.post(f"{link}/decline", headers=PAGE)):
+        assert dead.status == 410
+    assert GUEST not in await roles(town)
+    assert "invitation.declined" in await actions(town.parts)
+    await until(lambda: bool(letters(town.parts, EMAIL)))
+    assert letters(town.parts, EMAIL)[0][0] == f"{GUEST} does not join Acme"
+    book = PostgresInvitations(town.parts.pool, town.parts.trail)
+    (declined,) = await book.page(town.tenant.id, 10, state=InvitationState.DECLINED)
+    assert declined.state(town.parts.now()) is InvitationState.DECLINED
+    assert not await book.page(town.tenant.id, 10, state=InvitationState.REVOKED)
+    with pytest.raises(NotFound):
+        await book.send_again(town.tenant.id, declined.id, b"d" * 32)
+    assert (await portal.get(await invited(portal, town), headers=PAGE)).status == 200
+
+
+async def test_a_program_declines_with_the_link_and_gets_what_has_become_of_it(portal: Client, town: Town) -> None:
+    link = await invited(portal, town, by="svc_00000000000000000000")
+    answer = await portal.post(f"{link}/decline", headers={"Accept": "application/json"})
+    assert (answer.status, (await answer.json())["state"]) == (200, "declined")
+    assert (await portal.post("/auth/invite/nonsense/decline")).status == 410
+
+
+async def test_of_accepting_and_declining_at_once_one_is_done(portal: Client, town: Town) -> None:
+    link = await invited(portal, town)
+    joins = (fill(portal, link, name=f"G{n}", password=NEW, again=NEW) for n in range(2))
+    declines = (fill(portal, link, f"{link}/decline") for _ in range(3))
+    answers = await asyncio.gather(*declines, *joins)
+    assert sorted(answer.status for answer in answers)[1:] == [410] * 4
+    done = {"invitation.accepted", "invitation.declined"} & set(await actions(town.parts))
+    assert len(done) == 1
+    assert (GUEST in await roles(town)) is (done == {"invitation.accepted"})
+
+
 async def test_who_has_an_account_joins_signed_in_and_keeps_the_password(portal: Client, town: Town) -> None:
     """A link must not set a known person's password, nor let another one in."""
     other = await town.directory.create_tenant("other", "Other")
@@ -80,7 +120,9 @@ async def test_who_has_an_account_joins_signed_in_and_keeps_the_password(portal:
     assert (await log_in(portal, GUEST, PASSWORD, tenant="acme")).status == 200
 
 
-@pytest.mark.parametrize("case", ["revoked", "expired", "sent again", "demoted", "removed", "disabled inviter"])
+@pytest.mark.parametrize(
+    "case", ["revoked", "declined", "expired", "sent again", "demoted", "removed", "disabled inviter"]
+)
 async def test_an_invitation_that_does_not_hold_any_more_is_410(portal: Client, town: Town, case: str) -> None:
     """T-12, T-13, T-15: to the second, and no more than the inviter could give now."""
     boss = await town.add("boss@example.com", Role.ADMIN)
@@ -91,6 +133,8 @@ async def test_an_invitation_that_does_not_hold_any_more_is_410(portal: Client, 
     match case:
         case "revoked":
             await book.revoke(town.tenant.id, row["id"])
+        case "declined":
+            await portal.post(f"{link}/decline")
         case "expired":
             await parts.pool.read("UPDATE platform.invitations SET expires_at = now()")
         case "sent again":

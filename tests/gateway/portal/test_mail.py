@@ -13,10 +13,10 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from structlog.testing import capture_logs
 
-from gateway.portal.mail import Mailer
-from storage.ports import Unavailable
+from gateway.portal.mail import Mailer, MailFailed, persist
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import Client, Town, fill, log_in
+from tests.storage.waiting import until
 
 SENDER = "Tahoe <no-reply@gw.test>"
 
@@ -26,9 +26,13 @@ class Postbox:
 
     def __init__(self) -> None:
         self.letters: list[Any] = []
+        self.refusals: list[str] = []
+        """Said to the next ones, in turn."""
 
     async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802  the library's name
         self.letters.append(envelope)
+        if self.refusals:
+            return self.refusals.pop(0)
         return "550 not today" if b"refuse" in envelope.content else "250 OK"
 
 
@@ -51,21 +55,76 @@ async def test_a_letter_by_smtp() -> None:
         assert (message["Subject"], message["To"], message["From"]) == ("Grüße", "ada@example.com", SENDER)
         assert message["Auto-Submitted"] == "auto-generated"
         assert message.get_content().strip() == "Text with ümlauts"
-        with pytest.raises(Unavailable, match="did not take"):
+        with pytest.raises(MailFailed, match="did not take"):
             await mailer.send("ada@example.com", "x", "refuse this")
 
 
 async def test_a_password_is_never_sent_in_the_clear() -> None:
     """A server that offers no TLS gets neither password nor letter."""
     async with serving(Postbox()) as (box, port):
-        with pytest.raises(Unavailable):
+        with pytest.raises(MailFailed):
             await Mailer(url=f"smtp://user:pass@127.0.0.1:{port}", sender=SENDER).send("a@b.example", "s", "t")
         assert not box.letters
 
 
 async def test_a_server_that_is_away_is_known() -> None:
-    with pytest.raises(Unavailable, match="mail server"):
+    with pytest.raises(MailFailed, match="mail server"):
         await Mailer(url="smtp://127.0.0.1:1", sender=SENDER).send("a@b.example", "s", "t")
+
+
+@pytest.mark.parametrize(
+    ("refusals", "tries", "said"),
+    [
+        (["451 later", "421 too busy"], 3, ["a mail is tried again"] * 2),
+        (["451 later"] * 9, 3, ["a mail is tried again"] * 2 + ["a mail did not leave"]),
+        (["550 nobody here"], 1, ["a mail did not leave"]),
+    ],
+)
+async def test_a_letter_that_nobody_waits_for_is_tried_again_unless_it_never_will_be_taken(
+    refusals: list[str], tries: int, said: list[str]
+) -> None:
+    async with serving(Postbox()) as (box, port):
+        box.refusals = refusals
+        mailer = Mailer(url=f"smtp://127.0.0.1:{port}", sender=SENDER, again_s=(0.0, 0.0))
+        with capture_logs() as log:
+            await persist(mailer, "ada@example.com", "Subject", "a link")
+        assert len(box.letters) == tries
+        assert [entry["event"] for entry in log] == said
+        assert "a link" not in str(log)
+
+
+async def test_what_waits_to_be_tried_again_is_bounded_and_given_up_at_the_end() -> None:
+    mailer = Mailer(url="smtp://127.0.0.1:1", sender=SENDER, again_s=(600.0,), waiting=asyncio.Semaphore(1))
+    with capture_logs() as log:
+        first = asyncio.get_running_loop().create_task(persist(mailer, "ada@example.com", "first", "text"))
+        await until(mailer.waiting.locked)
+        await persist(mailer, "ada@example.com", "second", "text")
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    lost = [(entry["subject"], entry["reason"]) for entry in log if entry["event"] == "a mail did not leave"]
+    assert [subject for subject, _ in lost] == ["second", "first"]
+    assert lost[1][1] == "the process ends"
+
+
+async def test_who_waits_for_a_letter_that_does_not_leave_is_told_so(
+    houses: Houses, portal: Client, town: Town, tmp_path: Path
+) -> None:
+    """Not that a store were down; and what was made although nobody was written to."""
+    (tmp_path / "mail").write_text("a file, where a directory should be")
+    owner = await houses.person(town.tenant)
+    problem = await owner.ask("POST", "/invitations", {"email": "grace@example.com"}, status=503)
+    (invitation,) = (await owner.ask("GET", "/invitations"))["data"]
+    assert (problem["code"], invitation["state"]) == ("mail_failed", "pending")
+    assert f"{invitation['id']} is there, and can be sent again" in problem["detail"]
+    again = await owner.ask("POST", f"/invitations/{invitation['id']}/send", status=503)
+    assert again["code"] == "mail_failed"
+    await log_in(portal)
+    answer = await fill(portal, "/account/email", "/account/email", email="new@example.com")
+    assert (answer.status, "mail server does not take the letter" in await answer.text()) == (503, True)
+    (tmp_path / "mail").unlink()
+    portal.session.cookie_jar.clear()
+    await owner.ask("POST", f"/invitations/{invitation['id']}/send")
 
 
 async def test_a_letter_as_a_file_is_ours_alone(tmp_path: Path) -> None:
@@ -75,7 +134,7 @@ async def test_a_letter_as_a_file_is_ours_alone(tmp_path: Path) -> None:
     first, second = (tmp_path / "mail").glob("*.eml")
     assert first != second
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
-    with pytest.raises(Unavailable):
+    with pytest.raises(MailFailed):
         await Mailer(url="file:/proc/nowhere", sender=SENDER).send("a@b.example", "s", "t")
 
 
@@ -88,7 +147,7 @@ async def test_a_letter_in_the_log() -> None:
 @pytest.mark.parametrize("to", ["a@b\r\nBcc: c@d", "a b@c.example", "", "a@b, c@d"])
 async def test_an_address_makes_no_header(tmp_path: Path, to: str) -> None:
     """L-11: whatever stands there, nobody else gets the letter."""
-    with pytest.raises(Unavailable):
+    with pytest.raises(MailFailed):
         await Mailer(url=f"file:{tmp_path}", sender=SENDER).send(to, "s", "t")
     assert not list(tmp_path.glob("*.eml"))
 
@@ -126,5 +185,5 @@ async def test_to_whom_no_letter_goes_is_told_so_before_anything_is_made(
 async def test_without_a_way_nothing_is_sent() -> None:
     mailer = Mailer(url="", sender=SENDER)
     assert not mailer.is_on
-    with pytest.raises(Unavailable, match="GATEWAY_MAIL"):
+    with pytest.raises(MailFailed, match="GATEWAY_MAIL"):
         await mailer.send("a@b.example", "s", "t")
