@@ -53,9 +53,13 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What bounds a request, and what a stream; each empty where plain request rates are all there is."""
+    """What bounds a request, what one without a body, and what a stream.
+
+    Each is empty where plain request rates are all there is.
+    """
 
     request: tuple[Bound, ...]
+    bodyless: tuple[Bound, ...]
     stream: tuple[Bound, ...]
 
 
@@ -76,10 +80,11 @@ def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bou
     found += [_of_address(a, tenant, route) for a in route.of_address]
     rates = [Bound(allowance_of(charge), charge.key) for charge in charges]
     request = [b for b in found if b.allowance.what is not What.STREAMS and _matters(b.allowance, route)]
+    bodyless = [b for b in request if b.allowance.what is not What.BYTES]
     stream = [b for b in found if b.allowance.what is not What.CONCURRENCY]
     if not request and not stream:
         return None
-    return Bounds(tuple(rates + request) if request else (), tuple(rates + stream) if stream else ())
+    return Bounds(*(tuple(rates + those) if those else () for those in (request, bodyless, stream)))
 
 
 def counter_key(allowance: Allowance, tenant_id: str, holder: str) -> str:

@@ -61,7 +61,9 @@ class Holder:
     @staticmethod
     def bound(bounds: Bounds, inquiry: Inquiry) -> tuple[Bound, ...]:
         """Those that hold for a request, or for a stream."""
-        return bounds.stream if _is_stream(inquiry) else bounds.request
+        if _is_stream(inquiry):
+            return bounds.stream
+        return bounds.request if _has_body(inquiry) else bounds.bodyless
 
     async def hold(self, permit: Permit, bound: Sequence[Bound], inquiry: Inquiry, address: str) -> Admit | Deny:
         """Take and reserve all that the request needs, or say which limit is in the way."""
@@ -215,14 +217,18 @@ def _is_stream(inquiry: Inquiry) -> bool:
     return inquiry.head.upgrade.lower() == b"websocket"
 
 
+def _has_body(inquiry: Inquiry) -> bool:
+    return bool(inquiry.head.content_lengths or inquiry.head.transfer_encodings)
+
+
 def _expected(permit: Permit, inquiry: Inquiry) -> tuple[Spent, Spent]:
     """What it is likely to come to, and what it comes to at the least."""
     if _is_stream(inquiry):
         return STREAM_AHEAD, Spent(1_000, 1_000)
+    if not _has_body(inquiry):
+        return Spent(), Spent()
     head, has_audio = inquiry.head, permit.route.meter != "none"
     length: int | None = int(head.content_lengths[0]) if head.content_lengths else None
-    if length is None and not head.transfer_encodings:
-        return Spent(), Spent()  # no body at all
     return (
         usual(length, head.content_type.decode("latin-1"), has_audio=has_audio),
         least(length, has_audio=has_audio),

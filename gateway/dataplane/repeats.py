@@ -20,6 +20,7 @@ from typing_extensions import override
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange, Likeness, Repetition
 from gateway.dataplane.gatekeeper import Gatekeeper
+from gateway.dataplane.holder import Holder
 from gateway.dataplane.inquiries import Known, request_head, request_line
 from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
@@ -60,9 +61,9 @@ class Refrain:
     ) -> "Refrain | None":  # fmt: skip
         """Of a request that was admitted and answered in the usual way; None where there is more to it each time."""
         route, status = admit.permit.route, likeness.status if likeness is not None else 0
-        presented = known.presented
+        presented, bounds = known.presented, admit.permit.bounds
         is_usual = (
-            admit.permit.bounds is None
+            (bounds is None or not Holder.bound(bounds, inquiry))
             and not route.job_kind
             and route.upstream != PORTAL
             and message.method != "HEAD"

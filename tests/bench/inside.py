@@ -1,8 +1,9 @@
-"""What a small request costs a worker beside the kernel: ``python -m tests.bench.inside [--windows N] [--forward]``.
+"""What a small request costs a worker beside the kernel: ``python -m tests.bench.inside``.
 
 64 clients and the upstream are transports in this process that give back at once, by turns of the loop; the limiter's
 answers are made up. All between the sockets is real: parser, decision, relay, settlement, journal, access log. With
-``--forward`` a proxy asks the second door. Of many short windows the cheapest tells: other work on the machine makes a
+``--forward`` a proxy asks the second door; with ``--allowance audio=3600s/h`` and its like, as often as wanted, the
+tenant has limits beyond plain request rates. Of many short windows the cheapest tells: other work on the machine makes a
 window dearer and never cheaper. To compare two states of the code give each its own ``PYTHONPATH``, in turn, several times.
 """
 
@@ -15,7 +16,7 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ from gateway.dataplane.listener import PublicServer
 from gateway.telemetry.access_log import AccessLog
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.pool import UpstreamPool
+from policies.allowances import Allowance, What
 from policies.limits import Charge, Rate, Taken
 from storage.journal.writer import Journal
 from storage.ports import Waiter
+from storage.redis.holds import RedisHolds
+from storage.redis.wire import Deliver
 from tests.bench.cost import ANSWER
 from tests.gateway.harness import Gateway, Options, running
 
@@ -102,6 +106,18 @@ class Counters:
         self._turns.call(waiter.set_result, Taken(charges, (RATE.count - 1, 1) * len(charges)))
 
 
+class Nodes:
+    """Redis, that has the limits beyond plain request rates: grants everything, a turn later."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def run(self, script: object, keys: Sequence[bytes], arguments: Sequence[bytes], deliver: Deliver) -> None:
+        """As Redis' nodes."""
+        del script, arguments
+        self._turns.call(deliver, [1, 0, 0, *(1_000, 1_000, 0, 0) * (len(keys) // 2)])
+
+
 class Clients:
     """They ask the same again whenever they are answered."""
 
@@ -136,7 +152,10 @@ async def measure(gateway: Gateway, place: Path, options: argparse.Namespace) ->
     settlement = gateway.proxy._settlement
     settlement._journal = journal = Journal(place / "journal", limit_bytes=8 << 30)
     settlement._log = AccessLog(os.open(place / "log", os.O_WRONLY | os.O_CREAT))
-    gateway.proxy._gatekeeper._counters = Counters(turns)
+    gatekeeper = gateway.proxy._gatekeeper
+    gatekeeper._counters = Counters(turns)
+    gatekeeper._holder._holds = holds = RedisHolds("redis://127.0.0.1:1")
+    holds._nodes = Nodes(turns)  # type: ignore[assignment]
 
     async def connect(pool: UpstreamPool) -> UpstreamConnection:
         connection = UpstreamConnection(pool)
@@ -144,7 +163,7 @@ async def measure(gateway: Gateway, place: Path, options: argparse.Namespace) ->
         return connection
 
     UpstreamPool.connect = connect  # type: ignore[assignment,method-assign]
-    key = gateway.add_key(key_rate=RATE, tenant_rate=RATE)
+    key = gateway.add_key(key_rate=RATE, tenant_rate=RATE, allowances=tuple(options.allowance))
     request = (QUESTION if options.forward else REQUEST) % key.encode()
     server = next(one for one in gc.get_objects() if isinstance(one, PublicServer))
     keeping = asyncio.get_running_loop().create_task(journal.keep())
@@ -160,12 +179,19 @@ async def measure(gateway: Gateway, place: Path, options: argparse.Namespace) ->
     return windows
 
 
+def allowance(text: str) -> Allowance:
+    """As ``gateway limits set`` has it: ``audio=3600s/h``."""
+    what, _, limit = text.partition("=")
+    return Allowance.parse(What(what), limit)
+
+
 async def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=25)
     parser.add_argument("--requests", type=int, default=3_000)
     parser.add_argument("--forward", action="store_true")
+    parser.add_argument("--allowance", action="append", type=allowance, default=[])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as place:
         async with running(Options(trusted=(LOOPBACK,))) as gateway:

@@ -83,6 +83,17 @@ def test_what_a_request_wants_of_each() -> None:
     assert size.ends_ms == place.ends_ms == 0
 
 
+def test_a_request_without_a_body_touches_no_limit_of_bytes() -> None:
+    """Of none it would be refused either: it wants nothing of them. The audio of a job comes with a result."""
+    size, audio = limit(What.BYTES, "1GB/d"), limit(What.AUDIO, "9h/d")
+    job = replace(MODELS, job_audio="duration")
+    for route, left in ((MODELS, []), (job, ["limit:{ten_a}::audio:"])):
+        found = bounds(replace(PRINCIPAL, allowances=(audio, size)), route, ())
+        assert found is not None
+        assert [one.key for one in found.bodyless] == left
+        assert [one.key for one in found.request] == [*left, "limit:{ten_a}::bytes:"]
+
+
 @pytest.mark.parametrize(
     ("address", "known"),
     [

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.configuration.patience import Patience
+from policies.allowances import Allowance, What
 from policies.limits import Charge, Rate, Taken
 from policies.usage import Outcome
 from storage.journal.writer import JournalFull
@@ -193,6 +194,37 @@ async def test_a_limit_refuses_the_very_next_one() -> None:
             assert len(gateway.upstream.seen) == 6
             assert [r.outcome for r in gateway.journal.records] == [Outcome.OK] * 6 + [Outcome.DENIED]
             assert gateway.metrics.inflight == 0
+
+
+async def test_limits_that_a_poll_does_not_touch_cost_it_nothing(gateway: Gateway) -> None:
+    """Audio on a route without any, bytes where there is no body, streams. An upload of that key is held to them."""
+    several = ((What.AUDIO, "10s/d"), (What.BYTES, "9B/d"), (What.STREAMS, "1"))
+    key = gateway.add_key(allowances=tuple(Allowance.parse(*one) for one in several))
+    async with warm(gateway, data := request(gateway, key=key)) as (client, errands):
+        upload = await gateway.ask("POST", "/v1/audio/transcriptions", body=b"0123456789", key=key)
+        assert (upload.status, upload.code) == (429, "bytes_limit_exceeded")
+        assert (await ask(client, data)).status == 200
+        assert (errands.begun, errands.stuck) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "line"), [((What.CONCURRENCY, "1"), "Accept: */*"), ((What.STREAMS, "1"), "Upgrade: websocket")]
+)
+async def test_a_poll_holds_what_it_touches(gateway: Gateway, one: tuple[What, str], line: str) -> None:
+    """A place; and with a bare ``Upgrade``, which opens nothing, a stream's: limits go by what was asked."""
+    gate, key = Gate(), gateway.add_key(allowances=(Allowance.parse(*one),))
+    client = await asyncio.open_connection("127.0.0.1", gateway.port)
+    for _ in range(3):
+        assert (await ask(client, request(gateway, line, key=key))).status == 200
+    gateway.upstream.respond = gate.respond
+    client[1].write(request(gateway, line, key=key))
+    async with asyncio.timeout(10):
+        await gate.asked.wait()
+    refused = await gateway.ask(headers=[tuple(line.split(": "))], key=key)  # type: ignore[list-item]
+    assert refused.status == 429
+    gate.open.set()
+    assert (await answer(client[0])).status == 200
+    client[1].close()
 
 
 async def test_a_revoked_key_is_refused(gateway: Gateway) -> None:
