@@ -16,6 +16,8 @@ _TO_COME = 48
 """Open files that a worker has later than at its start: connections to stores, journals, ``_RESERVE``."""
 _RESERVE = 16
 """The last files, which no client gets: who comes then is told so, and journals and stores still have theirs."""
+_MOST_STAY = 32
+"""Connections that are turned away and stay for a moment: they come in floods, and each is a file."""
 _MOST = 65_536
 _SHARE = 4
 _SAY_AGAIN_S = 10.0
@@ -63,6 +65,10 @@ class Census:
             self._by_address[address] = held + 1
         self._metrics.connections += 1
         return True
+
+    def may_stay(self, descriptor: int, others: int) -> bool:
+        """Whether who was turned away may keep its connection until it has read so, beside ``others`` that do."""
+        return descriptor < self._last_file and others < min(_MOST_STAY, self.most)
 
     def leave(self, peer: str) -> None:
         """Count a connection out that was let in."""

@@ -6,6 +6,7 @@ client's kernel has not given it yet.
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
+from typing_extensions import override
 
 from gateway.dataplane.intake import BodyTooSlow, Intake, Listener
 
@@ -22,6 +24,27 @@ UNREAD_S = 10.0
 """How long a client may leave what was written to it unread between requests, or at the end."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 """With it a close is a reset (socket(7), SO_LINGER)."""
+
+
+class Farewell(asyncio.Protocol):
+    """What is left of a connection that was turned away: its client reads why, whatever it sends meanwhile."""
+
+    def __init__(self, transport: asyncio.Transport, others: set["Farewell"]) -> None:
+        self._transport = transport
+        self._others = others
+        others.add(self)
+        transport.set_protocol(self)
+        transport.write_eof()
+        self._end = asyncio.get_running_loop().call_later(LINGER_S, self.end)
+
+    def end(self) -> None:
+        """It has had its time."""
+        self._transport.abort()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end.cancel()
+        self._others.discard(self)
 
 
 class Delivery(Intake):
@@ -108,11 +131,28 @@ class Delivery(Intake):
         finally:
             self._waiter = None
 
+    @property
+    def _has_unread(self) -> bool:
+        """Whether something is in the socket that the loop has not told of yet."""
+        if self.transport is None or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    @property
+    def _is_sent_more(self) -> bool:
+        """Whether something came behind the last request that will be answered."""
+        return bool(self._messages or self._header_bytes or self._message_tail) or self._has_unread
+
     async def _hear_out(self) -> None:
         """Say that nothing follows, and read on until the client has heard it: for how long is as for an upload."""
+        self._close = True
+        self.send_now()
         if self.transport is None or self.transport.is_closing():
             return
         self.transport.write_eof()
+        self.transport.resume_reading()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._lingering_time):
                 while not self._force_close:

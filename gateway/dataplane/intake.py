@@ -48,6 +48,8 @@ class Listener(Protocol):
     """Who waits for its client's body."""
     writing: set[Any]
     """Who waits for its client to take what was written."""
+    leaving: set[Any]
+    """Those that were turned away and have a moment to read why."""
 
 
 class Again(tuple[RawRequestMessage, StreamReader]):

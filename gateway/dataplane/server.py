@@ -9,7 +9,6 @@ upstream works, a header or a body that comes too slowly.
 import asyncio
 import enum
 import re
-import select
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -101,6 +100,10 @@ class ClientConnection(Delivery):
         self.transport = transport
         self._handler.unreadable(self, Refusal.TOO_MANY_CONNECTIONS)
         self._manager = None
+        leaving = self._server.leaving
+        if self._server.census.may_stay(transport.get_extra_info("socket").fileno(), len(leaving)):
+            self.transport = None
+            delivery.Farewell(transport, leaving)
         self.force_close()
 
     @override
@@ -208,6 +211,8 @@ class ClientConnection(Delivery):
                 errand = await self._next()
                 after = await (self._serve(self._messages.popleft()) if errand is None else self._go_on(errand))
                 if after is CLOSE or self._close or self._force_close:
+                    if self._is_sent_more and not self._close:
+                        await self._hear_out()
                     break
                 self._await_next()
         except ConnectionError:
@@ -279,7 +284,6 @@ class ClientConnection(Delivery):
         """
         refusal = fault if isinstance(fault, Refusal) else _refusal_of(fault.exc, self.beginning)
         self._handler.unreadable(self, refusal)
-        self._close = True
         await self._hear_out()
         return CLOSE
 
@@ -318,15 +322,6 @@ class ClientConnection(Delivery):
             self._keepalive_handle = self._loop.call_later(_UNREAD_LOOK_S, self._process_keepalive)
             return
         super()._process_keepalive()
-
-    @property
-    def _has_unread(self) -> bool:
-        """Whether something is in the socket that the loop has not told of yet."""
-        if self.transport is None:
-            return False
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
 
 
 def _closing(message: RawRequestMessage) -> RawRequestMessage:
