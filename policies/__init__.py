@@ -41,7 +41,8 @@ usage          the record of one request; ``usage_event`` the same as a CloudEve
 plans          limits and routes under one name, for the tenants that are on the plan
 rating         what usage costs by a price list; ``price_book`` reads the lists
 upstreams      which address gets a request, and what is learnt from how it went
-metering       from bytes to audio milliseconds; ``audio`` holds one walker a container
+metering       from bytes to milliseconds: ``form_meter`` of a form, ``body_meter`` of any other body, ``readings``
+               where one may be read in several ways; ``audio`` holds one walker a container
 tickets        one-use tickets for streams; ``subprotocols`` finds credentials where browsers must put them
 streams        how a stream ends, by name; what may watch one pass
 upgrade        the opening of a WebSocket: what each side must say
@@ -50,7 +51,7 @@ multipart      finds the audio in a form as it passes; ``inline_audio`` in the s
                reads of JSON and ``pair_stream`` of a link-like form;
                ``json_body`` finds that in any encoding; ``json_depth`` leaves out what is deep in it
 elsewhere      whether a request names its audio by URL, and a place for its result
-stream_meters  finds the audio in a stream, by its protocol
+stream_meters  finds the audio in a stream, by its protocol; ``protocol_meter`` is what they share
 ============== ==============================================================================
 
 Time is always an argument: whole milliseconds since the Unix epoch, named ``now_ms``.
