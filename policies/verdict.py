@@ -108,7 +108,11 @@ Upload the audio, or leave out the callback and take the result from the answer.
         "This e-mail address and password do not belong together. Check both, or ask for a new password.",
     )
     SECOND_FACTOR_REQUIRED = 401, "Send the current code of your authenticator app, or a recovery code, as well."
-    INVALID_CODE = 401, "This code is not right, or was used already. Wait for the next one and send that."
+    INVALID_CODE = (
+        401,
+        "This code is not right, or was used already. Wait for the next one, or check the clock of your phone.",
+    )
+    WRONG_PASSWORD = 401, "This is not your password. Try again, or ask for a new one."
     SECOND_FACTOR_MISSING = (
         403,
         "Your organisation asks for a second factor, and you have none yet. Sign in with a browser to set one up.",
@@ -131,7 +135,10 @@ security.",
     PROVIDER_NOT_ADMITTED = 403, "Nobody has given you access here. Ask an administrator to invite you."
     PROVIDER_TAKEN = 409, "That account of the provider is connected to another account here."
     PASSKEY_FAILED = 401, "This passkey was not accepted. Try again, or sign in another way."
-    TOO_MANY_TRIES = 429, "Too many tries. Wait as long as Retry-After says; the right password does not help before."
+    TOO_MANY_TRIES = (
+        429,
+        "Too many tries. Wait as long as Retry-After says; before that, what is right is refused as well.",
+    )
     TOO_MANY_LOGINS = 503, "Too many people sign in at this moment. Wait as long as Retry-After says, then try again."
     FRESH_LOGIN_REQUIRED = 403, "This needs your password once more, because you signed in a while ago."
     LINK_INVALID = 410, "This link does not work (any more): it was used, replaced, or is too old. Ask for a new one."

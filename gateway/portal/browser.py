@@ -2,7 +2,7 @@
 
 import secrets
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
@@ -14,11 +14,13 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
 from policies.cookies import session_cookie, single
-from policies.people import Person, Place, Session, Step, next_step
+from policies.people import Person, Place, Session, Step, next_step, safe_next
 from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.sessions import Also, NewSession
 
+HOME = "/account"
+"""Where a person goes who wanted to go nowhere else."""
 _BYTES = 32
 _LOOKED = web.RequestKey("session_looked_up", bool)
 
@@ -55,9 +57,15 @@ async def required_fresh(request: web.Request) -> Session:
     if found.is_fresh(request.app[PARTS].now()):
         return found
     if wants_page(request):
-        back = request.raw_path if request.method in ("GET", "HEAD") else "/account"
+        back = request.raw_path if request.method in ("GET", "HEAD") else f"{_page_of_form(request)}?done=confirmed"
         raise web.HTTPSeeOther(f"/account/confirm?next={quote(back, safe='/')}")
     raise Problem(Refusal.FRESH_LOGIN_REQUIRED)
+
+
+def _page_of_form(request: web.Request) -> str:
+    """Where the form stood that was sent: what it asked for was not done, and is to be asked for again there."""
+    came, here = urlsplit(request.headers.get("Referer", "")), urlsplit(request.app[PARTS].public_url)
+    return safe_next(came.path, HOME) if (came.scheme, came.netloc) == (here.scheme, here.netloc) else HOME
 
 
 async def begin(

@@ -62,5 +62,5 @@ async def _half(request: web.Request) -> Halfway:
 def _page(request: web.Request, half: Halfway, secret: str, problem: Problem | None) -> web.Response:
     return render(
         request, "mfa_setup.html", title="Set up a second factor",
-        problem=problem, tenant=half.place.name, **shown(secret, half.account.person.email),
+        problem=problem, tenant=half.place.name, goal=half.goal, **shown(secret, half.account.person.email),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from gateway.portal import browser, halfway, letters
+from gateway.portal.bodies import form_fields
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people, trail
 from gateway.portal.mail import MAILER, deliver, deliver_soon, require_mailbox
@@ -102,15 +103,15 @@ async def accept(request: web.Request) -> web.Response:
         joined = await invitations(request).accept(digest, user_id=session.user_id)
         methods = session.methods
     else:
+        name = (await form_fields(request)).get("name", "").strip()[:200]
         try:
-            fields, password = await new_password(request)
-            name = fields.get("name", "").strip()[:200]
+            _, password = await new_password(request)
             stored = await hashed(request, password, about=(invitation.email, name))
             joined = await invitations(request).accept(digest, name=name, password_hash=stored)
         except Problem as problem:
-            return await _page(request, problem)
+            return await _page(request, problem, name)
         except ValueError as error:
-            return await _page(request, Problem(Refusal.INVALID_INPUT, fields={"name": f"{error}."}))
+            return await _page(request, Problem(Refusal.INVALID_INPUT, fields={"name": f"{error}."}), name)
         methods = ("pwd",)
     if joined is None:
         raise Problem(Refusal.LINK_INVALID)
@@ -158,7 +159,7 @@ async def _open(request: web.Request, digest: bytes) -> Invitation:
     return invitation
 
 
-async def _page(request: web.Request, problem: Problem | None) -> web.Response:
+async def _page(request: web.Request, problem: Problem | None, name: str = "") -> web.Response:
     invitation = await _open(request, request.app[IDENTITY].digest(PURPOSE, request.match_info["secret"]))
     session = await browser.current(request)
     known = await people(request).account(invitation.email)
@@ -169,6 +170,7 @@ async def _page(request: web.Request, problem: Problem | None) -> web.Response:
         "invite.html",
         title="You are invited",
         problem=problem,
+        name=name,
         invitation=invitation,
         inviter=await _inviter_name(request, invitation.invited_by),
         tenant=await _tenant_name(request, invitation.tenant_id),

@@ -19,8 +19,6 @@ from policies.people import Session, Step, safe_next
 
 routes = web.RouteTableDef()
 
-HOME = "/account"
-
 
 class LogIn(BaseModel):
     """What signs a person in. ``tenant`` is a slug, for who belongs to several; ``code`` a second factor's."""
@@ -34,7 +32,7 @@ class LogIn(BaseModel):
 @routes.get("/auth/login")
 async def page(request: web.Request) -> web.Response:
     """The form; who is signed in already goes on. A cookie that is worth nothing is taken away."""
-    goal = safe_next(request.query.get("next", ""), HOME)
+    goal = safe_next(request.query.get("next", ""), browser.HOME)
     if await browser.current(request) is not None:
         raise web.HTTPSeeOther(goal)
     response = form(request, goal=goal)
@@ -54,7 +52,7 @@ async def log_in(request: web.Request) -> web.Response:
         browser.set_cookie(request, response, secret)
         return response
     fields = await form_fields(request)
-    email, goal = fields.get("email", "")[:512], safe_next(fields.get("next", ""), HOME)
+    email, goal = fields.get("email", "")[:512], safe_next(fields.get("next", ""), browser.HOME)
     try:
         account, place = await prove_password(request, email, fields.get("password", "")[:8_192])
     except Problem as problem:
@@ -136,6 +134,7 @@ def _second_form(request: web.Request, half: Halfway, problem: Problem | None) -
         title="Second step",
         problem=problem,
         person=half.account.person,
+        goal=half.goal,
         passkeys=half.account.person.has_passkey and takes_passkeys(request),
         days=DAYS,
     )

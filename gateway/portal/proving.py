@@ -116,7 +116,7 @@ async def prove_again(request: web.Request, account: Account, password: str) -> 
     lock = await _begin_try(request, [bucket])
     if not await identity.hashing.check(password, account.password_hash):
         await people(request).note("login.failed", account.person.id, account.person.email, lock)
-        raise Problem(Refusal.INVALID_LOGIN)
+        raise Problem(Refusal.WRONG_PASSWORD)
     await identity.attempts.forgive(bucket.name)
 
 

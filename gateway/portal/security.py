@@ -26,38 +26,58 @@ from storage.postgres.people import Account
 
 routes = web.RouteTableDef()
 
+_PAGE = "/account/security"
 _CODES = 10
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Without what people mistake for something else; ten characters are 49 bits, and tries are limited."""
 
 
-@routes.get("/account/security")
+@routes.get(_PAGE)
 async def page(request: web.Request) -> web.Response:
     """How one signs in."""
     session = await browser.required(request)
-    return await _page(request, session, await own(request, session), None)
+    return await whole_page(request, session, await own(request, session), None)
+
+
+@routes.get("/.well-known/change-password")
+async def to_page(_: web.Request) -> web.Response:
+    """Where password managers look (W3C, A Well-Known URL for Changing Passwords)."""
+    return web.Response(status=303, headers={"Location": _PAGE})
+
+
+@routes.get("/account/password")
+async def again(request: web.Request) -> web.Response:
+    """For who loads the page again after a fault in the form."""
+    await browser.required(request)
+    return web.Response(status=303, headers={"Location": _PAGE})
 
 
 @routes.post("/account/password")
 async def change_password(request: web.Request) -> web.Response:
-    """With the old one. Every other browser is signed out, this one gets a new session, the owner is told."""
+    """With the old one; who has none has just signed in.
+
+    Every other browser is signed out, this one gets a new session, the owner is told.
+    """
     session = await browser.required(request)
     account = await own(request, session)
     person = account.person
+    if not person.has_password:
+        await browser.required_fresh(request)
     try:
         fields, password = await new_password(request)
-        await prove_again(request, account, fields.get("current", "")[:8_192])
+        if person.has_password:
+            await prove_again(request, account, fields.get("current", "")[:8_192])
         chosen = await hashed(
             request, password, about=(person.email, person.name), second_factor=person.has_second_factor
         )
     except Problem as problem:
-        return await _page(request, session, account, problem)
+        return await whole_page(request, session, account, problem)
     await people(request).set_password(person.id, chosen)
     await browser.end(request, person.id, "password")
     deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
     place = next(p for p in account.places if p.tenant_id == session.tenant_id)
     _, secret = await browser.begin(request, person, place, session.methods)
-    response = back("/account/security", "password")
+    response = back(_PAGE, "password")
     browser.set_cookie(request, response, secret)
     return response
 
@@ -67,7 +87,7 @@ async def confirm_page(request: web.Request) -> web.Response:
     """The password once more, and on to where it was asked for."""
     session = await browser.required(request)
     goal = safe_next(request.query.get("next", ""), "/account")
-    return await _confirm(request, await own(request, session), goal, None)
+    return await confirm_form(request, await own(request, session), goal, None)
 
 
 @routes.post("/account/confirm")
@@ -80,12 +100,13 @@ async def confirm(request: web.Request) -> web.Response:
     try:
         await prove_again(request, account, fields.get("password", "")[:8_192])
     except Problem as problem:
-        return await _confirm(request, account, goal, problem)
+        return await confirm_form(request, account, goal, problem)
     await sessions(request).listed.authenticated(session.id)
     return web.Response(status=303, headers={"Location": goal})
 
 
-async def _confirm(request: web.Request, account: Account, goal: str, problem: Problem | None) -> web.Response:
+async def confirm_form(request: web.Request, account: Account, goal: str, problem: Problem | None) -> web.Response:
+    """Proof once more; ``goal`` is where the person goes then."""
     linked = {one.provider for one in await identities(request).of(account.person.id)}
     return render(
         request, "confirm.html", title="Confirm that it is you",
@@ -103,7 +124,7 @@ async def offer(request: web.Request) -> web.Response:
     session = await browser.required_fresh(request)
     account = await own(request, session)
     if account.person.has_second_factor:
-        return back("/account/security", "")
+        return back(_PAGE, "")
     secret = pyotp.random_base32()
     await people(request).offer_second_factor(account.person.id, sealed(request, secret, account.person.id))
     return _offer(request, session, account, secret, None)
@@ -117,7 +138,7 @@ async def take(request: web.Request) -> web.Response:
     known = people(request)
     factor = await known.second_factor(account.person.id)
     if factor is None or factor.confirmed:
-        return back("/account/security", "")
+        return back(_PAGE, "")
     try:
         await prove_code(request, account.person, (await form_fields(request)).get("code", "")[:64])
     except Problem as problem:
@@ -145,7 +166,7 @@ async def remove(request: web.Request) -> web.Response:
     await people(request).remove_second_factor(session.user_id)
     await trusted_browsers(request).forget(session.user_id, account.person.email)
     deliver_soon(request, account.person.email, *letters.second_factor_removed(request.app[PARTS].public_url))
-    return back("/account/security", "removed")
+    return back(_PAGE, "removed")
 
 
 @routes.post("/account/trusted-browsers/forget")
@@ -154,7 +175,7 @@ async def distrust(request: web.Request) -> web.Response:
     session = await browser.required(request)
     account = await own(request, session)
     await trusted_browsers(request).forget(session.user_id, account.person.email)
-    return back("/account/security", "distrusted")
+    return back(_PAGE, "distrusted")
 
 
 async def fresh_recovery_codes(request: web.Request, user_id: str) -> list[str]:
@@ -190,11 +211,13 @@ def _offer(
     )  # fmt: skip
 
 
-async def _page(request: web.Request, session: Session, account: Account, problem: Problem | None) -> web.Response:
+async def whole_page(request: web.Request, session: Session, account: Account, problem: Problem | None) -> web.Response:
+    """How one signs in, and what just went wrong with it."""
     left = await people(request).recovery_codes_left(account.person.id) if account.person.has_second_factor else 0
     return account_page(
         request, "account_security.html", account, session, title="Password and security", tab="security",
         problem=problem, codes_left=left, trusted=await trusted_browsers(request).count(account.person.id),
         passkeys=await stored(request).of(account.person.id), takes_passkeys=takes_passkeys(request),
-        identities=await identities(request).of(account.person.id), providers=request.app[PROVIDERS].values(),
+        identities=await identities(request).of(account.person.id),
+        labels={name: one.label for name, one in request.app[PROVIDERS].items()},
     )  # fmt: skip

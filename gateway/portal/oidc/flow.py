@@ -10,7 +10,8 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.portal import browser, halfway, login
+from gateway.portal import browser, halfway, login, security
+from gateway.portal.account import own
 from gateway.portal.caller import request_id
 from gateway.portal.identity import IDENTITY, identities, people
 from gateway.portal.oidc import consent
@@ -38,12 +39,16 @@ _LONGEST_CODE = 4_096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """One log-in on its way. ``session_id`` where somebody who is signed in connects an account; else empty."""
+    """One log-in on its way. ``session_id`` where somebody who is signed in connects an account; else empty.
+
+    ``user_id``: who is signed in and is to prove itself anew; else empty.
+    """
 
     provider: str
     asked: Request
     goal: str
     session_id: str
+    user_id: str
 
 
 async def lifetime(app: web.Application) -> AsyncIterator[None]:
@@ -59,16 +64,19 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
 @routes.get("/auth/oidc/{name}")
 async def start(request: web.Request) -> web.Response:
     """On to the provider. With ``again``, the person is to prove itself there anew."""
-    goal = safe_next(request.query.get("next", ""), login.HOME)
+    goal = safe_next(request.query.get("next", ""), browser.HOME)
+    session = await browser.current(request) if "again" in request.query else None
+    user_id = session.user_id if session is not None else ""
     try:
-        return await set_out(request, named(request), goal, again="again" in request.query)
+        return await set_out(request, named(request), goal, again="again" in request.query, user_id=user_id)
     except Problem as problem:
-        return login.form(request, goal=goal, problem=problem)
+        return await _refused(request, goal, problem, anew=bool(user_id))
 
 
 async def set_out(
-    request: web.Request, provider: Provider, goal: str, *, session_id: str = "", again: bool = False
-) -> web.Response:
+    request: web.Request, provider: Provider, goal: str, *, session_id: str = "", again: bool = False,
+    user_id: str = "",
+) -> web.Response:  # fmt: skip
     """A redirect to the provider, with the cookie that binds the way back to this browser. Raises Problem."""
     await limit(request, "oidc", free=_FREE_STARTS)
     state, nonce, verifier, secret = (secrets.token_urlsafe(32) for _ in range(4))
@@ -78,7 +86,7 @@ async def set_out(
         url = await provider.authorization_url(asked)
     except Unavailable as error:
         raise _unavailable(request, provider, error) from error
-    flow = Flow(provider=provider.name, asked=asked, goal=goal, session_id=session_id)
+    flow = Flow(provider=provider.name, asked=asked, goal=goal, session_id=session_id, user_id=user_id)
     with asking():
         await request.app[PARTS].redis.set(_key(request, state, secret), orjson.dumps(asdict(flow)), ex=_LIFE_S)
     response = web.Response(status=303, headers={"Location": url})
@@ -91,10 +99,10 @@ async def set_out(
 
 @routes.get("/auth/oidc/{name}/callback")
 async def come_back(request: web.Request) -> web.Response:
-    """The provider's answer: a session, a connected account, or the log-in page with what went wrong."""
+    """The provider's answer: a session, a connected account, or a page with what went wrong."""
     provider = named(request)
     flow = await _take(request)
-    goal = flow.goal if flow is not None else login.HOME
+    goal = flow.goal if flow is not None else browser.HOME
     try:
         asserted = await _asserted(request, provider, flow)
         assert flow is not None
@@ -103,11 +111,22 @@ async def come_back(request: web.Request) -> web.Response:
         else:
             response = await _sign_in(request, provider, flow, asserted)
     except Problem as problem:
-        response = login.form(request, goal=goal, problem=problem)
+        response = await _refused(request, goal, problem, anew=flow is not None and bool(flow.user_id))
     state = request.query.get("state", "")
     if _cookie(request, state) in request.cookies:
         response.del_cookie(_cookie(request, state), path="/", secure=request.app[PARTS].is_https)
     return response
+
+
+async def _refused(request: web.Request, goal: str, problem: Problem, *, anew: bool) -> web.Response:
+    """On the page where the person can go on: who is signed in is not asked to sign in."""
+    session = await browser.current(request)
+    if session is None:
+        return login.form(request, goal=goal, problem=problem)
+    account = await own(request, session)
+    if anew:
+        return await security.confirm_form(request, account, goal, problem)
+    return await security.whole_page(request, session, account, problem)
 
 
 async def _asserted(request: web.Request, provider: Provider, flow: Flow | None) -> Asserted:
@@ -142,6 +161,10 @@ def _code(request: web.Request) -> str:
 
 
 async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserted: Asserted) -> web.Response:
+    if flow.user_id and await identities(request).owner(asserted.issuer, asserted.subject) != flow.user_id:
+        raise Problem(
+            Refusal.PROVIDER_FAILED, "You were there with another account than the one that is connected here."
+        )
     what, found = await _outcome(request, provider, asserted)
     if what is Outcome.ASK and found is not None:
         return await consent.ask(request, provider.name, found, asserted, flow.goal)

@@ -9,6 +9,7 @@ from gateway.portal.identity import identities
 from gateway.portal.oidc.flow import named, set_out
 from gateway.portal.pages import render
 from gateway.portal.problem import Problem
+from gateway.portal.security import whole_page
 from policies.verdict import Refusal
 
 routes = web.RouteTableDef()
@@ -22,7 +23,10 @@ async def connect(request: web.Request) -> web.Response:
     """
     session = await browser.required_fresh(request)
     provider = named(request)
-    away = await set_out(request, provider, "/account", session_id=session.id, again=True)
+    try:
+        away = await set_out(request, provider, browser.HOME, session_id=session.id, again=True)
+    except Problem as problem:
+        return await whole_page(request, session, await own(request, session), problem)
     url = away.headers["Location"]
     response = render(
         request, "message.html", title=f"On to {provider.label}", message="Your browser goes on by itself.", link=url,

@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.portal import halfway, login
+from gateway.portal import browser, halfway, login
 from gateway.portal.bodies import read_json
 from gateway.portal.identity import people
 from gateway.portal.passkeys.ceremony import answered, go_to, json_response, question, stored
@@ -51,7 +51,7 @@ async def sign_in(request: web.Request) -> web.Response:
     place = next((one for one in account.places if one.active), None) if account is not None else None
     if account is None or place is None or not account.may_sign_in:
         raise Problem(Refusal.PASSKEY_FAILED)
-    goal = safe_next(sent.next, login.HOME)
+    goal = safe_next(sent.next, browser.HOME)
     return go_to(await halfway.go_on(request, account.person, place, ("pop", "mfa"), goal))
 
 

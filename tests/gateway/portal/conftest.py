@@ -115,12 +115,17 @@ async def log_in(portal: Client, email: str = EMAIL, password: str = PASSWORD, *
 PAGE = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin", "X-Client-IP": "192.0.2.1"}
 
 
-async def fill(portal: Client, path: str, action: str | None = None, **fields: str) -> ClientResponse:
-    """As a browser does: open the page, fill in its form, send it; the answer's redirect is not followed."""
+async def form_of(portal: Client, path: str, action: str | None = None) -> tuple[str, dict[str, str]]:
+    """Where the form of a page leads, and its hidden fields. ``action``: of the form that leads there."""
     page = await (await portal.get(path, headers=PAGE)).text()
     form = page if action is None else page[page.index(f'action="{action}"') :]
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form.partition("</form>")[0]))
-    target = action or html.unescape(re.search(r'<form method="post" action="([^"]*)"', page)[1])
+    return action or html.unescape(re.search(r'<form method="post" action="([^"]*)"', page)[1]), hidden
+
+
+async def fill(portal: Client, path: str, action: str | None = None, **fields: str) -> ClientResponse:
+    """As a browser does: open the page, fill in its form, send it; the answer's redirect is not followed."""
+    target, hidden = await form_of(portal, path, action)
     return await portal.post(target, data=hidden | fields, headers=PAGE, allow_redirects=False)
 
 

@@ -13,7 +13,18 @@ from policies.tenants import Role
 from storage.postgres.invitations import PostgresInvitations
 from storage.postgres.people import PostgresPeople
 from storage.postgres.trusted import PostgresTrustedBrowsers
-from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, fill, log_in
+from tests.gateway.portal.conftest import (
+    EMAIL,
+    PAGE,
+    PASSWORD,
+    SAME_ORIGIN,
+    Client,
+    Town,
+    actions,
+    fill,
+    form_of,
+    log_in,
+)
 from tests.gateway.portal.test_recovery import NEW, letters, link_in
 from tests.storage.waiting import until
 
@@ -237,7 +248,7 @@ async def test_a_second_factor_is_removed_with_the_password_alone_just_given(por
     )
     for path in ("/account/second-factor/remove", "/account/recovery-codes"):
         answer = await fill(portal, "/account/security", path)
-        assert (answer.status, answer.headers["Location"]) == (303, "/account/confirm?next=/account")
+        assert (answer.status, answer.headers["Location"]) == (303, "/account/confirm?next=/account?done%3Dconfirmed")
     assert (await fill(portal, "/account/confirm?next=/account/data", password="nonsense")).status == 401
     again = await fill(portal, "/account/confirm?next=/account/data", password=PASSWORD)
     assert again.headers["Location"] == "/account/data"
@@ -251,6 +262,55 @@ async def test_a_second_factor_is_removed_with_the_password_alone_just_given(por
     assert (await fill(portal, "/account/security", "/account/second-factor/remove")).status == 303
     assert (await log_in(portal)).status == 200
     await until(lambda: "second factor of your account was removed" in str(letters(town.parts)))
+
+
+@pytest.mark.parametrize(
+    ("origin", "page"),
+    [("http://gw.test", "/account/security"), ("http://evil.test", "/account"), ("http://gw.test/", "/account")],
+)
+async def test_proof_once_more_leads_back_to_the_form_that_asked_for_it(
+    portal: Client, town: Town, origin: str, page: str
+) -> None:
+    """Its page says that nothing was done so far. Only a page of ours is gone back to."""
+    await log_in(portal)
+    await town.parts.pool.read("UPDATE platform.sessions SET authenticated_at = authenticated_at - interval '1 hour'")
+    target, form = await form_of(portal, "/account/data", "/account/data/delete")
+    answer = await portal.post(
+        target, data=form, headers=PAGE | {"Referer": f"{origin}/account/security"},
+        allow_redirects=False,
+    )  # fmt: skip
+    assert answer.headers["Location"] == f"/account/confirm?next={page}?done%3Dconfirmed"
+
+
+async def test_a_wrong_password_is_called_that_where_no_address_is_asked_for(portal: Client, town: Town) -> None:
+    await log_in(portal)
+    answer = await fill(portal, "/account/confirm", password="nonsense nonsense")
+    assert answer.status == 401
+    assert "This is not your password." in await answer.text()
+
+
+async def test_who_has_no_password_sets_one_after_a_fresh_log_in(portal: Client, town: Town) -> None:
+    """As somebody whom a provider has brought: the page asks for no password that there is not."""
+    await log_in(portal)
+    await town.parts.pool.read("UPDATE platform.users SET password_hash = NULL")
+    assert 'name="current"' not in await (await portal.get("/account/security", headers=PAGE)).text()
+    new = {"password": NEW, "again": NEW}
+    await town.parts.pool.read("UPDATE platform.sessions SET authenticated_at = authenticated_at - interval '1 hour'")
+    answer = await fill(portal, "/account/security", "/account/password", **new)
+    assert answer.headers["Location"].startswith("/account/confirm?next=")
+    assert (await person(town.parts))["password_hash"] is None
+    await town.parts.pool.read("UPDATE platform.sessions SET authenticated_at = now()")
+    answer = await fill(portal, "/account/security", "/account/password", **new)
+    assert answer.headers["Location"] == "/account/security?done=password"
+    assert (await log_in(portal, password=NEW)).status == 200
+
+
+async def test_the_page_of_passwords_is_where_password_managers_look(portal: Client, town: Town) -> None:
+    """And where who loads a refused form again comes to."""
+    await log_in(portal)
+    for path in ("/.well-known/change-password", "/account/password"):
+        answer = await portal.get(path, headers=PAGE, allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, "/account/security")
 
 
 async def test_eight_characters_are_enough_with_a_second_factor(portal: Client, town: Town) -> None:

@@ -64,7 +64,7 @@ async def test_a_program_gets_a_problem_and_a_browser_a_page(client: Client) -> 
     text = await page.text()
     assert document["detail"] in text
     assert "req-1" in text
-    assert "script>" not in text
+    assert "<script>" not in text
 
 
 @pytest.mark.parametrize(("query", "status"), [("", 500), ("?store", 503)])

@@ -228,7 +228,8 @@ async def test_no_tenant_that_changes_much_keeps_others_waiting(houses: Houses, 
 
 OPEN = {
     "/auth/login", "/auth/logout", "/auth/forgot", "/auth/reset/{secret}", "/auth/invite/{secret}", "/auth/mfa",
-    "/auth/mfa/setup", "/auth/static/{name}", "/auth/token", "/auth/strength", "/auth/grant", "/auth/revoke",
+    "/auth/mfa/setup", "/auth/static/{name}",
+    "/.well-known/change-password", "/auth/token", "/auth/strength", "/auth/grant", "/auth/revoke",
     "/auth/connect", "/auth/passkey", "/auth/passkey/options", "/auth/email/{secret}",
     "/auth/oidc/{name}", "/auth/oidc/{name}/callback", "/.well-known/jwks.json",
     "/.well-known/oauth-authorization-server", "/platform/docs", "/platform/v1/openapi.json",

@@ -6,8 +6,9 @@ from gateway.portal.api.operations import PREFIX
 from tests.gateway.portal.conftest import PAGE, Client
 
 OPEN = {
-    "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/auth/static/{name}", "/platform/docs",
-    f"{PREFIX}/openapi.json", "/auth/login", "/auth/logout", "/auth/mfa", "/auth/mfa/setup", "/auth/mfa/passkey",
+    "/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
+    "/.well-known/change-password", "/auth/static/{name}", "/platform/docs", f"{PREFIX}/openapi.json",
+    "/auth/login", "/auth/logout", "/auth/mfa", "/auth/mfa/setup", "/auth/mfa/passkey",
     "/auth/mfa/passkey/options", "/auth/passkey", "/auth/passkey/options", "/auth/strength", "/auth/forgot",
     "/auth/reset/{secret}", "/auth/invite/{secret}", "/auth/invite/{secret}/decline", "/auth/email/{secret}",
     "/auth/oidc/{name}", "/auth/oidc/{name}/callback", "/auth/connect", "/auth/connect/refuse",

@@ -55,6 +55,16 @@ async def test_somebody_new_joins_and_is_signed_in(portal: Client, town: Town) -
     assert {"invitation.created", "invitation.accepted", "session.started"} <= set(await actions(town.parts))
 
 
+async def test_a_refused_form_keeps_the_name_and_says_at_the_field_what_is_wrong(portal: Client, town: Town) -> None:
+    link = await invited(portal, town)
+    page = await (await fill(portal, link, name="Grace <3", password=NEW, again="another")).text()
+    assert 'value="Grace &lt;3"' in page
+    field = page.partition('<input id="again"')[2].partition(">")[0]
+    assert 'aria-describedby="again-fault"' in field
+    assert "autofocus" in field
+    assert page.count("autofocus") == 1
+
+
 async def test_of_many_that_redeem_it_at_once_one_joins(portal: Client, town: Town) -> None:
     """T-12 (authentik CVE-2022-23555)."""
     link = await invited(portal, town)

@@ -322,6 +322,47 @@ async def test_a_provider_that_cannot_be_right_is_not_used(
     assert "does not answer as it should" in await answer.text()
 
 
+async def test_who_is_signed_in_is_told_on_a_page_of_the_account(client: Client, idp: FakeProvider, town: Town) -> None:
+    """Not on the log-in page: what went wrong with connecting an account, and with proving oneself there anew."""
+    await log_in(client)
+    answer = await fill(client, "/account/security", action="/account/identities/corp/connect")
+    query = idp.authorize(answer.headers["Refresh"].removeprefix("0; url="))
+    refused = await come_back(client, {"error": "access_denied", "state": query["state"]})
+    assert refused.status == 401
+    assert "<title>Password and security" in await refused.text()
+    query = idp.authorize(await set_out(client, query="?again&next=/account/data"))
+    refused = await come_back(client, {"error": "access_denied", "state": query["state"]})
+    assert "<title>Confirm that it is you" in await refused.text()
+
+
+async def test_a_provider_away_is_told_on_the_page_that_asked_for_it(
+    client: Client, idp: FakeProvider, town: Town
+) -> None:
+    idp.down = True
+    await log_in(client)
+    refused = await fill(client, "/account/security", action="/account/identities/corp/connect")
+    assert refused.status == 503
+    assert "<title>Password and security" in await refused.text()
+
+
+async def test_nobody_else_proves_that_it_is_them(client: Client, idp: FakeProvider, town: Town) -> None:
+    """Who signs in at the provider as somebody else than is signed in here changes nothing, not even the session."""
+    await sign_in(client, idp)
+    idp.said = {"sub": "another", "email": "eve@example.com"}
+    refused = await sign_in(client, idp, query="?again&next=/account/data")
+    assert refused.status == 401
+    assert "another account" in await refused.text()
+    assert "new@example.com" in await (await client.get("/account", headers=PAGE)).text()
+    assert await town.parts.pool.read("SELECT 1 FROM platform.users WHERE email = 'eve@example.com'") == []
+
+
+async def test_a_connected_account_is_called_as_its_button(idp: FakeProvider, town: Town, tmp_path: Path) -> None:
+    corp = table(idp, make_people=True, tenant="acme", label="Corp & Co")
+    async with portal_with(town.parts, tmp_path, corp=corp) as client:
+        await sign_in(client, idp)
+        assert "<b>Corp &amp; Co</b>" in await (await client.get("/account/security", headers=PAGE)).text()
+
+
 async def test_a_provider_that_is_down_is_said_to_be(client: Client, idp: FakeProvider) -> None:
     """And the password still works."""
     idp.down = True

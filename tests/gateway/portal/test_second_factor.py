@@ -69,6 +69,32 @@ async def test_who_has_none_sets_one_up_and_can_do_nothing_else(portal: Client, 
     assert {"second_factor.enabled", "session.started"} <= set(await actions(town.parts))
 
 
+async def test_to_start_again_is_not_to_forget_where_to(portal: Client, town: Town) -> None:
+    await ask_for(town, "owner")
+    await first_half(portal)
+    page = await (await portal.get("/auth/mfa/setup", headers=PAGE)).text()
+    assert 'href="/auth/login?next=/v1/models">Start again' in page
+
+
+async def test_the_last_recovery_codes_are_said_to_be_the_last(portal: Client, town: Town) -> None:
+    await ask_for(town, "owner")
+    await set_up(portal)
+    few = "make new ones, so that you can sign in without your phone"
+    for left, words in (
+        (10, "10 recovery codes are left"),
+        (1, "1 recovery code is left"),
+        (0, "No recovery codes are"),
+    ):
+        await town.parts.pool.read(
+            "UPDATE platform.recovery_codes SET used_at = now() WHERE digest IN "
+            "(SELECT digest FROM platform.recovery_codes WHERE used_at IS NULL OFFSET $1)",
+            left,
+        )
+        page = await (await portal.get("/account/security", headers=PAGE)).text()
+        assert words in page
+        assert (few in page) == (left < 3)
+
+
 async def test_a_wrong_code_sets_nothing_up(portal: Client, town: Town) -> None:
     await ask_for(town, "owner")
     await first_half(portal)
