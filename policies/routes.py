@@ -55,7 +55,8 @@ class Route:
     """One line of the table. Sizes in bytes, times in seconds.
 
     ``path`` is matched whole: literal segments, ``{name}`` for exactly one segment, and at the end ``{name...}`` for
-    one or more. ``websocket``: this is where a stream opens (RFC 6455: always by GET). ``dialect`` is the shape of the
+    one or more. ``websocket``: this is where a stream opens (RFC 6455: always by GET), and nothing
+    else is to be had. ``dialect`` is the shape of the
     gateway's own errors on this route.
     ``first_byte_s`` bounds the wait for the answer's head after the request has been sent; ``idle_s`` any pause inside
     an answer, or inside an upload; ``total_s`` all of it, from asking the upstream to the answer's last byte.

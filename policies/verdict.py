@@ -36,6 +36,10 @@ segments, no backslash, no ';', no '#', no needless or broken percent-escapes.""
     CONFLICTING_CREDENTIALS = 400, "The request carries two different credentials. Send exactly one."
     MALFORMED_HANDSHAKE = 400, "This is not a well-formed WebSocket handshake (RFC 6455 section 4.1)."
     WEBSOCKET_VERSION = 426, "The only WebSocket version spoken here is 13 (RFC 6455)."
+    UPGRADE_REQUIRED = (
+        426,
+        "Streams open here: ask with a WebSocket client. A proxy in between must pass on Connection and Upgrade.",
+    )
     CREDENTIAL_IN_QUERY = (
         400,
         "A key has no place in a URL, where it ends up in logs. Send it in a header or as a subprotocol, or a ticket.",

@@ -6,9 +6,9 @@ token may speak as well and the gateway says in the identity headers whose it is
 
 from policies.routes import PORTAL, Access, Route
 
-_PAGES = ("GET", "HEAD", "POST")
-_READ = ("GET", "HEAD")
-_API = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_READ = ("GET", "HEAD", "OPTIONS")
+_PAGES = (*_READ, "POST")
+_API = (*_PAGES, "PUT", "PATCH", "DELETE")
 _MAX_BODY = 1_048_576
 
 

@@ -26,10 +26,10 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 """With it a close is a reset (socket(7), SO_LINGER)."""
 
 
-class Farewell(asyncio.Protocol):
+class LastWord(asyncio.Protocol):
     """What is left of a connection that was turned away: its client reads why, whatever it sends meanwhile."""
 
-    def __init__(self, transport: asyncio.Transport, others: set["Farewell"]) -> None:
+    def __init__(self, transport: asyncio.Transport, others: set["LastWord"]) -> None:
         self._transport = transport
         self._others = others
         others.add(self)

@@ -16,7 +16,7 @@ from typing_extensions import override
 from gateway.configuration.patience import Patience
 from gateway.dataplane import delivery, intake
 from gateway.dataplane.clients import Census
-from gateway.dataplane.delivery import Farewell
+from gateway.dataplane.delivery import LastWord
 from gateway.dataplane.inflow import Inflow, Scratch
 from gateway.dataplane.intake import BodyTooSlow, Intake
 from gateway.dataplane.server import ClientConnection, Handler
@@ -47,7 +47,7 @@ class PublicServer(web.Server):
         self.reading: dict[Intake, StreamReader | Inflow] = {}
         self.scratch = Scratch()
         self.writing: set[ClientConnection] = set()
-        self.leaving: set[Farewell] = set()
+        self.leaving: set[LastWord] = set()
         self._ticker: asyncio.TimerHandle | None = None
 
     @override

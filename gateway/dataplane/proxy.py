@@ -289,6 +289,8 @@ def _unservable(inquiry: Inquiry, upgrade: bool, route: Route) -> Refusal | None
     head = inquiry.head
     if upgrade and head.upgrade.lower() == b"websocket":
         return Refusal.UPGRADE_NOT_SUPPORTED
+    if route.websocket:
+        return Refusal.UPGRADE_REQUIRED
     if head.expect and head.expect.lower() != b"100-continue":
         return Refusal.EXPECTATION_FAILED
     if route.meter != "none" and head.content_encoding.lower() not in (b"", b"identity"):

@@ -61,12 +61,16 @@ def passed_on(answer: AnswerHead, admit: Admit, id_line: bytes, cors: Sequence[b
     return lines
 
 
-def plain(status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool, send_body: bool = True) -> bytes:
-    """An answer of our own, whole."""
+def plain(
+    status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool, send_body: bool = True, upgrade: bool = False
+) -> bytes:
+    """An answer of our own, whole; ``upgrade`` where it names a protocol (RFC 9110 section 7.8)."""
     framing = [b"Date: " + rfc822_formatted_time().encode()]
     if status != 204:  # RFC 9110 section 8.6
         framing.append(b"Content-Length: %d" % len(body))
-    if not keep_alive:
+    if upgrade:
+        framing.append(b"Connection: Upgrade" if keep_alive else b"Connection: close, Upgrade")
+    elif not keep_alive:
         framing.append(b"Connection: close")
     return head(status, [*lines, *framing]) + (body if send_body else b"")
 
@@ -101,7 +105,8 @@ def refusal(
     """
     lines = [_TYPES.get(dialect, _JSON), b"X-Request-ID: " + request_id.encode(), *more]
     lines += challenge(deny)
-    if deny.refusal is Refusal.WEBSOCKET_VERSION:
+    upgrade = deny.refusal.status == 426
+    if upgrade:
         lines += [b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
     if deny.allow:
         lines.append(allowed(deny))
@@ -116,7 +121,7 @@ def refusal(
         body = error_page.page(deny, request_id, _retry_after(lines), pages)
     else:
         body = _BODIES[dialect](deny, request_id)
-    whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body)
+    whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body, upgrade=upgrade)
     return whole, len(body) if send_body else 0
 
 

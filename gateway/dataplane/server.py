@@ -103,7 +103,7 @@ class ClientConnection(Delivery):
         leaving = self._server.leaving
         if self._server.census.may_stay(transport.get_extra_info("socket").fileno(), len(leaving)):
             self.transport = None
-            delivery.Farewell(transport, leaving)
+            delivery.LastWord(transport, leaving)
         self.force_close()
 
     @override

@@ -9,6 +9,7 @@ problem        a refusal on its way; ``problem_answers`` makes it RFC 9457 for p
 bodies         forms and JSON, validated
 crosssite      requests that other sites make (CSRF)
 shield         security headers
+cached         what anybody may keep: ETags, 304
 api            the JSON API under ``/platform/v1``: operations declared once, served and documented from that
 oauth          tokens for people and programs, and what others need to verify them
 tickets        one-use tickets for streams

@@ -12,6 +12,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from gateway import __version__
+from gateway.portal.cached import kept
 from gateway.portal.crosssite import token
 from gateway.portal.dates import written
 from gateway.portal.problem import Problem
@@ -81,4 +82,4 @@ async def static(request: web.Request) -> web.Response:
     if body is None:
         raise web.HTTPNotFound
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return web.Response(body=body, content_type=kind, headers={"Cache-Control": "public, max-age=86400"})
+    return kept(request, body, kind, "public, max-age=86400")

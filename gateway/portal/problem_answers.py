@@ -14,7 +14,7 @@ from storage.ports import ExceedsOwner, Full, Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")
 
-_BY_STATUS = {404: Refusal.UNKNOWN_ROUTE, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
+_BY_STATUS = {404: Refusal.UNKNOWN_ROUTE, 413: Refusal.BODY_TOO_LARGE}
 
 
 @web.middleware
@@ -34,14 +34,24 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Rejected as error:
         return answer(request, Problem(Refusal.INVALID_INPUT, str(error)))
     except web.HTTPException as error:
-        refusal = _BY_STATUS.get(error.status)
-        if refusal is None:
+        made = _of_router(request, error)
+        if made is None:
             raise
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return answer(request, Problem(refusal, headers=allow))
+        return made
     except Exception:  # noqa: BLE001  the last resort for our own bugs: logged whole, answered 500
         _log.exception("a request failed inside the portal", request_id=request_id(request))
         return answer(request, Problem(Refusal.INTERNAL_ERROR))
+
+
+def _of_router(request: web.Request, error: web.HTTPException) -> web.Response | None:
+    """What aiohttp says itself, in our words; ``OPTIONS`` is told what there is (RFC 9110 section 9.3.7)."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allow = {"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))}
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=allow)
+        return answer(request, Problem(Refusal.METHOD_NOT_ALLOWED, headers=allow))
+    refusal = _BY_STATUS.get(error.status)
+    return None if refusal is None else answer(request, Problem(refusal))
 
 
 def answer(request: web.Request, problem: Problem) -> web.Response:

@@ -56,11 +56,31 @@ def application(overview: Overview, checks: Mapping[str, Check]) -> web.Applicat
     app[OVERVIEW] = overview
     app[CHECKS] = checks
     app[STARTED] = time.monotonic()
+    app.router.add_get("/", index)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/healthz", healthz)
+    app.router.add_get("/{rest:.*}", nothing)
     return app
+
+
+_PATHS = {
+    "/livez": "the process is alive; asks no dependency",
+    "/readyz": "whether traffic should come here, per dependency",
+    "/healthz": "a summary for people",
+    "/metrics": "figures for Prometheus",
+}
+
+
+async def index(_: web.Request) -> web.Response:
+    """What there is."""
+    return _json({"tahoe_gateway": __version__, "paths": _PATHS})
+
+
+async def nothing(_: web.Request) -> web.Response:
+    """What there is instead."""
+    return _json({"error": "The ops listener has no such path.", "paths": _PATHS}, 404)
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from websockets.http11 import Response
 
 from policies.principals import Method, Standing
 from policies.tickets import TICKET_BYTES, Ticket, mint_ticket
+from policies.usage import Outcome
 from policies.websocket import BINARY, TEXT, frame
 from storage.ports import Invalidation
 from tests.gateway.harness import PEPPER, PRINCIPAL, Answer, digest
@@ -215,7 +216,7 @@ async def test_an_opening_that_can_be_read_in_two_ways_is_refused(raw: RawSite, 
     data = opening(raw.gateway.key, line) + opening(raw.gateway.key)
     answer = Answer.parse(await (await raw.send(data)).rest())
     assert answer.status == status
-    assert answer.all("connection") == ["close"]
+    assert answer.all("connection") == ["close, Upgrade" if status == 426 else "close"]
     assert answer.rest == b""
     assert raw.upstream.opened == 0
     if status == 426:
@@ -318,3 +319,17 @@ async def test_a_ticket_is_not_good_twice_because_the_request_is_the_same_again(
     writer.close()
     assert statuses[0] != 401
     assert statuses[1] == 401
+
+
+@pytest.mark.parametrize("line", ["Accept: */*", "Upgrade: websocket", "Content-Length: 0"])
+async def test_where_streams_open_a_plain_request_is_told_so(raw: RawSite, line: str) -> None:
+    """It has no meter and no limit of streams: what an upstream would make of it is nobody's to find out."""
+    plain = f"GET /v1/listen HTTP/1.1\r\nHost: a\r\nX-API-Key: {raw.gateway.key}\r\n{line}\r\n"
+    data = f"{plain}\r\n{plain}Connection: close\r\n\r\n".encode()
+    first = Answer.parse(await (await raw.send(data)).rest())
+    second = Answer.parse(first.rest)
+    for answer, connection in ((first, "Upgrade"), (second, "close, Upgrade")):
+        assert (answer.status, answer.code) == (426, "upgrade_required")
+        assert (answer["upgrade"], answer["connection"]) == ("websocket", connection)
+    assert raw.upstream.opened == 0
+    assert [record.outcome for record in raw.gateway.journal.records] == [Outcome.DENIED] * 2

@@ -1,5 +1,8 @@
 """The API as the portal mounts it: every resource's operations, and the document that describes them."""
 
+import functools
+
+import orjson
 from aiohttp import web
 
 from gateway.portal.api import (
@@ -26,6 +29,7 @@ from gateway.portal.api import (
 )
 from gateway.portal.api.openapi import document
 from gateway.portal.api.operations import PREFIX, Operation, handler
+from gateway.portal.cached import kept
 from gateway.portal.pages import render
 
 RESOURCES = (
@@ -49,9 +53,15 @@ async def docs(request: web.Request) -> web.StreamResponse:
     return page
 
 
-async def openapi(_: web.Request) -> web.Response:
+async def openapi(request: web.Request) -> web.Response:
     """The document. It tells nothing that is secret, and needs no credential."""
-    return web.json_response(document(OPERATIONS))
+    return kept(request, _document(), "application/json; charset=utf-8", "no-cache")
+
+
+@functools.cache
+def _document() -> bytes:
+    """Made when somebody first asks: that takes a while, and it is the same as long as the process lives."""
+    return orjson.dumps(document(OPERATIONS))
 
 
 routes = [

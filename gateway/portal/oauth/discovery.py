@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+import orjson
 from aiohttp import web
 
+from gateway.portal.cached import kept
 from gateway.portal.oauth.grants import GRANTS
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
@@ -12,7 +14,7 @@ from policies.signing_keys import PUBLISHED_FOR
 
 routes = web.RouteTableDef()
 
-_PUBLIC = {"Cache-Control": f"public, max-age={PUBLISHED_FOR // timedelta(seconds=1)}"}
+_PUBLIC = f"public, max-age={PUBLISHED_FOR // timedelta(seconds=1)}"
 _AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
 
 
@@ -21,26 +23,24 @@ async def jwks(request: web.Request) -> web.Response:
     """The key set: what signs, what will, and what did until a while ago."""
     state = request.app[OAUTH].tokens.state
     await state.ready()
-    return web.json_response(state.ring.published(), content_type="application/jwk-set+json", headers=_PUBLIC)
+    return kept(request, orjson.dumps(state.ring.published()), "application/jwk-set+json; charset=utf-8", _PUBLIC)
 
 
 @routes.get("/.well-known/oauth-authorization-server")
 async def metadata(request: web.Request) -> web.Response:
     """The authorization server's metadata."""
     base = request.app[PARTS].public_url
-    return web.json_response(
-        {
-            "issuer": base,
-            "token_endpoint": f"{base}/auth/token",
-            "revocation_endpoint": f"{base}/auth/revoke",
-            "introspection_endpoint": f"{base}/auth/introspect",
-            "jwks_uri": f"{base}/.well-known/jwks.json",
-            "grant_types_supported": sorted(GRANTS),
-            "response_types_supported": [],
-            "scopes_supported": [*ASSIGNABLE, "introspect"],
-            "token_endpoint_auth_methods_supported": ["none", *_AUTHENTICATION],
-            "revocation_endpoint_auth_methods_supported": ["none", *_AUTHENTICATION],
-            "introspection_endpoint_auth_methods_supported": _AUTHENTICATION,
-        },
-        headers=_PUBLIC,
-    )
+    said = {
+        "issuer": base,
+        "token_endpoint": f"{base}/auth/token",
+        "revocation_endpoint": f"{base}/auth/revoke",
+        "introspection_endpoint": f"{base}/auth/introspect",
+        "jwks_uri": f"{base}/.well-known/jwks.json",
+        "grant_types_supported": sorted(GRANTS),
+        "response_types_supported": [],
+        "scopes_supported": [*ASSIGNABLE, "introspect"],
+        "token_endpoint_auth_methods_supported": ["none", *_AUTHENTICATION],
+        "revocation_endpoint_auth_methods_supported": ["none", *_AUTHENTICATION],
+        "introspection_endpoint_auth_methods_supported": _AUTHENTICATION,
+    }
+    return kept(request, orjson.dumps(said), "application/json; charset=utf-8", _PUBLIC)

@@ -109,6 +109,27 @@ async def test_answers_carry_the_security_headers(client: Client) -> None:
     assert style.headers["Cache-Control"].startswith("public")
 
 
+async def test_options_says_what_a_path_takes(client: Client) -> None:
+    """Of this very path, not of all that lie beside it; and so does a method that is none of them."""
+    for path, methods in (("/platform/v1/who", "GET, HEAD, OPTIONS"), ("/platform/v1/wishes", "OPTIONS, POST")):
+        told = await client.options(path)
+        assert (told.status, told.headers["Allow"]) == (204, methods)
+        refused = await client.put(path, json={})
+        assert (refused.status, refused.headers["Allow"]) == (405, methods)
+    assert (await client.options("/platform/v1/nothing")).status == 404
+
+
+@pytest.mark.parametrize("path", ["/auth/static/portal.css", "/platform/v1/openapi.json"])
+async def test_who_has_it_already_is_told_so(client: Client, path: str) -> None:
+    first = await client.get(path)
+    tag = first.headers["ETag"]
+    again = await client.get(path, headers={"If-None-Match": f'"other", W/{tag}'})
+    assert (again.status, await again.read()) == (304, b"")
+    assert (again.headers["ETag"], again.headers["Cache-Control"]) == (tag, first.headers["Cache-Control"])
+    other = await client.get(path, headers={"If-None-Match": '"other"'})
+    assert (other.status, await other.read()) == (200, await first.read())
+
+
 @pytest.mark.parametrize("name", ["..%2fapplication.py", "%2e%2e", "nothing.css", "portal.css%00"])
 async def test_static_files_are_those_and_no_others(client: Client, name: str) -> None:
     assert (await client.get(f"/auth/static/{name}")).status == 404

@@ -97,6 +97,14 @@ async def test_ready_as_long_as_somebody_new_can_be_served(
     assert ready.headers["Cache-Control"] == health.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/nothing", 404)])
+async def test_it_says_what_there_is(aiohttp_client: Client, path: str, status: int) -> None:
+    client = await aiohttp_client(ops.application(Parent(), {}))
+    told = await client.get(path)
+    assert told.status == status
+    assert list((await told.json())["paths"]) == ["/livez", "/readyz", "/healthz", "/metrics"]
+
+
 async def test_a_check_says_what_is_wrong(aiohttp_client: Client) -> None:
     checks = {"a": Check(ill, required=True), "b": Check(hung, required=True), "c": Check(well, required=True)}
     client = await aiohttp_client(ops.application(Parent(draining=True), checks))
@@ -141,7 +149,7 @@ async def test_metrics_are_a_prometheus_page(aiohttp_client: Client) -> None:
     assert "gateway_inflight_requests 7.0" in await answer.text()
 
 
-@pytest.mark.parametrize("path", ["/", "/debug", "/metrics/", "/x/metrics", "/auth/verify", "/v1/models"])
+@pytest.mark.parametrize("path", ["/debug", "/metrics/", "/x/metrics", "/auth/verify", "/v1/models"])
 async def test_nothing_else_is_here(aiohttp_client: Client, path: str) -> None:
     client = await aiohttp_client(ops.application(Parent(), {}))
     assert (await client.get(path)).status == 404
