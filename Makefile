@@ -7,6 +7,8 @@ PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys
 	&& echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# A gateway is several processes, and the tests start hundreds: compiled once, each begins a quarter of a second sooner.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 EXPORT := $(BIN)/uv export --quiet --frozen --no-default-groups --no-emit-project --format requirements-txt
 

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests import programs
 from tests.deploy import nginx
+from tests.ports import free_port
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config"
 
@@ -78,8 +78,7 @@ async def running(name: str, directory: Path, *, gateway: int, transcriber: int)
             yield port
         return
     program = _PROGRAMS[name]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     text = (SHIPPED / program.file).read_text()
     for old, new in program.replaced(port, gateway, transcriber).items():
         assert old in text, f"{program.file} no longer says {old!r}"

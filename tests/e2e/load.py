@@ -59,7 +59,7 @@ class Load:
                 line[1].close()
                 line = None
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     line = line or await asyncio.open_connection(self.host, self.port)
                     outcome, kept = await self._ask(*line)
             except (OSError, EOFError, TimeoutError) as error:

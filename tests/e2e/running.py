@@ -8,7 +8,6 @@ import os
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,19 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from tests.ports import free_port
+
 GATEWAY = (sys.executable, "-P", "-m", "gateway")
-READY_S = 60.0
-
-
-def free_ports() -> int:
-    """A port that is free, and whose successor is too (the demo's operations listener)."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError):
-                second.bind(("127.0.0.1", port + 1))
-                return int(port)
+READY_S = 120.0
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -68,12 +58,12 @@ def alive(pids: list[int]) -> list[int]:
     return still
 
 
-def eventually(ask: Any, within_s: float = 15.0) -> Any:
+def eventually(ask: Any, within_s: float = 60.0) -> Any:
     """Ask until the answer is truthy: what another process does has no event to wait for. Returns the answer."""
     until = time.monotonic() + within_s
     while True:
-        answer = ask()
-        if answer or time.monotonic() > until:
+        last = time.monotonic() > until  # one that began in time may have taken long, and asked too early
+        if (answer := ask()) or last:
             return answer
         threading.Event().wait(0.05)
 
@@ -157,7 +147,7 @@ class Demo:
     @contextlib.contextmanager
     def started(cls, state: Path, **settings: str) -> Iterator[Self]:
         """From start to Ctrl-C."""
-        port = free_ports()
+        port = free_port(and_next=True)
         env = environment(state_dir=str(state), **settings)
         gateway = Process.start("demo", "--json", "--port", str(port), env=env)
         try:
@@ -238,7 +228,7 @@ def prepare(state: Path) -> str:
 def serving(state: Path, upstream: Listening, **settings: str) -> Iterator[tuple[Process, str, str]]:
     """``gateway serve --embedded``, its URL, and a key."""
     key = prepare(state)
-    port = free_ports()
+    port = free_port(and_next=True)
     env = environment(
         state_dir=str(state),
         listen=f"127.0.0.1:{port}",

@@ -19,9 +19,9 @@ from tests.e2e.running import (
     command_line,
     environment,
     eventually,
-    free_ports,
     prepare,
 )
+from tests.ports import free_port
 
 WORDS = SAMPLES[0].words
 
@@ -34,7 +34,7 @@ def client(demo: Demo) -> openai.OpenAI:
 
 def test_the_printed_curl_gets_the_right_words(tmp_path: Path) -> None:
     """The greeting's lines work when pasted into a shell, and each stands alone."""
-    port = free_ports()
+    port = free_port(and_next=True)
     demo = Process.start("demo", "--port", str(port), env=environment(state_dir=str(tmp_path / "state")))
     try:
         usage = demo.wait_for("usage report")
@@ -215,7 +215,7 @@ def test_after_kill_9_of_the_parent_nothing_is_left_and_nothing_is_lost(tmp_path
 def test_two_gateways_on_one_state_directory(demo: Demo) -> None:
     """The second one says who owns it and what to do, and exits 1."""
     done = subprocess.run(
-        [*GATEWAY, "demo", "--port", str(free_ports())],
+        [*GATEWAY, "demo", "--port", str(free_port(and_next=True))],
         env=environment(state_dir=str(demo.state)), capture_output=True, text=True, check=False, timeout=60, cwd="/",
     )  # fmt: skip
     assert done.returncode == 1

@@ -34,7 +34,7 @@ class Edge:
             "127.0.0.1", self.port, ssl=self.trust, server_hostname="localhost"
         )
         writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answer = Answer.parse(await reader.read())
         writer.close()
         return answer

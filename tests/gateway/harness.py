@@ -278,7 +278,7 @@ class Gateway:
         self._log.flush()
         return [orjson.loads(line) for line in self._log_path.read_bytes().splitlines()]
 
-    async def raw(self, data: bytes, *, timeout: float = 10.0) -> bytes:
+    async def raw(self, data: bytes, *, timeout: float = 30.0) -> bytes:
         """Send bytes on a new connection, and return all that comes until the gateway closes it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -307,7 +307,7 @@ class Gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 return Answer.parse(await reader.read())
         finally:
             writer.close()

@@ -83,13 +83,13 @@ class Site:
 
     async def settled(self, count: int = 1) -> None:
         """Wait until so many requests have been settled."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.gateway.lines) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     async def upstream_closed(self, count: int = 1) -> None:
         """Wait until so many streams have ended at the upstream."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.upstream.closes) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
@@ -117,7 +117,7 @@ async def site(script: Script = echo, **route: Any) -> AsyncIterator[Site]:
 
 async def closed(client: ClientConnection) -> tuple[int | None, str | None]:
     """Wait for the end; the close frame that was received."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await client.wait_closed()
     return client.close_code, client.close_reason
 
@@ -149,7 +149,7 @@ class RawPeer:
 
     async def exactly(self, size: int) -> bytes:
         """So many bytes."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.reader.readexactly(size)
 
     async def rest(self) -> bytes:
@@ -157,7 +157,7 @@ class RawPeer:
         found = bytearray()
         self.was_reset = False
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while piece := await self.reader.read(65_536):
                     found += piece
         except ConnectionError:
@@ -222,14 +222,14 @@ class RawSite:
     async def open(self, *lines: str, key: str = "", **options: Any) -> tuple[RawPeer, RawPeer]:
         """An open stream: the client's end, and the upstream's."""
         client = await self.send(opening(key or self.gateway.key, *lines, **options))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             client.head = await client.reader.readuntil(b"\r\n\r\n")
             assert client.head.startswith(b"HTTP/1.1 101 "), client.head
             return client, await self.upstream.peers.get()
 
     async def over(self) -> None:
         """Wait until no stream is open."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.gateway.metrics.open_streams:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

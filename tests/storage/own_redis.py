@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from storage.embedded.binaries import find_valkey
+from tests.ports import free_port
 from tests.storage.waiting import until
 
 
@@ -42,9 +42,7 @@ class OwnRedis:
 async def own_redis(directory: Path, *options: str) -> AsyncIterator[OwnRedis]:
     """Run one with an empty memory and no file."""
     path = directory / "redis.sock"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(  # noqa: ASYNC220  a handle that stops and continues it, and nothing to read
         [find_valkey().program, "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", path, "--save", "",
          "--appendonly", "no", "--dir", directory, *options],

@@ -1,7 +1,6 @@
 """Limits on a Redis Cluster: a command never spans slots, and goes to the node that has its slot."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,15 +14,10 @@ from policies.limits import Charge, Rate
 from storage.redis.counters import RedisCounters
 from storage.redis.holds import RedisHolds
 from storage.redis.nodes import slot_of
+from tests.ports import free_port
 from tests.storage.own_redis import OwnRedis, own_redis
 
 SHARES = ((0, 5_460), (5_461, 10_922), (10_923, 16_383))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 async def _state(node: Redis) -> bytes:
@@ -40,7 +34,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[OwnRedis]]:
             directory.mkdir()
             nodes.append(
                 await stack.enter_async_context(
-                    own_redis(directory, "--cluster-enabled", "yes", "--cluster-port", str(_free_port()))
+                    own_redis(directory, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
                 )
             )
         clients = [await stack.enter_async_context(node.client()) for node in nodes]

@@ -493,7 +493,7 @@ async def test_a_server_that_hangs_is_unavailable_in_time_and_comes_back(own: Ow
         await refused(counters, "does not answer in time")
         await refused(counters, "no answer in time|a moment ago")
         own.thaw()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     taken = await counters.take((charge("1/d"),))

@@ -368,7 +368,7 @@ async def test_processes_that_count_apart_hold_their_part(text: str, part: int) 
 
 async def left_becomes(holds: RedisHolds, one: Demand, left: int) -> None:
     """Ask until so many units are left."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(Unavailable):
                 if (await holds.look((one,))).figures[0].left == left:

@@ -495,6 +495,6 @@ async def _refused(making: Awaitable[ApiKey]) -> bool:
 async def _waiting_for_locks(w: World, count: int) -> None:
     """Until so many sessions wait for a table's."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'platform.memberships'::regclass"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await w.pool.read(waiting))[0]["count"] < count:
             pass

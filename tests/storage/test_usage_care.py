@@ -66,7 +66,7 @@ async def test_a_replica_that_dies_over_it_leaves_it_to_another(
         await busy.execute("LOCK TABLE platform.usage_hourly IN ACCESS EXCLUSIVE MODE")
         dying = asyncio.create_task(care.reconcile(LONG_AGO))  # noqa: TID251  awaited below
         waiting = "SELECT pid FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (stuck := await pool.read(waiting, pid)):  # noqa: ASYNC110  nothing would set an event
                 await asyncio.sleep(0)
         await pool.read("SELECT pg_terminate_backend($1)", stuck[0]["pid"])

@@ -23,7 +23,7 @@ HANDSHAKE = (
 @pytest.fixture(autouse=True)
 def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection stays for as long as its client wants to look at it."""
-    monkeypatch.setattr("gateway.dataplane.delivery.LINGER_S", 30.0)
+    monkeypatch.setattr("gateway.dataplane.delivery.LINGER_S", 300.0)
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +35,7 @@ async def asked(gateway: Gateway, data: bytes) -> AsyncIterator[tuple[bytes, soc
         await loop.sock_connect(client, ("127.0.0.1", gateway.port))
         await loop.sock_sendall(client, data)
         got = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while piece := await loop.sock_recv(client, 65_536):
                 got += piece
         yield got, client

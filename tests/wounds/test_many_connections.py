@@ -52,7 +52,7 @@ async def test_one_too_many_is_told_so_and_the_others_go_on(limit: str, options:
         writer.write(request(gateway.key))
         assert (await fifth.readuntil(b"}")).startswith(b"HTTP/1.1 200")
         reader, sixth = await asyncio.open_connection("127.0.0.1", gateway.port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             (answer,) = answers(await reader.read())
         assert (answer.status, answer.code, answer["connection"]) == (503, "too_many_connections", "close")
         assert answer["retry-after"] == "2"
@@ -93,7 +93,7 @@ async def test_one_address_does_not_take_anothers_place() -> None:
         held = await stand(gateway, 500)
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, local_addr=("127.0.0.2", 0))
         writer.write(request(gateway.key))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
         assert gateway.metrics.connections == 21
         await leave(*held, writer)
@@ -165,7 +165,7 @@ async def test_without_a_file_for_the_upstream_a_request_is_503_and_the_upstream
         await until(lambda: gateway.metrics.connections == 1)
         with no_file_left():
             writer.write(request(gateway.key))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 (refused,) = answers(await reader.readuntil(b"}}"))
         assert (refused.status, refused.code, refused["retry-after"]) == (503, "too_many_connections", "2")
         assert gateway.metrics.refused_connections[("files",)] == 1

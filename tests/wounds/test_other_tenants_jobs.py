@@ -75,7 +75,7 @@ async def test_the_first_owner_of_such_an_id_reads_no_second_longer_through_anot
     assert (await w.second.ask("GET", polled)).status == 200
     w.service.made = 0
     await w.first.ask("POST", "/v2/transcript", JSON, BY_URL, key=other)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await w.second.ask("GET", polled)).status != 404:
             pass
 

@@ -42,7 +42,7 @@ async def gateway() -> AsyncIterator[Gateway]:
 
 async def settled(gateway: Gateway) -> None:
     """Wait for the one record, and see that nothing is left."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await until(lambda: not gateway.metrics.inflight and bool(gateway.journal.rows))
         await until(lambda: gateway.pool._all <= set(gateway.pool._idle))
         await until(lambda: not any("upload" in task.get_name() for task in asyncio.all_tasks()))
@@ -136,7 +136,7 @@ async def test_an_upstream_that_falls_silent_is_settled_once(gateway: Gateway, c
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(request(gateway.key, POST, b"Content-Length: 5", b"Connection: close", body=b"audio"))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while piece := await reader.read(65_536):
                 data += piece
     except ConnectionError:

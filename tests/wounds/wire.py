@@ -75,7 +75,7 @@ async def in_pieces(gateway: Gateway, pieces: Sequence[bytes]) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     collected = bytearray()
     try:
-        async with asyncio.timeout(4), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             collecting = group.create_task(_collect(reader, collected))
             while gateway.server.connections == before:  # noqa: ASYNC110  until accepted, lest pieces be read as one
                 await asyncio.sleep(0)

@@ -34,7 +34,7 @@ def invalidations(redis_url: str) -> Iterator["queue.Queue[Invalidation]"]:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert heard.get(timeout=5) == Invalidation(), "the first is the connection's own"
+        assert heard.get(timeout=30) == Invalidation(), "the first is the connection's own"
         yield heard
     finally:
         loop.call_soon_threadsafe(task.cancel)

@@ -56,7 +56,7 @@ def test_gateways_are_told(acme: Operator, *, of_key: bool) -> None:
     key = acme.json("key", "create", "--tenant", "acme", "--name", "ci")["id"] if of_key else ""
     with invalidations(acme.environment["GATEWAY_REDIS_URL"]) as heard:
         acme.run("limits", "set", "--tenant", "acme", *(("--key", key) if key else ()), "--requests", "1/d")
-        assert heard.get(timeout=5) == Invalidation(tenant_id=tenant_id, key_id=key)
+        assert heard.get(timeout=30) == Invalidation(tenant_id=tenant_id, key_id=key)
 
 
 def test_a_key_of_another_tenant_is_not_there(acme: Operator) -> None:

@@ -85,7 +85,7 @@ async def test_a_client_that_leaves_takes_the_upstream_with_it(gateway: Gateway,
     await writer.drain()
     await until(lambda: sum(reads) > 1_000_000)
     writer.transport.abort()
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), 30)
     await until(lambda: bool(gateway.journal.records))
     assert gateway.journal.records[0].outcome is Outcome.CLIENT_GONE
     assert gateway.metrics.inflight == 0
@@ -177,5 +177,5 @@ async def test_a_drain_waits_for_the_rest(gateway: Gateway, reads: list[int]) ->
     writer.write(BODY[2_000_000:])
     assert statuses(await reader.read()) == [200]
     writer.close()
-    await asyncio.wait_for(end, 3)
+    await asyncio.wait_for(end, 30)
     assert gateway.upstream.seen[0].body == BODY

@@ -128,7 +128,7 @@ async def test_the_owner_is_stored_before_the_client_sees_the_id(w: Workers) -> 
     reader, writer = await asyncio.open_connection("127.0.0.1", w.first.port)
     length = b"Content-Length: %d" % len(BY_URL)
     writer.write(request(w.first.key, b"POST /v2/transcript HTTP/1.1", b"Connection: close", KIND, length, body=BY_URL))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await writing.wait()
         assert not reader._buffer
         release.set()
@@ -223,7 +223,7 @@ async def test_a_client_that_hangs_up_early_has_seen_nothing_unaccounted(w: Work
     w.first.upstream.respond = stops
     reader, writer = await asyncio.open_connection("127.0.0.1", w.first.port)
     writer.write(request(w.first.key, f"GET /v2/transcript/{job_id} HTTP/1.1".encode(), b"Connection: close"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await held.wait()
         assert (await w.first.ask("GET", "/nowhere")).status == 404  # the loop has gone round meanwhile
         assert not reader._buffer

@@ -27,7 +27,7 @@ def request(gateway: Gateway, *lines: str, target: str = "/v1/models", key: str 
 
 async def answer(reader: asyncio.StreamReader) -> Answer:
     """The next answer on a connection."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         head = await reader.readuntil(b"\r\n\r\n")
         body = b""
         while b"Transfer-Encoding: chunked" in head and not body.endswith(b"0\r\n\r\n"):
@@ -218,7 +218,7 @@ async def test_a_poll_holds_what_it_touches(gateway: Gateway, one: tuple[What, s
         assert (await ask(client, request(gateway, line, key=key))).status == 200
     gateway.upstream.respond = gate.respond
     client[1].write(request(gateway, line, key=key))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await gate.asked.wait()
     refused = await gateway.ask(headers=[tuple(line.split(": "))], key=key)  # type: ignore[list-item]
     assert refused.status == 429
@@ -462,7 +462,7 @@ async def test_a_long_wait_is_no_idleness() -> None:
         gate.open.set()
         assert (await answer(client[0])).status == 200
         assert errands.begun == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await client[0].read() == b""  # now it is idle
 
 

@@ -158,7 +158,7 @@ async def live_speechmatics(gateway: Gateway, key: str, times: int = 1) -> list[
     told: list[dict[str, object]] = []
     async with (
         rt.AsyncClient(api_key=key, url=f"{gateway.url.replace('http', 'ws')}/v2") as client,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         for kind in (rt.ServerMessageType.ADD_TRANSCRIPT, rt.ServerMessageType.ERROR):
             client.on(kind, told.append)

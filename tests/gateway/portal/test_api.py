@@ -546,7 +546,7 @@ async def test_operators_revoke_a_signing_key_and_another_signs(houses: Houses) 
     path = f"/signing-keys/{first['id']}"
     assert await operator.ask("GET", path) == first
     await operator.ask("DELETE", path, status=412, headers={"If-Match": '"stale"'})
-    async with aclosing(houses.parts.bus.listen()) as changes, asyncio.timeout(10):
+    async with aclosing(houses.parts.bus.listen()) as changes, asyncio.timeout(30):
         await anext(changes)  # subscribed
         await operator.ask("DELETE", path, status=204)
         assert await anext(changes) == Invalidation()

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from storage.postgres.invitations import PostgresInvitations
 from tests import programs
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions
 from tests.gateway.portal.test_recovery import letters
+from tests.ports import free_port
 from tests.storage.waiting import until
 
 PICTURES = os.environ.get("PAGES_PICTURES", "")
@@ -72,9 +72,7 @@ async def site(town: Town, tmp_path: Path) -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def opened(town: Town, tmp_path: Path, provider: str) -> AsyncIterator[str]:
     """The portal at an address that browsers take for a safe one. ``provider``: the lines of its table."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://localhost:{port}"
     config = tmp_path / "oidc.toml"
     config.write_text(f"[oidc.corp]\n{provider}")

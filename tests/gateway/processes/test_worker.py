@@ -21,7 +21,7 @@ async def test_who_waits_in_the_queue_when_it_declines_is_answered(tmp_path: Pat
         await worker.decline()
         listening.shutdown(socket.SHUT_RDWR)
         reader, writer = await asyncio.open_connection(sock=waiting)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
         writer.close()
         await worker.drain(Farewell(within_s=1.0, idle_s=0.0))

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 T = TypeVar("T")
 
 
-async def eventually(probe: Callable[[], Awaitable[T]], within: float = 20.0) -> T:
+async def eventually(probe: Callable[[], Awaitable[T]], within: float = 60.0) -> T:
     """Ask until the answer is true; an error of a server that is away is a no."""
     async with asyncio.timeout(within):
         while True:

@@ -228,7 +228,7 @@ async def test_keeping_makes_segments_ahead_and_flushes_what_was_appended(
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(os, "fdatasync", lambda _: loop.call_soon_threadsafe(synced.set))
         journal.append(ROW)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await synced.wait()
         monkeypatch.undo()
         for _ in range(5 * PER_SEGMENT):
