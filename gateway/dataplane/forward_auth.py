@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.gatekeeper import Gatekeeper
+from gateway.dataplane.holder import Holder
 from gateway.dataplane.inquiries import TrustedProxies
 from gateway.dataplane.jobs import Jobs
+from gateway.dataplane.passage import Incoming
+from gateway.dataplane.recall import Asking, Memory, Question
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.dataplane.settlement import Settlement
 from policies import headers as algebra
 from policies.admission import Admit
 from policies.authorise import Permit
 from policies.browsers import login_location
+from policies.credentials import Presented
 from policies.inquiry import Inquiry
 from policies.principals import Method, Principal
 from policies.questions import CADDY, ENVOY, SOURCES, TRAEFIK, Dialect, nginx, question
@@ -58,6 +62,7 @@ class ForwardAuth:
         self._trusted = trusted
         self._manners = manners
         self._identities: dict[bytes, bytes] = {}
+        self._memory = Memory()
         self.dialects: Mapping[str, Dialect] = {
             dialect.path: dialect for dialect in (nginx(SOURCES[manners.source]), TRAEFIK, CADDY, ENVOY)
         }
@@ -67,13 +72,26 @@ class ForwardAuth:
         return self.dialects.get(path) or (ENVOY if path.startswith(f"{ENVOY.path}/") else None)
 
     async def answer(
-        self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection, exchange: Exchange, *,
-        keep_alive: bool,
-    ) -> Next:  # fmt: skip
+        self, dialect: Dialect, asked: Inquiry | Deny, incoming: Incoming, exchange: Exchange, *, keep_alive: bool
+    ) -> Next:
         """Decide on the request that the proxy describes; a subrequest that is itself faulty is refused alike."""
         exchange.door = "forward_auth"
-        inquiry = self._question(dialect, asked, connection)
+        connection = incoming.connection
+        asking = Asking(dialect, asked, self._question(dialect, asked, connection))
+        inquiry = asking.inquiry
         verdict = inquiry if isinstance(inquiry, Deny) else await self._decide(inquiry, exchange)
+        after = self.say(verdict, asking, connection, exchange, keep_alive=keep_alive)
+        if after is KEEP and isinstance(verdict, Admit):
+            connection.memory = self._memory
+            self._remember(verdict, asking, incoming, exchange)
+        return after
+
+    def say(
+        self, verdict: Admit | Deny, asking: Asking, connection: ClientConnection, exchange: Exchange, *,
+        keep_alive: bool,
+    ) -> Next:  # fmt: skip
+        """Settle, and answer."""
+        dialect, asked, inquiry = asking
         if isinstance(verdict, Admit):
             exchange.status = self._manners.status if dialect.allows_on_any_2xx else 200
             lines = self._yes(dialect, verdict, exchange) + _protocols(asked)
@@ -93,6 +111,32 @@ class ForwardAuth:
         if connection.transport is not None:
             connection.write(whole)
         return KEEP if keep_alive else CLOSE
+
+    def _remember(self, admit: Admit, asking: Asking, incoming: Incoming, exchange: Exchange) -> None:
+        """Keep what it amounts to when it comes again, where there is no more to that than to any."""
+        known, permit, inquiry = incoming.known, admit.permit, asking.inquiry
+        peer, data, presented = incoming.connection.peer, incoming.connection.whole(incoming.message), known.presented
+        is_usual = (
+            data
+            and isinstance(inquiry, Inquiry)
+            and (permit.bounds is None or not Holder.bound(permit.bounds, inquiry))
+            and not permit.route.job_kind
+            and not known.head.request_id
+            and not known.head.upgrade
+            and not known.head.websocket
+        )
+        if not is_usual or not isinstance(presented, Presented) or not self._memory.has_come(peer, data):
+            return
+        likeness = self._settlement.likeness_of_many(exchange)
+        if likeness is not None:
+            beginning = responses.status_line(exchange.status) + b"X-Request-ID: "
+            lines = [b"", *self._standing(asking.dialect, permit)]
+            if permit.charges:
+                lines += [permit.rate_policy, b""]
+            question = Question.of(
+                incoming.message, known, asking, presented, permit, likeness, beginning, b"\r\n".join(lines)
+            )
+            self._memory.keep(peer, data, question)
 
     def _question(self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection) -> Inquiry | Deny:
         if connection.peer not in self._trusted:
@@ -132,12 +176,15 @@ class ForwardAuth:
 
     def _yes(self, dialect: Dialect, admit: Admit, exchange: Exchange) -> list[bytes]:
         """Every identity header, also one without a value: a header that is absent lets the client's copy through."""
-        lines = [exchange.id_line, _NOT_STORED, self._identity(admit.permit)]
-        if dialect.removes_headers:
-            lines.append(_REMOVED)
+        lines = [exchange.id_line, *self._standing(dialect, admit.permit)]
         if admit.taken.charges:
             lines += [admit.permit.rate_policy, state_line(admit.taken)]
         return [*lines, *admit.limit_lines]
+
+    def _standing(self, dialect: Dialect, permit: Permit) -> list[bytes]:
+        """The lines that every yes to this permit has."""
+        lines = [_NOT_STORED, self._identity(permit)]
+        return [*lines, _REMOVED] if dialect.removes_headers else lines
 
     def _no(
         self, deny: Deny, asked: Inquiry | Deny, exchange: Exchange, head: algebra.RequestHead | None, *,

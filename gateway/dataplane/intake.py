@@ -15,6 +15,7 @@ from typing_extensions import override
 from gateway.configuration.patience import Patience
 from gateway.dataplane.clients import Census
 from gateway.dataplane.inflow import BUFFER_BYTES, Inflow, Scratch, Take
+from gateway.dataplane.recall import Memory
 from gateway.outbox import Outbox
 from policies.verdict import Refusal
 
@@ -66,7 +67,7 @@ class Intake(RequestHandler):
 
     __slots__ = (
         "_again", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_rated", "_server", "_waited_s",
-        "beginning", "body_deadline",
+        "beginning", "body_deadline", "memory",
     )  # fmt: skip
 
     def __init__(self, server: Listener, **options: Any) -> None:
@@ -78,8 +79,10 @@ class Intake(RequestHandler):
         self.beginning = b""
         """Of a header that is not complete, or cannot be read: at the most :data:`_BEGINNING` bytes."""
         self._between = True
-        """Whether the parser is certainly between two messages."""
+        """Whether the parser certainly holds nothing but, at the most, a part of a header."""
         self._last = b""
+        self.memory: Memory | None = None
+        """Where a trusted proxy asks: what is remembered of its questions."""
         self._again: Again | None = None
         """The request that ``_last`` was, byte for byte and whole."""
         self._header_bytes = 0
@@ -101,20 +104,18 @@ class Intake(RequestHandler):
         """Parse, unless these are the bytes of the last request again: clients poll, and parsing is a third of a poll.
 
         Only a request without a body is recognised, which came in one piece with nothing before or behind it. While
-        another one is being served it goes the parser's way, where those that wait are bounded.
+        another one is being served it goes the parser's way, where those that wait are bounded. On a connection that a
+        trusted proxy asks on, the bytes of any question that is remembered are recognised alike.
         """
         waiter = self._waiter
-        if (
-            self._again is not None
-            and data == self._last
-            and waiter is not None
-            and not waiter.done()
-            and not self._request_in_progress
-        ):
-            if not self._comes_again():
-                self._messages.append(self._again)
-                waiter.set_result(None)
-            return
+        if waiter is not None and not waiter.done() and not self._request_in_progress:
+            if self.memory is not None and self._is_remembered(self.memory, data):
+                return
+            if self._again is not None and data == self._last:
+                if not self._comes_again():
+                    self._messages.append(self._again)
+                    waiter.set_result(None)
+                return
         queued, between = len(self._messages), self._between
         body = self._messages[-1][1] if queued else self._body
         in_header = body is None or body.is_eof()
@@ -123,6 +124,7 @@ class Intake(RequestHandler):
         self._between = False
         if len(self._messages) == queued:
             if data and in_header and not self._upgraded:
+                self._between = between and not queued and not self._request_in_progress  # so it holds no message back
                 self._header_grew(data)
             return
         if len(data) + self._header_bytes > _MAX_HEADER:
@@ -131,15 +133,26 @@ class Intake(RequestHandler):
             self.beginning = b""
         elif not self._header_bytes:
             self.beginning = data[:_BEGINNING]
+        if between and len(self._messages) == queued + 1 and data.endswith(b"\r\n\r\n"):
+            self._came_alone(data, may_repeat=not self._header_bytes and not queued)
         if self._header_bytes:
             self._header_came()
-        if not between or len(self._messages) != queued + 1 or not data.endswith(b"\r\n\r\n"):
-            return
+
+    def _came_alone(self, data: bytes, *, may_repeat: bool) -> None:
+        """The end of one request came, and nothing behind it. Know it if it comes again."""
         message, body = self._messages[-1]
         if isinstance(message, RawRequestMessage) and isinstance(body, EmptyStreamReader) and not message.upgrade:
             self._between = True
-            if data.count(b"\r\n\r\n") == 1 and not queued and not message.should_close:
+            if may_repeat and data.count(b"\r\n\r\n") == 1 and not message.should_close:
                 self._last, self._again = data, Again((message, body))
+
+    def whole(self, message: RawRequestMessage) -> bytes:
+        """The bytes of this message, if it would be known by them; else nothing."""
+        return self._last if self._again is not None and self._again[0] is message else b""
+
+    def _is_remembered(self, memory: Memory, data: bytes) -> bool:
+        """Answer a question that is remembered, without the connection's task, if that can be done."""
+        raise NotImplementedError  # as below
 
     def _comes_again(self) -> bool:
         """Serve ``_again`` once more without the connection's task, if that can be done."""

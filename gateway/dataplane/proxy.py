@@ -16,8 +16,9 @@ from gateway.dataplane.gatekeeper import Gatekeeper
 from gateway.dataplane.inquiries import Reader, RequestIds, TrustedProxies, usable_request_id
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.passage import Incoming
+from gateway.dataplane.recall import Reply
 from gateway.dataplane.relay import Relay
-from gateway.dataplane.repeats import Desk, Errand, Refrain
+from gateway.dataplane.repeats import Desk, Errand, Passing, Recurrent, Refrain
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
@@ -104,14 +105,14 @@ class Proxy:
             self._metrics.inflight -= 1
             self._settlement.settle(exchange)
 
-    def again(self, connection: ClientConnection, refrain: Refrain) -> bool:
+    def again(self, connection: ClientConnection, refrain: Recurrent) -> bool:
         """See :class:`Handler`."""
         try:
             if not self._gatekeeper.stands(refrain.permit, refrain.presented):
                 return False
         except Exception:  # noqa: BLE001  a bug of ours: the task comes upon it once more, and answers for it
             return False
-        Errand(self._desk, connection, refrain, self._ids.make(self._now_ms())).begin()
+        refrain.errand(self._desk, connection, self._ids.make(self._now_ms())).begin()
         return True
 
     async def go_on(self, connection: ClientConnection, errand: Errand) -> Next:
@@ -124,11 +125,15 @@ class Proxy:
         """What is left to do of an errand."""
         if errand.fault is not None:
             raise errand.fault
-        decision, upstream = errand.decision, errand.asked_on
+        decision = errand.decision
+        assert decision is not None
+        if isinstance(errand, Reply):
+            asking = errand.refrain.asking
+            return self._forward_auth.say(decision, asking, incoming.connection, exchange, keep_alive=True)
+        assert isinstance(errand, Passing)
         if not isinstance(decision, Admit):
-            assert decision is not None
             return decision
-        asked = None if upstream is None else (upstream, errand.asked)
+        asked = None if errand.asked_on is None else (errand.asked_on, errand.asked)
         return await self._relay.carry(decision, errand.refrain.inquiry, incoming, exchange, asked=asked)
 
     def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
@@ -152,14 +157,14 @@ class Proxy:
             dialect = self._forward_auth.dialect(exchange.path)
             exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
             if dialect is not None:
-                return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=False)
+                return await self._forward_auth.answer(dialect, inquiry, incoming, exchange, keep_alive=False)
             return inquiry
         is_asked = inquiry.path in self._forward_auth.dialects  # of Envoy's questions only their beginning is known
         route = _UNMATCHED if is_asked else self._gatekeeper.routes.match(inquiry.method, inquiry.path)
         is_ours = isinstance(route, Deny) or route.upstream == PORTAL  # no other route reaches forward-auth's paths
         if is_ours and inquiry.path.startswith(FORWARD_AUTH):
             keep_alive = not message.should_close and not message.upgrade and body.is_eof()
-            return await self._second_door(inquiry, connection, exchange, keep_alive=keep_alive)
+            return await self._second_door(inquiry, incoming, exchange, keep_alive=keep_alive)
         if isinstance(route, Deny):
             preflight = self._preflight(inquiry, route)
             if not preflight:
@@ -187,7 +192,7 @@ class Proxy:
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
         after = await self._relay.carry(decision, inquiry, incoming, exchange)
-        if after is KEEP and connection.may_repeat(message):
+        if after is KEEP and connection.whole(message):
             upstream, likeness = self._relay.upstream(route.upstream), self._settlement.likeness(exchange)
             connection.refrain = Refrain.of(message, inquiry, incoming.known, decision, upstream, likeness)
         return after
@@ -216,12 +221,12 @@ class Proxy:
         return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
 
     async def _second_door(
-        self, inquiry: Inquiry, connection: ClientConnection, exchange: Exchange, *, keep_alive: bool
+        self, inquiry: Inquiry, incoming: Incoming, exchange: Exchange, *, keep_alive: bool
     ) -> Next | Deny:
         dialect = self._forward_auth.dialect(inquiry.path)
         if dialect is None:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
-        return await self._forward_auth.answer(dialect, inquiry, connection, exchange, keep_alive=keep_alive)
+        return await self._forward_auth.answer(dialect, inquiry, incoming, exchange, keep_alive=keep_alive)
 
     def _refuse(
         self, connection: ClientConnection, exchange: Exchange, deny: Deny, head: RequestHead | None, *,

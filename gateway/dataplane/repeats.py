@@ -4,9 +4,10 @@ Clients poll. What such a request amounts to is known from the last time: that i
 time are the credential, the limits and the room in the account, and each time is recorded, counted and logged.
 
 An :class:`Errand` does that without the connection's task. The limiter and the upstream tell it their answers there and
-then, where a task would have to be woken through all that waits in it. It knows one way only, that of a request that is
-admitted, finds a connection at rest, and is answered in one piece as it was before. Whatever else happens, it stops
-where it is, and the task goes on from there as with any other request.
+then, where a task would have to be woken through all that waits in it. It knows one way only: that of a request that is
+admitted, finds a connection at rest, and is answered in one piece as it was before (:class:`Passing`), or of a proxy's
+question that is answered with yes (``recall``). Whatever else happens, it stops where it is, and the task goes on from
+there as with any other request.
 """
 
 import enum
@@ -54,6 +55,10 @@ class Refrain:
     """Of the answer: another one is another request to the account."""
     likeness: Likeness
 
+    def errand(self, desk: "Desk", connection: "Line", request_id: str) -> "Errand":
+        """It comes again."""
+        return Passing(desk, connection, self, request_id)
+
     @classmethod
     def of(
         cls, message: RawRequestMessage, inquiry: Inquiry, known: Known, admit: Admit, upstream: Upstream,
@@ -75,6 +80,18 @@ class Refrain:
             return None
         line = request_line(inquiry)
         return cls(message, inquiry, line, known, presented, admit.permit, upstream, status, likeness)
+
+
+class Recurrent(Protocol):
+    """A request that comes again, at either door."""
+
+    message: RawRequestMessage
+    known: Known
+    presented: Presented
+    permit: Permit
+
+    def errand(self, desk: "Desk", connection: "Line", request_id: str) -> "Errand":
+        """It comes again."""
 
 
 @dataclass(slots=True)
@@ -112,35 +129,31 @@ class Line(Protocol):
         """Have something else said in place of what waits, and end."""
 
 
-class _Stage(enum.Enum):
+class Stage(enum.Enum):
+    """How far an errand is."""
+
     RUNNING = enum.auto()
     STUCK = enum.auto()
     OVER = enum.auto()
 
 
-_RUNNING, _STUCK, _OVER = _Stage.RUNNING, _Stage.STUCK, _Stage.OVER
+RUNNING, STUCK, OVER = Stage.RUNNING, Stage.STUCK, Stage.OVER
 
 
 class Errand(Repetition):
-    """One time that the request comes. It waits as a future would, for ``Taken`` first and then for the upstream."""
+    """One time that the request comes. It waits as a future would, first of all for ``Taken``."""
 
-    __slots__ = (
-        "_connection", "_desk", "_id_line", "_stage", "asked", "asked_on", "decision", "fault", "refrain",
-    )  # fmt: skip
+    __slots__ = ("_connection", "_desk", "_stage", "decision", "fault", "refrain")
 
-    def __init__(self, desk: Desk, connection: Line, refrain: Refrain, request_id: str) -> None:
+    def __init__(self, desk: Desk, connection: Line, refrain: Recurrent, request_id: str) -> None:
         super().__init__(request_id)
         self.refrain = refrain
-        self._id_line = b"X-Request-ID: " + request_id.encode()
         self.decision: Admit | Deny | None = None
-        self.asked_on: UpstreamConnection | None = None
-        """The connection that it was asked on."""
-        self.asked = 0.0
         self.fault: Exception | None = None
         """A bug of ours, to be told as any other."""
         self._desk = desk
         self._connection = connection
-        self._stage = _RUNNING
+        self._stage = RUNNING
 
     def begin(self) -> None:
         """Ask the limiter."""
@@ -154,7 +167,7 @@ class Errand(Repetition):
     @property
     def is_stuck(self) -> bool:
         """Whether the connection's task is to go on with it."""
-        return self._stage is _STUCK
+        return self._stage is STUCK
 
     def exchange(self) -> Exchange:
         """The facts so far, for the task to go on with."""
@@ -166,12 +179,73 @@ class Errand(Repetition):
         exchange.principal = refrain.permit.principal
         return exchange
 
+    @override
+    def retract(self, _: Repetition) -> None:
+        self._connection.retract(self.exchange())
+
     # --- whoever is asked tells it as a future ------------------------------------------------------------------------
 
     def done(self) -> bool:
         """Whether there is nothing to tell it any more."""
-        return self._stage is not _RUNNING
+        return self._stage is not RUNNING
 
+    def set_result(self, result: Taken | None) -> None:
+        """Go on."""
+        raise NotImplementedError  # where to, its subclasses know
+
+    def set_exception(self, error: BaseException) -> None:  # noqa: ARG002  it is said once more
+        """Stop: the limiter cannot be asked."""
+        try:
+            self.decision = self._desk.gatekeeper.uncounted(self.refrain.permit)
+        except Exception as bug:  # noqa: BLE001  whoever tells has others to tell
+            self._stop(bug)
+        else:
+            self._stop()
+
+    # --- any other way ------------------------------------------------------------------------------------------------
+
+    def _stop(self, fault: Exception | None = None) -> None:
+        """Leave it to the connection's task; a client that has gone has none any more."""
+        if self._stage is OVER:
+            return
+        self.fault = fault
+        if self._connection.is_gone:
+            self.abandon()
+            return
+        self._stage = STUCK
+        self._connection.resume()
+
+    def abandon(self, outcome: Outcome = Outcome.CLIENT_GONE, status: int = 499) -> None:
+        """Settle what nobody waits for any more: the client has gone, or the gateway is closing."""
+        if self._stage is OVER:
+            return
+        self._stage = OVER
+        exchange = self.exchange()
+        exchange.broke_off(outcome, status)
+        self._let_go(exchange)
+        self._desk.settlement.settle(exchange)
+        self._desk.metrics.inflight -= 1
+        self._connection.ran()
+
+    def _let_go(self, exchange: Exchange) -> None:
+        """Of whoever else was asked."""
+
+
+class Passing(Errand):
+    """A request to an upstream. Behind ``Taken`` it waits for the answer."""
+
+    __slots__ = ("_id_line", "asked", "asked_on")
+
+    refrain: Refrain
+
+    def __init__(self, desk: Desk, connection: Line, refrain: Refrain, request_id: str) -> None:
+        super().__init__(desk, connection, refrain, request_id)
+        self._id_line = b"X-Request-ID: " + request_id.encode()
+        self.asked_on: UpstreamConnection | None = None
+        """The connection that it was asked on."""
+        self.asked = 0.0
+
+    @override
     def set_result(self, result: Taken | None) -> None:
         """Go on: the limiter has said what was taken, or the upstream has answered."""
         try:
@@ -182,17 +256,13 @@ class Errand(Repetition):
         except Exception as error:  # noqa: BLE001  whoever tells has others to tell
             self._stop(error)
 
-    def set_exception(self, error: BaseException) -> None:  # noqa: ARG002  it is said once more
-        """Stop: the limiter cannot be asked, or the upstream has failed, which its connection will say once more."""
-        try:
-            if self.asked_on is None:
-                self.decision = self._desk.gatekeeper.uncounted(self.refrain.permit)
-        except Exception as bug:  # noqa: BLE001  as above
-            self._stop(bug)
+    @override
+    def set_exception(self, error: BaseException) -> None:
+        """Stop. That the upstream has failed its connection will say once more."""
+        if self.asked_on is None:
+            super().set_exception(error)
         else:
             self._stop()
-
-    # --- the one way --------------------------------------------------------------------------------------------------
 
     def _ask(self, taken: Taken) -> None:
         refrain, connection = self.refrain, self._connection
@@ -237,7 +307,7 @@ class Errand(Repetition):
         lines.append(b"Content-Length: %d" % len(body))
         whole = responses.head(upstream.status, lines) + body
         self.ends_like(self.refrain.likeness, len(body), time.perf_counter() - self.asked)
-        self._stage = _OVER  # nothing below can fail
+        self._stage = OVER  # nothing below can fail
         self._desk.settlement.settle_again(self)
         connection.write_soon(whole)
         metrics = self._desk.metrics
@@ -248,35 +318,14 @@ class Errand(Repetition):
         connection.ran()
 
     @override
-    def retract(self, _: Repetition) -> None:
-        self._connection.retract(self.exchange())
-
-    # --- any other ----------------------------------------------------------------------------------------------------
-
     def _stop(self, fault: Exception | None = None) -> None:
-        """Leave it to the connection's task; a client that has gone has none any more."""
-        if self._stage is _OVER:
-            return
-        self.fault = fault
-        if fault is not None and self.asked_on is not None:
+        if fault is not None and self.asked_on is not None and self._stage is not OVER:
             self.asked_on.close()
-        if self._connection.is_gone:
-            self.abandon()
-            return
-        self._stage = _STUCK
-        self._connection.resume()
+        super()._stop(fault)
 
-    def abandon(self, outcome: Outcome = Outcome.CLIENT_GONE, status: int = 499) -> None:
-        """Settle what nobody waits for any more: the client has gone, or the gateway is closing."""
-        if self._stage is _OVER:
-            return
-        self._stage = _OVER
-        exchange, upstream, metrics = self.exchange(), self.asked_on, self._desk.metrics
-        exchange.broke_off(outcome, status)
-        if upstream is not None:
+    @override
+    def _let_go(self, exchange: Exchange) -> None:
+        if self.asked_on is not None:
             exchange.upstream_s = time.perf_counter() - self.asked
             exchange.upstream = self.refrain.upstream.name
-            upstream.close()
-        self._desk.settlement.settle(exchange)
-        metrics.inflight -= 1
-        self._connection.ran()
+            self.asked_on.close()

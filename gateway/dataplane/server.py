@@ -22,7 +22,8 @@ from gateway.dataplane.delivery import Delivery
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inquiries import Known
 from gateway.dataplane.intake import Again, Listener
-from gateway.dataplane.repeats import Errand, Refrain
+from gateway.dataplane.recall import Memory
+from gateway.dataplane.repeats import Errand, Recurrent, Refrain
 from policies.usage import Outcome
 from policies.verdict import Refusal
 
@@ -48,7 +49,7 @@ class Handler(Protocol):
     async def __call__(self, connection: "ClientConnection", message: RawRequestMessage, body: StreamReader) -> Next:
         """Answer, settle, and say whether the connection may be used again."""
 
-    def again(self, connection: "ClientConnection", refrain: Refrain) -> bool:
+    def again(self, connection: "ClientConnection", refrain: Recurrent) -> bool:
         """Answer a request that comes again, without the connection's task; False where the task is needed."""
 
     async def go_on(self, connection: "ClientConnection", errand: Errand) -> Next:
@@ -177,9 +178,18 @@ class ClientConnection(Delivery):
             return False
         return self._handler.again(self, refrain)
 
-    def may_repeat(self, message: RawRequestMessage) -> bool:
-        """Whether this message would be known if it came again."""
-        return self._again is not None and self._again[0] is message
+    @override
+    def _is_remembered(self, memory: Memory, data: bytes) -> bool:
+        if self._header_bytes or not self._between:
+            return False
+        question = memory.find(self.peer, data)
+        if question is None or self._paused or self._last_request:
+            return False
+        self.known = question.known
+        if self._handler.again(self, question):
+            return True
+        memory.forget(self.peer, data)
+        return False
 
     def run(self, errand: Errand) -> None:
         """It is being served without the task, which rests meanwhile."""

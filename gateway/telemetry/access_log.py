@@ -31,10 +31,10 @@ class AccessLog:
         self._scheduled = False
 
     def emit(self, line: dict[str, object], rest: bytes = b"") -> None:
-        """Queue one line. ``rest`` is another one, encoded, whose fields follow."""
+        """Queue one line. ``rest`` are the fields that follow: another one, encoded, with a comma for its brace."""
         encoded = json_line(line)
         if rest:
-            encoded = encoded[:-2] + b"," + rest[1:]
+            encoded = encoded[:-2] + rest
         self._buffer += encoded if len(encoded) <= _PIECE else _cut(encoded)
         if not self._scheduled:
             self._scheduled = True

@@ -189,8 +189,9 @@ async def upstream_forever() -> None:
         stop("upstream")
 
 
-def wrk(url: str, headers: list[str], connections: int, seconds: int) -> dict:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", url]
+def wrk(url: str, headers: list[str], connections: int, seconds: int, script: str = "") -> dict:
+    """``script``: a file in Lua that says what is asked."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", *(["-s", script] if script else []), url]
     for header in headers:
         command += ["-H", header]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout

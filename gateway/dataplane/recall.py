@@ -1,0 +1,168 @@
+"""A question of a trusted proxy that comes again, byte for byte, on whichever of the proxy's connections.
+
+A proxy asks for all its clients in turn, over connections that it shares among them: what a question amounts to is
+remembered for the whole worker, not for one connection (``repeats``). Its bytes say everything that it is judged by but
+the credential, the limits and the room in the account, which are asked each time; settings and routes are those of the
+process. So the answer is known but for its id and what the limits have left.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from typing_extensions import override
+from yarl import URL
+
+from gateway.dataplane.exchange import Exchange, Likeness
+from gateway.dataplane.inquiries import Known
+from gateway.dataplane.repeats import OVER, Desk, Errand, Line
+from policies.admission import Admit
+from policies.authorise import Permit
+from policies.credentials import Presented
+from policies.inquiry import Inquiry
+from policies.limits import Taken
+from policies.questions import Dialect
+from policies.ratelimit_fields import state_line
+from policies.verdict import Deny
+
+_LONGEST = 4_096
+"""Bytes of a question that is worth keeping."""
+_MOST = 2_000
+_MOST_SEEN = 20_000
+
+
+_NOTHING: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+_NOWHERE = URL()
+
+
+class Asking(NamedTuple):
+    """A question, and what was read in it."""
+
+    dialect: Dialect
+    asked: Inquiry | Deny
+    """The proxy's own request."""
+    inquiry: Inquiry | Deny
+    """The one it asks about."""
+
+
+@dataclass(slots=True)
+class Question:
+    """What a question that was answered with yes amounts to when it comes again. Immutable by use."""
+
+    message: RawRequestMessage
+    known: Known
+    asking: Asking
+    presented: Presented
+    """As it was sent."""
+    permit: Permit
+    """Holds as long as the gatekeeper says so."""
+    likeness: Likeness
+    beginning: bytes
+    """Of a yes: up to the request id."""
+    rest: bytes
+    """From behind that up to what the limits have left."""
+
+    @classmethod
+    def of(
+        cls, message: RawRequestMessage, known: Known, asking: Asking, presented: Presented, permit: Permit,
+        likeness: Likeness, beginning: bytes, rest: bytes,
+    ) -> "Question":  # fmt: skip
+        """Without what aiohttp has in a message for others: that is half of what it would take of memory."""
+        message = message._replace(headers=_NOTHING, url=_NOWHERE)
+        return cls(message, known, asking, presented, permit, likeness, beginning, rest)
+
+    def errand(self, desk: Desk, connection: Line, request_id: str) -> Errand:
+        """It comes again."""
+        return Reply(desk, connection, self, request_id)
+
+
+class Reply(Errand):
+    """One time that a question comes. There is nothing to wait for behind the limiter."""
+
+    __slots__ = ()
+
+    refrain: Question
+
+    @override
+    def set_result(self, result: Taken | None) -> None:
+        """The limiter has said what was taken: answer, or stop where the answer is no."""
+        try:
+            assert result is not None
+            self._answer(result)
+        except Exception as error:  # noqa: BLE001  whoever tells has others to tell
+            self._stop(error)
+
+    def _answer(self, taken: Taken) -> None:
+        question, connection, desk = self.refrain, self._connection, self._desk
+        decision = self.decision = desk.gatekeeper.conclude(question.permit, taken)
+        if not isinstance(decision, Admit) or connection.is_gone:
+            self._stop()
+            return
+        parts = (
+            question.beginning,
+            self.request_id.encode(),
+            question.rest,
+            state_line(taken) if taken.charges else b"",
+            b"\r\nDate: ",
+            rfc822_formatted_time().encode(),
+            b"\r\nContent-Length: 0\r\n\r\n",
+        )
+        whole = b"".join(parts)
+        self.ends_like(question.likeness, 0, 0.0)
+        self._stage = OVER  # nothing below can fail
+        desk.settlement.settle_again(self)
+        connection.write_soon(whole)
+        metrics = desk.metrics
+        if metrics.inflight <= 1:
+            connection.send_now()
+        metrics.inflight -= 1
+        connection.ran()
+
+    @override
+    def exchange(self) -> Exchange:
+        exchange, inquiry = super().exchange(), self.refrain.asking.inquiry
+        assert isinstance(inquiry, Inquiry)
+        exchange.door = "forward_auth"
+        exchange.method, exchange.path = inquiry.method, inquiry.path
+        return exchange
+
+
+class Memory:
+    """The questions that come again, of all trusted proxies of a worker.
+
+    Bounded by beginning anew. Most uploads are asked about once, so a question is not kept before it has come twice.
+    """
+
+    __slots__ = ("_kept", "_seen")
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, bytes], Question] = {}
+        self._seen: set[int] = set()
+
+    def find(self, peer: str, data: bytes) -> Question | None:
+        """What these bytes amount to when they come from there: the peer is who vouches for the addresses in them."""
+        return self._kept.get((peer, data))
+
+    def has_come(self, peer: str, data: bytes) -> bool:
+        """Whether it has come before, as far as that is known, and is worth keeping."""
+        if len(data) > _LONGEST:
+            return False
+        mark = hash((peer, data))
+        if mark in self._seen:
+            return True
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen.add(mark)
+        return False
+
+    def keep(self, peer: str, data: bytes, question: Question) -> None:
+        """Keep it, in place of what it amounted to before."""
+        if len(self._kept) >= _MOST:
+            self._kept.clear()
+        self._kept[(peer, data)] = question
+
+    def forget(self, peer: str, data: bytes) -> None:
+        """It amounts to something else now."""
+        self._kept.pop((peer, data), None)
