@@ -43,6 +43,7 @@ class Census:
         self._last_file = files - min(_RESERVE, files // 8)
         self.most = min(most or _MOST, allowed // 2)
         self.most_per_address = most_per_address or max(1, self.most // _SHARE)
+        metrics.connections_most = self.most
         self._metrics = metrics
         self._exempt = exempt
         self._by_address: dict[str, int] = {}

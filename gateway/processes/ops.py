@@ -44,6 +44,9 @@ class Overview(Protocol):
     def workers(self) -> Mapping[str, bool]:
         """Each worker, and whether it serves."""
 
+    async def room(self) -> Mapping[str, int]:
+        """How many connections are open, and how many there may be; empty where nobody can say now."""
+
 
 OVERVIEW = web.AppKey("overview", Overview)
 CHECKS = web.AppKey("checks", Mapping[str, Check])
@@ -133,7 +136,7 @@ async def _examine(app: web.Application) -> tuple[str, dict[str, Mapping[str, An
     parts: dict[str, Mapping[str, Any]] = dict(zip(checks, answers, strict=True))
     overview = app[OVERVIEW]
     up = sum(overview.workers().values())
-    parts["workers"] = {"status": "ok" if up else "down", "detail": f"{up} serving"}
+    parts["workers"] = {"status": "ok" if up else "down", "detail": f"{up} serving", **await overview.room()}
     if overview.draining:
         parts["drain"] = {"status": "down", "detail": "shutting down"}
     down = {name for name, part in parts.items() if part["status"] != "ok"}

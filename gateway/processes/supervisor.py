@@ -159,7 +159,8 @@ class Supervisor:
         while not self.draining:
             reason = await ops.obstacle(self._checks)
             if not reason:
-                _log.info("ready", listen=settings.listen, ops=settings.ops_listen, workers=settings.workers)
+                facts = {"listen": settings.listen, "ops": settings.ops_listen, "workers": settings.workers}
+                _log.info("ready", **facts, **await self.room())
                 return
             if reason != told:
                 _log.warning("not ready", reason=reason, listen=settings.listen, ops=settings.ops_listen)
@@ -264,10 +265,7 @@ class Supervisor:
             self._checks["upstream" if name == "default" else f"upstream {name}"] = ops.Check(ask, required=False)
 
     async def _look_at_upstream(self, name: str, upstream: UpstreamSettings) -> dict[str, Any]:
-        figures = Metrics()
-        with contextlib.suppress(TimeoutError):  # a worker that hangs is no fault of the upstream
-            async with asyncio.timeout(_OPINION_S):
-                figures = await self._crew.metrics() if self._crew is not None else figures
+        figures = await self._figures_soon()  # a worker that hangs is no fault of the upstream
         workers = {address: counts for (of, address), counts in figures.upstream_addresses.items() if of == name}
         return await upstream_status(upstream, workers)
 
@@ -282,6 +280,21 @@ class Supervisor:
     def workers(self) -> Mapping[str, bool]:
         """Each worker, and whether it serves."""
         return self._crew.up() if self._crew is not None else {}
+
+    async def room(self) -> Mapping[str, int]:
+        """Connections that are open, and at most: of its files a worker knows alone."""
+        figures = await self._figures_soon()
+        if not figures.connections_most:
+            return {}
+        return {"connections": figures.connections, "connections_most": figures.connections_most}
+
+    async def _figures_soon(self) -> Metrics:
+        """The workers' figures; none where one of them takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OPINION_S):
+                if self._crew is not None:
+                    return await self._crew.metrics()
+        return Metrics()
 
     async def metrics(self) -> tuple[Metrics, State]:
         """Everybody's figures, merged."""

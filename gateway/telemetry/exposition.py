@@ -129,6 +129,11 @@ class _Gathered(Collector):
         yield GaugeMetricFamily("gateway_inflight_requests", "Requests being served.", self._metrics.inflight)
         yield GaugeMetricFamily("gateway_open_streams", "WebSockets being relayed.", self._metrics.open_streams)
         yield GaugeMetricFamily("gateway_connections", "Client connections that are open.", self._metrics.connections)
+        yield GaugeMetricFamily(
+            "gateway_connections_most",
+            "Client connections, streams among them, that are taken at most.",
+            self._metrics.connections_most,
+        )
 
     def _journals(self) -> Iterator[Metric]:
         state = self._state

@@ -77,7 +77,7 @@ COUNTERS = (
     "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",
     "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs", "unmeasured",
 )  # fmt: skip
-GAUGES = ("inflight", "open_streams", "connections")
+GAUGES = ("inflight", "open_streams", "connections", "connections_most")
 
 
 class Metrics:
@@ -119,6 +119,8 @@ class Metrics:
         self.inflight = 0
         self.open_streams = 0
         self.connections = 0
+        self.connections_most = 0
+        """How many of them are taken at most."""
         self.fail_open |= {("ratelimit",): 0, ("quota",): 0, ("token_subject",): 0}
         self.refused_connections |= {("address",): 0, ("total",): 0, ("files",): 0}
         self.journal_full |= {("request",): 0, ("record",): 0}

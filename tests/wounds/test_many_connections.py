@@ -129,7 +129,8 @@ def test_every_connection_has_a_file_left_for_the_upstream(monkeypatch: pytest.M
     monkeypatch.setattr(clients, "open_files", lambda: 26)  # as a worker has at its start
     for files, most in ((1_024, 475), (20_000, 9_963), (10, 8), (10_000_000, 65_536), (resource.RLIM_INFINITY, 65_536)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
-        assert Census(Metrics(), NOBODY).most == most
+        metrics = Metrics()
+        assert Census(metrics, NOBODY).most == metrics.connections_most == most
         assert Census(Metrics(), NOBODY, most=65_536).most == most
         assert Census(Metrics(), NOBODY, most=5).most == 5
         assert Census(Metrics(), NOBODY).most_per_address == most // 4

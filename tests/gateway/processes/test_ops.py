@@ -34,6 +34,10 @@ class Parent:
         """Workers."""
         return self.up
 
+    async def room(self) -> Mapping[str, int]:
+        """Connections."""
+        return {"connections": 3, "connections_most": 475}
+
 
 async def well() -> None:
     """Answer."""
@@ -113,7 +117,7 @@ async def test_a_check_says_what_is_wrong(aiohttp_client: Client) -> None:
         "a": {"status": "down", "detail": "PostgreSQL cannot be reached"},
         "b": {"status": "down", "detail": "no answer within 0.1 s"},
         "c": {"status": "ok"},
-        "workers": {"status": "ok", "detail": "2 serving"},
+        "workers": {"status": "ok", "detail": "2 serving", "connections": 3, "connections_most": 475},
         "drain": {"status": "down", "detail": "shutting down"},
     }
 
