@@ -61,6 +61,7 @@ class JwksCache:
         self._looked_at = -_UNKNOWN_PAUSE_S
         self._pause = _FIRST_PAUSE_S
         self._fetching: asyncio.Task[None] | None = None
+        self._unanswered = False
         self._complaint = ""
 
     async def keys(self) -> KeySet:
@@ -75,21 +76,26 @@ class JwksCache:
         if fetching is not None:
             await asyncio.shield(fetching)
         if self._clock() >= self._believed_until:
-            raise Unavailable(f"The keys at {self._url} cannot be had.")
+            raise self._unavailable()
         return self._keys
 
     async def look_again(self) -> KeySet:
         """The keys, asked for anew unless that was done a moment ago: for a key that is not among them.
 
         Those who look at the same time share the question. What was asked without such a reason does not count.
+        Raises Unavailable where the last question was not answered: then nobody knows whether there is such a key.
         """
-        if self._fetching is None and self._clock() - self._looked_at < _UNKNOWN_PAUSE_S:
-            return self._keys
-        self._looked_at = self._clock()
-        fetching = self._fetch()
-        if fetching is not None:
-            await asyncio.shield(fetching)
+        if self._fetching is not None or self._clock() - self._looked_at >= _UNKNOWN_PAUSE_S:
+            self._looked_at = self._clock()
+            fetching = self._fetch()
+            if fetching is not None:
+                await asyncio.shield(fetching)
+        if self._unanswered:
+            raise self._unavailable()
         return self._keys
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(f"The keys at {self._url} cannot be had.")
 
     def _fetch(self) -> asyncio.Task[None] | None:
         """The question under way, or a new one; None while a failure is too fresh."""
@@ -105,13 +111,14 @@ class JwksCache:
         except (aiohttp.ClientError, TimeoutError, OSError, NotAllowed, _Unusable) as error:
             self._rests_until = self._clock() + self._pause
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
+            self._unanswered = True
             self._complain(str(error) or type(error).__name__)
             return
         finally:
             self._fetching = None
         now = self._clock()
         self._keys, self._fresh_until, self._believed_until = keys, now + kept_s, now + kept_s + _STALE_S
-        self._pause = _FIRST_PAUSE_S
+        self._pause, self._unanswered = _FIRST_PAUSE_S, False
         self._complain("; ".join(keys.left_out))
 
     async def _answer(self) -> tuple[KeySet, float]:

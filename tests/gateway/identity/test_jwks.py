@@ -132,6 +132,20 @@ async def test_an_unknown_key_is_a_reason_to_ask_at_once_but_not_every_time(issu
     assert issuer.asked == 3
 
 
+async def test_a_key_that_cannot_be_asked_for_is_not_one_that_there_is_not(issuer: Issuer) -> None:
+    """Its token may be good: 503, and the keys that are known go on."""
+    await issuer.kids()
+    issuer.answer = web.Response(status=500)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await issuer.cache.look_again()
+    assert issuer.asked == 2
+    assert await issuer.kids() == {ED.kid}
+    issuer.answer, issuer.signers = None, [RS]
+    issuer.clock.now += 30
+    assert RS.kid in (await issuer.cache.look_again()).keys
+
+
 @pytest.mark.parametrize(
     "answer",
     [
