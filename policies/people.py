@@ -179,14 +179,15 @@ def account_bucket(email: str) -> str:
     return f"{local.partition('+')[0].strip()}@{domain.strip().rstrip('.')}"
 
 
-_OWN_PAGES = re.compile(r"/auth(?:/|$)")
+_OWN_PAGES = re.compile(r"/auth(?:/(?!invite/thk_invite_[\w-]+$)|$)", re.ASCII)
 
 
 def safe_next(target: str, default: str) -> str:
     """Where to go on after a log-in: a plain path of this origin, else ``default``.
 
     Anything that a browser could take for another origin is not plain: ``//``, a backslash, a tab, a scheme. Our own
-    pages are no goal either, so that no chain of redirects is built (oauth2-proxy CVE-2020-11053).
+    pages are no goal either, so that no chain of redirects is built (oauth2-proxy CVE-2020-11053); but for
+    an invitation, which leads nowhere by itself.
     """
     parsed = Target.parse(target)
     if parsed is None or _OWN_PAGES.match(parsed.path):

@@ -43,6 +43,15 @@ def way_added(public_url: str, what: str) -> tuple[str, str]:
     )
 
 
+def recovery_code_used(public_url: str, left: int) -> tuple[str, str]:
+    """Told whenever one was good, for the same reason."""
+    return (
+        "A recovery code of your account was used",
+        f"It stood in for your second factor just now; {left or 'none'} {'is' if left == 1 else 'are'} left.\n\n"
+        f"If it was not you, change your password and make new codes: {public_url}/account/security" + _FOOT,
+    )
+
+
 def second_factor_removed(public_url: str) -> tuple[str, str]:
     """Told when the password is enough again, for the same reason."""
     return (

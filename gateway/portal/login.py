@@ -1,5 +1,7 @@
 """Signing in and out, as pages and as JSON."""
 
+from urllib.parse import quote
+
 import orjson
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -97,7 +99,9 @@ async def log_out(request: web.Request) -> web.Response:
         await browser.end(request, session.user_id, "logout", only=session.id)
     response: web.Response
     if "text/html" in request.headers.get("Accept", ""):
-        response = web.Response(status=303, headers={"Location": "/auth/login"})
+        goal = safe_next(request.query.get("next", ""), "")
+        back = f"?next={quote(goal, safe='/')}" if goal else ""
+        response = web.Response(status=303, headers={"Location": f"/auth/login{back}"})
     else:
         response = web.Response(status=204)
     browser.clear_cookie(request, response)

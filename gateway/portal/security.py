@@ -1,6 +1,7 @@
 """The password and the second factor of who is signed in. What weakens an account asks for the password once more."""
 
 import secrets
+from functools import wraps
 
 import pyotp
 import segno
@@ -16,7 +17,8 @@ from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import stored, takes_passkeys
-from gateway.portal.problem import Problem
+from gateway.portal.problem import Handler, Problem
+from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
 from gateway.portal.sealing import sealed, unsealed
 from gateway.portal.trusted import trusted_browsers
@@ -37,6 +39,22 @@ async def page(request: web.Request) -> web.Response:
     """How one signs in."""
     session = await browser.required(request)
     return await whole_page(request, session, await own(request, session), None)
+
+
+def told_there(handler: Handler) -> Handler:
+    """Why a form of this page is refused stands on this page, not on one of its own."""
+
+    @wraps(handler)
+    async def told(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            session = await browser.current(request)
+            if session is None or not wants_page(request):
+                raise
+            return await whole_page(request, session, await own(request, session), problem)
+
+    return told
 
 
 @routes.get("/.well-known/change-password")
@@ -157,6 +175,7 @@ async def new_codes(request: web.Request) -> web.Response:
 
 
 @routes.post("/account/second-factor/remove")
+@told_there
 async def remove(request: web.Request) -> web.Response:
     """The password is enough again."""
     session = await browser.required_fresh(request)
@@ -192,7 +211,7 @@ def shown(secret: str, email: str) -> dict[str, str]:
     uri = pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name="Tahoe")
     # An SVG in a data: URL, because the page's policy takes no inline style; the code is black on white in both themes.
     picture = segno.make(uri, error="m").svg_data_uri(scale=5, border=3, dark="#000", light="#fff")
-    return {"picture": picture, "key": " ".join(secret[i : i + 4] for i in range(0, len(secret), 4))}
+    return {"picture": picture, "uri": uri, "key": " ".join(secret[i : i + 4] for i in range(0, len(secret), 4))}
 
 
 async def _show_codes(request: web.Request, session: Session, account: Account) -> web.Response:
@@ -216,7 +235,8 @@ async def whole_page(request: web.Request, session: Session, account: Account, p
     left = await people(request).recovery_codes_left(account.person.id) if account.person.has_second_factor else 0
     return account_page(
         request, "account_security.html", account, session, title="Password and security", tab="security",
-        problem=problem, codes_left=left, trusted=await trusted_browsers(request).count(account.person.id),
+        problem=problem, fresh=session.is_fresh(request.app[PARTS].now()), codes_left=left,
+        trusted=await trusted_browsers(request).count(account.person.id),
         passkeys=await stored(request).of(account.person.id), takes_passkeys=takes_passkeys(request),
         identities=await identities(request).of(account.person.id),
         labels={name: one.label for name, one in request.app[PROVIDERS].items()},

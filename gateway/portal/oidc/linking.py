@@ -9,13 +9,14 @@ from gateway.portal.identity import identities
 from gateway.portal.oidc.flow import named, set_out
 from gateway.portal.pages import render
 from gateway.portal.problem import Problem
-from gateway.portal.security import whole_page
+from gateway.portal.security import told_there
 from policies.verdict import Refusal
 
 routes = web.RouteTableDef()
 
 
 @routes.post("/account/identities/{name}/connect")
+@told_there
 async def connect(request: web.Request) -> web.Response:
     """On to the provider, to come back connected.
 
@@ -23,10 +24,7 @@ async def connect(request: web.Request) -> web.Response:
     """
     session = await browser.required_fresh(request)
     provider = named(request)
-    try:
-        away = await set_out(request, provider, browser.HOME, session_id=session.id, again=True)
-    except Problem as problem:
-        return await whole_page(request, session, await own(request, session), problem)
+    away = await set_out(request, provider, browser.HOME, session_id=session.id, again=True)
     url = away.headers["Location"]
     response = render(
         request, "message.html", title=f"On to {provider.label}", message="Your browser goes on by itself.", link=url,
@@ -38,6 +36,7 @@ async def connect(request: web.Request) -> web.Response:
 
 
 @routes.post("/account/identities/disconnect")
+@told_there
 async def disconnect(request: web.Request) -> web.Response:
     """Not the last way to sign in."""
     session = await browser.required_fresh(request)

@@ -16,6 +16,7 @@ from gateway.portal.mail import deliver_soon
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import json_response, registered, registration, stored
 from gateway.portal.problem import Problem
+from gateway.portal.security import told_there
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists
 
@@ -72,6 +73,7 @@ async def add(request: web.Request) -> web.Response:
 
 
 @routes.post("/account/passkeys/rename")
+@told_there
 async def rename(request: web.Request) -> web.Response:
     """Call it something else."""
     session = await browser.required(request)
@@ -86,6 +88,7 @@ async def rename(request: web.Request) -> web.Response:
 
 
 @routes.post("/account/passkeys/remove")
+@told_there
 async def remove(request: web.Request) -> web.Response:
     """Not the last way to sign in, nor the last second factor where one is asked for."""
     session = await browser.required_fresh(request)

@@ -233,6 +233,15 @@ async def test_a_second_factor_is_asked_for_and_no_step_comes_twice(portal: Clie
     assert (await log_in(portal, code=codes[1])).status == 200
 
 
+async def test_the_owner_is_told_of_every_recovery_code_that_was_used(portal: Client, town: Town) -> None:
+    """It may have been found by somebody else."""
+    _, codes = await with_factor(portal, town)
+    assert (await log_in(portal, code=codes[0])).status == 200
+    assert (await log_in(portal, code=codes[0])).status == 401
+    await until(lambda: "9 are left" in str(letters(town.parts)))
+    assert str(letters(town.parts)).count("recovery code of your account was used") == 1
+
+
 async def test_guesses_at_a_code_are_counted(portal: Client, town: Town) -> None:
     """A million codes, five tries, then minutes."""
     await with_factor(portal, town)
@@ -296,7 +305,12 @@ async def test_who_has_no_password_sets_one_after_a_fresh_log_in(portal: Client,
     assert 'name="current"' not in await (await portal.get("/account/security", headers=PAGE)).text()
     new = {"password": NEW, "again": NEW}
     await town.parts.pool.read("UPDATE platform.sessions SET authenticated_at = authenticated_at - interval '1 hour'")
-    answer = await fill(portal, "/account/security", "/account/password", **new)
+    assert (
+        'href="/account/confirm?next=/account/security"'
+        in await (await portal.get("/account/security", headers=PAGE)).text()
+    )
+    _, form = await form_of(portal, "/account/data", "/account/data/delete")
+    answer = await portal.post("/account/password", data=form | new, headers=PAGE, allow_redirects=False)
     assert answer.headers["Location"].startswith("/account/confirm?next=")
     assert (await person(town.parts))["password_hash"] is None
     await town.parts.pool.read("UPDATE platform.sessions SET authenticated_at = now()")

@@ -130,6 +130,22 @@ async def test_who_has_an_account_joins_signed_in_and_keeps_the_password(portal:
     assert (await log_in(portal, GUEST, PASSWORD, tenant="acme")).status == 200
 
 
+async def test_who_signs_in_to_join_comes_back_to_the_invitation(portal: Client, town: Town) -> None:
+    """Signed out, and signed in as somebody else."""
+    await town.add(GUEST)
+    globex = await town.directory.create_tenant("globex", "Globex")
+    await joining.invite(request_of(portal), globex.id, GUEST, Role.MEMBER, None)
+    link = link_in(letters(town.parts, GUEST)[-1][1])
+    page = await (await portal.get(link, headers=PAGE)).text()
+    assert f'href="/auth/login?next={link}"' in page
+    await log_in(portal)
+    out = await fill(portal, link, f"/auth/logout?next={link}")
+    assert out.headers["Location"] == f"/auth/login?next={link}"
+    back = await fill(portal, out.headers["Location"], email=GUEST, password=PASSWORD)
+    assert back.headers["Location"] == link
+    assert (await fill(portal, link, link)).status == 303
+
+
 @pytest.mark.parametrize(
     "case", ["revoked", "declined", "expired", "sent again", "demoted", "removed", "disabled inviter"]
 )

@@ -46,7 +46,9 @@ async def set_up(portal: Client) -> str:
     answer = await portal.post("/auth/mfa/setup", data={"csrf": token, "code": code(secret)}, headers=PAGE)
     assert answer.status == 200
     text = await answer.text()
-    assert len(re.findall(r"<code>[a-z0-9]{5}-[a-z0-9]{5}</code>", text)) == 10
+    codes = re.findall(r"<code>([a-z0-9]{5}-[a-z0-9]{5})</code>", text)
+    assert len(codes) == 10
+    assert f'href="data:text/plain,{"%0A".join(codes)}"' in text
     assert 'href="/v1/models"' in text
     return secret
 
@@ -66,6 +68,7 @@ async def test_who_has_none_sets_one_up_and_can_do_nothing_else(portal: Client, 
     assert answer.headers["Location"] == "/v1/models"
     refused = await fill(portal, "/account/security", action="/account/second-factor/remove")
     assert refused.status == 403
+    assert "<title>Password and security" in await refused.text()
     assert {"second_factor.enabled", "session.started"} <= set(await actions(town.parts))
 
 
