@@ -32,6 +32,7 @@ ROUTES = (
     _route("account.slash", "/account/", _READ),  # people type it; the portal says where the page is
     _route("account.pages", "/account/{rest...}", _PAGES),
     _route("admin", "/admin", _PAGES),
+    _route("admin.slash", "/admin/", _READ),
     _route("admin.pages", "/admin/{rest...}", _PAGES),
     _route("api", "/platform/v1/{rest...}", _API, Access.OPTIONAL),
     _route("api.docs", "/platform/docs", _READ),

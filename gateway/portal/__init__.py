@@ -15,7 +15,7 @@ oauth          tokens for people and programs, and what others need to verify th
 tickets        one-use tickets for streams
 webhooks       sends events to the Redis stream and to webhooks
 purging        once a day: tenants whose grace is over
-pages          templates, and the style sheet and scripts that they name; ``dates`` as people write them
+pages          templates, and the style sheet and scripts that they name; ``dates`` and ``figures`` as people write them
 -------------- ------------------------------------------------------------------------------
 identity       what log-ins stand on, and who acts (audit)
 browser        a browser's session: cookie, whose it is, what a page asks of it
@@ -28,6 +28,7 @@ oidc           signing in with other providers (OpenID Connect)
 recovery       forgotten passwords; ``joining`` invitations; ``addresses`` another e-mail address
 account        a person's own pages; ``security`` password and second factor, ``own_keys`` API tokens
 statement      a tenant's month as a page that prints
+admin          pages for a tenant's administrators: the API's operations, asked by people
 mail           how mail leaves; ``letters`` what it says
 sealing        secrets that must be read again; ``agents`` browsers by name
 ============== ==============================================================================

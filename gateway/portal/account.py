@@ -1,10 +1,13 @@
 """A person's own pages: profile, browsers, data. ``security`` has the password and the second factor."""
 
+from collections.abc import Set as AbstractSet
+
 import orjson
 from aiohttp import web
 
 from gateway.locales import LANGUAGES, time_zones
 from gateway.portal import browser
+from gateway.portal.admin.sections import open_to
 from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import SIGNED_IN, people, sessions
@@ -12,14 +15,18 @@ from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from policies.people import Session
+from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres.identities import PostgresIdentities
+from storage.postgres.members import permissions_in
 from storage.postgres.passkeys import PostgresPasskeys
 from storage.postgres.people import Account
 
 routes = web.RouteTableDef()
 
+_HELD: web.RequestKey[AbstractSet[Permission]] = web.RequestKey("permissions")
+"""What the person may do in the tenant, for the navigation of the page."""
 _HISTORY = 30
 _KEYS = """
     SELECT id, tenant_id, name, scopes, created_at, expires_at, revoked_at FROM platform.api_keys
@@ -40,6 +47,7 @@ async def own(request: web.Request, session: Session) -> Account:
     account = await people(request).account_of(session.user_id)
     if account is None:
         raise Problem(Refusal.LOGIN_REQUIRED)
+    request[_HELD] = await permissions_in(request.app[PARTS].pool, session.tenant_id, session.user_id)
     return account
 
 
@@ -56,7 +64,7 @@ def account_page(
     place = next((p for p in account.places if p.tenant_id == session.tenant_id), None)
     return render(
         request, template, problem=problem, person=account.person, places=account.places, place=place,
-        has_statements=request.app[PARTS].price_lists is not None,
+        has_statements=request.app[PARTS].price_lists is not None, administers=bool(open_to(request[_HELD])),
         **{"done": request.query.get("done", "")} | more,
     )  # fmt: skip
 
@@ -117,13 +125,14 @@ async def switch(request: web.Request) -> web.Response:
     """Go on in another tenant that one belongs to: with a new session, because other rights are a new session's."""
     session = await browser.required(request)
     account = await own(request, session)
-    wanted = (await form_fields(request)).get("tenant", "")
+    fields = await form_fields(request)
+    wanted = fields.get("tenant", "")
     place = next((p for p in account.places if p.tenant_id == wanted and p.active), None)
     if place is None:
         raise Problem(Refusal.NOT_FOUND)
     _, secret = await browser.begin(request, account.person, place, session.methods, continues=session)
     await request.app[PARTS].bus.publish(Invalidation(user_id=session.user_id))
-    response = back("/account", "tenant")
+    response = back("/admin" if fields.get("on") == "admin" else "/account", "tenant")
     browser.set_cookie(request, response, secret)
     return response
 

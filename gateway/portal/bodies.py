@@ -68,10 +68,10 @@ async def form_fields(request: web.Request) -> dict[str, str]:
     return fields
 
 
-def validated(model: type[_Model], found: object) -> _Model:
-    """The model of plain data. Raises Problem with a sentence for each field."""
+def validated(model: type[_Model], found: object, known: Known | None = None) -> _Model:
+    """The model of plain data; ``known`` where it asks what there is. Raises Problem with a sentence for each field."""
     try:
-        return model.model_validate(found)
+        return model.model_validate(found, context=known)
     except ValidationError as error:
         raise Problem(Refusal.INVALID_INPUT, fields=faults(error)) from error
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from gateway import __version__
+from gateway.portal import figures
 from gateway.portal.cached import kept
 from gateway.portal.crosssite import token
 from gateway.portal.dates import written
@@ -32,7 +33,10 @@ def setup(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     environment.globals["version"] = __version__
-    environment.filters |= {"moment": _moment, "day": _day}
+    environment.filters |= {
+        "moment": _moment, "day": _day, "number": figures.number, "minutes": figures.minutes, "size": figures.size,
+        "amount": figures.amount,
+    }  # fmt: skip
     app[STATIC] = {path.name: path.read_bytes() for path in (_HERE / "static").iterdir()}
 
 

@@ -12,7 +12,7 @@ from gateway.portal import browser
 from gateway.portal.account import account_page, own
 from gateway.portal.api.operations import InTenant
 from gateway.portal.api.statements import Made, make
-from gateway.portal.api.subject import Subject
+from gateway.portal.api.subject import Subject, of_session
 from gateway.portal.bodies import validated
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
@@ -24,7 +24,6 @@ from policies.tenants import Tenant
 from policies.verdict import Refusal
 from storage.ports import NotFound
 from storage.postgres.directory import PostgresDirectory
-from storage.postgres.members import permissions_in
 
 routes = web.RouteTableDef()
 
@@ -43,12 +42,7 @@ async def page(request: web.Request) -> web.Response:
     """One month of the tenant that one is in; operators choose the tenant (``?tenant=``)."""
     session = await browser.required(request)
     account, parts = await own(request, session), request.app[PARTS]
-    who = Subject(
-        tenant_id=session.tenant_id,
-        user_id=session.user_id,
-        key_id="",
-        permissions=await permissions_in(parts.pool, session.tenant_id, session.user_id),
-    )
+    who = await of_session(request, session)
     who.require(Permission.USAGE_READ)
     wanted = validated(_Wanted, dict(request.query))
     tenant = await _tenant(request, who, wanted.tenant)

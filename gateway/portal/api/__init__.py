@@ -9,7 +9,7 @@ etags         versions of what is shown, and changes that are made only to the v
 openapi       the document that describes all of it; ``service`` mounts both
 ------------- ---------------------------------------------------------------------------------------
 me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits,
-limit_check, usage, quotas, statements, webhooks, audit, signing_keys, issuers
+limit_use, limit_check, usage, quotas, statements, webhooks, audit, signing_keys, issuers
               the resources; ``shapes`` holds what several of them say, ``counting`` what limits have in use
 ============= =======================================================================================
 

@@ -6,6 +6,7 @@ nobody could change what is in use. Of what has such a part no 304 is given: the
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import ClassVar
 
 from aiohttp import web
@@ -30,11 +31,15 @@ def etag(shown: BaseModel) -> str:
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
-def check(request: web.Request, current: BaseModel) -> None:
-    """Raises Problem when the request is meant for another version than the current one."""
-    wanted = request.headers.getall("If-Match", [])
-    tags = [tag.strip() for line in wanted for tag in line.split(",")]
-    if tags and "*" not in tags and etag(current) not in tags:
+def wanted(request: web.Request) -> list[str]:
+    """The versions that the request is meant for; none where it says nothing of that."""
+    lines = request.headers.getall("If-Match", [])
+    return [tag.strip() for line in lines for tag in line.split(",")]
+
+
+def check(versions: Sequence[str], current: BaseModel) -> None:
+    """Raises Problem when a change is meant for other versions than the current one."""
+    if versions and "*" not in versions and etag(current) not in versions:
         raise Problem(Refusal.STALE_VERSION)
 
 

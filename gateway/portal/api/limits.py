@@ -94,7 +94,7 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
         if texts
         for allowance in parsed(what, texts)
     ]
-    await _book(ask).set_limits(
+    await book(ask).set_limits(
         ask.tenant_id,
         user_id=wish.user_id,
         key_id=wish.key_id,
@@ -109,18 +109,23 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
 
 
 async def _page(ask: Ask[Any, Any], query: LimitList, cursors: Cursors) -> Page[LimitShown]:
-    book, opened = _book(ask), cursors.open(query.cursor)
+    found = await grants_of(ask, query, cursors)
+    version = LimitsVersion(version=await book(ask).version(ask.tenant_id))
+    return cursors.page([shown(grant) for grant in found], query.limit, [place(grant) for grant in found]).of(version)
+
+
+async def grants_of(ask: Ask[Any, Any], query: LimitList, cursors: Cursors) -> Sequence[Grant]:
+    """Those of a page, and one more where there are more."""
+    opened = cursors.open(query.cursor)
     if query.key_id and query.user_id:
         raise ValueError("a limit is a key's or a user's, not both")
-    found = await book.page(
+    return await book(ask).page(
         ask.tenant_id,
         query.limit + 1,
         falling=query.sort.startswith("-"),
         beyond=None if opened is None else [str(part) for part in opened],
         holder=query.key_id or query.user_id or "",
     )
-    version = LimitsVersion(version=await book.version(ask.tenant_id))
-    return cursors.page([shown(grant) for grant in found], query.limit, [place(grant) for grant in found]).of(version)
 
 
 def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
@@ -130,7 +135,8 @@ def parsed(what: What, texts: Sequence[str]) -> list[Allowance]:
     return allowances
 
 
-def _book(ask: Ask[Any, Any]) -> PostgresLimitBook:
+def book(ask: Ask[Any, Any]) -> PostgresLimitBook:
+    """The limits, set in this caller's name."""
     return PostgresLimitBook(ask.parts.pool, ask.trail)
 
 

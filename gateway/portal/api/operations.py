@@ -3,9 +3,12 @@
 The order is fixed: who asks, whether they may, in which tenant, whether the query and the body are what was declared
 (nothing unknown is taken), whether it was done before, and only then the handler. What a repository says no with is
 translated here: not found 404, exists already 409, a value it cannot store 422.
+
+Two doors lead to an operation: :func:`handler`, for programs, and ``gateway.portal.admin``, for people. Both make an
+:class:`Ask` and :func:`perform` it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -88,16 +91,35 @@ class Operation:
 
 
 class Ask(Generic[_Query, _Body]):
-    """One request to one operation: what was sent, who asks, and what they may work with."""
+    """One request to one operation: what was sent, who asks, and what they may work with.
 
-    def __init__(self, request: web.Request, operation: Operation, who: Subject, query: _Query, body: _Body) -> None:
+    ``path`` holds the parts of the path, ``versions`` the ETags that the caller has seen (none: it says nothing of
+    that), ``once`` the idempotency key. Raises Problem when the caller lacks the operation's permission.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        operation: Operation,
+        who: Subject,
+        query: _Query,
+        body: _Body,
+        *,
+        path: Mapping[str, str],
+        versions: Sequence[str] = (),
+        once: str | None = None,
+    ) -> None:
+        who.require(operation.permission)
         self.request = request
         self.operation = operation
         self.who = who
         self.query = query
         self.body = body
+        self.once = once
         self.tenant_id = who.tenant_id
         """The tenant in which the operation acts."""
+        self._path = path
+        self._versions = versions
 
     @property
     def parts(self) -> Parts:
@@ -121,7 +143,7 @@ class Ask(Generic[_Query, _Body]):
 
     def path(self, name: str) -> str:
         """A part of the path."""
-        return self.request.match_info[name]
+        return self._path[name]
 
     @cached_property
     def cursors(self) -> Cursors:
@@ -131,7 +153,7 @@ class Ask(Generic[_Query, _Body]):
     def cursors_of(self, operation_name: str, query: BaseModel) -> Cursors:
         """The cursors of the list that another operation gives for ``query``."""
         asked = query.model_dump_json(exclude={"limit", "cursor", "tenant"})
-        name = "\0".join((operation_name, self.tenant_id, *self.request.match_info.values(), asked))
+        name = "\0".join((operation_name, self.tenant_id, *self._path.values(), asked))
         return Cursors(self.parts.secret_for("cursors"), name)
 
     async def announce(self, change: Invalidation) -> None:
@@ -143,7 +165,7 @@ class Ask(Generic[_Query, _Body]):
 
     def check_version(self, current: BaseModel) -> None:
         """Raises Problem when the caller has seen another version than ``current`` and said so."""
-        etags.check(self.request, current)
+        etags.check(self._versions, current)
 
 
 Run = Callable[[Ask[Any, Any]], Awaitable[Any]]
@@ -204,27 +226,44 @@ class Operations:
 def handler(operation: Operation) -> Handler:
     """What aiohttp calls for an operation."""
 
-    async def carry_out(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.Request) -> web.StreamResponse:
         who = await subject(request)
         who.require(operation.permission)
         query = _query(request, operation)
         body = None if operation.body is None else await read_json(request, operation.body)
-        ask: Ask[Any, Any] = Ask(request, operation, who, query, body)
-        try:
-            if operation.is_in_tenant:
-                ask.tenant_id = await _tenant(ask)
-            if operation.method == "GET":
-                return await _run(ask)
-            async with ask.parts.changes.of(ask.tenant_id or who.user_id):
-                return await (_create(ask) if operation.method == "POST" else _run(ask))
-        except NotFound as error:
-            raise Problem(Refusal.NOT_FOUND, str(error)) from error
-        except AlreadyExists as error:
-            raise Problem(Refusal.ALREADY_EXISTS, str(error)) from error
-        except ValueError as error:
-            raise Problem(Refusal.INVALID_INPUT, f"{error}.") from error
+        ask: Ask[Any, Any] = Ask(
+            request,
+            operation,
+            who,
+            query,
+            body,
+            path=request.match_info,
+            versions=etags.wanted(request),
+            once=idempotency_key(request) if operation.method == "POST" else None,
+        )
+        return _answer(ask, await perform(ask))
 
-    return carry_out
+    return answer
+
+
+async def perform(ask: Ask[Any, Any]) -> Any:
+    """What the operation gives: what it shows, None, an answer of its own making; or the one that was kept.
+
+    Raises Problem and Unavailable.
+    """
+    try:
+        if ask.operation.is_in_tenant:
+            ask.tenant_id = await _tenant(ask)
+        if ask.operation.method == "GET":
+            return await ask.operation.run(ask)
+        async with ask.parts.changes.of(ask.tenant_id or ask.who.user_id):
+            return await (ask.operation.run(ask) if ask.once is None else _once(ask, ask.once))
+    except NotFound as error:
+        raise Problem(Refusal.NOT_FOUND, str(error)) from error
+    except AlreadyExists as error:
+        raise Problem(Refusal.ALREADY_EXISTS, str(error)) from error
+    except ValueError as error:
+        raise Problem(Refusal.INVALID_INPUT, f"{error}.") from error
 
 
 def _query(request: web.Request, operation: Operation) -> BaseModel:
@@ -254,22 +293,7 @@ async def _tenant(ask: Ask[InTenant, Any]) -> str:
     return found.id
 
 
-async def _run(ask: Ask[Any, Any]) -> web.StreamResponse:
-    shown = await ask.operation.run(ask)
-    if isinstance(shown, web.StreamResponse):
-        return shown
-    if shown is None:
-        return web.Response(status=ask.operation.status)
-    headers = {"ETag": etags.etag(shown)}
-    if ask.operation.method == "GET" and etags.is_known(ask.request, shown):
-        return web.Response(status=304, headers=headers)
-    return _answer(ask.operation.status, shown.model_dump_json().encode(), headers)
-
-
-async def _create(ask: Ask[Any, Any]) -> web.StreamResponse:
-    key = idempotency_key(ask.request)
-    if key is None:
-        return await _run(ask)
+async def _once(ask: Ask[Any, Any], key: str) -> Any:
     actor, may = ask.trail.actor, " ".join(sorted(ask.who.permissions))
     repeatable = Repeatable(
         IdempotencyBook(ask.parts.pool),
@@ -280,16 +304,32 @@ async def _create(ask: Ask[Any, Any]) -> web.StreamResponse:
     )
     kept = await repeatable.begin()
     if kept is not None:
-        return _answer(kept.status, kept.body, {"Idempotent-Replayed": "true"})
+        return kept
     try:
-        made = await _run(ask)
+        made = await ask.operation.run(ask)
     except BaseException:
         await repeatable.forget()
         raise
-    assert isinstance(made, web.Response)
-    await repeatable.keep(Kept(status=made.status, body=bytes(made.body or b"")))  # type: ignore[arg-type]
+    await repeatable.keep(Kept(status=ask.operation.status, body=_body(made)))
     return made
 
 
-def _answer(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+def _answer(ask: Ask[Any, Any], done: Any) -> web.StreamResponse:
+    if isinstance(done, web.StreamResponse):
+        return done
+    if isinstance(done, Kept):
+        return _json(done.status, done.body, {"Idempotent-Replayed": "true"})
+    if done is None:
+        return web.Response(status=ask.operation.status)
+    headers = {"ETag": etags.etag(done)}
+    if ask.operation.method == "GET" and etags.is_known(ask.request, done):
+        return web.Response(status=304, headers=headers)
+    return _json(ask.operation.status, _body(done), headers)
+
+
+def _body(shown: BaseModel | None) -> bytes:
+    return b"" if shown is None else shown.model_dump_json().encode()
+
+
+def _json(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)

@@ -11,6 +11,7 @@ from gateway.portal.api import (
     issuers,
     keys,
     limit_check,
+    limit_use,
     limits,
     me,
     members,
@@ -34,7 +35,7 @@ from gateway.portal.pages import render
 
 RESOURCES = (
     me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts,
-    limits, limit_check, usage, quotas, statements, webhooks, audit, signing_keys, issuers,
+    limits, limit_use, limit_check, usage, quotas, statements, webhooks, audit, signing_keys, issuers,
 )  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = tuple(operation for resource in RESOURCES for operation in resource.operations.all)
 

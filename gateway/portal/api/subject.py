@@ -9,6 +9,7 @@ from gateway.portal.browser import current
 from gateway.portal.caller import caller
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.people import Session
 from policies.permissions import Permission, excess, permitted
 from policies.verdict import Refusal
 from storage.postgres.ids import Kind
@@ -66,9 +67,14 @@ async def subject(request: web.Request) -> Subject:
     session = await current(request)
     if session is None:
         raise Problem(Refusal.MISSING_CREDENTIAL)
+    return await of_session(request, session)
+
+
+async def of_session(request: web.Request, session: Session) -> Subject:
+    """The person who is signed in, in the tenant that the session is in."""
     return Subject(
         tenant_id=session.tenant_id,
         user_id=session.user_id,
         key_id="",
-        permissions=await permissions_in(pool, session.tenant_id, session.user_id),
+        permissions=await permissions_in(request.app[PARTS].pool, session.tenant_id, session.user_id),
     )

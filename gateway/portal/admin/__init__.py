@@ -1,0 +1,13 @@
+"""Pages for the people who administer a tenant: the operations of the JSON API, asked by a person in a browser.
+
+============== ==============================================================================
+sections       which pages there are, and what they need
+visit          who is there: what they may, what they ask of an operation, the frame of their pages
+times          ranges, buckets and days as the person's clock says them
+charts         the geometry of bars
+overview       what was used lately, and how much of the limits
+============== ==============================================================================
+
+No rule stands here: a page asks :func:`gateway.portal.api.operations.perform`, as the API's own door does, and shows
+what comes of it.
+"""

@@ -1,0 +1,64 @@
+"""The geometry of bars, in a box that is 100 high and as many units wide as there are bars; a page stretches it."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+HEIGHT: Final = 100.0
+GAP: Final = 0.2
+"""Of a bar's unit, half on each side."""
+_LEAST: Final = 1.0
+"""What is there is seen, however little of the whole it is."""
+
+
+class Piece(NamedTuple):
+    """One part of a bar: which of the series, and where."""
+
+    series: int
+    y: float
+    height: float
+
+
+class Bar(NamedTuple):
+    """One bar: its pieces, from the bottom up."""
+
+    x: float
+    width: float
+    pieces: tuple[Piece, ...]
+
+
+class Bars(NamedTuple):
+    """``top`` is the figure at the upper edge."""
+
+    top: int
+    bars: tuple[Bar, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be seen."""
+        return not any(bar.pieces for bar in self.bars)
+
+
+def stacked(rows: Sequence[Sequence[int]]) -> Bars:
+    """One bar for each row, of its figures on one another."""
+    top = round_above(max(map(sum, rows), default=0))
+    return Bars(top, tuple(Bar(place + GAP / 2, 1 - GAP, _pieces(row, top)) for place, row in enumerate(rows)))
+
+
+def _pieces(row: Sequence[int], top: int) -> tuple[Piece, ...]:
+    y, found = HEIGHT, []
+    for series, figure in enumerate(row):
+        if figure > 0:
+            height = max(figure / top * HEIGHT, _LEAST)
+            y = max(y - height, 0.0)
+            found.append(Piece(series, round(y, 2), round(height, 2)))
+    return tuple(found)
+
+
+def round_above(figure: int) -> int:
+    """The next 1, 2 or 5 with noughts behind it that is not below ``figure``; at least 1."""
+    power = 1
+    while True:
+        for first in (1, 2, 5):
+            if first * power >= figure:
+                return first * power
+        power *= 10

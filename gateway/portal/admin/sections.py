@@ -1,0 +1,23 @@
+"""Which pages administrators have, in the order of their navigation, and the permission that each needs."""
+
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from policies.permissions import Permission
+
+
+class Section(NamedTuple):
+    """One entry of the navigation."""
+
+    key: str
+    path: str
+    title: str
+    needs: Permission
+
+
+SECTIONS = (Section("overview", "/admin", "Overview", Permission.USAGE_READ),)
+
+
+def open_to(held: AbstractSet[Permission]) -> list[Section]:
+    """Those that somebody with these permissions may see."""
+    return [section for section in SECTIONS if section.needs in held]
