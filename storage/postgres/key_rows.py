@@ -26,6 +26,13 @@ OWN = """k.id, k.tenant_id, k.user_id, k.name, k.last4, k.scopes, k.created_at, 
         WHERE a.tenant_id = k.tenant_id AND a.id = k.service_account_id) AS account_disabled"""
 SELECT = f"SELECT {OWN}, u.used_at, u.address, u.agent"
 KEY = f"{SELECT} FROM platform.api_keys k LEFT JOIN platform.key_uses u ON u.key_id = k.id WHERE k.tenant_id = $1"
+STATUS = """CASE
+    WHEN k.revoked_at IS NOT NULL OR EXISTS (SELECT FROM platform.service_accounts a
+        WHERE a.tenant_id = k.tenant_id AND a.id = k.service_account_id AND a.disabled_at IS NOT NULL) THEN 'revoked'
+    WHEN k.disabled_at IS NOT NULL THEN 'disabled'
+    WHEN EXISTS (SELECT FROM platform.users u WHERE u.id = k.user_id AND u.status <> 'active') THEN 'user_disabled'
+    WHEN k.expires_at <= now() THEN 'expired' ELSE 'active' END"""
+"""What :meth:`policies.tenants.ApiKey.status` says, where rows are chosen by it. A test compares them."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 HOLDER = f"""

@@ -25,6 +25,7 @@ from storage.postgres.key_rows import (
     KEY,
     LOCK_USABLE,
     REVOKE,
+    STATUS,
     SUCCEED,
     KeyChange,
     changed_by,
@@ -124,10 +125,11 @@ class PostgresKeyRegistry:
         beyond: str | int | None = None,
         user_id: str | None = None,
         service_account_id: str | None = None,
+        status: str | None = None,
         unused_since: datetime | None = None,
         ending_before: datetime | None = None,
     ) -> Sequence[ApiKey]:
-        """Those ``beyond`` another's id; of one person or service account, where given.
+        """Those ``beyond`` another's id; of one person or service account, of one status, where given.
 
         ``unused_since``: not revoked, and not used since; ``ending_before``: still valid, and not for long.
         """
@@ -138,6 +140,7 @@ class PostgresKeyRegistry:
             " AND ($4::timestamptz IS NULL OR coalesce(u.used_at, k.created_at) < $4)"
             " AND ($5::timestamptz IS NULL OR k.expires_at < $5 AND k.expires_at > now() AND k.revoked_at IS NULL)"
             " AND ($7::text IS NULL OR k.service_account_id = $7)"
+            f" AND ($8::text IS NULL OR $8 = {STATUS})"
             f" {order.page('$2', '$6')}",
             tenant_id,
             order.after(beyond),
@@ -146,6 +149,7 @@ class PostgresKeyRegistry:
             ending_before,
             limit,
             service_account_id,
+            status,
             tenant_id=tenant_id,
         )
         return [key_of(row) for row in rows]

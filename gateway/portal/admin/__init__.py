@@ -6,6 +6,7 @@ visit          who is there: what they may, what they ask of an operation, the f
 times          ranges, buckets and days as the person's clock says them
 charts         the geometry of bars
 overview       what was used lately, and how much of the limits
+keys           API keys; ``new_keys`` makes and replaces them
 ============== ==============================================================================
 
 No rule stands here: a page asks :func:`gateway.portal.api.operations.perform`, as the API's own door does, and shows

@@ -15,7 +15,10 @@ class Section(NamedTuple):
     needs: Permission
 
 
-SECTIONS = (Section("overview", "/admin", "Overview", Permission.USAGE_READ),)
+SECTIONS = (
+    Section("overview", "/admin", "Overview", Permission.USAGE_READ),
+    Section("keys", "/admin/keys", "API keys", Permission.KEYS_READ),
+)
 
 
 def open_to(held: AbstractSet[Permission]) -> list[Section]:

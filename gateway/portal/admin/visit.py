@@ -1,24 +1,28 @@
 """Who is on the administrators' pages: what they may, what they ask of an operation, the frame of their pages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from gateway.portal import browser
 from gateway.portal.account import own
 from gateway.portal.admin.sections import open_to
+from gateway.portal.api.etags import etag
 from gateway.portal.api.idempotency import Kept
 from gateway.portal.api.operations import Ask, Run, perform
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.api.subject import Subject, of_session
 from gateway.portal.bodies import Known, validated
 from gateway.portal.pages import render
+from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from policies.people import Place, Session
 from policies.permissions import Permission
 from policies.verdict import Refusal
+from storage.postgres.labels import called
 from storage.postgres.people import Account
 
 _DECLARED = {operation.run: operation for operation in OPERATIONS}
@@ -54,8 +58,8 @@ class Visit:
     ) -> Any:
         """What an operation of the API gives this person: its answer's model, or None.
 
-        ``version`` is the ETag that the person has seen, ``once`` the idempotency key of a form. Raises Problem and
-        Unavailable, as the operation does.
+        ``version`` is that of what the person has seen (:func:`version_of`), ``once`` the idempotency key of a form.
+        Raises Problem and Unavailable, as the operation does.
         """
         operation = _DECLARED[run]
         self.who.require(operation.permission)
@@ -67,7 +71,7 @@ class Visit:
             validated(operation.query, query or {}),
             validated(operation.body, body or {}, known) if operation.body is not None else None,
             path=path or {},
-            versions=[version] if version else (),
+            versions=[f'"{version}"'] if version else (),
             once=once or None,
         )
         done = await perform(ask)
@@ -76,6 +80,12 @@ class Visit:
             return operation.answer.model_validate_json(done.body)
         return done
 
+    async def names(self, kind: str, ids: Iterable[str]) -> Mapping[str, str]:
+        """What people call the keys (``key``) or members (``user``) with these ids, as far as this one may know."""
+        needs = Permission.KEYS_READ if kind == "key" else Permission.USERS_READ
+        parts = self.request.app[PARTS]
+        return await called(parts.pool, self.session.tenant_id, kind, ids) if self.may(needs) else {}
+
     def page(
         self, template: str, *, tab: str, title: str, problem: Problem | None = None, **more: object
     ) -> web.Response:
@@ -83,7 +93,7 @@ class Visit:
         return render(
             self.request, template, title=title, tab=tab, problem=problem, person=self.account.person,
             place=self.place, places=[place for place in self.account.places if place.active],
-            sections=open_to(self.who.permissions), may=self.may,
+            sections=open_to(self.who.permissions), may=self.may, is_later=bool(self.request.query.get("cursor")),
             **{"done": self.request.query.get("done", "")} | more,
         )  # fmt: skip
 
@@ -110,6 +120,11 @@ async def arrive(request: web.Request, *, fresh: bool = False) -> Visit:
     if not open_to(visit.who.permissions):
         raise Problem(Refusal.INSUFFICIENT_PERMISSION)
     return visit
+
+
+def version_of(shown: BaseModel) -> str:
+    """Which version of a thing a page shows: the API's ETag, for a field of its forms."""
+    return etag(shown).strip('"')
 
 
 def filled(request: web.Request, *names: str) -> dict[str, str]:

@@ -55,6 +55,7 @@ RouteNames = Annotated[
     AfterValidator(_are_there),
     Field(max_length=64, description="Names of the routes where it may be used; empty: wherever its scopes allow."),
 ]
+KeyStatus = Literal["active", "disabled", "expired", "revoked", "user_disabled"]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=500)]],
     Field(max_length=16, description="Notes of your own."),
@@ -80,7 +81,7 @@ class KeyShown(Shown):
     scopes: list[str]
     user_id: str | None = Field(description="The member whose key it is; null: no member's.")
     service_account_id: str | None = Field(description="The service account whose key it is; null: none's.")
-    status: Literal["active", "disabled", "expired", "revoked", "user_disabled"] = Field(
+    status: KeyStatus = Field(
         description="Whether it is accepted now, if its tenant is active, or why not. With its service account it is "
         "`revoked`."
     )
@@ -143,6 +144,7 @@ class KeyList(ByAge, InTenant):
 
     user_id: str | None = Field(default=None, max_length=64, description="Those of one member.")
     service_account_id: str | None = Field(default=None, max_length=64, description="Those of one service account.")
+    status: KeyStatus | None = Field(default=None, description="Those of which this is the status now.")
     unused_days: int | None = Field(default=None, ge=1, le=3_650, description="Not used for so many days, not revoked.")
     ending_days: int | None = Field(default=None, ge=1, le=3_650, description="Valid, but not for so many days more.")
 
@@ -158,6 +160,7 @@ async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
         beyond=ask.cursors.beyond(query.cursor),
         user_id=query.user_id,
         service_account_id=query.service_account_id,
+        status=query.status,
         unused_since=now - timedelta(days=query.unused_days) if query.unused_days else None,
         ending_before=now + timedelta(days=query.ending_days) if query.ending_days else None,
     )

@@ -397,6 +397,31 @@ async def test_unused_and_ending_keys_are_found(houses: Houses, parts: Parts) ->
     assert (await caller.ask("GET", "/keys?ending_days=1"))["data"] == []
 
 
+async def test_keys_are_found_by_the_status_that_they_show(houses: Houses, parts: Parts) -> None:
+    """Whatever has ended or rests for several reasons has one status, in the list as in the answer."""
+    owner = await houses.person()
+    member = await houses.person(owner.tenant, Role.MEMBER)
+    assert member.user is not None
+    account = await owner.ask("POST", "/service-accounts", {"name": "a", "scopes": ["transcribe"]}, status=201)
+    wishes = ({}, {}, {}, {}, {"user_id": member.user.id}, {"service_account_id": account["id"]}, {})
+    ids = [(await owner.ask("POST", "/keys", {"name": "k", **wish}, status=201))["id"] for wish in wishes]
+    await owner.ask("DELETE", f"/service-accounts/{account['id']}", status=204)
+    await owner.ask("PATCH", f"/keys/{ids[0]}", {"enabled": False})
+    await owner.ask("PATCH", f"/keys/{ids[1]}", {"enabled": False})
+    await owner.ask("DELETE", f"/keys/{ids[1]}", status=204)
+    async with parts.pool.operator() as connection:
+        past = "UPDATE platform.api_keys SET expires_at = now() - interval '1 day' WHERE id = ANY($1)"
+        await connection.execute(past, [ids[1], ids[2], ids[4]])
+        await connection.execute("UPDATE platform.users SET status = 'disabled' WHERE id = $1", member.user.id)
+    shown = {key["id"]: key["status"] for key in (await owner.ask("GET", "/keys"))["data"]}
+    assert [shown[each] for each in ids] == [
+        "disabled", "revoked", "expired", "active", "user_disabled", "revoked", "active"
+    ]  # fmt: skip
+    for status in {*shown.values()}:
+        found = [key["id"] for key in (await owner.ask("GET", f"/keys?status={status}"))["data"]]
+        assert sorted(found) == sorted(each for each in ids if shown[each] == status)
+
+
 # People and roles
 
 

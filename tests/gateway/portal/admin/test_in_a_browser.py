@@ -1,14 +1,16 @@
 """The administrators' pages in a real browser: both themes, two widths, no script, no fault of policy or access."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from playwright.async_api import Browser
 
 from policies.allowances import Allowance, What
 from storage.postgres.limits import PostgresLimitBook
+from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.conftest import Town
-from tests.gateway.portal.test_in_a_browser import VIEWS, Faults, chromium, in_every_view, sign_in, site, view
+from tests.gateway.portal.test_in_a_browser import VIEWS, Faults, chromium, in_every_view, look, sign_in, site, view
 
 __all__ = ["chromium", "site"]
 
@@ -32,8 +34,44 @@ async def test_every_page_of_a_new_tenant_and_of_a_busy_one(
     await context.close()
 
 
-EMPTY = ("/admin",)
-BUSY = ("/admin", "/admin?period=30d")
+async def test_a_key_from_making_it_to_its_end_without_a_script(chromium: Browser, site: str, town: Town) -> None:
+    """Every step is a plain form; what went wrong is said where it was typed."""
+    faults = Faults()
+    context = await chromium.new_context(
+        base_url=site, java_script_enabled=False, viewport={"width": 390, "height": 844}
+    )
+    page = await context.new_page()
+    faults.watch(page)
+    await sign_in(page)
+    await page.goto("/admin")
+    await page.click("text=Make an API key")
+    await page.fill("#name", "Crawler of the archive")
+    await page.fill("#requests", "plenty")
+    with faults.expecting("status of 422"):
+        await page.click("main form button.primary")
+        await page.wait_for_selector("[role=alert]")
+    await look(page, faults, "admin-key-wrong-phone")
+    await page.fill("#requests", "600/m")
+    await page.fill("#audio", "3600s/h, 100h/month")
+    await page.click("main form button.primary")
+    await page.wait_for_selector(".secret")
+    await look(page, faults, "admin-key-made-phone")
+    await page.click("text=I have kept it")
+    await look(page, faults, "admin-key-phone")
+    await page.click("text=Replace…")
+    await look(page, faults, "admin-key-rotate-phone")
+    await page.click("main form button.primary")
+    await page.wait_for_selector(".secret")
+    await page.click("text=I have kept it")
+    await page.click("summary:has-text('Revoke')")
+    await look(page, faults, "admin-key-revoke-phone")
+    await page.click("text=Revoke Crawler of the archive for ever")
+    await page.wait_for_selector("text=The key has ended.")
+    await context.close()
+
+
+EMPTY = ("/admin", "/admin/keys")
+BUSY = ("/admin", "/admin?period=30d", "/admin/keys", "/admin/keys?ending_days=7", "/admin/keys/new")
 
 
 def name(path: str) -> str:
@@ -52,3 +90,14 @@ async def furnish(town: Town) -> None:
             town.user.id,
         )
     await use(town, town.parts.now(), hours=20)
+    keys = PostgresKeyRegistry(town.parts.pool, town.parts.trail)
+    for number, label in enumerate(("Crawler of the archive", "A" * 60, "Old")):
+        await keys.create_key(
+            town.tenant.id,
+            name=label,
+            digest=bytes([number]) * 32,
+            last4=f"x{number}yz",
+            scopes=frozenset({"transcribe"}),
+            user_id=town.user.id if number else None,
+            expires_at=town.parts.now() + timedelta(days=20 * number + 1),
+        )

@@ -1,6 +1,5 @@
 """The administrators' first page: figures of the tenant that one is in, for whoever may see them."""
 
-import html
 import re
 
 import pytest
@@ -12,15 +11,8 @@ from policies.tenants import Role
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.roles import PostgresRoles
 from tests.gateway.portal.admin.busy import use
+from tests.gateway.portal.admin.reading import read
 from tests.gateway.portal.conftest import PAGE, Client, Town, fill, log_in
-
-
-async def read(portal: Client, path: str, status: int = 200) -> str:
-    """The page's text, its marks taken out; it must have that status."""
-    async with portal.get(path, headers=PAGE, allow_redirects=False) as answer:
-        text = await answer.text()
-        assert answer.status == status, text
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
 
 
 async def test_it_says_what_was_used_refused_and_failed(portal: Client, town: Town) -> None:
