@@ -2,12 +2,12 @@
 
 import secrets
 from datetime import datetime
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from aiohttp import web
 
 from gateway.identity.browser_sessions import PURPOSE
-from gateway.portal.caller import client_address, user_agent
+from gateway.portal.caller import came_from, client_address, user_agent
 from gateway.portal.identity import IDENTITY, SIGNED_IN, acting, sessions
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
@@ -57,15 +57,10 @@ async def required_fresh(request: web.Request) -> Session:
     if found.is_fresh(request.app[PARTS].now()):
         return found
     if wants_page(request):
-        back = request.raw_path if request.method in ("GET", "HEAD") else f"{_page_of_form(request)}?done=confirmed"
+        form = f"{safe_next(came_from(request), HOME)}?done=confirmed"  # what it asked for was not done
+        back = request.raw_path if request.method in ("GET", "HEAD") else form
         raise web.HTTPSeeOther(f"/account/confirm?next={quote(back, safe='/')}")
     raise Problem(Refusal.FRESH_LOGIN_REQUIRED)
-
-
-def _page_of_form(request: web.Request) -> str:
-    """Where the form stood that was sent: what it asked for was not done, and is to be asked for again there."""
-    came, here = urlsplit(request.headers.get("Referer", "")), urlsplit(request.app[PARTS].public_url)
-    return safe_next(came.path, HOME) if (came.scheme, came.netloc) == (here.scheme, here.netloc) else HOME
 
 
 async def begin(

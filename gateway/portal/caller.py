@@ -1,8 +1,12 @@
 """Who asks, as the gateway says it: identity headers, the client's address, the request's id."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from aiohttp import web
+
+from gateway.portal.parts import PARTS
+from policies.inquiry import is_plain_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,13 @@ def client_address(request: web.Request) -> str:
 def request_id(request: web.Request) -> str:
     """The id that the gateway gave this request, and repeats in its answer and its log."""
     return request.headers.get("X-Request-ID", "")
+
+
+def came_from(request: web.Request) -> str:
+    """The path of the page of ours that has sent the request; empty where it says none, or another site's."""
+    came, here = urlsplit(request.headers.get("Referer", "")), urlsplit(request.app[PARTS].public_url)
+    is_ours = (came.scheme, came.netloc) == (here.scheme, here.netloc) and is_plain_path(came.path)
+    return came.path if is_ours else ""
 
 
 def user_agent(request: web.Request) -> str:

@@ -1,14 +1,18 @@
 """Errors: RFC 9457 problems for programs, a page for browsers. Every one is a refusal of ``policies.verdict``."""
 
+from urllib.parse import quote
+
 import orjson
 import structlog
 from aiohttp import web
 
 from gateway.dataplane.error_page import OTHER, TITLES
 from gateway.dataplane.responses import PROBLEM_TYPE
-from gateway.portal.caller import request_id
+from gateway.portal.caller import came_from, request_id
 from gateway.portal.pages import render
 from gateway.portal.problem import Handler, Problem
+from policies.browsers import LOGIN
+from policies.people import safe_next
 from policies.verdict import Refusal
 from storage.ports import ExceedsOwner, Full, Rejected, Unavailable
 
@@ -63,7 +67,7 @@ def answer(request: web.Request, problem: Problem) -> web.Response:
             title=TITLES.get(problem.refusal.status, OTHER),
             problem=problem,
             request_id=request_id(request),
-            anew="/auth/forgot" if request.path.startswith("/auth/reset/") else "",
+            onward=_onward(request, problem.refusal),
         )
     else:
         made = web.Response(
@@ -75,6 +79,21 @@ def answer(request: web.Request, problem: Problem) -> web.Response:
     if problem.refusal.status == 401:
         made.headers["WWW-Authenticate"] = 'Bearer realm="tahoe-gateway"'
     return made
+
+
+def _onward(request: web.Request, refusal: Refusal) -> tuple[str, str]:
+    """Where a person goes on from the page, and what its button says."""
+    came = came_from(request)
+    match refusal:
+        case Refusal.LINK_INVALID if request.path.startswith("/auth/reset/"):
+            return "/auth/forgot", "Ask for a new link"
+        case Refusal.LOGIN_REQUIRED:
+            goal = safe_next(came, "")
+            return f"{LOGIN}?next={quote(goal, safe='/')}" if goal else LOGIN, "Sign in"
+        case Refusal.FORM_EXPIRED if came:
+            return came, "Open the page again"
+        case _:
+            return "/account", "Your account"
 
 
 def wants_page(request: web.Request) -> bool:

@@ -60,7 +60,9 @@ for (const part of supported ? document.querySelectorAll("[data-passkey]") : [])
       ? error.message
       : error.name === "InvalidStateError"
         ? "This device has a passkey for you already."
-        : "No passkey was used. Try again, or go on in another way.";
+        : kind === "make"
+          ? "No passkey was made. Try again."
+          : "No passkey was used. Try again, or go on in another way.";
     line.hidden = false;
   };
   part.hidden = false;

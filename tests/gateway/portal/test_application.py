@@ -160,6 +160,28 @@ async def test_a_form_needs_the_token_of_its_cookie(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("came", "link", "text"),
+    [
+        ("http://gw.test/auth/login?next=/v1/models", "/auth/login", "Open the page again"),
+        ("http://evil.test/auth/login", "/account", "Your account"),
+        ("http://gw.test//evil.test", "/account", "Your account"),
+        ("", "/account", "Your account"),
+    ],
+)
+async def test_a_form_that_has_expired_leads_back_to_its_page(client: Client, came: str, link: str, text: str) -> None:
+    """To a page of ours alone, whatever Referer says."""
+    page = await client.post("/auth/wishes", data=FORM, headers=HTML | {"Referer": came})
+    assert f'href="{link}">{text}</a>' in await page.text()
+
+
+async def test_a_form_without_a_session_leads_to_the_log_in_and_back(client: Client) -> None:
+    form = {"csrf": await (await client.get("/auth/form")).text(), "name": "Ada"}
+    page = await client.post("/account", data=form, headers=HTML | {"Referer": "http://gw.test/account"})
+    assert page.status == 401
+    assert 'href="/auth/login?next=/account">Sign in</a>' in await page.text()
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"Sec-Fetch-Site": "same-origin"}, 200),

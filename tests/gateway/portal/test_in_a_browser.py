@@ -36,7 +36,7 @@ from tests.storage.waiting import until
 PICTURES = os.environ.get("PAGES_PICTURES", "")
 """A directory: a picture of every page is left there, to be looked at."""
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-VIEWS = {"desktop": (1280, 860), "phone": (390, 844)}
+VIEWS = {"desktop": (1280, 860), "phone": (390, 844), "least": (320, 568)}
 
 
 @dataclass
@@ -193,6 +193,29 @@ async def test_every_page_in_both_themes_at_two_widths(chromium: Browser, site: 
     await in_every_view(page, faults, "account-tokens-made")
     await page.goto("/account/tokens")
     await in_every_view(page, faults, "account-tokens-one")
+    await context.close()
+
+
+async def test_a_password_is_shown_while_its_button_says_so(chromium: Browser, site: str, town: Town) -> None:
+    """By keys alone; and it is sent as a password, so that no browser keeps it among other texts."""
+    context = await view(chromium, site, "light", VIEWS["phone"])
+    page = await context.new_page()
+    await page.goto("/auth/login")
+    await page.focus("#email")
+    for keys in (EMAIL, PASSWORD):
+        await page.keyboard.type(keys)
+        await page.keyboard.press("Tab")
+    button = page.get_by_role("button", name="Show: Password")
+    assert await button.evaluate("it => it === document.activeElement")
+    await page.keyboard.press("Enter")
+    assert await page.get_attribute("#password", "type") == "text"
+    await page.evaluate(
+        "addEventListener('submit', () => sessionStorage.setItem('sent', document.forms[0].password.type))"
+    )
+    await page.focus("#password")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/account")
+    assert await page.evaluate("sessionStorage.getItem('sent')") == "password"
     await context.close()
 
 
