@@ -9,7 +9,7 @@ chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_form
           samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
-          two in the unknown
+          two in the unknown; ``aac_blocks`` tells a block of AAC from what only follows bytes like a header
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two

@@ -5,19 +5,24 @@ twice as many at twice the rate, which plays as long.
 """
 
 import re
-from collections import Counter
 
 from typing_extensions import override
 
 from policies.audio.aac import RATES, SAMPLES
+from policies.audio.aac_blocks import LOOKED_AT_BYTES, begins_block
 from policies.audio.frames import NS_PER_SECOND, FrameWalker
 from policies.audio.walker import Chunk
 
 _ADTS_BYTES = 7
-_HEADER = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]([\x00-\x33\x40-\x73\x80-\xb3\xc0-\xf3])")
+_CRC_BYTES = 2
+_HEADER = re.compile(rb"\xff[\xf0\xf1\xf8\xf9][\x00-\x33\x40-\x73\x80-\xb3\xc0-\xf3]")
 """The third byte says the rate."""
+_HEADER_BEGINS_BYTES = 3
+_SEEN_BYTES = _ADTS_BYTES + _CRC_BYTES + LOOKED_AT_BYTES
 _FEW_HIDDEN, _HIDDEN_EVERY = 4, 1 << 12
-"""Headers that belong to no frame: five times what chance makes, with room."""
+"""Headers with a block behind them that belong to no frame: three times what loud stereo makes by chance."""
+_MOST_LOOKS, _LOOK_EVERY = 1024, 1 << 9
+"""Behind more headers than these, four times as many as loud stereo has, nobody looks: they count."""
 _MOST_MONO_BYTES = 777
 """Of a frame: 6144 bits a channel (ISO/IEC 14496-3 section 4.5.3.1), and a header. More than two take less."""
 _LOAS_SYNC = 0x2B7
@@ -30,10 +35,11 @@ class AdtsWalker(FrameWalker):
     """Counts the blocks of ADTS frames.
 
     A frame's length is a claim: decoders stop where its sound ends, and play on with what else is in it. So headers
-    inside frames count, where they are more than chance makes, and so do frames longer than one can be.
+    inside frames count, where a block stands behind more of them than chance makes, and so do frames longer than one
+    can be.
     """
 
-    __slots__ = ("_tail", "_third_bytes")
+    __slots__ = ("_begins", "_hidden", "_hidden_ns", "_looks", "_searched", "_tail")
 
     _PATTERN = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
     _HEADER_BYTES = _ADTS_BYTES
@@ -41,8 +47,10 @@ class AdtsWalker(FrameWalker):
 
     def __init__(self, *, is_linked: bool = True) -> None:
         super().__init__(is_linked=is_linked)
-        self._third_bytes: Counter[bytes] = Counter()  # of every header, wherever it stands
+        self._begins: set[int] = set()  # where frames do that are in the tail
         self._tail = b""
+        self._searched = 0  # so many bytes of the stream
+        self._looks = self._hidden = self._hidden_ns = 0
 
     @property
     def codec(self) -> str:
@@ -56,22 +64,48 @@ class AdtsWalker(FrameWalker):
         found = sum((kind.linked + kind.sought) * ((key & 3) + 1) for key, kind in self._kinds.items())
         if not ns:
             return 0
-        if self._third_bytes.total() - found > _FEW_HIDDEN + self.passed // _HIDDEN_EVERY:
-            return max(ns, sum(count * _ns_of(third[0]) for third, count in self._third_bytes.items()))
         needed = (self.passed - self.strange) // (_MOST_MONO_BYTES * (1 if self.channels == 1 else 2))
-        return ns * max(needed, found) // found
+        return max(ns * max(needed, found) // found, ns + self._hidden_inside())
+
+    def _hidden_inside(self) -> int:
+        """What the headers inside frames play; of those in the last bytes nobody knows yet what stands behind them."""
+        last = self._hidden_in(self._tail, min(len(self._tail), self._followed_bytes))
+        if self._hidden + len(last) <= _FEW_HIDDEN + self.passed // _HIDDEN_EVERY:
+            return 0
+        return self._hidden_ns + sum(_ns_of(self._tail, at) for at in last)
 
     @override
     def feed(self, chunk: Chunk) -> None:
         """See :class:`FrameWalker`."""
         super().feed(chunk)
-        seam = self._tail + chunk[:2]
-        self._third_bytes.update(_HEADER.findall(seam))
-        self._third_bytes.update(_HEADER.findall(chunk))
-        self._tail = (self._tail + chunk[-2:])[-2:]
+        if self._patience.lost_at:
+            return
+        data = self._tail + chunk
+        told = min(len(data) - _SEEN_BYTES, self._followed_bytes)
+        if told > 0:
+            for at in sorted(self._hidden_in(data, told)):
+                self._looks += 1
+                if self._looks > _MOST_LOOKS + (self._searched + at) // _LOOK_EVERY or _has_block(data, at):
+                    self._hidden += 1
+                    self._hidden_ns += _ns_of(data, at)
+            self._searched += told
+            self._begins = {begin for begin in self._begins if begin >= self._searched}
+            data = data[told:]
+        self._tail = data
+
+    @property
+    def _followed_bytes(self) -> int:
+        """Behind those that were searched, as far as it is known where frames begin."""
+        return self.passed - len(self._held) - self._searched
+
+    def _hidden_in(self, data: bytes, stop: int) -> set[int]:
+        """Where in the bytes behind those that were searched headers stand, before ``stop``, that begin no frame."""
+        searched, end = self._searched, stop + _HEADER_BEGINS_BYTES - 1
+        headers = {header.start() for header in _HEADER.finditer(data, 0, end)}
+        return headers.difference([begin - searched for begin in self._begins])
 
     def _follow(self, data: bytes, at: int, last: int) -> int:
-        number = int.from_bytes
+        number, begins, before = int.from_bytes, self._begins.add, self.passed - len(data)
         while at <= last:
             header = number(data[at : at + 7], "big")
             length = header >> 13 & 0x1FFF
@@ -80,6 +114,7 @@ class AdtsWalker(FrameWalker):
                 break
             key = rate << 2 | header & 3
             kind = self._kinds.get(key) or self._kind(key, SAMPLES * ((header & 3) + 1), RATES[rate])
+            begins(before + at)
             if self.channels is None:
                 self.channels = (header >> 30 & 7) or None
             if self._is_linked:
@@ -99,8 +134,15 @@ class AdtsWalker(FrameWalker):
         return SAMPLES * ((header & 3) + 1) * NS_PER_SECOND // RATES[rate]
 
 
-def _ns_of(third: int) -> int:
-    return SAMPLES * NS_PER_SECOND // RATES[third >> 2 & 15]
+def _ns_of(data: bytes, at: int) -> int:
+    return SAMPLES * NS_PER_SECOND // RATES[data[at + 2] >> 2 & 15]
+
+
+def _has_block(data: bytes, at: int) -> bool:
+    second, third, fourth = data[at + 1 : at + 4]
+    sound = at + (_ADTS_BYTES if second & 1 else _ADTS_BYTES + _CRC_BYTES)
+    channels = (third & 1) << 2 | fourth >> 6
+    return begins_block(data[sound : sound + LOOKED_AT_BYTES], RATES[third >> 2 & 15], (third >> 6) + 1, channels)
 
 
 class LatmWalker(FrameWalker):

@@ -695,6 +695,14 @@ def test_adts_frames_inside_one_of_a_false_length_count(rate, together):
     assert told(fed(Track(), data, (1,))) == told(fed(Track(), data, (700, 3))) == told(fed(Track(), data))
 
 
+@pytest.mark.parametrize("shape", [(44_100, 64_000), (48_000, 192_000), (32_000, 64_000)])
+def test_loud_stereo_in_adts_is_no_forgery(shape):
+    """Wound: its code words are runs of ones and look like headers, and up to 2.7 times of what it plays was billed."""
+    rate, bitrate = shape
+    data = recording("adts", "aac", S, rate, 2, bitrate)
+    assert billed_ms(data) == billed_ms(data, (1,)) == pytest.approx(played_ms(data), rel=0.005, abs=1)
+
+
 def test_an_adts_frame_larger_than_one_can_be_counts_as_several():
     """The same without the inner headers, where only a decoder tells the frames apart: as few as can be in there."""
     frames = adts_frames(recording("adts", "aac", S, 16_000, 1))
