@@ -7,6 +7,7 @@ times          ranges, buckets and days as the person's clock says them
 charts         the geometry of bars
 overview       what was used lately, and how much of the limits
 keys           API keys; ``new_keys`` makes and replaces them
+members        members and their roles; ``invitations`` who was asked to join
 ============== ==============================================================================
 
 No rule stands here: a page asks :func:`gateway.portal.api.operations.perform`, as the API's own door does, and shows

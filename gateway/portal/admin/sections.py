@@ -18,6 +18,7 @@ class Section(NamedTuple):
 SECTIONS = (
     Section("overview", "/admin", "Overview", Permission.USAGE_READ),
     Section("keys", "/admin/keys", "API keys", Permission.KEYS_READ),
+    Section("members", "/admin/members", "Members", Permission.USERS_READ),
 )
 
 

@@ -6,11 +6,22 @@ from pathlib import Path
 from playwright.async_api import Browser
 
 from policies.allowances import Allowance, What
+from policies.tenants import Role
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.conftest import Town
-from tests.gateway.portal.test_in_a_browser import VIEWS, Faults, chromium, in_every_view, look, sign_in, site, view
+from tests.gateway.portal.test_in_a_browser import (
+    VIEWS,
+    Faults,
+    chromium,
+    in_every_view,
+    invitation,
+    look,
+    sign_in,
+    site,
+    view,
+)
 
 __all__ = ["chromium", "site"]
 
@@ -31,6 +42,9 @@ async def test_every_page_of_a_new_tenant_and_of_a_busy_one(
     for path in BUSY:
         await page.goto(path)
         await in_every_view(page, faults, name(path))
+    await page.goto("/admin/members")
+    await page.click("main .rows a >> nth=-1")
+    await in_every_view(page, faults, "admin-member")
     await context.close()
 
 
@@ -70,8 +84,11 @@ async def test_a_key_from_making_it_to_its_end_without_a_script(chromium: Browse
     await context.close()
 
 
-EMPTY = ("/admin", "/admin/keys")
-BUSY = ("/admin", "/admin?period=30d", "/admin/keys", "/admin/keys?ending_days=7", "/admin/keys/new")
+EMPTY = ("/admin", "/admin/keys", "/admin/invitations")
+BUSY = (
+    "/admin", "/admin?period=30d", "/admin/keys", "/admin/keys?ending_days=7", "/admin/keys/new", "/admin/members",
+    "/admin/invitations", "/admin/invitations/new",
+)  # fmt: skip
 
 
 def name(path: str) -> str:
@@ -90,6 +107,8 @@ async def furnish(town: Town) -> None:
             town.user.id,
         )
     await use(town, town.parts.now(), hours=20)
+    await town.add("the.longest.address.of.all.members@department.example.com", Role.ADMIN)
+    await invitation(town)
     keys = PostgresKeyRegistry(town.parts.pool, town.parts.trail)
     for number, label in enumerate(("Crawler of the archive", "A" * 60, "Old")):
         await keys.create_key(
