@@ -169,7 +169,7 @@ async def end_browsers(request: web.Request) -> web.Response:
             await browser.end(request, session.user_id, "revoked", but=session.id)
         case "everywhere":
             await browser.end(request, session.user_id, "revoked")
-            response = web.Response(status=303, headers={"Location": "/auth/login"})
+            response = web.Response(status=303, headers={"Location": "/auth/login?said=out"})
             browser.clear_cookie(request, response)
             return response
         case one:

@@ -55,7 +55,7 @@ async def take(request: web.Request) -> web.Response:
 async def _half(request: web.Request) -> Halfway:
     half = await halfway.paused(request)
     if half is None or half.step is not Step.SET_UP:
-        raise web.HTTPSeeOther("/auth/login" if half is None else "/auth/mfa")
+        raise web.HTTPSeeOther(halfway.OVER if half is None else "/auth/mfa")
     return half
 
 

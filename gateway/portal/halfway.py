@@ -23,6 +23,8 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres.people import Account
 from storage.redis.client import asking
 
+OVER = "/auth/login?said=over"
+"""Where a half log-in leads that is none any more."""
 _LIFE_S = 600
 _PURPOSE = "challenges"
 

@@ -37,8 +37,9 @@ async def page(request: web.Request) -> web.Response:
     goal = safe_next(request.query.get("next", ""), browser.HOME)
     if await browser.current(request) is not None:
         raise web.HTTPSeeOther(goal)
-    response = form(request, goal=goal)
-    if browser.secret_of(request) is not None:
+    has_ended = browser.secret_of(request) is not None
+    response = form(request, goal=goal, said="ended" if has_ended else request.query.get("said", ""))
+    if has_ended:
         browser.clear_cookie(request, response)
     return response
 
@@ -100,7 +101,7 @@ async def log_out(request: web.Request) -> web.Response:
     response: web.Response
     if "text/html" in request.headers.get("Accept", ""):
         goal = safe_next(request.query.get("next", ""), "")
-        back = f"?next={quote(goal, safe='/')}" if goal else ""
+        back = f"?next={quote(goal, safe='/')}" if goal else "?said=out"
         response = web.Response(status=303, headers={"Location": f"/auth/login{back}"})
     else:
         response = web.Response(status=204)
@@ -109,8 +110,10 @@ async def log_out(request: web.Request) -> web.Response:
     return response
 
 
-def form(request: web.Request, *, goal: str, email: str = "", problem: Problem | None = None) -> web.Response:
-    """The log-in page."""
+def form(
+    request: web.Request, *, goal: str, email: str = "", problem: Problem | None = None, said: str = ""
+) -> web.Response:
+    """The log-in page. ``said``: what has happened to bring somebody there, one of the words of the template."""
     return render(
         request,
         "login.html",
@@ -118,6 +121,7 @@ def form(request: web.Request, *, goal: str, email: str = "", problem: Problem |
         goal=goal,
         email=email,
         problem=problem,
+        said=said,
         can_reset=request.app[PARTS].settings.mail is not None,
         providers=request.app[PROVIDERS].values(),
         passkeys=takes_passkeys(request),
@@ -127,7 +131,7 @@ def form(request: web.Request, *, goal: str, email: str = "", problem: Problem |
 async def _half(request: web.Request) -> Halfway:
     half = await halfway.paused(request)
     if half is None or half.step is not Step.PROVE:
-        raise web.HTTPSeeOther("/auth/login" if half is None else "/auth/mfa/setup")
+        raise web.HTTPSeeOther(halfway.OVER if half is None else "/auth/mfa/setup")
     return half
 
 

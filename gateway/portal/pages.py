@@ -1,5 +1,6 @@
 """Pages: Jinja templates with everything escaped, and the style sheet and scripts that they name."""
 
+import hashlib
 import mimetypes
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
-from gateway import __version__
 from gateway.portal import figures
 from gateway.portal.cached import kept
 from gateway.portal.crosssite import token
@@ -32,12 +32,12 @@ def setup(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["version"] = __version__
     environment.filters |= {
         "moment": _moment, "day": _day, "number": figures.number, "minutes": figures.minutes, "size": figures.size,
         "amount": figures.amount,
     }  # fmt: skip
-    app[STATIC] = {path.name: path.read_bytes() for path in (_HERE / "static").iterdir()}
+    app[STATIC] = static = {path.name: path.read_bytes() for path in sorted((_HERE / "static").iterdir())}
+    environment.globals["version"] = hashlib.sha256(b"".join(static.values())).hexdigest()[:12]
 
 
 @jinja2.pass_context
@@ -80,7 +80,7 @@ def render(request: web.Request, template: str, *, problem: Problem | None = Non
 
 @routes.get("/auth/static/{name}")
 async def static(request: web.Request) -> web.Response:
-    """A file that pages name, with the version in its query: it may be kept for long."""
+    """A file that pages name, with a digest of all of them in its query: it may be kept for long."""
     name = request.match_info["name"]
     body = request.app[STATIC].get(name)
     if body is None:

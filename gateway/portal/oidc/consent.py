@@ -131,7 +131,7 @@ async def _asked(request: web.Request) -> tuple[Pending, Account]:
     try:
         return await _waiting(request)
     except Problem as problem:
-        raise web.HTTPSeeOther(_START) from problem
+        raise web.HTTPSeeOther(halfway.OVER) from problem
 
 
 def _why(found: Pending) -> str:

@@ -1,10 +1,15 @@
 """What every endpoint of the portal gets for nothing: errors for people, security headers, no other site's forms."""
 
+import shutil
+from pathlib import Path
+
+import aiohttp_jinja2
 import pytest
 from aiohttp import CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel, Field
 
+from gateway.portal import pages
 from gateway.portal.application import application
 from gateway.portal.bodies import read_form, read_json
 from gateway.portal.caller import caller, client_address
@@ -128,6 +133,24 @@ async def test_who_has_it_already_is_told_so(client: Client, path: str) -> None:
     assert (again.headers["ETag"], again.headers["Cache-Control"]) == (tag, first.headers["Cache-Control"])
     other = await client.get(path, headers={"If-None-Match": '"other"'})
     assert (other.status, await other.read()) == (200, await first.read())
+
+
+async def test_a_static_file_that_changes_gets_another_address(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers keep it for a day, also over an update of the gateway."""
+
+    def address() -> str:
+        pages.setup(app := web.Application())
+        return str(aiohttp_jinja2.get_env(app).globals["version"])
+
+    shipped = address()
+    assert f'portal.css?v={shipped}"' in await (await client.get("/auth/login", headers=HTML)).text()
+    shutil.copytree(Path(pages.__file__).parent, tmp_path / "portal", ignore=shutil.ignore_patterns("swagger*"))
+    monkeypatch.setattr(pages, "_HERE", tmp_path / "portal")
+    before = address()
+    (tmp_path / "portal/static/portal.css").write_text("body {}")
+    assert len({shipped, before, address()}) == 3
 
 
 @pytest.mark.parametrize("name", ["..%2fapplication.py", "%2e%2e", "nothing.css", "portal.css%00"])

@@ -86,7 +86,9 @@ async def test_who_says_no_is_at_the_log_in_page_and_nothing_is_connected(
     await come(client, idp)
     answer = await fill(client, CONNECT, f"{CONNECT}/refuse")
     assert answer.headers["Location"] == "/auth/login?next=%2Fv1%2Fmodels"
-    assert (await client.get(CONNECT, headers=PAGE, allow_redirects=False)).headers["Location"] == "/auth/login"
+    assert (await client.get(CONNECT, headers=PAGE, allow_redirects=False)).headers[
+        "Location"
+    ] == "/auth/login?said=over"
     assert (await linked(town), await signed_in(client)) == ([], False)
     assert (await actions(town.parts))[-1] == "identity.declined"
 
@@ -220,5 +222,5 @@ async def test_what_the_operator_takes_back_connects_nobody(
             {cookie.key: cookie.value for cookie in client.session.cookie_jar}, response_url=later.make_url("/")
         )
         answer = await later.get(CONNECT, headers=PAGE, allow_redirects=False)
-        assert answer.headers["Location"] == "/auth/login"
+        assert answer.headers["Location"] == "/auth/login?said=over"
     assert await PostgresIdentities(town.parts.pool, town.parts.trail).of(town.user.id) == []

@@ -152,6 +152,22 @@ async def test_a_dead_cookie_is_taken_away_by_the_log_in_page(portal: Client, to
     assert any(line.startswith(f'{COOKIE}="";') and "Max-Age=0" in line for line in answer.headers.getall("Set-Cookie"))
 
 
+async def test_the_log_in_page_says_why_one_is_there(portal: Client, town: Town) -> None:
+    """Signed out, a session that has ended, a second step that took too long; and nothing that an address made up."""
+    await log_in(portal)
+    out = await fill(portal, "/account", "/auth/logout")
+    for path, words in (
+        (out.headers["Location"], "You are signed out."),
+        ((await portal.get("/auth/mfa", headers=PAGE, allow_redirects=False)).headers["Location"], "took too long"),
+        ("/auth/login?said=<b>", 'value="/account">'),
+    ):
+        page = await (await portal.get(path, headers=PAGE)).text()
+        assert words in page
+        assert ('role="status"' in page) == ("said=<b>" not in path)
+    dead = await portal.get("/auth/login?said=out", headers=PAGE | {"Cookie": f"{COOKIE}=dead"})
+    assert "Your session has ended." in await dead.text()
+
+
 async def test_the_session_is_stored_as_a_digest_alone(portal: Client, town: Town) -> None:
     """C-08: who reads Redis or PostgreSQL can sign in as nobody."""
     await log_in(portal)

@@ -84,7 +84,7 @@ async def test_a_new_password_ends_what_the_old_one_had_begun(portal: Client, to
     assert (await fill(portal, await asked(portal, town), password=NEW, again=NEW)).status == 200
     portal.session.cookie_jar.update_cookies(half)
     answer = await portal.get("/auth/mfa", headers=PAGE, allow_redirects=False)
-    assert answer.headers["Location"] == "/auth/login"
+    assert answer.headers["Location"] == "/auth/login?said=over"
     portal.session.cookie_jar.clear()
     portal.session.cookie_jar.update_cookies(kept)
     answer = await fill(portal, "/auth/login", email=EMAIL, password=NEW)

@@ -199,7 +199,7 @@ async def test_without_a_first_half_there_is_no_second(portal: Client, town: Tow
     for cookie in ("", "made-up"):
         headers = PAGE | ({"Cookie": f"tahoe_challenge={cookie}"} if cookie else {})
         answer = await portal.get(path, headers=headers, allow_redirects=False)
-        assert (answer.status, answer.headers["Location"]) == (303, "/auth/login")
+        assert (answer.status, answer.headers["Location"]) == (303, "/auth/login?said=over")
 
 
 async def test_half_a_log_in_ends_with_the_person(portal: Client, town: Town) -> None:
@@ -209,7 +209,7 @@ async def test_half_a_log_in_ends_with_the_person(portal: Client, town: Town) ->
     async with town.parts.pool.operator() as connection:
         await connection.execute("UPDATE platform.users SET status = 'disabled'")
     answer = await portal.get("/auth/mfa/setup", headers=PAGE, allow_redirects=False)
-    assert answer.headers["Location"] == "/auth/login"
+    assert answer.headers["Location"] == "/auth/login?said=over"
 
 
 async def test_a_new_password_is_asked_for_the_second_factor_everywhere(portal: Client, town: Town) -> None:
