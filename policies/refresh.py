@@ -37,6 +37,8 @@ class Family:
     rotated_at: datetime
     expires_at: datetime
     ended_at: datetime | None = None
+    address: str = ""
+    agent: str = ""
 
 
 class Step(enum.Enum):

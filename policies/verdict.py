@@ -121,6 +121,11 @@ Upload the audio, or leave out the callback and take the result from the answer.
         403,
         "Your organisation asks for a second factor, and you have none yet. Sign in with a browser to set one up.",
     )
+    PASSKEY_REQUIRED = (
+        403,
+        "Your second factor is a passkey, which asks for a browser. Sign in there and make an API token for this \
+program, or set up an authenticator app, whose codes programs can send.",
+    )
     SECOND_FACTOR_NEEDED = (
         403,
         "Your organisation asks for a second factor. Sign in with it, and do not remove the last.",
@@ -144,7 +149,7 @@ security.",
         "Too many tries. Wait as long as Retry-After says; before that, what is right is refused as well.",
     )
     TOO_MANY_LOGINS = 503, "Too many people sign in at this moment. Wait as long as Retry-After says, then try again."
-    FRESH_LOGIN_REQUIRED = 403, "This needs your password once more, because you signed in a while ago."
+    FRESH_LOGIN_REQUIRED = 403, "This needs a proof once more that it is you, because you signed in a while ago."
     LINK_INVALID = 410, "This link does not work (any more): it was used, replaced, or is too old. Ask for a new one."
     MAIL_IS_OFF = 409, "This gateway sends no mail, so this cannot be done. Its operator sets GATEWAY_MAIL."
     MAIL_FAILED = 503, "The mail server does not take the letter at the moment. Check the address, and try again later."

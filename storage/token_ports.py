@@ -107,12 +107,30 @@ class RefreshFamilies(Protocol):
     """Log-ins that can be renewed."""
 
     async def begin(
-        self, tenant_id: str, user_id: str, *, client_id: str, scopes: frozenset[str], seed: bytes, life: timedelta
+        self,
+        tenant_id: str,
+        user_id: str,
+        *,
+        client_id: str,
+        scopes: frozenset[str],
+        seed: bytes,
+        life: timedelta,
+        address: str = "",
+        agent: str = "",
     ) -> Family:
-        """A new one. Raises NotFound when the user is no member of the tenant."""
+        """A new one, begun at an address by what calls itself ``agent``.
+
+        Raises NotFound when the user is no member of the tenant.
+        """
 
     def held(self, family_id: str) -> AbstractAsyncContextManager[tuple[Family | None, FamilyHold]]:
         """One family, nobody else's until the block ends; None when there is none of that id."""
+
+    async def living(self, user_id: str) -> Sequence[Family]:
+        """A person's, in every tenant, the one renewed last first."""
+
+    async def end_one(self, user_id: str, family_id: str) -> bool:
+        """End one of a person's as ``revoked``; whether there was such a one."""
 
     async def end_all(self, user_id: str, tenant_id: str | None = None) -> Sequence[str]:
         """End all of a person's, in one tenant or in all; the ids of those that were alive."""

@@ -10,7 +10,9 @@ from gateway.portal import browser
 from gateway.portal.admin.sections import open_to
 from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields
-from gateway.portal.identity import SIGNED_IN, people, sessions
+from gateway.portal.identity import SIGNED_IN, families, people, sessions
+from gateway.portal.oauth.parts import OAUTH
+from gateway.portal.oauth.tokens import FIRST_PARTY
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -19,6 +21,7 @@ from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres.identities import PostgresIdentities
+from storage.postgres.ids import Kind
 from storage.postgres.members import permissions_in
 from storage.postgres.passkeys import PostgresPasskeys
 from storage.postgres.people import Account
@@ -33,7 +36,8 @@ _KEYS = """
     WHERE user_id = $1 ORDER BY created_at
 """
 _PROGRAMS = """
-    SELECT client_id AS client, tenant_id, scopes, created_at AS at, rotated_at AS renewed_at, expires_at, ended_at
+    SELECT client_id AS client, tenant_id, scopes, address, agent, created_at AS at, rotated_at AS renewed_at,
+        expires_at, ended_at
     FROM platform.refresh_families WHERE user_id = $1 ORDER BY created_at
 """
 _TRUSTED = """
@@ -142,18 +146,22 @@ async def switch(request: web.Request) -> web.Response:
 
 @routes.get("/account/sessions")
 async def browsers(request: web.Request) -> web.Response:
-    """Where one is signed in, and has been."""
+    """Where one is signed in, and has been; and programs that have tokens for the password."""
     session = await browser.required(request)
     listed = sessions(request).listed
+    account = await own(request, session)
     return account_page(
         request,
         "account_sessions.html",
-        await own(request, session),
+        account,
         session,
-        title="Browsers",
+        title="Sessions",
         tab="sessions",
         current=session,
         live=await listed.of(session.user_id),
+        programs=await families(request).living(session.user_id),
+        first_party=FIRST_PARTY,
+        place_names={place.tenant_id: place.name for place in account.places},
         history=await listed.history(session.user_id, _HISTORY),
         browser_name=browser_name,
     )
@@ -172,6 +180,10 @@ async def end_browsers(request: web.Request) -> web.Response:
             response = web.Response(status=303, headers={"Location": "/auth/login?said=out"})
             browser.clear_cookie(request, response)
             return response
+        case program if program.startswith(Kind.FAMILY):
+            if not await families(request).end_one(session.user_id, program):
+                raise Problem(Refusal.NOT_FOUND)
+            await request.app[OAUTH].tokens.log_out(program)
         case one:
             if not await browser.end(request, session.user_id, "revoked", only=one):
                 raise Problem(Refusal.NOT_FOUND)

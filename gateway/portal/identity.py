@@ -20,6 +20,7 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.identities import PostgresIdentities
 from storage.postgres.people import PostgresPeople
 from storage.postgres.sessions import PostgresSessions
+from storage.postgres.tokens import PostgresFamilies
 from storage.redis.attempts import RedisAttempts
 from storage.redis.sessions import RedisSessions
 from storage.sessions import Sessions
@@ -107,6 +108,11 @@ def identities(request: web.Request, who: Actor | None = None) -> PostgresIdenti
     if by.kind is ActorKind.ANONYMOUS:
         by = replace(by, name="another provider")
     return PostgresIdentities(request.app[PARTS].pool, trail(request, by))
+
+
+def families(request: web.Request) -> PostgresFamilies:
+    """The log-ins of programs, as this request may end them."""
+    return PostgresFamilies(request.app[PARTS].pool, trail(request))
 
 
 def sessions(request: web.Request, who: Actor | None = None) -> Sessions:

@@ -46,7 +46,8 @@ async def prove(
 ) -> Proven:
     """Check address and password, and the code if the person has a second factor.
 
-    Raises Problem: INVALID_LOGIN, TOO_MANY_TRIES, SECOND_FACTOR_REQUIRED, SECOND_FACTOR_MISSING, INVALID_CODE; and
+    Raises Problem: INVALID_LOGIN, TOO_MANY_TRIES, SECOND_FACTOR_REQUIRED, SECOND_FACTOR_MISSING, PASSKEY_REQUIRED,
+    INVALID_CODE; and
     Unavailable.
     """
     account, place = await prove_password(request, email, password, tenant=tenant)
@@ -57,6 +58,8 @@ async def prove(
             raise Problem(Refusal.SECOND_FACTOR_MISSING)
         case Step.PROVE:
             pass
+    if not account.person.has_second_factor:
+        raise Problem(Refusal.PASSKEY_REQUIRED)
     if not code:
         raise Problem(Refusal.SECOND_FACTOR_REQUIRED)
     method = await prove_code(request, account.person, code)

@@ -102,7 +102,7 @@ async def change_password(request: web.Request) -> web.Response:
 
 @routes.get("/account/confirm")
 async def confirm_page(request: web.Request) -> web.Response:
-    """The password once more, and on to where it was asked for."""
+    """The password once more, or another proof, and on to where it was asked for."""
     session = await browser.required(request)
     goal = safe_next(request.query.get("next", ""), "/account")
     return await confirm_form(request, await own(request, session), goal, None)
@@ -129,6 +129,7 @@ async def confirm_form(request: web.Request, account: Account, goal: str, proble
     return render(
         request, "confirm.html", title="Confirm that it is you",
         problem=problem, goal=goal, person=account.person,
+        passkeys=account.person.has_passkey and takes_passkeys(request),
         providers=[one for name, one in request.app[PROVIDERS].items() if name in linked],
     )  # fmt: skip
 

@@ -27,8 +27,9 @@ _LATE = timedelta(seconds=30)
 """How long after its instant a revocation may appear: a transaction that began then commits later."""
 _COLUMNS = """
     f.id, f.tenant_id, f.user_id, f.client_id, f.scopes, f.seed, f.generation, f.created_at, f.rotated_at, f.expires_at,
-    f.ended_at
+    f.ended_at, f.address, f.agent
 """
+_LIVE = "f.ended_at IS NULL AND f.expires_at > now()"
 
 
 class PostgresRevocations:
@@ -65,7 +66,16 @@ class PostgresFamilies:
         self._trail = trail
 
     async def begin(
-        self, tenant_id: str, user_id: str, *, client_id: str, scopes: frozenset[str], seed: bytes, life: timedelta
+        self,
+        tenant_id: str,
+        user_id: str,
+        *,
+        client_id: str,
+        scopes: frozenset[str],
+        seed: bytes,
+        life: timedelta,
+        address: str = "",
+        agent: str = "",
     ) -> Family:
         """Raises NotFound when there is no such member."""
         nobody = NotFound(f"No member of this tenant has the id {user_id}.")
@@ -74,8 +84,8 @@ class PostgresFamilies:
                 (row,) = await connection.fetch(
                     f"""
                     INSERT INTO platform.refresh_families AS f
-                        (id, tenant_id, user_id, client_id, scopes, seed, expires_at)
-                    VALUES ($1, $2, $3, $4, $5, $6, now() + $7) RETURNING {_COLUMNS}
+                        (id, tenant_id, user_id, client_id, scopes, seed, expires_at, address, agent)
+                    VALUES ($1, $2, $3, $4, $5, $6, now() + $7, $8, $9) RETURNING {_COLUMNS}
                     """,  # noqa: S608  a constant
                     new_id(Kind.FAMILY),
                     tenant_id,
@@ -84,6 +94,8 @@ class PostgresFamilies:
                     values.sorted_scopes(scopes),
                     seed,
                     life,
+                    address,
+                    agent,
                 )
             # What has been over for long is of no use to anybody; a person's own, so that no log-in sweeps a table.
             await connection.execute(
@@ -105,6 +117,23 @@ class PostgresFamilies:
                 )
             family = _family(rows[0]) if rows else None
             yield family, _Hold(connection, self._trail, family)
+
+    async def living(self, user_id: str) -> Sequence[Family]:
+        """A person's, in every tenant, the one renewed last first."""
+        rows = await self._pool.read(
+            f"SELECT {_COLUMNS} FROM platform.refresh_families f WHERE f.user_id = $1 AND {_LIVE}"  # noqa: S608
+            " ORDER BY f.rotated_at DESC, f.id",
+            user_id,
+        )
+        return [_family(row) for row in rows]
+
+    async def end_one(self, user_id: str, family_id: str) -> bool:
+        """Whether it was a living one of this person's, which is over now."""
+        async with self.held(family_id) as (family, hold):
+            if family is None or family.user_id != user_id or family.ended_at is not None:
+                return False
+            await hold.end("revoked")
+        return True
 
     async def end_all(self, user_id: str, tenant_id: str | None = None) -> Sequence[str]:
         """The ids of those that were ended; their access tokens are revoked with them."""

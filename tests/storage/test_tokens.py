@@ -105,6 +105,27 @@ async def test_an_end_that_fails_half_way_did_not_happen(logins: Logins) -> None
     assert await logins.revocations.since(None) == []
 
 
+async def test_a_person_ends_one_log_in_of_its_own(logins: Logins) -> None:
+    """Listed with whence it came; nobody else's, and not twice."""
+    w = logins.world
+    tenant = await w.tenant()
+    user, other = await w.user(tenant), await w.user(tenant)
+    made = [
+        await logins.families.begin(
+            tenant.id, user.id, client_id="c", scopes=SCOPES, seed=bytes(32), life=LIFE, address=address, agent="curl/8"
+        )
+        for address in ("192.0.2.1", "192.0.2.2")
+    ]
+    assert {(one.id, one.address, one.agent) for one in await logins.families.living(user.id)} == {
+        (made[0].id, "192.0.2.1", "curl/8"), (made[1].id, "192.0.2.2", "curl/8"),
+    }  # fmt: skip
+    assert not await logins.families.end_one(other.id, made[0].id)
+    assert await logins.families.end_one(user.id, made[0].id)
+    assert not await logins.families.end_one(user.id, made[0].id)
+    assert [one.id for one in await logins.families.living(user.id)] == [made[1].id]
+    assert [each.what for each in await logins.revocations.since(None)] == [f"family:{made[0].id}"]
+
+
 async def test_all_of_a_persons_log_ins_end_together(logins: Logins) -> None:
     """K-08: in one tenant, or in all; those that had ended are not named again."""
     w = logins.world

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from gateway.portal.caller import client_address, user_agent
 from gateway.portal.identity import actor, people
 from gateway.portal.oauth import clients
 from gateway.portal.oauth.parts import OAUTH, OAuth
@@ -68,7 +69,13 @@ async def password(request: web.Request, found: Found) -> Issued:
     principal = await tokens.subject(proven.place.tenant_id, proven.person.id)
     if principal is None:
         raise _no_grant()
-    issued = await tokens.begin(principal, chosen(found, principal.scopes), found.get("client_id", FIRST_PARTY)[:64])
+    issued = await tokens.begin(
+        principal,
+        chosen(found, principal.scopes),
+        found.get("client_id", FIRST_PARTY)[:64],
+        address=client_address(request),
+        agent=user_agent(request),
+    )
     who = replace(actor(request), kind=ActorKind.USER, id=proven.person.id, name=proven.person.email)
     await people(request, who).note("login.succeeded", proven.person.id, proven.person.email, {"by": "token"})
     return issued
@@ -84,6 +91,7 @@ _CODES = {
     Refusal.INVALID_CODE: ("invalid_grant", 400),
     Refusal.SECOND_FACTOR_REQUIRED: ("mfa_required", 403),
     Refusal.SECOND_FACTOR_MISSING: ("mfa_required", 403),
+    Refusal.PASSKEY_REQUIRED: ("interaction_required", 403),
     Refusal.TOO_MANY_TRIES: ("too_many_tries", 429),
     Refusal.TOO_MANY_LOGINS: ("temporarily_unavailable", 503),
 }

@@ -108,7 +108,15 @@ class Tokens:
         access = self.access(principal, scopes, client_id=principal.user_id, audience=audience, life_s=SERVICE_S)
         return Issued(access, SERVICE_S, scopes)
 
-    async def begin(self, principal: Principal, scopes: frozenset[str], client_id: str = FIRST_PARTY) -> Issued:
+    async def begin(
+        self,
+        principal: Principal,
+        scopes: frozenset[str],
+        client_id: str = FIRST_PARTY,
+        *,
+        address: str = "",
+        agent: str = "",
+    ) -> Issued:
         """For a person who has just proved who it is: a new family."""
         family = await self._families.begin(
             principal.tenant_id,
@@ -117,6 +125,8 @@ class Tokens:
             scopes=scopes,
             seed=secrets.token_bytes(SEED_BYTES),
             life=LIFE,
+            address=address,
+            agent=agent,
         )
         access = self.access(principal, scopes, client_id=client_id, family=family.id)
         return Issued(access, ACCESS_S, scopes, self._minted(family, family.generation))

@@ -1,13 +1,14 @@
-"""Signing in with a passkey: alone, because it is two factors in one; or after the password."""
+"""Proofs by a passkey: alone, because it is two factors in one; after the password; or anew, by who is signed in."""
 
 from typing import Any
 
+import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.portal import browser, halfway, login
 from gateway.portal.bodies import read_json
-from gateway.portal.identity import people
+from gateway.portal.identity import people, sessions
 from gateway.portal.passkeys.ceremony import answered, go_to, json_response, question, stored
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
@@ -17,7 +18,7 @@ from policies.verdict import Refusal
 routes = web.RouteTableDef()
 
 FREE_TRIES = 60
-_LOGIN, _SECOND = "login", "second"
+_LOGIN, _SECOND, _AGAIN = "login", "second", "again"
 
 
 class Answer(BaseModel):
@@ -72,6 +73,27 @@ async def second(request: web.Request) -> web.Response:
     if passkey.user_id != half.account.person.id:
         raise Problem(Refusal.PASSKEY_FAILED)
     return go_to(await login.finish(request, half, "pop", trusting=sent.trust))
+
+
+@routes.post("/account/confirm/passkey/options")
+async def confirm_options(request: web.Request) -> web.Response:
+    """What to ask who is signed in already, for what needs a fresh proof: one of this person's."""
+    session = await browser.required(request)
+    await limit(request, "passkey", session.user_id, free=FREE_TRIES)
+    return json_response(await question(request, _AGAIN, list(await stored(request).of(session.user_id))))
+
+
+@routes.post("/account/confirm/passkey")
+async def confirm(request: web.Request) -> web.Response:
+    """Note the proof, and on to where it was asked for."""
+    session = await browser.required(request)
+    await limit(request, "passkey", session.user_id, free=FREE_TRIES)
+    sent = await read_json(request, Answer)
+    passkey = await answered(request, _AGAIN, sent.credential)
+    if passkey.user_id != session.user_id:
+        raise Problem(Refusal.PASSKEY_FAILED)
+    await sessions(request).listed.authenticated(session.id)
+    return json_response(orjson.dumps({"location": safe_next(sent.next, login.HOME)}).decode())
 
 
 async def _half(request: web.Request) -> halfway.Halfway:

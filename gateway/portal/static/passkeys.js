@@ -1,4 +1,4 @@
-// Passkeys: made on the security page, used to sign in, in the second step and to consent. All else works without a script.
+// Passkeys: made on the security page, used to sign in, in the second step, to confirm and to consent. All else works without a script.
 "use strict";
 
 const send = async (path, body) => {
@@ -22,6 +22,11 @@ const ways = {
     options: "/auth/mfa/passkey/options",
     answer: "/auth/mfa/passkey",
     more: () => ({ trust: document.querySelector("#trust-passkey")?.checked || document.querySelector("#trust")?.checked || false }),
+  },
+  confirm: {
+    options: "/account/confirm/passkey/options",
+    answer: "/account/confirm/passkey",
+    more: (part) => ({ next: part.dataset.next }),
   },
   connect: { options: "/auth/connect/passkey/options", answer: "/auth/connect/passkey", more: () => ({}) },
   make: {

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pyotp
 import pytest
 
+from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from policies.tenants import Role
 from storage.postgres.invitations import PostgresInvitations
@@ -412,6 +413,42 @@ async def test_invitations_forget_a_deleted_person(portal: Client, town: Town) -
     await PostgresPeople(town.parts.pool, town.parts.trail).erase(taker)
     assert {one.email for one in await book.page(tenant, 10)} == {f"{taker}@deleted.invalid"}
     assert [one.email for one in await book.page(other.id, 10)] == [address]
+
+
+async def token_for(portal: Client, agent: str) -> dict[str, str]:
+    """A program's log-in with the password."""
+    form = {"grant_type": "password", "email": EMAIL, "password": PASSWORD}
+    answer = await portal.post("/auth/token", data=form, headers={"User-Agent": agent, "X-Client-IP": "192.0.2.7"})
+    return await answer.json()
+
+
+async def test_programs_are_listed_and_signed_out_one_by_one(portal: Client, town: Town) -> None:
+    """With their access tokens, and by nobody else."""
+    first, second = await token_for(portal, "curl/8.5"), await token_for(portal, "<b>Robot</b>")
+    await log_in(portal)
+    page = await (await portal.get("/account/sessions", headers=PAGE)).text()
+    assert "curl 8</b>" in page
+    assert "&lt;b&gt;Robot&lt;/b&gt;</b>" in page
+    assert page.count("Acme · 192.0.2.7") == 2
+    (family,) = re.findall(r'value="(fam_\w+)">\s*<button class="small" aria-label="Sign out curl 8', page)
+    await town.add("eve@example.com")
+    await log_in(portal, "eve@example.com")
+    answer = await fill(portal, "/account/sessions", "/account/sessions", which=family)
+    assert answer.status == 404
+    await log_in(portal)
+    answer = await fill(portal, "/account/sessions", "/account/sessions", which=family)
+    assert answer.status == 303
+    bearers = portal.server.app[OAUTH].tokens
+    ended = [
+        bearers.state.is_revoked(await bearers.bearers.examine(one["access_token"].encode())) for one in (first, second)
+    ]
+    assert ended == [True, False]
+    form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+    assert (await portal.post("/auth/token", data=form)).status == 400
+    rows = await town.parts.pool.read(
+        "SELECT actor_id FROM platform.audit_entries WHERE action = 'refresh_family.revoked' AND target = $1", family
+    )
+    assert [row["actor_id"] for row in rows] == [town.user.id]
 
 
 async def test_a_deleted_person_is_forgotten(portal: Client, town: Town, parts: Parts) -> None:

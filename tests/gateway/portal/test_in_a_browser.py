@@ -312,7 +312,7 @@ async def make_passkey(page: Page, faults: Faults) -> None:
 
 
 async def test_a_passkey_from_making_it_to_removing_it(chromium: Browser, site: str, town: Town) -> None:
-    """On Chromium's own authenticator: alone, and after the password where the tenant asks for two factors."""
+    """On Chromium's own authenticator: alone, after the password where the tenant asks for two factors, and anew."""
     faults = Faults()
     context = await view(chromium, site, "light", VIEWS["desktop"])
     page = await context.new_page()
@@ -342,6 +342,15 @@ async def test_a_passkey_from_making_it_to_removing_it(chromium: Browser, site: 
     await page.wait_for_url("**/account")
     rows = await town.parts.pool.read("SELECT sign_count, last_used_at FROM platform.passkeys")
     assert rows[0]["sign_count"] > 1
+
+    async with town.parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.sessions SET authenticated_at = now() - interval '1 hour'")
+    await page.goto("/account/email")
+    await page.wait_for_url("**/account/confirm?next=/account/email")
+    await look(page, faults, "confirm-passkey")
+    await check(page, "confirm-passkey")
+    await page.click("[data-passkey=confirm] button")
+    await page.wait_for_url("**/account/email")
 
     await page.goto("/account/security")
     with faults.expecting("status of 403"):

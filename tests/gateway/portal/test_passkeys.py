@@ -20,7 +20,7 @@ from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
 from gateway.configuration.sources import load
 from gateway.portal.application import application
 from policies.tenants import UserStatus
-from tests.gateway.portal.conftest import EMAIL, PAGE, SAME_ORIGIN, Client, Town, actions, log_in
+from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, log_in
 
 ORIGIN = "http://localhost:9200"
 PRESENT, VERIFIED, ATTESTED = 0x01, 0x04, 0x40
@@ -214,6 +214,52 @@ async def test_a_known_passkey_is_nobody_elses(client: Client, town: Town) -> No
     assert not await is_signed_in(client)
     asked = await options(client, "/auth/mfa/passkey/options")
     assert (await ask(client, "/auth/mfa/passkey", credential=passkey.use(asked))).status == 200
+
+
+async def make_stale(town: Town) -> None:
+    """Whoever is signed in did it a while ago."""
+    async with town.parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.sessions SET authenticated_at = now() - interval '1 hour'")
+
+
+async def test_a_passkey_confirms_that_it_is_still_its_person(client: Client, town: Town) -> None:
+    """For what asks for a fresh proof: the person's own passkey, to a question of this purpose, in this browser."""
+    passkey = await registered(client)
+    await town.add("eve@example.com")
+    theirs = await registered(client, "eve@example.com")
+    await log_in(client)
+    await make_stale(town)
+    assert (
+        'data-passkey="confirm" data-next="/account/email"'
+        in await (await client.get("/account/email", headers=PAGE)).text()
+    )
+    for wrong in (
+        theirs.use(await options(client, "/account/confirm/passkey/options")),
+        passkey.use(await options(client)),
+        passkey.use(await options(client, "/account/confirm/passkey/options"), flags=PRESENT),
+    ):
+        assert (await ask(client, "/account/confirm/passkey", credential=wrong)).status == 401
+        assert (await ask(client, "/account/passkeys/options")).status == 403
+    asked = await options(client, "/account/confirm/passkey/options")
+    assert [one["id"] for one in asked["allowCredentials"]] == [bytes_to_base64url(passkey.id)]
+    answer = await ask(client, "/account/confirm/passkey", credential=passkey.use(asked), next="/account/email")
+    assert await answer.json() == {"location": "/account/email"}
+    assert (await client.get("/account/email", headers=PAGE, allow_redirects=False)).status == 200
+
+
+async def test_a_program_of_who_has_passkeys_alone_is_told_what_to_do(client: Client, town: Town) -> None:
+    """Not asked for a code that there is none of."""
+    await registered(client)
+    async with town.parts.pool.operator() as connection:
+        await connection.execute("UPDATE platform.tenants SET second_factor_for = '{owner}'")
+    for code in ({}, {"code": "123456"}):
+        answer = await log_in(client, **code)
+        assert (answer.status, (await answer.json(content_type=None))["code"]) == (403, "passkey_required")
+        form = {"grant_type": "password", "email": EMAIL, "password": PASSWORD, **code}
+        answer = await client.post("/auth/token", data=form)
+        said = await answer.json()
+        assert (answer.status, said["error"]) == (403, "interaction_required")
+        assert "make an API token" in said["error_description"]
 
 
 async def test_who_is_disabled_has_no_passkey(client: Client, town: Town) -> None:
