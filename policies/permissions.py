@@ -7,6 +7,7 @@ key or an invitation with more than the giver's own permissions is refused.
 
 import enum
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from policies.tenants import Role
 
@@ -78,6 +79,22 @@ def excess(giver: frozenset[Permission], wanted: Iterable[str]) -> list[str]:
     A scope of the route table that is no permission of ours (an operator's own) may be given by whoever manages keys.
     """
     return sorted(name for name in wanted if name in _PERMISSION_NAMES and Permission(name) not in giver)
+
+
+INTROSPECT = "introspect"
+"""The scope with which a service account asks about tokens."""
+
+
+def known_scopes(others: Iterable[str]) -> frozenset[str]:
+    """What keys may have: permissions, and ``others``: those that routes ask for (empty for none), operators' own."""
+    return frozenset({*Permission, *others} - {""})
+
+
+def check_scopes(wanted: Iterable[str], known: AbstractSet[str]) -> None:
+    """Raises ValueError for the first that is none, with those that there are: a slip would open nothing, silently."""
+    strangers = sorted(set(wanted) - known)
+    if strangers:
+        raise ValueError(f"there is no scope {strangers[0]!r}; there are {', '.join(sorted(known))}")
 
 
 _PERMISSION_NAMES = frozenset(Permission)

@@ -1,7 +1,5 @@
 """``gateway key set``, ``disable`` and ``enable``: what of a key can change while it stays the same key."""
 
-import contextlib
-from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +7,11 @@ import click
 
 from gateway.cli.command import Command, Given, common, with_stores
 from gateway.cli.key_rows import Held, facts, holder, owned
-from gateway.cli.known_routes import check_routes
+from gateway.cli.known_routes import check_routes, check_scopes
 from gateway.cli.output import print_json, remark
 from gateway.cli.values import FUTURE, NAME, NONE, SCOPE, Written
 from policies.networks import network
-from policies.permissions import Permission
 from policies.principals import Standing
-from policies.route_table import RoutesInvalid
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:
@@ -97,16 +93,6 @@ def enable(given: Given, key_id: str) -> None:
     _print(given, with_stores(given, lambda stores: _enable(stores, key_id, enabled=True)), "enabled")
 
 
-def mention_unasked(stores: "Stores", scopes: Iterable[str]) -> None:
-    """A scope that nothing here asks for is taken, because another route table may ask for it; but it is mentioned."""
-    from gateway.configuration.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
-
-    with contextlib.suppress(RoutesInvalid):
-        asked = {*Permission, *(route.scope for route in load_routes(stores.settings).routes)}
-        for scope in sorted(set(scopes) - asked):
-            remark(f"No route and no permission has the name {scope!r}: that scope opens nothing here.")
-
-
 def _unless_none(written: tuple[str, ...]) -> tuple[str, ...] | None:
     """What was named; nothing for 'none'; None when nothing was said."""
     return () if written == (NONE,) else written or None
@@ -120,7 +106,7 @@ async def _enable(stores: "Stores", key_id: str, *, enabled: bool) -> Held:
 
 async def _change(stores: "Stores", key_id: str, change: "KeyChange") -> Held:
     check_routes(stores, change.routes or ())
-    mention_unasked(stores, change.scopes or ())
+    check_scopes(stores, change.scopes or ())
     tenant = await holder(stores, key_id)
     row = await stores.keys.change_key(tenant.id, key_id, change)
     await stores.announce(Invalidation(tenant_id=tenant.id, key_id=key_id))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
-from gateway.cli.key_changes import bindings, disable, enable, mention_unasked, set_key
+from gateway.cli.key_changes import bindings, disable, enable, set_key
 from gateway.cli.key_rows import Held, facts, holder, member, owned
-from gateway.cli.known_routes import check_routes
+from gateway.cli.known_routes import check_routes, check_scopes
 from gateway.cli.minting import mint
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, SLUG
@@ -74,7 +74,7 @@ def create(
         found = await stores.directory.tenant(tenant)
         owner = None if email is None else await member(stores, found.id, tenant, email)
         check_routes(stores, routes)
-        mention_unasked(stores, scopes)
+        check_scopes(stores, scopes)
         secret, digest = mint(stores, test=test)
         row = await stores.keys.create_key(
             found.id,

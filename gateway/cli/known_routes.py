@@ -1,14 +1,16 @@
-"""Routes that a command names: of what does not exist it is told, before anything is changed."""
+"""Routes and scopes that a command names: of what does not exist it is told, before anything is changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from policies import permissions
 from policies.route_table import RoutesInvalid
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
+    from policies.routes import Route
 
 
 def check_routes(stores: "Stores", routes: Sequence[str]) -> None:
@@ -19,11 +21,25 @@ def check_routes(stores: "Stores", routes: Sequence[str]) -> None:
 
 def check_route(stores: "Stores", name: str) -> None:
     """A prohibition or a limit of what does not exist would hold for nothing and look as if it did."""
+    known = sorted(route.name for route in _routes(stores))
+    if name not in known:
+        raise click.BadParameter(f"there is no route {name!r}; the table has {', '.join(known)}.", param_hint="ROUTE")
+
+
+def check_scopes(stores: "Stores", scopes: Iterable[str], *more: str) -> None:
+    """What is no scope would open nothing. ``more``: what also is one here. Raises BadParameter."""
+    others = [*more, *stores.settings.own_scopes, *(route.scope for route in _routes(stores))]
+    try:
+        permissions.check_scopes(scopes, permissions.known_scopes(others))
+    except ValueError as error:
+        said = f"{error}. The setting own_scopes names others."
+        raise click.BadParameter(said, param_hint="--scope") from None
+
+
+def _routes(stores: "Stores") -> Sequence["Route"]:
     from gateway.configuration.route_file import load_routes  # noqa: PLC0415  slow: see the package's docstring
 
     try:
-        known = sorted(route.name for route in load_routes(stores.settings).routes)
+        return load_routes(stores.settings).routes
     except RoutesInvalid as error:
         raise click.ClickException("The route table cannot be used. See why: gateway check-config") from error
-    if name not in known:
-        raise click.BadParameter(f"there is no route {name!r}; the table has {', '.join(known)}.", param_hint="ROUTE")

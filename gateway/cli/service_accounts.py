@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
+from gateway.cli.known_routes import check_scopes
 from gateway.cli.minting import mint_secret
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, NAME, NONE, SCOPE, SLUG
 from gateway.times import maybe_stamp, stamp
+from policies.permissions import INTROSPECT
 from policies.tenants import ServiceAccount
 from storage.ports import Invalidation
 
@@ -38,6 +40,7 @@ def create(given: Given, tenant: str, name: str, scopes: tuple[str, ...], audien
     """Make an account and its secret, and print both: the only time that the secret can be seen."""
 
     async def make(stores: "Stores") -> tuple[ServiceAccount, str]:
+        check_scopes(stores, scopes, INTROSPECT)
         found = await stores.directory.tenant(tenant)
         secret, digest = mint_secret(stores)
         account = await stores.service_accounts.create(
@@ -91,6 +94,7 @@ def set_account(
         raise click.UsageError("name what is to change, such as --scope transcribe")
 
     async def change(stores: "Stores") -> ServiceAccount:
+        check_scopes(stores, scopes, INTROSPECT)
         account = await stores.service_accounts.account(account_id)
         account = await stores.service_accounts.change(
             account.tenant_id,

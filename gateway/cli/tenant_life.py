@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Command, Given, common, confirm, with_stores, yes_option
+from gateway.cli.known_routes import check_scopes
 from gateway.cli.minting import mint as mint_key
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
@@ -44,6 +45,7 @@ def onboard(
     """
 
     async def make(stores: "Stores") -> "tuple[Onboarded, str, str]":
+        check_scopes(stores, scopes)
         return await _onboard(stores, slug, name or slug, owner, plan, key_name, frozenset(scopes))
 
     made, key, link = with_stores(given, make)

@@ -20,6 +20,7 @@ from gateway.configuration.values import (
     Origins,
     RateOrNone,
     RetentionDays,
+    Scopes,
     SecretKey,
     ShortName,
     Sites,
@@ -117,6 +118,11 @@ class Settings(BaseSettings):
         (),
         description="Other sites whose pages may call the proxied routes from a browser, with a key and never with a "
         "cookie: https://app.example.com, or * for any. Empty: none.",
+    )
+    own_scopes: Scopes = Field(
+        (),
+        description="Scopes of keys and service accounts beside permissions and those that routes ask for: services "
+        "behind the gateway read them in X-Auth-Scopes.",
     )
     forward_auth_source: Annotated[str, one_of(SOURCES)] = Field(
         "x-original-uri",

@@ -13,6 +13,7 @@ from policies.cors import ANY
 from policies.limits import Rate
 from policies.networks import Network, proxies
 from policies.routes import PORTAL
+from policies.tokens import SCOPE_TOKEN
 
 _SECRET_CHARACTERS = 32
 _LEAST_RETENTION_DAYS = 62
@@ -116,6 +117,18 @@ def _sites(value: object) -> object:
     return sites
 
 
+def _scopes(value: object) -> object:
+    """A comma list, or a TOML array, of scope-tokens."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        return value
+    scopes = tuple(part.strip() for part in parts if isinstance(part, str) and part.strip())
+    for scope in scopes:
+        if SCOPE_TOKEN.fullmatch(scope) is None:
+            raise ValueError(f"{scope!r} is not a scope: use printable ASCII without blanks, quotes and backslashes")
+    return scopes
+
+
 def _rate(value: object) -> object:
     return Rate.parse(value) if isinstance(value, str) else value
 
@@ -159,6 +172,7 @@ Origins = Annotated[str, AfterValidator(_origins)]
 """Addresses of an upstream, with commas between them (:mod:`gateway.configuration.origin`)."""
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 Sites = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sites)]
+Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_scopes)]
 RateOrNone = Annotated[Rate | None, NoDecode, BeforeValidator(_rate)]
 YesStatus = Annotated[int, AfterValidator(_yes)]
 RetentionDays = Annotated[int, AfterValidator(_retention)]

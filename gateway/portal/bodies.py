@@ -22,13 +22,14 @@ class Known:
     """What a body is judged by beside its own shape: the context of its validation."""
 
     routes: AbstractSet[str]
+    scopes: AbstractSet[str]
     now: datetime
 
     @classmethod
     def of(cls, request: web.Request) -> Self:
         """At this moment."""
         parts = request.app[PARTS]
-        return cls(parts.routes.keys(), parts.now())
+        return cls(parts.routes.keys(), parts.scopes, parts.now())
 
 
 async def read_json(request: web.Request, model: type[_Model]) -> _Model:

@@ -20,6 +20,7 @@ from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.usage.statements import price_lists
 from policies.audit import SYSTEM
+from policies.permissions import known_scopes
 from policies.price_book import PriceBook
 from policies.routes import PORTAL, Route
 from storage.ports import Invalidation
@@ -66,6 +67,11 @@ class Parts:
     def now(self) -> datetime:
         """The time, with its zone."""
         return datetime.now(UTC)
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Those that keys may have."""
+        return known_scopes([*self.settings.own_scopes, *(route.scope for route in self.routes.values())])
 
     @property
     def public_url(self) -> str:

@@ -4,10 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.permissions import ASSIGNABLE, OPERATOR, ROLES, Permission, excess, permitted
+from policies.permissions import ASSIGNABLE, OPERATOR, ROLES, Permission, check_scopes, excess, known_scopes, permitted
 from policies.tenants import Role
 
 PERMISSIONS = st.frozensets(st.sampled_from(Permission))
+
+
+def test_a_scope_is_a_permission_a_routes_or_an_operators_own() -> None:
+    """Whoever mistypes one is told all that there are."""
+    known = known_scopes(["", "asr", "asr"])
+    check_scopes(["asr", *Permission], known)
+    with pytest.raises(ValueError, match=r"no scope 'nonsense'; there are asr, audit:read, .*webhooks:write$"):
+        check_scopes(["asr", "nonsense"], known)
+    with pytest.raises(ValueError, match="no scope ''"):
+        check_scopes([""], known)
+
 
 MAY = [
     (Role.OWNER, Permission.TENANT_WRITE, True),

@@ -130,10 +130,11 @@ async def _limit(visit: Visit, made: KeyMade, limits: Mapping[str, Sequence[str]
 
 
 def _scopes(visit: Visit) -> list[str]:
-    """What the person may give: of the permissions those held, and whatever else the route table asks for."""
-    of_routes = {route.scope for route in visit.request.app[PARTS].routes.values() if route.scope}
+    """What the person may give: of the permissions those held, and whatever else is a scope here."""
+    parts = visit.request.app[PARTS]
+    of_routes = {route.scope for route in parts.routes.values()}
     held = visit.who.permissions & set(ASSIGNABLE)
-    return sorted({*held, *(of_routes - set(Permission))}, key=lambda scope: (scope not in of_routes, scope))
+    return sorted({*held, *(parts.scopes - set(Permission))}, key=lambda scope: (scope not in of_routes, scope))
 
 
 async def _form(visit: Visit, fields: Mapping[str, str], problem: Problem | None) -> web.Response:

@@ -10,7 +10,7 @@ from gateway.configuration.secrets import SERVICE_SECRETS
 from gateway.identity.digests import digest
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
-from gateway.portal.api.shapes import Instant, Name, Scopes
+from gateway.portal.api.shapes import Instant, Name, ServiceScopes
 from policies.credentials import RANDOM_BYTES, mint_client_secret
 from policies.permissions import Permission
 from policies.tenants import ServiceAccount
@@ -46,7 +46,7 @@ class ServiceAccountWish(Sent):
     """A new program."""
 
     name: Name
-    scopes: Scopes = Field(default=["transcribe"])
+    scopes: ServiceScopes = Field(default=["transcribe"])
     audiences: Audiences = Field(default=[])
 
 
@@ -54,7 +54,7 @@ class ServiceAccountEdit(Sent):
     """What of a program changes; what is left out stays."""
 
     name: Name | None = None
-    scopes: Scopes | None = None
+    scopes: ServiceScopes | None = None
     audiences: Audiences | None = None
 
 

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer, ValidationInfo
 
 from gateway.locales import LANGUAGES, check_language, check_time_zone
+from gateway.portal.bodies import Known
+from policies.permissions import INTROSPECT, check_scopes
 from storage.postgres import values
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -43,8 +45,16 @@ def _email(text: str) -> str:
     return values.clean_email(text)
 
 
-def _scopes(scopes: list[str]) -> list[str]:
-    return values.sorted_scopes(frozenset(scopes))
+def _scopes(scopes: list[str], info: ValidationInfo[Known]) -> list[str]:
+    found = values.sorted_scopes(frozenset(scopes))
+    check_scopes(found, info.context.scopes)
+    return found
+
+
+def _service_scopes(scopes: list[str], info: ValidationInfo[Known]) -> list[str]:
+    found = values.sorted_scopes(frozenset(scopes))
+    check_scopes(found, info.context.scopes | {INTROSPECT})
+    return found
 
 
 Instant = Annotated[datetime, PlainSerializer(_stamp, return_type=str), Field(description="RFC 3339, in UTC.")]
@@ -64,6 +74,11 @@ TimeZone = Annotated[
     str, AfterValidator(check_time_zone), Field(max_length=64, description="Such as Europe/Berlin, or UTC.")
 ]
 Scopes = Annotated[list[str], AfterValidator(_scopes), Field(max_length=64, description="Scopes, each at most once.")]
+ServiceScopes = Annotated[
+    list[str],
+    AfterValidator(_service_scopes),
+    Field(max_length=64, description="Scopes, each at most once; `introspect` to ask about the tenant's tokens."),
+]
 Slug = Annotated[
     str,
     Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Small letters, digits and hyphens."),

@@ -9,7 +9,7 @@ from gateway.portal.cached import kept
 from gateway.portal.oauth.grants import GRANTS
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
-from policies.permissions import ASSIGNABLE
+from policies.permissions import ASSIGNABLE, INTROSPECT
 from policies.signing_keys import PUBLISHED_FOR
 
 routes = web.RouteTableDef()
@@ -38,7 +38,7 @@ async def metadata(request: web.Request) -> web.Response:
         "jwks_uri": f"{base}/.well-known/jwks.json",
         "grant_types_supported": sorted(GRANTS),
         "response_types_supported": [],
-        "scopes_supported": [*ASSIGNABLE, "introspect"],
+        "scopes_supported": [*ASSIGNABLE, INTROSPECT],
         "token_endpoint_auth_methods_supported": ["none", *_AUTHENTICATION],
         "revocation_endpoint_auth_methods_supported": ["none", *_AUTHENTICATION],
         "introspection_endpoint_auth_methods_supported": _AUTHENTICATION,

@@ -12,6 +12,7 @@ from gateway.portal.oauth.requests import OAuthError, endpoint, parameters, requ
 from gateway.portal.parts import PARTS
 from policies.credentials import is_well_formed
 from policies.jws import parse
+from policies.permissions import INTROSPECT
 from policies.principals import Principal, Standing
 from policies.tenants import ServiceAccount
 from policies.tokens import AccessToken
@@ -19,8 +20,6 @@ from storage.postgres.registry import PostgresKeyRegistry
 
 __all__ = ["lifetime", "routes"]
 
-INTROSPECT = "introspect"
-"""The scope that a service account needs to ask about tokens."""
 routes = web.RouteTableDef()
 
 

@@ -93,7 +93,7 @@ async def confirm(request: web.Request) -> web.Response:
     if passkey.user_id != session.user_id:
         raise Problem(Refusal.PASSKEY_FAILED)
     await sessions(request).listed.authenticated(session.id)
-    return json_response(orjson.dumps({"location": safe_next(sent.next, login.HOME)}).decode())
+    return json_response(orjson.dumps({"location": safe_next(sent.next, browser.HOME)}).decode())
 
 
 async def _half(request: web.Request) -> halfway.Halfway:

@@ -122,7 +122,7 @@ def test_a_key_is_judged_as_the_gateway_would(operator: Operator) -> None:
     said = operator.json("routes", "explain", *words)
     assert said["as"]["tenant"] == "acme"
     assert {limit["name"] for limit in said["limits"]} == {"tenant-requests", "key-requests", "key-audio"}
-    other = operator.json("key", "create", "--tenant", "acme", "--name", "o", "--scope", "other")["id"]
+    other = operator.json("key", "create", "--tenant", "acme", "--name", "o", "--scope", "usage:read")["id"]
     refused = operator.json("routes", "explain", "POST", "/v1/audio/transcriptions", "--as", other)
     assert refused["verdict"] == "refused: 403 insufficient_scope"
     assert "It needs 'transcribe'." in refused["refusal"]["message"]

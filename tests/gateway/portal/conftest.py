@@ -68,6 +68,7 @@ async def parts(empty_database: str, redis_url: str, tmp_path: Path) -> AsyncIte
             "password_cost": 10,
             "mail": f"file:{tmp_path}/mail",
             "issuers": ISSUERS,
+            "own_scopes": "of-the-house",
         },
         None,
         {},

@@ -281,6 +281,24 @@ async def test_a_key_is_never_given_more_than_its_owner_holds(houses: Houses) ->
     assert len((await owner.ask("GET", "/keys"))["data"]) == 2
 
 
+async def test_a_scope_that_opens_nothing_is_refused_with_those_that_there_are(houses: Houses) -> None:
+    """Of keys and service accounts, made or changed; what an operator names is one."""
+    owner = await houses.person()
+    key = (await owner.ask("POST", "/keys", {"name": "k", "scopes": ["of-the-house"]}, status=201))["id"]
+    account = (await owner.ask("POST", "/service-accounts", {"name": "w", "scopes": ["introspect"]}, status=201))["id"]
+    for method, path, body in (
+        ("POST", "/keys", {"name": "k"}),
+        ("PATCH", f"/keys/{key}", {}),
+        ("POST", "/service-accounts", {"name": "v"}),
+        ("PATCH", f"/service-accounts/{account}", {}),
+    ):
+        problem = await owner.ask(method, path, body | {"scopes": ["transcribe", "nonsense"]}, status=422)
+        (error,) = problem["errors"]
+        assert error["field"] == "scopes"
+        assert "no scope 'nonsense'; there are audit:read," in error["message"]
+        assert "of-the-house" in error["message"]
+
+
 async def test_a_key_is_a_service_accounts(houses: Houses) -> None:
     """Found by it, shown with it, and within it; a disabled one gets no more."""
     owner = await houses.person()
