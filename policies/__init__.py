@@ -34,7 +34,8 @@ calendars      days and months in a tenant's time zone, from its anchor day; ``f
 holding        leases and reservations: the rule by which they are taken, extended and settled
 networks       addresses and networks of proxies and clients, in one form
 headers        hop-by-hop removal; identity headers: delete by normalised name, then set
-jobs           whose a job of the upstream is, and what its result is still to be accounted for
+jobs           whose a job of the upstream is
+corrections    what a job's result adds to the account, or takes back
 strict_json    JSON with one reading
 events         events for others: envelope, signature, retries
 usage          the record of one request; ``usage_event`` the same as a CloudEvent

@@ -17,6 +17,8 @@ class Hold(Protocol):
 
     grows: bool
     """Whether anything of it is to be extended while the request runs: audio or bytes that are limited."""
+    audio: tuple[Demand, ...]
+    """The limits of audio that it will be counted in, where they outlast this process."""
     is_short: bool
     """Whether the last growth left a limit with less than is usually reserved beyond it: it will soon be used up."""
 

@@ -7,11 +7,11 @@ belongs to nobody: either the service gives ids twice, or it gave away somebody'
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from policies.audio.walker import LONGEST_MS
+from policies.holding import Demand
 from policies.inquiry import is_plain_path
 from policies.json_depth import Shallows
 from policies.json_stream import JsonStream, Path
@@ -45,12 +45,28 @@ class Ownership:
     user_id: str
     route: str
     accounted_ms: int
+    floor_ms: int = 0
+    """What of that was walked: no result makes it less."""
+    model: str = ""
+    channels: int | None = None
+    counted: tuple[Demand, ...] = ()
+    """The limits of audio that it was counted in."""
     settled: bool
     """Whether all of its audio is accounted: nothing that an answer says changes that any more."""
     contested: bool = False
     """Whether another tenant was given the same id."""
     pending: bool = False
     """Whether the account has nothing of its audio yet but that it is to come."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether its audio is accounted, so that a result need not tell it. It may still fail, and be free then."""
+        return self.settled or (not self.pending and 0 < self.accounted_ms <= self.floor_ms)
+
+
+def name_of(job: Job) -> str:
+    """As records have it."""
+    return f"{job.kind}:{job.id}"
 
 
 def results_of(routes: Sequence[Route]) -> dict[str, Route]:
@@ -84,14 +100,14 @@ def refusal_of(ownership: Ownership | None, tenant_id: str, route: Route, *, is_
     """
     if ownership is None or ownership.contested or not tenant_id or ownership.tenant_id != tenant_id:
         return Refusal.NOT_FOUND
-    if not ownership.settled and (route.job_settled or not is_seen):
+    if not ownership.is_measured and (route.job_settled or not is_seen):
         return Refusal.JOB_NOT_SETTLED
     return None
 
 
 def is_settled(measured: Measured) -> bool:
-    """Whether a job is accounted with its making. What was not walked is settled with what its result says."""
-    return measured.source is AudioSource.WALKED
+    """Whether there is nothing that a result could change: what was walked is silence, and failing makes it no less."""
+    return measured.source is AudioSource.WALKED and not measured.audio_ms
 
 
 def is_pending(measured: Measured, *, goes_elsewhere: bool) -> bool:
@@ -108,13 +124,20 @@ def record_of(
     outcome: Outcome = Outcome.OK,
 ) -> UsageRecord:
     """What the account has of a job beside the request that made it: to its maker, on the route where that was."""
+    measured = replace(
+        measured,
+        model=ownership.model or measured.model,
+        channels=measured.channels or ownership.channels,
+        job=name_of(job),
+        before_ms=ownership.accounted_ms if measured.before_ms is None else measured.before_ms,
+    )
     return UsageRecord(
         tenant_id=ownership.tenant_id,
         key_id=ownership.key_id,
         user_id=ownership.user_id,
         route=ownership.route,
         outcome=outcome,
-        event_id=f"job:{job.kind}:{job.id}:{now_ms}",  # an id may come again when it has been forgotten
+        event_id=f"job:{name_of(job)}:{now_ms}",  # an id may come again when it has been forgotten
         method="GET",
         code="",
         request_id=request_id,
@@ -175,18 +198,6 @@ def has_failed(route: Route, value: str | None) -> bool:
 def state_of(route: Route) -> str:
     """The dotted name of the state."""
     return route.job_done.partition("=")[0]
-
-
-def owed(ownership: Ownership, seconds: str | None) -> Measured:
-    """What is still to be accounted for a job that is done, by its result's own figure."""
-    try:
-        reported_ms: int | None = round(float(seconds) * 1000) if seconds is not None else None
-    except (ValueError, OverflowError):
-        reported_ms = None
-    if reported_ms is None or not 0 <= reported_ms <= LONGEST_MS:
-        return NEVER_TOLD
-    audio_ms = max(reported_ms - ownership.accounted_ms, 0)
-    return Measured(audio_ms=audio_ms, source=AudioSource.REPORTED, reported_ms=reported_ms)
 
 
 def asking_plainly(lines: bytes) -> bytes:

@@ -5,7 +5,7 @@ compared. Money is exact until the end: fractions, rounded once, and the lines o
 """
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -92,11 +92,21 @@ class Line:
     billable_ms: int
     price: Decimal
     amount: Decimal
+    credit: bool = False
+    """Whether it takes back, with figures below 0, what jobs were accounted with that failed or were shorter."""
+
+    @property
+    def key(self) -> tuple[str, str, bool]:
+        """What tells it apart."""
+        return self.label, self.model, self.credit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a tenant owes for a period. The lines' amounts add up to the total, to the last decimal."""
+    """What a tenant owes for a period. The lines' amounts add up to the total, to the last decimal.
+
+    A total below 0 is owed to the tenant: it was credited with more of earlier periods than it used in this one.
+    """
 
     plan: Plan
     lines: tuple[Line, ...]
@@ -120,12 +130,15 @@ class Rating:
     """Takes records in order of time and makes a statement of them; keeps sums, and the streams under way."""
 
     plan: Plan
-    _sums: dict[tuple[str, str], _Sum] = field(default_factory=dict)
+    _sums: dict[tuple[str, str, bool], _Sum] = field(default_factory=dict)
     _streams: dict[tuple[str, str, str], tuple[str, UsageRecord]] = field(default_factory=dict)
     _unmeasured: int = 0
 
     def add(self, record: UsageRecord, label: str = "") -> None:
         """One more record; ``label`` tells lines apart. What a stream left on its way is one request with its end."""
+        if record.measured.before_ms is not None:
+            self._correct(record, label, record.measured.before_ms)
+            return
         stream = record.key_id, record.route, record.request_id
         before = self._streams.pop(stream, None) if record.status in {_INTERIM, 101} else None
         if before is not None and record.attempt == 1:  # another one, under an id that the client chose twice
@@ -143,10 +156,24 @@ class Rating:
         billable = self.plan.billable_ms(measured, record.outcome)
         if not billable and not measured.audio_ms:
             return
-        found = self._sums.setdefault((label, measured.model), _Sum())
+        self._sum(label, measured, billable, requests)
+
+    def _correct(self, record: UsageRecord, label: str, before_ms: int) -> None:
+        """A job is charged for what it comes to in all: as much more, or less, than for what was accounted before."""
+        measured = record.measured
+        self._unmeasured += measured.source is AudioSource.UNMEASURED
+        charged = self.plan.billable_ms(replace(measured, audio_ms=before_ms), Outcome.OK) if before_ms else 0
+        due = self.plan.billable_ms(replace(measured, audio_ms=before_ms + measured.audio_ms), record.outcome)
+        if measured.audio_ms < 0:
+            self._sum(label, measured, due - charged, 0 if due else -1)
+        elif due != charged or measured.audio_ms:
+            self._sum(label, measured, due - charged, 0 if before_ms else 1)
+
+    def _sum(self, label: str, measured: Measured, billable_ms: int, requests: int) -> None:
+        found = self._sums.setdefault((label, measured.model, measured.audio_ms < 0), _Sum())
         found.requests += requests
         found.audio_ms += measured.audio_ms
-        found.billable_ms += billable
+        found.billable_ms += billable_ms
 
     def statement(self) -> Statement:
         """Of all records so far. A stream that had not ended yet counts with what it had come to."""
@@ -165,10 +192,11 @@ class Rating:
                 requests=found.requests,
                 audio_ms=found.audio_ms,
                 billable_ms=found.billable_ms,
-                price=prices[label, model],
+                price=prices[label, model, credit],
                 amount=amount,
+                credit=credit,
             )
-            for ((label, model), found), amount in zip(sorted(self._sums.items()), amounts, strict=True)
+            for ((label, model, credit), found), amount in zip(sorted(self._sums.items()), amounts, strict=True)
         )
         return Statement(
             plan=self.plan,

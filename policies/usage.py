@@ -46,6 +46,7 @@ class Measured:
     """What the meter saw. Times in whole milliseconds; ``None`` where a source had nothing to say."""
 
     audio_ms: int = 0
+    """Below 0 only in what corrects a job: it takes back what was accounted before, and never more."""
     source: AudioSource = AudioSource.NONE
     walked_ms: int | None = None
     reported_ms: int | None = None
@@ -61,6 +62,10 @@ class Measured:
     input_tokens: int | None = None
     output_tokens: int | None = None
     """What the upstream says that it used, where it counts in tokens."""
+    job: str = ""
+    """Which job a service made of the request, or which one this record corrects: ``kind:id``."""
+    before_ms: int | None = None
+    """Of a record about a job, beside the request that made it: what had been accounted of it before."""
 
     def since(self, before: "Measured") -> "Measured":
         """The same facts, with the times that were added to an earlier figure."""

@@ -37,6 +37,8 @@ def usage_event(record: UsageRecord, source: str) -> dict[str, Any]:
             "status": record.status,
             "outcome": record.outcome.value,
             "request_id": record.request_id,
+            "job": measured.job,
+            "before_ms": measured.before_ms,
         },
     )
     return envelope(event, source)

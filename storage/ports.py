@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 from policies.allowances import Allowance, What
 from policies.audit import Entry, Fault, Head
 from policies.calendars import Calendar
+from policies.corrections import Lowered
 from policies.holding import Answer, Demand, Lease
 from policies.jobs import Job, Ownership
 from policies.limits import Charge, Taken
@@ -387,11 +388,27 @@ class JobBook(Protocol):
         An id that is known stays its first tenant's; given to another one it is contested for ever.
         """
 
-    async def settle(self, job: Job, record: UsageRecord) -> bool:
-        """Account the record and mark the job settled, or neither. False when it was settled, or is not known."""
+    async def settle(self, job: Job, record: UsageRecord | None) -> bool:
+        """Account the record, if any, and mark the job settled, or neither.
+
+        False when it was settled or is to be lowered, or is not known.
+        """
+
+    async def lower(self, job: Job, lowered: Lowered) -> UsageRecord | None:
+        """Note that a job comes to less than was accounted, and book that; the record, if this call booked one.
+
+        It waits for the record of the request that made the job, since nothing is taken back that the account does not
+        have: see :meth:`lower_noted`. Of several findings the first one holds.
+        """
+
+    async def lower_noted(self) -> Sequence[tuple[Job, Ownership, UsageRecord]]:
+        """Book some of what was noted and had to wait, each once; what this call booked."""
 
     async def unheard(self) -> Sequence[tuple[Job, Ownership]]:
-        """Some jobs that are not settled and have a tenth of their time left; each is told to one caller an hour."""
+        """Some jobs that are not settled, each told to one caller: those with a tenth of their time left every hour.
+
+        Those whose audio was uploaded also once when they are a day old: they may have failed.
+        """
 
     async def close_overdue(self) -> Sequence[tuple[Job, Ownership]]:
         """Account some pending jobs whose time is over as unmeasured, each once; those that this call closed."""

@@ -105,19 +105,26 @@ _FIRST: Final = Encoding(
     ),
 )
 
+_WITH_TOKENS: Final = replace(
+    _FIRST,
+    number=2,
+    numbers=(
+        *_FIRST.numbers,
+        Column("input_tokens", "measured.input_tokens", int),
+        Column("output_tokens", "measured.output_tokens", int),
+    ),
+)
 ENCODINGS: Final[Mapping[int, Encoding]] = {
     1: _FIRST,
-    2: replace(
-        _FIRST,
-        number=2,
-        numbers=(
-            *_FIRST.numbers,
-            Column("input_tokens", "measured.input_tokens", int),
-            Column("output_tokens", "measured.output_tokens", int),
-        ),
+    2: _WITH_TOKENS,
+    3: replace(
+        _WITH_TOKENS,
+        number=3,
+        texts=(*_WITH_TOKENS.texts, Column("job", "measured.job")),
+        numbers=(*_WITH_TOKENS.numbers, Column("before_ms", "measured.before_ms", int)),
     ),
 }
-CURRENT: Final = ENCODINGS[2]
+CURRENT: Final = ENCODINGS[3]
 
 LONG: Final = 600
 """Characters that all texts of one record may have together before any is cut.
@@ -155,6 +162,7 @@ _silent_numbers: Final = "\t".join(
 )
 
 _event_at: Final = UsageRecord._fields.index("event_id")
+_audio_at: Final = [column.name for column in CURRENT.counted].index("audio_ms")
 _request_at: Final = UsageRecord._fields.index("request_id")
 
 _UNPLAIN: Final = re.compile(r"[^ -~]|[\\%]")
@@ -170,8 +178,8 @@ def encode(record: UsageRecord) -> bytes:
     """One row, newline included.
 
     What a row cannot hold is bent rather than refused, because a record that is refused is audio for free: NUL and lone
-    surrogates become U+FFFD, negative figures 0, an instant outside the years 1970 to 9999 the nearest in them; when
-    the texts have more than ``LONG`` characters together, each is cut to its limit.
+    surrogates become U+FFFD, negative figures 0 (but what a correction takes back), an instant outside the years 1970
+    to 9999 the nearest in them; when the texts have more than ``LONG`` characters together, each is cut to its limit.
     """
     silent = record.measured is NOT_AUDIO
     own = cast("tuple[str, ...]", record[:_own_texts])  # texts, by the assertion above
@@ -191,7 +199,7 @@ def encode(record: UsageRecord) -> bytes:
         # Digits, True, False and None alone stand here, so a plain replace cannot hit a client's text.
         numbers = (_numbers_format % _numbers_of(record)).replace("None", r"\N")
     if "-" in numbers:
-        numbers = "\t".join("0" if number.startswith("-") else number for number in numbers.split("\t"))
+        numbers = _bounded(numbers, record.measured)
     seconds, milliseconds = divmod(record.ended_ms, 1000)
     row = f"{_prefix}{_second(seconds)}.{milliseconds:03d}Z\t{texts}\t{numbers}\n"
     try:
@@ -282,6 +290,14 @@ def _second(seconds: int) -> str:
     """The text of a second. Records of one second share it: formatting a date costs more than the rest of the row."""
     nearest = min(max(seconds, 0), _LAST_SECOND)
     return (_EPOCH + timedelta(seconds=nearest)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _bounded(numbers: str, measured: Measured) -> str:
+    """Without negative figures, but for audio that a correction takes back: at most what was accounted before."""
+    figures = ["0" if number.startswith("-") else number for number in numbers.split("\t")]
+    if measured.before_ms is not None:
+        figures[_audio_at] = str(max(measured.audio_ms, -max(measured.before_ms, 0)))
+    return "\t".join(figures)
 
 
 def _encode_texts(texts: tuple[str, ...]) -> str:

@@ -78,8 +78,9 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
 
 
 def _decoded(key: tuple[bytes, ...], sums: list[int]) -> Sums:
-    if max(sums) > ABSURD:
-        raise Rejected(f"Usage rows have a figure beyond all reason: {max(sums)}.")
+    furthest = max(sums, key=abs)
+    if abs(furthest) > ABSURD:
+        raise Rejected(f"Usage rows have a figure beyond all reason: {furthest}.")
     hour, tenant_id, key_id, user_id, route, outcome, model = (unescape(field.decode()) for field in key)
     requests, errors, audio_ms, bytes_in, bytes_out, duration_us, upstream_us, unmeasured = sums
     return Sums(

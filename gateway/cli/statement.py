@@ -15,6 +15,8 @@ from gateway.cli.whole_account import complete
 from gateway.times import stamp
 from gateway.usage.statements import (
     COLUMNS,
+    CREDITS,
+    KINDS,
     LABELS,
     NoPriceList,
     csv_text,
@@ -147,6 +149,7 @@ def _difference(made: Sequence[Statement]) -> dict[str, Any]:
                 {
                     "label": one.label,
                     "model": one.model,
+                    "kind": KINDS[one.credit],
                     "amount": str(two.amount),
                     "difference": str(two.amount - one.amount),
                 }
@@ -158,16 +161,17 @@ def _difference(made: Sequence[Statement]) -> dict[str, Any]:
 
 def _paired(now: Statement, other: Statement) -> list[tuple[Line, Line]]:
     """Lines of both; one that only one of them has is nothing in the other."""
-    lines = [{(line.label, line.model): line for line in made.lines} for made in (now, other)]
+    lines = [{line.key: line for line in made.lines} for made in (now, other)]
     keys = sorted({*lines[0], *lines[1]})
     return [(_line(lines[0], now.plan, key), _line(lines[1], other.plan, key)) for key in keys]
 
 
-def _line(lines: Mapping[tuple[str, str], Line], plan: Plan, key: tuple[str, str]) -> Line:
-    label, model = key
+def _line(lines: Mapping[tuple[str, str, bool], Line], plan: Plan, key: tuple[str, str, bool]) -> Line:
+    label, model, credit = key
     nothing = Line(
-        label=label, model=model, requests=0, audio_ms=0, billable_ms=0, price=plan.price_of(model), amount=Decimal()
-    )
+        label=label, model=model, requests=0, audio_ms=0, billable_ms=0, price=plan.price_of(model), amount=Decimal(),
+        credit=credit,
+    )  # fmt: skip
     return lines.get(key, nothing)
 
 
@@ -177,10 +181,12 @@ def _print(head: Mapping[str, str], made: Sequence[Statement], by: str | None) -
         f"Tenant {head['tenant']}, month {head['month']} in {head['time_zone']} ({head['from']} to {head['to']}),"
         f" plan {now.plan.name} ({now.plan.currency})\n"
     )
-    headings = [*([by.upper()] if by else []), *(column.upper() for column in COLUMNS)]
+    headings = [*([by.upper()] if by else []), *(column.upper() for column in COLUMNS), "KIND"]
     rows = [tuple(row(line, by).values()) for line in now.lines]
-    total = ("total", now.requests, now.audio_ms, now.billable_ms, "", f"{now.amount:f}")
+    total = ("total", now.requests, now.audio_ms, now.billable_ms, "", f"{now.amount:f}", "")
     print_table(headings, [*rows, (*([""] if by else []), *total)])
+    if any(line.credit for line in now.lines):
+        click.echo(f"\n{CREDITS}")
     if now.unmeasured:
         click.echo(f"\nNot measured: {now.unmeasured} requests that named their audio by URL, and told no length.")
     for other in made[1:]:

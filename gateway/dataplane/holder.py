@@ -16,6 +16,7 @@ from policies.admission import Admit, conclude_held, outgrown
 from policies.allowances import Kind, Scope, What
 from policies.authorise import Permit
 from policies.bounds import STREAM_AHEAD, Bound, Bounds, demands, least, usual, with_margin
+from policies.corrections import counted_in
 from policies.holding import NOTHING_SPENT, Answer, Demand, Lease, Spent
 from policies.inquiry import Inquiry
 from policies.limits import FREE
@@ -73,7 +74,7 @@ class Holder:
             return demands(bound, permit.principal.calendar, self._now_ms(), expected, address)
 
         wanted = wants(guess)
-        mode = permit.route.without_limiter
+        mode, holds = permit.route.without_limiter, self._holds
         try:
             wanted, held = await self._ask(self._holds, permit, wanted)
             if _is_only_a_guess(wanted, held.answer) and floor.audio_ms < guess.audio_ms:
@@ -84,10 +85,11 @@ class Holder:
             self._metrics.fail_open[("ratelimit",)] += 1
             if mode is WithoutLimiter.OPEN:
                 return Admit(permit, FREE)
-            wanted, held = await self._ask(self._local, permit, wanted)
+            holds = self._local
+            wanted, held = await self._ask(holds, permit, wanted)
         self._count(wanted, held.answer)
         self._notice(permit.principal, wanted, held.answer)
-        hold = None if held.lease is None else _Hold(self, permit, held.lease)
+        hold = None if held.lease is None else _Hold(self, permit, held.lease, is_lasting=holds is self._holds)
         if (lease := held.lease) is not None and any(one.allowance.kind is Kind.QUOTA for one in lease.demands):
             lease.hear = lambda told: self._notice(permit.principal, lease.demands, told)
         return conclude_held(permit, wanted, held.answer, hold)
@@ -196,13 +198,14 @@ class Holder:
 class _Hold:
     """See :class:`policies.admission.Hold`."""
 
-    __slots__ = ("_holder", "_lease", "_permit", "exceeds", "grows", "is_short", "settle")
+    __slots__ = ("_holder", "_lease", "_permit", "audio", "exceeds", "grows", "is_short", "settle")
 
-    def __init__(self, holder: Holder, permit: Permit, lease: Lease) -> None:
+    def __init__(self, holder: Holder, permit: Permit, lease: Lease, *, is_lasting: bool) -> None:
         self._holder = holder
         self._permit = permit
         self._lease = lease
         self.grows = lease.grows
+        self.audio = counted_in(lease.demands) if is_lasting else ()
         self.is_short = False
         self.settle = lease.settle
         self.exceeds = lease.exceeds

@@ -2,7 +2,8 @@
 
 A job by URL is accounted from its result. When nine tenths of its time are over and no client has had that, the service
 is asked as the client would ask it, once an hour until it tells: on the route with ``job_done``, with the upstream's
-credential and the identity of whoever made the job. What was never told is written down as unmeasured in the end.
+credential and the identity of whoever made the job. What was never told is written down as unmeasured in the end. A job
+whose audio was uploaded is asked about when it is a day old as well: it may have failed, and is free then.
 """
 
 import asyncio
@@ -69,6 +70,8 @@ class JobResults:
             route = self._routes.get(job.kind)
             if route is not None:
                 await self._ask(route, job, ownership)
+        for job, ownership, record in await self._book.lower_noted():
+            self._jobs.taken_back(job, ownership, record)
         for job, ownership in await self._book.close_overdue():
             self._jobs.count(job.kind, "never_told")
             self._metrics.unmeasured[(ownership.route,)] += 1

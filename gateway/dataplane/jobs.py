@@ -8,6 +8,7 @@ ever.
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
@@ -15,24 +16,24 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.connection import UpstreamConnection
 from policies.admission import Admit, Hold
 from policies.authorise import Permit
-from policies.holding import NOTHING_SPENT, Spent
+from policies.corrections import Added, Lowered, told
+from policies.holding import NOTHING_SPENT, Demand, Spent
 from policies.jobs import (
     Job,
     Ownership,
     Picker,
-    has_failed,
     id_in,
     is_done,
     is_pending,
     is_settled,
+    name_of,
     named_in,
-    owed,
     record_of,
     refusal_of,
     state_of,
 )
 from policies.routes import Route
-from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome
+from policies.usage import AudioSource, Measured, Outcome, UsageRecord
 from policies.verdict import Deny, Refusal
 from storage.ports import JobBook, StorageError
 
@@ -47,10 +48,19 @@ _HELD_STATE = 1_048_576
 """Bytes held of an answer until it is known what is to be accounted; beyond them it passes while it is read."""
 
 
+class Repayer(Protocol):
+    """Where limits are counted."""
+
+    def repay(self, demands: tuple[Demand, ...], amount: int) -> None:
+        """See :meth:`storage.redis.holds.RedisHolds.repay`."""
+
+
 class NewJob:
     """Reads the answer that makes a job, and stores whose it is."""
 
-    __slots__ = ("_goes_elsewhere", "_jobs", "_measure", "_permit", "_picker", "_request_id", "is_pending")
+    __slots__ = (
+        "_goes_elsewhere", "_hold", "_jobs", "_measure", "_permit", "_picker", "_request_id", "is_pending", "name",
+    )  # fmt: skip
 
     most = _HELD_NEW
     goes_on = False
@@ -60,16 +70,20 @@ class NewJob:
         jobs: "Jobs",
         permit: Permit,
         measure: Callable[[], Measured],
+        hold: Hold | None,
         request_id: str,
         *,
         goes_elsewhere: bool,
     ) -> None:
+        self._hold = hold
         self._jobs = jobs
         self._permit = permit
         self._measure = measure
         self._goes_elsewhere = goes_elsewhere
         self.is_pending = False
         """Whether the job's own record tells its audio, so that this request's need not."""
+        self.name = ""
+        """The job that this request made, as its record has it."""
         self._request_id = request_id
         self._picker = Picker((permit.route.job,))
 
@@ -97,10 +111,16 @@ class NewJob:
             user_id=principal.user_id,
             route=route.name,
             accounted_ms=measured.audio_ms,
+            floor_ms=measured.audio_ms if measured.source is AudioSource.WALKED else measured.walked_ms or 0,
+            model=measured.model,
+            channels=measured.channels,
+            counted=self._hold.audio if self._hold is not None else (),
             settled=is_settled(measured),
             pending=is_pending(measured, goes_elsewhere=self._goes_elsewhere),
         )
         deny = await self._jobs.bind(job, ownership, self._permit, self._request_id)
+        if deny is None:
+            self.name = name_of(job)
         self.is_pending = ownership.pending and deny is None
         return deny
 
@@ -113,6 +133,7 @@ class JobState:
     most = _HELD_STATE
     goes_on = True
     is_pending = False
+    name = ""
 
     def __init__(
         self, jobs: "Jobs", route: Route, job: Job, ownership: Ownership, hold: Hold | None, request_id: str
@@ -142,17 +163,16 @@ class JobState:
         state = found.get(state_of(self._route))
         if state is None:
             self._jobs.count(self._job.kind, "unrecognised")
-        if has_failed(self._route, state):
-            measured, outcome = NOT_AUDIO, Outcome.UPSTREAM_FAILED
-        elif is_done(self._route, state):
-            measured, outcome = owed(self._ownership, found.get(self._route.job_audio)), Outcome.OK
-        else:
+        due = told(self._route, self._ownership, state, found.get(self._route.job_audio))
+        if due is None:
             return None
-        settled = await self._jobs.settle(self._job, self._ownership, measured, self._request_id, outcome)
+        if isinstance(due, Lowered):
+            return await self._jobs.lower(self._job, self._ownership, due)
+        settled = await self._jobs.settle(self._job, self._ownership, due, self._request_id)
         if isinstance(settled, Deny):
             return settled
-        if settled and self._hold is not None:
-            self._hold.settle(Spent(measured.audio_ms, 0))
+        if settled and self._hold is not None and due.measured is not None:
+            self._hold.settle(Spent(due.measured.audio_ms, 0))
         return None
 
 
@@ -202,9 +222,12 @@ async def hear(watch: NewJob | JobState, upstream: UpstreamConnection) -> Deny |
 class Jobs:
     """One worker's view of the book; what it remembers is only whose a job is, never that it is nobody's."""
 
-    def __init__(self, book: JobBook, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, book: JobBook, metrics: Metrics, limits: Repayer, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._book = book
         self._metrics = metrics
+        self._limits = limits
         self._clock = clock
         self._known: dict[Job, tuple[Ownership, float]] = {}
 
@@ -277,7 +300,7 @@ class Jobs:
         """
         route = permit.route
         if route.job:
-            return NewJob(self, permit, measure, request_id, goes_elsewhere=goes_elsewhere)
+            return NewJob(self, permit, measure, hold, request_id, goes_elsewhere=goes_elsewhere)
         if not route.job_done:
             return None
         job = named_in(route, path)
@@ -315,11 +338,12 @@ class Jobs:
         self.count(job.kind, "made")
         return None
 
-    async def settle(
-        self, job: Job, ownership: Ownership, measured: Measured, request_id: str, outcome: Outcome
-    ) -> bool | Deny:
+    async def settle(self, job: Job, ownership: Ownership, due: Added, request_id: str) -> bool | Deny:
         """Account what a job came to: once, however many ask at one time. Whether this was the time."""
-        record = record_of(job, ownership, measured, request_id, int(time.time() * 1000), outcome)
+        measured, outcome = due
+        record = None
+        if measured is not None:
+            record = record_of(job, ownership, measured, request_id, int(time.time() * 1000), outcome)
         try:
             is_first = await self._book.settle(job, record)
         except StorageError as error:
@@ -329,7 +353,29 @@ class Jobs:
         self._known.pop(job, None)
         if is_first:
             self.count(job.kind, "settled" if outcome is Outcome.OK else "failed")
+        if is_first and measured is not None:
             self._metrics.route(ownership.route).audio_ms[measured.source] += measured.audio_ms
             if measured.source is AudioSource.UNMEASURED:
                 self._metrics.unmeasured[(ownership.route,)] += 1
         return is_first
+
+    async def lower(self, job: Job, ownership: Ownership, lowered: Lowered) -> Deny | None:
+        """Take back what a job was accounted with too much: at once, or when the account has what is taken back."""
+        try:
+            record = await self._book.lower(job, lowered)
+        except StorageError as error:
+            self.count(job.kind, "unsettled")
+            _log.warning("a job's audio cannot be taken back now", job_id=job.id, kind=job.kind, reason=str(error))
+            return None  # it owes nothing: there is no reason to keep the answer back, and it is asked about again
+        self._known.pop(job, None)
+        if record is not None:
+            self.taken_back(job, ownership, record)
+        return None
+
+    def taken_back(self, job: Job, ownership: Ownership, record: UsageRecord) -> None:
+        """It was booked by this process: the limits and the figures follow."""
+        ms = -record.measured.audio_ms
+        self.count(job.kind, "failed" if record.outcome is Outcome.UPSTREAM_FAILED else "lowered")
+        self._metrics.credited_s[(ownership.route,)] += ms / 1000
+        if ownership.counted:
+            self._limits.repay(ownership.counted, ms)

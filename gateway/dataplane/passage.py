@@ -6,7 +6,7 @@ the last byte of the answer is written: what a client has seen complete is in th
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EmptyStreamReader, StreamReader
@@ -78,8 +78,8 @@ class Passage:
     """One request on its way through."""
 
     __slots__ = (
-        "_admit", "_asked", "_connection", "_equipment", "_exchange", "_incoming", "_inquiry", "_is_pending", "_reader",
-        "_tries", "_upgrade", "_upload", "_upstreams", "upstream",
+        "_admit", "_asked", "_connection", "_equipment", "_exchange", "_incoming", "_inquiry", "_is_pending", "_job",
+        "_reader", "_tries", "_upgrade", "_upload", "_upstreams", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,8 @@ class Passage:
         self._reader: AnswerReader | None = None
         self._is_pending = False
         """Whether a job was made whose result will tell the audio."""
+        self._job = ""
+        """The job that was made."""
         self.upstream: UpstreamConnection | None = None
 
     # --- towards the upstream ----------------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ class Passage:
             if isinstance(heard, Deny):
                 return heard
             self._reader = late = heard
-            self._is_pending = watch.is_pending
+            self._is_pending, self._job = watch.is_pending, watch.name
         whole = False
         try:
             answered = (
@@ -332,7 +334,10 @@ class Passage:
             self._exchange.measure = self._measured
 
     def _measured(self) -> Measured:
-        return NOT_AUDIO if self._upload is None else self._upload.measured(self._reader, is_pending=self._is_pending)
+        if self._upload is None:
+            return NOT_AUDIO
+        measured = self._upload.measured(self._reader, is_pending=self._is_pending)
+        return replace(measured, job=self._job) if self._job else measured
 
     def failed(self, error: Exception) -> Deny | Next:
         """A refusal while nothing was sent; afterwards the connection is cut, because a clean end would be a lie."""

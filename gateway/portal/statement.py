@@ -17,7 +17,7 @@ from gateway.portal.bodies import validated
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from gateway.usage.statements import MONTH
+from gateway.usage.statements import CREDITS, MONTH
 from policies.calendars import Calendar
 from policies.permissions import Permission
 from policies.tenants import Tenant
@@ -51,6 +51,7 @@ async def page(request: web.Request) -> web.Response:
         request, "statement.html", account, session, title=f"Statement {made.period.label[:7]}", tab="statement",
         made=made, statement=made.statement, by=wanted.by, months=_months(made.calendar, made, parts.now().timestamp()),
         last_day=_last_day(made), now=parts.now().astimezone(ZoneInfo(made.calendar.zone)), clock=clock,
+        credits=CREDITS if any(line.credit for line in made.statement.lines) else "",
         other=wanted.tenant or "",
     )  # fmt: skip
 
@@ -86,5 +87,6 @@ def _last_day(made: Made) -> str:
 
 def clock(milliseconds: int) -> str:
     """``1:02:03.456``: hours, minutes, seconds."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
+    sign = "-" if milliseconds < 0 else ""
+    seconds, rest = divmod(abs(milliseconds), 1000)
+    return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"

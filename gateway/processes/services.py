@@ -112,7 +112,7 @@ class Services:
             stack.callback(streams.close)
             strangers.listeners += [partial(snapshot.forget_tokens, ""), partial(streams.forget, Invalidation())]
             book = PostgresJobs(base.pool)
-            jobs = Jobs(book, base.metrics)
+            jobs = Jobs(book, base.metrics, base.holds)
             results = JobResults(jobs, book, gatekeeper.routes, upstreams, base.metrics, assertions.of)
             base.tasks.start(results.run(), "results of jobs")
             trusted = TrustedProxies(settings.trusted_proxies)

@@ -37,6 +37,7 @@ _COUNTERS = (
         "Requests that named their audio by URL, and whose answer said nothing of its length.",
         ("route",),
     ),
+    ("credited_s", "gateway_audio_credited_seconds", "Audio taken back from the account.", ("route",)),
     ("journal_full", "gateway_usage_journal_full", "What the usage journal had no room for.", ("what",)),
     ("refused_connections", "gateway_refused_connections", "Connections beyond a limit.", ("limit",)),
 )

@@ -75,7 +75,7 @@ class RouteFigures:
 
 COUNTERS = (
     "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",
-    "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs", "unmeasured",
+    "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs", "unmeasured", "credited_s",
 )  # fmt: skip
 GAUGES = ("inflight", "open_streams", "connections", "connections_most")
 
@@ -115,6 +115,8 @@ class Metrics:
         self.jobs: defaultdict[Labels, int] = defaultdict(int)
         """kind, event"""
         self.unmeasured: defaultdict[Labels, int] = defaultdict(int)
+        """route"""
+        self.credited_s: defaultdict[Labels, float] = defaultdict(float)
         """route"""
         self.inflight = 0
         self.open_streams = 0

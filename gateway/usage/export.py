@@ -24,7 +24,7 @@ COLUMNS = (
     "event_id", "ended_at", "tenant", "key_id", "user_id", "route", "method", "status", "outcome", "code", "request_id",
     "audio_ms", "audio_source", "walked_ms", "reported_ms", "estimated_ms", "discrepant", "channels", "container",
     "codec", "model", "language", "response_format", "input_tokens", "output_tokens", "bytes_in", "bytes_out",
-    "duration_us", "upstream_us", "attempt",
+    "duration_us", "upstream_us", "attempt", "job", "before_ms",
 )  # fmt: skip
 
 

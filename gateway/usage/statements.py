@@ -30,6 +30,13 @@ LABELS: Mapping[str, Callable[[UsageRecord], str]] = {
 }
 """What lines can be told apart by, beside the model."""
 COLUMNS = ("model", "requests", "audio_ms", "billable_ms", "price_per_minute", "amount")
+KINDS = ("usage", "credit")
+"""Of lines, by whether they are a credit."""
+
+CREDITS = (
+    "A credit takes back what jobs were charged that failed later, or were shorter than estimated, in this month or an"
+    " earlier one."
+)
 
 
 class NoPriceList(ValueError):
@@ -121,18 +128,21 @@ def flat(made: Statement, by: str | None) -> dict[str, Any]:
 
 
 def row(line: Line, by: str | None) -> dict[str, Any]:
-    """One line, its label first where lines have one."""
+    """One line, its label first where lines have one, its kind last."""
     figures = (line.model, line.requests, line.audio_ms, line.billable_ms, f"{line.price:f}", f"{line.amount:f}")
-    return {**({by: line.label} if by else {}), **dict(zip(COLUMNS, figures, strict=True))}
+    return {**({by: line.label} if by else {}), **dict(zip(COLUMNS, figures, strict=True)), "kind": KINDS[line.credit]}
 
 
 def csv_text(made: Statement, by: str | None) -> str:
     """RFC 4180, with a heading and the total at the end; no cell is a formula."""
     buffer, currency = io.StringIO(), made.plan.currency
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow([*([by] if by else []), *COLUMNS, "currency"])
+    writer.writerow([*([by] if by else []), *COLUMNS, "currency", "kind"])
     for line in made.lines:
-        writer.writerow([harmless(str(cell)) for cell in (*row(line, by).values(), currency)])
-    total = ("total", made.requests, made.audio_ms, made.billable_ms, "", f"{made.amount:f}", currency)
+        cells = row(line, by)
+        texts = {name: harmless(cells[name]) for name in (by, "model") if name}  # amounts may begin with a minus
+        *figures, kind = (cells | texts).values()
+        writer.writerow([*figures, currency, kind])
+    total = ("total", made.requests, made.audio_ms, made.billable_ms, "", f"{made.amount:f}", currency, "total")
     writer.writerow([*([""] if by else []), *total])
     return buffer.getvalue()

@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+import orjson
 
-from policies.jobs import NEVER_TOLD, Job, Ownership, record_of
-from policies.usage import UsageRecord
+from policies.corrections import Lowered, correction_of, read, written
+from policies.jobs import NEVER_TOLD, Job, Ownership, name_of, record_of
+from policies.usage import INTERIM, Outcome, UsageRecord
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
-from storage.usage_rows import encode
+from storage.postgres.usage_columns import names, record_from
+from storage.usage_rows import CURRENT, encode
 
 if TYPE_CHECKING:
     from storage import ports
@@ -51,6 +55,10 @@ class PostgresJobs:
                     ownership.user_id,
                     ownership.route,
                     ownership.accounted_ms,
+                    ownership.floor_ms,
+                    ownership.model,
+                    ownership.channels,
+                    orjson.dumps(written(ownership.counted)).decode(),
                     ownership.settled,
                     ownership.pending,
                     days,
@@ -60,9 +68,38 @@ class PostgresJobs:
             # An earlier job of that id has had its time and waits for its record.
             await self._close(await self._pool.read(_OVERDUE_OF, *job))
 
-    async def settle(self, job: Job, record: UsageRecord) -> bool:
+    async def settle(self, job: Job, record: UsageRecord | None) -> bool:
         """The row's lock lets one of many claim it, and the account changes in the same transaction."""
-        return await self._account(_SETTLE, job, record)
+        if record is not None:
+            return await self._account(_SETTLE, job, record)
+        async with self._pool.operator() as connection:
+            return await _claim(connection, _SETTLE, job)
+
+    async def lower(self, job: Job, lowered: Lowered) -> UsageRecord | None:
+        """What is noted stays noted, so a process that dies before it is booked leaves it to the others."""
+        async with self._pool.operator() as connection:
+            row = await connection.fetchrow(_NOTE, *job, lowered.to_ms, lowered.outcome)
+        return None if row is None else await self._lower(row)
+
+    async def lower_noted(self) -> Sequence[tuple[Job, Ownership, UsageRecord]]:
+        """Those whose next try is due; rows that another gateway looks at now are its own."""
+        async with self._pool.operator() as connection:
+            rows = await connection.fetch(_NOTED, _AT_ONCE)
+        booked = [(row, await self._lower(row)) for row in rows]
+        return [(_job(row), _ownership(row), record) for row, record in booked if record is not None]
+
+    async def _lower(self, row: asyncpg.Record) -> UsageRecord | None:
+        job, ownership = _job(row), _ownership(row)
+        found = await self._pool.read(_FIRST, ownership.tenant_id, name_of(job), row["created_at"])
+        if not found:
+            return None
+        lowered = Lowered(row["lower_ms"], Outcome(row["lower_outcome"]))
+        record = correction_of(job, ownership, record_from(found[0]), lowered, int(time.time() * 1000))
+        if record is not None:
+            return record if await self._account(_LOWER, job, record) else None
+        async with self._pool.operator() as connection:
+            await _claim(connection, _LOWER, job)
+        return None
 
     async def unheard(self) -> Sequence[tuple[Job, Ownership]]:
         """Claimed by the time that is written down; rows that another gateway looks at now are its own."""
@@ -85,9 +122,13 @@ class PostgresJobs:
 
     async def _account(self, claiming: str, job: Job, record: UsageRecord) -> bool:
         async def claim(connection: Connection, _: int) -> bool:
-            return str(await connection.execute(claiming, *job)) == "UPDATE 1"
+            return await _claim(connection, claiming, job)
 
         return await self._ledger.book([encode(record)], claim)
+
+
+async def _claim(connection: Connection, claiming: str, job: Job) -> bool:
+    return str(await connection.execute(claiming, *job)) == "UPDATE 1"
 
 
 def _job(row: asyncpg.Record) -> Job:
@@ -95,15 +136,19 @@ def _job(row: asyncpg.Record) -> Job:
 
 
 def _ownership(row: asyncpg.Record) -> Ownership:
-    return Ownership(**{name: value for name, value in row.items() if name not in ("kind", "job_id")})
+    values = {field.name: row[field.name] for field in fields(Ownership)}
+    return Ownership(**values | {"counted": read(orjson.loads(values["counted"]))})
 
 
-_COLUMNS: Final = """tenant_id, key_id, user_id, route, accounted_ms, pending,
-    settled_at IS NOT NULL AS settled, contested_at IS NOT NULL AS contested"""
+_COLUMNS: Final = """tenant_id, key_id, user_id, route, accounted_ms, floor_ms, model, channels, counted, pending,
+    settled_at IS NOT NULL OR lower_at IS NOT NULL AS settled, contested_at IS NOT NULL AS contested"""
 _OWNER: Final = f"""
     SELECT {_COLUMNS} FROM platform.jobs WHERE kind = $1 AND job_id = $2 AND expires_at > now()
 """  # noqa: S608  made of this file's own column names
-_IS_OPEN: Final = "settled_at IS NULL AND contested_at IS NULL"
+_IS_OPEN: Final = "settled_at IS NULL AND contested_at IS NULL AND lower_at IS NULL"
+_SOON: Final = "interval '1 minute'"
+_EARLY: Final = "interval '1 day'"
+"""When a job is asked about whose audio was uploaded: soon enough for whoever waits for what it comes to."""
 _WAITS: Final = "pending AND settled_at IS NULL AND expires_at <= now()"
 """What has had its time and is not in the account; a contested one can only come there so."""
 _FORGET: Final = f"""
@@ -116,9 +161,12 @@ _FORGET: Final = f"""
 """  # noqa: S608  the same
 _BIND: Final = f"""
     INSERT INTO platform.jobs AS known
-        (kind, job_id, tenant_id, key_id, user_id, route, accounted_ms, settled_at, pending, expires_at, ask_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $8 THEN now() END, $9, now() + make_interval(days => $10),
-        now() + make_interval(days => $10) * 0.9)
+        (kind, job_id, tenant_id, key_id, user_id, route, accounted_ms, floor_ms, model, channels, counted, settled_at,
+        pending, expires_at, ask_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN now() END,
+        $13, now() + make_interval(days => $14), now() + CASE
+            WHEN $7::bigint > 0 AND NOT $13::boolean THEN least({_EARLY}, make_interval(days => $14) * 0.9)
+            ELSE make_interval(days => $14) * 0.9 END)
     ON CONFLICT (kind, job_id) DO UPDATE SET contested_at =
         CASE WHEN known.tenant_id = excluded.tenant_id THEN known.contested_at
             ELSE coalesce(known.contested_at, now()) END
@@ -131,8 +179,36 @@ _SETTLE: Final = f"""
 _CLOSE: Final = f"""
     UPDATE platform.jobs SET settled_at = now() WHERE kind = $1 AND job_id = $2 AND {_WAITS}
 """  # noqa: S608  the same
+_NOTE: Final = f"""
+    UPDATE platform.jobs SET lower_ms = $3, lower_outcome = $4, lower_at = now() + {_SOON}
+    WHERE kind = $1 AND job_id = $2 AND {_IS_OPEN}
+    RETURNING kind, job_id, created_at, lower_ms, lower_outcome, {_COLUMNS}
+"""  # noqa: S608  the same
+_LOWER: Final = """
+    UPDATE platform.jobs SET settled_at = now()
+    WHERE kind = $1 AND job_id = $2 AND settled_at IS NULL AND contested_at IS NULL
+"""
+# After a minute, then half as long again as it has waited: an outage of days costs some tens of questions.
+_NOTED: Final = f"""
+    UPDATE platform.jobs SET lower_at = now() + greatest({_SOON}, (now() - created_at) / 2)
+    WHERE (kind, job_id) IN (
+        SELECT kind, job_id FROM platform.jobs
+        WHERE lower_at <= now() AND expires_at > now() AND settled_at IS NULL AND contested_at IS NULL
+        ORDER BY lower_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING kind, job_id, created_at, lower_ms, lower_outcome, {_COLUMNS}
+"""  # noqa: S608  the same
+# Its request ended when the job was there; clocks of machines differ, and an answer may pass slowly.
+_FIRST: Final = f"""
+    SELECT ended_at, {names(tuple(column.name for column in CURRENT.columns))} FROM platform.usage_events
+    WHERE tenant_id = $1 AND job = $2 AND before_ms IS NULL AND status <> {INTERIM}
+        AND ended_at >= $3::timestamptz - interval '10 minutes' AND ended_at < $3::timestamptz + interval '10 minutes'
+    ORDER BY ended_at LIMIT 1
+"""  # noqa: S608  the same
 _UNHEARD: Final = f"""
-    UPDATE platform.jobs SET ask_at = now() + interval '1 hour' WHERE (kind, job_id) IN (
+    UPDATE platform.jobs SET ask_at = greatest(
+        now() + interval '1 hour', created_at + (expires_at - created_at) * 0.9
+    ) WHERE (kind, job_id) IN (
         SELECT kind, job_id FROM platform.jobs WHERE ask_at <= now() AND expires_at > now() AND {_IS_OPEN}
         ORDER BY ask_at LIMIT $1 FOR UPDATE SKIP LOCKED
     )

@@ -89,7 +89,7 @@ class PostgresLedger:
         )
         totals = totals_of(row)
         if of.what is What.AUDIO:
-            return totals.audio_ms
+            return max(totals.audio_ms, 0)  # corrections of an earlier period's jobs may be more
         return totals.bytes_in if of.what is What.BYTES else totals.requests - totals.denied
 
     async def breakdown(

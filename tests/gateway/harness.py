@@ -451,7 +451,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     upstreams = Upstream("default", addresses, metrics, 2.0)
     upstreams.start(tasks)
     streams = Streams(gatekeeper, settlement, metrics, tasks)
-    jobs = Jobs(options.jobs, metrics)
+    jobs = Jobs(options.jobs, metrics, holding.holds)
     proxy = Proxy(
         gatekeeper=gatekeeper,
         jobs=jobs,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from gateway.dataplane.holder import Holder
 from gateway.dataplane.limit_events import LimitReached
 from gateway.telemetry.metrics import Metrics
-from policies.holding import Demand
+from policies.holding import Demand, Step
+from storage.held import HeldLease
 from storage.local_holds import LocalHolds
 from storage.ports import Held, Unavailable, UsageOf
 
@@ -20,6 +21,9 @@ class SwitchableHolds(LocalHolds):
         if self.down:
             raise Unavailable("Redis is down")
         return await super().hold(demands)
+
+    def repay(self, demands: tuple[Demand, ...], amount: int) -> None:
+        self.give_back(HeldLease(self, "repaid", demands), [Step(demand, 0, -amount, 0) for demand in demands])
 
     @property
     def held(self) -> int:

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from policies.allowances import Allowance, Scope, What
 from policies.jobs import Job
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.storage.memory_jobs import MemoryJobs
 
 JSON = [("Content-Type", "application/json")]
-BY_URL = b'{"audio_url": "https://cdn.example/a.mp3"}'
+BY_URL = b'{"audio_url": "https://cdn.example/a.mp3", "speech_model": "best"}'
 
 
 def answer(body: bytes, status: bytes = b"200 OK", *, kind: bytes = b"application/json") -> bytes:
@@ -71,6 +72,19 @@ class Workers:
     def owner(self, job_id: str) -> str:
         """The tenant."""
         return self.book.rows[Job("assemblyai", job_id)].tenant_id
+
+
+def limited(what: What, text: str) -> Allowance:
+    """A limit of the tenant."""
+    return replace(Allowance.parse(what, text), scope=Scope.TENANT)
+
+
+async def upload(w: Workers, audio: bytes, key: str = "") -> None:
+    """Make ``job-1`` of the speechmatics route."""
+    head = b'--x\r\nContent-Disposition: form-data; name="data_file"; filename="a.wav"\r\n\r\n'
+    body = head + audio + b"\r\n--x--\r\n"
+    made = await w.first.ask("POST", "/v2/jobs", [("Content-Type", "multipart/form-data; boundary=x")], body, key=key)
+    assert made.status == 200
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,6 @@ from policies.jobs import (
     is_done,
     is_settled,
     named_in,
-    owed,
     path_of,
     refusal_of,
 )
@@ -32,6 +31,7 @@ READS = Route(
 RESULT = replace(READS, job_settled=True)
 MINE = Ownership(tenant_id="ten_a", key_id="key_1", user_id="", route="m", accounted_ms=0, settled=False)
 DONE = replace(MINE, settled=True)
+WALKED = replace(MINE, accounted_ms=2_000, floor_ms=2_000)
 
 JUDGED = [
     (MINE, "ten_a", READS, True, None),
@@ -43,6 +43,10 @@ JUDGED = [
     (MINE, "ten_a", RESULT, True, Refusal.JOB_NOT_SETTLED),
     (MINE, "ten_b", RESULT, True, Refusal.NOT_FOUND),
     (DONE, "ten_a", RESULT, True, None),
+    (WALKED, "ten_a", RESULT, True, None),
+    (replace(WALKED, floor_ms=1), "ten_a", RESULT, True, Refusal.JOB_NOT_SETTLED),
+    (replace(WALKED, pending=True), "ten_a", RESULT, True, Refusal.JOB_NOT_SETTLED),
+    (WALKED, "ten_a", READS, False, None),
     (MINE, "ten_a", READS, False, Refusal.JOB_NOT_SETTLED),
     (DONE, "ten_a", READS, False, None),
     (DONE, "ten_b", READS, False, Refusal.NOT_FOUND),
@@ -117,29 +121,10 @@ def test_no_answer_makes_the_reader_raise(data: bytes, size: int) -> None:
     id_in(picker.found.get("job.id"))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "accounted_ms", "audio_ms", "source"),
-    [
-        ("281", 0, 281_000, AudioSource.REPORTED),
-        ("9.9635", 0, 9_964, AudioSource.REPORTED),
-        ("10", 4_000, 6_000, AudioSource.REPORTED),
-        ("10", 12_000, 0, AudioSource.REPORTED),
-        ("0", 0, 0, AudioSource.REPORTED),
-        *((text, 0, 0, AudioSource.UNMEASURED) for text in ("null", "-1", "nan", "inf", "1e400", "1e12", "")),
-        (None, 0, 0, AudioSource.UNMEASURED),
-    ],
-)
-def test_a_result_owes_what_it_says_less_what_is_accounted(
-    seconds: str | None, accounted_ms: int, audio_ms: int, source: AudioSource
-) -> None:
-    """And what cannot be believed is no length: the record says so."""
-    measured = owed(replace(MINE, accounted_ms=accounted_ms), seconds)
-    assert (measured.audio_ms, measured.source) == (audio_ms, source)
-    assert measured.discrepant == (source is AudioSource.UNMEASURED)
-
-
-def test_only_what_was_walked_is_settled_from_the_beginning() -> None:
+def test_only_what_was_walked_and_is_silent_is_settled_from_the_beginning() -> None:
+    """No result makes it more, and none makes it less; all else may still be corrected, or be free."""
     assert [source for source in AudioSource if is_settled(Measured(source=source))] == [AudioSource.WALKED]
+    assert not is_settled(Measured(source=AudioSource.WALKED, audio_ms=1))
 
 
 def test_a_job_is_done_in_one_state_alone() -> None:

@@ -59,6 +59,8 @@ def test_a_form_upload_is_walked(lengths):
         "response_format": "",
         "input_tokens": None,
         "output_tokens": None,
+        "job": "",
+        "before_ms": None,
     }
 
 

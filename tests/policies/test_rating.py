@@ -1,5 +1,6 @@
 """Facts in, money out: rules in a table, and totals that add up whatever the records are."""
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -146,3 +147,49 @@ def test_a_statement_says_how_many_requests_were_not_measured():
     """They are in no line, since they cost nothing; but nobody can overlook them."""
     statement = rated([record(heard(60_000)), record(Measured(source=AudioSource.UNMEASURED, discrepant=True))])
     assert (statement.unmeasured, statement.requests, len(statement.lines)) == (1, 1, 1)
+
+
+def corrected(before_ms, audio_ms, *, outcome=Outcome.OK, **facts):
+    return record(replace(heard(audio_ms, **facts), before_ms=before_ms), status=100, outcome=outcome)
+
+
+@pytest.mark.parametrize(
+    ("rules", "charged_ms"),
+    [
+        ({}, 0),
+        ({"rounding": Rounding.UP, "increment_ms": 60_000}, 0),
+        ({"minimum_ms": 30_000}, 0),
+        ({"per_channel": True, "rounding": Rounding.UP}, 0),
+        ({"bill_on": BillOn.ACCEPTED, "rounding": Rounding.UP}, 3_000),
+    ],
+)
+def test_a_job_that_failed_costs_nothing_in_the_end(rules, charged_ms):
+    """Its credit is what it was charged, with increments, minimum and channels; unless the plan bills what failed."""
+    taken = corrected(2_500, -2_500, outcome=Outcome.UPSTREAM_FAILED, walked=2_500, channels=2)
+    statement = rated([record(heard(2_500, channels=2)), taken], plan(**rules))
+    usage, credit = statement.lines
+    assert (usage.credit, credit.credit, credit.audio_ms) == (False, True, -2_500)
+    assert usage.billable_ms + credit.billable_ms == statement.billable_ms == charged_ms
+    assert (usage.requests, credit.requests) == (1, 0 if charged_ms else -1)
+
+
+def test_a_credit_for_an_earlier_month_stands_alone_and_is_owed_to_the_tenant():
+    statement = rated(
+        [corrected(600_000, -600_000, outcome=Outcome.UPSTREAM_FAILED, model="a")], plan(price=Decimal(1))
+    )
+    (line,) = statement.lines
+    assert (line.model, line.amount, statement.amount) == ("a", Decimal(-10), Decimal(-10))
+
+
+@pytest.mark.parametrize(("audio_ms", "billable_ms"), [(-15_000, 10_000), (3_000, 30_000), (15_000, 40_000)])
+def test_an_estimate_that_is_corrected_is_rounded_once(audio_ms, billable_ms):
+    """As if what it came to had been known from the beginning."""
+    statement = rated(
+        [record(heard(25_000)), corrected(25_000, audio_ms)], plan(rounding=Rounding.UP, increment_ms=10_000)
+    )
+    assert (statement.billable_ms, statement.requests) == (billable_ms, 1)
+    assert statement.audio_ms == 25_000 + audio_ms
+
+
+def test_a_job_by_url_is_one_request():
+    assert rated([corrected(0, 5_000), corrected(0, 0)], plan(minimum_ms=10_000)).billable_ms == 10_000

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from policies.corrections import Lowered, correction_of, is_first_of
 from policies.jobs import NEVER_TOLD, Job, Ownership, record_of
 from policies.usage import UsageRecord
 from storage.ports import Unavailable
@@ -24,6 +25,10 @@ class MemoryJobs:
         self.asked = 0
         self.late: set[Job] = set()
         """Those that have a tenth of their time left."""
+        self.shipped: Sequence[UsageRecord] = ()
+        """Records of requests that the account has."""
+        self.noted: dict[Job, Lowered] = {}
+        """What was found to come to less, and is not booked yet."""
         self.over: set[Job] = set()
         """Those whose time is over."""
 
@@ -43,14 +48,38 @@ class MemoryJobs:
             known = self.rows[job] = replace(known, contested=True)
         return known
 
-    async def settle(self, job: Job, record: UsageRecord) -> bool:
+    async def settle(self, job: Job, record: UsageRecord | None) -> bool:
         self._ask(broken=self.fails_to_settle)
         known = self.rows.get(job)
         if known is None or known.settled or known.contested:
             return False
         self.rows[job] = replace(known, settled=True)
-        self.accounted.append(record)
+        if record is not None:
+            self.accounted.append(record)
         return True
+
+    async def lower(self, job: Job, lowered: Lowered) -> UsageRecord | None:
+        self._ask(broken=self.fails_to_settle)
+        known = self.rows.get(job)
+        if known is None or known.settled or known.contested:
+            return None
+        self.rows[job] = replace(known, settled=True)
+        self.noted[job] = lowered
+        return self._lower(job)
+
+    async def lower_noted(self) -> Sequence[tuple[Job, Ownership, UsageRecord]]:
+        self._ask()
+        booked = [(job, self.rows[job], self._lower(job)) for job in list(self.noted)]
+        return [(job, ownership, record) for job, ownership, record in booked if record is not None]
+
+    def _lower(self, job: Job) -> UsageRecord | None:
+        first = next((record for record in self.shipped if is_first_of(job, record)), None)
+        if first is None:
+            return None
+        record = correction_of(job, self.rows[job], first, self.noted.pop(job), first.ended_ms + 1)
+        if record is not None:
+            self.accounted.append(record)
+        return record
 
     async def unheard(self) -> Sequence[tuple[Job, Ownership]]:
         self._ask()

@@ -379,6 +379,19 @@ async def left_becomes(holds: RedisHolds, one: Demand, left: int) -> None:
 # --- Redis alone ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("repaid_s", "left_s"), [(40, 80), (50, 90), (60, 100), (500, 100)])
+async def test_what_is_given_back_later_can_be_had_again(redis_subject: Subject, repaid_s: int, left_s: int) -> None:
+    """Of a window and of a calendar period, never more than there is; a counter that is gone is not made anew."""
+    for text in ("100s/h", "100s/month"):
+        one = audio(text, 60)
+        assert isinstance(redis_subject.holds, RedisHolds)
+        redis_subject.holds.repay((one,), 1_000)
+        await redis_subject.holds.tell(one, 0)
+        (await redis_subject.admitted(one)).settle(Spent(60_000))
+        redis_subject.holds.repay((one,), repaid_s * 1000)
+        assert await redis_subject.left(one) == left_s * 1000
+
+
 async def test_a_lease_that_is_not_renewed_is_free_after_its_time(redis_subject: Subject) -> None:
     """A crash: nobody settles and nobody renews. Places and audio come back, what was spent for good does not."""
     places, window = demand(What.STREAMS, "1"), audio("60s/d", 20)

@@ -1,23 +1,29 @@
 """The promises of storage.ports.JobBook, kept by PostgreSQL and by the dictionary that the tests of the doors use."""
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from policies.allowances import Allowance, What
+from policies.corrections import Lowered
+from policies.holding import Demand
 from policies.jobs import NEVER_TOLD, Job, Ownership
-from policies.usage import INTERIM, AudioSource, Measured
+from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 from storage.ports import JobBook, Unavailable
 from storage.postgres.jobs import PostgresJobs
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
-from tests.storage.accounts import exported
+from tests.storage.accounts import exported, keep
 from tests.storage.memory_jobs import MemoryJobs
 from tests.storage.usage_samples import ACME, OTHER, record
 
 JOB = Job("k", "abc")
 MINE = Ownership(tenant_id=ACME, key_id="key_1", user_id="usr_1", route="m", accounted_ms=7, settled=False)
+UPLOADED = replace(MINE, accounted_ms=2_500, floor_ms=2_500, model="whisper-1", channels=1)
+FAILED = Lowered(0, Outcome.UPSTREAM_FAILED)
 THEIRS = replace(MINE, tenant_id=OTHER, key_id="key_2")
 RESULT = record(
     tenant_id=ACME,
@@ -103,8 +109,10 @@ async def test_what_nobody_asked_for_is_told_to_one_asker_and_closed_when_its_ti
     assert list(await book.unheard()) == []
     both = await asyncio.gather(book.close_overdue(), PostgresJobs(pool).close_overdue())
     assert sorted(job.id for closed in both for job, _ in closed) == ["a", "contested"]
-    told = [(one.measured, one.status, one.key_id) for one in await exported(ledger, ACME)]
-    assert told == [(NEVER_TOLD, INTERIM, "key_1")] * 2
+    told = {(one.measured, one.status, one.key_id) for one in await exported(ledger, ACME)}
+    assert told == {
+        (replace(NEVER_TOLD, job=f"k:{name}", before_ms=0), INTERIM, "key_1") for name in ("a", "contested")
+    }
     assert await ledger.reconcile() == []
 
 
@@ -114,7 +122,8 @@ async def test_an_id_that_comes_again_leaves_what_is_known_of_the_first_job(pool
     await book.bind(JOB, replace(MINE, pending=True), 14)
     await shift(pool, "15 days")
     assert await book.bind(JOB, THEIRS, 14) == THEIRS
-    assert [record.measured for record in await exported(PostgresLedger(pool), ACME)] == [NEVER_TOLD]
+    never_told = replace(NEVER_TOLD, job="k:abc", before_ms=7)
+    assert [record.measured for record in await exported(PostgresLedger(pool), ACME)] == [never_told]
     assert await book.owner(JOB) == THEIRS
 
 
@@ -123,9 +132,78 @@ async def shift(pool: Pool, interval: str) -> None:
     async with pool.operator() as connection:
         await connection.execute(
             "UPDATE platform.jobs SET created_at = created_at - $1::text::interval,"
-            " expires_at = expires_at - $1::text::interval, ask_at = ask_at - $1::text::interval",
+            " expires_at = expires_at - $1::text::interval, ask_at = ask_at - $1::text::interval,"
+            " lower_at = lower_at - $1::text::interval",
             interval,
         )
+
+
+def uploaded(**changes: object) -> UsageRecord:
+    """The record of the request that made the job, just now."""
+    made = record(ended_ms=int(time.time() * 1000), request_id="up", **changes)
+    return made._replace(measured=replace(made.measured, job="k:abc"))
+
+
+async def test_a_job_that_failed_is_taken_back_once_and_only_what_the_account_has(pool: Pool) -> None:
+    """Whoever finds it and however often; its record waits for that of the upload, which may still be in a journal."""
+    book, other, ledger = PostgresJobs(pool), PostgresJobs(pool), PostgresLedger(pool)
+    counted = (Demand(Allowance.parse(What.AUDIO, "1h/month"), "limit:{a}", 0, 99),)
+    await book.bind(JOB, replace(UPLOADED, counted=counted), 14)
+    assert await book.lower(JOB, FAILED) is None
+    assert (await book.owner(JOB)) == replace(UPLOADED, counted=counted, settled=True)
+    assert await book.lower(JOB, FAILED) is None
+    assert not await book.settle(JOB, RESULT)
+    assert list(await book.lower_noted()) == []
+    made = uploaded()
+    await keep(ledger, made)
+    await shift(pool, "1 minute 1 second")
+    (booked,) = [*await book.lower_noted(), *await other.lower_noted()]
+    assert booked[0] == JOB
+    assert booked[1].counted == counted
+    assert [one.measured.audio_ms for one in await exported(ledger, ACME)] == [2_500, -2_500]
+    assert booked[2] == (await exported(ledger, ACME))[1]
+    await shift(pool, "2 hours")
+    assert list(await book.lower_noted()) == []
+    totals = await ledger.totals(ACME, *EVER)
+    assert (totals.audio_ms, totals.requests) == (0, 1)
+    assert await ledger.reconcile() == []
+
+
+async def test_one_of_many_who_find_a_failure_takes_it_back(pool: Pool) -> None:
+    book, ledger = PostgresJobs(pool), PostgresLedger(pool)
+    await book.bind(JOB, UPLOADED, 14)
+    await keep(ledger, uploaded())
+    found = await asyncio.gather(*(book.lower(JOB, FAILED) for _ in range(5)))
+    assert sorted(one is not None for one in found) == [False] * 4 + [True]
+    assert await ledger.reconcile() == []
+
+
+async def test_what_was_not_charged_is_not_taken_back(pool: Pool) -> None:
+    """Of another tenant's record neither, nor of a correction; the job is settled all the same."""
+    book, ledger = PostgresJobs(pool), PostgresLedger(pool)
+    await book.bind(JOB, UPLOADED, 14)
+    uncharged = uploaded(outcome=Outcome.UPSTREAM_FAILED)
+    await keep(
+        ledger, uncharged._replace(measured=replace(uncharged.measured, audio_ms=0)), uploaded(tenant_id=OTHER),
+        RESULT._replace(ended_ms=uncharged.ended_ms, measured=replace(RESULT.measured, job="k:abc", before_ms=0)),
+    )  # fmt: skip
+    assert await book.lower(JOB, FAILED) is None
+    await shift(pool, "2 hours")
+    assert list(await book.lower_noted()) == []
+    rows = await pool.read("SELECT settled_at IS NOT NULL AS settled FROM platform.jobs")
+    assert [row["settled"] for row in rows] == [True]
+
+
+async def test_uploaded_jobs_are_asked_about_after_a_day_and_again_in_the_end(pool: Pool) -> None:
+    """So that a failure that no client asks about is found while somebody waits for it."""
+    book = PostgresJobs(pool)
+    await book.bind(JOB, UPLOADED, 10)
+    await book.bind(Job("k", "url"), replace(MINE, accounted_ms=0, pending=True), 10)
+    told = []
+    for passed in ("23 hours", "2 hours", "3 days", "4 days 22 hours", "2 hours"):
+        await shift(pool, passed)
+        told.append(sorted(job.id for job, _ in await book.unheard()))
+    assert told == [[], ["abc"], [], [], ["abc", "url"]]
 
 
 async def test_jobs_that_have_had_their_time_are_forgotten(pool: Pool) -> None:

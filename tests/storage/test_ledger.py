@@ -102,7 +102,7 @@ async def test_a_poisoned_row_is_rejected_and_nothing_of_its_batch_is_kept(
 
 async def test_a_row_of_a_newer_encoding_is_not_rejected_but_waits(ledger: PostgresLedger) -> None:
     with pytest.raises(StorageError, match="newer gateway") as raised:
-        await ledger.ship("j", 0, 100, [encode(record()), b"3" + encode(record())[1:]])
+        await ledger.ship("j", 0, 100, [encode(record()), b"4" + encode(record())[1:]])
     assert not isinstance(raised.value, Rejected)
     assert await ledger.shipped("j") == 0
 

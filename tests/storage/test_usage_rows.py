@@ -9,7 +9,7 @@ from policies.usage import NOT_AUDIO, Measured, UsageRecord
 from storage.journal.format import LONGEST_ROW, RECORD_MAGIC
 from storage.ports import StorageError
 from storage.usage_rows import CURRENT, DIMENSION_LIMIT, ENCODINGS, LONG, TEXT_LIMIT, decode, encode, fill, outline
-from tests.storage.usage_samples import HOSTILE, STORABLE, record, records
+from tests.storage.usage_samples import HOSTILE, STORABLE, in_encoding, record, records
 
 
 @given(records(texts=STORABLE))
@@ -52,7 +52,7 @@ def test_nul_and_lone_surrogates_become_replacement_characters() -> None:
 
 
 def test_texts_are_whole_as_long_as_all_of_them_are_short_together() -> None:
-    spare = LONG - len("\t".join(encode(record()).decode().split("\t")[2:17]))
+    spare = LONG - len("\t".join(encode(record()).decode().split("\t")[2:18]))
     whole = record(key_id="k" * (spare + len("key_1")))
     assert decode(encode(whole)) == whole
     cut = decode(encode(record(key_id="k" * LONG, request_id="r" * 100_000)))
@@ -63,7 +63,7 @@ def test_the_longest_row_fits_into_a_journal() -> None:
     """Audio would be free for who could make a record that no journal takes."""
     wide = "\N{GRINNING FACE}" * 1_000_000
     texts = dict.fromkeys(("event_id", "tenant_id", "key_id", "user_id", "route", "method", "code"), wide)
-    measured = Measured(container=wide, codec=wide, model=wide, language=wide, response_format=wide)
+    measured = Measured(container=wide, codec=wide, model=wide, language=wide, response_format=wide, job=wide)
     assert len(encode(record(**texts, request_id="\\" * 1_000_000, measured=measured))) < LONGEST_ROW
 
 
@@ -71,6 +71,15 @@ def test_a_negative_figure_is_written_as_nothing() -> None:
     bent = decode(encode(record(bytes_in=-5, duration_us=-(10**30), measured=Measured(audio_ms=-1, walked_ms=-1))))
     assert (bent.bytes_in, bent.duration_us, bent.measured.audio_ms, bent.measured.walked_ms) == (0, 0, 0, 0)
     assert bent.bytes_out == 67
+
+
+@pytest.mark.parametrize(
+    ("before_ms", "audio_ms", "kept_ms"), [(900, -900, -900), (900, -901, -900), (0, -1, 0), (-5, -1, 0), (7, 3, 3)]
+)
+def test_a_correction_takes_back_what_was_accounted_and_no_more(before_ms: int, audio_ms: int, kept_ms: int) -> None:
+    taken = record(bytes_in=-5, measured=Measured(audio_ms=audio_ms, before_ms=before_ms, walked_ms=-1))
+    bent = decode(encode(taken))
+    assert (bent.measured.audio_ms, bent.measured.walked_ms, bent.bytes_in) == (kept_ms, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +103,11 @@ def test_every_fact_of_a_record_has_a_column() -> None:
 
 def test_a_row_without_audio_says_null_where_nothing_was_measured() -> None:
     quiet = record(measured=NOT_AUDIO)
-    assert encode(quiet).count(rb"\N") == 6
+    assert encode(quiet).count(rb"\N") == 7
     assert decode(encode(quiet)) == quiet
 
 
-@pytest.mark.parametrize("row", [b"3\tx\n", b"\n", b"", b"x\ty\n"])
+@pytest.mark.parametrize("row", [b"4\tx\n", b"\n", b"", b"x\ty\n"])
 def test_a_row_of_an_unknown_encoding_names_the_remedy(row: bytes) -> None:
     with pytest.raises(StorageError, match="newer gateway"):
         decode(row)
@@ -113,8 +122,8 @@ def test_encodings_are_listed_under_their_own_numbers() -> None:
     assert all(number == encoding.number for number, encoding in ENCODINGS.items())
 
 
-def test_a_row_of_the_first_encoding_is_still_read() -> None:
-    """It may lie in a journal since before the update; it says nothing of tokens."""
+@pytest.mark.parametrize("number", ENCODINGS)
+def test_a_row_of_every_encoding_is_still_read(number: int) -> None:
+    """It may lie in a journal since before an update; it says nothing of tokens, or of jobs."""
     made = record()
-    row = b"1" + encode(made)[1:].removesuffix(b"\t\\N\t\\N\n") + b"\n"
-    assert decode(row) == made
+    assert decode(in_encoding(number, made)) == made

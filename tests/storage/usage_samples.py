@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import strategies as st
 
 from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
+from storage.usage_rows import CURRENT, ENCODINGS, encode
 
 ACME = "ten_acme"
 OTHER = "ten_other"
@@ -54,6 +55,13 @@ def record(**changes: object) -> UsageRecord:
     return UsageRecord(**facts | changes)
 
 
+def in_encoding(number: int, made: UsageRecord) -> bytes:
+    """The row of a record as an earlier gateway wrote it: without what that encoding has no place for."""
+    names, fields = ENCODINGS[number].names, encode(made).decode().removesuffix("\n").split("\t")
+    kept = [field for name, field in zip(CURRENT.names, fields, strict=True) if name in names]
+    return "\t".join([str(number), *kept[1:]]).encode() + b"\n"
+
+
 def records(*, texts: st.SearchStrategy[str], tenants: st.SearchStrategy[str] | None = None) -> st.SearchStrategy:
     """Records with any figures; every text is one of ``texts``."""
     figures = st.integers(0, 10**12)
@@ -72,6 +80,8 @@ def records(*, texts: st.SearchStrategy[str], tenants: st.SearchStrategy[str] | 
         model=texts,
         language=texts,
         response_format=texts,
+        job=texts,
+        before_ms=maybe,
     )
     return st.builds(
         UsageRecord,

@@ -49,6 +49,10 @@ class LineShown(Shown):
     label: str = Field(description="The key, user or route that `by` asks for; empty without.")
     name: str = Field(description="Of a key its name, of a member the address; empty where there is none any more.")
     model: str
+    kind: Literal["usage", "credit"] = Field(
+        description="A credit takes back, below 0, what jobs were charged that failed later or were shorter than "
+        "estimated, in this month or an earlier one."
+    )
     requests: int
     audio_ms: int
     billable_ms: int
@@ -159,6 +163,7 @@ def _shown(line: Line, names: Mapping[str, str]) -> LineShown:
         label=line.label,
         name=names.get(line.label, ""),
         model=line.model,
+        kind="credit" if line.credit else "usage",
         requests=line.requests,
         audio_ms=line.audio_ms,
         billable_ms=line.billable_ms,

@@ -210,7 +210,7 @@ class EventShown(Shown):
     status: int
     outcome: Outcome
     code: str = Field(description="Why the gateway refused it; empty where it did not.")
-    audio_ms: int
+    audio_ms: int = Field(description="Below 0 where it takes back what a job was accounted with too much.")
     audio_source: AudioSource
     walked_ms: int | None
     reported_ms: int | None
@@ -224,6 +224,8 @@ class EventShown(Shown):
     bytes_out: int
     duration_us: int
     upstream_us: int
+    job: str = Field(description="`kind:id` of the job that was made, or is corrected; empty where there is none.")
+    before_ms: int | None = Field(description="Of a correction: what of the job had been accounted before; else null.")
 
 
 class ExportOf(InTenant):
@@ -371,6 +373,8 @@ def _event(record: UsageRecord) -> EventShown:
         bytes_out=record.bytes_out,
         duration_us=record.duration_us,
         upstream_us=record.upstream_us,
+        job=measured.job,
+        before_ms=measured.before_ms,
     )
 
 

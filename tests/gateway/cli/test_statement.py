@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.usage import AudioSource, Measured
+from policies.usage import INTERIM, AudioSource, Measured
 from tests.gateway.cli.conftest import Operator
 from tests.gateway.cli.test_usage import Account
 
@@ -74,7 +74,25 @@ def test_a_csv_has_a_total_and_no_formula(account: Account, plans: str) -> None:
     words = ("--tenant", "acme", "--month", MONTH, "--plans", plans, "--format", "csv", "--by", "key")
     rows = list(csv.reader(io.StringIO(account.operator.run("usage", "statement", *words).stdout)))
     assert [row[1] for row in rows] == ["model", "'=cmd()", "whisper-1", "total"]
-    assert rows[-1][-2:] == ["0.12", "EUR"]
+    assert rows[-1][-3:] == ["0.12", "EUR", "total"]
+
+
+def test_a_credit_is_a_line_of_its_own_below_nothing(account: Account, plans: str) -> None:
+    """In words, in the difference to another list, and as a number in a spreadsheet; lines add up to the total."""
+    taken = Measured(audio_ms=-600_000, before_ms=600_000, source=AudioSource.WALKED, model="whisper-1")
+    account.use(measured=taken, status=INTERIM)
+    words = ("--tenant", "acme", "--month", MONTH, "--plans", plans)
+    made = account.operator.json("usage", "statement", *words, "--against-plan", "dear")
+    lines = [(line["model"], line["kind"], line["requests"], line["amount"]) for line in made["lines"]]
+    assert lines == [("=cmd()", "usage", 1, "0.06"), ("whisper-1", "usage", 2, "0.06"),
+                     ("whisper-1", "credit", -1, "-0.06")]  # fmt: skip
+    assert (made["amount"], made["requests"]) == ("0.06", 2)
+    assert [(line["kind"], line["difference"]) for line in made["against"]["lines"]] == [
+        ("usage", "0.54"), ("usage", "0.60"), ("credit", "-0.54")
+    ]  # fmt: skip
+    rows = list(csv.reader(io.StringIO(account.operator.run("usage", "statement", *words, "--format", "csv").stdout)))
+    assert rows[3] == ["whisper-1", "-1", "-600000", "-600000", "0.006", "-0.06", "EUR", "credit"]
+    assert "failed later" in account.operator.run("usage", "statement", *words).stdout
 
 
 def test_a_month_is_the_tenants_own(account: Account, plans: str) -> None:

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.dataplane.job_results import JobResults
+from policies.allowances import What
 from policies.jobs import Job
 from policies.principals import Principal
 from policies.usage import INTERIM, AudioSource, Outcome
-from tests.gateway.job_service import BY_URL, JSON, Workers, answer, workers
+from tests.gateway.job_service import BY_URL, JSON, Workers, answer, limited, upload, workers
+from tests.policies.audio.build import wav
 
 
 @pytest.fixture
@@ -106,3 +108,28 @@ async def test_a_job_that_failed_is_free_and_not_unmeasured(w: Workers) -> None:
     (record,) = w.book.accounted
     assert (record.outcome, record.measured.source) == (Outcome.UPSTREAM_FAILED, AudioSource.NONE)
     assert not w.second.metrics.unmeasured
+
+
+async def test_what_an_uploaded_job_cost_is_taken_back_when_the_account_has_it(w: Workers) -> None:
+    """A job may fail before the record of its upload has left the worker's journal."""
+    key = w.first.add_key(allowances=(limited(What.AUDIO, "60s/month"),))
+    await upload(w, wav(20.0), key)
+    w.service.sent["/v2/jobs/job-1"] = answer(b'{"job": {"id": "job-1", "status": "rejected"}}')
+    assert (await w.first.ask("GET", "/v2/jobs/job-1", key=key)).status == 200
+    await results(w).look()
+    assert not w.book.accounted
+    w.book.shipped = w.first.journal.records
+    for _ in range(2):
+        await results(w).look()
+    assert [record.measured.audio_ms for record in w.book.accounted] == [-20_000]
+    assert w.second.metrics.credited_s[("speechmatics.create",)] == 20.0
+
+
+async def test_the_gateway_finds_out_that_an_uploaded_job_failed(w: Workers) -> None:
+    """Whose client asks for the transcript alone, or is told by a webhook."""
+    await upload(w, wav(1.0))
+    w.book.shipped = w.first.journal.records
+    w.service.sent["/v2/jobs/job-1"] = answer(b'{"job": {"id": "job-1", "status": "rejected"}}')
+    w.book.late.add(Job("speechmatics", "job-1"))
+    await results(w).look()
+    assert [record.measured.audio_ms for record in w.book.accounted] == [-1_000]

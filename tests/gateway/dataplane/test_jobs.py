@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from gateway.dataplane.jobs import _HELD_STATE
-from policies.allowances import Allowance, Scope, What
+from policies.allowances import What
 from policies.jobs import Job
 from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Outcome
 from tests.gateway.harness import Answer, Gateway, Options, Seen, running
-from tests.gateway.job_service import BY_URL, JSON, Workers, answer, workers
+from tests.gateway.job_service import BY_URL, JSON, Workers, answer, limited, upload, workers
 from tests.policies.audio.build import wav
 from tests.storage.memory_jobs import MemoryJobs
 from tests.storage.waiting import until
@@ -44,7 +44,7 @@ async def test_a_job_by_url_is_accounted_once_however_often_it_is_asked_about(w:
     await asyncio.gather(*(one.ask("GET", f"/v2/transcript/{job_id}") for one in (w.first, w.second) * 3))
     (record,) = w.book.accounted
     assert record.event_id == f"job:assemblyai:{job_id}:{record.ended_ms}"
-    assert (record.tenant_id, record.key_id) == ("ten_a", "key_1")
+    assert (record.tenant_id, record.key_id, record.measured.model) == ("ten_a", "key_1", "best")
     assert (record.route, record.status, record.outcome) == ("assemblyai.transcribe", INTERIM, Outcome.OK)
     assert (record.measured.audio_ms, record.measured.source) == (281_000, AudioSource.REPORTED)
     told = [one.metrics.route("assemblyai.transcribe").audio_ms[AudioSource.REPORTED] for one in (w.first, w.second)]
@@ -65,7 +65,8 @@ async def test_a_job_that_failed_is_settled_and_free(w: Workers) -> None:
     for _ in range(2):
         assert (await w.first.ask("GET", f"/v2/transcript/{job_id}")).status == 200
     (record,) = w.book.accounted
-    assert (record.outcome, record.measured) == (Outcome.UPSTREAM_FAILED, NOT_AUDIO)
+    assert record.outcome is Outcome.UPSTREAM_FAILED
+    assert record.measured == replace(NOT_AUDIO, job=f"assemblyai:{job_id}", before_ms=0, model="best")
     assert w.first.metrics.jobs[("assemblyai", "failed")] == 1
 
 
@@ -91,17 +92,66 @@ async def test_other_forms_of_a_result_open_when_it_is_accounted(w: Workers) -> 
 
 
 async def test_audio_that_was_uploaded_with_the_job_is_not_accounted_again(w: Workers) -> None:
-    """It was walked as it came, so the job is settled with its making, and its results are open at once."""
-    head = b'--x\r\nContent-Disposition: form-data; name="data_file"; filename="a.wav"\r\n\r\n'
-    body = head + wav(1.0) + b"\r\n--x--\r\n"
-    made = await w.first.ask("POST", "/v2/jobs", [("Content-Type", "multipart/form-data; boundary=x")], body)
-    assert made.status == 200
+    """It was walked as it came, so it is accounted with its making, and its results are open at once."""
+    await upload(w, wav(1.0))
     assert (await w.second.ask("GET", "/v2/jobs/job-1/transcript")).status == 200
     w.service.sent["/v2/jobs/job-1"] = answer(b'{"job": {"id": "job-1", "status": "done", "duration": 1}}')
     assert (await w.second.ask("GET", "/v2/jobs/job-1")).status == 200
     assert not w.book.accounted
     (record,) = w.first.journal.records
     assert (record.measured.audio_ms, record.measured.source) == (1_000, AudioSource.WALKED)
+    assert record.measured.job == "speechmatics:job-1"
+    assert w.book.rows[Job("speechmatics", "job-1")].settled
+
+
+REJECTED = answer(b'{"job": {"id": "job-1", "status": "rejected"}}')
+
+
+async def test_an_uploaded_job_that_fails_later_is_free(w: Workers) -> None:
+    """What it cost is taken back, once, and its limits have it again, whoever asks and by whichever worker."""
+    key = w.first.add_key(allowances=(limited(What.AUDIO, "60s/month"),))
+    await upload(w, wav(20.0), key)
+    (tally,) = w.first.holding.holds._tallies.values()
+    assert tally.used == 20_000
+    w.book.shipped = w.first.journal.records
+    w.service.sent["/v2/jobs/job-1"] = REJECTED
+    asked = await asyncio.gather(*(one.ask("GET", "/v2/jobs/job-1", key=key) for one in (w.first,) * 3))
+    assert [one.status for one in asked] == [200] * 3
+    (record,) = w.book.accounted
+    assert (record.measured.audio_ms, record.measured.before_ms) == (-20_000, 20_000)
+    assert (record.outcome, record.request_id) == (
+        Outcome.UPSTREAM_FAILED, w.first.journal.records[0].request_id
+    )  # fmt: skip
+    assert (await w.second.ask("GET", "/v2/jobs/job-1", key=w.first.key)).status == 200
+    assert len(w.book.accounted) == 1
+    assert tally.used == 0
+    assert w.first.metrics.credited_s[("speechmatics.create",)] == 20.0
+    assert w.first.metrics.jobs[("speechmatics", "failed")] == 1
+
+
+async def test_an_estimate_is_lowered_to_what_the_service_heard(w: Workers) -> None:
+    """Bytes that no walker knows are weighed; the result tells how long they were."""
+    await upload(w, b"FLV\x01" + bytes(4_000_000))
+    (made,) = w.book.shipped = w.first.journal.records
+    assert made.measured.source is AudioSource.ESTIMATED
+    w.service.sent["/v2/jobs/job-1"] = answer(b'{"job": {"id": "job-1", "status": "done", "duration": 12}}')
+    assert (await w.first.ask("GET", "/v2/jobs/job-1")).status == 200
+    (record,) = w.book.accounted
+    assert made.measured.audio_ms + record.measured.audio_ms == 12_000
+    assert (record.outcome, record.measured.source) == (Outcome.OK, AudioSource.REPORTED)
+
+
+async def test_a_failure_that_the_book_cannot_note_is_answered_and_noted_later(w: Workers) -> None:
+    """It owes nothing, so nothing is held back for it."""
+    await upload(w, wav(1.0))
+    w.book.shipped = w.first.journal.records
+    w.service.sent["/v2/jobs/job-1"] = REJECTED
+    w.book.fails_to_settle = True
+    assert (await w.first.ask("GET", "/v2/jobs/job-1")).status == 200
+    assert not w.book.accounted
+    w.book.fails_to_settle = False
+    assert (await w.first.ask("GET", "/v2/jobs/job-1")).status == 200
+    assert [record.measured.audio_ms for record in w.book.accounted] == [-1_000]
 
 
 async def test_the_owner_is_stored_before_the_client_sees_the_id(w: Workers) -> None:
@@ -285,10 +335,6 @@ async def test_other_routes_never_ask_the_book() -> None:
 
 def test_the_name_of_a_job_is_its_kind_and_its_id() -> None:
     assert Job("a", "1") != Job("b", "1")
-
-
-def limited(what: What, text: str) -> Allowance:
-    return replace(Allowance.parse(what, text), scope=Scope.TENANT)
 
 
 async def test_audio_limits_are_charged_with_the_result(w: Workers) -> None:

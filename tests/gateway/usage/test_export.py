@@ -24,7 +24,7 @@ def test_a_record_is_flat_and_complete() -> None:
         "estimated_ms": None, "discrepant": False, "channels": 1, "container": "wav", "codec": "pcm_s16le",
         "model": "whisper-1", "language": "en", "response_format": "json", "input_tokens": None,
         "output_tokens": None, "bytes_in": 80_044, "bytes_out": 67, "duration_us": 120_500, "upstream_us": 119_000,
-        "attempt": 1,
+        "attempt": 1, "job": "", "before_ms": None,
     }  # fmt: skip
 
 
