@@ -148,6 +148,16 @@ def may_invite(held: frozenset[Permission], role: Role) -> bool:
 _LONGEST_EMAIL = 254
 """What fits in a path of RFC 5321 section 4.5.3.1.3 (erratum 1690)."""
 _UNWRITABLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
+"""Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators."""
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def is_unwritable(character: str) -> bool:
+    """Whether it stands in no name and no address.
+
+    What turns the direction of text would turn that of the page around it as well (CVE-2021-42574).
+    """
+    return unicodedata.category(character) in _UNWRITABLE or character in _TURNING
 
 
 def folded_email(text: str) -> str | None:
@@ -159,7 +169,7 @@ def folded_email(text: str) -> str | None:
     """
     folded = unicodedata.normalize("NFC", text.strip().lower())
     local, at, domain = folded.rpartition("@")
-    odd = any(character.isspace() or unicodedata.category(character) in _UNWRITABLE for character in folded)
+    odd = any(character.isspace() or is_unwritable(character) for character in folded)
     changed = any(
         not character.isascii() and unicodedata.normalize("NFC", character.lower()).isascii()
         for character in text.strip()

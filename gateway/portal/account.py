@@ -1,5 +1,6 @@
 """A person's own pages: profile, browsers, data. ``security`` has the password and the second factor."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import orjson
@@ -106,21 +107,26 @@ async def change_profile(request: web.Request) -> web.Response:
         faults["time_zone"] = "This time zone is not among those."
     try:
         if faults:
-            return await _profile(request, session, Problem(Refusal.INVALID_INPUT, fields=faults))
+            return await _profile(request, session, Problem(Refusal.INVALID_INPUT, fields=faults), fields)
         await people(request).set_profile(
             session.user_id, name=fields.get("name", ""), language=language, time_zone=time_zone
         )
     except ValueError as error:
         wrong = Problem(Refusal.INVALID_INPUT, fields={"name": f"{str(error).capitalize()}."})
-        return await _profile(request, session, wrong)
+        return await _profile(request, session, wrong, fields)
     return back("/account", "profile")
 
 
-async def _profile(request: web.Request, session: Session, problem: Problem | None) -> web.Response:
+async def _profile(
+    request: web.Request, session: Session, problem: Problem | None, typed: Mapping[str, str] | None = None
+) -> web.Response:
+    """``typed``: what was sent and not taken, to be corrected there."""
     account = await own(request, session)
+    person = account.person
+    shown = {"name": person.name, "language": person.language, "time_zone": person.time_zone} | dict(typed or {})
     return account_page(
-        request, "account_profile.html", account, session, title="Profile", problem=problem, languages=LANGUAGES,
-        time_zones=time_zones(), tab="profile",
+        request, "account_profile.html", account, session, title="Profile", problem=problem, shown=shown,
+        languages=LANGUAGES, time_zones=time_zones(), tab="profile",
     )  # fmt: skip
 
 

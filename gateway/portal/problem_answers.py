@@ -92,6 +92,10 @@ def _onward(request: web.Request, refusal: Refusal) -> tuple[str, str]:
             return f"{LOGIN}?next={quote(goal, safe='/')}" if goal else LOGIN, "Sign in"
         case Refusal.FORM_EXPIRED if came:
             return came, "Open the page again"
+        case Refusal.STORE_UNAVAILABLE if request.method == "GET":
+            return request.rel_url.raw_path_qs, "Try again"
+        case Refusal.STORE_UNAVAILABLE if came:
+            return came, "Open the page again"
         case _:
             return "/account", "Your account"
 

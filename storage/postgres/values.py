@@ -1,14 +1,10 @@
 """What a slug, a name, an e-mail address, a scope must look like before it is stored. A bad one is a ValueError."""
 
 import re
-import unicodedata
 from datetime import datetime
 
-from policies.people import folded_email
+from policies.people import folded_email, is_unwritable
 from policies.tenants import SLUG
-
-_UNWRITABLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
-"""Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators."""
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """A scope-token of RFC 6749 section 3.3: scopes travel in headers and tokens with a space between them."""
@@ -38,8 +34,10 @@ def clean_line(text: str, what: str) -> str:
     text = text.strip()
     if len(text) > _LONGEST_NAME:
         raise ValueError(f"{what} is {len(text)} characters long; at most {_LONGEST_NAME} are kept")
-    if any(unicodedata.category(character) in _UNWRITABLE for character in text):
-        raise ValueError(f"{what} contains a line break or a control character: {text!r}")
+    if any(is_unwritable(character) for character in text):
+        raise ValueError(
+            f"{what} contains a line break, a control character or one that turns the direction of text: {text!r}"
+        )
     return text
 
 

@@ -95,6 +95,7 @@ def test_one_account_is_one_bucket(spelling: str) -> None:
         ("a@b@example.com", None),
         ("a b@example.com", None),
         (f"{'a' * 243}@example.com", None),
+        ("ada\u202e@example.com", None),
     ],
 )
 def test_an_address_has_one_spelling_and_no_letter_becomes_another(text: str, folded: str | None) -> None:

@@ -274,6 +274,18 @@ async def test_a_second_factor_is_removed_with_the_password_alone_just_given(por
     await until(lambda: "second factor of your account was removed" in str(letters(town.parts)))
 
 
+async def test_no_name_turns_the_page_around_it(portal: Client, town: Town) -> None:
+    """CVE-2021-42574. Names that are written from right to left do without."""
+    await log_in(portal)
+    for name, status in (("Ada \u202egnirts", 422), ("\u2066Ada", 422), ("\u0622\u062f\u0627 \u200f1", 303)):
+        fields = {"name": name, "language": "en", "time_zone": "UTC"}
+        answer = await fill(portal, "/account", "/account", **fields)
+        assert answer.status == status
+    page = await (await fill(portal, "/account", "/account", name="\u202eAda", time_zone="Asia/Kathmandu")).text()
+    assert "turns the direction of text" in page
+    assert "<option selected>Asia/Kathmandu</option>" in page
+
+
 @pytest.mark.parametrize(
     ("origin", "page"),
     [("http://gw.test", "/account/security"), ("http://evil.test", "/account"), ("http://gw.test/", "/account")],

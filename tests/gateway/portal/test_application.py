@@ -49,7 +49,7 @@ async def client(parts: Parts) -> Client:
 
     app.router.add_post("/platform/v1/wishes", wish)
     app.router.add_post("/auth/wishes", wish)
-    app.router.add_get("/auth/broken", broken)
+    app.router.add_route("*", "/auth/broken", broken)
     app.router.add_get("/auth/form", form)
     app.router.add_get("/platform/v1/who", who)
     async with TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as made:
@@ -195,6 +195,15 @@ async def test_a_form_that_has_expired_leads_back_to_its_page(client: Client, ca
     """To a page of ours alone, whatever Referer says."""
     page = await client.post("/auth/wishes", data=FORM, headers=HTML | {"Referer": came})
     assert f'href="{link}">{text}</a>' in await page.text()
+
+
+async def test_where_a_store_is_away_the_page_leads_to_another_try(client: Client) -> None:
+    """Of the same address; of a form, which may have been taken, to its page."""
+    page = await client.get("/auth/broken?store&a=%20", headers=HTML)
+    assert 'href="/auth/broken?store&amp;a=%20">Try again</a>' in await page.text()
+    form = {"csrf": await (await client.get("/auth/form")).text()}
+    page = await client.post("/auth/broken?store", data=form, headers=HTML | {"Referer": "http://gw.test/auth/login"})
+    assert 'href="/auth/login">Open the page again</a>' in await page.text()
 
 
 async def test_a_form_without_a_session_leads_to_the_log_in_and_back(client: Client) -> None:
