@@ -1,35 +1,20 @@
 """The first page: what the tenant has used lately, what was refused or failed, and how much of its limits is in use."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import NamedTuple
-
 from aiohttp import web
 
-from gateway.portal.admin.charts import Bars, stacked
+from gateway.portal.admin.lines import ENDS, lines, requests_of
 from gateway.portal.admin.sections import open_to
-from gateway.portal.admin.times import PRESETS, Range, lately
+from gateway.portal.admin.times import PRESETS, lately
 from gateway.portal.admin.visit import Visit, arrive, filled
 from gateway.portal.api.limit_use import LimitInUse, list_limit_use
-from gateway.portal.api.usage import GroupShown, UsageShown, show_usage
+from gateway.portal.api.usage import UsageShown, show_usage
 from gateway.portal.parts import PARTS
 from policies.permissions import Permission
-from policies.usage import Outcome
 
 routes = web.RouteTableDef()
 
 _FIRST_LIMITS = 100
 _SHOWN_LIMITS = 8
-ENDS = ("Answered", "Refused", "Failed")
-"""What became of requests, as bars show it from the bottom up."""
-
-
-class Line(NamedTuple):
-    """One bucket: the requests of each of ``ENDS``, and the audio."""
-
-    since: datetime
-    ends: tuple[int, int, int]
-    audio_ms: int
 
 
 @routes.get("/admin")
@@ -43,10 +28,10 @@ async def page(request: web.Request) -> web.Response:
     span = lately(period, request.app[PARTS].now())
     found: UsageShown = await visit.ask(show_usage, {**span.asked(), "bucket": span.bucket, "by": "outcome"})
     before: UsageShown = await visit.ask(show_usage, span.before.asked())
-    lines = series(found.groups, span)
+    buckets = lines(found.groups, span)
     return visit.page(
         "admin_overview.html", tab="overview", title="Overview", period=period, presets=PRESETS, span=span,
-        total=found.total, before=before.total, lines=lines, ends=ENDS, chart=chart(lines),
+        total=found.total, before=before.total, lines=buckets, ends=ENDS, chart=requests_of(buckets),
         is_new=not (found.total.requests or before.total.requests), limits=await _limits(visit),
         public_url=request.app[PARTS].public_url,
     )  # fmt: skip
@@ -58,25 +43,6 @@ async def with_slash(request: web.Request) -> web.Response:
     """As people type it. The page has one address."""
     await arrive(request)
     return web.Response(status=303, headers={"Location": request.rel_url.raw_path.rstrip("/")})
-
-
-def series(groups: Sequence[GroupShown], span: Range) -> list[Line]:
-    """A line for every bucket, also where nothing was; from sums for each bucket and outcome."""
-    ends: dict[datetime, list[int]] = {at: [0, 0, 0] for at in span.starts()}
-    audio: dict[datetime, int] = dict.fromkeys(ends, 0)
-    for group in groups:
-        if group.since in ends:
-            ends[group.since][_END_OF.get(group.label, 2)] += group.requests
-            audio[group.since] += group.audio_ms
-    return [Line(at, (found[0], found[1], found[2]), audio[at]) for at, found in ends.items()]
-
-
-_END_OF: Mapping[str, int] = {Outcome.OK: 0, Outcome.DENIED: 1}
-
-
-def chart(lines: Sequence[Line]) -> Bars:
-    """Their requests as bars."""
-    return stacked([line.ends for line in lines])
 
 
 async def _limits(visit: Visit) -> list[LimitInUse]:

@@ -19,6 +19,7 @@ SECTIONS = (
     Section("overview", "/admin", "Overview", Permission.USAGE_READ),
     Section("keys", "/admin/keys", "API keys", Permission.KEYS_READ),
     Section("members", "/admin/members", "Members", Permission.USERS_READ),
+    Section("usage", "/admin/usage", "Usage", Permission.USAGE_READ),
 )
 
 

@@ -42,6 +42,21 @@ def lately(name: str, now: datetime) -> Range:
     return Range(floor(now, bucket) - (count - 1) * UNITS[bucket], now, bucket)
 
 
+_HOURS_UNTIL: Final = timedelta(days=3)
+_MOST: Final = 400
+"""So many bars can be told apart, and so many lines read."""
+
+
+def bucketed(since: datetime, until: datetime, bucket: str) -> Range:
+    """A range of days that somebody chose; without a ``bucket``, in that which suits. Raises ValueError."""
+    if since >= until:
+        raise ValueError("This is after the end.")
+    chosen = bucket or ("1h" if until - since <= _HOURS_UNTIL else "1d")
+    if (until - since) / UNITS[chosen] > _MOST:
+        raise ValueError(f"Ask for {_MOST} {'hours' if chosen == '1h' else 'days'} at the most.")
+    return Range(since, until, chosen)
+
+
 def floor(moment: datetime, bucket: str) -> datetime:
     """When the bucket of UTC began that a moment is in."""
     at = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -84,10 +84,10 @@ async def test_a_key_from_making_it_to_its_end_without_a_script(chromium: Browse
     await context.close()
 
 
-EMPTY = ("/admin", "/admin/keys", "/admin/invitations")
+EMPTY = ("/admin", "/admin/keys", "/admin/invitations", "/admin/usage")
 BUSY = (
     "/admin", "/admin?period=30d", "/admin/keys", "/admin/keys?ending_days=7", "/admin/keys/new", "/admin/members",
-    "/admin/invitations", "/admin/invitations/new",
+    "/admin/usage", "/admin/invitations", "/admin/invitations/new",
 )  # fmt: skip
 
 
