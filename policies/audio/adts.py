@@ -29,6 +29,8 @@ _LOAS_SYNC = 0x2B7
 _LEAST_MUX_BYTES = 4
 _SLOWEST_LATM = 8_000
 """For a LATM stream whose configuration is not read."""
+_SAME_MUX = 0x80
+"""The first bit of a frame that has no configuration."""
 
 
 class AdtsWalker(FrameWalker):
@@ -146,7 +148,7 @@ def _has_block(data: bytes, at: int) -> bool:
 
 
 class LatmWalker(FrameWalker):
-    """Counts LOAS frames; the rate is that of the first configuration."""
+    """Counts LOAS frames; of the rates that configurations say the slowest holds for all."""
 
     __slots__ = ("_kind_known",)
 
@@ -179,12 +181,15 @@ class LatmWalker(FrameWalker):
                 if not self._is_linked:
                     break
                 continue
-            if not self._kind_known:
+            if len(data) - at <= 3:
+                return ~at
+            if data[at + 3] < _SAME_MUX:
                 if len(data) - at < 12:
                     return ~at
-                self._kind_known = True
                 samples, rate = _latm_frame(data[at + 3 : at + 12])
-                kind.ns = samples * NS_PER_SECOND // rate
+                ns = samples * NS_PER_SECOND // rate
+                kind.ns = max(kind.ns, ns) if self._kind_known else ns
+                self._kind_known = True
             kind.linked += 1
             at += 3 + (header & 0x1FFF)
         return at

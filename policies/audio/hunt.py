@@ -1,10 +1,11 @@
 """For bytes that begin like nothing known: frames that FFmpeg would find in them all the same.
 
-It looks at the first megabyte and plays MPEG audio or ADTS behind any rubbish, AMR without its magic, and MP4 whose
-first box has a name that nobody knows. Other containers must begin at once.
+It looks at the first megabyte and plays MPEG audio, ADTS, LOAS or AC-3 behind any rubbish, AMR without its magic, and
+MP4 whose first box has a name that nobody knows. Other containers must begin at once.
 """
 
-from policies.audio.adts import AdtsWalker
+from policies.audio.ac3 import Ac3Walker
+from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.amr import BareAmrWalker
 from policies.audio.mp4 import Mp4Walker
 from policies.audio.mpeg import MpegWalker
@@ -20,7 +21,7 @@ class HuntWalker:
     MP3 in an MP4 with more of it behind is played as the movie or as frames, by who reads it.
     """
 
-    __slots__ = ("_left", "_movie", "_walkers", "strange")
+    __slots__ = ("_left", "_loas", "_movie", "_walkers", "strange")
 
     claimed_ms = None
 
@@ -29,9 +30,12 @@ class HuntWalker:
         """Bytes that belong to no frame."""
         self._left = _MOST_HUNTED_BYTES
         self._movie = Mp4Walker()
+        self._loas = LatmWalker(is_linked=False)
         self._walkers: tuple[Walker, ...] = (
             MpegWalker(is_linked=False),
             AdtsWalker(is_linked=False),
+            self._loas,
+            Ac3Walker(is_linked=False),
             BareAmrWalker(wide=False),
             BareAmrWalker(wide=True),
             self._movie,
@@ -39,7 +43,10 @@ class HuntWalker:
 
     @property
     def _best(self) -> Walker | None:
-        return max(self._walkers, key=lambda walker: (walker.ms or 0, -walker.strange), default=None)
+        """Chance makes LOAS of any bytes, its sync being short: it speaks of a file that is mostly that."""
+        loas = self._loas
+        able = [one for one in self._walkers if one is not loas or loas.strange * 2 <= loas.passed]
+        return max(able, key=lambda walker: (walker.ms or 0, -walker.strange), default=None)
 
     @property
     def ms(self) -> int | None:

@@ -177,6 +177,8 @@ class Mp4Walker(ElementWalker):
             if after < 0:
                 return at
             at = after
+        if self._pass_entries is not None:
+            self._need = self._entry_bytes
         return at
 
     def _search(self, data: bytes, at: int, end: int) -> int:

@@ -720,6 +720,13 @@ def test_a_claim_comes_early_where_the_container_has_one():
         assert early.claimed_ms == pytest.approx(S * 1000, rel=0.1), name
 
 
+def test_a_table_cut_short_says_the_same_in_any_cuts():
+    """Wound: of entries of four bytes the last one waited for four more, where the one before it ended a piece."""
+    whole = recorded("m4a moov first")
+    data = whole[: whole.index(b"stsz") + 4 + 12 + 5 * 4]
+    assert told(fed(Track(), data)) == told(fed(Track(), data, (1,))) == told(fed(Track(), data, (5, 4)))
+
+
 def test_a_file_cut_short_is_billed_for_what_came():
     whole = recorded("m4a moov first")
     assert billed_ms(whole[: len(whole) * 2 // 3]) < S * 1000 * 0.75

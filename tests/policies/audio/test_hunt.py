@@ -11,16 +11,26 @@ from tests.policies.audio.oracle import recording
 
 MP3 = recording("mp3", "libmp3lame", 1.3, 44_100, 1, None, (("write_xing", "0"),))
 ADTS = recording("adts", "aac", 1.3, 16_000)
+LOAS = recording("latm", "aac", 1.3, 44_100)
+AC3 = recording("ac3", "ac3", 1.3, 48_000)
 AMR = recording("amr", "libopencore_amrnb", 1.3, 8_000)[6:]
 RUBBISH = random.Random(3).randbytes(2000)
 
 
 @pytest.mark.parametrize(
-    ("data", "codec", "ms"), [(RUBBISH + MP3, "mp3", 1346), (RUBBISH + ADTS, "aac", 1408), (AMR, "amr_nb", 1320)]
+    ("data", "codec", "channels", "ms"),
+    [
+        (RUBBISH + MP3, "mp3", 1, 1346),
+        (RUBBISH + ADTS, "aac", 1, 1408),
+        (RUBBISH + LOAS, "aac_latm", None, 1370),
+        (RUBBISH + AC3, "ac3", None, 1312),
+        (AC3, "ac3", None, 1312),
+        (AMR, "amr_nb", 1, 1320),
+    ],
 )
-def test_frames_behind_rubbish_are_found(data, codec, ms):
+def test_frames_behind_rubbish_are_found(data, codec, channels, ms):
     walker = fed(HuntWalker(), data, (777,))
-    assert (walker.codec, walker.unsure, walker.channels) == (codec, True, 1)
+    assert (walker.codec, walker.unsure, walker.channels) == (codec, True, channels)
     assert walker.ms == pytest.approx(ms, abs=60)
 
 
