@@ -84,7 +84,7 @@ async def change_password(request: web.Request) -> web.Response:
     try:
         fields, password = await new_password(request)
         if person.has_password:
-            await prove_again(request, account, fields.get("current", "")[:8_192])
+            await _prove_current(request, account, fields.get("current", "")[:8_192])
         chosen = await hashed(
             request, password, about=(person.email, person.name), second_factor=person.has_second_factor
         )
@@ -98,6 +98,16 @@ async def change_password(request: web.Request) -> web.Response:
     response = back(_PAGE, "password")
     browser.set_cookie(request, response, secret)
     return response
+
+
+async def _prove_current(request: web.Request, account: Account, password: str) -> None:
+    """The same as anywhere else, and said at the field: there are three of them."""
+    try:
+        await prove_again(request, account, password)
+    except Problem as problem:
+        if problem.refusal is Refusal.WRONG_PASSWORD:
+            raise Problem(Refusal.INVALID_INPUT, fields={"current": problem.sentences}) from problem
+        raise
 
 
 @routes.get("/account/confirm")
@@ -128,7 +138,7 @@ async def confirm_form(request: web.Request, account: Account, goal: str, proble
     linked = {one.provider for one in await identities(request).of(account.person.id)}
     return render(
         request, "confirm.html", title="Confirm that it is you",
-        problem=problem, goal=goal, person=account.person,
+        problem=problem, goal=goal, person=account.person, can_reset=request.app[PARTS].settings.mail is not None,
         passkeys=account.person.has_passkey and takes_passkeys(request),
         providers=[one for name, one in request.app[PROVIDERS].items() if name in linked],
     )  # fmt: skip

@@ -117,7 +117,8 @@ async def test_a_changed_password_signs_every_other_browser_out(portal: Client, 
     await log_in(portal)
     before = cookie(portal)
     wrong = await fill(portal, "/account/security", "/account/password", current="nonsense", password=NEW, again=NEW)
-    assert wrong.status == 401
+    assert wrong.status == 422
+    assert 'id="current-fault">This is not your password.' in await wrong.text()
     right = await fill(portal, "/account/security", "/account/password", current=PASSWORD, password=NEW, again=NEW)
     assert right.status == 303
     after = cookie(portal)
@@ -309,6 +310,15 @@ async def test_a_wrong_password_is_called_that_where_no_address_is_asked_for(por
     answer = await fill(portal, "/account/confirm", password="nonsense nonsense")
     assert answer.status == 401
     assert "This is not your password." in await answer.text()
+
+
+async def test_who_has_nothing_to_confirm_with_is_told_what_to_do(portal: Client, town: Town) -> None:
+    """As somebody whose provider the operator has taken away."""
+    await log_in(portal)
+    await town.parts.pool.read("UPDATE platform.users SET password_hash = NULL")
+    page = await (await portal.get("/account/confirm", headers=PAGE)).text()
+    assert "nothing else that could confirm it" in page
+    assert 'href="/auth/forgot"' in page
 
 
 async def test_who_has_no_password_sets_one_after_a_fresh_log_in(portal: Client, town: Town) -> None:
