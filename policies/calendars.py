@@ -50,12 +50,28 @@ class Calendar:
         return cls(zone, anchor_day)
 
     def period(self, kind: str, now_ms: int) -> Period:
-        """The "day" or "month" that an instant falls into."""
+        """The "day" or "month" that an instant falls into.
+
+        Asked for with every request that such a period bounds, so the last one is remembered.
+        """
+        known = _lately.get((self, kind))
+        if known is None or not known.start_ms <= now_ms < known.end_ms:
+            if len(_lately) >= _MOST_LATELY:
+                _lately.clear()
+            known = _lately[(self, kind)] = self._period(kind, now_ms)
+        return known
+
+    def _period(self, kind: str, now_ms: int) -> Period:
         zone = ZoneInfo(self.zone)
         today = (_EPOCH + timedelta(milliseconds=now_ms)).astimezone(zone).date()
+        found = self._of_date(kind, today, zone)
+        if now_ms >= found.end_ms:  # a clock was set back over midnight: the new date has begun, once
+            return self._of_date(kind, today + timedelta(days=1), zone)
+        return found
+
+    def _of_date(self, kind: str, today: date, zone: ZoneInfo) -> Period:
         if kind == "day":
-            first, after = today, today + timedelta(days=1)
-            return _period(first, after, zone)
+            return _period(today, today + timedelta(days=1), zone)
         first = self._anchor(today.year, today.month)
         return self.month(*((first.year, first.month) if first <= today else _month_before(first)))
 
@@ -70,6 +86,9 @@ class Calendar:
 
 
 UTC_MONTHS = Calendar()
+
+_lately: dict[tuple[Calendar, str], Period] = {}
+_MOST_LATELY = 10_000
 
 
 def _month_before(day: date) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from policies.calendars import Calendar
 ZONES = [
     "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe",
     "Pacific/Apia", "America/Sao_Paulo", "Pacific/Kiritimati", "America/Havana", "Africa/Casablanca", "Asia/Tehran",
+    "America/St_Johns",
 ]  # fmt: skip
 
 
@@ -38,6 +39,10 @@ EXAMPLES = [
     (SAO, 1, "day", "2018-11-04T12:00Z", "2018-11-04", "2018-11-04T03:00Z", "2018-11-05T02:00Z"),
     (APIA, 1, "day", "2011-12-30T09:59Z", "2011-12-29", "2011-12-29T10:00Z", "2011-12-30T10:00Z"),
     (APIA, 1, "day", "2011-12-30T10:00Z", "2011-12-31", "2011-12-30T10:00Z", "2011-12-31T10:00Z"),
+    # a minute past midnight it was 23:01 of the day before again: that day is over all the same
+    ("America/St_Johns", 1, "day", "2005-10-30T02:29Z", "2005-10-29", "2005-10-29T02:30Z", "2005-10-30T02:30Z"),
+    ("America/St_Johns", 1, "day", "2005-10-30T03:00Z", "2005-10-30", "2005-10-30T02:30Z", "2005-10-31T03:30Z"),
+    ("America/St_Johns", 30, "month", "2005-10-30T03:00Z", "2005-10-30", "2005-10-30T02:30Z", "2005-11-30T03:30Z"),
 ]  # fmt: skip
 
 
