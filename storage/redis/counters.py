@@ -132,31 +132,45 @@ def _fail(groups: list[_Group], reason: Reply) -> None:
                 waiter.set_exception(Unavailable(f"limits cannot be counted: {reason}"))
 
 
+_words: dict[int, tuple[tuple[Charge, ...], list[bytes], list[bytes]]] = {}
+_MOST_WORDS = 10_000
+
+
 def _pack(groups: list[_Group]) -> tuple[list[bytes], list[bytes]]:
     """KEYS and ARGV of the script."""
-    places: dict[str, int] = {}
-    arguments = []
+    keys: list[bytes] = []
+    arguments: list[bytes] = []
     for group in groups:
-        arguments += [b"%d" % len(group.waiting), b"%d" % len(group.charges)]
-        for charge in group.charges:
-            place = places.setdefault(charge.key, len(places) + 1)
-            arguments += [b"%d" % place, b"%d" % (charge.rate.period_ms * 1000), b"%d" % charge.rate.count]
-    return [key.encode() for key in places], arguments
+        charges = group.charges
+        known = _words.get(id(charges))
+        if known is None or known[0] is not charges:  # a permit's charges are one tuple for as long as it is kept
+            if len(_words) >= _MOST_WORDS:
+                _words.clear()
+            rates = [b"%d" % n for charge in charges for n in (charge.rate.period_ms * 1000, charge.rate.count)]
+            known = (charges, [charge.key.encode() for charge in charges], [b"%d" % len(charges), *rates])
+            _words[id(charges)] = known
+        keys += known[1]
+        arguments.append(b"%d" % len(group.waiting))
+        arguments += known[2]
+    return keys, arguments
 
 
 def _hand_out(groups: list[_Group], reply: list[int]) -> None:
     """Give every waiting request its own answer."""
     at = 0
     for group in groups:
-        charges = group.charges
-        admitted, refusing, retry_ms = reply[at : at + 3]
+        charges, (admitted, refusing, retry_ms) = group.charges, reply[at : at + 3]
         figures = reply[at + 3 : at + 3 + 2 * len(charges)]
         at += 3 + len(figures)
+        at_last = tuple(figures)
         for number, waiter in enumerate(group.waiting, start=1):
             if waiter.done():
                 continue
+            if number == admitted:
+                waiter.set_result(Taken(charges, at_last))
+                continue
             if number > admitted:
-                waiter.set_result(Taken(charges, tuple(figures), charges[refusing - 1], retry_ms))
+                waiter.set_result(Taken(charges, at_last, charges[refusing - 1], retry_ms))
                 continue
             told = figures.copy()
             for place in range(0, len(told), 2):

@@ -74,13 +74,15 @@ class Address:
         )
 
 
+_SIZES = [b"$%d\r\n" % size for size in range(256)]
+
+
 def encode(*words: bytes) -> bytes:
     """A command in RESP: an array of bulk strings."""
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
-        parts.append(b"$%d\r\n" % len(word))
-        parts.append(word)
-        parts.append(b"\r\n")
+        size = len(word)
+        parts += (_SIZES[size] if size < len(_SIZES) else b"$%d\r\n" % size, word, b"\r\n")
     return b"".join(parts)
 
 

@@ -33,7 +33,7 @@ START_US = 1_790_000_000_000_000
 _TOLD_TIME = (
     redis_counters._TAKE.text
     .replace(b"redis.call('TIME')", b"redis.call('LRANGE', 'test:clock', 0, -1)")
-    .replace(b"'PX', math.ceil(ahead / 1000) + 1", b"'PX', 3600000")
+    .replace(b"'PX', ceil(ahead / 1000) + 1", b"'PX', 3600000")
 )  # fmt: skip
 _numbers = count()
 
@@ -70,6 +70,7 @@ class Subject:
 def told_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _TOLD_TIME.count(CLOCK.encode()) == 1
     assert b"TIME')" not in _TOLD_TIME
+    assert _TOLD_TIME.count(b"'PX', 3600000") == 1
     monkeypatch.setattr(redis_counters, "_TAKE", Script(_TOLD_TIME))
 
 
