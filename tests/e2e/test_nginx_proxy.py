@@ -11,7 +11,7 @@ import pytest
 
 from tests.deploy import nginx
 from tests.deploy.tap import SOURCE, Tap, tapped
-from tests.gateway.harness import Answer, Gateway, Options, running
+from tests.gateway.harness import Answer, Gateway, Options, Seen, running
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,18 @@ async def test_the_gateway_hears_nginx_on_where_a_client_comes_from_and_never_th
     assert b"forged" not in seen.head
     assert b"6.6.6.6" not in seen.head
     assert edge.gateway.lines[-1]["remote_ip"] == "127.0.0.1"
+
+
+async def test_one_line_says_that_browsers_stay_with_https(edge: Edge) -> None:
+    """RFC 6797 section 6.1: also where the answer has one, as the gateway's own pages have."""
+
+    async def with_its_own(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nStrict-Transport-Security: max-age=1\r\n\r\n")
+
+    edge.gateway.upstream.respond = with_its_own
+    answer = await edge.ask("GET /v1/models HTTP/1.1", "Host: localhost")
+    told = [value for name, value in answer.headers if name == "strict-transport-security"]
+    assert told == ["max-age=31536000"]
 
 
 async def test_an_upload_and_its_refusal_both_get_through(edge: Edge) -> None:
