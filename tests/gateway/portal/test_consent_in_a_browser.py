@@ -9,6 +9,7 @@ from tests.gateway.portal.oidc_world import CLIENT, SECRET, FakeProvider, provid
 from tests.gateway.portal.test_in_a_browser import (
     VIEWS,
     Faults,
+    at,
     chromium,
     device,
     in_every_view,
@@ -46,7 +47,7 @@ async def test_consent_by_password_without_a_script_and_by_passkey(
         await page.click("text=Continue with Corp")
         await page.fill("#password", PASSWORD)
         await page.click("button.primary")
-        await page.wait_for_url("**/account/sessions")
+        await page.wait_for_url(at("/account/sessions"))
         await plain.close()
 
         async with town.parts.pool.operator() as connection:
@@ -65,7 +66,7 @@ async def test_consent_by_password_without_a_script_and_by_passkey(
             await page.wait_for_selector("main .alert:not([hidden])")
         await in_every_view(page, faults, "connect-wrong")
         await page.click("[data-passkey=connect] button")
-        await page.wait_for_url("**/account/sessions")
+        await page.wait_for_url(at("/account/sessions"))
         assert (await actions(town.parts)).count("identity.linked") == 2
 
         idp.said = {"email": EMAIL, "sub": "another"}
