@@ -329,10 +329,10 @@ async def test_who_is_signed_in_is_told_on_a_page_of_the_account(client: Client,
     query = idp.authorize(answer.headers["Refresh"].removeprefix("0; url="))
     refused = await come_back(client, {"error": "access_denied", "state": query["state"]})
     assert refused.status == 401
-    assert "<title>Password and security" in await refused.text()
+    assert "<title>Error: Password and security" in await refused.text()
     query = idp.authorize(await set_out(client, query="?again&next=/account/data"))
     refused = await come_back(client, {"error": "access_denied", "state": query["state"]})
-    assert "<title>Confirm that it is you" in await refused.text()
+    assert "<title>Error: Confirm that it is you" in await refused.text()
 
 
 async def test_a_provider_away_is_told_on_the_page_that_asked_for_it(
@@ -342,7 +342,7 @@ async def test_a_provider_away_is_told_on_the_page_that_asked_for_it(
     await log_in(client)
     refused = await fill(client, "/account/security", action="/account/identities/corp/connect")
     assert refused.status == 503
-    assert "<title>Password and security" in await refused.text()
+    assert "<title>Error: Password and security" in await refused.text()
 
 
 async def test_nobody_else_proves_that_it_is_them(client: Client, idp: FakeProvider, town: Town) -> None:

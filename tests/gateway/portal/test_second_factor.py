@@ -68,7 +68,7 @@ async def test_who_has_none_sets_one_up_and_can_do_nothing_else(portal: Client, 
     assert answer.headers["Location"] == "/v1/models"
     refused = await fill(portal, "/account/security", action="/account/second-factor/remove")
     assert refused.status == 403
-    assert "<title>Password and security" in await refused.text()
+    assert "<title>Error: Password and security" in await refused.text()
     assert {"second_factor.enabled", "session.started"} <= set(await actions(town.parts))
 
 
