@@ -28,8 +28,8 @@ class Hold(Protocol):
     def exceeds(self, expected: Spent) -> bool:
         """Whether more is expected than was reserved."""
 
-    def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT) -> Awaitable[Deny | None]:
-        """Reserve what is expected in all, and some more if it fits; or say which limit is in the way.
+    def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT, *, margin: bool = True) -> Awaitable[Deny | None]:
+        """Reserve what is expected in all, and with ``margin`` some more if it fits; or say which limit is in the way.
 
         ``spent`` is gone for good: it stays when the process dies before the end.
         """

@@ -98,18 +98,31 @@ def counter_key(allowance: Allowance, tenant_id: str, holder: str) -> str:
 
 
 def demands(
-    bound: Iterable[Bound], calendar: Calendar, now_ms: int, expected: Spent, address: str
+    bound: Iterable[Bound],
+    calendar: Calendar,
+    now_ms: int,
+    expected: Spent,
+    address: str,
+    measured_later: Spent | None = None,
 ) -> tuple[Demand, ...]:
-    """What one request wants of each."""
+    """What one request wants of each.
+
+    ``measured_later`` is what a request at the least comes to whose body is measured before anybody works on it. Then
+    its audio is reserved, by what the body says: guesses held by hundreds that come at one time would leave room for
+    none of them. A limit in shadow is reserved by the guess, since it refuses nobody.
+    """
     wanted = []
     for one in bound:
         allowance, key, ends_ms = one.allowance, one.key, 0
+        want, at_least = expected.of(allowance.what), 0
+        if measured_later is not None and allowance.what is What.AUDIO and not allowance.shadow:
+            want, at_least = 0, measured_later.audio_ms
         if allowance.scope is Scope.ADDRESS:
             key = key.replace("?", network(address))
         if allowance.kind is Kind.QUOTA:
             period = calendar.period(allowance.calendar, now_ms)
             key, ends_ms = f"{key}:{allowance.calendar}:{period.label}", period.end_ms
-        wanted.append(Demand(allowance, key, expected.of(allowance.what), ends_ms))
+        wanted.append(Demand(allowance, key, want, ends_ms, at_least))
     return tuple(wanted)
 
 

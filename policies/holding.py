@@ -44,21 +44,39 @@ NOTHING_SPENT = Spent(requests=0)
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One limit and how much of it a request wants. ``key`` names its counter; ``ends_ms`` a calendar period's end."""
+    """One limit and how much of it a request wants. ``key`` names its counter; ``ends_ms`` a calendar period's end.
+
+    ``least`` has to fit even where no more than ``want`` is reserved: it is known that the request comes to as much.
+    """
 
     allowance: Allowance
     key: str
     want: int
     ends_ms: int = 0
+    least: int = 0
+
+    @property
+    def need(self) -> int:
+        """What has to fit."""
+        return max(self.want, self.least)
 
 
 class Step(NamedTuple):
-    """One change of one limit: from ``had`` in reserve to ``want``, and ``spent`` for good (negative: given back)."""
+    """One change of one limit: from ``had`` in reserve to ``want``, and ``spent`` for good (negative: given back).
+
+    ``least`` has to fit, and is not reserved.
+    """
 
     demand: Demand
     had: int
     spent: int
     want: int
+    least: int = 0
+
+    @property
+    def need(self) -> int:
+        """What has to fit."""
+        return max(self.want, self.least)
 
 
 class Figure(NamedTuple):
@@ -135,7 +153,7 @@ def apply(tallies: Sequence[Tally], lease: str, steps: Sequence[Step], now_ms: f
     for tally in tallies:
         tally.held = {who: held for who, held in tally.held.items() if held[1] > now_ms}
     pairs = list(zip(tallies, steps, strict=True))
-    if any(_is_unknown(tally, step) and step.want for tally, step in pairs):
+    if any(_is_unknown(tally, step) and step.need for tally, step in pairs):
         return Answer(tuple(Figure(0, 0, unknown=_is_unknown(*pair)) for pair in pairs))
     fits = [_lacks(tally, lease, step, now_ms) <= _GRACE for tally, step in pairs]
     refusing = [n for n, (fit, step) in enumerate(zip(fits, steps, strict=True)) if not (fit or _shadow(step))]
@@ -182,17 +200,17 @@ def _furthest_ms(allowance: Allowance) -> float:
 def _lacks(tally: Tally, lease: str, step: Step, now_ms: float) -> float:
     """How many units more there would have to be. None for what does not grow: it has been granted."""
     allowance, own = step.demand.allowance, _own(tally, lease)
-    if step.want <= own - step.spent or not step.want:
+    if step.need <= own - step.spent or not step.need:
         return 0.0
     others = sum(amount for amount, _ in tally.held.values()) - own
-    return _used(tally, allowance, now_ms) + others + step.spent + step.want - allowance.count
+    return _used(tally, allowance, now_ms) + others + step.spent + step.need - allowance.count
 
 
 def _wait_ms(tally: Tally, step: Step, lease: str, now_ms: float) -> int:
     allowance = step.demand.allowance
-    if step.want + max(step.spent, 0) > allowance.count:
+    if step.need + max(step.spent, 0) > allowance.count:
         return NEVER
-    is_only_held = (tally.used or 0) + max(step.spent, 0) + step.want <= allowance.count
+    is_only_held = (tally.used or 0) + max(step.spent, 0) + step.need <= allowance.count
     if allowance.kind is Kind.LEASE or (allowance.kind is Kind.QUOTA and is_only_held):
         return RETRY_LEASE_MS
     if allowance.kind is Kind.QUOTA:

@@ -35,7 +35,7 @@ class LocalHolds:
         """See :class:`storage.ports.Holds`."""
         shared = tuple(self._part(demand) for demand in demands)
         lease = HeldLease(self, str(next(self._numbers)), shared)
-        answer = self._apply(lease, [Step(demand, 0, 0, demand.want) for demand in shared])
+        answer = self._apply(lease, [Step(demand, 0, 0, demand.want, demand.least) for demand in shared])
         if not answer.admitted:
             return Held(answer, None)
         lease.granted(shared, answer)

@@ -69,15 +69,17 @@ class Holder:
     async def hold(self, permit: Permit, bound: Sequence[Bound], inquiry: Inquiry, address: str) -> Admit | Deny:
         """Take and reserve all that the request needs, or say which limit is in the way."""
         guess, floor = _expected(permit, inquiry)
+        is_stream = _is_stream(inquiry)
+        later = None if is_stream else floor
 
         def wants(expected: Spent) -> tuple[Demand, ...]:
-            return demands(bound, permit.principal.calendar, self._now_ms(), expected, address)
+            return demands(bound, permit.principal.calendar, self._now_ms(), expected, address, later)
 
         wanted = wants(guess)
         mode, holds = permit.route.without_limiter, self._holds
         try:
             wanted, held = await self._ask(self._holds, permit, wanted)
-            if _is_only_a_guess(wanted, held.answer) and floor.audio_ms < guess.audio_ms:
+            if is_stream and _is_only_a_guess(wanted, held.answer):
                 wanted, held = await self._ask(self._holds, permit, wants(floor))
         except Unavailable:
             if mode is WithoutLimiter.CLOSED:
@@ -94,15 +96,17 @@ class Holder:
             lease.hear = lambda told: self._notice(permit.principal, lease.demands, told)
         return conclude_held(permit, wanted, held.answer, hold)
 
-    async def extend(self, permit: Permit, lease: Lease, expected: Spent, spent: Spent) -> tuple[Deny | None, bool]:
+    async def extend(
+        self, permit: Permit, lease: Lease, expected: Spent, spent: Spent, *, margin: bool
+    ) -> tuple[Deny | None, bool]:
         """See :class:`policies.admission.Hold`; and whether there was no margin left."""
         try:
-            answer = await lease.extend(with_margin(expected), spent)
+            answer = await lease.extend(with_margin(expected) if margin else expected, spent)
             is_short = not answer.admitted
             for demand, figure in zip(lease.demands, answer.figures, strict=False):
                 if figure.unknown:  # Redis lost its memory meanwhile
                     await self._holds.tell(demand, await self._used(permit.principal, demand))
-            if is_short:
+            if is_short and (margin or answer.unknown):
                 answer = await lease.extend(expected, spent)
         except Unavailable:
             if permit.route.without_limiter is WithoutLimiter.CLOSED:
@@ -180,7 +184,7 @@ class Holder:
             if allowance.kind is not Kind.QUOTA:
                 continue
             # By what is spent for good: a reservation may be given back, and one request may be too large for it.
-            is_used_up = figure.overrun and figure.used + demand.want > allowance.count >= demand.want
+            is_used_up = figure.overrun and figure.used + demand.need > allowance.count >= demand.need
             reached = 100 if is_used_up else 100 * figure.used // allowance.count
             for mark in _SOFT:
                 if reached >= mark and (demand.key, mark) not in self._told:
@@ -210,9 +214,9 @@ class _Hold:
         self.settle = lease.settle
         self.exceeds = lease.exceeds
 
-    async def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT) -> Deny | None:
+    async def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT, *, margin: bool = True) -> Deny | None:
         """See :class:`policies.admission.Hold`."""
-        deny, self.is_short = await self._holder.extend(self._permit, self._lease, expected, spent)
+        deny, self.is_short = await self._holder.extend(self._permit, self._lease, expected, spent, margin=margin)
         return deny
 
 

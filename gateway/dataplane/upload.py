@@ -109,7 +109,7 @@ class Upload:
             self._seen(self._first)
             if self._exchange.bytes_in > route.max_body:
                 raise BodyTooLarge
-        await self._reserve(lease)
+        await self._reserve(lease, margin=False)
 
     def carry_on(self, upstream: UpstreamConnection, tasks: Tasks) -> None:
         """Send it after its head, in the background."""
@@ -156,11 +156,14 @@ class Upload:
         audio_ms = self.meter.estimate_ms if self.meter is not None else None
         return Spent(audio_ms or 0, self._exchange.bytes_in)
 
-    async def _reserve(self, lease: Hold) -> None:
-        """See that what it is going to come to is reserved. Raises Refused."""
+    async def _reserve(self, lease: Hold, *, margin: bool = True) -> None:
+        """See that what it is going to come to is reserved; by ``margin`` some more, if it has outgrown its beginning.
+
+        Raises Refused.
+        """
         expected = self._expected
         if lease.exceeds(expected):
-            deny = await lease.grow(expected)
+            deny = await lease.grow(expected, margin=margin)
             if deny is not None:
                 raise Refused(deny)
 

@@ -8,6 +8,7 @@
 --   span         r, w: the period in microseconds; q: its end in milliseconds since the epoch
 --   shadow       1: counted, and refuses nobody
 --   had, spent, want    the lease's reservation so far; what of it is gone for good; what it is to be now
+--   least        what has to fit, although no more than want is reserved
 -- A window goes into debt, by what a request came to beyond its reservation: at most a whole period's worth is kept.
 -- Counters: r a string, the theoretical arrival time as in take.lua; w a hash of tat and held; q a hash of used and held,
 -- where a missing used means that nobody knows it. Who holds: a sorted set by the instant, in milliseconds, until which it
@@ -20,7 +21,7 @@ local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
 local lease, lease_ms, again = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local GRACE = 1e-6
-local PARTS = '^(%a) (%d+) (%d+) (%d) (%d+) (-?%d+) (%d+)$'
+local PARTS = '^(%a) (%d+) (%d+) (%d) (%d+) (-?%d+) (%d+) (%d+)$'
 
 local function expire(counter, holders, has_amounts)
   local gone = redis.call('ZRANGEBYSCORE', holders, '-inf', now_ms, 'LIMIT', 0, 1000)
@@ -51,11 +52,12 @@ end
 
 local limits, unknown = {}, false
 for n = 0, #KEYS / 2 - 1 do
-  local kind, count, span, shadow, had, spent, want = string.match(ARGV[4 + n], PARTS)
+  local kind, count, span, shadow, had, spent, want, least = string.match(ARGV[4 + n], PARTS)
   local l = {
     counter = KEYS[n * 2 + 1], holders = KEYS[n * 2 + 2], kind = kind, count = tonumber(count), span = tonumber(span),
     shadow = shadow == '1', spent = tonumber(spent), want = tonumber(want), used = 0, held = 0, own = 0,
   }
+  l.need = math.max(l.want, tonumber(least))
   limits[n + 1] = l
   if l.kind == 'r' then
     l.ahead = math.max(tonumber(redis.call('GET', l.counter) or 0) - now, 0)
@@ -87,7 +89,7 @@ for n = 0, #KEYS / 2 - 1 do
     l.ahead = math.min(l.ahead, l.most)
     l.used = l.ahead * l.count / l.span
   end
-  if l.unknown and l.want > 0 then unknown = true end
+  if l.unknown and l.need > 0 then unknown = true end
 end
 
 local answer = {1, 0, 0}
@@ -102,15 +104,15 @@ end
 local longest = 0
 for n, l in ipairs(limits) do
   l.lacks = 0
-  if l.want > 0 and l.want > l.own - l.spent then
-    l.lacks = l.used + l.held - l.own + l.spent + l.want - l.count
+  if l.need > 0 and l.need > l.own - l.spent then
+    l.lacks = l.used + l.held - l.own + l.spent + l.need - l.count
   end
   l.over = l.lacks > GRACE
   if l.over and not l.shadow then
     local wait
-    if l.want + math.max(l.spent, 0) > l.count then
+    if l.need + math.max(l.spent, 0) > l.count then
       wait = -1
-    elseif l.kind == 'l' or l.kind == 'q' and l.used + math.max(l.spent, 0) + l.want <= l.count then
+    elseif l.kind == 'l' or l.kind == 'q' and l.used + math.max(l.spent, 0) + l.need <= l.count then
       wait = 1000
     elseif l.kind == 'q' then
       wait = math.max(l.span - now_ms, 1)

@@ -66,7 +66,7 @@ class RedisHolds:
     async def hold(self, demands: tuple[Demand, ...]) -> Held:
         """See :class:`storage.ports.Holds`."""
         lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
-        steps = [Step(demand, 0, 0, demand.want) for demand in demands]
+        steps = [Step(demand, 0, 0, demand.want, demand.least) for demand in demands]
         asked = self._ask(lease, steps, orphaned=lambda: self._abandon(lease))
         try:
             answer = await asked
@@ -160,8 +160,10 @@ class RedisHolds:
             kind = allowance.kind
             span = demand.ends_ms if kind is Kind.QUOTA else allowance.period_ms * 1000
             keys += _keys(demand)
-            parts = (_KINDS[kind], allowance.count, span, allowance.shadow, step.had, step.spent, step.want)
-            arguments.append(b"%b %d %d %d %d %d %d" % parts)
+            change = step.had, step.spent, step.want, step.least
+            arguments.append(
+                b"%b %d %d %d %d %d %d %d" % (_KINDS[kind], allowance.count, span, allowance.shadow, *change)
+            )
         return keys, arguments
 
     # --- what is due without being asked ------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ async def _all_at_one_time(port: int, key: str) -> Counter[int]:
 def test_places_and_audio_are_held_across_workers(tmp_path: Path, upstream: SlowUpstream) -> None:  # noqa: F811
     """Of twelve requests over four workers three are served, and their places come back; audio does not.
 
-    And hundreds of uploads at one time, half of them of unknown length, use what is left and not a millisecond more.
+    And of hundreds of uploads at one time, half of them of unknown length, as many pass as fit: no more, and no fewer.
     """
     state = tmp_path / "state"
 
@@ -92,6 +92,5 @@ def test_places_and_audio_are_held_across_workers(tmp_path: Path, upstream: Slow
         assert uploads == [200, 429]
         assert used() == {"tenant-audio-month": 59_900}
         codes_of_all = asyncio.run(_all_at_one_time(int(url.rpartition(":")[2]), key))
-        assert codes_of_all.keys() == {200, 429}
-        assert 59_900 < used()["tenant-audio-month"] <= 120_000
-        assert used() == {"tenant-audio-month": 59_900 + codes_of_all[200] * 2_800}
+        assert codes_of_all == {200: 21, 429: _PARALLEL - 21}
+        assert used() == {"tenant-audio-month": 59_900 + 21 * 2_800}

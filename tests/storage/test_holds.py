@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from policies.allowances import Allowance, Kind, What
-from policies.holding import NEVER, Answer, Demand, Lease, Spent, Step, Tally, apply
+from policies.holding import NEVER, NOTHING_SPENT, Answer, Demand, Lease, Spent, Step, Tally, apply
 from storage.held import HeldLease
 from storage.local_holds import LocalHolds
 from storage.ports import Held, Holds, Unavailable
@@ -180,6 +180,23 @@ async def test_what_was_reserved_does_not_refill_while_it_is_held(subject: Subje
     assert (refused.answer.refused_by, refused.answer.retry_ms) == (0, 60_000)
 
 
+async def test_what_has_to_fit_is_asked_for_and_not_reserved(subject: Subject) -> None:
+    """Of a body that is still to be measured, as much is known."""
+    one = audio("100s/h")
+    first, second = [await subject.admitted(replace(one, least=60_000)) for _ in range(2)]
+    assert await subject.left(one) == 100_000
+    assert (await first.extend(Spent(60_000), NOTHING_SPENT)).admitted
+    refused = await second.extend(Spent(60_000), NOTHING_SPENT)
+    assert not refused.admitted
+    assert refused.retry_ms == 720_000
+    again = (await subject.hold(replace(one, least=60_000))).answer
+    assert (again.refused_by, again.retry_ms) == (0, 720_000)
+    assert (await subject.hold(replace(one, least=100_001))).answer.retry_ms == NEVER
+    first.settle(Spent(10_000))
+    second.settle(NOTHING_SPENT)
+    assert await subject.left(one) == 90_000
+
+
 async def test_more_than_the_whole_allowance_never_fits_and_says_so(subject: Subject) -> None:
     refused = await subject.hold(audio("60s/m", 61))
     assert (refused.answer.refused_by, refused.answer.retry_ms) == (0, NEVER)
@@ -313,7 +330,9 @@ async def test_redis_does_what_the_rule_says(redis_subject: Subject, acts: list[
         allowance = WORLD[name]
         unit = {What.AUDIO: 1_000, What.BYTES: 25}.get(allowance.what, 0)
         ends = redis_subject.now_ms + 1 if allowance.kind is Kind.QUOTA else 0
-        return Demand(allowance, f"e{{{example}}}:{name}", amount * unit or 1, ends)
+        # A third of them are to fit alone, and reserve what they will come to later.
+        want, least = (0, amount * unit) if unit and amount % 3 == 0 else (amount * unit or 1, 0)
+        return Demand(allowance, f"e{{{example}}}:{name}", want, ends, least)
 
     expected: list[Answer] = []
     holds._pack = recorded  # type: ignore[method-assign]
