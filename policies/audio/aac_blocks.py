@@ -8,7 +8,7 @@ channel's scale factors, do not fill the bands that they are for.
 from policies.audio.aac import RATES
 
 LOOKED_AT_BYTES = 320
-"""Behind a header: as many as a filling and a channel's sections take."""
+"""Behind a header. What more of filling stands before a block costs its sender as much as the block may save."""
 _USUAL_BYTES = 16
 """As many as tell it nearly always."""
 
@@ -97,7 +97,7 @@ class _Channel:
 
 
 def begins_block(data: bytes, rate: int, kind: int, channels: int) -> bool:
-    """Whether a decoder would find sound in the block that ``data`` begins; True where that is not to be told.
+    """Whether a decoder would find sound in the block that ``data`` begins; True where the stream ends too early.
 
     ``kind`` is the audio object type that the header in front says, ``channels`` its channel configuration: none but
     the one that is described elsewhere (0) has coupling channels.
@@ -109,17 +109,23 @@ def begins_block(data: bytes, rate: int, kind: int, channels: int) -> bool:
             continue
         except ValueError:
             return False
-    return True
+    return len(data) < LOOKED_AT_BYTES
 
 
 def _read_block(bits: _Bits, rate: int, kind: int, channels: int) -> bool:
+    described: set[tuple[int, int]] | None = None
     while (element := bits.read(3)) != _END:
         if element == _CCE and channels:
             return False
-        bits.skip(4 if element != _FIL else 0)
-        if element in {_FIL, _DSE, _PCE}:
+        if element == _PCE:
+            described = _described(bits)
+            continue
+        if element in {_FIL, _DSE}:
             _pass_silent(bits, element)
             continue
+        instance = bits.read(4)
+        if described is not None and (element, instance) not in described:
+            return False
         if element == _CPE and bits.read(1):
             channel = _Channel(bits, rate, kind)
             mask = bits.read(2)
@@ -137,24 +143,32 @@ def _read_block(bits: _Bits, rate: int, kind: int, channels: int) -> bool:
 
 
 def _pass_silent(bits: _Bits, element: int) -> None:
-    """Pass an element that holds no sound; of a filling not even its instance was read."""
+    """Pass an element that holds no sound."""
     if element == _FIL:
         size = bits.read(4)
         bits.skip(8 * (size + bits.read(8) - 1 if size == 15 else size))
-    elif element == _DSE:
-        is_aligned, size = bits.read(1), bits.read(8)
-        size += bits.read(8) if size == 255 else 0
-        if is_aligned:
-            bits.align()
-        bits.skip(8 * size)
-    else:
-        bits.skip(6)
-        front, side, back, low, data, coupled = (bits.read(width) for width in (4, 4, 4, 2, 3, 4))
-        for width in (4, 4, 3):
-            bits.skip(width * bits.read(1))
-        bits.skip(5 * (front + side + back + coupled) + 4 * (low + data))
+        return
+    bits.skip(4)
+    is_aligned, size = bits.read(1), bits.read(8)
+    size += bits.read(8) if size == 255 else 0
+    if is_aligned:
         bits.align()
-        bits.skip(8 * bits.read(8))
+    bits.skip(8 * size)
+
+
+def _described(bits: _Bits) -> set[tuple[int, int]]:
+    """Read a description of the channels (section 4.4.1.1): their elements, by kind and instance. No others come."""
+    bits.skip(10)
+    front, side, back, low, data, coupled = (bits.read(width) for width in (4, 4, 4, 2, 3, 4))
+    for width in (4, 4, 3):
+        bits.skip(width * bits.read(1))
+    elements = {(bits.read(1), bits.read(4)) for _ in range(front + side + back)}  # of a pair the first is set: _CPE
+    elements |= {(_LFE, bits.read(4)) for _ in range(low)}
+    bits.skip(4 * data)
+    elements |= {(_CCE, bits.read(5) & 15) for _ in range(coupled)}
+    bits.align()
+    bits.skip(8 * bits.read(8))
+    return elements
 
 
 def _pass_coupling(bits: _Bits) -> None:

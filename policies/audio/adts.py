@@ -19,8 +19,8 @@ _HEADER = re.compile(rb"\xff[\xf0\xf1\xf8\xf9][\x00-\x33\x40-\x73\x80-\xb3\xc0-\
 """The third byte says the rate."""
 _HEADER_BEGINS_BYTES = 3
 _SEEN_BYTES = _ADTS_BYTES + _CRC_BYTES + LOOKED_AT_BYTES
-_FEW_HIDDEN, _HIDDEN_EVERY = 4, 1 << 12
-"""Headers with a block behind them that belong to no frame: three times what loud stereo makes by chance."""
+_FEW_HIDDEN, _HIDDEN_EVERY, _HIDDEN_PART = 4, 1 << 12, 32
+"""Headers with a block behind them that belong to no frame: twice what the loudest stereo makes by chance."""
 _MOST_LOOKS, _LOOK_EVERY = 1024, 1 << 9
 """Behind more headers than these, four times as many as loud stereo has, nobody looks: they count."""
 _MOST_MONO_BYTES = 777
@@ -67,12 +67,12 @@ class AdtsWalker(FrameWalker):
         if not ns:
             return 0
         needed = (self.passed - self.strange) // (_MOST_MONO_BYTES * (1 if self.channels == 1 else 2))
-        return max(ns * max(needed, found) // found, ns + self._hidden_inside())
+        return max(ns * max(needed, found) // found, ns + self._hidden_inside(found))
 
-    def _hidden_inside(self) -> int:
+    def _hidden_inside(self, found: int) -> int:
         """What the headers inside frames play; of those in the last bytes nobody knows yet what stands behind them."""
         last = self._hidden_in(self._tail, min(len(self._tail), self._followed_bytes))
-        if self._hidden + len(last) <= _FEW_HIDDEN + self.passed // _HIDDEN_EVERY:
+        if self._hidden + len(last) <= _FEW_HIDDEN + self.passed // _HIDDEN_EVERY + found // _HIDDEN_PART:
             return 0
         return self._hidden_ns + sum(_ns_of(self._tail, at) for at in last)
 
