@@ -79,6 +79,7 @@ class _Kind(enum.Enum):
     REQUEST_ID = enum.auto()
     FORWARDED_FOR = enum.auto()
     SET_COOKIE = enum.auto()
+    DATE = enum.auto()
     WEBSOCKET = enum.auto()
 
 
@@ -142,6 +143,7 @@ _ANSWER = _Table(
         b"content-type": _Kind.CONTENT_TYPE,
         b"content-encoding": _Kind.CONTENT_ENCODING,
         b"set-cookie": _Kind.SET_COOKIE,
+        b"date": _Kind.DATE,
     } | dict.fromkeys(_HANDSHAKE, _Kind.WEBSOCKET),
     (b"x-auth-", b"x-internal-"),
 )  # fmt: skip
@@ -239,6 +241,8 @@ class AnswerHead:
     chunked: bool = False
     content_type: bytes = b""
     content_encoding: bytes = b""
+    is_dated: bool = False
+    """Whether ``Date`` is among the lines; who passes it on must add one otherwise (RFC 9110 section 6.6.1)."""
     own_cookies: list[bytes] = field(default_factory=list)
     """The lines that set a cookie of the gateway's own: only the portal may."""
     websocket: tuple[tuple[bytes, bytes], ...] = ()
@@ -269,6 +273,7 @@ class AnswerHead:
                 head._note(kind, line, value)
         if listed:
             head.lines = _without(passing, listed)
+            head.is_dated = head.is_dated and b"date" not in listed
         return head
 
     def _note(self, kind: _Kind, line: bytes, value: bytes) -> None:
@@ -278,6 +283,9 @@ class AnswerHead:
             self.chunked = True
         elif kind is _Kind.CONTENT_ENCODING:
             self.content_encoding = _listed(self.content_encoding, value.strip())
+            self.lines.append(line)
+        elif kind is _Kind.DATE:
+            self.is_dated = True
             self.lines.append(line)
         elif kind is _Kind.WEBSOCKET:
             self.websocket += ((line.partition(b":")[0].lower(), value.strip()),)

@@ -49,6 +49,8 @@ def passed_on(answer: AnswerHead, admit: Admit, id_line: bytes, cors: Sequence[b
     """The lines of an upstream's answer as its client gets them, but for what frames it."""
     lines = [*answer.lines, id_line]
     permit, taken = admit.permit, admit.taken
+    if not answer.is_dated:
+        lines.append(_date())
     if cors and permit.route.upstream != PORTAL:
         lines = [*without_upstreams(lines), *cors]
     if answer.own_cookies and permit.route.upstream == PORTAL:
@@ -61,11 +63,15 @@ def passed_on(answer: AnswerHead, admit: Admit, id_line: bytes, cors: Sequence[b
     return lines
 
 
+def _date() -> bytes:
+    return b"Date: " + rfc822_formatted_time().encode()
+
+
 def plain(
     status: int, lines: Sequence[bytes], body: bytes, *, keep_alive: bool, send_body: bool = True, upgrade: bool = False
 ) -> bytes:
     """An answer of our own, whole; ``upgrade`` where it names a protocol (RFC 9110 section 7.8)."""
-    framing = [b"Date: " + rfc822_formatted_time().encode()]
+    framing = [_date()]
     if status != 204:  # RFC 9110 section 8.6
         framing.append(b"Content-Length: %d" % len(body))
     if upgrade:

@@ -2,11 +2,13 @@
 
 import asyncio
 import gzip
+import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 
 from policies.usage import Outcome
-from tests.gateway.harness import Gateway, Respond, Seen
+from tests.gateway.harness import Answer, Gateway, Respond, Seen
 
 EVENTS = [b"data: %d\n\n" % number for number in range(5)]
 LENGTH, CHUNKED, CLOSE = "length", "chunked", "close"
@@ -139,6 +141,30 @@ async def test_an_answer_without_a_body_has_none(gateway: Gateway, case: str) ->
             assert b"ransfer-" not in head or case == "HEAD, chunked"
     writer.close()
     assert gateway.upstream.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"", None),
+        (b"Date: Thu, 26 Nov 2026 10:00:00 GMT\r\n", "Thu, 26 Nov 2026 10:00:00 GMT"),
+        (b"Connection: date\r\nDate: Thu, 26 Nov 2026 10:00:00 GMT\r\n", None),
+    ],
+)
+async def test_an_answer_has_one_date(gateway: Gateway, line: bytes, said: str | None) -> None:
+    """The upstream's own, or when it was received (RFC 9110 section 6.6.1); also where the same request comes again."""
+
+    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + line + b"Content-Length: 2\r\n\r\nok")
+
+    gateway.upstream.respond = respond
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    for _ in range(4):
+        writer.write(f"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-API-Key: {gateway.key}\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            (date,) = Answer.parse(await reader.readuntil(b"\r\n\r\nok")).all("date")
+        assert date == said or (said is None and abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60)
+    writer.close()
 
 
 async def test_trailers_are_dropped(gateway: Gateway) -> None:
