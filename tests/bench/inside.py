@@ -3,7 +3,8 @@
 64 clients and the upstream are transports in this process that give back at once, by turns of the loop; the limiter's
 answers are made up. All between the sockets is real: parser, decision, relay, settlement, journal, access log. With
 ``--forward`` a proxy asks the second door; with ``--allowance audio=3600s/h`` and its like, as often as wanted, the
-tenant has limits beyond plain request rates. Of many short windows the cheapest tells: other work on the machine makes a
+tenant has limits beyond plain request rates; with ``--keys N`` so many keys are used in turn, over all connections, as
+clients behind one proxy do. Of many short windows the cheapest tells: other work on the machine makes a
 window dearer and never cheaper. To compare two states of the code give each its own ``PYTHONPATH``, in turn, several times.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import gc
 import ipaddress
+import itertools
 import os
 import socket
 import statistics
@@ -119,9 +121,10 @@ class Nodes:
 
 
 class Clients:
-    """They ask the same again whenever they are answered."""
+    """They ask again whenever they are answered, each what is next in turn."""
 
-    def __init__(self, server: PublicServer, request: bytes, turns: Turns) -> None:
+    def __init__(self, server: PublicServer, requests: Sequence[bytes], turns: Turns) -> None:
+        in_turn = itertools.cycle(requests)
         self.answers = 0
         self._until = 0
         self._enough: asyncio.Future[None] | None = None
@@ -133,10 +136,10 @@ class Clients:
                 self.answers += 1
                 if self.answers == self._until and self._enough is not None:
                     self._enough.set_result(None)
-                turns.call(ask, request)
+                turns.call(ask, next(in_turn))
 
             connection.connection_made(Line(answered))
-            turns.call(connection.data_received, request)
+            turns.call(connection.data_received, next(in_turn))
 
     async def run(self, requests: int) -> float:
         """CPU in microseconds a request."""
@@ -163,11 +166,12 @@ async def measure(gateway: Gateway, place: Path, options: argparse.Namespace) ->
         return connection
 
     UpstreamPool.connect = connect  # type: ignore[assignment,method-assign]
-    key = gateway.add_key(key_rate=RATE, tenant_rate=RATE, allowances=tuple(options.allowance))
-    request = (QUESTION if options.forward else REQUEST) % key.encode()
+    limits: dict[str, Any] = {"key_rate": RATE, "tenant_rate": RATE, "allowances": tuple(options.allowance)}
+    request = QUESTION if options.forward else REQUEST
+    requests = [request % gateway.add_key(**limits).encode() for _ in range(options.keys)]
     server = next(one for one in gc.get_objects() if isinstance(one, PublicServer))
     keeping = asyncio.get_running_loop().create_task(journal.keep())
-    clients = Clients(server, request, turns)
+    clients = Clients(server, requests, turns)
     await clients.run(options.requests)
     gc.collect()
     gc.freeze()
@@ -191,6 +195,7 @@ async def main() -> None:
     parser.add_argument("--windows", type=int, default=25)
     parser.add_argument("--requests", type=int, default=3_000)
     parser.add_argument("--forward", action="store_true")
+    parser.add_argument("--keys", type=int, default=1)
     parser.add_argument("--allowance", action="append", type=allowance, default=[])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as place:
