@@ -80,9 +80,13 @@ def outgrown(permit: Permit, demands: Sequence[Demand], answer: Answer, place: i
     """The refusal of the limit at ``place``: of a new request, or of one that came to more than it had reserved."""
     demand, figure = demands[place], answer.figures[place]
     detail = f"The limit '{demand.allowance.name}' is {demand.allowance}."
+    is_held = demand.allowance.kind is Kind.QUOTA and answer.retry_ms == RETRY_LEASE_MS
     if answer.retry_ms == NEVER:
         detail += " This request alone is more than that."
-    is_held = demand.allowance.kind is Kind.QUOTA and answer.retry_ms == RETRY_LEASE_MS
+    elif is_held:
+        detail += " What it needs of that is reserved by other requests for the moment."
+    elif demand.allowance.what in (What.AUDIO, What.BYTES):
+        detail += " This request comes to more than is left of that."
     return Deny(
         refusal=refusal_of(demand.allowance, is_held=is_held),
         detail=detail,

@@ -96,7 +96,10 @@ Upload the audio, or leave out the callback and take the result from the answer.
     AUDIO_LIMIT_EXCEEDED = 429, "Too much audio in a short time. Wait as long as Retry-After says, then go on."
     CONCURRENCY_LIMIT_EXCEEDED = 429, "Too many requests at one time. Try again when one of them has ended."
     STREAM_LIMIT_EXCEEDED = 429, "Too many open streams. Close one, then open another."
-    QUOTA_EXCEEDED = 429, "This period's allowance is used up. Ask your administrator, or wait for the next period."
+    QUOTA_EXCEEDED = (
+        429,
+        "Too little of this period's allowance is left. Ask your administrator, or wait for the next period.",
+    )
 
     # --- forward-auth ------------------------------------------------------------------------------------------------
     UNTRUSTED_PROXY = (

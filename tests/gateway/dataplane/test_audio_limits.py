@@ -146,8 +146,22 @@ async def test_an_upload_that_outgrows_its_limit_is_cut_short(gateway: Gateway) 
     await until(lambda: bool(gateway.lines))
     assert not gateway.upstream.seen
     assert left(gateway) == 60_000
-    assert gateway.lines[0]["outcome"] == Outcome.DENIED
+    (record,) = gateway.journal.records
+    assert (record.outcome, record.status, record.code) == (Outcome.DENIED, 429, "quota_exceeded")
+    assert record.measured.audio_ms == 0
+    assert record.bytes_in <= sent
     assert gateway.metrics.ratelimit[("key-audio-month", "outgrown")] == 1
+
+
+async def test_who_is_refused_for_what_is_left_is_told_so(gateway: Gateway) -> None:
+    """A third of the allowance is left, so it is not used up: something shorter would pass."""
+    key = gateway.add_key(allowances=(MINUTE,))
+    assert (await gateway.ask("POST", LISTEN, WAV, wav(40.0), key=key)).status == 200
+    refused = await gateway.ask("POST", LISTEN, WAV, wav(30.0), key=key)
+    assert (refused.status, refused.code) == (429, "quota_exceeded")
+    assert b"Too little of this period's allowance is left." in refused.body
+    assert b"This request comes to more than is left of that." in refused.body
+    assert (await gateway.ask("POST", LISTEN, WAV, wav(15.0), key=key)).status == 200
 
 
 @pytest.mark.parametrize(("answer", "outcome"), [(200, Outcome.DENIED), (400, Outcome.UPSTREAM_REFUSED)])
@@ -358,7 +372,7 @@ async def test_the_official_sdk_sends_a_hopeless_upload_once_and_a_hasty_one_aga
     """Its own default is two retries of every 429; X-Should-Retry says which are of no use."""
     used_up = gateway.add_key(allowances=(limit(What.AUDIO, "2s/month"),))
     async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=used_up) as client:
-        with pytest.raises(RateLimitError, match="allowance is used up") as caught:
+        with pytest.raises(RateLimitError, match="allowance is left") as caught:
             await client.audio.transcriptions.create(model="m", file=("a.wav", wav(30.0)))
     assert caught.value.code == "quota_exceeded"
     assert len(gateway.lines) == 1
