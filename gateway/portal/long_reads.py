@@ -27,8 +27,12 @@ class LongReads:
     @asynccontextmanager
     async def ledger(self, asking: str) -> AsyncIterator[PostgresLedger]:
         """The account, until the block ends. Raises Problem while another of the tenant has it."""
-        async with self._whole.of(asking):
+        async with self.whole(asking):
             yield PostgresLedger(self._pool)
+
+    def whole(self, asking: str) -> AbstractAsyncContextManager[None]:
+        """The one place among those who read all of something. Raises Problem while another of the tenant has it."""
+        return self._whole.of(asking)
 
     def records(self, asking: str) -> AbstractAsyncContextManager[None]:
         """A place among those who look single records up. Raises Problem while others of the tenant have them."""

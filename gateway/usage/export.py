@@ -49,13 +49,13 @@ def jsonl_line(facts: Mapping[str, Value]) -> str:
 
 
 def csv_line(facts: Mapping[str, Value]) -> str:
-    """One CSV record (RFC 4180)."""
-    return _csv([_csv_cell(value) for value in facts.values()])
+    """One CSV record."""
+    return csv_record(list(facts.values()))
 
 
 def csv_heading() -> str:
     """The first line of a CSV."""
-    return _csv(COLUMNS)
+    return csv_record(COLUMNS)
 
 
 def harmless(text: str) -> str:
@@ -69,10 +69,11 @@ def _csv_cell(value: Value) -> Value:
     return harmless(value) if isinstance(value, str) else value
 
 
-def _csv(cells: Sequence[Value]) -> str:
+def csv_record(cells: Sequence[Value]) -> str:
+    """One CSV record (RFC 4180) of cells that are harmless."""
     buffer = io.StringIO()
     # The line end of RFC 4180 is also what makes this writer quote a lone CR.
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    csv.writer(buffer, lineterminator="\r\n").writerow([_csv_cell(value) for value in cells])
     return buffer.getvalue()
 
 

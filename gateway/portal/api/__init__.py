@@ -10,7 +10,8 @@ openapi       the document that describes all of it; ``service`` mounts both
 ------------- ---------------------------------------------------------------------------------------
 me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts, limits,
 limit_use, limit_check, usage, quotas, statements, webhooks, audit, signing_keys, issuers
-              the resources; ``shapes`` holds what several of them say, ``counting`` what limits have in use
+              the resources; ``shapes`` holds what several of them say, ``counting`` what limits have in
+              use, ``streaming`` sends what is longer than memory
 ============= =======================================================================================
 
 A resource's module has ``operations = Operations(tag)`` and its handlers, and is one line in ``RESOURCES``.

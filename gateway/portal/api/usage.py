@@ -1,6 +1,5 @@
 """What a tenant has used: sums over a time, whole or broken down."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from pydantic import Field
 from gateway.portal.api.operations import Ask, InTenant, Operations, Run, Sent, Shown
 from gateway.portal.api.paging import ByAge, OldestFirst, Page
 from gateway.portal.api.shapes import Instant, SentInstant
+from gateway.portal.api.streaming import LINES, sent
 from gateway.portal.problem import Problem
 from gateway.usage.export import FORMATS, flat
 from policies.permissions import Permission
@@ -28,10 +28,6 @@ operations = Operations("usage")
 
 _LONGEST_DAYS = 3_700
 _MOST_GROUPS = 50_000
-_LINES = 500
-"""So many lines of an export are sent together."""
-_SLOWEST_S = 30.0
-"""How long one may take over them."""
 
 
 class UsageOf(InTenant):
@@ -293,20 +289,9 @@ async def export_usage(ask: Ask[ExportOf, Any]) -> web.StreamResponse:
     _check(since, until)
     tenant = await ask.directory.tenant_by_id(ask.tenant_id)
     await _check_kept(ask, since, until)  # while there still is another answer
-    answer = web.StreamResponse(
-        headers={
-            "Content-Type": "text/csv; charset=utf-8" if query.format == "csv" else "application/jsonl",
-            "Content-Disposition": f'attachment; filename="usage-{tenant.slug}.{query.format}"',
-        }
-    )
     async with ask.parts.long_reads.ledger(ask.who.tenant_id) as ledger:
-        await answer.prepare(ask.request)
-        async with aclosing(_pieces(ledger.export(ask.tenant_id, since, until), tenant.slug, query.format)) as pieces:
-            async for piece in pieces:
-                if not await _is_taken(ask.request, answer, piece):
-                    return answer
-    await answer.write_eof()
-    return answer
+        pieces = _pieces(ledger.export(ask.tenant_id, since, until), tenant.slug, query.format)
+        return await sent(ask.request, pieces, name=f"usage-{tenant.slug}", form=query.format)
 
 
 async def _pieces(records: AsyncGenerator[UsageRecord, None], slug: str, form: str) -> AsyncGenerator[bytes, None]:
@@ -316,22 +301,10 @@ async def _pieces(records: AsyncGenerator[UsageRecord, None], slug: str, form: s
     async with aclosing(records):
         async for record in records:
             lines.append(line(flat(record, slug)))
-            if len(lines) >= _LINES:
+            if len(lines) >= LINES:
                 yield "".join(lines).encode()
                 lines.clear()
     yield "".join(lines).encode()
-
-
-async def _is_taken(request: web.Request, answer: web.StreamResponse, piece: bytes) -> bool:
-    """Whether it is on its way. Who takes nothing for a while is cut off, so that others may read."""
-    try:
-        async with asyncio.timeout(_SLOWEST_S):
-            await answer.write(piece)
-    except (TimeoutError, ConnectionResetError):
-        if request.transport is not None:
-            request.transport.abort()
-        return False
-    return True
 
 
 def _percentiles(found: tuple[int, ...]) -> PercentilesShown | None:

@@ -202,8 +202,8 @@ async def test_no_tenant_keeps_others_from_their_exports_and_statements(
                 await other.ask("GET", path)
     rows = [encode(record(tenant_id=slow.tenant.id, ended_ms=NOON_MS)) for _ in range(30)]
     await PostgresLedger(parts.pool).ship("0" * 32, 0, 1, rows)
-    monkeypatch.setattr("gateway.portal.api.usage._SLOWEST_S", 0.05)
-    monkeypatch.setattr("gateway.portal.api.usage._LINES", 1)
+    monkeypatch.setattr("gateway.portal.api.streaming._SLOWEST_S", 0.05)
+    monkeypatch.setattr("gateway.portal.api.usage.LINES", 1)
     monkeypatch.setitem(FORMATS, "jsonl", ("", lambda _: "x" * 1_000_000))
     query = "?since=2026-11-26T00:00:00Z&until=2026-11-27T00:00:00Z"
     async with portal.get(f"/platform/v1/usage/export{query}", headers=slow.headers) as answer:

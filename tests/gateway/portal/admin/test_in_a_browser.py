@@ -87,7 +87,7 @@ async def test_a_key_from_making_it_to_its_end_without_a_script(chromium: Browse
 EMPTY = ("/admin", "/admin/keys", "/admin/invitations", "/admin/usage")
 BUSY = (
     "/admin", "/admin?period=30d", "/admin/keys", "/admin/keys?ending_days=7", "/admin/keys/new", "/admin/members",
-    "/admin/usage", "/admin/invitations", "/admin/invitations/new",
+    "/admin/usage", "/admin/audit", "/admin/audit?action=none", "/admin/invitations", "/admin/invitations/new",
 )  # fmt: skip
 
 

@@ -1,0 +1,94 @@
+"""The audit trail: who did what to what, when and from where, before and after; as a page and as CSV."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from gateway.portal.admin.times import day_begins
+from gateway.portal.admin.visit import Visit, enter, filled
+from gateway.portal.api.audit import EntryShown, Value, list_audit
+from gateway.portal.api.paging import Page
+from gateway.portal.problem import Problem
+from policies.audit import ActorKind
+from policies.permissions import Permission
+from policies.verdict import Refusal
+
+routes = web.RouteTableDef()
+
+PATH = "/admin/audit"
+
+
+class Difference(NamedTuple):
+    """One fact that a change has made another; empty where there was or is none."""
+
+    name: str
+    before: str
+    after: str
+
+
+@routes.get(PATH)
+async def page(request: web.Request) -> web.Response:
+    """The newest first."""
+    visit = await enter(request, Permission.AUDIT_READ)
+    chosen = filled(request, "action", "actor", "target", "since", "until")
+    found, problem, asked = Page[EntryShown](data=[], next_cursor=None), None, dict[str, str]()
+    try:
+        asked = _asked(visit, chosen)
+        found = await visit.ask(list_audit, {**asked, **filled(request, "cursor")})
+    except Problem as wrong:
+        if wrong.refusal is not Refusal.INVALID_INPUT:
+            raise
+        problem = wrong
+    return visit.page(
+        "admin_audit.html", tab="audit", title="Audit log", problem=problem, path=PATH, chosen=chosen,
+        entries=[(entry, differences(entry)) for entry in found.data], next_cursor=found.next_cursor,
+        names=await _names(visit, found.data),
+        export=f"/platform/v1/audit/export?{urlencode({**asked, 'format': 'csv'})}",
+    )  # fmt: skip
+
+
+def differences(entry: EntryShown) -> list[Difference]:
+    """What the change made another, by name."""
+    before, after = entry.before or {}, entry.after or {}
+    return [
+        Difference(name, text(before.get(name)), text(after.get(name))) for name in sorted({*before.keys(), *after})
+    ]
+
+
+def text(value: Value) -> str:
+    """A fact as it is read."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(value)
+        case _:
+            return str(value)
+
+
+def _asked(visit: Visit, chosen: Mapping[str, str]) -> dict[str, str]:
+    """As the API takes it; days are the person's own, both whole. Raises Problem."""
+    zone, faults = visit.account.person.time_zone, {}
+    found = dict(chosen)
+    for name, after in (("since", 0), ("until", 1)):
+        if name in chosen:
+            try:
+                found[name] = day_begins(chosen[name], zone, after=after).isoformat()
+            except ValueError as error:
+                faults[name] = str(error)
+    if faults:
+        raise Problem(Refusal.INVALID_INPUT, fields=faults)
+    return found
+
+
+async def _names(visit: Visit, entries: Sequence[EntryShown]) -> dict[str, str]:
+    """What people call those who acted."""
+    kinds = {"user": ActorKind.USER, "key": ActorKind.API_KEY}
+    found: dict[str, str] = {}
+    for name, kind in kinds.items():
+        found |= await visit.names(name, {entry.actor.id for entry in entries if entry.actor.kind is kind})
+    return found
