@@ -25,7 +25,7 @@ from gateway.portal import (
     tickets,
     webhooks,
 )
-from gateway.portal.admin import audit, invitations, keys, members, new_keys, overview, usage
+from gateway.portal.admin import audit, invitations, keys, limits, members, new_keys, overview, usage
 from gateway.portal.api import service
 from gateway.portal.oauth import discovery, endpoints
 from gateway.portal.oidc import consent, flow, linking
@@ -36,7 +36,7 @@ MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
     identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking, consent,
     keeping, using, addresses, own_keys, statement,
-    overview, new_keys, keys, members, invitations, usage, audit,
+    overview, new_keys, keys, members, invitations, usage, limits, audit,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""
 

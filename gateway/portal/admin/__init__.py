@@ -9,6 +9,7 @@ overview       what was used lately, and how much of the limits
 keys           API keys; ``new_keys`` makes and replaces them
 members        members and their roles; ``invitations`` who was asked to join
 usage          over a time of one's choice, by whom and by what
+limits         all that hold, and how much of each is in use
 audit          who did what, before and after
 ============== ==============================================================================
 

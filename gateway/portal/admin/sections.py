@@ -20,6 +20,7 @@ SECTIONS = (
     Section("keys", "/admin/keys", "API keys", Permission.KEYS_READ),
     Section("members", "/admin/members", "Members", Permission.USERS_READ),
     Section("usage", "/admin/usage", "Usage", Permission.USAGE_READ),
+    Section("limits", "/admin/limits", "Limits", Permission.LIMITS_READ),
     Section("audit", "/admin/audit", "Audit log", Permission.AUDIT_READ),
 )
 

@@ -84,10 +84,11 @@ async def test_a_key_from_making_it_to_its_end_without_a_script(chromium: Browse
     await context.close()
 
 
-EMPTY = ("/admin", "/admin/keys", "/admin/invitations", "/admin/usage")
+EMPTY = ("/admin", "/admin/keys", "/admin/invitations", "/admin/usage", "/admin/limits")
 BUSY = (
     "/admin", "/admin?period=30d", "/admin/keys", "/admin/keys?ending_days=7", "/admin/keys/new", "/admin/members",
-    "/admin/usage", "/admin/audit", "/admin/audit?action=none", "/admin/invitations", "/admin/invitations/new",
+    "/admin/usage", "/admin/limits", "/admin/audit", "/admin/audit?action=none", "/admin/invitations",
+    "/admin/invitations/new",
 )  # fmt: skip
 
 
