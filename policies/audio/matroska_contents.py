@@ -103,7 +103,7 @@ class Contents:
             case _ if entry is None or entry.is_begun:
                 return
             case 0xB5:
-                entry.rate = _float(body)
+                entry.rate, entry.says_rate = _float(body), True
             case 0xD7:
                 self._register(entry, int.from_bytes(body, "big"))
             case _ if name in _NUMBERS:

@@ -36,7 +36,7 @@ class Track:
     __slots__ = (
         "_discard_ns", "_discarded_at", "_earlier_ns", "_first_time", "_last", "_last_time", "_reader", "_tail_ticks",
         "as_first", "bits", "by_head", "channels", "codec_id", "compression", "default_ns", "delay_ns", "is_begun",
-        "kind", "number", "packets", "private", "rate", "stripped", "total",
+        "kind", "number", "packets", "private", "rate", "says_rate", "stripped", "total",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -45,6 +45,7 @@ class Track:
         self.codec_id = b""
         self.private = b""
         self.rate = 8000.0  # what RFC 9559 section 5.1.4.1.29.1 says where the file does not
+        self.says_rate = False
         self.channels = 0
         self.bits = 0
         self.default_ns = 0
@@ -165,8 +166,12 @@ class Track:
         """CodecDelay, as far as it is believed. A Vorbis decoder has none: its first packet plays nothing."""
         if self._reader is None or self._reader.codec == "vorbis":
             return 0
-        most = _MOST_LOSSY_NS if self._reader.codec in {"aac", "mp3"} else MOST_SKIP * _NS_PER_SECOND // 48_000
-        return min(self.delay_ns, most)
+        if self._reader.codec not in {"aac", "mp3"}:
+            return min(self.delay_ns, MOST_SKIP * _NS_PER_SECOND // 48_000)
+        # FFmpeg makes samples of it by the rate that the file says, and drops those at the true one.
+        said = int(self.rate) if self.says_rate else 0
+        true = self._reader.rate if self._reader.codec == "aac" else max(said, 1)  # frames of MP3 say their own
+        return min(self.delay_ns, _MOST_LOSSY_NS) * min(said, true) // true
 
     def frames(self, data: bytes, at: int, end: int, lacing: int) -> list[tuple[int, int]]:
         """Where the frames of one block lie (RFC 9559 section 10.3): those that begin in it, cut at its end."""

@@ -720,6 +720,21 @@ def test_a_claim_comes_early_where_the_container_has_one():
         assert early.claimed_ms == pytest.approx(S * 1000, rel=0.1), name
 
 
+@pytest.mark.parametrize(
+    ("codec", "rate", "said"), [("libmp3lame", 8_000, None), ("aac", 8_000, None), ("aac", 8_000, 1000.0)]
+)
+def test_a_delay_in_matroska_is_left_out_as_far_as_the_rate_beside_it_is_true(codec, rate, said):
+    """Wound: FFmpeg makes samples of the delay by that rate: without one, or at a low one, it plays 138 ms more."""
+    data = recording("matroska", codec, S, rate)
+    audio = data.index(b"\xe1", data.index(b"\x16\x54\xae\x6b") + 30)
+    field = data.index(b"\xb5\x88", audio) + 2
+    if said is None:
+        data = data[:audio] + b"\xec" + data[audio + 1 :]
+    else:
+        data = data[:field] + struct.pack(">d", said) + data[field + 8 :]
+    assert played_ms(data) <= billed_ms(data) <= played_ms(data) + 2
+
+
 def test_a_table_cut_short_says_the_same_in_any_cuts():
     """Wound: of entries of four bytes the last one waited for four more, where the one before it ended a piece."""
     whole = recorded("m4a moov first")
