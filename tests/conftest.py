@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +14,8 @@ from tests import servers
 
 if TYPE_CHECKING:
     from storage.postgres.pool import Pool
+
+_T = TypeVar("_T")
 
 # How long an example takes says how busy the machine is, and nothing of the promise. The gate (.ci/run) tries the same
 # examples each time, so that red speaks of the change; everybody else looks for new ones.
@@ -80,6 +82,23 @@ async def migrated_url(postgres_server: str, migrated_template: str) -> AsyncIte
     await servers.drop_database(postgres_server, name)
 
 
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: str, migrated_template: str) -> Iterator[str]:
+    """One database for many tests. They take ``emptied_url``."""
+    name = _name("shared")
+    try:
+        yield _run(servers.create_database(postgres_server, name, template=migrated_template))
+    finally:
+        _run(servers.drop_database(postgres_server, name))
+
+
+@pytest.fixture
+async def emptied_url(shared_database: str) -> str:
+    """A migrated database without a row, for tests that leave the schema alone: a new one costs more than they do."""
+    await servers.empty_database(shared_database)
+    return shared_database
+
+
 @pytest.fixture
 async def pool(migrated_url: str) -> "AsyncIterator[Pool]":
     """Connections to a migrated database, for this test alone."""
@@ -108,7 +127,7 @@ async def _migrated(server: str, name: str) -> None:
     await migrate(await servers.create_database(server, name))
 
 
-def _run(work: Coroutine[None, None, None]) -> None:
+def _run(work: Coroutine[None, None, _T]) -> _T:
     """Run a coroutine to its end for a session-scoped fixture, outside the event loop of any test."""
     with ThreadPoolExecutor(1) as elsewhere:
-        elsewhere.submit(asyncio.run, work).result()
+        return elsewhere.submit(asyncio.run, work).result()

@@ -113,6 +113,37 @@ async def drop_database(server: str, name: str) -> None:
         await connection.close()
 
 
+_DELETE_ALL = """
+DO $$
+DECLARE
+    one regclass;
+    filled boolean;
+BEGIN
+    SET LOCAL session_replication_role = replica;  -- in any order, and also what is only ever added to
+    FOR one IN
+        SELECT oid FROM pg_class
+        WHERE relnamespace = 'platform'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+            AND relname <> 'schema_migrations'
+    LOOP
+        EXECUTE format('LOCK TABLE %s IN EXCLUSIVE MODE', one);  -- a test before may have begun what ends only now
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', one) INTO filled;
+        IF filled THEN
+            EXECUTE format('DELETE FROM %s', one);
+        END IF;
+    END LOOP;
+END $$
+"""
+
+
+async def empty_database(url: str) -> None:
+    """Delete all rows of a migrated database. To truncate its tables takes thirty times as long."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(_DELETE_ALL)
+    finally:
+        await connection.close()
+
+
 async def empty_redis(url: str) -> None:
     """Forget all keys of the database that the URL names, and all scripts."""
     async with redis.from_url(url) as client:

@@ -25,9 +25,9 @@ def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def houses(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Houses]:
+async def houses(emptied_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Houses]:
     """The platform API, with tenants made as they are asked for."""
     settings = load({"state_dir": tmp_path}, None, {})
-    blueprint = Blueprint(settings, migrated_url, redis_url, "a secret key of thirty-two letters")
+    blueprint = Blueprint(settings, emptied_url, redis_url, "a secret key of thirty-two letters")
     async with Parts.open(blueprint) as parts, TestClient(TestServer(application(parts))) as client:
         yield Houses(client, parts)

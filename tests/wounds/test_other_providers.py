@@ -15,10 +15,10 @@ from tests.gateway.portal.conftest import (
     Client,
     Town,
     actions,
-    empty_database,
+    compiled_templates,
     log_in,
     parts,
-    portal_database,
+    quick_bcrypt,
     town,
 )
 from tests.gateway.portal.oidc_world import (
@@ -33,7 +33,7 @@ from tests.gateway.portal.oidc_world import (
 )
 from tests.policies.signing import b64, signer
 
-__all__ = ["empty_database", "parts", "portal_database", "town"]
+__all__ = ["compiled_templates", "parts", "quick_bcrypt", "town"]
 
 
 @pytest.fixture

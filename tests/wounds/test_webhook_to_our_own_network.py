@@ -21,9 +21,9 @@ PLACES = [
 
 
 @pytest.fixture
-async def owner(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Caller]:
+async def owner(emptied_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Caller]:
     settings = load({"state_dir": tmp_path}, None, {})
-    blueprint = Blueprint(settings, migrated_url, redis_url, "a secret key of thirty-two letters")
+    blueprint = Blueprint(settings, emptied_url, redis_url, "a secret key of thirty-two letters")
     async with Parts.open(blueprint) as parts, TestClient(TestServer(application(parts))) as client:
         yield await Houses(client, parts).person()
 

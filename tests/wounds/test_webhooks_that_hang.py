@@ -42,12 +42,12 @@ class Receivers:
 
 @pytest.fixture
 async def houses(
-    migrated_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emptied_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Houses]:
     """The platform API, which waits for a receiver as good as for ever."""
     monkeypatch.setattr("gateway.portal.webhooks._TIMEOUT_S", 600.0)
     settings = load({"state_dir": tmp_path, "webhooks_allow_private": True}, None, {})
-    blueprint = Blueprint(settings, migrated_url, redis_url, "a secret key of thirty-two letters")
+    blueprint = Blueprint(settings, emptied_url, redis_url, "a secret key of thirty-two letters")
     async with Parts.open(blueprint) as parts, TestClient(TestServer(application(parts))) as client:
         yield Houses(client, parts)
 

@@ -43,11 +43,11 @@ def state_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def operator(migrated_url: str, redis_url: str, state_dir: Path) -> Operator:
+def operator(emptied_url: str, redis_url: str, state_dir: Path) -> Operator:
     """One whose gateway has real servers."""
     return Operator(
         {
-            "GATEWAY_DATABASE_URL": migrated_url,
+            "GATEWAY_DATABASE_URL": emptied_url,
             "GATEWAY_REDIS_URL": redis_url,
             "GATEWAY_SECRET_KEY": SECRET,
             "GATEWAY_STATE_DIR": str(state_dir),

@@ -1,16 +1,17 @@
 """The portal's application on a real socket, over PostgreSQL and Valkey: what the gateway would send it, tests send."""
 
-import asyncio
 import html
 import re
-import secrets
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-import asyncpg
+import aiohttp_jinja2
+import bcrypt
+import jinja2
 import pytest
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -22,7 +23,6 @@ from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from policies.tenants import Role, Tenant, User
 from storage.postgres.directory import PostgresDirectory
-from tests import servers
 from tests.gateway.portal.api import Houses
 
 Client = TestClient[web.Request, web.Application]
@@ -34,38 +34,51 @@ ISSUERS = {
 SECRET_KEY = "a secret key of tests, thirty-two characters"
 
 
-@pytest.fixture(scope="session")
-def portal_database(postgres_server: str, migrated_template: str) -> Iterator[str]:
-    """One database for all tests of the portal; each finds it empty. A new one each would cost more than the tests."""
-    name = f"portal_{secrets.token_hex(6)}"
-    with ThreadPoolExecutor(1) as elsewhere:
-        made = servers.create_database(postgres_server, name, template=migrated_template)
-        yield elsewhere.submit(asyncio.run, made).result()
-        elsewhere.submit(asyncio.run, servers.drop_database(postgres_server, name)).result()
+COST = 10
+
+
+@pytest.fixture(autouse=True)
+def quick_bcrypt() -> Iterator[None]:
+    """Most tests log somebody in, and none is about how long it takes: bcrypt at its least, named as the usual one."""
+    least, said = b"$2b$04$", b"$2b$%d$" % COST
+    hashpw, checkpw = bcrypt.hashpw, bcrypt.checkpw
+    with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo what it patched
+        patch.setattr(bcrypt, "hashpw", lambda word, salt: hashpw(word, salt.replace(said, least)).replace(least, said))
+        patch.setattr(bcrypt, "checkpw", lambda word, stored: checkpw(word, stored.replace(said, least)))
+        yield
+
+
+class _Templates(jinja2.BytecodeCache):
+    """Templates that were compiled for one test, for the others."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        bucket.code = self._known.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        self._known[bucket.key, bucket.checksum] = bucket.code
+
+
+_TEMPLATES = _Templates()
+
+
+@pytest.fixture(autouse=True)
+def compiled_templates() -> Iterator[None]:
+    """A process compiles each of its pages once; here hundreds of applications are made in one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiohttp_jinja2, "setup", partial(aiohttp_jinja2.setup, bytecode_cache=_TEMPLATES))
+        yield
 
 
 @pytest.fixture
-async def empty_database(portal_database: str) -> str:
-    connection = await asyncpg.connect(portal_database)
-    tables = await connection.fetch(
-        """
-        SELECT string_agg(format('platform.%I', relname), ', ') AS names FROM pg_class
-        WHERE relnamespace = 'platform'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-            AND relname <> 'schema_migrations'
-        """
-    )
-    await connection.execute(f"TRUNCATE {tables[0]['names']} CASCADE")
-    await connection.close()
-    return portal_database
-
-
-@pytest.fixture
-async def parts(empty_database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(emptied_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
     settings = load(
         {
             "state_dir": tmp_path,
             "public_url": "http://gw.test",
-            "password_cost": 10,
+            "password_cost": COST,
             "mail": f"file:{tmp_path}/mail",
             "issuers": ISSUERS,
             "own_scopes": "of-the-house",
@@ -73,7 +86,7 @@ async def parts(empty_database: str, redis_url: str, tmp_path: Path) -> AsyncIte
         None,
         {},
     )
-    async with Parts.open(Blueprint(settings, empty_database, redis_url, SECRET_KEY)) as made:
+    async with Parts.open(Blueprint(settings, emptied_url, redis_url, SECRET_KEY)) as made:
         yield made
 
 
@@ -88,7 +101,7 @@ class Town:
 
     async def add(self, email: str, role: Role = Role.MEMBER, *, tenant: str | None = None) -> User:
         """One more person, with the usual password."""
-        stored = hash_password(PASSWORD, self.parts.secret_for("passwords"), cost=10)
+        stored = hash_password(PASSWORD, self.parts.secret_for("passwords"), cost=COST)
         user, _ = await self.directory.create_user(tenant or self.tenant.id, email, "Some One", role, stored)
         return user
 
@@ -102,7 +115,7 @@ PASSWORD = "correct horse battery staple"
 async def town(parts: Parts) -> Town:
     directory = PostgresDirectory(parts.pool, parts.trail)
     tenant = await directory.create_tenant("acme", "Acme")
-    stored = hash_password(PASSWORD, parts.secret_for("passwords"), cost=10)
+    stored = hash_password(PASSWORD, parts.secret_for("passwords"), cost=COST)
     user, _ = await directory.create_user(tenant.id, EMAIL, "Ada", Role.OWNER, stored)
     return Town(parts, directory, tenant, user)
 

@@ -110,13 +110,16 @@ async def check(page: Page, name: str) -> None:
 
 
 async def sign_in(page: Page, secret: str = "") -> None:
+    """To the page behind it: who goes elsewhere before that breaks the log-in off."""
     await page.goto("/auth/login")
     await page.fill("#email", EMAIL)
     await page.fill("#password", PASSWORD)
     await page.click("button.primary")
+    await page.wait_for_url(lambda url: not url.endswith("/auth/login"))
     if secret:
         await page.fill("#code", pyotp.TOTP(secret).at(int(time.time()) + 30))
         await page.click("button.primary")
+        await page.wait_for_url(lambda url: not url.endswith("/auth/mfa"))
 
 
 async def set_up(page: Page, faults: Faults) -> str:

@@ -60,7 +60,8 @@ async def test_a_browser_signs_in_and_comes_back_to_where_it_was(portal: Client,
     assert answer.status == 303
     assert answer.headers["Location"] == "/v1/models?a=b"
     assert await signed_in(portal)
-    assert (await portal.post("/auth/logout", headers=PAGE, allow_redirects=False)).headers["Location"] == "/auth/login"
+    left = await portal.post("/auth/logout", headers=PAGE, allow_redirects=False)
+    assert left.headers["Location"] == "/auth/login?said=out"
 
 
 async def test_a_wrong_password_shows_the_form_again(portal: Client, town: Town) -> None:

@@ -37,10 +37,10 @@ class Receiver:
 
 
 @pytest.fixture
-async def parts(migrated_url: str, redis_url: str, tmp_path: Any) -> AsyncIterator[Parts]:
+async def parts(emptied_url: str, redis_url: str, tmp_path: Any) -> AsyncIterator[Parts]:
     """With webhooks that may go to this machine."""
     told = {"state_dir": tmp_path, "public_url": "http://gw.test", "webhooks_allow_private": True}
-    async with Parts.open(Blueprint(load(told, None, {}), migrated_url, redis_url, SECRET_KEY)) as made:
+    async with Parts.open(Blueprint(load(told, None, {}), emptied_url, redis_url, SECRET_KEY)) as made:
         yield made
 
 
