@@ -15,6 +15,7 @@ forward_auth  the second door: answers a proxy's question
 inflow        the rest of a long body, around the parser
 repeats       a request that comes again as it was, served without the connection's task
 recall        a proxy's question that comes again, on whichever of its connections; answered alike
+remembered    what is worked out once for the whole worker, of things that come again
 relay         carries an admitted request there and its answer back; ``passage`` one on its way, ``upload`` its body
 jobs          whose each job of an upstream is: learnt from answers, asked of the book, accounted when done
 job_results   results that nobody asks for: asked for, or written down as unmeasured

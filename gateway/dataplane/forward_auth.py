@@ -15,7 +15,8 @@ from gateway.dataplane.holder import Holder
 from gateway.dataplane.inquiries import TrustedProxies
 from gateway.dataplane.jobs import Jobs
 from gateway.dataplane.passage import Incoming
-from gateway.dataplane.recall import Asking, Memory, Question
+from gateway.dataplane.recall import LONGEST, Asking, Memory, Question
+from gateway.dataplane.remembered import Remembered
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.dataplane.settlement import Settlement
 from policies import headers as algebra
@@ -62,7 +63,7 @@ class ForwardAuth:
         self._trusted = trusted
         self._manners = manners
         self._identities: dict[bytes, bytes] = {}
-        self._memory = Memory()
+        self._memory: Memory = Remembered()
         self.dialects: Mapping[str, Dialect] = {
             dialect.path: dialect for dialect in (nginx(SOURCES[manners.source]), TRAEFIK, CADDY, ENVOY)
         }
@@ -115,9 +116,9 @@ class ForwardAuth:
     def _remember(self, admit: Admit, asking: Asking, incoming: Incoming, exchange: Exchange) -> None:
         """Keep what it amounts to when it comes again, where there is no more to that than to any."""
         known, permit, inquiry = incoming.known, admit.permit, asking.inquiry
-        peer, data, presented = incoming.connection.peer, incoming.connection.whole(incoming.message), known.presented
+        data, presented = incoming.connection.whole(incoming.message), known.presented
         is_usual = (
-            data
+            0 < len(data) <= LONGEST
             and isinstance(inquiry, Inquiry)
             and (permit.bounds is None or not Holder.bound(permit.bounds, inquiry))
             and not permit.route.job_kind
@@ -125,7 +126,8 @@ class ForwardAuth:
             and not known.head.upgrade
             and not known.head.websocket
         )
-        if not is_usual or not isinstance(presented, Presented) or not self._memory.has_come(peer, data):
+        place = (incoming.connection.peer, data)
+        if not is_usual or not isinstance(presented, Presented) or not self._memory.has_come(place):
             return
         likeness = self._settlement.likeness_of_many(exchange)
         if likeness is not None:
@@ -136,7 +138,7 @@ class ForwardAuth:
             question = Question.of(
                 incoming.message, known, asking, presented, permit, likeness, beginning, b"\r\n".join(lines)
             )
-            self._memory.keep(peer, data, question)
+            self._memory.keep(place, question)
 
     def _question(self, dialect: Dialect, asked: Inquiry | Deny, connection: ClientConnection) -> Inquiry | Deny:
         if connection.peer not in self._trusted:

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from gateway.dataplane.exchange import Caller
+from gateway.dataplane.remembered import Remembered
 from policies.cors import Cors
 from policies.credentials import Conflict, Nothing, Presented, present, redacted
 from policies.headers import RawHeaders, RequestHead, first, without_folded
@@ -21,6 +22,8 @@ from policies.networks import Network, address
 from policies.questions import Dialect
 from policies.verdict import Deny, Refusal
 
+_LONGEST = 4_096
+"""Bytes of a header that is worth keeping for the whole worker."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -164,6 +167,22 @@ class Reader:
         self._trusted = trusted
         self._withheld = withheld
         self._session_cookie = session_cookie
+        self._remembered: Remembered[tuple[str, tuple[int, int], RawHeaders], Known] = Remembered()
+
+    def recall(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
+        """As :meth:`know`; of a trusted proxy's headers those that come again are worked out once.
+
+        Its connections carry the requests of all its clients in turn. An upgrade is another one each time.
+        """
+        if peer not in self._trusted:
+            return self.know(raw, version, peer)
+        place = (peer, version, raw)
+        known = self._remembered.find(place)
+        if known is None:
+            known = self.know(raw, version, peer)
+            if not known.head.upgrade and _size(raw) <= _LONGEST and self._remembered.has_come(place):
+                self._remembered.keep(place, known)
+        return known
 
     def know(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
         """Work a header out."""
@@ -194,6 +213,10 @@ class Reader:
         if target is None:
             return Deny(refusal=Refusal.AMBIGUOUS_TARGET)
         return Inquiry(method, target.path, target.query, known.head, known.presented)
+
+
+def _size(raw: RawHeaders) -> int:
+    return sum(len(name) + len(value) for name, value in raw)
 
 
 def _fault(head: RequestHead, version: tuple[int, int]) -> Deny | None:

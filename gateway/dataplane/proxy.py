@@ -74,7 +74,7 @@ class Proxy:
         """Answer one request."""
         known = connection.known
         if known is None or known.head.raw != message.raw_headers or known.version != message.version:
-            known = connection.known = self._reader.know(message.raw_headers, message.version, connection.peer)
+            known = connection.known = self._reader.recall(message.raw_headers, message.version, connection.peer)
         request_id = usable_request_id(known.head.request_id) or self._ids.make(self._now_ms())
         exchange = Exchange(request_id, message.method, message.path.partition("?")[0], known.caller)
         self._metrics.inflight += 1

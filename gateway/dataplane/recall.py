@@ -7,7 +7,7 @@ process. So the answer is known but for its id and what the limits have left.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_parser import RawRequestMessage
@@ -17,6 +17,7 @@ from yarl import URL
 
 from gateway.dataplane.exchange import Exchange, Likeness
 from gateway.dataplane.inquiries import Known
+from gateway.dataplane.remembered import Remembered
 from gateway.dataplane.repeats import OVER, Desk, Errand, Line
 from policies.admission import Admit
 from policies.authorise import Permit
@@ -27,12 +28,8 @@ from policies.questions import Dialect
 from policies.ratelimit_fields import state_line
 from policies.verdict import Deny
 
-_LONGEST = 4_096
+LONGEST = 4_096
 """Bytes of a question that is worth keeping."""
-_MOST = 2_000
-_MOST_SEEN = 20_000
-
-
 _NOTHING: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 _NOWHERE = URL()
 
@@ -129,40 +126,5 @@ class Reply(Errand):
         return exchange
 
 
-class Memory:
-    """The questions that come again, of all trusted proxies of a worker.
-
-    Bounded by beginning anew. Most uploads are asked about once, so a question is not kept before it has come twice.
-    """
-
-    __slots__ = ("_kept", "_seen")
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, bytes], Question] = {}
-        self._seen: set[int] = set()
-
-    def find(self, peer: str, data: bytes) -> Question | None:
-        """What these bytes amount to when they come from there: the peer is who vouches for the addresses in them."""
-        return self._kept.get((peer, data))
-
-    def has_come(self, peer: str, data: bytes) -> bool:
-        """Whether it has come before, as far as that is known, and is worth keeping."""
-        if len(data) > _LONGEST:
-            return False
-        mark = hash((peer, data))
-        if mark in self._seen:
-            return True
-        if len(self._seen) >= _MOST_SEEN:
-            self._seen.clear()
-        self._seen.add(mark)
-        return False
-
-    def keep(self, peer: str, data: bytes, question: Question) -> None:
-        """Keep it, in place of what it amounted to before."""
-        if len(self._kept) >= _MOST:
-            self._kept.clear()
-        self._kept[(peer, data)] = question
-
-    def forget(self, peer: str, data: bytes) -> None:
-        """It amounts to something else now."""
-        self._kept.pop((peer, data), None)
+Memory: TypeAlias = Remembered[tuple[str, bytes], Question]
+"""By the peer, who vouches for the addresses in them, and their bytes."""

@@ -182,13 +182,13 @@ class ClientConnection(Delivery):
     def _is_remembered(self, memory: Memory, data: bytes) -> bool:
         if self._header_bytes or not self._between:
             return False
-        question = memory.find(self.peer, data)
+        question = memory.find((self.peer, data))
         if question is None or self._paused or self._last_request:
             return False
         self.known = question.known
         if self._handler.again(self, question):
             return True
-        memory.forget(self.peer, data)
+        memory.forget((self.peer, data))
         return False
 
     def run(self, errand: Errand) -> None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.dataplane.forward_auth import Manners
-from gateway.dataplane.recall import Memory, Question
+from gateway.dataplane.inquiries import Known
+from gateway.dataplane.remembered import Remembered
 from policies.allowances import Allowance, Scope, What
 from policies.limits import Charge, Rate, Taken
 from policies.principals import Standing
@@ -327,16 +328,15 @@ async def test_a_question_is_known_by_all_of_its_bytes(gateway: Gateway) -> None
 
 def test_what_is_remembered_is_bounded() -> None:
     """Beginning anew costs two looks at each question that still comes; growing would cost the worker."""
-    memory, something = Memory(), object.__new__(Question)
+    memory: Remembered[bytes, str] = Remembered()
     for number in range(5_000):
-        memory.keep("127.0.0.1", b"%d" % number, something)
+        memory.keep(b"%d" % number, "something")
     assert 0 < len(memory._kept) <= 2_000
-    assert memory.find("127.0.0.1", b"4999") is something
-    assert memory.find("127.0.0.2", b"4999") is None
+    assert memory.find(b"4999") == "something"
     for number in range(50_000):
-        assert not memory.has_come("127.0.0.1", b"%d" % number)
+        assert not memory.has_come(b"%d" % number)
     assert 0 < len(memory._seen) <= 20_000
-    assert memory.has_come("127.0.0.1", b"49999")
+    assert memory.has_come(b"49999")
 
 
 # --- how it comes -----------------------------------------------------------------------------------------------------
@@ -461,3 +461,68 @@ async def test_a_bug_is_never_yes_is_recorded_and_leaves_nothing_behind(
         again = await connect(gateway)
         assert (await ask(again, data)).status == 200
         again[1].close()
+
+
+# --- headers of the requests that a proxy carries ---------------------------------------------------------------------
+
+
+class Counted:
+    """Counts the headers that are worked out."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.times = 0
+        self._know = gateway.proxy._reader.know
+        gateway.proxy._reader.know = self.know  # type: ignore[method-assign]
+
+    def know(self, *args: object) -> Known:
+        self.times += 1
+        return self._know(*args)  # type: ignore[arg-type]
+
+
+def carried(key: str, *lines: str) -> bytes:
+    """A client's request, as a proxy passes it on."""
+    head = ["GET /v1/models HTTP/1.1", "Host: a", f"X-API-Key: {key}", *lines]
+    return "\r\n".join(head).encode() + b"\r\n\r\n"
+
+
+async def test_headers_that_a_proxy_sends_again_are_worked_out_once_and_are_each_clients_own(gateway: Gateway) -> None:
+    """Whichever of its connections they come on; who asks, whence and as whom is told, logged and accounted as ever."""
+    counted = Counted(gateway)
+    keys = [gateway.add_key(tenant_id=f"ten_{n}", networks=(ipaddress.ip_network("192.0.2.0/24"),)) for n in range(5)]
+    requests = [carried(key, f"X-Forwarded-For: 192.0.2.{n}") for n, key in enumerate(keys)]
+    outside = carried(keys[0], "X-Forwarded-For: 198.51.100.1")
+    clients = [await connect(gateway) for _ in range(2)]
+    for turn in range(6):
+        for number, data in enumerate(requests):
+            assert (await ask(clients[(turn + number) % 2], data)).status == 200
+            assert gateway.upstream.seen[-1].all("x-tenant-id") == [f"ten_{number}"]
+            assert gateway.upstream.seen[-1].all("x-forwarded-for") == [f"192.0.2.{number}, 127.0.0.1"]
+            assert gateway.lines[-1]["remote_ip"] == f"192.0.2.{number}"
+            assert gateway.journal.records[-1].tenant_id == f"ten_{number}"
+        assert (await ask(clients[turn % 2], outside)).code == "address_not_allowed"
+    assert counted.times == 12  # a header is kept when it comes the second time
+    gateway.keys.by_digest.clear()
+    gateway.snapshot.forget(Invalidation())
+    assert {(await ask(client, requests[0])).status for client in clients} == {401}
+    assert counted.times == 12
+    for client in clients:
+        client[1].close()
+
+
+async def test_what_others_send_is_worked_out_for_each_connection() -> None:
+    """And of a proxy's what is long, or asks for an upgrade."""
+    async with running() as gateway:
+        counted = Counted(gateway)
+        for _ in range(3):
+            client = await connect(gateway)
+            assert (await ask(client, carried(gateway.key))).status == 200
+            client[1].close()
+        assert counted.times == 3
+    async with running(Options(trusted=(HERE,))) as gateway:
+        counted = Counted(gateway)
+        for line in (f"X-Long: {'x' * 5_000}", "Upgrade: h2c"):
+            for _ in range(3):
+                client = await connect(gateway)
+                assert (await ask(client, carried(gateway.key, line))).status in (200, 400)
+                client[1].close()
+        assert counted.times == 6
