@@ -108,6 +108,10 @@ def test_the_same_records_can_be_rated_again():
     assert rated(records, plan(price=Decimal("0.12"), minimum_ms=60_000)).amount == Decimal("0.30")
 
 
+def corrected(before_ms, audio_ms, *, outcome=Outcome.OK, **facts):
+    return record(replace(heard(audio_ms, **facts), before_ms=before_ms), status=100, outcome=outcome)
+
+
 measures = st.builds(
     heard,
     st.integers(0, 10**8),
@@ -143,14 +147,32 @@ def test_lines_add_up_to_the_total_and_each_is_within_one_unit_of_the_exact_amou
     assert statement.audio_ms == sum(one.measured.audio_ms for one in records)
 
 
+@given(
+    jobs=st.lists(st.tuples(st.integers(1, 10**8), st.integers(0, 10**8), st.integers(1, 4)), max_size=20), made=plans
+)
+def test_jobs_cost_what_they_come_to_however_they_were_corrected(jobs, made):
+    """As if that had been known from the beginning, to the last unit; and lines with credits add up as well."""
+    twice = [
+        one
+        for before_ms, in_all_ms, channels in jobs
+        for one in (
+            record(heard(before_ms, channels=channels)),
+            corrected(before_ms, in_all_ms - before_ms, channels=channels, walked=before_ms),
+        )
+    ]
+    known = [record(heard(in_all_ms, channels=channels)) for _, in_all_ms, channels in jobs if in_all_ms]
+    paid, once = (
+        rated(twice, replace(made, bill_on=BillOn.SUCCESS)),
+        rated(known, replace(made, bill_on=BillOn.SUCCESS)),
+    )
+    assert (paid.amount, paid.billable_ms, paid.audio_ms) == (once.amount, once.billable_ms, once.audio_ms)
+    assert sum((line.amount for line in paid.lines), Decimal()) == paid.amount
+
+
 def test_a_statement_says_how_many_requests_were_not_measured():
     """They are in no line, since they cost nothing; but nobody can overlook them."""
     statement = rated([record(heard(60_000)), record(Measured(source=AudioSource.UNMEASURED, discrepant=True))])
     assert (statement.unmeasured, statement.requests, len(statement.lines)) == (1, 1, 1)
-
-
-def corrected(before_ms, audio_ms, *, outcome=Outcome.OK, **facts):
-    return record(replace(heard(audio_ms, **facts), before_ms=before_ms), status=100, outcome=outcome)
 
 
 @pytest.mark.parametrize(

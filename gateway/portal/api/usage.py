@@ -212,14 +212,19 @@ class EventShown(Shown):
     reported_ms: int | None
     estimated_ms: int | None
     discrepant: bool
+    channels: int | None
     container: str
     codec: str
     model: str
     language: str
+    response_format: str
+    input_tokens: int | None
+    output_tokens: int | None
     bytes_in: int
     bytes_out: int
     duration_us: int
     upstream_us: int
+    attempt: int
     job: str = Field(description="`kind:id` of the job that was made, or is corrected; empty where there is none.")
     before_ms: int | None = Field(description="Of a correction: what of the job had been accounted before; else null.")
 
@@ -338,14 +343,19 @@ def _event(record: UsageRecord) -> EventShown:
         reported_ms=measured.reported_ms,
         estimated_ms=measured.estimated_ms,
         discrepant=measured.discrepant,
+        channels=measured.channels,
         container=measured.container,
         codec=measured.codec,
         model=measured.model,
         language=measured.language,
+        response_format=measured.response_format,
+        input_tokens=measured.input_tokens,
+        output_tokens=measured.output_tokens,
         bytes_in=record.bytes_in,
         bytes_out=record.bytes_out,
         duration_us=record.duration_us,
         upstream_us=record.upstream_us,
+        attempt=record.attempt,
         job=measured.job,
         before_ms=measured.before_ms,
     )

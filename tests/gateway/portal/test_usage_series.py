@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.portal.api.usage import EventShown
 from gateway.portal.parts import Parts
+from gateway.usage.export import COLUMNS
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Caller, Houses
@@ -97,3 +99,8 @@ async def test_more_than_anybody_reads_is_refused(owner: Caller, monkeypatch: py
     path = f"/usage?since={SINCE:%Y-%m-%dT%H:%M:%SZ}&until={UNTIL:%Y-%m-%dT%H:%M:%SZ}&bucket=1m&by=key"
     problem = await owner.ask("GET", path, status=422)
     assert problem["errors"][0]["field"] == "bucket"
+
+
+def test_a_single_record_says_all_that_an_export_does() -> None:
+    """Who checks an invoice finds there what it rests on."""
+    assert EventShown.model_fields.keys() == set(COLUMNS) - {"tenant"}
