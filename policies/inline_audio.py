@@ -19,6 +19,7 @@ _DATA_URL, _HEAD_BYTES = b"data:", 256
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
 _TELLING_BYTES = 2048
 """From this many decoded bytes on a string of base64 is taken for audio even if no container is known in it."""
+_NUMBERS_BEGIN = frozenset("-0123456789")
 _NOTED = frozenset({"model", "speech_model", "language", "language_code", "response_format"})
 _MOST_STRINGS = 256
 """Strings of audio told apart; the rest is one."""
@@ -154,7 +155,7 @@ class Strings(Protocol):
 class InlineAudio:
     """Walks one body's strings in any cuts; tells ``elsewhere`` of the places that it names."""
 
-    __slots__ = ("_current", "_elsewhere", "_ended", "_ended_bytes", "_path", "_stream", "fields")
+    __slots__ = ("_current", "_elsewhere", "_ended", "_ended_bytes", "_path", "_stream", "fields", "numbers")
 
     def __init__(
         self,
@@ -163,6 +164,8 @@ class InlineAudio:
     ) -> None:
         """``strings`` is made with what takes the short values, and what is asked for a consumer of each string."""
         self.fields: dict[str, str] = {}
+        self.numbers = 0
+        """How many stand in it: they may be samples."""
         self._elsewhere = elsewhere
         self._ended: list[Heard] = []
         self._ended_bytes = 0
@@ -192,7 +195,8 @@ class InlineAudio:
         self._current = InlineString()
         return self._current.feed
 
-    def _value(self, path: Path, value: str) -> None:  # noqa: ARG002  numbers and the like say nothing
+    def _value(self, path: Path, value: str) -> None:  # noqa: ARG002  what is no string is no audio, and no place
+        self.numbers += value[:1] in _NUMBERS_BEGIN
         self._end()
 
     def _end(self) -> None:

@@ -10,6 +10,8 @@ from policies.inline_audio import InlineAudio
 
 MOST_TEXT_BYTES = 65_536
 """Of a request that names its audio by URL, or has none: a longer one has audio in it, as numbers perhaps."""
+_MOST_NUMBERS = 1600
+"""In a text that describes something. More of them are samples: a tenth of a second at 16 kHz."""
 _TEXT_BYTES = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
 
 
@@ -30,9 +32,10 @@ def heard_as(track: Track, declared: Format | None) -> Heard:
 
 
 def heard_inside(inline: InlineAudio, track: Track) -> list[Heard]:
-    """The audio in a JSON text; where most of that is none, what the rest weighs: a decoy speaks for itself alone."""
+    """The audio in a JSON text; where most of that is none, or it is full of numbers, what the rest weighs."""
     found, rest = inline.heard, track.size - inline.audio_bytes
-    if found and rest > max(MOST_TEXT_BYTES, track.size // 4):  # escapes make a quarter of it at most
+    is_other = found and rest > max(MOST_TEXT_BYTES, track.size // 4)  # escapes make a quarter of it at most
+    if is_other or inline.numbers > _MOST_NUMBERS:
         found.append(replace(Heard.of(track), estimated_ms=rest * 8000 // UNKNOWN_BITRATE))
     return found
 

@@ -345,6 +345,16 @@ def test_a_long_text_that_explains_nothing_is_weighed(body, content_type, weighs
     assert figure(put(body, content_type)) == (weighs // 4, ESTIMATED, False)
 
 
+@pytest.mark.parametrize("lengths", [(1 << 30,), (7, 1)])
+@pytest.mark.parametrize("counted", [1600, 1601])
+def test_a_short_text_full_of_numbers_is_weighed(counted, lengths):
+    """Wound: below 64 KiB samples that are written as numbers were free."""
+    body = json.dumps({"samples": [-1, 0.5] * (counted // 2) + [3] * (counted % 2), "name": "7"}).encode()
+    weighs_ms = len(body) // 4 if counted > 1600 else 0
+    assert put(body, "application/json", lengths=lengths).audio_ms == weighs_ms
+    assert posted(part("config", body), lengths=lengths).audio_ms == weighs_ms
+
+
 def in_form(value):
     return form(MODEL, part("url", value.encode())), TYPE
 
