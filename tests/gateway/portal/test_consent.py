@@ -86,9 +86,8 @@ async def test_who_says_no_is_at_the_log_in_page_and_nothing_is_connected(
     await come(client, idp)
     answer = await fill(client, CONNECT, f"{CONNECT}/refuse")
     assert answer.headers["Location"] == "/auth/login?next=%2Fv1%2Fmodels"
-    assert (await client.get(CONNECT, headers=PAGE, allow_redirects=False)).headers[
-        "Location"
-    ] == "/auth/login?said=over"
+    gone = await client.get(CONNECT, headers=PAGE, allow_redirects=False)
+    assert gone.headers["Location"] == "/auth/login?said=over"
     assert (await linked(town), await signed_in(client)) == ([], False)
     assert (await actions(town.parts))[-1] == "identity.declined"
 
@@ -123,7 +122,8 @@ async def test_what_waits_is_good_once_and_in_its_own_browser(client: Client, id
     assert 0 < await town.parts.redis.pttl(waits) <= 600_000
     cookies = {cookie.key: cookie.value for cookie in client.session.cookie_jar}
     client.session.cookie_jar.clear()
-    assert (await client.get(CONNECT, headers=PAGE, allow_redirects=False)).headers["Location"] == "/auth/login"
+    gone = await client.get(CONNECT, headers=PAGE, allow_redirects=False)
+    assert gone.headers["Location"] == "/auth/login?said=over"
     client.session.cookie_jar.update_cookies(cookies, response_url=client.make_url("/"))
     answers = await asyncio.gather(agree(client), agree(client))
     assert sum(answer.headers.get("Location") == "/v1/models" for answer in answers) == 1
