@@ -1,7 +1,6 @@
 """The administrators' pages in a real browser: both themes, two widths, no script, no fault of policy or access."""
 
 from datetime import timedelta
-from pathlib import Path
 
 from playwright.async_api import Browser
 
@@ -14,6 +13,7 @@ from tests.gateway.portal.conftest import Town
 from tests.gateway.portal.test_in_a_browser import (
     VIEWS,
     Faults,
+    check,
     chromium,
     in_every_view,
     invitation,
@@ -26,25 +26,36 @@ from tests.gateway.portal.test_in_a_browser import (
 __all__ = ["chromium", "site"]
 
 
-async def test_every_page_of_a_new_tenant_and_of_a_busy_one(
-    chromium: Browser, site: str, town: Town, tmp_path: Path
-) -> None:
+async def test_every_page_of_a_busy_tenant(chromium: Browser, site: str, town: Town) -> None:
+    await furnish(town)
     faults = Faults()
     context = await view(chromium, site, "light", VIEWS["phone"])
     page = await context.new_page()
     faults.watch(page)
     await sign_in(page)
     await page.wait_for_url("**/account")
-    for path in EMPTY:
-        await page.goto(path)
-        await in_every_view(page, faults, f"{name(path)}-empty")
-    await furnish(town)
     for path in BUSY:
         await page.goto(path)
         await in_every_view(page, faults, name(path))
     await page.goto("/admin/members")
     await page.click("main .rows a >> nth=-1")
     await in_every_view(page, faults, "admin-member")
+    await context.close()
+
+
+async def test_every_page_that_has_nothing_to_show_yet(chromium: Browser, site: str, town: Town) -> None:
+    """Says what comes next; in the dark and on a phone, the others look alike."""
+    faults = Faults()
+    context = await view(chromium, site, "dark", VIEWS["phone"])
+    page = await context.new_page()
+    faults.watch(page)
+    await sign_in(page)
+    await page.wait_for_url("**/account")
+    for path in EMPTY:
+        await page.goto(path)
+        await page.wait_for_selector(".empty")
+        await look(page, faults, f"{name(path)}-empty")
+        await check(page, f"{name(path)}-empty")
     await context.close()
 
 

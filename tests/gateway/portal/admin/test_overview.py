@@ -83,14 +83,23 @@ async def test_the_switcher_leads_on_to_the_other_tenants_overview(portal: Clien
     assert (await fill(portal, "/admin", "/account/tenant", tenant=third.id)).status == 404
 
 
-async def test_a_custom_role_sees_what_it_names_and_starts_there(portal: Client, town: Town, parts: Parts) -> None:
-    """Without the usage there is no overview, and the first page is another one."""
+@pytest.mark.parametrize(
+    ("permission", "goes_to"), [("audit:read", "/admin/audit"), ("keys:read", "/admin/keys"), ("webhooks:read", "")]
+)
+async def test_a_custom_role_begins_with_the_first_page_that_it_may_see(
+    portal: Client, town: Town, parts: Parts, permission: str, goes_to: str
+) -> None:
+    """And its navigation has no other; without any page there is no way in."""
     bob = await town.add("bob@example.com")
-    await PostgresRoles(parts.pool, parts.trail).create(town.tenant.id, "clerk", "", ["webhooks:read"])
+    await PostgresRoles(parts.pool, parts.trail).create(town.tenant.id, "clerk", "", [permission])
     async with parts.pool.operator() as connection:
         await connection.execute("UPDATE platform.memberships SET custom_role = 'clerk' WHERE user_id = $1", bob.id)
     await log_in(portal, "bob@example.com")
-    await read(portal, "/admin", 403)
+    answer = await portal.get("/admin", headers=PAGE, allow_redirects=False)
+    assert (answer.status, answer.headers.get("Location", "")) == (303 if goes_to else 403, goes_to)
+    if goes_to:
+        page = await (await portal.get(goes_to, headers=PAGE)).text()
+        assert re.findall(r'<a href="(/admin/\w+)"(?: aria-current="page")?>', page) == [goes_to]
 
 
 async def test_who_is_not_signed_in_comes_back_after_the_log_in(portal: Client, town: Town) -> None:
