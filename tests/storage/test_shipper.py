@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -328,8 +329,9 @@ async def test_looking_at_idle_journals_is_all_that_is_done(
     async with running(shipper(tmp_path, ledger, poll_s=0.05)):
         await ledger.until(1)
         looks.clear()
+        began = time.monotonic()
         await asyncio.sleep(0.3)
-    assert len(looks) <= 7
+    assert len(looks) <= (time.monotonic() - began) / 0.05 + 1
     assert ledger.calls == 1
     journal.close()
 
@@ -338,7 +340,7 @@ async def test_in_quiet_times_it_looks_more_rarely_until_a_record_comes(
     tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway at rest on a small machine should cost next to nothing; a record is shipped within a second still."""
-    monkeypatch.setattr(module, "CALM_S", 0.3)
+    monkeypatch.setattr(module, "CALM_S", 1.0)
     journal = Journal(tmp_path, segment_bytes=SMALL)
     loop = asyncio.get_running_loop()
     looks: list[float] = []
@@ -360,7 +362,9 @@ async def test_in_quiet_times_it_looks_more_rarely_until_a_record_comes(
         assert await gap() >= 5 * 0.04
         journal.append(ROWS[0])
         await ledger.until(1)
-        assert await gap() < 5 * 0.04
+        async with asyncio.timeout(30):
+            while await gap() >= 5 * 0.04:  # one of them is short; a busy machine may hold up the first
+                pass
         async with asyncio.timeout(30):
             while await gap() < 5 * 0.04:
                 pass
