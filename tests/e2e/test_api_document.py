@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.cli.demo import ADMIN
 from policies.permissions import Permission
 from tests.e2e.running import Demo
@@ -20,6 +22,7 @@ negative_data_rejection.expected-statuses = ["400", "401", "403", "404", "405", 
 """
 
 
+@pytest.mark.timeout(600)
 def test_handlers_and_document_agree(demo: Demo, tmp_path: Path) -> None:
     """Schemathesis: no server error, no undocumented status, type or shape, nothing taken that the schema forbids."""
     demo.run("operator", "grant", ADMIN)
