@@ -276,6 +276,22 @@ async def test_the_same_bytes_from_an_address_that_is_not_trusted_are_refused(ga
         stranger[1].close()
 
 
+async def test_of_two_proxies_that_say_the_same_each_is_known_by_its_own_address() -> None:
+    """Who says nothing of earlier hops is the client itself, and a key may be bound to the address of one of them."""
+    async with running(Options(trusted=(ipaddress.ip_network("127.0.0.0/8"),))) as gateway:
+        key = gateway.add_key(networks=(HERE,))
+        other = await asyncio.open_connection("127.0.0.1", gateway.port, local_addr=("127.0.0.2", 0))
+        async with warm(gateway, data := question(gateway, key=key)) as (client, _, errands):
+            assert (await ask(other, question(gateway))).status == 200  # it is trusted, and remembered alike
+            for _ in range(3):
+                assert (await ask(other, data))["x-auth-code"] == "address_not_allowed"
+                assert gateway.lines[-1]["remote_ip"] == "127.0.0.2"
+                assert (await ask(client, data)).status == 200
+                assert gateway.lines[-1]["remote_ip"] == "127.0.0.1"
+            assert errands.begun == 3
+        other[1].close()
+
+
 # --- what is not remembered -------------------------------------------------------------------------------------------
 
 ANEW: dict[str, tuple[str, ...]] = {
