@@ -53,14 +53,14 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What bounds a request, what one without a body, and what a stream.
+    """What bounds a request of a route, or a stream where streams open, and what one without a body.
 
-    Each is empty where plain request rates are all there is.
+    By the route, and by nothing that a client says: ``Upgrade: websocket`` on a request that opens no stream would buy
+    it a way around the limit of requests at one time. Each is empty where plain request rates are all there is.
     """
 
     request: tuple[Bound, ...]
     bodyless: tuple[Bound, ...]
-    stream: tuple[Bound, ...]
 
 
 def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bounds | None:
@@ -79,12 +79,14 @@ def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bou
     ]
     found += [_of_address(a, tenant, route) for a in route.of_address]
     rates = [Bound(allowance_of(charge), charge.key) for charge in charges]
-    request = [b for b in found if b.allowance.what is not What.STREAMS and _matters(b.allowance, route)]
-    bodyless = [b for b in request if b.allowance.what is not What.BYTES]
-    stream = [b for b in found if b.allowance.what is not What.CONCURRENCY]
-    if not request and not stream:
+    if route.websocket:
+        request = bodyless = [b for b in found if b.allowance.what is not What.CONCURRENCY]
+    else:
+        request = [b for b in found if b.allowance.what is not What.STREAMS and _matters(b.allowance, route)]
+        bodyless = [b for b in request if b.allowance.what is not What.BYTES]
+    if not request:
         return None
-    return Bounds(*(tuple(rates + those) if those else () for those in (request, bodyless, stream)))
+    return Bounds(*(tuple(rates + those) if those else () for those in (request, bodyless)))
 
 
 def counter_key(allowance: Allowance, tenant_id: str, holder: str) -> str:

@@ -209,7 +209,7 @@ class _Told:
         judged = self.judged
         if isinstance(judged, Permit):
             bounds = judged.bounds
-            bound = () if bounds is None else bounds.stream if route.websocket else bounds.request
+            bound = () if bounds is None else bounds.request
             if bound:
                 shadow = " (shadow: counted, refuses nobody)"
                 return [(b.allowance.name, f"{b.allowance}{shadow if b.allowance.shadow else ''}") for b in bound]

@@ -146,8 +146,12 @@ class Delivery(Intake):
         return bool(self._messages or self._header_bytes or self._message_tail) or self._has_unread
 
     async def _hear_out(self) -> None:
-        """Say that nothing follows, and read on until the client has heard it: for how long is as for an upload."""
+        """Say that nothing follows, and read on until the client has heard it: for how long is as for an upload.
+
+        What comes now is answered in no way, also not what would be known again.
+        """
         self._close = True
+        self._again = self.memory = None
         self.send_now()
         if self.transport is None or self.transport.is_closing():
             return

@@ -61,15 +61,13 @@ class Holder:
 
     @staticmethod
     def bound(bounds: Bounds, inquiry: Inquiry) -> tuple[Bound, ...]:
-        """Those that hold for a request, or for a stream."""
-        if _is_stream(inquiry):
-            return bounds.stream
+        """Those that hold for a request."""
         return bounds.request if _has_body(inquiry) else bounds.bodyless
 
     async def hold(self, permit: Permit, bound: Sequence[Bound], inquiry: Inquiry, address: str) -> Admit | Deny:
         """Take and reserve all that the request needs, or say which limit is in the way."""
         guess, floor = _expected(permit, inquiry)
-        is_stream = _is_stream(inquiry)
+        is_stream = permit.route.websocket
         later = None if is_stream else floor
 
         def wants(expected: Spent) -> tuple[Demand, ...]:
@@ -220,17 +218,13 @@ class _Hold:
         return deny
 
 
-def _is_stream(inquiry: Inquiry) -> bool:
-    return inquiry.head.upgrade.lower() == b"websocket"
-
-
 def _has_body(inquiry: Inquiry) -> bool:
     return bool(inquiry.head.content_lengths or inquiry.head.transfer_encodings)
 
 
 def _expected(permit: Permit, inquiry: Inquiry) -> tuple[Spent, Spent]:
     """What it is likely to come to, and what it comes to at the least."""
-    if _is_stream(inquiry):
+    if permit.route.websocket:
         return STREAM_AHEAD, Spent(1_000, 1_000)
     if not _has_body(inquiry):
         return Spent(), Spent()

@@ -25,9 +25,9 @@ def limit(what: What, text: str, scope: Scope = Scope.TENANT, route: str = "") -
     return replace(Allowance.parse(what, text), scope=scope, route=route)
 
 
-def keys(principal: Principal, route: Route, *, stream: bool = False) -> list[str]:
+def keys(principal: Principal, route: Route) -> list[str]:
     found = bounds(principal, route, charges(principal, None))
-    return [] if found is None else [bound.key for bound in (found.stream if stream else found.request)]
+    return [] if found is None else [bound.key for bound in found.request]
 
 
 def test_plain_rates_alone_need_nothing_more() -> None:
@@ -54,7 +54,7 @@ def test_all_limits_that_fit_hold_and_all_keys_share_one_slot() -> None:
         "limit:{ten_a}:usr_u:concurrency:",
         "limit:{ten_a}:usr_u:requests:listen",
     ]
-    assert keys(principal, LISTEN, stream=True) == [
+    assert keys(principal, replace(LISTEN, websocket=True)) == [
         "rate:{ten_a}:key_k",
         "limit:{ten_a}::audio:",
         "limit:{ten_a}:key_k:streams:",

@@ -91,7 +91,7 @@ async def check_limits(ask: Ask[InTenant, Intended]) -> Verdict:
     judged = authorise(who, route, now_ms, ask.parts.settings.default_requests)
     found: Sequence[Use] = ()
     if isinstance(judged, Permit):
-        grants = [_grant(bound, who) for bound in _bounds(judged, route)]
+        grants = [_grant(bound, who) for bound in _bounds(judged)]
         found = await counted(ask, grants, who.calendar, now_ms, guess.likely)
     limits = [_judged(use, guess) for use in found]
     decisive = _decisive(limits)
@@ -137,12 +137,11 @@ def _guess(wish: Intended, route: Route) -> _Guess:
     return _Guess(usual(wish.bytes, "", has_audio=has_audio), least(wish.bytes, has_audio=has_audio))
 
 
-def _bounds(permit: Permit, route: Route) -> Sequence[Bound]:
+def _bounds(permit: Permit) -> Sequence[Bound]:
     """But for those of the client's address, which nobody knows yet."""
     if permit.bounds is None:
         return [Bound(allowance_of(charge), charge.key) for charge in permit.charges]
-    all_of_them = permit.bounds.stream if route.websocket else permit.bounds.request
-    return [bound for bound in all_of_them if bound.allowance.scope is not Scope.ADDRESS]
+    return [bound for bound in permit.bounds.request if bound.allowance.scope is not Scope.ADDRESS]
 
 
 def _grant(bound: Bound, who: Principal) -> Grant:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -430,6 +431,27 @@ async def test_a_proxy_that_leaves_before_the_limiter_has_answered_is_noted(gate
         )  # fmt: skip
         record = gateway.journal.records[-1]
         assert (record.request_id, record.outcome) == (line["request_id"], Outcome.CLIENT_GONE)
+
+
+async def test_what_comes_behind_the_last_one_is_not_answered(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It found the half of the connection closed that its answer was to go to, and the answers of others with it."""
+    monkeypatch.setattr("gateway.dataplane.delivery.LINGER_S", 300.0)
+    async with warm(gateway, data := question(gateway)) as ((reader, writer), _, errands):
+        take = gateway.counters.take
+
+        async def late(charges: tuple[Charge, ...]) -> Taken:
+            os.write(writer.transport.get_extra_info("socket").fileno(), data)
+            return await take(charges)
+
+        gateway.counters.take = late  # type: ignore[method-assign]
+        before = len(gateway.journal.rows)
+        assert (await ask((reader, writer), question(gateway, "Connection: close")))["connection"] == "close"
+        assert await reader.read() == b""
+        writer.close()
+        await until(lambda: gateway.metrics.connections == 1)
+        assert (errands.begun, gateway.metrics.inflight, len(gateway.journal.rows) - before) == (0, 0, 1)
 
 
 async def test_a_drain_takes_one_more_and_ends(gateway: Gateway) -> None:
