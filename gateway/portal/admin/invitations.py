@@ -10,7 +10,6 @@ from gateway.portal.admin.members import PATH as MEMBERS
 from gateway.portal.admin.members import roles_of
 from gateway.portal.admin.visit import Visit, enter, filled
 from gateway.portal.api.invitations import create_invitation, list_invitations, revoke_invitation, send_invitation
-from gateway.portal.bodies import form_fields
 from gateway.portal.problem import Problem
 from policies.people import InvitationState, may_invite
 from policies.permissions import Permission
@@ -39,7 +38,7 @@ async def new(request: web.Request) -> web.Response:
 async def invite(request: web.Request) -> web.Response:
     """Invite, and mail the link. Who joins stays, so the password is asked for."""
     visit = await enter(request, Permission.USERS_WRITE, fresh=True)
-    fields = await form_fields(request)
+    fields = await visit.fields()
     body = {"email": fields.get("email", ""), "role": fields.get("role", Role.MEMBER)}
     try:
         await visit.ask(create_invitation, body=body, once=fields.get("once", ""))
@@ -52,6 +51,7 @@ async def invite(request: web.Request) -> web.Response:
 async def send(request: web.Request) -> web.Response:
     """Mail a new link in place of the old one."""
     visit = await enter(request, Permission.USERS_WRITE)
+    await visit.fields()
     try:
         await visit.ask(send_invitation, path=_parts(request))
     except Problem as problem:
@@ -63,6 +63,7 @@ async def send(request: web.Request) -> web.Response:
 async def revoke(request: web.Request) -> web.Response:
     """Its link works no more."""
     visit = await enter(request, Permission.USERS_WRITE)
+    await visit.fields()
     try:
         await visit.ask(revoke_invitation, path=_parts(request))
     except Problem as problem:

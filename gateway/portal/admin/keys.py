@@ -11,7 +11,6 @@ from gateway.portal.admin.visit import Visit, enter, filled, version_of
 from gateway.portal.api.keys import KeyShown, change_key, list_keys, revoke_key, show_key
 from gateway.portal.api.limit_use import LimitInUse, list_limit_use
 from gateway.portal.api.limits import set_limits
-from gateway.portal.bodies import form_fields
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from policies.allowances import What
@@ -75,7 +74,7 @@ async def disable(request: web.Request) -> web.Response:
 async def revoke(request: web.Request) -> web.Response:
     """End it, now and for ever."""
     visit = await enter(request, Permission.KEYS_WRITE)
-    fields = await form_fields(request)
+    fields = await visit.fields()
     try:
         await visit.ask(revoke_key, path=_parts(request), version=fields.get("version", ""))
     except Problem as problem:
@@ -87,7 +86,7 @@ async def revoke(request: web.Request) -> web.Response:
 async def limits(request: web.Request) -> web.Response:
     """Set the key's own limits on all routes, of the kinds that the form has; an empty field lifts."""
     visit = await enter(request, Permission.LIMITS_WRITE)
-    fields = await form_fields(request)
+    fields = await visit.fields()
     wish: dict[str, object] = {what.value: texts(fields[what.value]) for what in What if what.value in fields}
     try:
         await visit.ask(set_limits, body={"key_id": request.match_info["key_id"], **wish})
@@ -102,7 +101,7 @@ def texts(field: str) -> list[str]:
 
 
 async def _change(visit: Visit, *, enabled: bool) -> web.Response:
-    fields = await form_fields(visit.request)
+    fields = await visit.fields()
     try:
         await visit.ask(
             change_key, body={"enabled": enabled}, path=_parts(visit.request), version=fields.get("version", "")

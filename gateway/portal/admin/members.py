@@ -16,7 +16,6 @@ from gateway.portal.api.members import (
     show_member,
 )
 from gateway.portal.api.paging import LONGEST
-from gateway.portal.bodies import form_fields
 from gateway.portal.problem import Problem
 from policies.permissions import ROLES, Permission, excess
 from policies.tenants import Role, UserStatus
@@ -52,7 +51,7 @@ async def look(request: web.Request) -> web.Response:
 async def change(request: web.Request) -> web.Response:
     """Give another role. It outlives the session, so the password is asked for."""
     visit = await enter(request, Permission.USERS_WRITE, fresh=True)
-    fields = await form_fields(request)
+    fields = await visit.fields()
     wanted = fields.get("role", "")
     body: dict[str, object] = {"role": wanted}
     if wanted.startswith(_OWN):
@@ -68,7 +67,7 @@ async def change(request: web.Request) -> web.Response:
 async def remove(request: web.Request) -> web.Response:
     """Take somebody out, or leave: then there is no session here any more."""
     visit = await enter(request, Permission.USERS_WRITE)
-    fields = await form_fields(request)
+    fields = await visit.fields()
     try:
         await visit.ask(remove_member, path=_parts(request), version=fields.get("version", ""))
     except Problem as problem:

@@ -13,7 +13,7 @@ from gateway.portal.api.keys import KeyMade, KeyShown, KeyWish, create_key, rota
 from gateway.portal.api.limits import LimitsWish, set_limits
 from gateway.portal.api.members import list_members
 from gateway.portal.api.paging import LONGEST
-from gateway.portal.bodies import Known, form_fields, validated
+from gateway.portal.bodies import Known, validated
 from gateway.portal.own_keys import LIVES
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -40,7 +40,7 @@ async def new(request: web.Request) -> web.Response:
 async def make(request: web.Request) -> web.Response:
     """Make it and set its limits."""
     visit = await enter(request, Permission.KEYS_WRITE, fresh=True)
-    fields = await form_fields(request)
+    fields = await visit.fields()
     wish, limits = _wish(visit, fields), _limits(visit, fields)
     try:
         _check(visit, fields, wish, limits)
@@ -60,7 +60,7 @@ async def rotation(request: web.Request) -> web.Response:
 async def rotate(request: web.Request) -> web.Response:
     """Make a successor with the same name, scopes and limits."""
     visit = await _entered(request)
-    fields = await form_fields(request)
+    fields = await visit.fields()
     try:
         made: KeyMade = await visit.ask(
             rotate_key,

@@ -47,10 +47,16 @@ _MOST: Final = 400
 """So many bars can be told apart, and so many lines read."""
 
 
+_EARLIEST: Final = datetime(1972, 1, 1, tzinfo=UTC)
+"""As long a time before it is shown beside it, and nothing knows moments before 1970."""
+
+
 def bucketed(since: datetime, until: datetime, bucket: str) -> Range:
     """A range of days that somebody chose; without a ``bucket``, in that which suits. Raises ValueError."""
     if since >= until:
         raise ValueError("This is after the end.")
+    if since < _EARLIEST:
+        raise ValueError(f"Nothing was used then. Ask for {_EARLIEST:%Y} or later.")
     chosen = bucket or ("1h" if until - since <= _HOURS_UNTIL else "1d")
     if (until - since) / UNITS[chosen] > _MOST:
         raise ValueError(f"Ask for {_MOST} {'hours' if chosen == '1h' else 'days'} at the most.")

@@ -15,7 +15,7 @@ from gateway.portal.api.idempotency import Kept
 from gateway.portal.api.operations import Ask, Run, perform
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.api.subject import Subject, of_session
-from gateway.portal.bodies import Known, validated
+from gateway.portal.bodies import Known, form_fields, validated
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -26,6 +26,7 @@ from storage.postgres.labels import called
 from storage.postgres.people import Account
 
 _DECLARED = {operation.run: operation for operation in OPERATIONS}
+_ELSEWHERE = "Nothing was done: since the page was opened you have changed the organisation, perhaps in another tab."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,16 @@ class Visit:
             return operation.answer.model_validate_json(done.body)
         return done
 
+    async def fields(self) -> dict[str, str]:
+        """What the form says that was sent. Raises Problem for one of a page that was opened in another tenant.
+
+        A session changes its tenant in all tabs at once, and the others go on to show the one before.
+        """
+        found = await form_fields(self.request)
+        if found.pop("in", "") != self.session.tenant_id:
+            raise Problem(Refusal.FORM_EXPIRED, _ELSEWHERE)
+        return found
+
     async def names(self, kind: str, ids: Iterable[str]) -> Mapping[str, str]:
         """What people call the keys (``key``) or members (``user``) with these ids, as far as this one may know."""
         needs = Permission.KEYS_READ if kind == "key" else Permission.USERS_READ
@@ -92,8 +103,9 @@ class Visit:
         """A page in the administrators' frame."""
         return render(
             self.request, template, title=title, tab=tab, problem=problem, person=self.account.person,
-            place=self.place, places=[place for place in self.account.places if place.active],
-            sections=open_to(self.who.permissions), may=self.may, is_later=bool(self.request.query.get("cursor")),
+            tenant_id=self.session.tenant_id, place=self.place,
+            places=[place for place in self.account.places if place.active], sections=open_to(self.who.permissions),
+            may=self.may, is_later=bool(self.request.query.get("cursor")),
             **{"done": self.request.query.get("done", "")} | more,
         )  # fmt: skip
 

@@ -89,14 +89,14 @@ async def export_audit(ask: Ask[EntryExport, Any]) -> web.StreamResponse:
 
 async def _pieces(log: PostgresAuditLog, tenant_id: str, sought: Sought, form: str) -> AsyncGenerator[bytes, None]:
     """Some hundred lines at a time; of CSV with the heading first."""
-    sought = replace(sought, sort="created")
-    if form == "csv":
-        yield csv_record(COLUMNS).encode()
+    sought, heading = replace(sought, sort="created"), csv_record(COLUMNS) if form == "csv" else ""
     while found := await log.entries(tenant_id, sought, LINES):
         shown = [_shown(each) for each in found]
         lines = [_record(each) if form == "csv" else f"{each.model_dump_json()}\n" for each in shown]
-        yield "".join(lines).encode()
+        yield "".join([heading, *lines]).encode()
+        heading = ""
         sought = replace(sought, beyond=found[-1].sequence)
+    yield heading.encode()
 
 
 def _record(entry: EntryShown) -> str:

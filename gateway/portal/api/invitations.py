@@ -76,7 +76,7 @@ async def create_invitation(ask: Ask[InTenant, InvitationWish]) -> InvitationSho
 async def send_invitation(ask: Ask[InTenant, Any]) -> InvitationShown:
     """Mail a new link in place of the old one; the time begins anew."""
     current = await joining.invitations(ask.request).get(ask.tenant_id, ask.path("invitation_id"))
-    ask.who.may_give(ROLES[current.role])
+    ask.who.may_govern(ROLES[current.role])
     return _shown(ask, await joining.send_again(ask.request, ask.tenant_id, current.id))
 
 

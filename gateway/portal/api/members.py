@@ -160,7 +160,7 @@ async def remove_member(ask: Ask[InTenant, Any]) -> None:
     current = await _with_role(ask, await members.member(ask.tenant_id, user_id))
     ask.check_version(current)
     if user_id != ask.who.user_id:
-        ask.who.may_give(current.permissions)
+        ask.who.may_govern(current.permissions)
 
     def unchanged(member: Member) -> None:
         if (member.role, member.custom_role) != (current.role, current.custom_role):

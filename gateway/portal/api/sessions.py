@@ -62,7 +62,7 @@ async def end_session(ask: Ask[InTenant, Any]) -> None:
     session = await _live(ask)
     ask.check_version(_shown(session))  # of which nothing changes until it ends, and then there is none to end
     if session.user_id != ask.who.user_id:
-        ask.who.may_give(await permissions_in(ask.parts.pool, ask.tenant_id, session.user_id))
+        ask.who.may_govern(await permissions_in(ask.parts.pool, ask.tenant_id, session.user_id))
     if not await browser.end(ask.request, session.user_id, "revoked", only=session.id):
         raise _none()
 

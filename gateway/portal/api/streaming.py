@@ -20,11 +20,13 @@ async def sent(
     answer = web.StreamResponse(
         headers={"Content-Type": TYPES[form], "Content-Disposition": f'attachment; filename="{name}.{form}"'}
     )
-    await answer.prepare(request)
     async with aclosing(pieces):
-        async for piece in pieces:
+        piece = await anext(pieces, None)
+        await answer.prepare(request)  # not before: a fault until then has an answer of its own
+        while piece is not None:
             if not await _is_taken(request, answer, piece):
                 return answer
+            piece = await anext(pieces, None)
     await answer.write_eof()
     return answer
 

@@ -24,6 +24,8 @@ class Subject:
     user_id: str
     key_id: str
     permissions: frozenset[Permission]
+    is_fresh: bool = True
+    """False for a browser's session whose person gave the password a while ago."""
 
     @property
     def is_operator(self) -> bool:
@@ -41,6 +43,15 @@ class Subject:
             raise Problem(Refusal.INSUFFICIENT_PERMISSION, f"It needs '{permission}'.")
 
     def may_give(self, wanted: Iterable[str]) -> None:
+        """Raises Problem when these scopes or permissions are more than it holds itself, or it must prove itself anew.
+
+        What is given outlives the session, so that a browser left open is not enough for it.
+        """
+        self.may_govern(wanted)
+        if not self.is_fresh:
+            raise Problem(Refusal.FRESH_LOGIN_REQUIRED)
+
+    def may_govern(self, wanted: Iterable[str]) -> None:
         """Raises Problem when these scopes or permissions are more than it holds itself."""
         lacking = excess(self.permissions, wanted)
         if lacking:
@@ -77,4 +88,5 @@ async def of_session(request: web.Request, session: Session) -> Subject:
         user_id=session.user_id,
         key_id="",
         permissions=await permissions_in(request.app[PARTS].pool, session.tenant_id, session.user_id),
+        is_fresh=session.is_fresh(request.app[PARTS].now()),
     )

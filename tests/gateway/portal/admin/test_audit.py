@@ -58,6 +58,17 @@ async def test_what_cannot_be_sought_is_said(portal: Client, town: Town, query: 
     assert f'href="#{field}"' in await raw(portal, f"/admin/audit?{query}", 422)
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+async def test_what_cannot_be_sought_is_no_broken_file(portal: Client, town: Town, form: str) -> None:
+    """It is told while there still is an answer to tell it with; a trail that has nothing of it is a whole file."""
+    await log_in(portal)
+    async with portal.get(f"{API}/audit/export?format={form}&action=%00") as answer:
+        assert answer.status == 422
+    async with portal.get(f"{API}/audit/export?format={form}&action=none") as answer:
+        assert answer.status == 200
+        assert len((await answer.text()).splitlines()) == (form == "csv")
+
+
 async def test_pages_are_turned_by_the_apis_cursors(portal: Client, town: Town) -> None:
     await log_in(portal)
     for _ in range(26):

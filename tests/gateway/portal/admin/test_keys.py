@@ -223,9 +223,11 @@ async def test_who_may_only_look_sees_no_form_and_has_none(portal: Client, town:
     assert "Crawler" in listed
     for page in (listed, looked):
         assert not re.search(r'(?:href|action)="/admin/keys[^"]*/(?:new|rotate|disable|enable|revoke|limits)', page)
-    hidden = dict(re.findall(r'name="(csrf)" value="([^"]*)"', looked))
+    hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', looked))
     for target in (NEW, *(f"{path}/{verb}" for verb in ("rotate", "disable", "enable", "revoke", "limits"))):
-        assert (await portal.post(target, data=hidden | GOOD, headers=PAGE)).status == 403, target
+        assert (await portal.post(target, data=hidden | GOOD | {"in": town.tenant.id}, headers=PAGE)).status == 403, (
+            target
+        )
     await read(portal, NEW, 403)
     assert len(await entries(town, "key.created")) == 1
     assert (await registry(town).keys(town.tenant.id))[0].status(town.parts.now()) == "active"
@@ -252,7 +254,7 @@ async def test_a_key_of_another_tenant_is_not_there(portal: Client, town: Town) 
         other.id, name="theirs", digest=b"x" * 32, last4="last", scopes=frozenset({"transcribe"})
     )
     await log_in(portal)
-    hidden = dict(re.findall(r'name="(csrf)" value="([^"]*)"', await raw(portal, NEW)))
+    hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', await raw(portal, NEW)))
     for key_id in (theirs.id, "key_none", "new2"):
         path = f"/admin/keys/{key_id}"
         await read(portal, path, 404)
@@ -270,7 +272,7 @@ async def test_what_outlives_the_session_asks_for_the_password(portal: Client, t
     """Making, replacing and enabling one; where a form was sent meanwhile, its page comes next."""
     await log_in(portal)
     path = f"/admin/keys/{await a_key(portal, town)}"
-    hidden = dict(re.findall(r'name="(csrf)" value="([^"]*)"', await raw(portal, path)))
+    hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', await raw(portal, path)))
     await forget_the_password(town)
     for target, goal in ((NEW, NEW), (f"{path}/rotate", f"{path}/rotate"), (f"{path}/enable", path)):
         sent_from = PAGE | {"Referer": f"http://gw.test{goal}"}

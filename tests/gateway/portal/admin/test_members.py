@@ -128,7 +128,7 @@ async def test_the_last_owner_stays(portal: Client, town: Town) -> None:
     looked = await raw(portal, path)
     assert "This is the only owner" in looked
     assert "/remove" not in looked
-    hidden = dict(re.findall(r'name="(csrf)" value="([^"]*)"', looked))
+    hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', await raw(portal, NEW)))
     for verb in ("role", "remove"):
         answer = await portal.post(f"{path}/{verb}", data=hidden | {"role": "member"}, headers=PAGE)
         assert answer.status == 409
@@ -147,11 +147,11 @@ async def test_nobody_gives_or_takes_more_than_they_hold(portal: Client, town: T
     path = f"/admin/members/{town.user.id}"
     looked = await raw(portal, path)
     assert f"{path}/role" not in looked
-    hidden = dict(re.findall(r'name="(csrf)" value="([^"]*)"', looked))
+    hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', looked))
     await town.add("cal@example.com", Role.OWNER)
     assert "holds more than yours" in await raw(portal, path)
     for verb in ("role", "remove"):
-        sent = hidden | {"role": "member"}
+        sent = hidden | {"in": town.tenant.id, "role": "member"}
         assert (await portal.post(f"{path}/{verb}", data=sent, headers=PAGE)).status == 403
     assert (await roles(town))[EMAIL] == "owner"
 
@@ -166,10 +166,10 @@ async def test_who_may_not_manage_people_has_no_form(portal: Client, town: Town,
         page = await raw(portal, path, sees)
         assert not re.search(r'(?:href|action)="/admin/[^"]*/(?:new|role|remove|send|revoke)"', page)
     assert ('href="/admin/members"' in await raw(portal, "/admin")) is (role is Role.VIEWER)
-    hidden = dict(re.findall(r'name="(csrf)" value="([^"]*)"', await raw(portal, "/admin")))
+    hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', await raw(portal, "/admin")))
     path = f"/admin/members/{eve.id}"
     for target in (NEW, f"{path}/role", f"{path}/remove", "/admin/invitations/inv_x/send"):
-        sent = hidden | {"role": "owner", "email": BOB}
+        sent = hidden | {"in": town.tenant.id, "role": "owner", "email": BOB}
         assert (await portal.post(target, data=sent, headers=PAGE)).status == 403
     assert await permissions_in(town.parts.pool, town.tenant.id, eve.id) == ROLES[role]
 
@@ -183,7 +183,7 @@ async def test_what_is_another_tenants_is_not_there(portal: Client, town: Town) 
     theirs = re.search(r"/admin/invitations/(inv_\w+)/send", await raw(portal, "/admin/invitations"))[1]
     await log_in(portal)
     await read(portal, f"/admin/members/{zoe.id}", 404)
-    hidden = dict(re.findall(r'name="(csrf)" value="([^"]*)"', await raw(portal, NEW)))
+    hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', await raw(portal, NEW)))
     for target in (
         f"/admin/members/{zoe.id}/role", f"/admin/members/{zoe.id}/remove",
         f"/admin/invitations/{theirs}/send", f"/admin/invitations/{theirs}/revoke",

@@ -54,6 +54,8 @@ async def test_days_are_the_persons_own_and_both_whole(portal: Client, town: Tow
         ("since=yesterday", "since"),
         ("until=2026-02-30", "until"),
         ("since=2001-01-01", "since"),
+        ("since=1970-01-01&until=1970-02-01", "since"),
+        ("since=0001-01-01&until=0001-01-02", "since"),
         ("since=2026-01-01&until=2026-06-01&bucket=1h", "since"),
         ("by=colour", "by"),
         ("bucket=1s", "bucket"),
