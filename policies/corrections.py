@@ -79,6 +79,22 @@ def counted_in(demands: Sequence[Demand]) -> tuple[Demand, ...]:
     return tuple(demand for demand in demands if demand.allowance.what is What.AUDIO)
 
 
+def still_counted(demands: Sequence[Demand], audio_ms: int, age_ms: int) -> list[tuple[Demand, int]]:
+    """What the limits still have of audio that they counted so long ago: that alone can be given back to them.
+
+    A window runs off evenly. Given back whole, what had run off would be an allowance beyond the limit's own, to be
+    gathered with uploads that fail, which cost nothing. A calendar's period has all of it until it ends.
+    """
+    return [
+        (demand, audio_ms if demand.allowance.calendar else max(audio_ms - _run_off(demand.allowance, age_ms), 0))
+        for demand in demands
+    ]
+
+
+def _run_off(allowance: Allowance, age_ms: int) -> int:
+    return -(-max(age_ms, 0) * allowance.count // allowance.period_ms)
+
+
 def written(demands: Sequence[Demand]) -> list[dict[str, Any]]:
     """Limits of audio as plain data: what is needed to give something back to their counters."""
     return [

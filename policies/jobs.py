@@ -7,7 +7,7 @@ belongs to nobody: either the service gives ids twice, or it gave away somebody'
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -55,6 +55,8 @@ class Ownership:
     """Whether all of its audio is accounted: nothing that an answer says changes that any more."""
     contested: bool = False
     """Whether another tenant was given the same id."""
+    made_ms: int = field(default=0, compare=False)
+    """When, in milliseconds since the epoch, by the clock of whoever is asked."""
     pending: bool = False
     """Whether the account has nothing of its audio yet but that it is to come."""
 

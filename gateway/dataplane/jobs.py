@@ -7,7 +7,7 @@ ever.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -16,7 +16,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.connection import UpstreamConnection
 from policies.admission import Admit, Hold
 from policies.authorise import Permit
-from policies.corrections import Added, Lowered, told
+from policies.corrections import Added, Lowered, still_counted, told
 from policies.holding import NOTHING_SPENT, Demand, Spent
 from policies.jobs import (
     Job,
@@ -51,7 +51,7 @@ _HELD_STATE = 1_048_576
 class Repayer(Protocol):
     """Where limits are counted."""
 
-    def repay(self, demands: tuple[Demand, ...], amount: int) -> None:
+    def repay(self, amounts: Sequence[tuple[Demand, int]]) -> None:
         """See :meth:`storage.redis.holds.RedisHolds.repay`."""
 
 
@@ -115,6 +115,7 @@ class NewJob:
             model=measured.model,
             channels=measured.channels,
             counted=self._hold.audio if self._hold is not None else (),
+            made_ms=int(time.time() * 1000),
             settled=is_settled(measured),
             pending=is_pending(measured, goes_elsewhere=self._goes_elsewhere),
         )
@@ -378,4 +379,4 @@ class Jobs:
         self.count(job.kind, "failed" if record.outcome is Outcome.UPSTREAM_FAILED else "lowered")
         self._metrics.credited_s[(ownership.route,)] += ms / 1000
         if ownership.counted:
-            self._limits.repay(ownership.counted, ms)
+            self._limits.repay(still_counted(ownership.counted, ms, record.ended_ms - ownership.made_ms))

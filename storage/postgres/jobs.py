@@ -141,6 +141,7 @@ def _ownership(row: asyncpg.Record) -> Ownership:
 
 
 _COLUMNS: Final = """tenant_id, key_id, user_id, route, accounted_ms, floor_ms, model, channels, counted, pending,
+    (extract(epoch FROM created_at) * 1000)::bigint AS made_ms,
     settled_at IS NOT NULL OR lower_at IS NOT NULL AS settled, contested_at IS NOT NULL AS contested"""
 _OWNER: Final = f"""
     SELECT {_COLUMNS} FROM platform.jobs WHERE kind = $1 AND job_id = $2 AND expires_at > now()

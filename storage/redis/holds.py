@@ -99,10 +99,10 @@ class RedisHolds:
         self._owed[lease.id] = owed = _Owed(lease, steps)
         self._send_owed(owed)
 
-    def repay(self, demands: tuple[Demand, ...], amount: int) -> None:
+    def repay(self, amounts: Sequence[tuple[Demand, int]]) -> None:
         """Give back what a request was counted with that has ended. Never waits, and is done once or not at all."""
-        lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
-        self.give_back(lease, [Step(demand, 0, -amount, 0) for demand in demands])
+        lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", tuple(demand for demand, _ in amounts))
+        self.give_back(lease, [Step(demand, 0, -amount, 0) for demand, amount in amounts])
 
     async def tell(self, demand: Demand, used: int) -> None:
         """See :class:`storage.ports.Holds`."""

@@ -1,6 +1,7 @@
 """Limits of every kind for the tests' gateway: counted in memory, and made unreachable at will."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.dataplane.holder import Holder
@@ -22,8 +23,9 @@ class SwitchableHolds(LocalHolds):
             raise Unavailable("Redis is down")
         return await super().hold(demands)
 
-    def repay(self, demands: tuple[Demand, ...], amount: int) -> None:
-        self.give_back(HeldLease(self, "repaid", demands), [Step(demand, 0, -amount, 0) for demand in demands])
+    def repay(self, amounts: Sequence[tuple[Demand, int]]) -> None:
+        lease = HeldLease(self, "repaid", tuple(demand for demand, _ in amounts))
+        self.give_back(lease, [Step(demand, 0, -amount, 0) for demand, amount in amounts])
 
     @property
     def held(self) -> int:

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.allowances import Allowance, What
-from policies.corrections import Added, Lowered, correction_of, counted_in, is_first_of, read, told, written
+from policies.corrections import (
+    Added,
+    Lowered,
+    correction_of,
+    counted_in,
+    is_first_of,
+    read,
+    still_counted,
+    told,
+    written,
+)
 from policies.holding import Demand
 from policies.jobs import NEVER_TOLD, Job, Ownership
 from policies.routes import Route
@@ -106,6 +116,17 @@ def test_the_first_record_of_a_job_is_known_from_its_corrections() -> None:
     made = first()
     taken = correction_of(JOB, WALKED, made, Lowered(0, FAILED), 77)
     assert [is_first_of(JOB, one) for one in (made, taken, record())] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "age_s", "left_ms"),
+    [("60s/h", 0, 40_000), ("60s/h", -5, 40_000), ("60s/h", 600, 30_000), ("60s/h", 2_400, 0), ("60s/h", 86_400, 0),
+     ("60s/month", 86_400, 40_000)],
+)  # fmt: skip
+def test_a_limit_has_back_what_has_not_run_off(text: str, age_s: int, left_ms: int) -> None:
+    """Else uploads that fail, and are free, would save up an allowance for later."""
+    demand = Demand(Allowance.parse(What.AUDIO, text), "limit:{t}::audio:", 7, 99)
+    assert still_counted([demand], 40_000, age_s * 1000) == [(demand, left_ms)]
 
 
 def test_limits_of_audio_are_read_as_they_were_written() -> None:

@@ -404,10 +404,10 @@ async def test_what_is_given_back_later_can_be_had_again(redis_subject: Subject,
     for text in ("100s/h", "100s/month"):
         one = audio(text, 60)
         assert isinstance(redis_subject.holds, RedisHolds)
-        redis_subject.holds.repay((one,), 1_000)
+        redis_subject.holds.repay([(one, 1_000)])
         await redis_subject.holds.tell(one, 0)
         (await redis_subject.admitted(one)).settle(Spent(60_000))
-        redis_subject.holds.repay((one,), repaid_s * 1000)
+        redis_subject.holds.repay([(one, repaid_s * 1000)])
         assert await redis_subject.left(one) == left_s * 1000
 
 

@@ -129,6 +129,20 @@ async def test_an_uploaded_job_that_fails_later_is_free(w: Workers) -> None:
     assert w.first.metrics.jobs[("speechmatics", "failed")] == 1
 
 
+async def test_failures_that_are_found_late_save_up_no_allowance(w: Workers) -> None:
+    """A window counts what was used lately; what an upload two hours ago had of it has run off."""
+    key = w.first.add_key(allowances=(limited(What.AUDIO, "60s/h"),))
+    await upload(w, wav(20.0), key)
+    (made,) = w.first.journal.records
+    w.book.shipped = [made._replace(ended_ms=made.ended_ms + 2 * 3_600_000)]  # it is corrected a moment after that
+    (tally,) = w.first.holding.holds._tallies.values()
+    before = tally.tat_ms
+    w.service.sent["/v2/jobs/job-1"] = REJECTED
+    assert (await w.first.ask("GET", "/v2/jobs/job-1")).status == 200
+    assert [record.measured.audio_ms for record in w.book.accounted] == [-20_000]
+    assert tally.tat_ms == before > 0
+
+
 async def test_an_estimate_is_lowered_to_what_the_service_heard(w: Workers) -> None:
     """Bytes that no walker knows are weighed; the result tells how long they were."""
     await upload(w, b"FLV\x01" + bytes(4_000_000))
