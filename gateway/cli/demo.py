@@ -234,7 +234,7 @@ def _facts(settings: Settings, credentials: Credentials) -> dict[str, str]:
 
 def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     """What a newcomer reads. Commands stand alone on their lines and work when pasted into any shell."""
-    url, ops, sample = _url(settings.listen), _url(settings.ops_listen), SAMPLES[0]
+    url, ops, pages, sample = _url(settings.listen), _url(settings.ops_listen), settings.base_url, SAMPLES[0]
     auth = f'-H "Authorization: Bearer {credentials.key}"'
     ask = f"curl -sS {url}/v1/audio/transcriptions {auth} -F file=@{shlex.quote(str(sample.path))} -F model=demo"
     yield ""
@@ -243,7 +243,7 @@ def _greeting(settings: Settings, credentials: Credentials) -> Iterator[str]:
     yield f"  gateway    {url}"
     yield f"  metrics    {ops}/metrics   health  {ops}/readyz"
     yield f"  tenant     {TENANT}"
-    yield f"  sign in    {url}/account   the API's document  {url}/platform/docs"
+    yield f"  sign in    {pages}/account   administration  {pages}/admin   the API's document  {pages}/platform/docs"
     yield f"  admin      {ADMIN}  password  {credentials.password}"
     yield f"  API key    {credentials.key}"
     yield f"  state      {settings.state_dir}"

@@ -44,6 +44,9 @@ def test_the_printed_curl_gets_the_right_words(tmp_path: Path) -> None:
     finally:
         demo.stop()
     assert demo.lines[0].startswith("Starting ")  # or a newcomer looks at nothing for ten seconds
+    [pages] = [line for line in demo.lines if line.startswith("  sign in ")]
+    for page in ("/account", "/admin"):
+        assert f"http://localhost:{port}{page}" in pages, "where letters lead and where browsers keep passkeys"
     assert json.loads(outputs[0])["text"] == WORDS
     assert "-->" in outputs[1]
     assert '"transcript.text.done"' in outputs[2]
