@@ -38,9 +38,9 @@ class Bars(NamedTuple):
         return not any(bar.pieces for bar in self.bars)
 
 
-def stacked(rows: Sequence[Sequence[int]]) -> Bars:
-    """One bar for each row, of its figures on one another."""
-    top = round_above(max(map(sum, rows), default=0))
+def stacked(rows: Sequence[Sequence[int]], unit: int = 1) -> Bars:
+    """One bar for each row, of its figures on one another; the upper edge is a round number of ``unit``."""
+    top = round_above(-(-max(map(sum, rows), default=0) // unit)) * unit
     return Bars(top, tuple(Bar(place + GAP / 2, 1 - GAP, _pieces(row, top)) for place, row in enumerate(rows)))
 
 

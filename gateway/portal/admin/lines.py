@@ -11,7 +11,7 @@ from policies.usage import Outcome
 
 ENDS = ("Answered", "Refused", "Failed")
 """What became of requests, as bars show it from the bottom up."""
-TENTH_MS = 6_000
+_TENTH_MS = 6_000
 """A tenth of a minute."""
 _END_OF: Mapping[str, int] = {Outcome.OK: 0, Outcome.DENIED: 1}
 
@@ -41,5 +41,5 @@ def requests_of(found: Sequence[Line]) -> Bars:
 
 
 def audio_of(found: Sequence[Line]) -> Bars:
-    """Their audio as bars of ``TENTH_MS`` each, so that the figure above is a round one in minutes."""
-    return stacked([[-(-line.audio_ms // TENTH_MS)] for line in found])
+    """Their audio as bars, in milliseconds; the figure above is a round one in minutes."""
+    return stacked([[line.audio_ms] for line in found], unit=_TENTH_MS)

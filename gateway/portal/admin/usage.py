@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from gateway.portal.admin.lines import ENDS, TENTH_MS, audio_of, lines, requests_of
+from gateway.portal.admin.lines import ENDS, audio_of, lines, requests_of
 from gateway.portal.admin.times import PRESETS, Range, bucketed, day_begins, lately
 from gateway.portal.admin.visit import Visit, enter, filled
 from gateway.portal.api.usage import GroupShown, UsageShown, show_usage
@@ -49,7 +49,7 @@ async def page(request: web.Request) -> web.Response:
         "admin_usage.html", tab="usage", title="Usage", problem=problem, path=PATH, choices=CHOICES, presets=PRESETS,
         by=by, chosen={"by": by} | chosen, period="" if _names_days(chosen) else chosen.get("period", _USUAL),
         span=span, total=series.total, before=before.total, lines=buckets, ends=ENDS,
-        chart=requests_of(buckets), audio=audio_of(buckets), tenth_ms=TENTH_MS,
+        chart=requests_of(buckets), audio=audio_of(buckets),
         groups=sorted(groups.groups, key=_most, reverse=True)[:_MOST_LINES], more=len(groups.groups) - _MOST_LINES,
         export=f"/platform/v1/usage/export?{urlencode({**span.asked(), 'format': 'csv'})}",
     )  # fmt: skip
