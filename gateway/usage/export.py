@@ -1,7 +1,7 @@
 """Usage records as lines of text: one JSON object each, or CSV.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and clients choose some of the
-texts here (a request id, a model): such a cell gets an apostrophe in front (CWE-1236).
+texts here (a request id, a model): what would be one gets an apostrophe in front (CWE-1236).
 """
 
 import csv
@@ -17,8 +17,11 @@ from policies.usage import UsageRecord
 Value = str | int | bool | None
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""The last four are = + - @ in full width, which East Asian spreadsheets take for the same (OWASP, CSV injection)."""
+_FORMULA = re.compile(r"(^|;)(?=[\s\u200b-\u200f\u2060\ufeff]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
+"""The last four are = + - @ in full width, which East Asian spreadsheets take for the same (OWASP, CSV injection).
+
+Where the decimal point is a comma spreadsheets part cells at semicolons, whatever is quoted. Blanks may be invisible.
+"""
 
 COLUMNS = (
     "event_id", "ended_at", "tenant", "key_id", "user_id", "route", "method", "status", "outcome", "code", "request_id",
@@ -60,7 +63,7 @@ def csv_heading() -> str:
 
 def harmless(text: str) -> str:
     """``text``, such that no spreadsheet takes it for a formula, with blanks before it or not."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    return _FORMULA.sub(r"\1'", text)
 
 
 def _csv_cell(value: Value) -> Value:

@@ -1,6 +1,5 @@
 """Invitations: who was asked to join and what became of it; asking, asking again, taking it back."""
 
-import secrets
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -8,7 +7,7 @@ from aiohttp import web
 from gateway.portal.account import back
 from gateway.portal.admin.members import PATH as MEMBERS
 from gateway.portal.admin.members import roles_of
-from gateway.portal.admin.visit import Visit, enter, filled
+from gateway.portal.admin.visit import Visit, enter, filled, once_of
 from gateway.portal.api.invitations import create_invitation, list_invitations, revoke_invitation, send_invitation
 from gateway.portal.problem import Problem
 from policies.people import InvitationState, may_invite
@@ -89,7 +88,7 @@ async def _page(visit: Visit, problem: Problem | None) -> web.Response:
 async def _form(visit: Visit, fields: Mapping[str, str], problem: Problem | None) -> web.Response:
     return visit.page(
         "admin_invite.html", tab="members", title="Invite somebody", problem=problem, fields=fields, action=NEW,
-        path=PATH, once=secrets.token_urlsafe(16), roles=await roles_of(visit),
+        path=PATH, once=once_of(fields, problem), roles=await roles_of(visit),
         choices=[role for role in Role if may_invite(visit.who.permissions, role)],
     )  # fmt: skip
 

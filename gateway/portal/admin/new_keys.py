@@ -1,6 +1,5 @@
 """New API keys: made, or put in the place of an old one. The key is on the page that answers, and nowhere else."""
 
-import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -8,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.portal.admin.keys import PATH, texts
-from gateway.portal.admin.visit import Visit, enter
+from gateway.portal.admin.visit import Visit, enter, once_of
 from gateway.portal.api.keys import KeyMade, KeyShown, KeyWish, create_key, rotate_key, show_key
 from gateway.portal.api.limits import LimitsWish, set_limits
 from gateway.portal.api.members import list_members
@@ -53,7 +52,7 @@ async def make(request: web.Request) -> web.Response:
 @routes.get(f"{PATH}/{{key_id}}/rotate")
 async def rotation(request: web.Request) -> web.Response:
     """When the old one is to end."""
-    return await _rotation(await _entered(request), None)
+    return await _rotation(await _entered(request), {}, None)
 
 
 @routes.post(f"{PATH}/{{key_id}}/rotate")
@@ -69,7 +68,7 @@ async def rotate(request: web.Request) -> web.Response:
             once=fields.get("once", ""),
         )
     except Problem as problem:
-        return await _rotation(visit, problem)
+        return await _rotation(visit, fields, problem)
     return await _show(visit, made, None)
 
 
@@ -143,15 +142,15 @@ async def _form(visit: Visit, fields: Mapping[str, str], problem: Problem | None
         members = (await visit.ask(list_members, {"limit": LONGEST})).data
     return visit.page(
         "admin_key_new.html", tab="keys", title="Make an API key", problem=problem, fields=fields, lives=LIVES,
-        scopes=_scopes(visit), members=members, kinds=What, once=secrets.token_urlsafe(16), action=NEW, path=PATH,
+        scopes=_scopes(visit), members=members, kinds=What, once=once_of(fields, problem), action=NEW, path=PATH,
     )  # fmt: skip
 
 
-async def _rotation(visit: Visit, problem: Problem | None) -> web.Response:
+async def _rotation(visit: Visit, fields: Mapping[str, str], problem: Problem | None) -> web.Response:
     key: KeyShown = await visit.ask(show_key, path=_parts(visit.request))
     return visit.page(
         "admin_key_rotate.html", tab="keys", title=f"Replace {key.name}", problem=problem, key=key, overlaps=OVERLAPS,
-        once=secrets.token_urlsafe(16), path=PATH,
+        once=once_of(fields, problem), path=PATH,
     )  # fmt: skip
 
 

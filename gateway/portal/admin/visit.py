@@ -1,5 +1,6 @@
 """Who is on the administrators' pages: what they may, what they ask of an operation, the frame of their pages."""
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -137,6 +138,15 @@ async def arrive(request: web.Request, *, fresh: bool = False) -> Visit:
 def version_of(shown: BaseModel) -> str:
     """Which version of a thing a page shows: the API's ETag, for a field of its forms."""
     return etag(shown).strip('"')
+
+
+def once_of(fields: Mapping[str, str], problem: Problem | None) -> str:
+    """The idempotency key of a form that is shown; the same again while what was sent with it is still being done.
+
+    So whoever pressed twice, and is told that, sees what the first time made when pressing once more.
+    """
+    is_running = problem is not None and problem.refusal is Refusal.IDEMPOTENT_REQUEST_RUNNING
+    return (fields.get("once", "") if is_running else "") or secrets.token_urlsafe(16)
 
 
 def filled(request: web.Request, *names: str) -> dict[str, str]:

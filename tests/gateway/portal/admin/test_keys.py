@@ -2,14 +2,18 @@
 
 import json
 import re
+from unittest.mock import AsyncMock
 
 import pytest
 
+from gateway.portal.api.idempotency import Repeatable
+from gateway.portal.problem import Problem
 from policies.tenants import Role
+from policies.verdict import Refusal
 from storage.ports import NotFound
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.reading import entries, forget_the_password, raw, read, text_of
-from tests.gateway.portal.conftest import PAGE, SAME_ORIGIN, Client, Town, fill, log_in
+from tests.gateway.portal.conftest import PAGE, SAME_ORIGIN, Client, Town, fill, form_of, log_in
 
 NEW = "/admin/keys/new"
 GOOD = {"name": "Crawler", "scope-transcribe": "on", "life": "30"}
@@ -88,6 +92,22 @@ async def test_a_form_that_is_sent_twice_makes_one_key(portal: Client, town: Tow
     assert len(secrets) == 2
     assert len(set(secrets)) == 1
     assert len(await registry(town).keys(town.tenant.id)) == 1
+
+
+async def test_who_presses_again_while_it_is_being_made_is_shown_it(
+    portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page that tells of it has the same key of repetition: once more makes no second one."""
+    await log_in(portal)
+    _, first = await form_of(portal, NEW, NEW)
+    with monkeypatch.context() as patch:
+        running = Problem(Refusal.IDEMPOTENT_REQUEST_RUNNING)
+        patch.setattr(Repeatable, "begin", AsyncMock(side_effect=running))
+        answer = await portal.post(NEW, data=first | GOOD, headers=PAGE)
+        assert answer.status == 409
+    assert f'name="once" value="{first["once"]}"' in await answer.text()
+    wrong = await (await portal.post(NEW, data=first | GOOD | {"life": "9999"}, headers=PAGE)).text()
+    assert first["once"] not in wrong
 
 
 @pytest.mark.parametrize(
