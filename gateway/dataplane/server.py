@@ -74,7 +74,7 @@ class ClientConnection(Delivery):
         self._handler = handler
         self.client_gone: Callable[[], None] | None = None
         """Called once when the client leaves during an exchange."""
-        self.peer = "unix"
+        self.peer = ""
         """The address of the other end of the socket; ``unix`` for a socket file."""
         self.known: Known | None = None
         """The last header of this connection, worked out."""
@@ -87,8 +87,13 @@ class ClientConnection(Delivery):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self.peer = peer[0]
+        if peer is None:
+            # Reset before it was taken: uvloop asks the socket, which no longer knows. What came before can be read
+            # all the same, and would be whose nobody knows: a socket file's, which is trusted, if it were guessed.
+            self._manager = None
+            cast("asyncio.Transport", transport).abort()
+            return
+        self.peer = peer[0] if isinstance(peer, tuple) else "unix"
         self._admitted = self._server.census.enter(self.peer, transport.get_extra_info("socket").fileno())
         self._last_request = self._server.idle is not None  # it waited in the queue while a drain began
         if self._admitted:

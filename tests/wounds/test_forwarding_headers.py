@@ -5,14 +5,19 @@ Nobody is trusted by default; a trusted peer's list is read from the right, to t
 
 import asyncio
 import ipaddress
+import socket
+import struct
 import tempfile
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from gateway.configuration.sources import SettingsInvalid, load
 from gateway.dataplane.inquiries import Reader, TrustedProxies
 from tests.gateway.harness import Answer, Gateway, Options, running
+from tests.storage.waiting import until
 from tests.wounds.test_identity_headers import folded, spellings
 from tests.wounds.wire import HERE, request
 
@@ -147,6 +152,29 @@ async def test_forwarded_passes_no_further_whoever_says_it(trusted: tuple[ipaddr
         (seen,) = gateway.upstream.seen
         assert "forwarded" not in seen.names()
         assert gateway.lines[0]["remote_ip"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_whose_address_is_gone_is_nobody(run: Callable[[Coroutine[None, None, None]], None]) -> None:
+    """Who resets a connection before it is taken is asked for an address in vain; its request can still be read.
+
+    On uvloop it had no address then, as a socket file has none, and was believed like one.
+    """
+    run(_reset_before_it_is_taken())
+
+
+async def _reset_before_it_is_taken() -> None:
+    async with running(Options(trusted=(INSIDE,))) as gateway:
+        key = gateway.add_key(networks=(INSIDE,))
+        for _ in range(3):
+            assert (await gateway.ask()).status == 200  # there is a connection to the upstream that can be had at once
+            with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+                client.sendall(request(key, b"GET /v1/models HTTP/1.1", b"X-Forwarded-For: 10.0.0.1"))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert (await gateway.ask()).status == 200
+        await until(lambda: not gateway.metrics.connections)
+        assert {line["remote_ip"] for line in gateway.lines} == {"127.0.0.1"}
+        assert len(gateway.upstream.seen) == 4
 
 
 @pytest.mark.parametrize("trusted", [(), (INSIDE,)])
