@@ -115,6 +115,9 @@ class Known:
     """What goes to the upstream of it, with the ``X-Forwarded-*`` lines, joined and with its last line end."""
     cors: tuple[bytes, ...] = ()
     """What the answers to it say to the browser of another site's page."""
+    takes_interim: bool = False
+    """Whether answers before the answer are for its sender. HTTP/1.0 knows none (RFC 9110 section 15.2); before its
+    version 1.29 nginx takes a 103 for the answer, and waits for its end: a trusted proxy gets none."""
     question: tuple[Dialect, Inquiry | Deny] | None = None
     """What it asks as a proxy's question, where a header says it, and the dialect it was read in."""
 
@@ -201,6 +204,7 @@ class Reader:
             ),
             passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
             cors=self.cors.lines(raw),
+            takes_interim=version == (1, 1) and not trusted,
         )
 
     def read(self, method: str, raw: str, known: Known) -> Inquiry | Deny:

@@ -155,6 +155,8 @@ class Passage:
         self.upstream = upstream
         self._asked = asked
         self._connection.client_gone = upstream.abandon
+        if upstream.interim:
+            self.inform(upstream)
 
     async def find_another(self, upstream: UpstreamConnection, error: Unsent) -> UpstreamConnection:
         """Another connection after one that was closed before a byte was written.
@@ -216,6 +218,17 @@ class Passage:
         return CLOSE
 
     # --- towards the client ------------------------------------------------------------------------------------------
+
+    def inform(self, upstream: UpstreamConnection) -> None:
+        """Pass on the interim answers that have come, where the client is sure to wait on (RFC 9110 section 15.2).
+
+        Not while a stream is opened: each side has a handshake of its own, and ``websockets`` takes a 103 for a no.
+        Nothing has begun by them: a refusal may still follow. Raises ConnectionResetError when the client has gone.
+        """
+        interim, upstream.interim = upstream.interim, ()
+        known = self._incoming.known
+        if known.takes_interim and self._upgrade is None:
+            self._connection.write(b"".join(responses.interim(status, head, known.cors) for status, head in interim))
 
     def answer_whole(self, upstream: UpstreamConnection, head: AnswerHead) -> Next:
         """Head and body in one write."""

@@ -95,7 +95,10 @@ class Relay:
             try:
                 if passage.upstream is None:
                     passage.ask(upstream)
-                await upstream.answered()
+                await upstream.heard()
+                while upstream.interim:
+                    passage.inform(upstream)
+                    await upstream.heard()
             except Unsent as error:
                 upstream = await passage.find_another(upstream, error)
             else:

@@ -45,6 +45,12 @@ def head(status: int, lines: Sequence[bytes]) -> bytes:
     return status_line(status) + b"\r\n".join(lines) + b"\r\n\r\n"
 
 
+def interim(status: int, answer: AnswerHead, cors: Sequence[bytes]) -> bytes:
+    """An upstream's answer before its answer, whole: what passes of its header, and nothing of ours."""
+    lines = without_upstreams(answer.lines) if cors else answer.lines
+    return b"".join((status_line(status), *(line + b"\r\n" for line in lines), b"\r\n"))
+
+
 def passed_on(answer: AnswerHead, admit: Admit, id_line: bytes, cors: Sequence[bytes]) -> list[bytes]:
     """The lines of an upstream's answer as its client gets them, but for what frames it."""
     lines = [*answer.lines, id_line]

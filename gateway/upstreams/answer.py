@@ -55,8 +55,8 @@ class Answer:
     """
 
     __slots__ = (
-        "_asked", "_bodyless", "_buffered", "_chunks", "_familiar", "_interim", "_parser", "_raw", "_raw_start",
-        "_reusable", "_tail", "_until_close", "_upgrade", "body_done", "head", "status",
+        "_asked", "_bodyless", "_buffered", "_chunks", "_familiar", "_parser", "_raw", "_raw_start", "_reusable",
+        "_tail", "_until_close", "_upgrade", "body_done", "head", "interim", "status",
     )  # fmt: skip
 
     def __init__(self, familiar: Familiar) -> None:
@@ -72,13 +72,16 @@ class Answer:
         self._tail: bytes | None = None
         """What came behind a 101; None before one."""
         self.head: AnswerHead | None = None
+        self.interim: tuple[tuple[int, AnswerHead], ...] = ()
+        """Answers before the answer (RFC 9110 section 15.2) that nobody has taken yet, with their statuses."""
 
     def _expect(self, *, bodyless: bool, upgrade: bool) -> None:
         """A request is going out; ``bodyless`` and ``upgrade`` as :meth:`UpstreamConnection.begin` has them."""
         self._asked = True
         self._bodyless = bodyless
         self._upgrade = upgrade
-        self._until_close = self._interim = self._reusable = self.body_done = False
+        self._until_close = self._reusable = self.body_done = False
+        self.interim = ()
         self.status = 0
         self.head = None
 
@@ -146,8 +149,9 @@ class Answer:
                 return
             if status < 100 or status == 101:
                 raise Broke(f"its status {status} answers nothing that was asked")
-            self._interim = True
             self._raw_start = end + 4
+            if status != 100:  # what the gateway expects of a body it says itself
+                self._inform(status, self._familiar.read_head(head))
             return
         self.status = status
         self._raw = b""
@@ -166,6 +170,10 @@ class Answer:
         elif self._reusable and answer.length is not None and not start and status not in (204, 304):
             self._familiar.usual = Usual(raw[: end + 4], status, answer, end + 4 + answer.length)
 
+    def _inform(self, status: int, head: AnswerHead) -> None:
+        """An answer before the answer. How many there can be the bound of the header says."""
+        self.interim += ((status, head),)
+
     def _switch(self, head: AnswerHead, tail: bytes) -> None:
         """The upstream speaks another protocol from here on."""
         self.status, self.head, self._tail = 101, head, tail
@@ -182,7 +190,5 @@ class Answer:
 
     def on_message_complete(self) -> None:
         """The end of an interim answer, or of the answer."""
-        if self._interim:
-            self._interim = False
-        elif not self._until_close:
+        if self.head is not None and not self._until_close:
             self.body_done = True

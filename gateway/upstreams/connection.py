@@ -57,7 +57,8 @@ class UpstreamConnection(Answer, asyncio.Protocol):
     """One connection.
 
     ``begin``, then ``write`` as often as needed, then ``answered``, then ``read`` until empty, then ``release``. After
-    ``answered``: ``status``, ``head`` and ``body_done``. After a 101 to an upgrade comes ``hand_over`` instead.
+    ``answered``: ``status``, ``head`` and ``body_done``. After a 101 to an upgrade comes ``hand_over`` instead. Who
+    passes on interim answers waits with ``heard``, and takes what is in ``interim``.
     """
 
     __slots__ = (
@@ -174,8 +175,16 @@ class UpstreamConnection(Answer, asyncio.Protocol):
 
     # --- the answer --------------------------------------------------------------------------------------------------
 
-    def answered(self) -> asyncio.Future[None]:
+    async def answered(self) -> None:
+        """Wait until the answer's head is there. Raises UpstreamError."""
+        await self.heard()
+        while self.head is None:
+            await self.heard()
+
+    def heard(self) -> asyncio.Future[None]:
         """Done when the answer's head is there; with a small answer its body is as well. Raises UpstreamError.
+
+        Or when an interim answer is, which puts off no deadline: then there is no head yet, or ``interim`` came first.
 
         Not a coroutine, and to be awaited at once: on the hot path a frame more is paid on every request.
         """
@@ -343,6 +352,14 @@ class UpstreamConnection(Answer, asyncio.Protocol):
         super()._switch(head, tail)
         if self._transport is not None:
             self._transport.pause_reading()
+
+    @override
+    def _inform(self, status: int, head: AnswerHead) -> None:
+        """Tell it at once, before what is behind it is looked at: who cannot pass it on stops there, without a head."""
+        super()._inform(status, head)
+        waiter = self._answer_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _wake_answer(self) -> None:
         self.deadline = float("inf")

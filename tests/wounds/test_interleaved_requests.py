@@ -29,6 +29,8 @@ CLIENTS, TURNS = 8, 100
 _OFTEN = 0.92
 """How often everything goes its usual way."""
 
+HINT = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -108,7 +110,8 @@ class Service:
             (usual, "close"),
             (usual[:-7], "close"),
             (usual, "reset"),
-            (b"HTTP/1.1 103 Early\r\n\r\n" + usual, ""),
+            (HINT + usual, ""),
+            (HINT + usual, "in two"),
             (usual.replace(b"200 OK", b"404 No"), ""),
             (usual.replace(b"200 OK", b"503 No"), ""),
             (usual.replace(b"\r\n", b"\r\nX-New: 1\r\n", 1), ""),
@@ -201,7 +204,8 @@ class Client:
         ]
 
     async def _hear(self, reader: asyncio.StreamReader, due: deque[str]) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        while (head := (await reader.readuntil(b"\r\n\r\n")).decode()).startswith("HTTP/1.1 103 "):
+            pass
         status = int(head.split()[1])
         fields = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in head.split("\r\n")[1:])}
         body = b""

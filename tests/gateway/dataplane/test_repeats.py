@@ -309,7 +309,7 @@ OTHERWISE: dict[str, tuple[Respond, int, bytes]] = {
     "until it closes": (saying(b"HTTP/1.1 200 OK\r\n\r\nhello", then_close=True), 200, b"hello"),
     "nonsense": (saying(b"nonsense\r\n\r\n", then_close=True), 502, b""),
     "nothing": (saying(b"", then_close=True), 502, b""),
-    "interim answers": (saying(b"HTTP/1.1 103 Early\r\n\r\n" + OK), 200, SMALL),
+    "continue": (saying(b"HTTP/1.1 100 Continue\r\n\r\n" + OK), 200, SMALL),
 }
 
 
