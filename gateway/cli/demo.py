@@ -132,6 +132,7 @@ class _Demo:
             prepare=self._prepare,
             on_ready=self._greet,
             ports=self._ports,
+            ends_with_terminal=True,
         )
         if self._socket is None:
             await supervisor.run()

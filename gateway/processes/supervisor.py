@@ -74,7 +74,8 @@ class Supervisor:
 
     ``settings`` were judged with all that they name. ``read`` gives them anew at a reload, or raises SettingsInvalid.
     ``on_ready`` is awaited once, when the workers serve. ``ports`` has the option that sets ``listen`` or
-    ``ops_listen``, where it is not a setting's own.
+    ``ops_listen``, where it is not a setting's own. ``ends_with_terminal``: SIGHUP ends it instead of a reload, unless
+    that is ignored from the start (``nohup``).
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class Supervisor:
         prepare: Callable[[Stores], Awaitable[None]] | None = None,
         on_ready: Callable[[], Awaitable[None]] | None = None,
         ports: Mapping[str, str] = MappingProxyType({}),
+        ends_with_terminal: bool = False,
     ) -> None:
         self._settings = settings
+        self._ends_with_terminal = ends_with_terminal
         self._embedded = embedded
         self._read = read
         self._prepare = prepare
@@ -195,8 +198,14 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
             stack.callback(loop.remove_signal_handler, number)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
-        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+        if not self._ends_with_terminal or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up if self._ends_with_terminal else self.reload)
+            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+
+    def _hang_up(self) -> None:
+        """The kernel says it, and the shell once more: no reason to hurry."""
+        if not self.draining:
+            self.stop()
 
     def stop(self) -> None:
         """Begin to drain; called again, stop waiting for requests."""

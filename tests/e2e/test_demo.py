@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from gateway.demo.samples import SAMPLES
 from tests.e2e.running import (
     GATEWAY,
+    READY_S,
     Demo,
     Process,
     alive,
@@ -199,6 +201,29 @@ def test_ctrl_c_leaves_no_process_and_a_second_start_finds_the_data(tmp_path: Pa
         assert second.key == key
         assert second.curl("/v1/models")[0] == 200
         assert second.run("usage", "report", "--tenant", "demo")["requests"] == 2
+
+
+def test_a_closed_terminal_ends_the_demo(tmp_path: Path) -> None:
+    """Its window or connection is gone, so nobody could press Ctrl-C any more; what it writes goes nowhere."""
+    state = tmp_path / "state"
+    prepare(state)
+    window, terminal = pty.openpty()
+    demo = subprocess.Popen(
+        ["setsid", "--ctty", *GATEWAY, "demo", "--port", str(free_port(and_next=True))],
+        env=environment(state_dir=str(state)), stdin=terminal, stdout=terminal, stderr=terminal, cwd="/",
+    )  # fmt: skip
+    os.close(terminal)
+    try:
+        shown = b""
+        while b'"event":"ready"' not in shown:
+            shown += os.read(window, 65_536)
+        family = [demo.pid, *children(demo.pid)]
+        assert len(family) > 5
+        os.close(window)
+        assert demo.wait(READY_S) == 0
+    finally:
+        demo.kill()
+    assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
 
 
 def test_after_kill_9_of_the_parent_nothing_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
