@@ -17,7 +17,8 @@ ogg       pages of any number of streams, chained or multiplexed
 matroska  Matroska and WebM, live or not; which element may stand where in ``matroska_levels``, what they say in
           ``matroska_contents``, a track of it in ``matroska_tracks``
 mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``, a table
-          that is longer than its box in ``mp4_overreads``, frames found in the media itself in ``mp4_media``
+          that is longer than its box in ``mp4_overreads``, frames found in the media itself in ``mp4_media``,
+          packets of Opus in ``mp4_opus``
 pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text
 reported  the upstream's own figure, read from its answer as it passes; ``sources`` ranks the figures
@@ -25,6 +26,6 @@ reported  the upstream's own figure, read from its answer as it passes; ``source
 
 Three laws hold for every walker. What it says depends on the bytes alone, never on how they were cut into chunks. A
 header is a claim, never a measurement: where decoders disagree on a forged file, the longest playing is counted. And no
-bytes make it raise, keep more than 64 KiB of them (three times that where Matroska is read two ways), or cost more than
-so much a byte.
+bytes make it raise, keep more than 64 KiB of them (three times that where Matroska is read two ways, or an MP4 has
+Opus), or cost more than so much a byte.
 """

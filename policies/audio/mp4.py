@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from policies.audio.elements import ElementWalker
 from policies.audio.mp4_media import Media
+from policies.audio.mp4_opus import MOST_FRONT_BYTES, OpusHeads
 from policies.audio.mp4_overreads import MOST_OVERREADS, Overread, Take
 from policies.audio.mp4_tracks import Run, Track, milliseconds_of
 from policies.audio.walker import LONGEST_MS, Chunk
@@ -23,6 +24,7 @@ _CONTAINERS = frozenset(
 )
 _MAY_BE_MOVIES = frozenset((b"free", b"hoov"))
 """Where FFmpeg finds a movie that was taken out of sight: it begins with the movie's header."""
+_FROM_MOOF = 0x2_0000
 _DEEPEST = 16
 _MOST_TRACKS = 64
 _TO_THE_END = 1 << 63
@@ -37,9 +39,11 @@ _LANDMARK = re.compile(rb"moo[vf]|mdat")
 _WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_READ_BYTES, b"elst": 1024, b"mehd": 12,
           b"trex": 24, b"tfhd": 40, b"stco": 8, b"co64": 8}  # fmt: skip
 """Boxes that are read at once, and how much of them."""
-_TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 8}
+_TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 12}
 """Boxes whose entries pass, and how much stands before them."""
-_LEAST = _TABLES | {b"tkhd": 24, b"hdlr": 12, b"tfhd": 32, b"trex": 24, b"stco": 8, b"co64": 8, b"stsd": 16}
+_OFFSETS = {b"stco": 4, b"co64": 8}
+"""Tables of which only tracks of Opus need more than the head, and how long an entry is."""
+_LEAST = _TABLES | {b"trun": 8, b"tkhd": 24, b"hdlr": 12, b"tfhd": 32, b"trex": 24, b"stco": 8, b"co64": 8, b"stsd": 16}
 """What FFmpeg reads even of a box that is shorter: from behind its end."""
 _HEADS = _WHOLE | _TABLES | dict.fromkeys(_MAY_BE_MOVIES, 8)
 _READ = _CONTAINERS | _HEADS.keys() | {b"mdat"}
@@ -54,14 +58,20 @@ class Mp4Walker(ElementWalker):
         "_ends",
         "_entries",
         "_entry_bytes",
+        "_front",
+        "_front_begins",
+        "_is_first_fragment",
         "_is_lost",
         "_mdat",
         "_mdat_ends",
         "_media",
+        "_moof",
         "_movie_scale",
         "_movie_ticks",
         "_overreads",
         "_pass_entries",
+        "_run_base",
+        "_table",
         "_table_ends",
         "_track",
         "_tracks",
@@ -76,12 +86,18 @@ class Mp4Walker(ElementWalker):
         self._mdat = 0
         self._mdat_ends = 0
         self._media: Media | None = None  # once there is some
+        self._front = bytearray()  # of media that stands before its tables
+        self._front_begins = 0
+        self._moof = 0
+        self._is_first_fragment = False
+        self._run_base: int | None = None  # from where on a run's offset counts, where that is told
         self._ends: list[int] = []
         self._default = self._default_bytes = 0
         # the table that is passing: who takes its entries, how long one is, how many there are, where it ends
         self._pass_entries: Take | None = None
         self._entry_bytes = 1
         self._entries = 0
+        self._table = b""
         self._table_ends = 0
         self._overreads: list[Overread] = []
         self._is_lost = False
@@ -138,7 +154,8 @@ class Mp4Walker(ElementWalker):
         held, needed = self._mdat - missing, sum(track.bytes for track in self._tracks.values())
         if missing and held < needed <= self._mdat:
             whole = (track.ns for track in heard if track.bytes <= track.media_in_front)
-            ns = max(ns * max(held, 0) // needed, *whole, 0)
+            read = (track.read_ns for track in heard)
+            ns = max(ns * max(held, 0) // needed, *whole, *read)
         ns = max(ns, self._packed_ns(heard))
         ns = self.patience.extended(ns, self.passed)
         return (ns + _NS_PER_MS // 2) // _NS_PER_MS
@@ -158,7 +175,13 @@ class Mp4Walker(ElementWalker):
                 overread.feed(chunk)
             self._overreads = [overread for overread in self._overreads if not overread.is_over]
         if self._media and self._mdat_ends > self.passed:
-            self._media.feed(memoryview(chunk)[: self._mdat_ends - self.passed])
+            media = memoryview(chunk)[: self._mdat_ends - self.passed]
+            self._media.feed(media)
+            if not self._tracks and len(self._front) < MOST_FRONT_BYTES:
+                self._front += media[: MOST_FRONT_BYTES - len(self._front)]
+        for track in self._tracks.values():
+            if track.heads and track.heads.waiting:
+                track.heads.feed(chunk, self.passed)
         super().feed(chunk)
 
     def _walk(self, data: bytes, at: int) -> int:
@@ -225,21 +248,26 @@ class Mp4Walker(ElementWalker):
         whole, ends = data[body : body + head], self.passed - len(data) + after
         if name in _CONTAINERS or (name in _MAY_BE_MOVIES and whole[4:] == b"mvhd"):
             if len(self._ends) < _DEEPEST:
-                self._open(name)
+                self._open(name, self.passed - len(data) + at)
                 self._ends.append(ends)
                 return body
-        elif name in _TABLES:
+        elif name in _TABLES or (name in _OFFSETS and self._track.heads):
             return self._begin_table(name, data, body, after)
         elif name in _WHOLE:
             self._read(name, whole)
         elif name == b"mdat":
             self._mdat += after - at
             self._mdat_ends = ends
+            if not (self._tracks or self._media):
+                self._front_begins = self.passed - len(data) + body
+                self._front += memoryview(data)[body : min(after, body + MOST_FRONT_BYTES)]
             self._media = self._media or Media({track.codec for track in self._heard})
             self._media.feed(memoryview(data)[body:after])
         return after
 
-    def _open(self, name: bytes) -> None:
+    def _open(self, name: bytes, begins: int) -> None:
+        if name == b"moof":
+            self._moof, self._is_first_fragment = begins, True
         if name == b"trak":
             if self._track.is_audio and self._track not in self._tracks.values():
                 self._register(0)  # a track that has no number
@@ -286,6 +314,13 @@ class Mp4Walker(ElementWalker):
 
     def _begin_fragment(self, body: bytes) -> None:
         flags, number = struct.unpack_from(">II", body)
+        if flags & 1:
+            self._run_base = int.from_bytes(body[8:16], "big")
+        elif flags & _FROM_MOOF or self._is_first_fragment:
+            self._run_base = self._moof
+        else:
+            self._run_base = None  # behind what the last one holds
+        self._is_first_fragment = False
         self._track = self._tracks.get(number) or self._track
         at = 8 + 8 * (flags & 1) + 4 * (flags >> 1 & 1)
         self._default = int.from_bytes(body[at : at + 4], "big") if flags & 8 else self._track.default
@@ -310,19 +345,27 @@ class Mp4Walker(ElementWalker):
                 take, width = Track.pass_sizes, 4
             case b"stsc":
                 take, width = Track.pass_chunks, 12
+            case b"stco" | b"co64":
+                track.chunks, width = count, _OFFSETS[name]
+                take, count = partial(Track.pass_offsets, width=width), min(count, (room - 8) // width)
             case b"trun":
                 flags = int.from_bytes(data[body + 1 : body + 4], "big")
                 at = body + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1)
                 width = 4 * (flags >> 8 & 15).bit_count()
+                if track.heads:
+                    offset = int.from_bytes(data[body + 8 : body + 12], "big", signed=True) if flags & 1 else None
+                    track.heads.begin_run(self._run_base, offset)
                 if not width:
                     count = min(count, _MOST_UNSIZED)
                     track.add_run(count, count * self._default_bytes, self._default, count * self._default)
+                    if track.heads:
+                        track.heads.pass_alike(count, self._default_bytes)
                     count = 0
                 run = Run(width // 4, flags >> 8 & 1, flags >> 9 & 1, self._default, self._default_bytes)
                 take = partial(Track.pass_run, run=run)
             case _:
                 pass
-        self._pass_entries, self._entry_bytes, self._entries = take, width or 4, count
+        self._pass_entries, self._entry_bytes, self._entries, self._table = take, width or 4, count, name
         self._table_ends = self.passed - len(data) + after
         if at <= after:
             return at
@@ -343,11 +386,16 @@ class Mp4Walker(ElementWalker):
         size = here * self._entry_bytes
         self._pass_entries(self._track, data[at : at + size])
         self._entries -= here
-        return at + size
+        if self._entries:
+            return at + size
+        self._read_on(data, at + size)
+        return at + left
 
     def _read_on(self, data: bytes, at: int) -> None:
         """End a table. What it has no room for stands from ``at`` on."""
         take, self._pass_entries = self._pass_entries, None
+        if self._track.heads:
+            self._find_heads(self._track.heads, data, at)
         if not self._entries or take is None:
             return
         if len(self._overreads) >= MOST_OVERREADS:
@@ -357,6 +405,15 @@ class Mp4Walker(ElementWalker):
         overread.feed(data[at:])
         if not overread.is_over:
             self._overreads.append(overread)
+
+    def _find_heads(self, heads: OpusHeads, data: bytes, at: int) -> None:
+        """A table has ended there: read those of its packets that are here behind it, or were kept."""
+        heads.end_table(self._table, is_whole=not self._entries)
+        if heads.waiting:
+            begins = self.passed - len(data)
+            if self._front:
+                heads.take(bytes(self._front), self._front_begins, self._front_begins)
+            heads.take(data, begins, begins + at)
 
 
 def _scale_and_duration(body: bytes) -> tuple[int, int]:

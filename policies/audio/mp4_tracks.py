@@ -7,6 +7,8 @@ from typing import NamedTuple
 from policies.audio import aac
 from policies.audio.flac import StreamInfo
 from policies.audio.mp4_media import Media
+from policies.audio.mp4_opus import OpusHeads
+from policies.audio.opus import RATE as OPUS_RATE
 
 _NS_PER_SECOND = 1_000_000_000
 _SPEC_TYPE, _CONFIG_TYPE, _ELEMENTARY = 0x05, 0x04, 0x03
@@ -15,7 +17,7 @@ _ENTRY_BYTES = 36
 _MOST_TRIMMED = 4
 """Frames that an edit list is believed to leave out at the start: an encoder's delay."""
 _OPUS_NS = 20_000_000
-"""What an Opus packet plays at least, with next to every encoder. Only the packet itself knows, and it is not read."""
+"""What an Opus packet is said to play at least, where it could not be read."""
 _MOST_OPUS_NS = 120_000_000
 _MOST_EDITS = 64
 _MOST_MPEG_BYTES = 1729
@@ -73,6 +75,7 @@ class Track:
         "count",
         "default",
         "default_bytes",
+        "heads",
         "kind",
         "last_chunk",
         "last_spread",
@@ -93,6 +96,8 @@ class Track:
         """Bytes of media that had passed when it began: of a file behind another one, or with its tables at its end."""
         self.scale = 1
         self.claimed = 0
+        self.heads: OpusHeads | None = None
+        """Of a track of Opus."""
         self.channels = 0
         self.rate = 0
         self.codec = ""
@@ -122,7 +127,9 @@ class Track:
     @property
     def is_timed(self) -> bool:
         """Whether its codec's frames are unknown, so that stated durations are all there is."""
-        return self._frames is None or not self._frames.samples
+        if self._frames is None or self._frames.samples:
+            return self._frames is None
+        return self.heads is None or self.heads.count < self.count + self.run_count
 
     @property
     def claimed_ms(self) -> int:
@@ -143,12 +150,17 @@ class Track:
         """``stsz``: one size a sample."""
         count = len(entries) // 4
         self.count += count
-        self.bytes += sum(struct.unpack(f">{count}I", entries))
+        sizes = struct.unpack(f">{count}I", entries)
+        self.bytes += sum(sizes)
+        if self.heads:
+            self.heads.pass_sizes(sizes)
 
     def add_sizes(self, count: int, size: int) -> None:
         """``stsz`` where all samples have one size, and ``stz2``."""
         self.count += count
         self.constant = size
+        if self.heads:
+            self.heads.refuse()
         self.bytes += count * size
 
     def pass_chunks(self, entries: bytes) -> None:
@@ -156,6 +168,13 @@ class Track:
         for first, spread, _ in struct.iter_unpack(">III", entries):
             self.chunk_runs += max(first - self.last_chunk, 0) * self.last_spread
             self.last_chunk, self.last_spread = first, spread
+        if self.heads:
+            self.heads.pass_spreads(entries)
+
+    def pass_offsets(self, entries: bytes, width: int) -> None:
+        """``stco`` and ``co64``, which only a track of Opus needs."""
+        if self.heads:
+            self.heads.pass_offsets(entries, width)
 
     def add_run(self, count: int, size: int, last: int, ticks: int) -> None:
         """``trun``: samples of a fragment, their bytes, what the last one lasts, and all."""
@@ -173,9 +192,11 @@ class Track:
         if not count:
             return
         values = struct.unpack(f">{count * words}I", entries)
-        sizes = sum(values[run.has_duration :: words]) if run.has_size else count * run.size
+        sizes = values[run.has_duration :: words] if run.has_size else (run.size,) * count
+        if self.heads:
+            self.heads.pass_sizes(sizes)
         ticks = sum(values[::words]) if run.has_duration else count * run.duration
-        self.add_run(count, sizes, values[-words] if run.has_duration else run.duration, ticks)
+        self.add_run(count, sum(sizes), values[-words] if run.has_duration else run.duration, ticks)
 
     def beginning_beside(self) -> "Track":
         """A track for entries that are read beside this one's."""
@@ -211,6 +232,8 @@ class Track:
         frames = make(entry, self.rate) if make else _pcm(name, self.rate, self.channels, bits)
         self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
         self.codec = frames.codec if frames else ""
+        if self.codec == "opus":
+            self.heads = self.heads or OpusHeads()
 
     def edit(self, body: bytes) -> None:
         """``elst``: where its first true edit begins; an empty one has a start of -1."""
@@ -221,6 +244,11 @@ class Track:
         self._edit_start = next((start for _, start in edits if start >= 0), 0)
 
     # --- the figure --------------------------------------------------------------------------------------------------
+
+    @property
+    def read_ns(self) -> int:
+        """What its packets of Opus play, as far as they have been read."""
+        return self.heads.samples * _NS_PER_SECOND // OPUS_RATE if self.heads else 0
 
     @property
     def ns(self) -> int:
@@ -236,7 +264,7 @@ class Track:
             # The last packet is said to end where the sound does, and is played whole.
             longest, last = (n * _NS_PER_SECOND // self.scale for n in (self.longest_delta, self._last_delta))
             stated += max(min(longest, _MOST_OPUS_NS) - last, 0)
-            stated = max(stated, count * _OPUS_NS)
+            stated = self._opus_ns(stated, count)
             return stated - self._trimmed(stated, _OPUS_NS)
         if self.constant:
             count = min(count, max(self.bytes // self.constant, self.run_count))
@@ -271,6 +299,12 @@ class Track:
         """What an edit list leaves out at the start, as far as it is believed. Decoders play the end to the end."""
         start = self._edit_start * _NS_PER_SECOND // self.scale
         return start if start <= min(_MOST_TRIMMED * one, gross) else 0
+
+    def _opus_ns(self, stated: int, count: int) -> int:
+        """Packets tell; those that could not be read are as long as is stated, and 20 ms at least."""
+        known = self.heads.count + self.heads.waiting if self.heads else 0
+        unread = count - known
+        return max(stated, self.read_ns + unread * _OPUS_NS) if unread > 0 else self.read_ns
 
     def _pcm_frames(self, frames: Frames) -> int:
         spread = self.chunk_runs + max(self.chunks - self.last_chunk + 1, 0) * self.last_spread

@@ -67,6 +67,17 @@ RECORDINGS = {
     "mka mp3 8 kHz": (("matroska", "libmp3lame", S, 8_000), "matroska", "mp3"),
     "mp4 opus": (("mp4", "libopus", S, 48_000), "mp4", "opus"),
     "mp4 opus 60 ms": (("mp4", "libopus", S, 48_000, 1, None, (), (("frame_duration", "60"),)), "mp4", "opus"),
+    "mp4 opus 10 ms": (("mp4", "libopus", S, 48_000, 1, None, (), (("frame_duration", "10"),)), "mp4", "opus"),
+    "mp4 opus 2.5 ms": (
+        ("mp4", "libopus", S, 48_000, 2, 24_000, _FASTSTART, (("frame_duration", "2.5"),)),
+        "mp4",
+        "opus",
+    ),
+    "mp4 opus 5 ms fragmented": (
+        ("mp4", "libopus", S, 48_000, 1, None, _FRAGMENTED, (("frame_duration", "5"),)),
+        "mp4",
+        "opus",
+    ),
     "mp4 flac": (("mp4", "flac", S, 44_100), "mp4", "flac"),
     "mp4 mp3": (("mp4", "libmp3lame", S, 44_100), "mp4", "mp3"),
     "mov": (("mov", "pcm_s16le", S, 16_000), "mp4", "pcm_sowt"),
