@@ -67,6 +67,17 @@ async def test_the_transcriber_gives_nginx_no_orders_and_the_client_no_identity(
     assert len(site.seen) == 1
 
 
+async def test_forms_with_a_boundary_each_are_one_question(site: Site) -> None:
+    """What the gateway is asked is the same byte for byte, and so known again; the forms are as sent."""
+    kinds = [f"multipart/form-data; boundary={number}" for number in range(3)]
+    for kind in kinds:
+        answer = await site.edge.ask("POST", "/v1/audio/transcriptions", [("Content-Type", kind)], b"--")
+        assert answer.status == 200
+    questions = bytes(site.tap.sent).removesuffix(b"\r\n\r\n").split(b"\r\n\r\n")
+    assert questions == questions[:1] * 3
+    assert [seen.all("Content-Type") for seen in site.seen] == [[kind] for kind in kinds]
+
+
 @pytest.mark.parametrize(
     "target", ["/auth/verify", "/auth/verify/caddy", "/auth/./verify", "/x/../auth/verify", "/auth%2fverify", "/adminx"]
 )
