@@ -13,9 +13,9 @@ def number(figure: int) -> str:
 
 
 def minutes(milliseconds: int) -> str:
-    """Minutes of audio to a tenth, ``1,234.5``; below one to a hundredth."""
+    """Minutes of audio to a tenth, ``1,234.5``; below one to a hundredth. What is taken back has a minus before it."""
     whole = milliseconds / 60_000
-    return f"{whole:,.2f}" if 0 < whole < 1 else f"{whole:,.1f}" if milliseconds else "0"
+    return f"{whole:z,.2f}" if 0 < abs(whole) < 1 else f"{whole:,.1f}" if milliseconds else "0"
 
 
 def size(figure: int) -> str:

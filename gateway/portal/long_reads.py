@@ -1,7 +1,7 @@
 """Reads that take long, so that one tenant's, however many and however slowly taken, do not keep the others waiting.
 
 Exports and statements may take minutes: they have connections of their own, few, and of each tenant one. What is looked
-up among single records takes seconds at the most: of each tenant two at a time.
+up among single records, of usage or of the trail, takes seconds at the most: of each tenant two at a time.
 """
 
 from collections.abc import AsyncIterator

@@ -43,14 +43,19 @@ async def page(request: web.Request) -> web.Response:
         span, by, problem = lately(_USUAL, request.app[PARTS].now()), "key", found
     series: UsageShown = await visit.ask(show_usage, {**span.asked(), "bucket": span.bucket, "by": "outcome"})
     before: UsageShown = await visit.ask(show_usage, span.before.asked())
-    groups: UsageShown = await visit.ask(show_usage, {**span.asked(), "by": by})
+    try:
+        groups = (await visit.ask(show_usage, {**span.asked(), "by": by})).groups
+    except Problem as found:  # there may be too many lines for any table
+        if found.refusal is not Refusal.INVALID_INPUT:
+            raise
+        groups, problem = [], found
     buckets = lines(series.groups, span)
     return visit.page(
         "admin_usage.html", tab="usage", title="Usage", problem=problem, path=PATH, choices=CHOICES, presets=PRESETS,
         by=by, chosen={"by": by} | chosen, period="" if _names_days(chosen) else chosen.get("period", _USUAL),
         span=span, total=series.total, before=before.total, lines=buckets, ends=ENDS,
         chart=requests_of(buckets), audio=audio_of(buckets),
-        groups=sorted(groups.groups, key=_most, reverse=True)[:_MOST_LINES], more=len(groups.groups) - _MOST_LINES,
+        groups=sorted(groups, key=_most, reverse=True)[:_MOST_LINES], more=len(groups) - _MOST_LINES,
         export=f"/platform/v1/usage/export?{urlencode({**span.asked(), 'format': 'csv'})}",
     )  # fmt: skip
 

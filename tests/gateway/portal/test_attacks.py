@@ -197,7 +197,7 @@ async def test_no_tenant_keeps_others_from_their_exports_and_statements(
             assert problem["code"] == "concurrency_limit_exceeded"
             await other.ask("GET", "/usage/export")
         async with parts.long_reads.records(slow.tenant.id), parts.long_reads.records(slow.tenant.id):
-            for path in ("/usage", "/usage/events", "/usage/latency"):
+            for path in ("/usage", "/usage/events", "/usage/latency", "/audit?action=key"):
                 await slow.ask("GET", path, status=429)
                 await other.ask("GET", path)
     rows = [encode(record(tenant_id=slow.tenant.id, ended_ms=NOON_MS)) for _ in range(30)]

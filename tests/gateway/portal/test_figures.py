@@ -8,7 +8,17 @@ from policies.allowances import What
 
 @pytest.mark.parametrize(
     ("milliseconds", "text"),
-    [(0, "0"), (600, "0.01"), (30_000, "0.50"), (60_000, "1.0"), (90_000, "1.5"), (360_000_000, "6,000.0")],
+    [
+        (0, "0"),
+        (600, "0.01"),
+        (30_000, "0.50"),
+        (60_000, "1.0"),
+        (90_000, "1.5"),
+        (360_000_000, "6,000.0"),
+        (-200, "0.00"),
+        (-1_200, "-0.02"),
+        (-90_000, "-1.5"),
+    ],
 )
 def test_audio_is_in_minutes(milliseconds: int, text: str) -> None:
     assert figures.minutes(milliseconds) == text

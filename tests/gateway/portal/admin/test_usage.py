@@ -70,6 +70,20 @@ async def test_what_cannot_be_shown_is_said_at_its_field(portal: Client, town: T
     assert "Nothing was used in this time" in page
 
 
+async def test_more_lines_than_a_table_can_have_leave_the_rest_of_the_page(
+    portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models are what clients call them: one that makes names up must not take the page away."""
+    monkeypatch.setattr("gateway.portal.api.usage._MOST_GROUPS", 3)
+    for number in range(4):
+        await use(town, town.parts.now(), hours=1, key_id=f"key_{number}")
+    await log_in(portal)
+    page = await raw(portal, "/admin/usage?by=key", 422)
+    assert 'href="#by"' in page
+    assert "This would be more than 3 sums" in page
+    assert "Total" in await read(portal, "/admin/usage?by=outcome")
+
+
 async def test_the_csv_is_of_the_time_that_is_shown(portal: Client, town: Town) -> None:
     await use(town, town.parts.now(), hours=2)
     await use(town, town.parts.now() - timedelta(days=10), hours=1, key_id="key_old")
