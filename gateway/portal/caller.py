@@ -1,7 +1,7 @@
 """Who asks, as the gateway says it: identity headers, the client's address, the request's id."""
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
@@ -52,9 +52,18 @@ def request_id(request: web.Request) -> str:
 
 def came_from(request: web.Request) -> str:
     """The path of the page of ours that has sent the request; empty where it says none, or another site's."""
-    came, here = urlsplit(request.headers.get("Referer", "")), urlsplit(request.app[PARTS].public_url)
-    is_ours = (came.scheme, came.netloc) == (here.scheme, here.netloc) and is_plain_path(came.path)
-    return came.path if is_ours else ""
+    came, here = split(request.headers.get("Referer", "")), urlsplit(request.app[PARTS].public_url)
+    if came is None or (came.scheme, came.netloc) != (here.scheme, here.netloc):
+        return ""
+    return came.path if is_plain_path(came.path) else ""
+
+
+def split(url: str) -> SplitResult | None:
+    """An address that a client names, in its parts; None for what is none, such as ``http://[``."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
 
 
 def user_agent(request: web.Request) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.portal.caller import split
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Handler, Problem
 from policies.verdict import Refusal
@@ -92,7 +93,9 @@ def _is_same_site(request: web.Request) -> bool | None:
         return None
     # The gateway has judged Host, and says it here; a page of another site cannot choose it.
     asked = request.headers.get("X-Forwarded-Host", request.host)
-    return urlsplit(origin).netloc.lower() in (asked.lower(), urlsplit(request.app[PARTS].public_url).netloc.lower())
+    named = split(origin)
+    ours = asked.lower(), urlsplit(request.app[PARTS].public_url).netloc.lower()
+    return named is not None and named.netloc.lower() in ours
 
 
 def _fresh(request: web.Request) -> str:
@@ -103,9 +106,14 @@ def _fresh(request: web.Request) -> str:
 
 def _is_token(request: web.Request, sent: str) -> bool:
     cookie = request.cookies.get(cookie_name(request))
-    return bool(cookie) and hmac.compare_digest(sent.encode(), _bound(request, cookie or "").encode())
+    return bool(cookie) and hmac.compare_digest(_bytes(sent), _bytes(_bound(request, cookie or "")))
 
 
 def _bound(request: web.Request, cookie: str) -> str:
-    digest = hmac.digest(request.app[PARTS].secret_for("forms"), cookie.encode(), "sha256")
+    digest = hmac.digest(request.app[PARTS].secret_for("forms"), _bytes(cookie), "sha256")
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    """Of whatever a client sent: bytes that are no UTF-8 stand as surrogates in it."""
+    return text.encode("utf-8", "surrogatepass")

@@ -56,6 +56,27 @@ async def test_nothing_is_normalised_into_a_page(portal: Client, town: Town, pat
     assert "Location" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "line", [b"Referer: http://[::1", b"Origin: http://[", b"Cookie: tahoe_form=\xff", b"X-CSRF-Token: \xff"]
+)
+async def test_what_is_no_address_and_no_text_is_refused_as_any_other(portal: Client, line: bytes) -> None:
+    """It was a fault of ours (500), and past our own handlers, without the headers that every answer has."""
+    cookie = b"X-Other: none" if line.startswith(b"Cookie") else b"Cookie: tahoe_form=x"
+    lines = b"\r\n".join((line, cookie, b"Host: gw.test", b"Accept: text/html", b""))
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 6\r\n\r\ncsrf=x"
+    reader, writer = await asyncio.open_connection("127.0.0.1", portal.port)
+    for begins, rest in (
+        (b"GET /auth/login", b"\r\n"), (b"POST /auth/login", form), (b"POST /auth/logout", b"\r\n"),
+        (b"GET /platform/v1/keys", b"\r\n"), (b"GET /auth/nowhere", b"\r\n"),
+    ):  # fmt: skip
+        writer.write(begins + b" HTTP/1.1\r\n" + lines + rest)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert int(head.split()[1]) in (200, 401, 403, 404, 405)
+        assert b"Content-Security-Policy: " in head
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    writer.close()
+
+
 @pytest.mark.parametrize("field", [{}, {"csrf": ""}, {"csrf": "made-up"}])
 async def test_nobody_is_signed_in_by_a_form_of_another_page(portal: Client, town: Town, field: dict[str, str]) -> None:
     """C-03: without the token of the log-in page that this browser opened, the right password signs nobody in."""
