@@ -33,6 +33,8 @@ _LARGE_BYTES = 32_768
 """Of what passes in front of the next good element: so much is kept, and of more only a tail."""
 _CLUSTER_NAME = CLUSTER.to_bytes(4, "big")
 _MOST_GHOSTS = 2
+_MOST_ENDS = 5
+"""Of ghosts that go on behind the end of another one: each reads only what is kept."""
 _MOST_TRIES = 16
 _GHOST_TURNS = 2048
 """Of patience, for each: honest files have none."""
@@ -247,7 +249,7 @@ class MatroskaWalker(ElementWalker):
 
     def _ghost_inside(self, held: bytes) -> "MatroskaWalker | None":
         """Who reads what is hidden in an element that has not ended, or in a file that had no cluster."""
-        if self._is_lost or self.depth >= _MOST_GHOSTS:
+        if self._is_lost or self.depth >= (_MOST_ENDS if self.is_begun else _MOST_GHOSTS):
             return None
         good = max(self._kept_from - self.passed + len(held), -1) + 1
         for found in islice(TOP_NAME.finditer(held, good), 1 if self.is_begun else _MOST_TRIES):

@@ -354,6 +354,9 @@ FORGED = {
     "webm, decoys in padding": lambda: decoys(b"\xec"),
     "webm, decoys in unknown elements": lambda: decoys(b"\xb8"),
     "webm, two in one, the second inside an element": lambda: hidden_behind_an_end(recorded("webm")),
+    "webm, twice with remains of its description between": lambda: mutated(
+        recorded("webm live"), random.Random("hwebm live678771")
+    ),
     "webm, clusters inside a large element": lambda: hidden_clusters(recorded("webm live"), b"\xec", bytes(70_000)),
     "webm, clusters inside a block": lambda: hidden_clusters(
         recorded("webm live"), b"\xa3", b"\x81\0\0\x80\xfc\xff\xfe"
