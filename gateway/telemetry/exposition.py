@@ -17,15 +17,15 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _COUNTERS = (
     ("denials", "gateway_denials", "Refusals by stable code.", ("code",)),
-    ("ratelimit", "gateway_ratelimit_decisions", "Takes by limit.", ("limit", "decision")),
+    ("ratelimit", "gateway_ratelimit_decisions", "What limits decided.", ("limit", "decision")),
     ("fail_open", "gateway_fail_open", "Requests let through while a check could not be made.", ("what",)),
-    ("auth", "gateway_auth", "Identifications.", ("method", "result")),
+    ("auth", "gateway_auth", "Identifications, and how they ended.", ("method", "result")),
     ("upstream_errors", "gateway_upstream_errors", "Failures of an upstream.", ("upstream", "kind")),
     ("upstream_ejections", "gateway_upstream_ejections", "Times an address was set aside.", ("upstream", "address")),
     (
         "upstream_retries",
         "gateway_upstream_retries",
-        "Requests sent elsewhere, unseen by anybody.",
+        "Requests sent to another connection or address, unseen by the client.",
         ("upstream", "why"),
     ),
     ("stream_closes", "gateway_stream_closes", "Ends of streams, by close code and by who ended it.", ("code", "by")),
@@ -39,7 +39,7 @@ _COUNTERS = (
     ),
     ("credited_s", "gateway_audio_credited_seconds", "Audio taken back from the account.", ("route",)),
     ("journal_full", "gateway_usage_journal_full", "What the usage journal had no room for.", ("what",)),
-    ("refused_connections", "gateway_refused_connections", "Connections beyond a limit.", ("limit",)),
+    ("refused_connections", "gateway_refused_connections", "Connections turned away, by the limit.", ("limit",)),
 )
 
 
@@ -99,7 +99,7 @@ class _Gathered(Collector):
         moved: dict[Labels, float] = {
             (route, way): n for route, f in routes.items() for way, n in (("in", f.bytes_in), ("out", f.bytes_out))
         }
-        yield _counter("gateway_bytes", "Body bytes.", ("route", "direction"), moved)
+        yield _counter("gateway_bytes", "Bytes of bodies, from clients and to them.", ("route", "direction"), moved)
         audio: dict[Labels, float] = {
             (route, source): ms / 1000 for route, f in routes.items() for source, ms in f.audio_ms.items()
         }
@@ -154,7 +154,9 @@ class _Gathered(Collector):
             "When the account was last compared: with its sums by any replica, with the archive by this one.",
             labels=("against",),
         )
-        differences = GaugeMetricFamily("gateway_usage_reconcile_differences", "What that found.", labels=("against",))
+        differences = GaugeMetricFamily(
+            "gateway_usage_reconcile_differences", "How much differed when it was compared.", labels=("against",)
+        )
         for against, (at, count) in self._state.comparisons.items():
             compared.add_metric((against,), at)
             differences.add_metric((against,), count)
@@ -187,13 +189,13 @@ class _Gathered(Collector):
     def _processes(self) -> Iterator[Metric]:
         state = self._state
         yield _counter(
-            "gateway_config_reload_failures", "Reloads that changed nothing.", (), {(): state.reload_failures}
+            "gateway_config_reload_failures", "Reloads that changed nothing, because of a fault.", (), {(): state.reload_failures}
         )
         yield GaugeMetricFamily(
-            "gateway_config_last_reload_successful", "Whether it was.", int(state.last_reload_successful)
+            "gateway_config_last_reload_successful", "Whether the last reload was put in force.", int(state.last_reload_successful)
         )
         yield _gauge("gateway_worker_up", "Whether a worker serves.", "worker", state.workers)
-        yield _gauge("gateway_dependency_up", "Whether a dependency answered last.", "dependency", state.dependencies)
+        yield _gauge("gateway_dependency_up", "Whether a dependency answered when it was asked last.", "dependency", state.dependencies)
         info = GaugeMetricFamily("gateway_build_info", "Which build this is.", labels=("version", "python"))
         info.add_metric((__version__, platform.python_version()), 1)
         yield info

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections import defaultdict
+from pathlib import Path
 
 import orjson
 from hypothesis import given
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry.exposition import CONTENT_TYPE, State, render
 from gateway.telemetry.metrics import COUNTERS, SECONDS, Metrics
+from gateway.telemetry.tenants import TenantFigures
 from policies.principals import Method
 from policies.usage import AudioSource, Outcome
 
@@ -50,14 +52,25 @@ CONTRACT = {
     "gateway_usage_sink_sent_total": {"sink"},
     "gateway_worker_up": {"worker"},
     "gateway_dependency_up": {"dependency"},
+    "gateway_stream_closes_total": {"code", "by"},
+    "gateway_limit_events_total": {"limit", "per_cent"},
+    "gateway_jobs_total": {"kind", "event"},
+    "gateway_audio_unmeasured_total": {"route"},
+    "gateway_audio_credited_seconds_total": {"route"},
+    "gateway_tenant_requests_total": {"tenant"},
+    "gateway_tenant_audio_seconds_total": {"tenant"},
 }
+PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 SHARES = (
     "gateway_worker_up", "gateway_dependency_up", "gateway_build_info",
     "gateway_upstream_up", "gateway_upstream_half_open",
 )  # fmt: skip
-PARENTS = re.compile("_usage_|_config_")
+PARENTS = re.compile("_usage_|_config_|_tenant_")
 """What the parent knows by itself, and does not add up."""
+TENANTS = TenantFigures(lambda: 1)
+TENANTS.requests["ten_1"], TENANTS.audio_ms["ten_1"] = 8, 8_500
 STATE = State(
+    tenants=TENANTS,
     sink_lags={"http": 1.5},
     sinks_sent={"http": 6},
     journal_pending=3,
@@ -98,6 +111,11 @@ def busy() -> Metrics:
     metrics.upstream_retries[("default", "unsent")] += 1
     metrics.upstream_addresses[("default", "10.0.0.1:9300")] = [1, 1, 2]
     metrics.journal_full[("record",)] += 1
+    metrics.stream_closes[("1000", "client")] += 1
+    metrics.limit_events[("tenant-audio-month", "80")] += 1
+    metrics.jobs[("assemblyai", "made")] += 1
+    metrics.unmeasured[("deepgram.listen",)] += 1
+    metrics.credited_s[("assemblyai.transcripts",)] += 1
     metrics.inflight, metrics.open_streams = 2, 1
     return metrics
 
@@ -114,6 +132,17 @@ def test_nothing_else_is_called_ours() -> None:
     """A name that appears is one that somebody relies on."""
     ours = {name.removesuffix("_sum").removesuffix("_count") for name in samples(busy()) if name.startswith("gateway_")}
     assert ours <= set(CONTRACT) | {name.removesuffix("_bucket") for name in CONTRACT}
+
+
+def test_the_page_for_operators_lists_every_metric_as_it_is() -> None:
+    rows = re.findall(r"^\| `(gateway_\w+)` \|([^|]*)\| ([^|]+) \|", PAGE.read_text(), re.MULTILINE)
+    listed = {name: (set(re.findall(r"`(\w+)`", labels)), text) for name, labels, text in rows}
+    text = dict(re.findall(r"^# HELP (gateway_\w+) (.+)$", render(busy(), STATE).decode(), re.MULTILINE))
+    assert len(listed) == len(rows)
+    assert listed == {
+        name: (labels - {"le"}, text[name])
+        for name, labels in ((name.removesuffix("_bucket"), labels) for name, labels in CONTRACT.items())
+    }
 
 
 def test_the_figures_are_the_ones_that_were_counted() -> None:
