@@ -189,13 +189,23 @@ class _Gathered(Collector):
     def _processes(self) -> Iterator[Metric]:
         state = self._state
         yield _counter(
-            "gateway_config_reload_failures", "Reloads that changed nothing, because of a fault.", (), {(): state.reload_failures}
+            "gateway_config_reload_failures",
+            "Reloads that changed nothing, because of a fault.",
+            (),
+            {(): state.reload_failures},
         )
         yield GaugeMetricFamily(
-            "gateway_config_last_reload_successful", "Whether the last reload was put in force.", int(state.last_reload_successful)
+            "gateway_config_last_reload_successful",
+            "Whether the last reload was put in force.",
+            int(state.last_reload_successful),
         )
         yield _gauge("gateway_worker_up", "Whether a worker serves.", "worker", state.workers)
-        yield _gauge("gateway_dependency_up", "Whether a dependency answered when it was asked last.", "dependency", state.dependencies)
+        yield _gauge(
+            "gateway_dependency_up",
+            "Whether a dependency answered when it was asked last.",
+            "dependency",
+            state.dependencies,
+        )
         info = GaugeMetricFamily("gateway_build_info", "Which build this is.", labels=("version", "python"))
         info.add_metric((__version__, platform.python_version()), 1)
         yield info
