@@ -26,11 +26,12 @@ FEW = {
     "/usage/events": "raw records have no index by tenant, so that booking them is cheap: a day is read whole",
 }
 """Lists that are read whole, and why that may be."""
-HASHED = {
+MAY_READ_MORE = {
     ("/memberships", "email"): "row-level security of people hashes the tenant's memberships, and reads no more",
     ("/limits/use", "created"): "the calendar of one tenant, by its id: a table this small is read whole for it",
     ("/limits/use", "-created"): "the same",
 }
+"""Where a scan may look at more, and why; whether it does is the planner's choice of the moment."""
 
 FILL = """
     INSERT INTO platform.tenants (id, slug, name)
@@ -117,4 +118,4 @@ async def test_a_page_looks_at_about_as_many_rows_as_it_holds(
                 many = [f"{looked} rows by {what}" for what, looked in looks if looked > MOST]
                 if many:
                     found[path, order] = many
-    assert found.keys() == HASHED.keys(), found
+    assert found.keys() <= MAY_READ_MORE.keys(), found
