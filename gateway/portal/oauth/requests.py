@@ -87,6 +87,7 @@ def _members(value: Any) -> dict[str, str]:
         raise ValueError("not an object")  # noqa: TRY004  data, not a type
     if not all(isinstance(each, str) for each in value.values()):
         raise OAuthError("invalid_request", "Every parameter is a text.")
+    "".join(value.values()).encode()  # half of a surrogate pair is no text, and raises
     return value
 
 

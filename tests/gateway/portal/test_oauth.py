@@ -397,6 +397,7 @@ MALFORMED = (
     ('{"grant_type": "a", "grant_type": "b"}', JSON, "invalid_request"),
     ('{"grant_type": 7}', JSON, "invalid_request"),
     ('["grant_type"]', JSON, "invalid_request"),
+    (r'{"grant_type": "client_credentials", "client_secret": "\ud800"}', JSON, "invalid_request"),
     ('{"grant_type": "x"', JSON, "invalid_request"),
     ("[" * 50_000, JSON, "invalid_request"),
     ("grant_type=client_credentials", "text/plain", "invalid_request"),
