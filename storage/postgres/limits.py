@@ -110,7 +110,7 @@ class PostgresLimitBook:
             await connection.execute("SELECT FROM platform.tenants WHERE id = $1 FOR NO KEY UPDATE", tenant_id)
             if check is not None:
                 check(await _version(connection.fetch, tenant_id))
-            await _check_holder(connection, tenant_id, user_id, key_id)
+            name = await _name_of(connection, tenant_id, user_id, key_id)
             before = await holder.facts(connection)
             await holder.lift(connection, lifted)
             for allowance in granted:
@@ -118,7 +118,14 @@ class PostgresLimitBook:
             after = await holder.facts(connection)
             if before != after:
                 was, now = changed(before, after)
-                change = Change(tenant_id=tenant_id, action="limits.changed", target=holder.id, before=was, after=now)
+                change = Change(
+                    tenant_id=tenant_id,
+                    action="limits.changed",
+                    target=holder.id,
+                    target_name=name,
+                    before=was,
+                    after=now,
+                )
                 await self._trail.record(connection, change)
 
     async def limits(self, tenant_id: str, only: Collection[str] | None = None) -> Sequence[Grant]:
@@ -191,7 +198,15 @@ class PostgresLimitBook:
                 calendar.anchor_day,
             )
             was, now = changed(asdict(old), asdict(calendar))
-            change = Change(tenant_id=tenant_id, action="calendar.changed", target=tenant_id, before=was, after=now)
+            slug = await _name_of(connection, tenant_id, None, None)
+            change = Change(
+                tenant_id=tenant_id,
+                action="calendar.changed",
+                target=tenant_id,
+                target_name=slug,
+                before=was,
+                after=now,
+            )
             await self._trail.record(connection, change)
 
     async def calendar(self, tenant_id: str) -> Calendar:
@@ -290,18 +305,26 @@ def _missing(tenant_id: str, user_id: str | None, key_id: str | None) -> NotFoun
     return NotFound(f"This tenant has no member {user_id!r}." if user_id else f"There is no tenant {tenant_id!r}.")
 
 
-async def _check_holder(connection: Connection, tenant_id: str, user_id: str | None, key_id: str | None) -> None:
-    if not await connection.fetchval(
+async def _name_of(connection: Connection, tenant_id: str, user_id: str | None, key_id: str | None) -> str:
+    """Whose limits they are, in words: a key's name, a member's address, a tenant's slug. Raises NotFound."""
+    name: str | None = await connection.fetchval(
         """
-        SELECT EXISTS (SELECT FROM platform.tenants WHERE id = $1)
-            AND ($2::text IS NULL OR EXISTS (SELECT FROM platform.api_keys WHERE tenant_id = $1 AND id = $2))
-            AND ($3::text IS NULL OR EXISTS (SELECT FROM platform.memberships WHERE tenant_id = $1 AND user_id = $3))
+        SELECT CASE
+            WHEN $2::text IS NOT NULL THEN (SELECT name FROM platform.api_keys WHERE tenant_id = $1 AND id = $2)
+            WHEN $3::text IS NOT NULL THEN (
+                SELECT u.email FROM platform.memberships m JOIN platform.users u ON u.id = m.user_id
+                WHERE m.tenant_id = $1 AND m.user_id = $3
+            )
+            ELSE (SELECT slug FROM platform.tenants WHERE id = $1)
+        END
         """,
         tenant_id,
         key_id,
         user_id,
-    ):
+    )
+    if name is None:
         raise _missing(tenant_id, user_id, key_id)
+    return name
 
 
 def _grant(key_id: str | None, user_id: str | None, *row: Any) -> Grant:

@@ -189,6 +189,18 @@ async def test_every_change_of_limits_is_in_the_trail_and_no_change_is_not(w: Wo
     assert second[2]["after"] == {"audio-month": None, "streams": "2 (shadow)"}
 
 
+async def test_the_trail_says_in_words_whose_limits_were_changed(w: World) -> None:
+    """A key by its name, a member by its address, a tenant by its slug: ids tell a reader nothing."""
+    acme = await w.tenant()
+    key, user = await w.key(acme), await w.user(acme)
+    streams = [limit(What.STREAMS, "2")]
+    await w.limits.set_limits(acme.id, granted=streams)
+    await w.limits.set_limits(acme.id, user_id=user.id, granted=streams)
+    await w.limits.set_limits(acme.id, key_id=key.id, granted=streams)
+    await w.limits.set_calendar(acme.id, Calendar("Europe/Berlin", 15))
+    assert [data["name"] for _, _, data in await told(w, acme.id)] == [acme.slug, user.email, key.name, acme.slug]
+
+
 async def test_that_a_limit_is_reached_is_told_once(w: World) -> None:
     """Every worker notices; the event has one id."""
     acme = await w.tenant()
