@@ -21,7 +21,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from policies.federation import Asserted, Outcome, outcome, read_asserted
-from policies.people import FRESH_S, safe_next
+from policies.people import FRESH_S, Place, safe_next
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound, Unavailable
 from storage.postgres.people import Account
@@ -169,7 +169,7 @@ async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserte
     if what is Outcome.ASK and found is not None:
         return await consent.ask(request, provider.name, found, asserted, flow.goal)
     account = await _admitted(request, provider, asserted, found)
-    place = consent.place(account, asserted)
+    place = await _stays(request, flow, account) or consent.place(account, asserted)
     if place is None or not account.may_sign_in:
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
     await identities(request).used(asserted.issuer, asserted.subject)
@@ -177,6 +177,14 @@ async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserte
     return await halfway.go_on(
         request, account.person, place, methods, flow.goal, proved_at=_proved_at(request, asserted)
     )
+
+
+async def _stays(request: web.Request, flow: Flow, account: Account) -> Place | None:
+    """Where somebody is who only proves itself anew: what is done next is done there."""
+    session = await browser.current(request) if flow.user_id else None
+    if session is None or session.user_id != account.person.id:
+        return None
+    return next((one for one in account.places if one.active and one.tenant_id == session.tenant_id), None)
 
 
 def _proved_at(request: web.Request, asserted: Asserted) -> datetime:

@@ -356,6 +356,20 @@ async def test_nobody_else_proves_that_it_is_them(client: Client, idp: FakeProvi
     assert await town.parts.pool.read("SELECT 1 FROM platform.users WHERE email = 'eve@example.com'") == []
 
 
+async def test_who_proves_itself_anew_stays_where_it_was(client: Client, idp: FakeProvider, town: Town) -> None:
+    """In the tenant that it has gone on to: what it was about to do was to be done there."""
+    await sign_in(client, idp)
+    ((user_id,),) = await town.parts.pool.read("SELECT id FROM platform.users WHERE email = 'new@example.com'")
+    other = await town.directory.create_tenant("other", "Other")
+    async with town.parts.pool.tenant(other.id) as connection:
+        await connection.execute(
+            "INSERT INTO platform.memberships (tenant_id, user_id, role) VALUES ($1, $2, 'admin')", other.id, user_id
+        )
+    assert (await fill(client, "/account", action="/account/tenant", tenant=other.id)).status == 303
+    assert (await sign_in(client, idp, query="?again&next=/account/data")).status == 303
+    assert (await (await client.get("/platform/v1/me")).json())["tenant_id"] == other.id
+
+
 async def test_a_connected_account_is_called_as_its_button(idp: FakeProvider, town: Town, tmp_path: Path) -> None:
     corp = table(idp, make_people=True, tenant="acme", label="Corp & Co")
     async with portal_with(town.parts, tmp_path, corp=corp) as client:
