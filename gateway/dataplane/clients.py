@@ -1,6 +1,7 @@
 """How many connections clients may hold: the count."""
 
 import ipaddress
+import os
 import resource
 import time
 from pathlib import Path
@@ -80,16 +81,30 @@ class Census:
             if not self._by_address[address]:
                 del self._by_address[address]
 
+    def look_for_files(self) -> None:
+        """Say so while no file is left at all: libuv then closes who comes, and nobody can count them."""
+        try:
+            os.close(os.eventfd(0))
+        except OSError:
+            if self._may_say():
+                _log.warning("no open file is left: connections are closed unanswered and uncounted")
+
     def _is_limited(self, peer: str) -> bool:
         return peer != "unix" and peer not in self._exempt
 
     def _refused(self, limit: str, peer: str, most: int) -> bool:
         self._metrics.refused_connections[(limit,)] += 1
-        now = time.monotonic()
-        if now >= self._say_at:  # a line for each would be a gift to whoever opens them
-            self._say_at = now + _SAY_AGAIN_S
+        if self._may_say():
             _log.warning("connections are refused: too many are open", limit=limit, address=peer, most=most)
         return False
+
+    def _may_say(self) -> bool:
+        """Whether a line is due: one for each would be a gift to whoever opens them."""
+        now = time.monotonic()
+        if now < self._say_at:
+            return False
+        self._say_at = now + _SAY_AGAIN_S
+        return True
 
 
 def open_files_limit() -> int:

@@ -79,6 +79,7 @@ class PublicServer(web.Server):
                 body.set_exception(RequestPayloadError("the body's framing is malformed"))
         for connection in [c for c in self.writing if c.has_stalled(now)]:
             connection.cut()
+        self.census.look_for_files()
         self._ticker = loop.call_later(intake.TICK_S, self._tick)
 
     async def drain(self, within_s: float, idle_s: float) -> None:

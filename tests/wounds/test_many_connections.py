@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.dataplane import clients
 from gateway.dataplane.clients import Census, network_of
@@ -174,6 +175,17 @@ async def test_without_a_file_for_the_upstream_a_request_is_503_and_the_upstream
         assert gateway.pool.health == GOOD
         assert (await gateway.ask()).status == 200
         writer.close()
+
+
+async def test_that_no_file_is_left_is_said_where_nobody_can_be_counted() -> None:
+    """Libuv accepts and closes who comes then, and the gateway hears nothing of it."""
+    with capture_logs() as said:
+        async with running() as gateway:
+            for is_left in (True, False, False):
+                gateway.server.stop_ticking()
+                with contextlib.nullcontext() if is_left else no_file_left():
+                    gateway.server._tick()
+    assert [(line["log_level"], line["event"][:23]) for line in said] == [("warning", "no open file is left: c")]
 
 
 async def test_connections_at_rest_make_room_for_one_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
