@@ -13,6 +13,11 @@ SAMPLES = 1024
 _ESCAPE_TYPE, _ESCAPE_RATE = 31, 15
 _LOW_DELAY = {23: (512, 480), 39: (512, 480)}  # AAC-LD and AAC-ELD, by frameLengthFlag
 _USAC = 42
+_PLAIN_TYPES = frozenset((1, 2, 3, 4))
+"""Whose set-up ends in a program's elements where it has no channel configuration."""
+_CHANNELS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 7: 8, 11: 7, 12: 8, 14: 8}
+_CONFIG_BYTES = 48
+"""Of a set-up, with room for 45 elements."""
 
 
 def frame_of(config: bytes) -> tuple[int, int] | None:
@@ -46,8 +51,29 @@ def frame_of(config: bytes) -> tuple[int, int] | None:
 
 
 def channels_of(config: bytes) -> int:
-    """By the channel configuration (section 1.6.3.4): 1 of mono, 2 of more, and of what is described elsewhere."""
-    bits = int.from_bytes(config[:16].ljust(16, b"\0"), "big")
-    at = 5 + 6 * (bits >> 123 == _ESCAPE_TYPE)
-    at += 4 + 24 * (bits >> 124 - at & 15 == _ESCAPE_RATE)
-    return 1 if bits >> 124 - at & 15 == 1 else 2
+    """By the channel configuration (section 1.6.3.4), or the elements that are described behind it; else 2."""
+    at, kind = 5, config[0] >> 3 if config else 0
+    bits = int.from_bytes(config[:_CONFIG_BYTES].ljust(_CONFIG_BYTES, b"\0"), "big")
+
+    def field(size: int) -> int:
+        nonlocal at
+        at += size
+        return bits >> 8 * _CONFIG_BYTES - at & (1 << size) - 1
+
+    if kind == _ESCAPE_TYPE:
+        kind = 32 + field(6)
+    if field(4) == _ESCAPE_RATE:
+        field(24)
+    configuration = field(4)
+    if configuration or kind not in _PLAIN_TYPES:
+        return _CHANNELS.get(configuration, 2)
+    field(1)
+    if field(1):  # depends on a core coder
+        field(14)
+    field(1 + 4 + 2 + 4)  # no extension; a program's tag, type and rate
+    elements, low = sum(field(4) for _ in range(3)), field(2)
+    field(3 + 4)
+    for size in (4, 4, 3):  # ways to mix them down
+        if field(1):
+            field(size)
+    return sum(1 + (field(5) >> 4) for _ in range(elements)) + low or 2

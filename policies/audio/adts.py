@@ -8,7 +8,7 @@ import re
 
 from typing_extensions import override
 
-from policies.audio.aac import RATES, SAMPLES
+from policies.audio.aac import MOST_BYTES, RATES, SAMPLES
 from policies.audio.aac_blocks import LOOKED_AT_BYTES, begins_block
 from policies.audio.frames import NS_PER_SECOND, FrameWalker
 from policies.audio.walker import Chunk
@@ -23,8 +23,9 @@ _FEW_HIDDEN, _HIDDEN_EVERY, _HIDDEN_PART = 4, 1 << 12, 32
 """Headers with a block behind them that belong to no frame: twice what the loudest stereo makes by chance."""
 _MOST_LOOKS, _LOOK_EVERY = 1024, 1 << 9
 """Behind more headers than these, four times as many as loud stereo has, nobody looks: they count."""
-_MOST_MONO_BYTES = 777
-"""Of a frame: 6144 bits a channel (ISO/IEC 14496-3 section 4.5.3.1), and a header. More than two take less."""
+_MOST_HEADER_BYTES = _ADTS_BYTES + _CRC_BYTES
+_EIGHT, _MOST_CHANNELS = 7, 8
+"""How a header says eight channels, which is the most; of 0 the frames say it."""
 _LOAS_SYNC = 0x2B7
 _LEAST_MUX_BYTES = 4
 _SLOWEST_LATM = 8_000
@@ -66,7 +67,7 @@ class AdtsWalker(FrameWalker):
         found = sum((kind.linked + kind.sought) * ((key & 3) + 1) for key, kind in self._kinds.items())
         if not ns:
             return 0
-        needed = (self.passed - self.strange) // (_MOST_MONO_BYTES * (1 if self.channels == 1 else 2))
+        needed = (self.passed - self.strange) // (_MOST_HEADER_BYTES + MOST_BYTES * (self.channels or _MOST_CHANNELS))
         return max(ns * max(needed, found) // found, ns + self._hidden_inside(found))
 
     def _hidden_inside(self, found: int) -> int:
@@ -118,7 +119,8 @@ class AdtsWalker(FrameWalker):
             kind = self._kinds.get(key) or self._kind(key, SAMPLES * ((header & 3) + 1), RATES[rate])
             begins(before + at)
             if self.channels is None:
-                self.channels = (header >> 30 & 7) or None
+                said = header >> 30 & 7
+                self.channels = (_MOST_CHANNELS if said == _EIGHT else said) or None
             if self._is_linked:
                 kind.linked += 1
                 at += length

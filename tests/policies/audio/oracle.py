@@ -13,6 +13,9 @@ from av.audio.fifo import AudioFifo  # noqa: F401  loaded here, so that no test 
 av.logging.set_level(av.logging.PANIC)
 
 
+_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+
+
 def tone(seconds, rate, channels=1):
     """Samples of a chord that moves, s16 interleaved."""
     count = round(seconds * rate)
@@ -27,7 +30,7 @@ def recording(
     """A file of a moving tone, or another sound, as FFmpeg writes it. ``options`` are the muxer's."""
     # A muxer that moves the index to the front reopens its file.
     out = tempfile.NamedTemporaryFile() if "faststart" in str(options) else io.BytesIO()  # noqa: SIM115  ends with it
-    layout = "stereo" if channels == 2 else "mono"
+    layout = _LAYOUTS[channels - 1]
     with av.open(getattr(out, "name", out), "w", format=container, options=dict(options)) as file:
         stream = file.add_stream(codec, rate=rate, options=dict(stream_options))
         stream.layout = layout
