@@ -86,9 +86,10 @@ def _asked(visit: Visit, chosen: Mapping[str, str]) -> dict[str, str]:
 
 
 async def _names(visit: Visit, entries: Sequence[EntryShown]) -> dict[str, str]:
-    """What people call those who acted."""
+    """What people call those who acted, and that to which it was done, where the trail has no name for it."""
+    nameless = {entry.target for entry in entries if not entry.target_name}
     kinds = {"user": ActorKind.USER, "key": ActorKind.API_KEY}
     found: dict[str, str] = {}
     for name, kind in kinds.items():
-        found |= await visit.names(name, {entry.actor.id for entry in entries if entry.actor.kind is kind})
+        found |= await visit.names(name, nameless | {entry.actor.id for entry in entries if entry.actor.kind is kind})
     return found

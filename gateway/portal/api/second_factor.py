@@ -38,6 +38,7 @@ async def show_second_factor(ask: Ask[InTenant, Any]) -> SecondFactorShown:
 @operations.put("/tenant/second-factor", Permission.TENANT_WRITE, body=SecondFactorWish, answer=SecondFactorShown)
 async def set_second_factor(ask: Ask[InTenant, SecondFactorWish]) -> SecondFactorShown:
     """Ask members of these roles for a second factor; who is in without one is signed out."""
+    ask.who.require_fresh()
     stored, roles = _stored(ask), frozenset(Role(name) for name in ask.body.roles)
     if await stored.ask(ask.tenant_id, roles, lambda before: ask.check_version(_shown(before))):
         await sign_out_who_lacks_it(ask)

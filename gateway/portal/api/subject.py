@@ -42,14 +42,15 @@ class Subject:
         if permission is not None and permission not in self.permissions:
             raise Problem(Refusal.INSUFFICIENT_PERMISSION, f"It needs '{permission}'.")
 
-    def may_give(self, wanted: Iterable[str]) -> None:
-        """Raises Problem when these scopes or permissions are more than it holds itself, or it must prove itself anew.
-
-        What is given outlives the session, so that a browser left open is not enough for it.
-        """
-        self.may_govern(wanted)
+    def require_fresh(self) -> None:
+        """Raises Problem for a browser that may have been left open: what is done now outlives the session."""
         if not self.is_fresh:
             raise Problem(Refusal.FRESH_LOGIN_REQUIRED)
+
+    def may_give(self, wanted: Iterable[str]) -> None:
+        """Raises Problem when these are more than it holds itself, and as :meth:`require_fresh` does."""
+        self.may_govern(wanted)
+        self.require_fresh()
 
     def may_govern(self, wanted: Iterable[str]) -> None:
         """Raises Problem when these scopes or permissions are more than it holds itself."""

@@ -129,6 +129,7 @@ async def list_webhooks(ask: Ask[WebhookList, Any]) -> Page[WebhookShown]:
 async def create_webhook(ask: Ask[InTenant, WebhookWish]) -> WebhookMade:
     """Send the tenant's events somewhere. The secret is in this answer and nowhere else."""
     wish = ask.body
+    ask.who.require_fresh()
     _check_url(ask, wish.url)
     webhook_id, secret = new_id(Kind.WEBHOOK), secrets.token_bytes(_SECRET_BYTES)
     made = await _webhooks(ask).create(
@@ -153,6 +154,7 @@ async def change_webhook(ask: Ask[InTenant, WebhookChange]) -> WebhookShown:
     """Send elsewhere, send other events, stop, or go on. What waits is sent to the new address; the secret stays."""
     edit = ask.body
     if edit.url is not None:
+        ask.who.require_fresh()
         _check_url(ask, edit.url)
     changed = await _webhooks(ask).change(
         ask.tenant_id,
@@ -171,6 +173,7 @@ async def change_webhook(ask: Ask[InTenant, WebhookChange]) -> WebhookShown:
 )
 async def replace_webhook_secret(ask: Ask[InTenant, Replacement]) -> WebhookMade:
     """Sign with a new secret; with the old one as well for as long as is said."""
+    ask.who.require_fresh()  # whoever sees the secret can sign with it
     webhook_id, secret = ask.path("webhook_id"), secrets.token_bytes(_SECRET_BYTES)
     found = await _webhooks(ask).replace_secret(
         ask.tenant_id,

@@ -31,6 +31,15 @@ async def test_it_says_who_did_what_before_and_after(portal: Client, town: Town)
     assert said.index("key.changed") < said.index("key.created")
 
 
+async def test_what_has_no_name_in_the_trail_has_that_which_it_has_now(portal: Client, town: Town) -> None:
+    """Limits are those of an id; people know the key by its name."""
+    await log_in(portal)
+    key_id = await a_key(portal)
+    wish = {"key_id": key_id, "requests": ["5/m"]}
+    assert (await portal.put(f"{API}/limits", json=wish, headers=SAME_ORIGIN)).status == 200
+    assert f'<a href="/admin/audit?target={key_id}">Crawler</a>' in await raw(portal, "/admin/audit?action=limits")
+
+
 async def test_filters_show_what_they_name(portal: Client, town: Town) -> None:
     await log_in(portal)
     first, second = await a_key(portal), await a_key(portal)

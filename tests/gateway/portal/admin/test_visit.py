@@ -52,6 +52,8 @@ async def test_a_form_is_for_the_tenant_that_it_was_opened_in(portal: Client, to
         ("POST", "/service-accounts", {"name": "Crawler", "scopes": ["transcribe"]}),
         ("POST", "/invitations", {"email": "new@example.com", "role": "member"}),
         ("PATCH", "/memberships/{bob}", {"role": "admin"}),
+        ("PUT", "/tenant/second-factor", {"roles": []}),
+        ("POST", "/webhooks", {"url": "https://hooks.example.com/x", "events": ["key.created"]}),
         ("POST", "/roles", {"name": "all", "description": "", "permissions": ["keys:write"]}),
     ],
 )
