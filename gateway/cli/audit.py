@@ -11,7 +11,7 @@ from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import PAST, SLUG_OR_ID
 from gateway.times import stamp
-from policies.audit import Entry
+from policies.audit import ActorKind, Entry
 from storage.ports import AuditVerdict, Sought
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ PLATFORM = "(platform)"
 """What the chain without a tenant is called."""
 _PAGE = 1_000
 """Entries that an export holds in memory."""
+_NAMED = {"user": ActorKind.USER, "key": ActorKind.API_KEY}
+"""Who acted and is known by a name, by the kind of label."""
 
 
 @click.group(cls=Group)
@@ -52,11 +54,17 @@ def list_entries(
     """Entries, newest first."""
     sought = Sought(action=action, actor_id=actor, target=target, since=since, until=until)
 
-    async def ask(stores: "Stores") -> list[Entry]:
-        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
-        return list(await stores.audit.entries(tenant_id, sought, limit))
+    async def ask(stores: "Stores") -> tuple[list[Entry], dict[str, str]]:
+        from storage.postgres.labels import called  # noqa: PLC0415  slow: see the package's docstring
 
-    found = with_stores(given, ask)
+        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
+        entries = list(await stores.audit.entries(tenant_id, sought, limit))
+        names: dict[str, str] = {}
+        for by, kind in _NAMED.items():
+            names |= await called(stores.pool, tenant_id, by, (e.actor.id for e in entries if e.actor.kind is kind))
+        return entries, names
+
+    found, names = with_stores(given, ask)
     if given.json:
         print_json([_facts(each) for each in found])
         return
@@ -65,7 +73,7 @@ def list_entries(
         [
             (
                 stamp(each.at),
-                each.actor.name or each.actor.id or each.actor.kind,
+                each.actor.name or names.get(each.actor.id) or each.actor.id or each.actor.kind,
                 each.change.action,
                 each.change.target_name or each.change.target,
                 _told(each.change.before),

@@ -1,11 +1,16 @@
 """``gateway audit``."""
 
+import asyncio
 import json
 
 import pytest
 
 from gateway.cli import audit
-from tests.gateway.cli.conftest import Operator
+from gateway.configuration.secrets import derived
+from policies.audit import SYSTEM, Actor, ActorKind, Change
+from storage.postgres.audit import PURPOSE, AuditTrail
+from storage.postgres.pool import Pool
+from tests.gateway.cli.conftest import SECRET, Operator
 
 
 @pytest.fixture
@@ -24,6 +29,27 @@ def test_list_shows_who_did_what(acme: Operator) -> None:
     assert entry["actor"]["kind"] == "operator"
     assert entry["actor"]["name"]
     assert "ci" in acme.run("audit", "list", "--tenant", "acme").stdout
+
+
+def test_list_calls_members_and_keys_by_their_names_and_others_by_their_ids(acme: Operator) -> None:
+    """What is done on pages and by the API is recorded by id; who has left is known by nothing else."""
+    acme.run("user", "create", "--tenant", "acme", "--email", "ann@example.com")
+    [ann] = acme.json("user", "list", "--tenant", "acme")
+    key = acme.json("key", "create", "--tenant", "acme", "--name", "robot")
+    [acme_here] = acme.json("tenant", "list")
+
+    async def act() -> None:
+        pool = Pool(acme.environment["GATEWAY_DATABASE_URL"])
+        trail = AuditTrail(lambda: derived(SECRET, PURPOSE), SYSTEM)
+        for kind, actor in ((ActorKind.USER, ann["id"]), (ActorKind.API_KEY, key["id"]), (ActorKind.USER, "usr_gone")):
+            async with pool.tenant(acme_here["id"]) as connection:
+                change = Change(tenant_id=acme_here["id"], action="webhook.tested", target="here")
+                await trail.by(Actor(kind=kind, id=actor)).record(connection, change)
+        await pool.close()
+
+    asyncio.run(act())
+    _, *rows = acme.table("audit", "list", "--tenant", "acme", "--action", "webhook")
+    assert [row[1] for row in rows] == ["usr_gone", "robot", "ann@example.com"]
 
 
 def test_verify_says_that_every_chain_is_intact(acme: Operator) -> None:
