@@ -67,5 +67,6 @@ def split(url: str) -> SplitResult | None:
 
 
 def user_agent(request: web.Request) -> str:
-    """What the client calls itself, cut to a length that can be kept."""
-    return request.headers.get("User-Agent", "")[:256]
+    """What the client calls itself, cut to a length that can be kept; what is no UTF-8 in it is told as that."""
+    said = request.headers.get("User-Agent", "")[:256]
+    return said.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

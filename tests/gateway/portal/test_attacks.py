@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 import pytest
 from aiohttp import ClientError
 from aiohttp.test_utils import TestClient, TestServer
@@ -75,6 +76,23 @@ async def test_what_is_no_address_and_no_text_is_refused_as_any_other(portal: Cl
         assert b"Content-Security-Policy: " in head
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
     writer.close()
+
+
+async def test_a_log_in_under_a_name_that_is_no_text_is_one_like_any_other(portal: Client, town: Town) -> None:
+    """And in the audit trail: a wrong password was a fault of ours (500) under such a ``User-Agent``, and left none."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", portal.port)
+    for word, status in ((PASSWORD, 200), ("another one", 401)):
+        body = orjson.dumps({"email": EMAIL, "password": word})
+        lines = b"Content-Type: application/json\r\nSec-Fetch-Site: same-origin\r\nUser-Agent: curl\xff"
+        writer.write(b"POST /auth/login HTTP/1.1\r\nHost: gw.test\r\n%b\r\nContent-Length: %d\r\n\r\n%b" % (
+            lines, len(body), body,
+        ))  # fmt: skip
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert int(head.split()[1]) == status
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    writer.close()
+    trail = await town.parts.pool.read("SELECT agent FROM platform.audit_entries WHERE action = 'login.failed'")
+    assert [row["agent"] for row in trail] == ["curl\ufffd"]
 
 
 @pytest.mark.parametrize("field", [{}, {"csrf": ""}, {"csrf": "made-up"}])
