@@ -31,7 +31,7 @@ class Ac3Walker(FrameWalker):
 
     def _follow(self, data: bytes, at: int, last: int) -> int:
         while at <= last:
-            frame = _frame(data[at : at + _HEADER_BYTES])
+            frame = frame_of(data[at : at + _HEADER_BYTES])
             if frame is None:
                 break
             length, samples, rate = frame
@@ -46,17 +46,17 @@ class Ac3Walker(FrameWalker):
         return at
 
     def _ns_at(self, data: bytes, at: int) -> int:
-        frame = _frame(data[at : at + _HEADER_BYTES])
+        frame = frame_of(data[at : at + _HEADER_BYTES])
         return frame[1] * NS_PER_SECOND // frame[2] or 1 if frame else 0
 
 
 def frame_bytes(head: bytes) -> int:
     """Of the frame that begins so; without an end where none does."""
-    frame = _frame(head)
+    frame = frame_of(head)
     return frame[0] if frame else ENDLESS
 
 
-def _frame(head: bytes) -> tuple[int, int, int] | None:
+def frame_of(head: bytes) -> tuple[int, int, int] | None:
     """Bytes, samples and rate of the frame that begins so."""
     if len(head) < _HEADER_BYTES or not head.startswith(_SYNC):
         return None

@@ -205,7 +205,7 @@ class MatroskaWalker(ElementWalker):
         if self.patience.is_lost(self.passed - end + at):
             self.strange += end - at
             return end
-        self._count_block(data, body, body + size)
+        self._count_block(data, body, body + size, is_whole=False)
         self._leaf_ends = self.passed - end + body + size
         return at + 1
 
@@ -258,9 +258,9 @@ class MatroskaWalker(ElementWalker):
                 return ghost
         return None
 
-    def _count_block(self, data: bytes, at: int, end: int) -> bool:
+    def _count_block(self, data: bytes, at: int, end: int, *, is_whole: bool) -> bool:
         """Whether a block is one of a known track, with frames where it says."""
-        is_sound = self.contents.pass_block(data, at, end)
+        is_sound = self.contents.pass_block(data, at, end, is_whole=is_whole)
         if is_sound is None:
             self.strange += end - at
         return bool(is_sound)
@@ -374,7 +374,8 @@ class MatroskaWalker(ElementWalker):
             self._need = body - at + want
             return ~at
         if name in _BLOCKS:
-            if not self._count_block(data, body, body + size) and begins == self._kept_from:
+            is_sound = self._count_block(data, body, body + size, is_whole=not is_large)
+            if not is_sound and begins == self._kept_from:
                 # Of a block that stands where it may, readers look for what is hidden in it; we go on there, too.
                 self._is_lost = True
                 self._kept_from = NOWHERE

@@ -70,8 +70,11 @@ class Contents:
             want = min(size, MOST_READ_BYTES)
         return want
 
-    def pass_block(self, data: bytes, at: int, end: int) -> bool | None:
-        """Count a block's frames; whether they are where it says; None for one of no track."""
+    def pass_block(self, data: bytes, at: int, end: int, *, is_whole: bool) -> bool | None:
+        """Count a block's frames; whether they are where it says; None for one of no track.
+
+        One that is not whole may be here from its first to its last byte all the same.
+        """
         number, at = _vint(data, at, end)
         track = self.tracks.get(number)
         if track is None or end - at < 3:
@@ -84,7 +87,7 @@ class Contents:
         time = self._time + int.from_bytes(data[at : at + 2], "big", signed=True)
         lacing = data[at + 2] >> 1 & 3
         frames = track.frames(data, at + 3, end, lacing)
-        track.pass_frames(data, frames, time)
+        track.pass_frames(data, frames, time, is_whole=is_whole)
         return not lacing or len(frames) == data[at + 3] + 1
 
     def read(self, name: int, body: bytes) -> None:

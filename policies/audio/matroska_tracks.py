@@ -120,16 +120,18 @@ class Track:
         self._last = last
         self.total += samples
 
-    def pass_frames(self, data: bytes, frames: Sequence[tuple[int, int]], time: int) -> None:
-        """The frames of one block, each by where it begins and ends."""
+    def pass_frames(self, data: bytes, frames: Sequence[tuple[int, int]], time: int, *, is_whole: bool) -> None:
+        """The frames of one block, each by where it begins and ends; ``is_whole``: nothing of them is missing."""
         if self.as_first is not None:
-            self.as_first.pass_frames(data, frames, time)
+            self.as_first.pass_frames(data, frames, time, is_whole=is_whole)
         for at, end in frames:
             if self._reader is None:
                 break
             if self.stripped and self.compression == _STRIPPED_HEADERS:
                 head = self.stripped + data[at : at + 16]
-                self.add(self._reader.samples(head, 0, len(self.stripped) + end - at))
+                self.add(self._reader.samples_by_head(head, 0, len(self.stripped) + end - at))
+            elif not is_whole:
+                self.add(self._reader.samples_by_head(data, at, end))
             else:
                 self.add(self._reader.samples(data, at, end))
         if self._first_time is None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from policies.audio import opus, vorbis
-from policies.audio.ac3 import ENDLESS, LAST_AC3, frame_bytes
+from policies.audio.ac3 import ENDLESS, LAST_AC3, frame_bytes, frame_of
 from policies.audio.flac import StreamInfo, header_of, tells_all
 from policies.audio.mpeg import shapes
 
@@ -15,6 +17,8 @@ _LEAST_MPEG_BYTES, _NS_PER_BYTE = 24, 1_000_000
 """What may hold one more frame, and what it plays at 8 kbit/s: decoders play on in a packet that holds several."""
 _LEAST_AC3_BYTES, _NS_PER_AC3_BYTE = 128, 250_000
 """The same at 32 kbit/s."""
+_LEAST_HEAD_BYTES = 6
+"""Of AC-3 and E-AC-3, what says how long a frame is."""
 _FLAC_FRAME_BYTES, _MOST_BITS = 64, 32
 _AC3_RATES = (48_000, 44_100, 32_000)
 
@@ -41,6 +45,10 @@ class Packets:
     def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002  the promise
         """Of the packet from ``at`` to ``end``, of which at least the first 16 bytes are there, if it has so many."""
         return 0
+
+    def samples_by_head(self, data: bytes, at: int, end: int) -> int:
+        """The same where no more than those 16 bytes may be there."""
+        return self.samples(data, at, end)
 
     def set_up(self, tail: bytes) -> None:
         """The end of the last header."""
@@ -214,6 +222,19 @@ class MpegPackets(Packets):
         self._shapes = shapes()
 
     def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`. Frames that follow one another in it are counted each."""
+        shape = self._shapes.get(data[at : min(at + 3, end)])
+        played = 0
+        while shape is not None:
+            played += shape.samples * _NS_PER_SECOND // shape.rate
+            at += shape.length
+            if end - at < _LEAST_MPEG_BYTES or shape.is_free:
+                return played
+            shape = self._shapes.get(data[at : at + 3])
+        return played and played + (end - at) * _NS_PER_BYTE
+
+    @override
+    def samples_by_head(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
         shape = self._shapes.get(data[at : min(at + 3, end)])
         if shape is None:
@@ -237,17 +258,38 @@ class Ac3Packets(Packets):
         self._known: dict[bytes, tuple[int, int]] = {}  # by what of its head says them: what it plays, and its bytes
 
     def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`. Frames that follow one another in it are counted each."""
+        played, length = self._first(data, at, end)
+        at += length
+        while end - at >= _LEAST_HEAD_BYTES:
+            frame = frame_of(data[at : at + _LEAST_HEAD_BYTES])
+            if frame is None:
+                return played + self._rest(end - at, length)
+            at += frame[0]
+            played += frame[1] * _NS_PER_SECOND // frame[2]
+        return played
+
+    @override
+    def samples_by_head(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
-        if end - at < 6:
-            return self._read(b"")[0]
+        played, length = self._first(data, at, end)
+        return played + self._rest(end - at - length, length)
+
+    def _rest(self, rest: int, length: int) -> int:
+        """What may be in so many bytes behind a frame."""
+        is_more = rest > 2 * length if self.codec == "eac3" else rest >= _LEAST_AC3_BYTES
+        return rest * _NS_PER_AC3_BYTE if is_more else 0
+
+    def _first(self, data: bytes, at: int, end: int) -> tuple[int, int]:
+        """What the first frame plays, and its bytes."""
+        if end - at < _LEAST_HEAD_BYTES:
+            return self._read(b"")
         head = data[at : at + 6]
         key = head[2:] if self.codec == "eac3" or head[5] >> 3 > LAST_AC3 else head[4:]
         played, length = self._known.get(key) or self._read(head)
         if length < ENDLESS and len(self._known) < _MOST_KNOWN:
             self._known[key] = played, length
-        rest = end - at - length
-        is_more = rest > 2 * length if self.codec == "eac3" else rest >= _LEAST_AC3_BYTES
-        return played + rest * _NS_PER_AC3_BYTE if is_more else played
+        return played, length
 
     def _read(self, head: bytes) -> tuple[int, int]:
         if len(head) < 6 or head[4] >> 6 == 3:

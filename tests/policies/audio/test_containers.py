@@ -635,6 +635,15 @@ def test_laced_frames_are_counted_each(lacing):
     assert billed_ms(data) >= (len(frames) - 4) * 20 - 7
 
 
+def in_blocks(head, frames, together):
+    """A cluster of blocks of several frames without lacing."""
+    data = head + CLUSTER + b"\x01" + b"\xff" * 7 + b"\xe7\x81\0"
+    for at in range(0, len(frames), together):
+        block = b"\x81" + struct.pack(">hB", at, 0x80) + b"".join(frames[at : at + together])
+        data += b"\xa3" + (1 << 28 | len(block)).to_bytes(4, "big") + block
+    return data
+
+
 @pytest.mark.parametrize("together", [1, 2, 5, 20])
 @pytest.mark.parametrize(
     ("codec", "rate", "bitrate", "part"),
@@ -643,7 +652,7 @@ def test_laced_frames_are_counted_each(lacing):
         ("libmp3lame", 16_000, 8_000, 1),
         ("mp2", 48_000, 128_000, 1),
         ("ac3", 48_000, 64_000, 1),
-        ("eac3", 48_000, 64_000, 1 / 3),
+        ("eac3", 48_000, 64_000, 1),
         ("aac", 16_000, None, 1 / 4),
         ("flac", 16_000, None, 1 / 8),
     ],
@@ -651,19 +660,17 @@ def test_laced_frames_are_counted_each(lacing):
 def test_a_block_of_many_frames_counts_as_those_it_may_or_must_hold(codec, rate, bitrate, part, together):
     """Wound: a block counted as one frame, however many were in it, and FFmpeg played them all.
 
-    Of AAC and FLAC only a decoder tells where one ends, so as few count as can be in there. Behind a frame of E-AC-3
-    its further channels may stand, up to twice its size.
+    Of AAC and FLAC only a decoder tells where one ends, so as few count as can be in there.
     """
-    data, frames = frames_of(recording("matroska", codec, S, rate, 1, bitrate, (("live", "1"),)))
-    data += CLUSTER + b"\x01" + b"\xff" * 7 + b"\xe7\x81\0"
-    for at in range(0, len(frames), together):
-        block = b"\x81" + struct.pack(">hB", at, 0x80) + b"".join(frames[at : at + together])
-        data += b"\xa3" + (1 << 28 | len(block)).to_bytes(4, "big") + block
+    head, frames = frames_of(recording("matroska", codec, S, rate, 1, bitrate, (("live", "1"),)))
+    data, alone = (in_blocks(head, frames, number) for number in (together, 1))
     played = played_ms(data)
     assert played > 100
     assert billed_ms(data) == billed_ms(data, (1,)) == billed_ms(data, (700, 3))
     if together == 1:
         assert billed_ms(data) == pytest.approx(played, abs=1)
+    if part == 1:
+        assert billed_ms(data) == pytest.approx(played_ms(alone), abs=1)
     assert billed_ms(data) >= played * part - 80
 
 
