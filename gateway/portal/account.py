@@ -32,6 +32,7 @@ routes = web.RouteTableDef()
 _HELD: web.RequestKey[AbstractSet[Permission]] = web.RequestKey("permissions")
 """What the person may do in the tenant, for the navigation of the page."""
 _HISTORY = 30
+_ELSEWHERE = "Nothing was done: since the page was opened you have changed the organisation, perhaps in another tab."
 _KEYS = """
     SELECT id, tenant_id, name, scopes, created_at, expires_at, revoked_at FROM platform.api_keys
     WHERE user_id = $1 ORDER BY created_at
@@ -69,9 +70,21 @@ def account_page(
     place = next((p for p in account.places if p.tenant_id == session.tenant_id), None)
     return render(
         request, template, problem=problem, person=account.person, places=account.places, place=place,
+        tenant_id=session.tenant_id,
         has_statements=request.app[PARTS].price_lists is not None, administers=bool(open_to(request[_HELD])),
         **{"done": request.query.get("done", "")} | more,
     )  # fmt: skip
+
+
+async def fields_in(request: web.Request, session: Session) -> dict[str, str]:
+    """What a form says of the session's tenant. Raises Problem for one of a page that was opened in another.
+
+    A session changes its tenant in all tabs at once, and the others go on to show the one before.
+    """
+    found = await form_fields(request)
+    if found.pop("in", "") != session.tenant_id:
+        raise Problem(Refusal.FORM_EXPIRED, _ELSEWHERE)
+    return found
 
 
 def back(path: str, done: str) -> web.Response:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from aiohttp import web
 
 from gateway.portal import browser
-from gateway.portal.account import account_page, back, own
+from gateway.portal.account import account_page, back, fields_in, own
 from gateway.portal.api.keys import facts, mint
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import trail
@@ -50,7 +50,7 @@ async def new(request: web.Request) -> web.Response:
 async def make(request: web.Request) -> web.Response:
     """Make it; the token is on this page and nowhere else."""
     session = await browser.required_fresh(request)
-    fields = await form_fields(request)
+    fields = await fields_in(request, session)
     held, life = await _held(request, session), fields.get("life", "90")
     wanted = {name for name in Permission if fields.get(name) == "on"}
     faults = {}

@@ -9,14 +9,14 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.portal import browser
-from gateway.portal.account import own
+from gateway.portal.account import fields_in, own
 from gateway.portal.admin.sections import open_to
 from gateway.portal.api.etags import etag
 from gateway.portal.api.idempotency import Kept
 from gateway.portal.api.operations import Ask, Run, perform
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.api.subject import Subject, of_session
-from gateway.portal.bodies import Known, form_fields, validated
+from gateway.portal.bodies import Known, validated
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -27,7 +27,6 @@ from storage.postgres.labels import called
 from storage.postgres.people import Account
 
 _DECLARED = {operation.run: operation for operation in OPERATIONS}
-_ELSEWHERE = "Nothing was done: since the page was opened you have changed the organisation, perhaps in another tab."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +82,8 @@ class Visit:
         return done
 
     async def fields(self) -> dict[str, str]:
-        """What the form says that was sent. Raises Problem for one of a page that was opened in another tenant.
-
-        A session changes its tenant in all tabs at once, and the others go on to show the one before.
-        """
-        found = await form_fields(self.request)
-        if found.pop("in", "") != self.session.tenant_id:
-            raise Problem(Refusal.FORM_EXPIRED, _ELSEWHERE)
-        return found
+        """What the form says that was sent. Raises Problem for one of a page that was opened in another tenant."""
+        return await fields_in(self.request, self.session)
 
     async def names(self, kind: str, ids: Iterable[str]) -> Mapping[str, str]:
         """What people call the keys (``key``) or members (``user``) with these ids, as far as this one may know."""

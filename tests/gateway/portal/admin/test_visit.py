@@ -26,10 +26,18 @@ async def test_a_form_is_for_the_tenant_that_it_was_opened_in(portal: Client, to
     forms = [
         await form_of(portal, NEW_KEY, NEW_KEY),
         await form_of(portal, NEW_INVITATION, NEW_INVITATION),
+        await form_of(portal, "/account/tokens/new", "/account/tokens/new"),
         await form_of(portal, f"/admin/members/{bob.id}", f"/admin/members/{bob.id}/remove"),
     ]
     assert (await fill(portal, "/admin", "/account/tenant", tenant=other.id)).status == 303
-    wish = {"name": "Crawler", "scope-transcribe": "on", "life": "30", "email": "new@example.com", "role": "admin"}
+    wish = {
+        "name": "Crawler",
+        "scope-transcribe": "on",
+        "life": "30",
+        "email": "new@example.com",
+        "role": "admin",
+        "transcribe": "on",
+    }
     for target, hidden in forms:
         hidden.pop("version", None)
         answer = await portal.post(target, data=hidden | wish, headers=PAGE, allow_redirects=False)
