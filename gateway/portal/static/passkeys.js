@@ -41,6 +41,8 @@ let waiting = null; // what the browser offers in the address field; a button ta
 const ask = async (part, kind, mediation) => {
   const way = ways[kind];
   const options = await send(way.options, {});
+  const home = options.rp?.id ?? options.rpId;
+  if (location.hostname !== home) throw Object.assign(new Error(), { home });
   waiting?.abort();
   waiting = new AbortController();
   const credential =
@@ -63,11 +65,13 @@ for (const part of supported ? document.querySelectorAll("[data-passkey]") : [])
     }
     line.textContent = error.told
       ? error.message
-      : error.name === "InvalidStateError"
-        ? "This device has a passkey for you already."
-        : kind === "make"
-          ? "No passkey was made. Try again."
-          : "No passkey was used. Try again, or go on in another way.";
+      : error.home
+        ? `Passkeys belong to ${error.home}. Open this page there.`
+        : error.name === "InvalidStateError"
+          ? "This device has a passkey for you already."
+          : kind === "make"
+            ? "No passkey was made. Try again."
+            : "No passkey was used. Try again, or go on in another way.";
     line.hidden = false;
   };
   part.hidden = false;

@@ -319,6 +319,13 @@ async def make_passkey(page: Page, faults: Faults) -> None:
     await page.wait_for_selector("text=Old phone")
 
 
+async def ask_elsewhere(page: Page, site: str) -> None:
+    """At an address that is not the gateway's own: no authenticator would ever answer."""
+    await page.goto(site.replace("localhost", "127.0.0.1") + "/auth/login")
+    await page.click("[data-passkey=login] button")
+    await page.wait_for_selector("[role=alert]:has-text('Passkeys belong to localhost. Open this page there.')")
+
+
 async def test_a_passkey_from_making_it_to_removing_it(chromium: Browser, site: str, town: Town) -> None:
     """On Chromium's own authenticator: alone, after the password where the tenant asks for two factors, and anew."""
     faults = Faults()
@@ -327,6 +334,8 @@ async def test_a_passkey_from_making_it_to_removing_it(chromium: Browser, site: 
     faults.watch(page)
     phone = await device(page)
     await make_passkey(page, faults)
+
+    await ask_elsewhere(page, site)
 
     await context.clear_cookies()
     await page.goto("/auth/login?next=/account/sessions")
