@@ -46,7 +46,7 @@ async def make(request: web.Request) -> web.Response:
         made: KeyMade = await visit.ask(create_key, body=wish, once=fields.get("once", ""))
     except Problem as problem:
         return await _form(visit, fields, problem)
-    return await _show(visit, made, await _limit(visit, made, limits))
+    return await _show(visit, made, await _limit(visit, made, limits, fields.get("once", "")))
 
 
 @routes.get(f"{PATH}/{{key_id}}/rotate")
@@ -117,12 +117,15 @@ def _check(
         raise Problem(Refusal.INVALID_INPUT, fields=faults)
 
 
-async def _limit(visit: Visit, made: KeyMade, limits: Mapping[str, Sequence[str]]) -> Problem | None:
-    """Set the limits of a key that is made. What is wrong with that, if anything: the key is shown all the same."""
+async def _limit(visit: Visit, made: KeyMade, limits: Mapping[str, Sequence[str]], once: str) -> Problem | None:
+    """Set the limits of a key that is made. What is wrong with that, if anything: the key is shown all the same.
+
+    ``once`` as for the key: a page that is loaded again must not undo what was set since.
+    """
     if not limits:
         return None
     try:
-        await visit.ask(set_limits, body={"key_id": made.id, **limits})
+        await visit.ask(set_limits, body={"key_id": made.id, **limits}, once=once)
     except Problem as problem:
         return Problem(problem.refusal, "The key is made, but its limits are not set: set them on its page.")
     return None

@@ -94,6 +94,19 @@ async def test_a_form_that_is_sent_twice_makes_one_key(portal: Client, town: Tow
     assert len(await registry(town).keys(town.tenant.id)) == 1
 
 
+async def test_a_page_that_is_loaded_again_undoes_no_limits(portal: Client, town: Town) -> None:
+    """Browsers send a form again when they restore a tab: hours later the limits may be others."""
+    await log_in(portal)
+    _, hidden = await form_of(portal, NEW, NEW)
+    for limit in ("5/m", "3/m"):
+        assert (await portal.post(NEW, data=hidden | GOOD | {"requests": "7/m"}, headers=PAGE)).status == 200
+        (key,) = await registry(town).keys(town.tenant.id)
+        path = f"/admin/keys/{key.id}"
+        assert (limit == "5/m") is ("7/m" in await read(portal, path))
+        assert (await fill(portal, path, f"{path}/limits", requests=limit)).status == 303
+        assert limit in await read(portal, path)
+
+
 async def test_who_presses_again_while_it_is_being_made_is_shown_it(
     portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
