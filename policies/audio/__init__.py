@@ -8,6 +8,7 @@ elements  boxes and elements that say how long they are: most of a file is passe
 chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``, frames that it calls plain
           samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
+avi       AVI with thrifty speech; other sound in it is weighed
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
           two in the unknown; ``aac_blocks`` tells a block of AAC from what only follows bytes like a header
 flac      native FLAC: counts the blocks of its frames

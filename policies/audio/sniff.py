@@ -31,6 +31,7 @@ class Container(enum.StrEnum):
     AU = "au"
     WAVE64 = "w64"
     CAF = "caf"
+    AVI = "avi"
     LATM = "latm"
     """LOAS frames around it."""
 
@@ -39,6 +40,7 @@ _MAGICS = (
     (rb"RIF[FX]....WAVE", Container.WAV),
     (rb"(?:RF64|BW64)....WAVEds64", Container.WAV),
     (rb"FORM....AIF[FC]", Container.AIFF),
+    (rb"RIFF....AVI[ X\x19]", Container.AVI),
     (rb"fLaC", Container.FLAC),
     (rb"OggS\0[\0-\x07]", Container.OGG),
     (rb"\x1aE\xdf\xa3", Container.MATROSKA),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.aiff import AiffWalker
 from policies.audio.amr import AmrWalker
+from policies.audio.avi import AviWalker
 from policies.audio.chunks import ChunkWalker
 from policies.audio.flac import FlacWalker
 from policies.audio.hunt import HuntWalker
@@ -31,6 +32,7 @@ WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.AU: AuWalker,
     Container.WAVE64: Wave64Walker,
     Container.CAF: CafWalker,
+    Container.AVI: AviWalker,
     Container.UNKNOWN: HuntWalker,
 }
 """A new container is one line here, and a file beside this one."""

@@ -15,7 +15,7 @@ from tests.policies.audio.build import flac, frame, header, id3v2, wav
         (b"RIFX\0\0\0\0WAVEfmt ", Container.WAV),
         (b"RF64\xff\xff\xff\xffWAVEds64", Container.WAV),
         (b"BW64\xff\xff\xff\xffWAVEds64", Container.WAV),
-        (b"RIFF\0\0\0\0AVI LIST", Container.UNKNOWN),
+        (b"RIFF\0\0\0\0AVI LIST", Container.AVI),
         (flac([]), Container.FLAC),
         (frame(0, 4096), Container.FLAC),
         (header(1 << 35, 65_536, rate=65_500, variable=True) + bytes(4), Container.FLAC),
