@@ -209,7 +209,7 @@ def test_a_closed_terminal_ends_the_demo(tmp_path: Path) -> None:
     prepare(state)
     window, terminal = pty.openpty()
     demo = subprocess.Popen(
-        ["setsid", "--ctty", *GATEWAY, "demo", "--port", str(free_port(and_next=True))],
+        ["env", "--default-signal=HUP", "setsid", "--ctty", *GATEWAY, "demo", "--port", str(free_port(and_next=True))],
         env=environment(state_dir=str(state)), stdin=terminal, stdout=terminal, stderr=terminal, cwd="/",
     )  # fmt: skip
     os.close(terminal)

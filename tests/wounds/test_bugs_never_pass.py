@@ -38,7 +38,7 @@ BEFORE_THE_RELAY = [
 ]
 AT_THE_RELAY = [
     "gateway.upstreams.connection.UpstreamConnection.expect_answer",
-    "gateway.upstreams.connection.UpstreamConnection.answered",
+    "gateway.upstreams.connection.UpstreamConnection.heard",
     "gateway.dataplane.passage.Passage.answer_whole",
     "gateway.dataplane.passage.Passage._answer_lines",
     "gateway.dataplane.passage.answer_reader",
