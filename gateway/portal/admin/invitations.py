@@ -9,6 +9,7 @@ from gateway.portal.admin.members import PATH as MEMBERS
 from gateway.portal.admin.members import roles_of
 from gateway.portal.admin.visit import Visit, enter, filled, once_of
 from gateway.portal.api.invitations import create_invitation, list_invitations, revoke_invitation, send_invitation
+from gateway.portal.api.operations import Run
 from gateway.portal.problem import Problem
 from policies.people import InvitationState, may_invite
 from policies.permissions import Permission
@@ -49,25 +50,23 @@ async def invite(request: web.Request) -> web.Response:
 @routes.post(f"{PATH}/{{invitation_id}}/send")
 async def send(request: web.Request) -> web.Response:
     """Mail a new link in place of the old one."""
-    visit = await enter(request, Permission.USERS_WRITE)
-    await visit.fields()
-    try:
-        await visit.ask(send_invitation, path=_parts(request))
-    except Problem as problem:
-        return await _page(visit, problem)
-    return back(PATH, "invited")
+    return await _done(request, send_invitation, "invited")
 
 
 @routes.post(f"{PATH}/{{invitation_id}}/revoke")
 async def revoke(request: web.Request) -> web.Response:
     """Its link works no more."""
+    return await _done(request, revoke_invitation, "invitation-revoked")
+
+
+async def _done(request: web.Request, run: Run, said: str) -> web.Response:
     visit = await enter(request, Permission.USERS_WRITE)
     await visit.fields()
     try:
-        await visit.ask(revoke_invitation, path=_parts(request))
+        await visit.ask(run, path=_parts(request))
     except Problem as problem:
         return await _page(visit, problem)
-    return back(PATH, "invitation-revoked")
+    return back(PATH, said)
 
 
 async def _page(visit: Visit, problem: Problem | None) -> web.Response:
