@@ -152,11 +152,11 @@ class Intake(RequestHandler):
 
     def _is_remembered(self, memory: Memory, data: bytes) -> bool:
         """Answer a question that is remembered, without the connection's task, if that can be done."""
-        raise NotImplementedError  # as below
+        raise NotImplementedError  # the answering half does; aiohttp's protocol has no abstract methods
 
     def _comes_again(self) -> bool:
         """Serve ``_again`` once more without the connection's task, if that can be done."""
-        raise NotImplementedError  # the answering half does; aiohttp's protocol has no abstract methods
+        raise NotImplementedError  # as above
 
     def _header_grew(self, piece: bytes) -> None:
         """A piece of a header: its time runs from the first one, and is not renewed."""

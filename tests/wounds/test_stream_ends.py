@@ -164,7 +164,7 @@ async def test_messages_keep_a_stream_from_idling_and_pings_do_not() -> None:
     async with site(stream_idle_s=1.0) as here:
         client = await here.connect()
         for _ in range(6):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # the pause under test: shorter than the bound, six of them longer
             await client.send("x")
         assert await client.recv() == "x"
         began = time.monotonic()
