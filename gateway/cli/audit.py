@@ -61,7 +61,8 @@ def list_entries(
         entries = list(await stores.audit.entries(tenant_id, sought, limit))
         names: dict[str, str] = {}
         for by, kind in _NAMED.items():
-            names |= await called(stores.pool, tenant_id, by, (e.actor.id for e in entries if e.actor.kind is kind))
+            acted = (each.actor.id for each in entries if each.actor.kind is kind)
+            names |= await called(stores.pool, tenant_id or None, by, acted)
         return entries, names
 
     found, names = with_stores(given, ask)

@@ -32,7 +32,10 @@ def test_list_shows_who_did_what(acme: Operator) -> None:
 
 
 def test_list_calls_members_and_keys_by_their_names_and_others_by_their_ids(acme: Operator) -> None:
-    """What is done on pages and by the API is recorded by id; who has left is known by nothing else."""
+    """What is done on pages and by the API is recorded by id; who has left is known by nothing else.
+
+    So it is in the platform's own chain, where whoever acts may be of any tenant.
+    """
     acme.run("user", "create", "--tenant", "acme", "--email", "ann@example.com")
     [ann] = acme.json("user", "list", "--tenant", "acme")
     key = acme.json("key", "create", "--tenant", "acme", "--name", "robot")
@@ -42,14 +45,16 @@ def test_list_calls_members_and_keys_by_their_names_and_others_by_their_ids(acme
         pool = Pool(acme.environment["GATEWAY_DATABASE_URL"])
         trail = AuditTrail(lambda: derived(SECRET, PURPOSE), SYSTEM)
         for kind, actor in ((ActorKind.USER, ann["id"]), (ActorKind.API_KEY, key["id"]), (ActorKind.USER, "usr_gone")):
-            async with pool.tenant(acme_here["id"]) as connection:
-                change = Change(tenant_id=acme_here["id"], action="webhook.tested", target="here")
-                await trail.by(Actor(kind=kind, id=actor)).record(connection, change)
+            for tenant_id in (acme_here["id"], ""):
+                async with pool.operator() as connection:
+                    change = Change(tenant_id=tenant_id, action="webhook.tested", target="here")
+                    await trail.by(Actor(kind=kind, id=actor)).record(connection, change)
         await pool.close()
 
     asyncio.run(act())
-    _, *rows = acme.table("audit", "list", "--tenant", "acme", "--action", "webhook")
-    assert [row[1] for row in rows] == ["usr_gone", "robot", "ann@example.com"]
+    for chain in (("--tenant", "acme"), ()):
+        _, *rows = acme.table("audit", "list", *chain, "--action", "webhook")
+        assert [row[1] for row in rows] == ["usr_gone", "robot", "ann@example.com"], chain
 
 
 def test_verify_says_that_every_chain_is_intact(acme: Operator) -> None:
