@@ -11,6 +11,7 @@ stores       the stores that the settings name, or the embedded ones
 own_secret   the gateway's secret, and whether the one that was given is it
 values       what operators write (slugs, instants, durations), read and checked
 known_routes whether the routes that they name are there
+people       who is meant by an e-mail address, and how people are shown
 output       tables, JSON, remarks
 ------------ ---------------------------------------------------------------------
 serve, demo  processes

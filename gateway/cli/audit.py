@@ -24,6 +24,10 @@ _PAGE = 1_000
 _NAMED = {"user": ActorKind.USER, "key": ActorKind.API_KEY}
 """Who acted and is known by a name, by the kind of label."""
 
+_chain_option = click.option(
+    "--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: the platform's own entries."
+)
+
 
 @click.group(cls=Group)
 def audit() -> None:
@@ -31,9 +35,7 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option(
-    "--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: the platform's own entries."
-)
+@_chain_option
 @click.option("--action", default="", help="key.created, or key for all that concern keys.")
 @click.option("--actor", default="", help="Id of who acted.")
 @click.option("--target", default="", help="Id of what was changed.")
@@ -57,7 +59,7 @@ def list_entries(
     async def ask(stores: "Stores") -> tuple[list[Entry], dict[str, str]]:
         from storage.postgres.labels import called  # noqa: PLC0415  slow: see the package's docstring
 
-        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
+        tenant_id = await _chain(stores, tenant)
         entries = list(await stores.audit.entries(tenant_id, sought, limit))
         names: dict[str, str] = {}
         for by, kind in _NAMED.items():
@@ -92,9 +94,7 @@ def list_entries(
 
 
 @audit.command()
-@click.option(
-    "--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: the platform's own entries."
-)
+@_chain_option
 @click.option("--from", "since", type=PAST, help="Not before: 24h, 7d, or a date.")
 @click.option("--to", "until", type=PAST, help="Before: 24h, 7d, or a date.")
 @common
@@ -102,7 +102,7 @@ def export(given: Given, tenant: str | None, since: datetime | None, until: date
     """All entries, oldest first, as JSON lines: however many there are, with the links that chain them."""
 
     async def write(stores: "Stores") -> None:
-        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
+        tenant_id = await _chain(stores, tenant)
         sought = Sought(since=since, until=until, sort="created")
         while found := await stores.audit.entries(tenant_id, sought, _PAGE):
             for each in found:
@@ -167,9 +167,7 @@ def verify(context: click.Context, given: Given, tenant: str | None) -> None:
 
 
 @audit.command()
-@click.option(
-    "--tenant", type=SLUG_OR_ID, help="The tenant's slug; of a removed one its id. Default: the platform's own entries."
-)
+@_chain_option
 @click.option("--before", "until", type=PAST, required=True, help="Older than: 365d, or a date.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
@@ -179,7 +177,7 @@ def prune(given: Given, tenant: str | None, until: datetime, *, yes: bool) -> No
         click.confirm(f"Remove the entries before {stamp(until)} for ever?", abort=True)
 
     async def remove(stores: "Stores") -> int:
-        tenant_id = "" if tenant is None else await stores.tenant_id(tenant)
+        tenant_id = await _chain(stores, tenant)
         return await stores.audit.prune(tenant_id, until)
 
     removed = with_stores(given, remove)
@@ -187,6 +185,11 @@ def prune(given: Given, tenant: str | None, until: datetime, *, yes: bool) -> No
         print_json({"removed": removed})
     else:
         click.echo(f"{removed} entries removed.")
+
+
+async def _chain(stores: "Stores", tenant: str | None) -> str:
+    """The id of the tenant whose chain is meant; empty for the platform's own. Raises NotFound."""
+    return "" if tenant is None else await stores.tenant_id(tenant)
 
 
 def _told(facts: Any) -> str:

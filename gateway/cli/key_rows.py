@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from gateway.cli.people import members
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import ApiKey, Tenant, User
-from storage.ports import NotFound
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -31,19 +31,6 @@ async def owned(stores: "Stores", tenant: Tenant, rows: Sequence[ApiKey]) -> lis
     """Keys of a tenant with their owners."""
     people = await members(stores, tenant.id)
     return [Held(row, tenant, people.get(row.user_id or "")) for row in rows]
-
-
-async def member(stores: "Stores", tenant_id: str, slug: str, email: str) -> str:
-    """The id of a tenant's member. Raises NotFound."""
-    for user in (await members(stores, tenant_id)).values():
-        if user.email == email:
-            return user.id
-    raise NotFound(f"Tenant {slug} has no member {email}. See them: gateway user list --tenant {slug}")
-
-
-async def members(stores: "Stores", tenant_id: str) -> dict[str, User]:
-    """A tenant's members by id."""
-    return {user.id: user for user, _ in await stores.directory.users(tenant_id)}
 
 
 async def holder(stores: "Stores", key_id: str) -> Tenant:

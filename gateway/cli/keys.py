@@ -8,11 +8,12 @@ import click
 
 from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.key_changes import bindings, disable, enable, set_key
-from gateway.cli.key_rows import Held, facts, holder, member, owned
+from gateway.cli.key_rows import Held, facts, holder, owned
 from gateway.cli.known_routes import check_routes, check_scopes
 from gateway.cli.minting import mint
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, SLUG
+from gateway.cli.people import member
+from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, tenant_option
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import ApiKey
 from storage.ports import Invalidation
@@ -40,7 +41,7 @@ def key() -> None:
 
 
 @key.command()
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @click.option("--name", type=NAME, required=True, help="What the key is for.")
 @click.option(
     "--scope", "scopes", type=SCOPE, multiple=True, default=(DEFAULT_SCOPE,), show_default=True,
@@ -95,7 +96,7 @@ def create(
 
 
 @key.command("list")
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @click.option("--user", "email", type=EMAIL, help="Only those of this member.")
 @click.option("--service-account", "account_id", metavar="ID", help="Only those of this program.")
 @click.option("--unused", type=DURATION, help="Only those not used for so long, and not revoked: 90d.")

@@ -10,10 +10,11 @@ from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.known_routes import check_route
 from gateway.cli.limit_rows import Row, rows
 from gateway.cli.output import print_json, print_table
-from gateway.cli.values import AUDIO, BYTES, NONE, PLACES, REQUESTS, ROUTE, SLUG
+from gateway.cli.people import member
+from gateway.cli.values import AUDIO, BYTES, EMAIL, NONE, PLACES, REQUESTS, ROUTE, tenant_option
 from policies.allowances import Allowance, What, check_apart
 from policies.calendars import Calendar
-from storage.ports import Invalidation, NotFound
+from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -55,9 +56,9 @@ def _apart(_: click.Context, __: click.Parameter, given: tuple[Allowance | None,
 
 
 @limits.command("set")
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @click.option("--key", "key_id", metavar="ID", help="One of its keys, instead of the tenant as a whole.")
-@click.option("--user", "email", metavar="E-MAIL", help="One of its members, with all keys and sessions.")
+@click.option("--user", "email", type=EMAIL, help="One of its members, with all keys and sessions.")
 @click.option("--route", type=ROUTE, metavar="NAME", help="On one route of the table alone.")
 @with_amounts
 @click.option("--shadow", is_flag=True, help="Count and report only; refuse nobody.")
@@ -113,7 +114,7 @@ class _Wish:
         found = await stores.directory.tenant(self.tenant)
         if self.route and any(any(given) for given in self.amounts.values()):  # one of a former table can be lifted
             check_route(stores, self.route)
-        user_id = await _member(stores, found.id, self.email) if self.email else None
+        user_id = await member(stores, found.id, self.tenant, self.email) if self.email else None
         if self.time_zone or self.anchor_day:
             old = await stores.limits.calendar(found.id)
             calendar = _calendar(self.time_zone or old.zone, self.anchor_day or old.anchor_day)
@@ -165,15 +166,8 @@ def _calendar(zone: str, anchor_day: int) -> Calendar:
         raise click.UsageError(f"{error}.") from error
 
 
-async def _member(stores: "Stores", tenant_id: str, email: str) -> str:
-    for user, _ in await stores.directory.users(tenant_id):
-        if user.email == email.lower():
-            return user.id
-    raise NotFound(f"This tenant has no member {email!r}.")
-
-
 @limits.command()
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @common
 def show(given: Given, tenant: str) -> None:
     """What limits a tenant, its users and its keys, and how much of it is in use now."""

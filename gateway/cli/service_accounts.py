@@ -9,7 +9,7 @@ from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_
 from gateway.cli.known_routes import check_scopes
 from gateway.cli.minting import mint_secret
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.values import DURATION, NAME, NONE, SCOPE, SLUG
+from gateway.cli.values import DURATION, NAME, NONE, SCOPE, tenant_option
 from gateway.times import maybe_stamp, stamp
 from policies.permissions import INTROSPECT
 from policies.tenants import ServiceAccount
@@ -25,7 +25,7 @@ def service_account() -> None:
 
 
 @service_account.command()
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @click.option("--name", type=NAME, required=True, help="What the program is.")
 @click.option(
     "--scope", "scopes", type=SCOPE, multiple=True, default=("transcribe",), show_default=True,
@@ -52,7 +52,7 @@ def create(given: Given, tenant: str, name: str, scopes: tuple[str, ...], audien
 
 
 @service_account.command("list")
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @common
 def list_accounts(given: Given, tenant: str) -> None:
     """A tenant's service accounts, by name."""

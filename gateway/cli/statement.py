@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.command import Command, Given, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.values import SLUG, Written
+from gateway.cli.values import Written, tenant_option
 from gateway.cli.whole_account import complete
 from gateway.times import stamp
 from gateway.usage.statements import (
@@ -47,7 +47,7 @@ _MONTH, _BOOK = Written("month", read_month), Written("file", _read_book)
 
 
 @click.command(cls=Command)
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @click.option("--month", type=_MONTH, help="The one that begins in, say, 2026-11. Default: the last that is over.")
 @click.option("--plans", "book", type=_BOOK, help="TOML file with price lists. Default: the setting 'plans_file'.")
 @click.option("--plan", "name", help="The price list. Default: the tenant's in the file, else its plan's.")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
-from gateway.cli.key_rows import member
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.values import EMAIL, NAME, SLUG, Written
+from gateway.cli.people import facts, member, print_person
+from gateway.cli.values import EMAIL, NAME, SLUG, Written, tenant_option
 from gateway.locales import LANGUAGES, check_time_zone
 from gateway.times import stamp
 from policies.tenants import Membership, Role, User, UserStatus
@@ -57,7 +57,7 @@ def create(
         return
     made, link = with_stores(given, lambda stores: _create_person(stores, email, name, password))
     if given.json:
-        print_json({**_person(made), "link": link})
+        print_json({**facts(made), "link": link})
         return
     click.echo(link or f"{made.email} has an account.")
     if link:
@@ -69,7 +69,7 @@ def _make_member(given: Given, tenant: str, email: str, *, name: str, role: str,
         given, lambda stores: _create(stores, tenant, email, name=name, role=Role(role), password=password)
     )
     if given.json:
-        print_json(_facts(made, membership, tenant))
+        print_json(_membership_facts(made, membership, tenant))
     else:
         click.echo(f"{made.email} is {_article(role)} {role} of tenant {tenant}.")
     # Both are made in one transaction, which has one time; an older person was there before.
@@ -78,7 +78,7 @@ def _make_member(given: Given, tenant: str, email: str, *, name: str, role: str,
 
 
 @user.command("list")
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @common
 def list_users(given: Given, tenant: str) -> None:
     """A tenant's members, by e-mail."""
@@ -88,7 +88,7 @@ def list_users(given: Given, tenant: str) -> None:
 
     found = with_stores(given, ask)
     if given.json:
-        print_json([_facts(person, membership, tenant) for person, membership in found])
+        print_json([_membership_facts(person, membership, tenant) for person, membership in found])
         return
     print_table(
         ("EMAIL", "NAME", "ROLE", "STATUS", "CREATED", "ID"),
@@ -97,7 +97,7 @@ def list_users(given: Given, tenant: str) -> None:
 
 
 @user.command()
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @click.option("--email", type=EMAIL, required=True, help="Whom to invite.")
 @click.option(
     "--role", type=click.Choice([role.value for role in Role]), default=Role.MEMBER.value, show_default=True,
@@ -108,8 +108,8 @@ def invite(given: Given, tenant: str, email: str, role: str) -> None:
     """Ask somebody to join a tenant. The link is mailed; where no mail is configured it is printed, this once."""
     made, link = with_stores(given, lambda stores: _invite(stores, tenant, email, Role(role)))
     if given.json:
-        facts = {"id": made.id, "email": made.email, "role": made.role.value, "expires_at": stamp(made.expires_at)}
-        print_json({**facts, "tenant": tenant, "link": link})
+        said = {"id": made.id, "email": made.email, "role": made.role.value, "expires_at": stamp(made.expires_at)}
+        print_json({**said, "tenant": tenant, "link": link})
     elif link:
         click.echo(link)
         remark(f"Give this link to {made.email}: it works once, until {stamp(made.expires_at)}. It was not mailed.")
@@ -141,7 +141,7 @@ def disable(given: Given, tenant: str, email: str, *, yes: bool) -> None:
     """Refuse all of a person's credentials, in every tenant; log-ins end for good."""
     confirm(f"Disable {email}? Sessions and streams end at once, in every tenant.", yes=yes)
     found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.DISABLED))
-    _print_user(given, found, f"{found.email} is disabled: all of this person's credentials are refused.")
+    print_person(given, found, f"{found.email} is disabled: all of this person's credentials are refused.")
 
 
 @user.command()
@@ -151,11 +151,11 @@ def disable(given: Given, tenant: str, email: str, *, yes: bool) -> None:
 def enable(given: Given, tenant: str, email: str) -> None:
     """Accept a disabled person's credentials again."""
     found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.ACTIVE))
-    _print_user(given, found, f"{found.email} is active.")
+    print_person(given, found, f"{found.email} is active.")
 
 
 @user.command()
-@click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")
+@tenant_option
 @click.option("--email", type=EMAIL, required=True, help="Who leaves it.")
 @yes_option
 @common
@@ -326,8 +326,8 @@ async def _unban(stores: "Stores", email: str | None, address: str | None) -> bo
         if account is not None:
             found.append(await attempts.forgive_person(account.person.id))
         if any(found):
-            facts = {"address": address} if address else None
-            await known.note("login.unbanned", account.person.id if account is not None else "", email or "", facts)
+            user_id = account.person.id if account is not None else ""
+            await known.note("login.unbanned", user_id, email or "", {"address": address} if address else None)
         return any(found)
     finally:
         await redis.aclose()
@@ -359,25 +359,8 @@ async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatu
     return found
 
 
-def _print_user(given: Given, found: User, sentence: str) -> None:
-    if given.json:
-        print_json(_person(found))
-    else:
-        click.echo(sentence)
-
-
-def _person(found: "User | Known") -> dict[str, object]:
-    return {
-        "id": found.id,
-        "email": found.email,
-        "name": found.name,
-        "status": found.status.value,
-        "created_at": stamp(found.created_at),
-    }
-
-
-def _facts(found: User, membership: Membership, tenant: str) -> dict[str, object]:
-    return {**_person(found), "tenant": tenant, "role": membership.role.value}
+def _membership_facts(found: User, membership: Membership, tenant: str) -> dict[str, object]:
+    return {**facts(found), "tenant": tenant, "role": membership.role.value}
 
 
 def _article(word: str) -> str:

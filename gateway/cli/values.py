@@ -115,3 +115,5 @@ BYTES = Written("bytes", _amount(What.BYTES))
 AUDIO = Written("audio", _amount(What.AUDIO))
 PLACES = {what: Written(what, _amount(what)) for what in (What.CONCURRENCY, What.STREAMS)}
 ROUTE = Written("route", _route)
+
+tenant_option = click.option("--tenant", type=SLUG, required=True, help="The tenant's slug.")

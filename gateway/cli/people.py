@@ -1,0 +1,47 @@
+"""People as commands find them and show them."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import Given
+from gateway.cli.output import print_json
+from gateway.times import stamp
+from policies.tenants import User
+from storage.ports import NotFound
+
+if TYPE_CHECKING:
+    from gateway.cli.stores import Stores
+    from storage.postgres.users import Known
+
+
+async def members(stores: "Stores", tenant_id: str) -> dict[str, User]:
+    """A tenant's members by id."""
+    return {user.id: user for user, _ in await stores.directory.users(tenant_id)}
+
+
+async def member(stores: "Stores", tenant_id: str, slug: str, email: str) -> str:
+    """The id of a tenant's member. Raises NotFound."""
+    for user in (await members(stores, tenant_id)).values():
+        if user.email == email:
+            return user.id
+    raise NotFound(f"Tenant {slug} has no member {email}. See them: gateway user list --tenant {slug}")
+
+
+def facts(person: "User | Known") -> dict[str, object]:
+    """A person as JSON shows it."""
+    return {
+        "id": person.id,
+        "email": person.email,
+        "name": person.name,
+        "status": person.status.value,
+        "created_at": stamp(person.created_at),
+    }
+
+
+def print_person(given: Given, person: "User | Known", sentence: str) -> None:
+    """What was done to a person: as JSON the person, else the sentence."""
+    if given.json:
+        print_json(facts(person))
+    else:
+        click.echo(sentence)
