@@ -13,7 +13,7 @@ cached         what anybody may keep: ETags, 304
 api            the JSON API under ``/platform/v1``: operations declared once, served and documented from that
 oauth          tokens for people and programs, and what others need to verify them
 tickets        one-use tickets for streams
-webhooks       sends events to the Redis stream and to webhooks
+webhooks       sends events to the Redis stream and to webhooks; ``rounds`` is work that is done over and over
 purging        once a day: tenants whose grace is over
 pages          templates, and the style sheet and scripts that they name; ``dates`` and ``figures`` as people write them
 -------------- ------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ recovery       forgotten passwords; ``joining`` invitations; ``addresses`` anoth
 account        a person's own pages; ``security`` password and second factor, ``own_keys`` API tokens
 statement      a tenant's month as a page that prints
 admin          pages for a tenant's administrators: the API's operations, asked by people
-mail           how mail leaves; ``letters`` what it says
+mail           how mail leaves; ``posting`` sees to letters that nobody waits for, ``letters`` is what they say
 sealing        secrets that must be read again; ``agents`` browsers by name
 ============== ==============================================================================
 

@@ -8,9 +8,10 @@ from gateway.portal import browser, letters
 from gateway.portal.account import account_page, back, own
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import IDENTITY, people
-from gateway.portal.mail import MAILER, deliver, deliver_soon, require_mailbox
+from gateway.portal.mail import MAILER, deliver, require_mailbox
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
+from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.recovery import LINKS, links, mint
@@ -92,7 +93,7 @@ async def confirm(request: web.Request) -> web.Response:
         message = "Confirmed. Now open the link in the other message as well."
     else:
         message = f"The address of your account is now {link.email}."
-        deliver_soon(request, old, *letters.email_changed(link.email))
+        await post(request, old, *letters.email_changed(link.email))
         await request.app[PARTS].bus.publish(Invalidation(user_id=link.user_id))
     return render(
         request, "message.html", title="Thank you", message=message, link="/account", link_text="To your account"

@@ -16,6 +16,7 @@ from gateway.portal import (
     mail,
     own_keys,
     pages,
+    posting,
     problem_answers,
     purging,
     recovery,
@@ -34,7 +35,7 @@ from gateway.portal.passkeys import keeping, using
 
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
-    identity, mail, login, choosing, recovery, joining, account, security, enrolling, flow, linking, consent,
+    identity, mail, posting, login, choosing, recovery, joining, account, security, enrolling, flow, linking, consent,
     keeping, using, addresses, own_keys, statement,
     overview, new_keys, keys, members, invitations, usage, limits, audit,
 )  # fmt: skip

@@ -104,7 +104,7 @@ async def session(
     except NotFound as error:
         raise Problem(Refusal.PROVIDER_FAILED) from error
     provider = pending.provider_of(request, connects)
-    pending.tell(request, person, provider.label if provider is not None else connects.provider)
+    await pending.tell(request, person, provider.label if provider is not None else connects.provider)
     return secret
 
 

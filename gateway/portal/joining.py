@@ -6,9 +6,10 @@ from gateway.portal import browser, halfway, letters
 from gateway.portal.bodies import form_fields
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people, trail
-from gateway.portal.mail import MAILER, deliver, deliver_soon, require_mailbox
+from gateway.portal.mail import MAILER, deliver, require_mailbox
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
+from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import limit
@@ -129,7 +130,7 @@ async def decline(request: web.Request) -> web.Response:
     tenant = await _tenant_name(request, declined.tenant_id)
     inviter = await people(request).account_of(declined.invited_by) if declined.invited_by else None
     if inviter is not None and inviter.may_sign_in:
-        deliver_soon(request, inviter.person.email, *letters.invitation_declined(declined.email, tenant))
+        await post(request, inviter.person.email, *letters.invitation_declined(declined.email, tenant))
     if not wants_page(request):
         return web.json_response({"id": declined.id, "state": InvitationState.DECLINED})
     response = render(

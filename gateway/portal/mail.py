@@ -6,8 +6,8 @@ take no line breaks.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -29,9 +29,6 @@ from policies.verdict import Refusal
 _log = structlog.get_logger("gateway.portal.mail")
 
 _TIMEOUT_S = 15.0
-_AGAIN_S = (5.0, 60.0, 240.0, 600.0)
-"""Waits between the tries of a letter that nobody waits for: all of them in the half hour for which a link works."""
-_MOST_WAITING = 1_000
 _RETRY_AFTER = "60"
 routes = web.RouteTableDef()
 
@@ -50,9 +47,6 @@ class Mailer:
 
     url: str
     sender: str
-    again_s: Sequence[float] = _AGAIN_S
-    waiting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_WAITING))
-    """Places of letters between two tries."""
 
     @property
     def is_on(self) -> bool:
@@ -173,39 +167,14 @@ async def deliver(request: web.Request, to: str, subject: str, text: str, *, kep
 
 async def is_delivered(request: web.Request, to: str, subject: str, text: str) -> bool:
     """Send, and wait: whether it has left. Where mail is off nothing does."""
-    mailer = request.app[MAILER]
+    mailer, counted = request.app[MAILER], request.app[PARTS].metrics.mail
+    if not mailer.is_on:
+        return False
     try:
-        if mailer.is_on:
-            await mailer.send(to, subject, text)
+        await mailer.send(to, subject, text)
     except MailFailed as error:
+        counted[("failed",)] += 1
         _log.warning("a mail did not leave", reason=str(error), subject=subject, request_id=request_id(request))
         return False
-    return mailer.is_on
-
-
-def deliver_soon(request: web.Request, to: str, subject: str, text: str) -> None:
-    """Send in the background: whether there was anything to send must not show in the time of an answer."""
-    request.app[PARTS].tasks.start(persist(request.app[MAILER], to, subject, text), "mail")
-
-
-async def persist(mailer: Mailer, to: str, subject: str, text: str) -> None:
-    """Send, again and again for a while where the server does not take it now. What is given up is in the log.
-
-    Letters wait in memory alone, because their links are secrets: the end of the process gives them up.
-    """
-    try:
-        for wait_s in (*mailer.again_s, None):
-            try:
-                await mailer.send(to, subject, text)
-            except MailFailed as error:
-                if wait_s is None or error.for_good or mailer.waiting.locked():
-                    _log.error("a mail did not leave", reason=str(error), subject=subject)
-                    return
-                _log.warning("a mail is tried again", reason=str(error), subject=subject, wait_s=wait_s)
-            else:
-                return
-            async with mailer.waiting:
-                await asyncio.sleep(wait_s)
-    except asyncio.CancelledError:
-        _log.error("a mail did not leave", reason="the process ends", subject=subject)
-        raise
+    counted[("sent",)] += 1
+    return True

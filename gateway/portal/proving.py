@@ -13,8 +13,8 @@ from aiohttp import web
 from gateway.portal import letters
 from gateway.portal.caller import client_address
 from gateway.portal.identity import IDENTITY, acting, people
-from gateway.portal.mail import deliver_soon
 from gateway.portal.parts import PARTS
+from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.sealing import unsealed
 from policies.audit import Facts
@@ -110,7 +110,7 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
     await identity.attempts.forgive(bucket.name)
     if method == "mfa":
         left = await known.recovery_codes_left(person.id)
-        deliver_soon(request, person.email, *letters.recovery_code_used(request.app[PARTS].public_url, left))
+        await post(request, person.email, *letters.recovery_code_used(request.app[PARTS].public_url, left))
     return method
 
 

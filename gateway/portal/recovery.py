@@ -9,13 +9,14 @@ from gateway.portal.bodies import form_fields
 from gateway.portal.caller import client_address
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people
-from gateway.portal.mail import MAILER, deliver_soon, persist
+from gateway.portal.mail import MAILER
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
+from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.trusted import trusted_browsers
-from policies.people import Person
+from policies.people import RESET_S, Person
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.links import PostgresLinks
@@ -81,7 +82,7 @@ async def _send(request: web.Request, email: str) -> None:
     await links(request).make_reset(account.person.id, request.app[IDENTITY].digest(LINKS, secret))
     await known.note("password.reset_requested", account.person.id, account.person.email)
     letter = letters.reset(link(request.app[PARTS].public_url, secret))
-    await persist(request.app[MAILER], account.person.email, *letter)
+    await post(request, account.person.email, *letter, life_s=RESET_S)
 
 
 @routes.get("/auth/reset/{secret}")
@@ -108,7 +109,7 @@ async def reset(request: web.Request) -> web.Response:
         await people(request).set_password_in(connection, person.id, stored, "password.reset")
     await trusted_browsers(request).forget(person.id, person.email)
     await browser.end(request, person.id, "password")
-    deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
+    await post(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
     return render(request, "message.html", title="Done", message="Your password is changed. Sign in with it now.",
                   link="/auth/login", link_text="Sign in")  # fmt: skip
 

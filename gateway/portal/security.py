@@ -12,11 +12,11 @@ from gateway.portal.account import account_page, back, own
 from gateway.portal.bodies import form_fields
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, identities, people, sessions
-from gateway.portal.mail import deliver_soon
 from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import stored, takes_passkeys
+from gateway.portal.posting import post
 from gateway.portal.problem import Handler, Problem
 from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
@@ -92,7 +92,7 @@ async def change_password(request: web.Request) -> web.Response:
         return await whole_page(request, session, account, problem)
     await people(request).set_password(person.id, chosen)
     await browser.end(request, person.id, "password")
-    deliver_soon(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
+    await post(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
     place = next(p for p in account.places if p.tenant_id == session.tenant_id)
     _, secret = await browser.begin(request, person, place, session.methods)
     response = back(_PAGE, "password")
@@ -195,7 +195,7 @@ async def remove(request: web.Request) -> web.Response:
         raise Problem(Refusal.SECOND_FACTOR_NEEDED)
     await people(request).remove_second_factor(session.user_id)
     await trusted_browsers(request).forget(session.user_id, account.person.email)
-    deliver_soon(request, account.person.email, *letters.second_factor_removed(request.app[PARTS].public_url))
+    await post(request, account.person.email, *letters.second_factor_removed(request.app[PARTS].public_url))
     return back(_PAGE, "removed")
 
 

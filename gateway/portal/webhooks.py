@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from gateway.identity.sealed import Unsealable, unseal
 from gateway.portal.parts import PARTS, Parts
+from gateway.portal.rounds import repeat
 from gateway.public_addresses import NotAllowed, PublicResolver, check_host
 from gateway.tasks import Tasks
 from policies.events import Event, envelope, next_try, signature_headers
@@ -35,12 +36,10 @@ SECRETS = "webhooks"
 routes: tuple[web.RouteDef, ...] = ()
 
 _STREAM_LENGTH = 100_000
-_PAUSE_S = 1.0
 _TIMEOUT_S = 15.0
 _AT_ONCE = 20
 _OF_ONE_TENANT = 5
 """Of those at once: whose server hangs keeps its own events waiting alone."""
-_AWAY_S = 2.0
 _HOUR_S = 3_600.0
 
 
@@ -61,8 +60,8 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
                 wake.set()
             return count
 
-        tasks.start(_repeat(publish_and_say_so, "events", asyncio.Event()), "events")
-        tasks.start(_repeat(Courier(parts, session, tasks, wake).deliver, "webhooks", wake), "webhooks")
+        tasks.start(repeat(publish_and_say_so, "events", asyncio.Event()), "events")
+        tasks.start(repeat(Courier(parts, session, tasks, wake).deliver, "webhooks", wake), "webhooks")
         tasks.start(_forget(parts), "old events")
         yield
         await tasks.close()
@@ -164,28 +163,6 @@ async def _post(parts: Parts, session: aiohttp.ClientSession, due: Due) -> int:
     check_host(due.url, allow_private=parts.settings.webhooks_allow_private)
     async with session.post(due.url, data=body, headers=headers, allow_redirects=False) as answer:
         return answer.status
-
-
-async def _repeat(work: Callable[[], Awaitable[int]], what: str, wake: asyncio.Event) -> None:
-    """For ever: at once while there is something to do, else after a pause; a store that is away is waited for."""
-    away = False
-    while True:
-        wake.clear()
-        try:
-            done = await work()
-        except StorageError as error:
-            if not away:
-                _log.warning(f"{what} wait for a store", reason=str(error))
-            away, done = True, 0
-        except Exception:  # noqa: BLE001  a fault of ours in one round must not end the others
-            _log.exception(f"a round of {what} failed")
-            done = 0
-        else:
-            away = False
-        if not done:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_AWAY_S if away else _PAUSE_S):
-                    await wake.wait()
 
 
 async def _forget(parts: Parts) -> None:

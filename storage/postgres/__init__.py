@@ -25,7 +25,7 @@ signing_keys, tokens, service_accounts
 members    who is in which role; ``roles``: a tenant's own
 audit      the audit trail, written in the transaction of each change; the events of the same changes
 limits     the rates that operators set; ``limit_events`` what they tell; ``room`` how many of a thing a tenant may have
-outbox     events on their way to the stream and to ``webhooks``
+outbox     events on their way to the stream and to ``webhooks``; ``letters`` on theirs to people
 jobs       whose each job of an upstream is
 order      a page of a list: by what, which way, and where it goes on
 labels     what people call keys and members

@@ -29,6 +29,7 @@ class Kind(enum.StrEnum):
     TOKEN = "tok_"  # noqa: S105  the prefix of its id
     WEBHOOK = "whk_"
     PASSKEY = "psk_"
+    LETTER = "ltr_"
 
 
 def make_id(kind: Kind, now_ms: int, chance: int) -> str:

@@ -239,7 +239,7 @@ async def _connect(request: web.Request, provider: Provider, flow: Flow, asserte
         await identities(request).link(session.user_id, account.person.email, provider.name, asserted)
     except AlreadyExists as error:
         raise Problem(Refusal.PROVIDER_TAKEN) from error
-    tell(request, account.person, provider.label)
+    await tell(request, account.person, provider.label)
     return web.Response(status=303, headers={"Location": "/account/security?done=linked"})
 
 

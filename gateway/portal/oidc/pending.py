@@ -14,9 +14,9 @@ from aiohttp import web
 
 from gateway.portal import letters
 from gateway.portal.identity import IDENTITY, acting, identities
-from gateway.portal.mail import deliver_soon
 from gateway.portal.oidc.provider import PROVIDERS, Provider
 from gateway.portal.parts import PARTS
+from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from policies.federation import Asserted
 from policies.people import Person
@@ -116,10 +116,10 @@ def linking(request: web.Request, found: Pending, person: Person) -> Also:
     return link
 
 
-def tell(request: web.Request, person: Person, label: str) -> None:
+async def tell(request: web.Request, person: Person, label: str) -> None:
     """The owner hears of it by mail, because somebody else may have done it."""
     what = f"An account at {label}"
-    deliver_soon(request, person.email, *letters.way_added(request.app[PARTS].public_url, what))
+    await post(request, person.email, *letters.way_added(request.app[PARTS].public_url, what))
 
 
 def _cookie(request: web.Request) -> str:

@@ -12,9 +12,9 @@ from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields, read_json
 from gateway.portal.caller import user_agent
 from gateway.portal.identity import identities
-from gateway.portal.mail import deliver_soon
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import json_response, registered, registration, stored
+from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.security import told_there
 from policies.verdict import Refusal
@@ -68,7 +68,7 @@ async def add(request: web.Request) -> web.Response:
         raise Problem(Refusal.ALREADY_EXISTS, str(error)) from error
     except ValueError as error:
         raise Problem(Refusal.INVALID_INPUT, fields={"name": f"{str(error).capitalize()}."}) from error
-    deliver_soon(request, account.person.email, *letters.way_added(request.app[PARTS].public_url, "A passkey"))
+    await post(request, account.person.email, *letters.way_added(request.app[PARTS].public_url, "A passkey"))
     return json_response('{"location": "/account/security?done=passkey"}', 201)
 
 

@@ -13,9 +13,13 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from structlog.testing import capture_logs
 
-from gateway.portal.mail import Mailer, MailFailed, persist
+from gateway.portal.mail import Mailer, MailFailed
+from gateway.portal.parts import Parts
+from gateway.portal.posting import Postman
+from storage.ports import Unavailable
+from storage.postgres.letters import PostgresLetters
 from tests.gateway.portal.api import Houses
-from tests.gateway.portal.conftest import Client, Town, fill, log_in
+from tests.gateway.portal.conftest import EMAIL, Client, Town, fill, log_in
 from tests.storage.waiting import until
 
 SENDER = "Tahoe <no-reply@gw.test>"
@@ -72,39 +76,88 @@ async def test_a_server_that_is_away_is_known() -> None:
         await Mailer(url="smtp://127.0.0.1:1", sender=SENDER).send("a@b.example", "s", "t")
 
 
+@contextlib.asynccontextmanager
+async def postman(parts: Parts, port: int) -> AsyncIterator[Postman]:
+    """One at work, as in each portal."""
+    made = Postman(parts, Mailer(url=f"smtp://127.0.0.1:{port}", sender=SENDER))
+    async with made.at_work():
+        yield made
+
+
+def counted(parts: Parts) -> list[int]:
+    """Letters that left, were put off, were given up."""
+    return [parts.metrics.mail[(result,)] for result in ("sent", "put_off", "failed")]
+
+
+async def test_a_letter_that_nobody_waits_for_survives_the_end_of_its_portal(
+    parts: Parts, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits cannot be read in the database; of two portals one sends it, and nothing of it is left."""
+    monkeypatch.setattr("gateway.portal.posting._AGAIN_S", (600.0,))
+    async with serving(Postbox()) as (box, port):
+        box.refusals = ["451 later"]
+        async with postman(parts, port) as first:
+            await first.post(EMAIL, "Subject", "a link", 1_800)
+            await until(lambda: counted(parts) == [0, 1, 0])
+        (row,) = await parts.pool.read("SELECT * FROM platform.letters")
+        assert not any(secret in bytes(row["sealed"]) for secret in (b"a link", EMAIL.encode(), b"Subject"))
+        async with postman(parts, port), postman(parts, port):
+            async with parts.pool.operator() as connection:
+                await connection.execute("UPDATE platform.letters SET next_at = now()")
+            await until(lambda: counted(parts) == [1, 1, 0])
+        assert len(box.letters) == 2
+        assert b"a link" in box.letters[1].content
+        assert await parts.pool.read("SELECT * FROM platform.letters") == []
+
+
 @pytest.mark.parametrize(
-    ("refusals", "tries", "said"),
+    ("refusals", "life_s", "tries"),
     [
-        (["451 later", "421 too busy"], 3, ["a mail is tried again"] * 2),
-        (["451 later"] * 9, 3, ["a mail is tried again"] * 2 + ["a mail did not leave"]),
-        (["550 nobody here"], 1, ["a mail did not leave"]),
+        pytest.param(["451 later", "421 too busy"] * 3, 600, 2, id="its life is over before the next try"),
+        pytest.param(["550 nobody here"], 600, 1, id="the server never takes it"),
+        pytest.param([], 0, 0, id="no portal was there in its life"),
     ],
 )
-async def test_a_letter_that_nobody_waits_for_is_tried_again_unless_it_never_will_be_taken(
-    refusals: list[str], tries: int, said: list[str]
+async def test_a_letter_that_is_given_up_is_told_of(
+    parts: Parts, town: Town, monkeypatch: pytest.MonkeyPatch, refusals: list[str], life_s: int, tries: int
 ) -> None:
+    """In the log, the figures and the trail, and so by an event; what the letter says is in none of them."""
+    monkeypatch.setattr("gateway.portal.posting._AGAIN_S", (0.0, 3_600.0))
     async with serving(Postbox()) as (box, port):
         box.refusals = refusals
-        mailer = Mailer(url=f"smtp://127.0.0.1:{port}", sender=SENDER, again_s=(0.0, 0.0))
         with capture_logs() as log:
-            await persist(mailer, "ada@example.com", "Subject", "a link")
+            async with postman(parts, port) as one:
+                await one.post(EMAIL, "Subject", "a link", life_s)
+                await until(lambda: counted(parts)[2] == 1)
         assert len(box.letters) == tries
-        assert [entry["event"] for entry in log] == said
-        assert "a link" not in str(log)
+        (entry,) = await parts.pool.read(
+            "SELECT target_name, after FROM platform.audit_entries WHERE action = 'mail.failed'"
+        )
+        (event,) = await parts.pool.read("SELECT data FROM platform.outbox WHERE type = 'mail.failed'")
+        assert (entry["target_name"], '"subject":"Subject"' in entry["after"]) == (EMAIL, True)
+        assert "a link" not in f"{log}{entry['after']}{event['data']}"
+        assert [line["event"] for line in log if line["log_level"] == "error"] == ["a mail did not leave"]
+        assert await parts.pool.read("SELECT * FROM platform.letters") == []
 
 
-async def test_what_waits_to_be_tried_again_is_bounded_and_given_up_at_the_end() -> None:
-    mailer = Mailer(url="smtp://127.0.0.1:1", sender=SENDER, again_s=(600.0,), waiting=asyncio.Semaphore(1))
-    with capture_logs() as log:
-        first = asyncio.get_running_loop().create_task(persist(mailer, "ada@example.com", "first", "text"))
-        await until(mailer.waiting.locked)
-        await persist(mailer, "ada@example.com", "second", "text")
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-    lost = [(entry["subject"], entry["reason"]) for entry in log if entry["event"] == "a mail did not leave"]
-    assert [subject for subject, _ in lost] == ["second", "first"]
-    assert lost[1][1] == "the process ends"
+async def test_a_letter_under_another_secret_key_is_given_up_and_a_store_that_is_away_undoes_nothing(
+    parts: Parts, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(Postbox()) as (box, port):
+        async with parts.pool.operator() as connection:
+            await connection.execute(
+                "INSERT INTO platform.letters (id, sealed, expires_at) VALUES ('ltr_1', '\\x01', now() + '1 hour')"
+            )
+        async with postman(parts, port) as one:
+            await until(lambda: counted(parts) == [0, 0, 1])
+
+            async def away(*_: object) -> None:
+                raise Unavailable("PostgreSQL is away")
+
+            monkeypatch.setattr(PostgresLetters, "put", away)
+            await one.post(EMAIL, "Subject", "a link", 600)
+        assert counted(parts) == [0, 0, 2]
+        assert not box.letters
 
 
 async def test_who_waits_for_a_letter_that_does_not_leave_is_told_so(

@@ -57,6 +57,7 @@ CONTRACT = {
     "gateway_jobs_total": {"kind", "event"},
     "gateway_audio_unmeasured_total": {"route"},
     "gateway_audio_credited_seconds_total": {"route"},
+    "gateway_mail_total": {"result"},
     "gateway_tenant_requests_total": {"tenant"},
     "gateway_tenant_audio_seconds_total": {"tenant"},
 }
