@@ -67,11 +67,6 @@ class BodyMeter:
         return self._json.inline or self._pairs
 
     @property
-    def so_far_ms(self) -> int:
-        """See :class:`policies.metering.Meter`."""
-        return sum(heard.best_ms for heard in self._heard())
-
-    @property
     def estimate_ms(self) -> int | None:
         """See :class:`policies.metering.Meter`."""
         return foreseen(self._heard(), self._track.size, self._body_bytes)

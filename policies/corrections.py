@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from policies.allowances import Allowance, What
 from policies.audio.walker import LONGEST_MS
 from policies.holding import Demand
-from policies.jobs import NEVER_TOLD, Job, Ownership, has_failed, is_done, name_of, record_of
+from policies.jobs import NEVER_TOLD, Job, Ownership, has_failed, is_done, record_of
 from policies.routes import Route
 from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
 
@@ -67,11 +67,6 @@ def correction_of(
     elif measured.source is AudioSource.PENDING:
         measured = replace(measured, source=AudioSource.NONE)
     return record_of(job, ownership, measured, first.request_id, now_ms, lowered.outcome)
-
-
-def is_first_of(job: Job, record: UsageRecord) -> bool:
-    """Whether this is the record of the request that made the job."""
-    return record.measured.job == name_of(job) and record.measured.before_ms is None
 
 
 def counted_in(demands: Sequence[Demand]) -> tuple[Demand, ...]:

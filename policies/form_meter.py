@@ -100,11 +100,6 @@ class FormMeter:
             self._whole.feed(memoryview(chunk))
 
     @property
-    def so_far_ms(self) -> int:
-        """See :class:`policies.metering.Meter`."""
-        return sum(heard.best_ms for heard in self._heard())
-
-    @property
     def estimate_ms(self) -> int | None:
         """See :class:`policies.metering.Meter`."""
         if self._size > self._holds_until:

@@ -30,12 +30,8 @@ class Meter(Protocol):
         """The next bytes of the body, as they were received; what it is given is written over afterwards."""
 
     @property
-    def so_far_ms(self) -> int:
-        """What the bytes fed so far come to by themselves; final figures may be a little lower or higher."""
-
-    @property
     def estimate_ms(self) -> int | None:
-        """The best guess at the whole body, at any time: unproved, for a reservation. Never less than ``so_far_ms``.
+        """The best guess at the whole body, at any time: unproved, for a reservation. Never less than what has passed.
 
         From what its header claims; else from what has passed, over the announced length; else from that length alone.
         None where nothing is known yet.
@@ -86,7 +82,6 @@ class NoMeter:
 
     __slots__ = ()
 
-    so_far_ms = 0
     estimate_ms = None
     passes_by = False
 

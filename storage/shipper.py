@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import uniform
@@ -66,7 +65,6 @@ class Shipper:
         self._batch_bytes = batch_bytes
         self._courses: dict[UUID, _Course] = {}
         self._said: set[str] = set()
-        self._nudged = asyncio.Event()
         self._at_work = asyncio.Lock()
         self.shipped = 0
         """Records that this shipper brought to the ledger."""
@@ -87,18 +85,12 @@ class Shipper:
         """Records in the journals that the ledger does not have, at the last look; rather too many than too few."""
         return sum(course.pending_records for course in self._courses.values())
 
-    def nudge(self) -> None:
-        """Ship everything now."""
-        self._nudged.set()
-
     async def run(self) -> None:
         """Ship until cancelled; come back by itself when the ledger does."""
-        pause, down, everything = self._poll_s, False, False
+        pause, down = self._poll_s, False
         while True:
-            everything |= self._nudged.is_set()
-            self._nudged.clear()
             try:
-                busy = await self._round(everything=everything)
+                busy = await self._round(everything=False)
             except Unavailable as error:
                 if not down:
                     logger.warning("The ledger cannot be reached; usage stays in the journals meanwhile. %s", error)
@@ -109,9 +101,8 @@ class Shipper:
                 if down:
                     logger.warning("The ledger is there again.")
                 down, pause = False, self._poll_s * (_RARER if self._is_calm else 1)
-            everything &= busy
             if not busy:
-                await self._rest(pause)
+                await asyncio.sleep(pause)
 
     async def drain(self) -> None:
         """Ship everything that is there now. Raises Unavailable when the ledger is not: usage stays where it is."""
@@ -123,11 +114,6 @@ class Shipper:
         """Whether nothing is pending, nor was a short time ago."""
         since = asyncio.get_running_loop().time() - CALM_S
         return not self.pending_bytes and all(course.shipped_at < since for course in self._courses.values())
-
-    async def _rest(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._nudged.wait()
 
     async def _round(self, *, everything: bool) -> bool:
         """Advance each journal by at most a batch. Whether it is worth while to come back at once."""

@@ -30,9 +30,6 @@ _ORDERLY = (StorageError, ValueError, asyncpg.PostgresError)
 """What may end a transaction and leave the session sound. After all else, such as a cancelled wait, it is in doubt."""
 
 
-_LEAVE_TENANT = "SELECT set_config('role', 'none', true), set_config('platform.tenant', '', true)"
-
-
 async def enter_tenant(connection: Connection, tenant_id: str) -> None:
     """Narrow the transaction that is open on ``connection`` to one tenant, until it ends."""
     await connection.execute(

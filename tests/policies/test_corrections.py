@@ -12,7 +12,6 @@ from policies.corrections import (
     Lowered,
     correction_of,
     counted_in,
-    is_first_of,
     read,
     still_counted,
     told,
@@ -110,12 +109,6 @@ def test_nothing_is_taken_back_that_the_account_does_not_have(has: int, to_ms: i
     """Whatever was foreseen when the job was made: a request whose answer broke off was not charged."""
     taken = correction_of(JOB, WALKED, first(audio_ms=has), Lowered(to_ms, outcome), 77)
     assert max(has - to_ms, 0) == (0 if taken is None else -taken.measured.audio_ms)
-
-
-def test_the_first_record_of_a_job_is_known_from_its_corrections() -> None:
-    made = first()
-    taken = correction_of(JOB, WALKED, made, Lowered(0, FAILED), 77)
-    assert [is_first_of(JOB, one) for one in (made, taken, record())] == [True, False, False]
 
 
 @pytest.mark.parametrize(

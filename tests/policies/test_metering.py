@@ -176,14 +176,14 @@ def test_a_form_without_one_boundary_is_weighed(content_type):
 def test_estimates_come_early_and_are_replaced_by_what_was_walked():
     body = form(MODEL, file(wav(60.0)))
     meter = meter_for("multipart", TYPE, len(body))
-    assert meter.so_far_ms == 0
     assert meter.estimate_ms == len(body) // 4  # nothing known yet: the announced length at the unknown's bit rate
     meter.feed(body[:400])
     assert meter.estimate_ms == 60_000
-    assert meter.so_far_ms < 10
-    assert meter.finish().discrepant  # so far
+    so_far = meter.finish()
+    assert so_far.audio_ms < 10
+    assert so_far.discrepant
     meter.feed(body[400:])
-    assert meter.so_far_ms == meter.estimate_ms == 60_000
+    assert meter.estimate_ms == 60_000
     assert figure(meter.finish(reported_ms=60_000)) == (60_000, WALKED, False)
 
 
@@ -191,11 +191,11 @@ def test_an_estimate_without_a_claim_grows_with_what_passes():
     piped = riff(fmt(), chunk(b"data", bytes(range(1, 251)) * 1280, size=0))  # 10 s
     meter = meter_for("raw", "", len(piped))
     meter.feed(piped[:16_044])
-    assert (meter.so_far_ms, meter.estimate_ms) == (500, 9_973)
+    assert (meter.finish().audio_ms, meter.estimate_ms) == (500, 9_973)
     unannounced = meter_for("raw", "")
     assert unannounced.estimate_ms is None
     unannounced.feed(piped[:16_044])
-    assert (unannounced.so_far_ms, unannounced.estimate_ms) == (500, 500)
+    assert (unannounced.finish().audio_ms, unannounced.estimate_ms) == (500, 500)
 
 
 def test_a_claim_beyond_the_announced_bytes_reserves_no_year():
@@ -206,7 +206,7 @@ def test_a_claim_beyond_the_announced_bytes_reserves_no_year():
 
 def test_a_route_without_audio_measures_nothing():
     meter = fed(meter_for("none", TYPE), form(file(FLAC)))
-    assert (meter.estimate_ms, meter.so_far_ms) == (None, 0)
+    assert meter.estimate_ms is None
     assert meter.finish(reported_ms=5000) is NOT_AUDIO
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from policies.corrections import Lowered, correction_of, is_first_of
-from policies.jobs import NEVER_TOLD, Job, Ownership, record_of
+from policies.corrections import Lowered, correction_of
+from policies.jobs import NEVER_TOLD, Job, Ownership, name_of, record_of
 from policies.usage import UsageRecord
 from storage.ports import Unavailable
 
@@ -73,7 +73,7 @@ class MemoryJobs:
         return [(job, ownership, record) for job, ownership, record in booked if record is not None]
 
     def _lower(self, job: Job) -> UsageRecord | None:
-        first = next((record for record in self.shipped if is_first_of(job, record)), None)
+        first = next((record for record in self.shipped if record.measured.job == name_of(job)), None)
         if first is None:
             return None
         record = correction_of(job, self.rows[job], first, self.noted.pop(job), first.ended_ms + 1)

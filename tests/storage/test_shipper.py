@@ -307,18 +307,6 @@ async def test_a_stream_of_records_is_gathered_and_a_lone_one_is_not(tmp_path: P
     journal.close()
 
 
-async def test_a_nudge_ships_everything_at_once(tmp_path: Path, ledger: MemoryLedger) -> None:
-    journal = Journal(tmp_path, segment_bytes=SMALL)
-    async with running(shipper(tmp_path, ledger, poll_s=3600.0, gather_s=3600.0)) as one:
-        one.nudge()
-        for number in range(1, 4):
-            for row in ROWS:
-                journal.append(row)
-            one.nudge()
-            await ledger.until(number * len(ROWS))
-    journal.close()
-
-
 async def test_looking_at_idle_journals_is_all_that_is_done(
     tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

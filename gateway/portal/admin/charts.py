@@ -32,11 +32,6 @@ class Bars(NamedTuple):
     top: int
     bars: tuple[Bar, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to be seen."""
-        return not any(bar.pieces for bar in self.bars)
-
 
 def stacked(rows: Sequence[Sequence[int]], unit: int = 1) -> Bars:
     """One bar for each row, of its figures on one another; the upper edge is a round number of ``unit``."""

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 
 import orjson
 import structlog
@@ -249,11 +248,6 @@ def named(request: web.Request) -> Provider:
     if provider is None:
         raise Problem(Refusal.NOT_FOUND)
     return provider
-
-
-def start_url(name: str, goal: str) -> str:
-    """Where the button of a provider leads."""
-    return f"/auth/oidc/{name}?next={quote(goal, safe='')}"
 
 
 async def _take(request: web.Request) -> Flow | None:
