@@ -25,9 +25,6 @@ LONGEST_ID = 256
 _NO_ID = frozenset({"", "null", "true", "false"})
 _ID = re.compile(r"[\x21-\x7e]+")
 
-# With them a service may answer with bytes that cannot be read here, or with those alone that tell nothing.
-_UNREADABLE = re.compile(rb"^(?:accept[-_]encoding|range|if[-_]range):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
-
 
 class Job(NamedTuple):
     """``kind`` is the namespace of the id, by the route table."""
@@ -200,8 +197,3 @@ def has_failed(route: Route, value: str | None) -> bool:
 def state_of(route: Route) -> str:
     """The dotted name of the state."""
     return route.job_done.partition("=")[0]
-
-
-def asking_plainly(lines: bytes) -> bytes:
-    """Header lines, each with its end, by which an answer comes whole and can be read (RFC 9110 section 12.5.3)."""
-    return _UNREADABLE.sub(b"", lines) + b"Accept-Encoding: identity\r\n"

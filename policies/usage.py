@@ -12,7 +12,7 @@ class Outcome(enum.StrEnum):
     DENIED = "denied"
     """The gateway refused it, or cut it off: the upstream never saw its end."""
     UPSTREAM_REFUSED = "upstream_refused"
-    """The upstream answered 4xx."""
+    """The upstream answered 4xx; or sent audio elsewhere, 3xx."""
     UPSTREAM_FAILED = "upstream_failed"
     """The upstream answered 5xx, was unreachable, too slow, or died in the middle."""
     CLIENT_GONE = "client_gone"

@@ -109,9 +109,9 @@ class Exchange:
             self.status = self.status or status
 
     def answered(self, status: int) -> None:
-        """Note the upstream's status."""
+        """Note the upstream's status. Audio that it sends elsewhere it has not worked on: it comes again there."""
         self.status = status
-        if status >= 400:
+        if status >= 400 or (status >= 300 and self.route is not None and self.route.meter != "none"):
             self.outcome = Outcome.UPSTREAM_FAILED if status >= 500 else Outcome.UPSTREAM_REFUSED
 
 

@@ -27,10 +27,9 @@ from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Broke, NoneLeft, OutOfFiles, TooSlow, Unreachable, Unsent, UpstreamError
 from policies.admission import Admit, Hold
-from policies.audio.reported import AnswerReader, answer_reader
+from policies.audio.reported import AnswerReader, answer_reader, asking_plainly
 from policies.headers import AnswerHead
 from policies.inquiry import Inquiry
-from policies.jobs import asking_plainly
 from policies.routes import PORTAL
 from policies.upgrade import Upgrade
 from policies.usage import NOT_AUDIO, Measured, Outcome
@@ -179,7 +178,7 @@ class Passage:
         route, passing = permit.route, self._incoming.known.passing
         if route.upstream == PORTAL:
             passing += portal_lines(self._incoming.known)
-        elif route.job_kind:
+        elif route.job_kind or (self._upload is not None and route.meter != "none"):
             passing = asking_plainly(passing)
         line, id_line = request_line(inquiry), self._exchange.id_line
         head = request_head(line, upstream.pool.host_line, passing, id_line, framing, permit.identity)

@@ -4,7 +4,7 @@ Services say the length of the audio in these places, best first: ``duration`` (
 string), ``usage.seconds`` (OpenAI json, and the last event of a stream; whole seconds with some), Mistral's
 ``usage.prompt_audio_seconds``, ``audio_duration``, ElevenLabs' ``audio_duration_secs``,
 Deepgram's ``metadata.duration``, and where jobs and Google's answers have it. Tokens are in ``usage``. text, srt and
-vtt answers say nothing, and a compressed answer is not read.
+vtt answers say nothing, and a compressed answer is not read: none is asked for.
 """
 
 import json
@@ -19,6 +19,14 @@ MOST_KEPT_BYTES = 64 * 1024
 
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 1024
+
+# With them a service may answer with bytes that cannot be read here, or with those alone that tell nothing.
+_UNREADABLE = re.compile(rb"^(?:accept[-_]encoding|range|if[-_]range):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+
+
+def asking_plainly(lines: bytes) -> bytes:
+    """Header lines, each with its end, by which an answer comes whole and can be read (RFC 9110 section 12.5.3)."""
+    return _UNREADABLE.sub(b"", lines) + b"Accept-Encoding: identity\r\n"
 
 
 class AnswerReader(Protocol):

@@ -15,9 +15,10 @@ JSON = [("Content-Type", "application/json")]
 BY_URL = b'{"audio_url": "https://cdn.example/a.mp3", "speech_model": "best"}'
 
 
-def answer(body: bytes, status: bytes = b"200 OK", *, kind: bytes = b"application/json") -> bytes:
-    """One answer, with its length."""
-    return b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (status, kind, len(body), body)
+def answer(body: bytes, status: bytes = b"200 OK", *, kind: bytes = b"application/json", line: bytes = b"") -> bytes:
+    """One answer, with its length and perhaps a header line more."""
+    head = b"HTTP/1.1 %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (status, line, kind, len(body))
+    return head + body
 
 
 @dataclass

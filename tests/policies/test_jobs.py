@@ -12,7 +12,6 @@ from policies.jobs import (
     Job,
     Ownership,
     Picker,
-    asking_plainly,
     id_in,
     is_done,
     is_settled,
@@ -129,12 +128,3 @@ def test_only_what_was_walked_and_is_silent_is_settled_from_the_beginning() -> N
 
 def test_a_job_is_done_in_one_state_alone() -> None:
     assert [state for state in ("done", "Done", "running", "", None) if is_done(READS, state)] == ["done"]
-
-
-def test_an_answer_is_asked_for_whole_and_plain() -> None:
-    """Compressed, or a range of it, it would not say what has to be known."""
-    lines = (
-        b"Accept-Encoding: gzip, br\r\nX: a\r\nRANGE: bytes=0-9\r\nIf-Range: x\r\naccept_encoding: br\r\nX-Range: 1\r\n"
-    )
-    assert asking_plainly(lines) == b"X: a\r\nX-Range: 1\r\nAccept-Encoding: identity\r\n"
-    assert asking_plainly(b"") == b"Accept-Encoding: identity\r\n"

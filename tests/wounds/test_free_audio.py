@@ -4,12 +4,16 @@ LiteLLM took a FLAC of unknown length for 192,153,584,101,141 s and an m4a for n
 Envoy's AI gateway charge nothing as soon as the client asks for text (api7/aisix#868, envoyproxy/ai-gateway#2186).
 """
 
+import asyncio
 import base64
+import gzip
 from urllib.parse import quote_from_bytes
 
 import pytest
 
-from tests.gateway.harness import Gateway
+from policies.usage import AudioSource
+from tests.gateway.harness import Gateway, Seen
+from tests.gateway.job_service import answer
 from tests.policies.audio.build import chunk, ds64, flac, fmt, frame, riff, streaminfo, wav
 from tests.policies.audio.oracle import recording
 from tests.policies.audio.test_containers import box_field, recorded
@@ -80,3 +84,20 @@ async def test_a_query_that_the_service_does_not_read_makes_nothing_cheaper(gate
     await gateway.ask("POST", f"/v1/audio/transcriptions?{query}", [("Content-Type", TYPE)], body)
     (record,) = gateway.journal.records
     assert record.measured.audio_ms >= 9_950
+
+
+async def test_audio_by_url_is_not_free_to_whoever_takes_compressed_answers(gateway: Gateway) -> None:
+    """SDKs offer gzip with every request, and services that take the offer said the length where nobody reads it."""
+
+    async def compresses(_: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen) -> None:
+        body, line = b'{"metadata":{"duration":12.5},"results":{}}', b""
+        if seen.all("accept-encoding") != ["identity"]:
+            body, line = gzip.compress(body), b"Content-Encoding: gzip\r\n"
+        writer.write(answer(body, line=line))
+
+    gateway.upstream.respond = compresses
+    fields = [("Content-Type", "application/json"), ("Accept-Encoding", "gzip, deflate, br"), ("Range", "bytes=0-9")]
+    await gateway.ask("POST", "/v1/listen", fields, b'{"url": "https://cdn.example/a.mp3"}')
+    (record,) = gateway.journal.records
+    assert (record.measured.audio_ms, record.measured.source) == (12_500, AudioSource.REPORTED)
+    assert not gateway.upstream.seen[0].all("range")

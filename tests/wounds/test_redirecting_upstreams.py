@@ -4,12 +4,17 @@ import asyncio
 
 import pytest
 
+from policies.usage import Outcome
 from tests.gateway.harness import Gateway, Seen, running
+from tests.policies.audio.build import wav
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_the_clients_to_follow(gateway: Gateway, status: int) -> None:
-    """U-04: passed on as it is, and nobody is asked but the upstream, once."""
+    """U-04: passed on as it is, and nobody is asked but the upstream, once.
+
+    Audio that it sends elsewhere comes again, there: the first time it is free, as what is refused is.
+    """
 
     async def away(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
         writer.write(b"HTTP/1.1 %d Away\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n" % status)
@@ -18,6 +23,10 @@ async def test_a_redirect_is_the_clients_to_follow(gateway: Gateway, status: int
     answer = await gateway.ask()
     assert (answer.status, answer["location"]) == (status, "http://169.254.169.254/")
     assert len(gateway.upstream.seen) == 1
+    await gateway.ask("POST", "/v1/listen", [("Content-Type", "audio/wav")], wav(1.0))
+    record = gateway.journal.records[-1]
+    assert (record.measured.audio_ms, record.measured.walked_ms) == (0, 1000)
+    assert record.outcome is Outcome.UPSTREAM_REFUSED
 
 
 async def test_no_variable_of_the_environment_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:

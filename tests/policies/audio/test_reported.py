@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.reported import MOST_KEPT_BYTES, answer_reader
+from policies.audio.reported import MOST_KEPT_BYTES, answer_reader, asking_plainly
 from policies.audio.walker import LONGEST_MS
 from tests.policies.audio.feeding import cuts
 
@@ -184,3 +184,12 @@ def test_the_result_of_a_job_tells_too(answer):
     reader = answer_reader("application/json")
     reader.feed(answer)
     assert reader.reported_ms == 61_000
+
+
+def test_an_answer_is_asked_for_whole_and_plain() -> None:
+    """Compressed, or a range of it, it would not say what has to be known."""
+    lines = (
+        b"Accept-Encoding: gzip, br\r\nX: a\r\nRANGE: bytes=0-9\r\nIf-Range: x\r\naccept_encoding: br\r\nX-Range: 1\r\n"
+    )
+    assert asking_plainly(lines) == b"X: a\r\nX-Range: 1\r\nAccept-Encoding: identity\r\n"
+    assert asking_plainly(b"") == b"Accept-Encoding: identity\r\n"
