@@ -1,5 +1,6 @@
 """The composition root: which parts a worker is made of, opened in order and closed in reverse."""
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -49,7 +50,7 @@ from policies.routes import PORTAL
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
 from storage.local_holds import LocalHolds
-from storage.ports import Invalidation
+from storage.ports import Invalidation, StorageError
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.issuers import PostgresIssuers
@@ -67,6 +68,9 @@ from storage.redis.holds import RedisHolds
 from storage.redis.sessions import RedisSessions
 from storage.redis.tickets import RedisTickets
 from storage.sessions import Sessions
+
+_KEYS_S = 2.0
+"""How long a start waits for the signing keys: a database that cannot tell them keeps no worker from serving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class Services:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, blueprint: Blueprint) -> AsyncIterator[Self]:
-        """Everything open, nothing connected yet: PostgreSQL and Redis may be down when a worker starts."""
+        """Everything open. PostgreSQL and Redis may be down when a worker starts: neither is waited for long."""
         settings = blueprint.settings
         async with contextlib.AsyncExitStack() as stack:
             base = _Base.open(blueprint, stack)
@@ -136,7 +140,15 @@ class Services:
             )
             server = PublicServer(proxy, census, settings.patience, settlement.write_down)
             stack.callback(server.stop_ticking)
+            await _keys_read(tokens)
             yield cls(server, proxy, base.metrics, snapshot, streams, tokens, strangers)
+
+
+async def _keys_read(tokens: TokenState) -> None:
+    """Until a key can sign: the first requests would leave without the assertion that services may insist on."""
+    with contextlib.suppress(StorageError, TimeoutError):
+        async with asyncio.timeout(_KEYS_S):
+            await tokens.ready()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

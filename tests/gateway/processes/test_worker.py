@@ -1,7 +1,9 @@
-"""A worker's end: who waits to be accepted when it stops listening is served, and nobody after that."""
+"""A worker's beginning and end: it can sign before it serves; who waits when it stops listening is served."""
 
 import asyncio
 import socket
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.processes.serving import Farewell
@@ -25,3 +27,12 @@ async def test_who_waits_in_the_queue_when_it_declines_is_answered(tmp_path: Pat
             assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
         writer.close()
         await worker.drain(Farewell(within_s=1.0, idle_s=0.0))
+
+
+async def test_a_worker_that_is_open_can_sign(tmp_path: Path, migrated_url: str) -> None:
+    """One that replaces a dead one gets requests at once; the first went to the upstream without an assertion."""
+    worker = Worker(replace(blueprint(tmp_path, 0), database_url=migrated_url), [])
+    await worker.open()
+    assert worker.services is not None
+    assert worker.services.tokens.ring.can_sign(datetime.now(UTC))
+    await worker.drain(Farewell(within_s=1.0, idle_s=0.0))
