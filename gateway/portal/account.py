@@ -12,7 +12,6 @@ from gateway.portal.admin.sections import open_to
 from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import SIGNED_IN, families, people, sessions
-from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.oauth.tokens import FIRST_PARTY
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
@@ -22,7 +21,6 @@ from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres.identities import PostgresIdentities
-from storage.postgres.ids import Kind
 from storage.postgres.members import permissions_in
 from storage.postgres.passkeys import PostgresPasskeys
 from storage.postgres.people import Account
@@ -199,12 +197,8 @@ async def end_browsers(request: web.Request) -> web.Response:
             response = web.Response(status=303, headers={"Location": "/auth/login?said=out"})
             browser.clear_cookie(request, response)
             return response
-        case program if program.startswith(Kind.FAMILY):
-            if not await families(request).end_one(session.user_id, program):
-                raise Problem(Refusal.NOT_FOUND)
-            await request.app[OAUTH].tokens.log_out(program)
         case one:
-            if not await browser.end(request, session.user_id, "revoked", only=one):
+            if not await browser.end_one(request, session.user_id, one):
                 raise Problem(Refusal.NOT_FOUND)
     return back("/account/sessions", "ended")
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.identity.browser_sessions import PURPOSE
 from gateway.portal.caller import came_from, client_address, user_agent
-from gateway.portal.identity import IDENTITY, SIGNED_IN, acting, sessions
+from gateway.portal.identity import IDENTITY, SIGNED_IN, acting, families, sessions
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
@@ -17,6 +17,7 @@ from policies.cookies import session_cookie, single
 from policies.people import Person, Place, Session, Step, next_step, safe_next
 from policies.verdict import Refusal
 from storage.ports import Invalidation
+from storage.postgres.ids import Kind
 from storage.postgres.sessions import Also, NewSession
 
 HOME = "/account"
@@ -113,6 +114,16 @@ async def end(request: web.Request, user_id: str, why: str, *, only: str | None 
         await tokens.log_out_everywhere(user_id)
     elif ended:  # the streams that it has tickets for
         await tokens.log_out(only)
+    return ended
+
+
+async def end_one(request: web.Request, user_id: str, log_in_id: str) -> bool:
+    """End one log-in of a person, a browser's or a program's; whether there was one."""
+    if not log_in_id.startswith(Kind.FAMILY):
+        return await end(request, user_id, "revoked", only=log_in_id) > 0
+    ended = await families(request).end_one(user_id, log_in_id)
+    if ended:
+        await request.app[OAUTH].tokens.log_out(log_in_id)
     return ended
 
 

@@ -15,7 +15,7 @@ newcomers  how a person comes to be, whoever makes one
 users      people across tenants, as operators see them
 people     people as they sign in and look after themselves; ``identities`` their accounts at other providers
 passkeys, second_factor, trusted, links, log_ins, sessions
-           what they sign in with, browsers they trust, links they were mailed, the end and the list of log-ins
+           what they sign in with, browsers they trust, links they were mailed, who is logged in and how that ends
 invitations
            who is asked to join
 registry   API keys; ``key_rows`` are their rows, ``key_owners`` what whose they are holds, ``key_uses`` their last uses

@@ -10,8 +10,7 @@ from policies.audit import Change
 from policies.people import Session
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
-from storage.postgres.ids import Kind, is_id, new_id
-from storage.postgres.order import by_age
+from storage.postgres.ids import Kind, new_id
 from storage.postgres.pool import Pool
 from storage.postgres.tokens import revoke_in
 
@@ -21,7 +20,6 @@ _SESSION = """
 """
 _NOTED_EVERY = "1 minute"
 """A session that is used is not written to on every request."""
-_SORTS = by_age("s.id")
 _LIVE = "s.ended_at IS NULL AND s.expires_at > now()"
 
 Also = Callable[[Connection], Awaitable[None]]
@@ -132,36 +130,6 @@ class PostgresSessions:
             user_id,
         )
         return [_session(row) for row in rows]
-
-    async def in_tenant(
-        self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, user_id: str = ""
-    ) -> Sequence[Session]:
-        """The live ones in a tenant: those ``beyond`` another's id, of one person where given."""
-        order = _SORTS[sort]
-        rows = await self._pool.read(
-            f"""
-            SELECT {_SESSION} FROM platform.sessions s WHERE s.tenant_id = $1 AND {_LIVE}
-                AND ($2 = '' OR s.user_id = $2) {order.page("$3", "$4")}
-            """,  # noqa: S608
-            tenant_id,
-            user_id,
-            order.after(beyond),
-            limit,
-            tenant_id=tenant_id,
-        )
-        return [_session(row) for row in rows]
-
-    async def one_in_tenant(self, tenant_id: str, session_id: str) -> Session | None:
-        """A live one of a tenant."""
-        if not is_id(Kind.SESSION, session_id):
-            return None
-        rows = await self._pool.read(
-            f"SELECT {_SESSION} FROM platform.sessions s WHERE s.tenant_id = $1 AND s.id = $2 AND {_LIVE}",  # noqa: S608
-            tenant_id,
-            session_id,
-            tenant_id=tenant_id,
-        )
-        return _session(rows[0]) if rows else None
 
     async def history(self, user_id: str, limit: int) -> Sequence[tuple[Session, datetime | None]]:
         """The latest log-ins, live or not, with their end."""

@@ -24,7 +24,7 @@ _PATH_PARTS = {
     "user_id": f"^usr_{_ID}",
     "webhook_id": f"^whk_{_ID}",
     "invitation_id": f"^inv_{_ID}",
-    "session_id": f"^ses_{_ID}",
+    "session_id": f"^(ses|fam)_{_ID}",
     "account_id": f"^svc_{_ID}",
     "delivery_id": "^[0-9]{1,18}$",
     "kid": "^[0-9A-Za-z_-]{43}$",

@@ -1,28 +1,35 @@
-"""Browsers that are signed in: one's own, and those of the tenant's members."""
+"""Browsers and programs that are signed in: one's own, and those of the tenant's members."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
 from gateway.portal import browser
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
-from gateway.portal.identity import sessions
-from policies.people import Session
 from policies.permissions import Permission
 from storage.ports import NotFound
+from storage.postgres.log_ins import LogIn, log_in_of, log_ins_in
 from storage.postgres.members import permissions_in
 
 operations = Operations("sessions")
 
 
 class SessionShown(Shown):
-    """A browser that is signed in; never its secret."""
+    """A browser that is signed in, or a program that has signed in with the password; never its secret.
+
+    Of a browser `methods` says how it signed in. Of a program `client` and `scopes` say which it is, and what for; it
+    is seen when it renews its token.
+    """
 
     by_use = frozenset({"seen_at"})
 
     id: str
+    kind: Literal["browser", "program"]
     user_id: str
     methods: list[str]
+    client: str
+    scopes: list[str]
     address: str
     agent: str
     created_at: Instant
@@ -38,9 +45,10 @@ class SessionList(ByAge, InTenant):
 
 @operations.get("/sessions", Permission.SESSIONS_READ, query=SessionList, answer=Page[SessionShown])
 async def list_sessions(ask: Ask[SessionList, Any]) -> Page[SessionShown]:
-    """The live sessions in the tenant, newest first if nothing else is said."""
+    """The live sessions in the tenant, of browsers and of programs, newest first if nothing else is said."""
     query = ask.query
-    found = await sessions(ask.request).listed.in_tenant(
+    found = await log_ins_in(
+        ask.parts.pool,
         ask.tenant_id,
         query.limit + 1,
         sort=query.sort,
@@ -58,34 +66,25 @@ async def show_session(ask: Ask[InTenant, Any]) -> SessionShown:
 
 @operations.delete("/sessions/{session_id}", Permission.SESSIONS_WRITE)
 async def end_session(ask: Ask[InTenant, Any]) -> None:
-    """Sign a browser out, and close its streams. Who does it to another must hold what that one holds."""
+    """Sign a browser or a program out, and close its streams. Who does it to another must hold what that one holds."""
     session = await _live(ask)
     ask.check_version(_shown(session))  # of which nothing changes until it ends, and then there is none to end
     if session.user_id != ask.who.user_id:
         ask.who.may_govern(await permissions_in(ask.parts.pool, ask.tenant_id, session.user_id))
-    if not await browser.end(ask.request, session.user_id, "revoked", only=session.id):
+    if not await browser.end_one(ask.request, session.user_id, session.id):
         raise _none()
 
 
-async def _live(ask: Ask[Any, Any]) -> Session:
-    session = await sessions(ask.request).listed.one_in_tenant(ask.tenant_id, ask.path("session_id"))
-    if session is None:
+async def _live(ask: Ask[Any, Any]) -> LogIn:
+    found = await log_in_of(ask.parts.pool, ask.tenant_id, ask.path("session_id"))
+    if found is None:
         raise _none()
-    return session
+    return found
 
 
 def _none() -> NotFound:
     return NotFound("There is no such session.")
 
 
-def _shown(session: Session) -> SessionShown:
-    return SessionShown(
-        id=session.id,
-        user_id=session.user_id,
-        methods=list(session.methods),
-        address=session.address,
-        agent=session.agent,
-        created_at=session.created_at,
-        seen_at=session.seen_at,
-        expires_at=session.expires_at,
-    )
+def _shown(log_in: LogIn) -> SessionShown:
+    return SessionShown(**asdict(log_in))

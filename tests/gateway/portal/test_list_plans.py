@@ -47,6 +47,8 @@ FILL = """
     SELECT tenant, 'usr_' || tail, 'member', now() - n * interval '1 second' FROM number;
     INSERT INTO platform.sessions (id, digest, tenant_id, user_id, methods, address, agent, expires_at)
     SELECT 'ses_' || tail, digest, tenant, 'usr_' || tail, '{{pwd}}', '', '', now() + interval '1 hour' FROM number;
+    INSERT INTO platform.refresh_families (id, tenant_id, user_id, client_id, scopes, seed, expires_at)
+    SELECT 'fam_' || tail, tenant, 'usr_' || tail, 'first-party', '{{}}', digest, now() + interval '1 hour' FROM number;
     INSERT INTO platform.api_keys (id, tenant_id, name, digest, last4, scopes)
     SELECT 'key_' || tail, tenant, 'x', digest, 'last', '{{}}' FROM number;
     INSERT INTO platform.limits (tenant_id, key_id, count, period_ms)

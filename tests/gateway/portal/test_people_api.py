@@ -5,7 +5,7 @@ import pytest
 from gateway.portal import joining
 from policies.tenants import Role
 from tests.gateway.portal.api import Houses
-from tests.gateway.portal.conftest import PAGE, Client, Town, log_in
+from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, log_in
 from tests.gateway.portal.test_recovery import letters, link_in
 
 
@@ -53,6 +53,32 @@ async def test_nobody_invites_above_themselves(houses: Houses, town: Town) -> No
     await member.ask("POST", "/invitations", {"email": "bob@example.com"}, status=403)
     for wrong in ({"email": "nonsense"}, {"email": "a@b.example", "role": "king"}, {"email": "a@b.example", "x": 1}):
         await admin.ask("POST", "/invitations", wrong, status=422)
+
+
+async def test_a_program_is_signed_out_by_who_may(houses: Houses, town: Town, portal: Client) -> None:
+    """Who signed in by the password without a browser is in the same list, in the order of age, and ends as well."""
+    grant = {"grant_type": "password", "email": EMAIL, "password": PASSWORD, "scope": "transcribe"}
+    for _ in range(2):
+        await log_in(portal)
+        token = await (await portal.post("/auth/token", json=grant)).json()
+    portal.session.cookie_jar.clear()
+    owner, stranger = await houses.person(town.tenant), await houses.person()
+    one_by_one, cursor = [], ""
+    while cursor is not None:
+        page = await owner.ask("GET", f"/sessions?limit=1&sort=created&cursor={cursor}")
+        one_by_one, cursor = one_by_one + page["data"], page["next_cursor"]
+    assert [one["kind"] for one in one_by_one] == ["program", "browser", "program"]  # the first browser signed in anew
+    assert (await owner.ask("GET", f"/sessions?user_id={town.user.id}"))["data"] == one_by_one[::-1]
+    (program, *_) = one_by_one[::-1]
+    assert (program["client"], program["scopes"], program["methods"]) == ("first-party", ["transcribe"], [])
+    await stranger.ask("GET", f"/sessions/{program['id']}", status=404)
+    admin = await houses.person(town.tenant, Role.ADMIN)
+    await admin.ask("DELETE", f"/sessions/{program['id']}", status=403)
+    await owner.ask("DELETE", f"/sessions/{program['id']}", status=204)
+    await owner.ask("DELETE", f"/sessions/{program['id']}", status=404)
+    again = {"grant_type": "refresh_token", "refresh_token": token["refresh_token"]}
+    assert (await portal.post("/auth/token", json=again)).status == 400
+    assert program not in (await owner.ask("GET", "/sessions"))["data"]
 
 
 async def test_a_browser_is_signed_out_by_who_may(houses: Houses, town: Town, portal: Client) -> None:
