@@ -57,6 +57,13 @@ def head_so_far(beginning: bytes) -> RequestHead:
     return RequestHead(raw, upgrade=first(raw, b"upgrade"))
 
 
+def path_so_far(beginning: bytes) -> str:
+    """The path that the beginning of such a header asks for; empty where that cannot be told."""
+    method, _, rest = beginning.partition(b"\r\n")[0].partition(b" ")
+    path = rest.partition(b" ")[0].partition(b"?")[0]
+    return path.decode("ascii", "replace") if method.isalpha() and path.startswith(b"/") else ""
+
+
 def _takes_html(head: RequestHead) -> bool:
     """Whether ``text/html`` is among the media ranges, and not with a weight of nought (RFC 9110 section 12.5.1)."""
     for media_range in first(head.raw, b"accept").lower().split(b","):

@@ -24,7 +24,7 @@ from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.failures import Abandoned
 from policies.admission import Admit
-from policies.browsers import head_so_far, login_path
+from policies.browsers import head_so_far, login_path, path_so_far
 from policies.cors import Cors
 from policies.credentials import CONFLICT, NOTHING, Presented
 from policies.headers import RequestHead
@@ -140,7 +140,8 @@ class Proxy:
         """Answer where there is no request to speak of; it is counted and logged all the same."""
         exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", Caller(connection.peer, ""))
         head = None if refusal is Refusal.MALFORMED_REQUEST else head_so_far(connection.beginning)
-        self._refuse(connection, exchange, Deny(refusal=refusal), head, keep_alive=False)
+        path = path_so_far(connection.beginning)
+        self._refuse(connection, exchange, Deny(refusal=refusal), head, keep_alive=False, path=path)
 
     def failed(self, connection: ClientConnection, exchange: Exchange) -> None:
         """Answer 500 where the record of an answer could not be made: the last resort, as above."""
@@ -230,11 +231,11 @@ class Proxy:
 
     def _refuse(
         self, connection: ClientConnection, exchange: Exchange, deny: Deny, head: RequestHead | None, *,
-        keep_alive: bool,
+        keep_alive: bool, path: str = "",
     ) -> Next:  # fmt: skip
-        """Settle, then answer a refusal."""
+        """Settle, then answer a refusal, in the shape of ``path`` where the exchange has none."""
         exchange.denied(deny)
-        dialect = responses.dialect_of(exchange.route, exchange.path, head)
+        dialect = responses.dialect_of(exchange.route, path or exchange.path, head)
         is_ours = exchange.route is not None and exchange.route.upstream == PORTAL
         answer, exchange.bytes_out = responses.refusal(
             deny,

@@ -1,4 +1,4 @@
-"""OpenAI's interface: transcriptions and translations, whole or as server-sent events, and the list of models.
+"""OpenAI's interface: transcriptions and translations, whole or as server-sent events, and the models.
 
 The model is English, so a translation into English is a transcription. ``prompt`` and ``temperature`` have no
 counterpart in this recogniser and change nothing.
@@ -19,8 +19,8 @@ from gateway.demo.uploads import Form, read_form
 from gateway.demo.workshop import RecogniserGone, Workshop
 
 MODEL = "pocketsphinx-en-us"
-_MODEL_MADE = 1_420_070_400
-"""Seconds since the epoch: 2015, the year in the acoustic model's own README."""
+_THE_MODEL = {"id": MODEL, "object": "model", "created": 1_420_070_400, "owned_by": "cmusphinx"}
+"""Made in 2015, the year in the acoustic model's own README."""
 _ENGLISH = ("en", "en-us", "english")
 
 
@@ -60,6 +60,7 @@ class OpenAI:
             web.post("/v1/audio/transcriptions", self.transcribe),
             web.post("/v1/audio/translations", self.translate),
             web.get("/v1/models", self.models),
+            web.get("/v1/models/{model}", self.model),
         ]
 
     async def transcribe(self, request: web.Request) -> web.StreamResponse:
@@ -75,8 +76,13 @@ class OpenAI:
 
     async def models(self, _: web.Request) -> web.Response:
         """``GET /v1/models``. Requests may name any model and get this one."""
-        model = {"id": MODEL, "object": "model", "created": _MODEL_MADE, "owned_by": "cmusphinx"}
-        return web.json_response({"object": "list", "data": [model]})
+        return web.json_response({"object": "list", "data": [_THE_MODEL]})
+
+    async def model(self, request: web.Request) -> web.Response:
+        """``GET /v1/models/{model}``."""
+        if request.match_info["model"] != MODEL:
+            raise problems.no_model(MODEL)
+        return web.json_response(_THE_MODEL)
 
     async def _whole(self, form: Form, wanted: Options, task: str) -> web.Response:
         job = recordings.job_of(form.upload)

@@ -41,6 +41,12 @@ def too_large(limit_bytes: int) -> Problem:
     )
 
 
+def no_model(there_is: str) -> Problem:
+    """A model is asked for by a name that none has."""
+    message = f"There is no model by that name. There is one, '{there_is}': requests may name any and get it."
+    return Problem(HTTPStatus.NOT_FOUND, "model_not_found", message, "model")
+
+
 def gone() -> Problem:
     """A fault of this server's own."""
     return Problem(

@@ -18,6 +18,7 @@ from gateway.portal.caller import caller
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.people import Session
 from policies.route_table import RouteTable
 from policies.routes import Route
 from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
@@ -51,10 +52,14 @@ class Wish(BaseModel):
 @routes.post("/auth/grant")
 async def grant(request: web.Request) -> web.Response:
     """The ticket."""
+    is_known = caller(request).is_known
+    session = None if is_known else await browser.current(request)
+    if session is None and not is_known:
+        raise Problem(Refusal.MISSING_CREDENTIAL)
     wish = await read_json(request, Wish)
     route = _route(request.app[_TABLE], wish)
     longest_s = min(wish.max_session_seconds or route.stream_longest_s, route.stream_longest_s)
-    tenant_id, credential, left_s = await _credential(request, route)
+    tenant_id, credential, left_s = await _credential(request, session, route)
     longest_s = min(longest_s, left_s)
     text = mint_ticket(secrets.token_bytes(TICKET_BYTES))
     ticket = Ticket(tenant_id=tenant_id, credential=credential, route=route.name, longest_s=longest_s)
@@ -78,7 +83,7 @@ def _route(table: RouteTable, wish: Wish) -> Route:
     return route
 
 
-async def _credential(request: web.Request, route: Route) -> tuple[str, bytes, float]:
+async def _credential(request: web.Request, session: Session | None, route: Route) -> tuple[str, bytes, float]:
     """The tenant, what the gateway will ask for again when the ticket is redeemed, and for how many seconds that lasts.
 
     What is made for a person belongs to the log-in that it came of, and ends with it.
@@ -93,12 +98,9 @@ async def _credential(request: web.Request, route: Route) -> tuple[str, bytes, f
     tenant_id, user_id = who.tenant_id, who.user_id
     scopes: frozenset[str] | None = who.scopes
     left_s = inf
-    if who.is_known:
+    if session is None:
         family = await _log_in(request)
     else:
-        session = await browser.current(request)
-        if session is None:
-            raise Problem(Refusal.MISSING_CREDENTIAL)
         tenant_id, user_id, scopes, family = session.tenant_id, session.user_id, None, session.id
         left_s = (session.expires_at - parts.now()).total_seconds()
     principal = await tokens.subject(tenant_id, user_id)

@@ -51,6 +51,20 @@ async def test_a_browser_with_too_many_cookies_gets_a_page_that_says_so(gateway:
     assert (script.status, script.code) == (431, "request_headers_too_large")
 
 
+async def test_on_the_platforms_api_what_cannot_be_read_is_told_as_a_problem_too(gateway: Gateway) -> None:
+    """Contract: its errors are RFC 9457 problems, also where the gateway reads no further than the first line."""
+    line = b"GET /platform/v1/keys?limit=1 HTTP/1.1"
+    sent = request(gateway.key, line, b"X-A: " + b"b" * 8_200)
+    for got, status in (
+        (await gateway.raw(sent), 431),
+        (await in_pieces(gateway, [sent[:100], sent[100:4_000], sent[4_000:]]), 431),
+        (await gateway.raw(request(gateway.key, line[:-9] + b"&cursor=" + b"a" * 8_200 + line[-9:])), 431),
+        (await gateway.raw(request(gateway.key, line, b"Content-Length: 1e3")), 400),
+    ):
+        (answer,) = answers(got)
+        assert (answer.status, answer["content-type"]) == (status, "application/problem+json")
+
+
 @sent_both_ways
 async def test_a_large_header_within_the_bounds_passes(gateway: Gateway, send: Send) -> None:
     """A hundred fields, and a field of 8 kB."""

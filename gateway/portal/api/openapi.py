@@ -17,6 +17,8 @@ _ALWAYS = (
     Refusal.MISSING_CREDENTIAL,
     Refusal.INSUFFICIENT_PERMISSION,
     Refusal.INVALID_INPUT,
+    Refusal.RATE_LIMIT_EXCEEDED,
+    Refusal.REQUEST_HEADERS_TOO_LARGE,
 )
 _ID = "[0-9a-hjkmnp-tv-z]{20}$"
 _PATH_PARTS = {
@@ -177,6 +179,4 @@ def _responses(operation: Operation, references: dict[Any, Any]) -> dict[str, An
             "description": refusal.message,
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-    too_large = Refusal.REQUEST_HEADERS_TOO_LARGE  # said before anybody knows that this is the API
-    responses[str(too_large.status)] = {"description": too_large.message, "content": {"application/json": {}}}
     return dict(sorted(responses.items()))

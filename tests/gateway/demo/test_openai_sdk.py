@@ -67,4 +67,9 @@ async def test_a_refusal_is_the_exception_that_clients_catch(client: openai.Asyn
 
 
 async def test_models(client: openai.AsyncOpenAI):
-    assert [model.id async for model in client.models.list()] == ["pocketsphinx-en-us"]
+    (model,) = [model async for model in client.models.list()]
+    assert model.id == "pocketsphinx-en-us"
+    assert await client.models.retrieve(model.id) == model
+    with pytest.raises(openai.NotFoundError) as refused:
+        await client.models.retrieve("another")
+    assert refused.value.code == "model_not_found"

@@ -32,6 +32,8 @@ async def test_a_password_gets_tokens(portal: Client, town: Town) -> None:
     body = {"grant_type": "password", "username": EMAIL, "password": PASSWORD, "tenant": town.tenant.slug}
     async with portal.post("/auth/token", json=body) as json_answer:
         assert json_answer.status == 200
+    async with portal.post("/auth/token", json={"email": EMAIL, "password": PASSWORD}) as first_party:
+        assert first_party.status == 200
 
 
 @pytest.mark.parametrize("case", ["wrong", "unknown", "disabled", "nowhere"])

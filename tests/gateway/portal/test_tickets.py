@@ -69,7 +69,11 @@ async def test_a_session_gets_one_from_our_own_pages_alone(portal: Client, town:
 
 
 async def test_nobody_gets_none(portal: Client, town: Town) -> None:
+    """Nor learns what else is wrong with the question."""
     assert (await ask(portal, status=401))["code"] == "missing_credential"
+    assert (await ask(portal, status=401, path="/nope"))["code"] == "missing_credential"
+    async with portal.post("/auth/grant") as answer:
+        assert answer.status == 401
 
 
 async def test_a_ticket_is_no_more_than_its_holder(portal: Client, town: Town) -> None:
