@@ -49,6 +49,9 @@ class Between(Protocol):
     def noticed(self, source: "StreamEnd") -> None:
         """Nothing more goes on from one end: it broke the rules, sent a close frame, or the stream is ending."""
 
+    def outran(self) -> None:
+        """As much has come from one end as :attr:`StreamEnd.look_at` says."""
+
     def lost(self, end: "StreamEnd", exc: Exception | None) -> None:
         """One connection is gone."""
 
@@ -56,8 +59,8 @@ class Between(Protocol):
 class StreamEnd(asyncio.Protocol):
     """One end: what comes from it is walked and goes on to the other one."""
 
-    __slots__ = ("_flood_at", "_flood_since", "finished", "heard", "lost", "other", "paused_at", "said", "transport",
-                 "tunnel", "walker")  # fmt: skip
+    __slots__ = ("_flood_at", "_flood_since", "finished", "heard", "look_at", "lost", "other", "paused_at", "said",
+                 "transport", "tunnel", "walker")  # fmt: skip
 
     def __init__(self, tunnel: Between, walker: FrameWalker, now: float) -> None:
         self.tunnel = tunnel
@@ -68,6 +71,8 @@ class StreamEnd(asyncio.Protocol):
         self._flood_at = _CONTROLS
         self.paused_at = NEVER
         """Since when it has not taken what is written to it."""
+        self.look_at = NEVER
+        """By how many bytes of its messages the tunnel wants to know."""
         self.said = self.finished = self.lost = False
         """Whether it was sent a close frame; whether we have closed it; whether it is gone."""
 
@@ -83,6 +88,8 @@ class StreamEnd(asyncio.Protocol):
             tunnel.spoken = now
         if walker.controls >= self._flood_at:
             self._count_controls(now)
+        if walker.binary + walker.text >= self.look_at:
+            tunnel.outran()
         if walker.done:
             tunnel.noticed(self)
 
@@ -114,6 +121,11 @@ class StreamEnd(asyncio.Protocol):
         """Read on."""
         if not self.finished:
             self.transport.resume_reading()
+
+    def go_on(self) -> None:
+        """Read on, where what is read can be written."""
+        if self.other.paused_at == NEVER:
+            self.listen()
 
     def hold_back(self) -> None:
         """Let the kernel's buffers fill until the sender notices."""

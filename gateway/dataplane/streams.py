@@ -132,7 +132,10 @@ class Streams:
 
     async def _reserve(self, tunnel: Tunnel, hold: Hold, spent: Spent) -> None:
         expected = Spent(spent.audio_ms + STREAM_AHEAD.audio_ms, spent.bytes_in + STREAM_AHEAD.bytes_in)
-        deny = await hold.grow(expected, spent)
+        try:
+            deny = await hold.grow(expected, spent)
+        finally:
+            tunnel.client.go_on()
         if deny is not None:
             tunnel.end(Ending.LIMIT_REACHED, deny.refusal.code, deny.message)
         elif hold.is_short:

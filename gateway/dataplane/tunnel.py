@@ -26,6 +26,8 @@ from storage.ports import Invalidation
 
 _CHECKPOINT_S = 5.0
 """How often what has passed is written down: a crash loses no more."""
+_BURST_BYTES = 65_536
+"""How much a client may send between two looks at what is reserved for it."""
 _BOUNDARY_S = 0.5
 """How long a frame under way may take to end when the gateway ends the stream."""
 _REPLY_S = 1.5
@@ -45,7 +47,10 @@ class Home(Protocol):
         """A stream is over."""
 
     def reserve(self, tunnel: "Tunnel", hold: Hold, spent: Spent) -> None:
-        """Have more audio reserved for a stream that has come to ``spent``; it ends when a limit has none left."""
+        """Have more audio reserved for a stream that has come to ``spent``; it ends when a limit has none left.
+
+        Afterwards the client is listened to again.
+        """
 
 
 class Tunnel:
@@ -86,6 +91,8 @@ class Tunnel:
         )
         self.upstream = StreamEnd(self, FrameWalker(masked=False, max_message=most, consume=watch[1]), now)
         self.client.other, self.upstream.other = self.upstream, self.client
+        if exchange.lease is not None and exchange.lease.grows:
+            self.client.look_at = _BURST_BYTES
         self.spoken = now
         """When a message passed last, either way."""
         self.ending: Ending | None = None
@@ -129,8 +136,7 @@ class Tunnel:
             if tail:
                 end.data_received(tail)
         for end in (self.client, self.upstream):
-            if end.other.paused_at == NEVER:
-                end.listen()
+            end.go_on()
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -341,6 +347,17 @@ class Tunnel:
         exchange.bytes_in = sent.text + sent.binary
         exchange.bytes_out = received.text + received.binary
         return exchange.bytes_in + exchange.bytes_out
+
+    def outran(self) -> None:
+        """Where a burst goes beyond what is reserved, no more of it is read before more is."""
+        self._book()
+        exchange = self._exchange
+        self.client.look_at = exchange.bytes_in + _BURST_BYTES
+        spent = Spent(0 if exchange.measure is None else exchange.measure().audio_ms, exchange.bytes_in)
+        hold = exchange.lease
+        if hold is not None and hold.exceeds(spent):
+            self.client.hold_back()
+            self._home.reserve(self, hold, spent)
 
     def _checkpoint(self, now: float) -> None:
         self._written_at = now

@@ -358,6 +358,27 @@ async def test_a_stream_that_uses_its_audio_up_is_warned_and_told_what_it_came_t
     assert str(client.close_reason).startswith(f"quota_exceeded: {accounted / 1000:.3f} s of audio. ")
 
 
+async def test_a_burst_is_stopped_where_the_allowance_ends_and_not_at_the_next_checkpoint() -> None:
+    """An hour of audio at once, of which there is a minute: one read and one message more pass at most."""
+
+    async def listen(peer: ServerConnection) -> None:
+        async for _ in peer:
+            pass
+
+    async with site(listen, meter="deepgram") as here:
+        most_beyond = (262_144 + 128_000) // 32
+        for allowed, sent in ((MINUTE, 60_000), (limit(What.AUDIO, "2h/month"), 3_600_000)):
+            key, journal = here.gateway.add_key(user_id=f"usr_{sent}", allowances=(allowed,)), here.gateway.journal
+            async with here.connect("/v1/listen?encoding=linear16&sample_rate=16000", key=key) as client:
+                with contextlib.suppress(ConnectionClosed):
+                    for _ in range(900):
+                        await client.send(bytes(128_000))
+            await until(lambda: not here.gateway.holding.holds.held)
+            accounted = sum(record.measured.audio_ms for record in journal.records if record.user_id == f"usr_{sent}")
+            assert sent - 20_000 <= accounted <= sent + most_beyond
+            assert (client.close_code == 4029) == (allowed == MINUTE)
+
+
 async def drained(client: ClientConnection) -> AsyncIterator[str]:
     """What has come before the end."""
     with contextlib.suppress(ConnectionClosed):
