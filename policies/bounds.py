@@ -4,7 +4,6 @@ Nothing of the body has been read when that is decided. So its length and type s
 is usual for the format, and, before anybody is refused on such a guess, over the highest that is plausible.
 """
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from policies.allowances import Allowance, Kind, Scope, What
 from policies.calendars import Calendar
 from policies.holding import Demand, Spent
 from policies.limits import Charge
+from policies.networks import customer
 from policies.principals import Principal
 from policies.routes import Route
 
@@ -53,10 +53,11 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What bounds a request of a route, or a stream where streams open, and what one without a body.
+    """A caller's limits on a route: of a request (where streams open, of a stream), and of a request without a body.
 
-    By the route, and by nothing that a client says: ``Upgrade: websocket`` on a request that opens no stream would buy
-    it a way around the limit of requests at one time. Each is empty where plain request rates are all there is.
+    They follow from the route and from nothing that a client says: ``Upgrade: websocket`` on a request that opens no
+    stream would buy it a way around the limit of requests at one time. Each is empty where plain request rates are all
+    there is.
     """
 
     request: tuple[Bound, ...]
@@ -107,11 +108,11 @@ def demands(
     address: str,
     measured_later: Spent | None = None,
 ) -> tuple[Demand, ...]:
-    """What one request wants of each.
+    """What one request wants of each limit.
 
-    ``measured_later`` is what a request at the least comes to whose body is measured before anybody works on it. Then
-    its audio is reserved, by what the body says: guesses held by hundreds that come at one time would leave room for
-    none of them. A limit in shadow is reserved by the guess, since it refuses nobody.
+    ``measured_later`` is set for a request whose body is measured before anybody works on it: the least that it comes
+    to. Its audio is then reserved when the body has told its length, since the guesses of hundreds that arrive together
+    would leave room for none of them. A limit in shadow is reserved by the guess all the same: it refuses nobody.
     """
     wanted = []
     for one in bound:
@@ -120,7 +121,7 @@ def demands(
         if measured_later is not None and allowance.what is What.AUDIO and not allowance.shadow:
             want, at_least = 0, measured_later.audio_ms
         if allowance.scope is Scope.ADDRESS:
-            key = key.replace("?", network(address))
+            key = key.replace("?", customer(address) or "unknown")
         if allowance.kind is Kind.QUOTA:
             period = calendar.period(allowance.calendar, now_ms)
             key, ends_ms = f"{key}:{allowance.calendar}:{period.label}", period.end_ms
@@ -129,13 +130,13 @@ def demands(
 
 
 def usual(length: int | None, content_type: str, *, has_audio: bool) -> Spent:
-    """What a request is likely to come to; ``length`` of its body in bytes, None where it is not said."""
+    """What a request is likely to come to. ``length`` is its body's in bytes, None where it is not announced."""
     bits = _USUAL_BITS.get(content_type.partition(";")[0].strip().lower(), _UNKNOWN_BITS)
     return _over(length, bits, has_audio=has_audio)
 
 
 def least(length: int | None, *, has_audio: bool) -> Spent:
-    """What it comes to at the very least, if the length is said truly."""
+    """What it comes to at the very least, if the announced length is true."""
     return _over(length, _HIGHEST_BITS, has_audio=has_audio)
 
 
@@ -147,19 +148,6 @@ def with_margin(expected: Spent) -> Spent:
     )
 
 
-def network(address: str) -> str:
-    """An address as limits know it: IPv4 whole, IPv6 by its first 64 bits, which is what one customer has."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)).network_address)
-    return str(parsed)
-
-
 def _over(length: int | None, bits: int, *, has_audio: bool) -> Spent:
     if length is None:
         return Spent(UNSAID_MS if has_audio else 0, 0)
@@ -167,7 +155,7 @@ def _over(length: int | None, bits: int, *, has_audio: bool) -> Spent:
 
 
 def _matters(allowance: Allowance, route: Route) -> bool:
-    """Audio comes with a request, or to light with the result of a job."""
+    """Whether an allowance can matter on a route: audio comes with the request, or a job's result tells of it."""
     return allowance.what is not What.AUDIO or route.meter != "none" or bool(route.job_audio)
 
 

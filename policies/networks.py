@@ -62,6 +62,20 @@ def holds(networks: Sequence[Network], address: str) -> bool:
     return any((mapped or parsed) in network for network in networks)
 
 
+def customer(address: str) -> str | None:
+    """What one customer is known by: an IPv4 address, or the /64 of an IPv6 one, the least that a customer is given.
+
+    None for what is no address.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Address(int(parsed) >> 64 << 64))
+
+
 def _text(part: object) -> str:
     if not isinstance(part, str):
         raise ValueError(f"{part!r} is not an address or a network")  # noqa: TRY004  pydantic makes a sentence of it
@@ -111,7 +125,7 @@ def _is_port(text: str, *, optional: bool = False) -> bool:
 
 
 def lie_within(inner: Sequence[str], outer: Sequence[str]) -> bool:
-    """Whether each of these networks is part of one of the others; none at all are everywhere, and lie within none."""
+    """Whether each of the inner networks is part of an outer one. No networks are everywhere, and lie within none."""
     wide = [network(text) for text in outer]
     return bool(inner) and all(
         any(each.version == one.version and each.subnet_of(one) for one in wide)  # type: ignore[arg-type]

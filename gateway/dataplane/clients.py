@@ -1,6 +1,5 @@
 """How many connections clients may hold: the count."""
 
-import ipaddress
 import os
 import resource
 import time
@@ -10,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from gateway.telemetry.metrics import Metrics
+from policies.networks import customer
 
 _log = structlog.get_logger("gateway.clients")
 
@@ -60,7 +60,7 @@ class Census:
         if self._metrics.connections >= self.most:
             return self._refused("total", peer, self.most)
         if self._is_limited(peer):
-            address = network_of(peer)
+            address = _customer(peer)
             held = self._by_address.get(address, 0)
             if held >= self.most_per_address:
                 return self._refused("address", peer, self.most_per_address)
@@ -76,7 +76,7 @@ class Census:
         """Count a connection out that was let in."""
         self._metrics.connections -= 1
         if self._is_limited(peer):
-            address = network_of(peer)
+            address = _customer(peer)
             self._by_address[address] -= 1
             if not self._by_address[address]:
                 del self._by_address[address]
@@ -118,12 +118,6 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def network_of(peer: str) -> str:
-    """What one client is known by: an IPv4 address, or the /64 of an IPv6 one, which is the least a client is given."""
-    if ":" not in peer:
-        return peer
-    try:
-        address = ipaddress.IPv6Address(peer.partition("%")[0])
-    except ValueError:
-        return peer
-    return str(address.ipv4_mapped) if address.ipv4_mapped else address.packed[:8].hex()
+def _customer(peer: str) -> str:
+    """What its connections are counted under."""
+    return peer if ":" not in peer else customer(peer) or peer

@@ -6,7 +6,6 @@ its person has signed in lately an account has a bucket of its own: who tries fr
 out. Keys carry a time to live, so that made-up names fill nothing.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
+from policies.networks import customer
 from policies.people import account_bucket
 from storage.redis.client import asking
 
@@ -115,17 +115,9 @@ def again_name(user_id: str) -> str:
 
 
 def address_names(address: str) -> tuple[str, ...]:
-    """What tries of a client's address are counted under: of IPv6 the /64, which is one customer's.
-
-    None for what is no address: then only the account counts.
-    """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return ()
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return (f"login-address:{ipaddress.ip_network((int(parsed) >> 64 << 64, 64))}",)
-    return (f"login-address:{parsed}",)
+    """What tries from a client's address are counted under; nothing for what is no address: then the account alone."""
+    known = customer(address)
+    return () if known is None else (f"login-address:{known}",)
 
 
 def _places(account: str) -> str:

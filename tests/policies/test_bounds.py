@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-import pytest
-
 from policies.allowances import Allowance, Kind, Scope, What
 from policies.authorise import charges
-from policies.bounds import UNSAID_MS, bounds, counter_key, demands, least, network, usual, with_margin
+from policies.bounds import UNSAID_MS, bounds, counter_key, demands, least, usual, with_margin
 from policies.calendars import UTC_MONTHS
 from policies.holding import Spent
 from policies.limits import Rate
@@ -92,18 +90,6 @@ def test_a_request_without_a_body_touches_no_limit_of_bytes() -> None:
         assert found is not None
         assert [one.key for one in found.bodyless] == left
         assert [one.key for one in found.request] == [*left, "limit:{ten_a}::bytes:"]
-
-
-@pytest.mark.parametrize(
-    ("address", "known"),
-    [
-        ("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"), ("2001:db8:1:2::9", "2001:db8:1:2::"),
-        ("::ffff:192.0.2.7", "192.0.2.7"), ("", "unknown"), ("unix", "unknown"),
-    ],
-)  # fmt: skip
-def test_addresses_are_counted_as_customers_have_them(address: str, known: str) -> None:
-    """Q-04: IPv6 by /64."""
-    assert network(address) == known
 
 
 def test_addresses_are_counted_on_public_routes_and_beside_a_tenant() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.networks import address, proxies
+from policies.networks import address, customer, proxies
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,15 @@ def test_any_text_is_an_address_or_none(text: str) -> None:
     """Nothing of it survives that a log line, a key of a limit or a header could be surprised by."""
     plain = address(text)
     assert plain is None or str(ipaddress.ip_address(plain)) == plain
+
+
+@pytest.mark.parametrize(
+    ("written", "known"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"), ("2001:db8:1:2::9", "2001:db8:1:2::"),
+        ("::ffff:192.0.2.7", "192.0.2.7"), ("", None), ("unix", None),
+    ],
+)  # fmt: skip
+def test_a_customer_has_one_ipv4_address_or_a_whole_64_of_ipv6(written: str, known: str | None) -> None:
+    """Q-04: who has a /64 has as many addresses as there are."""
+    assert customer(written) == known
