@@ -20,7 +20,7 @@ class Hold(Protocol):
     audio: tuple[Demand, ...]
     """The limits of audio that it will be counted in, where they outlast this process."""
     is_short: bool
-    """Whether the last growth left a limit with less than is usually reserved beyond it: it will soon be used up."""
+    """Whether the last growth left less in some limit than is usually kept in reserve: it will soon be used up."""
 
     def settle(self, spent: Spent) -> None:
         """Give back what was reserved, and keep what was spent. Never waits; later calls do nothing."""
@@ -29,15 +29,19 @@ class Hold(Protocol):
         """Whether more is expected than was reserved."""
 
     def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT, *, margin: bool = True) -> Awaitable[Deny | None]:
-        """Reserve what is expected in all, and with ``margin`` some more if it fits; or say which limit is in the way.
+        """Raise the reservation to what is expected in all, or say which limit is in the way.
 
-        ``spent`` is gone for good: it stays when the process dies before the end.
+        With ``margin`` some more is reserved if it fits. ``spent`` was used for good: it stays counted even when the
+        process dies before the end.
         """
 
 
 @dataclass(slots=True)
 class Admit:
-    """The answer yes. The relay accepts nothing else. Immutable by use; frozen costs a request half a microsecond."""
+    """The answer yes; the relay accepts nothing else.
+
+    Immutable by use: frozen, it would cost each request half a microsecond more.
+    """
 
     permit: Permit
     taken: Taken
@@ -96,5 +100,5 @@ def outgrown(permit: Permit, demands: Sequence[Demand], answer: Answer, place: i
 
 
 def refusal_of(allowance: Allowance, *, is_held: bool = False) -> Refusal:
-    """By which name a limit refuses; ``is_held`` where others hold what is wanted, and have not used it up."""
+    """The refusal of a limit. ``is_held``: what is wanted is held by other requests, and not used up."""
     return Refusal.QUOTA_EXCEEDED if allowance.kind is Kind.QUOTA and not is_held else _REFUSALS[allowance.what]

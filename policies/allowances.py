@@ -25,7 +25,7 @@ class What(enum.StrEnum):
     BYTES = "bytes"
     AUDIO = "audio"
     CONCURRENCY = "concurrency"
-    """Requests being served at one time, streams aside."""
+    """Requests in progress at one time; streams are not counted."""
     STREAMS = "streams"
     """WebSockets open at one time."""
 
@@ -48,9 +48,9 @@ class Kind(enum.StrEnum):
     LEASE = "lease"
     """Held while it lasts."""
     WINDOW = "window"
-    """Refills evenly; the price is known in the end, and reserved till then."""
+    """Refills evenly; the price is known only when the request has ended, and is reserved until then."""
     QUOTA = "quota"
-    """Of a calendar period; the price as with a window."""
+    """Begins anew with each calendar period; the price is known as late as with a window."""
 
 
 _UNITS: Mapping[What, tuple[re.Pattern[str], Mapping[str, int], str]] = {
@@ -130,7 +130,7 @@ class Allowance:
 
 
 def check_apart(allowances: Iterable[Allowance]) -> None:
-    """Of each kind a holder has one window, one of each calendar period: two would be one, the last that was named.
+    """Check that no kind of limit has two windows, or two of one calendar period: only the last named would count.
 
     Raises ValueError with a sentence for the reader.
     """

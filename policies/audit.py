@@ -109,7 +109,10 @@ def changed(before: Facts, after: Facts) -> tuple[Facts, Facts]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Where a chain stands: its last sequence and link. A chain whose oldest entries have left begins at one too."""
+    """A place in a chain: a sequence and its link.
+
+    A chain stands at one; one whose oldest entries were pruned begins at one.
+    """
 
     sequence: int = 0
     link: bytes = GENESIS

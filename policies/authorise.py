@@ -22,7 +22,7 @@ _BY_STANDING = {
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to use one route. Only :func:`authorise` makes one; limits come next and can still say no."""
+    """Permission to use one route. Only :func:`authorise` gives it; limits come next and can still say no."""
 
     principal: Principal
     route: Route
@@ -37,7 +37,7 @@ class Permit:
     """The signed identity; one of the ``identity`` lines as well."""
 
     def asserted(self, assertion: str) -> "Permit":
-        """The same leave with a signed identity, where there is one and an identity to go with."""
+        """The same permit with the identity signed, where there is an identity and something to sign it with."""
         if not (assertion and self.identity):
             return self
         line = f"{ASSERTION}: {assertion}\r\n".encode("ascii")
@@ -45,7 +45,7 @@ class Permit:
 
 
 def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rate | None = None) -> Permit | Deny:
-    """Leave, or the first reason against it. ``default_rate`` bounds a tenant that has no rate of its own."""
+    """A permit, or the first reason against it. ``default_rate`` bounds a tenant that has no rate of its own."""
     refusal = _BY_STANDING.get(principal.standing)
     if refusal is None and principal.expires_ms is not None and principal.expires_ms <= now_ms:
         refusal = Refusal.API_KEY_EXPIRED

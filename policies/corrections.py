@@ -19,7 +19,7 @@ from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecor
 
 
 class Added(NamedTuple):
-    """A record of its own tells what is due beside what was accounted; None: nothing more is to be said."""
+    """What is due beside what was accounted, for a record of its own; ``measured`` is None where nothing is."""
 
     measured: Measured | None
     outcome: Outcome
@@ -33,7 +33,7 @@ class Lowered(NamedTuple):
 
 
 def told(route: Route, ownership: Ownership, state: str | None, seconds: str | None) -> Added | Lowered | None:
-    """What the state of a job, and the length that its result tells, come to; None while it goes on."""
+    """What a job's state and the length in its result mean for the account; None while the job goes on."""
     if has_failed(route, state):
         if ownership.accounted_ms:
             return Lowered(0, Outcome.UPSTREAM_FAILED)
@@ -70,15 +70,16 @@ def correction_of(
 
 
 def counted_in(demands: Sequence[Demand]) -> tuple[Demand, ...]:
-    """Those of the limits of a request that its audio is counted in."""
+    """Those among a request's limits that count its audio."""
     return tuple(demand for demand in demands if demand.allowance.what is What.AUDIO)
 
 
 def still_counted(demands: Sequence[Demand], audio_ms: int, age_ms: int) -> list[tuple[Demand, int]]:
-    """What the limits still have of audio that they counted so long ago: that alone can be given back to them.
+    """How much of audio that was counted ``age_ms`` ago each limit still has: only so much can be given back to it.
 
-    A window runs off evenly. Given back whole, what had run off would be an allowance beyond the limit's own, to be
-    gathered with uploads that fail, which cost nothing. A calendar's period has all of it until it ends.
+    A window runs off evenly. Were all of it given back, what had run off already would be an allowance beyond the
+    limit's own, to be gathered with uploads that fail, which cost nothing. A calendar period has all of it until it
+    ends.
     """
     return [
         (demand, audio_ms if demand.allowance.calendar else max(audio_ms - _run_off(demand.allowance, age_ms), 0))

@@ -44,7 +44,7 @@ class Cors:
     def preflight(self, raw: RawHeaders, methods: Sequence[str]) -> tuple[bytes, ...]:
         """The header of the answer to a browser's question whether it may ask; empty where it is no such question.
 
-        ``methods``: of the path. Any header may be sent: what a request may say is judged when it comes.
+        ``methods`` are those of the path. Any header may be sent: what a request may say is judged when it comes.
         """
         lines = self.lines(raw)
         if not lines or len(all_of(raw, b"access-control-request-method")) != 1:
@@ -60,5 +60,5 @@ class Cors:
 
 
 def without_upstreams(lines: Sequence[bytes]) -> list[bytes]:
-    """An upstream's answer without its own word on the matter: two would be none to a browser."""
+    """An upstream's header lines without its own CORS fields: a browser that finds two believes neither."""
     return [line for line in lines if line[: len(_UPSTREAMS_OWN)].lower() != _UPSTREAMS_OWN]

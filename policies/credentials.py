@@ -44,7 +44,7 @@ class Presented:
     token: AccessToken | None = None
     """What a token said when it opened a stream, which may last longer than the token."""
     session: bool = False
-    """It is a browser's cookie, which any page can make the browser send."""
+    """Whether it is a browser's cookie, which any page can make the browser send."""
 
 
 class Nothing:

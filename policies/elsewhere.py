@@ -11,7 +11,7 @@ _PLACES = frozenset({"uri", "gcs_uri", "audio_uri", "fetch_data"})
 """Beside every name with "url" in it."""
 _SCHEMES = ("http://", "https://", "gs://", "s3://", "ftp://", "file:")
 _NO_PLACE = re.compile(r"data:.*|true|false|yes|no|on|off|none|null|-?[\d.]*", re.IGNORECASE | re.DOTALL)
-"""Anything else may be one to some service: those who read URLs pass over spaces and tabs, and take ``http:/host``."""
+"""Values that surely name no place. Readers of URLs pass over spaces and tabs, and some take ``http:/host``."""
 _RETURN = "notification_config"
 """Speechmatics's. Others call it a callback: Deepgram, whisperX-FastAPI (callback_url), Gladia (callback_config)."""
 _TOLD_OF = "webhook"
@@ -38,15 +38,15 @@ class Elsewhere:
 
     @property
     def passes_by(self) -> bool:
-        """Neither the audio nor its length will be seen here."""
+        """Whether neither the audio nor its length will ever be seen here."""
         return self.fetches and self.returns
 
     def doubt(self) -> None:
-        """Some name in it reads otherwise to some service: it may be that of any place."""
+        """Allow for a name that some service reads otherwise: it may be that of any place."""
         self.fetches = self.returns = True
 
     def note(self, path: Sequence[str], value: str) -> None:
-        """One parameter, by its names from the top down."""
+        """Look at one parameter; ``path`` has its names from the top down."""
         names = [name.lower() for name in path]
         if any("callback" in name or name == _RETURN for name in names):
             self.returns = self.returns or bool(value)

@@ -98,9 +98,9 @@ def read_asserted(claims: Mapping[str, Any], rules: Rules) -> Asserted:
 
 
 def outcome(asserted: Asserted, rules: Rules, *, linked: bool, has_account: bool) -> Outcome | Refusal:
-    """What follows: for whom is linked, for whose address has an account, for who is new.
+    """What follows for somebody who is linked, whose address has an account, or who is new.
 
-    The domains are asked for each time, so that who leaves them does not stay.
+    The domains are checked each time, so that nobody stays who has left them.
     """
     domain = asserted.email.rpartition("@")[2]
     if rules.domains and domain not in rules.domains:

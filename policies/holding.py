@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from policies.allowances import Allowance, Kind, What
 
 RETRY_LEASE_MS = 1_000
-"""When to come back for what somebody else holds: nobody knows, so soon and not at once."""
+"""When to come back for what others hold: nobody knows when it will be free, so soon, but not at once."""
 NEVER = -1
 """A wait for what no wait brings: more than the whole allowance."""
 _GRACE = 1e-6
@@ -28,7 +28,7 @@ class Spent(NamedTuple):
     audio_ms: int = 0
     bytes_in: int = 0
     requests: int = 1
-    """0 for one that was refused after all: an account of requests has none of it either."""
+    """0 for a request that was refused after all: the account does not count it either."""
 
     def of(self, what: What) -> int:
         """In the unit of one kind of allowance."""
@@ -44,9 +44,10 @@ NOTHING_SPENT = Spent(requests=0)
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One limit and how much of it a request wants. ``key`` names its counter; ``ends_ms`` a calendar period's end.
+    """One limit, and how much of it a request wants.
 
-    ``least`` has to fit even where no more than ``want`` is reserved: it is known that the request comes to as much.
+    ``key`` names its counter; ``ends_ms`` is a calendar period's end. ``least`` has to fit even where only ``want`` is
+    reserved, because the request is known to come to as much.
     """
 
     allowance: Allowance
@@ -89,7 +90,7 @@ class Figure(NamedTuple):
     unknown: bool = False
     """The counter of a calendar period is missing: it must be told what was used before."""
     used: int = 0
-    """Of a calendar period, units that are spent for good: the rest of what is not left is only held."""
+    """In a calendar period, units that are spent for good: whatever else is missing is only held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Lease(Protocol):
 
     demands: tuple[Demand, ...]
     hear: Callable[[Answer], None] | None
-    """Told what the limits say when it has been settled, in the order of ``demands``."""
+    """Called when it has been settled, with what the limits say then, in the order of ``demands``."""
 
     @property
     def grows(self) -> bool:
@@ -149,7 +150,7 @@ class Tally:
 
 
 def apply(tallies: Sequence[Tally], lease: str, steps: Sequence[Step], now_ms: float, lease_ms: float) -> Answer:
-    """Change all tallies, or none but by what was spent: that happened, and cannot be refused."""
+    """Change all tallies; or, when one refuses, only by what was spent, which has happened and cannot be refused."""
     for tally in tallies:
         tally.held = {who: held for who, held in tally.held.items() if held[1] > now_ms}
     pairs = list(zip(tallies, steps, strict=True))
@@ -178,7 +179,7 @@ def _is_unknown(tally: Tally, step: Step) -> bool:
 
 
 def _own(tally: Tally, lease: str) -> int:
-    """What this lease holds; less than it believes if it expired."""
+    """What this lease holds: less than it believes where it has expired."""
     return tally.held.get(lease, (0, 0.0))[0]
 
 
@@ -198,7 +199,7 @@ def _furthest_ms(allowance: Allowance) -> float:
 
 
 def _lacks(tally: Tally, lease: str, step: Step, now_ms: float) -> float:
-    """How many units more there would have to be. None for what does not grow: it has been granted."""
+    """How many units are missing. None are for what does not grow: that was granted before."""
     allowance, own = step.demand.allowance, _own(tally, lease)
     if step.need <= own - step.spent or not step.need:
         return 0.0

@@ -130,7 +130,8 @@ class InlineString:
     def is_audio(self) -> bool:
         """Whether it plays, or is long and no text.
 
-        A place is none, unless it plays: decoders pass over the colon of ``http://``, and players over what that makes.
+        The name of a place is audio only if it plays: decoders pass over the colon of ``http://``, and players over
+        whatever that decodes to.
         """
         track = self.track
         if track.walked_ms and track.container and (self._says_base64 is not None or track.size >= _TELLING_BYTES):

@@ -105,12 +105,12 @@ def refusal_of(ownership: Ownership | None, tenant_id: str, route: Route, *, is_
 
 
 def is_settled(measured: Measured) -> bool:
-    """Whether there is nothing that a result could change: what was walked is silence, and failing makes it no less."""
+    """Whether a result can change nothing: what was walked is silence, and no failure makes that less."""
     return measured.source is AudioSource.WALKED and not measured.audio_ms
 
 
 def is_pending(measured: Measured, *, goes_elsewhere: bool) -> bool:
-    """Whether only the result will tell the audio. Where that goes elsewhere it is taken for unmeasured at once."""
+    """Whether only the result will tell the audio. Where that is sent elsewhere, the audio is unmeasured at once."""
     return measured.source in (AudioSource.UNMEASURED, AudioSource.NONE) and not goes_elsewhere
 
 
@@ -122,7 +122,7 @@ def record_of(
     now_ms: int,
     outcome: Outcome = Outcome.OK,
 ) -> UsageRecord:
-    """What the account has of a job beside the request that made it: to its maker, on the route where that was."""
+    """The record of a job beside that of the request that made it: for the same caller, on the same route."""
     measured = replace(
         measured,
         model=ownership.model or measured.model,

@@ -91,7 +91,7 @@ class Step(enum.Enum):
 def next_step(person: Person, place: Place, methods: Iterable[str]) -> Step:
     """Whether the proof is enough to enter that place, a second one is asked for, or one must be made first.
 
-    Who has an authenticator app is always asked; who has passkeys alone only where the tenant wants two factors.
+    A person with an authenticator app is always asked; one with passkeys alone only where the tenant wants two factors.
     """
     if not SECOND_FACTORS.isdisjoint(methods):
         return Step.DONE

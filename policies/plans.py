@@ -9,7 +9,7 @@ from policies.allowances import Allowance, Scope
 
 
 class Counted(enum.StrEnum):
-    """What a tenant makes, and could make without end."""
+    """Things that a tenant makes, and without a bound could make for ever."""
 
     KEYS = "keys"
     SERVICE_ACCOUNTS = "service_accounts"
@@ -25,7 +25,7 @@ MOST: Mapping[Counted, int] = {
     Counted.INVITATIONS: 1_000,
     Counted.ROLES: 100,
 }
-"""How many a tenant may have whose plan says nothing of them."""
+"""How many of each a tenant may have whose plan does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Plan:
 
 
 def checked(limits: Sequence[Allowance]) -> tuple[Allowance, ...]:
-    """In a stable order. Raises ValueError for two of one kind in one sort of period."""
+    """The limits in a stable order. Raises ValueError for two of one kind with a window, or one calendar period."""
     named = {limit.name: limit for limit in limits}
     if len(named) < len(limits):
         raise ValueError("a plan has one limit of a kind for a window, and one for each calendar period")
@@ -61,9 +61,9 @@ def checked(limits: Sequence[Allowance]) -> tuple[Allowance, ...]:
 
 
 def in_force(own: Iterable[Allowance], plans: Iterable[Allowance]) -> list[Allowance]:
-    """Those of a plan that hold beside a caller's ``own``.
+    """The limits of a plan that hold beside a caller's ``own``.
 
-    A limit that the tenant has itself, of all routes and not in shadow, stands in place of the plan's of that kind.
+    A limit that the tenant has itself, on all routes and not in shadow, stands in place of the plan's of that kind.
     """
     replaced = {limit.what for limit in own if limit.scope is Scope.TENANT and not (limit.route or limit.shadow)}
     return [limit for limit in plans if limit.what not in replaced]

@@ -30,7 +30,7 @@ class PriceBook:
     default: str = ""
 
     def plan_of(self, tenant: str, rating: str = "") -> Plan | None:
-        """What the book gives the tenant, else ``rating`` (its plan's word), else the default; None: missing."""
+        """The plan that the book gives the tenant, else the one called ``rating``, else the default; None: missing."""
         return self.plans.get(self.tenants.get(tenant) or rating or self.default)
 
     @classmethod

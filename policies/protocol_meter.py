@@ -20,7 +20,7 @@ _AUDIO_NAMES = frozenset({"audio", "data", "chunk", "audio_base_64"})
 
 
 class _Values(dict[Path, str]):
-    """Of one message the values that are read: those, wherever in it they stand, and however many others there are."""
+    """The values of one message that are read, wherever in it they stand and however many others there are."""
 
     def __init__(self, read: frozenset[Path]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Sound:
             self._track.feed(piece)
 
     def change(self, form: Format | None) -> None:
-        """The format becomes known, or another one. Without one the bytes are those of a container."""
+        """Go on in another format, or the first that is known; without one the bytes are those of a container."""
         if form is None:
             self._pcm = None if not self._bytes else self._pcm
         elif self._pcm:
@@ -171,7 +171,7 @@ class ProtocolMeter(ABC):
 
 
 def milliseconds_of(seconds: str | None) -> int | None:
-    """None where it is no figure, or none that can be."""
+    """Seconds as whole milliseconds; None for what is no figure, or none that can be true."""
     try:
         value = float(seconds or "nan") * 1000
     except ValueError:

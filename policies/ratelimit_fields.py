@@ -55,7 +55,7 @@ def refused_lines(taken: Taken) -> list[bytes]:
 
 
 def tightest_lines(demands: Sequence[Demand], answer: Answer) -> tuple[bytes, ...]:
-    """Both lines, for the one limit of which the least is left; none where all are in shadow."""
+    """Both lines, for the limit of which the least is left; empty where all are in shadow."""
     pairs = [(d, f) for d, f in zip(demands, answer.figures, strict=True) if not d.allowance.shadow]
     if not pairs:
         return ()

@@ -10,11 +10,9 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
-from policies.usage import AudioSource, Measured, Outcome, UsageRecord
+from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 
 _MS_PER_MINUTE = 60_000
-_INTERIM = 100
-"""The status of a record that a stream leaves while it goes on: its requests are its last record."""
 _REACHED = frozenset({Outcome.OK, Outcome.CLIENT_GONE, Outcome.UPSTREAM_REFUSED, Outcome.UPSTREAM_FAILED})
 
 
@@ -30,9 +28,9 @@ class BillOn(enum.StrEnum):
     """Which requests cost anything."""
 
     SUCCESS = "success"
-    """Those that the upstream worked on: to the end, or till the client left or a limit cut them off."""
+    """What the upstream worked on: to the end, or until the client left or a limit cut it off."""
     ACCEPTED = "accepted"
-    """Those that reached the upstream whole as well, whatever became of them."""
+    """That, and what reached the upstream whole and was refused or failed there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +55,15 @@ class Plan:
         return next((price for pattern, price in self.models if fnmatchcase(model, pattern)), self.price)
 
     def worth(self, billable_ms: int, model: str) -> Decimal:
-        """In ``currency``, to four decimals more than an amount has: a statement rounds nothing but its total."""
+        """The amount in ``currency``, with four decimals more than a statement has, which rounds only its total."""
         places = self.decimals + 4
         return _decimal(round(Fraction(self.price_of(model)) * billable_ms / _MS_PER_MINUTE * 10**places), places)
 
     def billable_ms(self, measured: Measured, outcome: Outcome) -> int:
-        """What one request is charged for. A failed one kept its walked figure, which counts if the plan says so."""
+        """The time that one request is charged for.
+
+        A failed request keeps its walked figure, which is charged if the plan says so.
+        """
         ms = measured.audio_ms
         if not ms and self.bill_on is BillOn.ACCEPTED and outcome in _REACHED:
             ms = measured.walked_ms or measured.reported_ms or measured.estimated_ms or 0
@@ -140,12 +141,12 @@ class Rating:
             self._correct(record, label, record.measured.before_ms)
             return
         stream = record.key_id, record.route, record.request_id
-        before = self._streams.pop(stream, None) if record.status in {_INTERIM, 101} else None
+        before = self._streams.pop(stream, None) if record.status in {INTERIM, 101} else None
         if before is not None and record.attempt == 1:  # another one, under an id that the client chose twice
             self._count(before[1], before[0], 1)
         elif before is not None:
             record = record._replace(measured=_joined(before[1].measured, record.measured))
-        if record.status == _INTERIM:
+        if record.status == INTERIM:
             self._streams[stream] = label, record
         else:
             self._count(record, label, 1)
@@ -159,7 +160,7 @@ class Rating:
         self._sum(label, measured, billable, requests)
 
     def _correct(self, record: UsageRecord, label: str, before_ms: int) -> None:
-        """A job is charged for what it comes to in all: as much more, or less, than for what was accounted before."""
+        """Charge a job for all that it comes to: more, or less, than the records before this one were charged."""
         measured = record.measured
         self._unmeasured += measured.source is AudioSource.UNMEASURED
         charged = self.plan.billable_ms(replace(measured, audio_ms=before_ms), Outcome.OK) if before_ms else 0
@@ -176,7 +177,7 @@ class Rating:
         found.billable_ms += billable_ms
 
     def statement(self) -> Statement:
-        """Of all records so far. A stream that had not ended yet counts with what it had come to."""
+        """The statement of all records so far; a stream that has not ended counts with what it has come to."""
         for label, record in self._streams.values():
             self._count(record, label, 1)
         self._streams.clear()

@@ -16,9 +16,9 @@ _TEXT_BYTES = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
 
 
 def heard_as(track: Track, declared: Format | None) -> Heard:
-    """A file whose samples somebody declared to be plain: read so, or by its container, whichever plays longer.
+    """A file whose samples somebody declared to be plain: as such, or by its container, whichever plays longer.
 
-    What begins as some container does and cannot be walked is weighed: some services read the file all the same.
+    What begins like a container and cannot be walked is weighed: some services read the file all the same.
     """
     heard = Heard.of(track)
     if declared is None:
@@ -32,7 +32,7 @@ def heard_as(track: Track, declared: Format | None) -> Heard:
 
 
 def heard_inside(inline: InlineAudio, track: Track) -> list[Heard]:
-    """The audio in a JSON text; where most of that is none, or it is full of numbers, what the rest weighs."""
+    """The audio in a JSON text; where most of the text is something else, or numbers, what the rest weighs as well."""
     found, rest = inline.heard, track.size - inline.audio_bytes
     is_other = found and rest > max(MOST_TEXT_BYTES, track.size // 4)  # escapes make a quarter of it at most
     if is_other or inline.numbers > _MOST_NUMBERS:
@@ -41,5 +41,5 @@ def heard_inside(inline: InlineAudio, track: Track) -> list[Heard]:
 
 
 def is_text(head: bytes, track: Track) -> bool:
-    """Whether it begins like a text, and nothing that a decoder would find was found in it."""
+    """Whether a body begins like a text, and nothing that a decoder would play was found in it."""
     return not track.container and track.walked_ms is None and all(byte in _TEXT_BYTES for byte in head)

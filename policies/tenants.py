@@ -98,10 +98,10 @@ class ApiKey:
     service_account_id: str | None = None
     """The program whose key it is; then it is no member's."""
     standing: Standing = Standing.GOOD
-    """Why it would be refused now, be it for its owner; its tenant and its expiry apart."""
+    """Whether it would be refused now, and why: its own state and its owner's; not its tenant's, nor its expiry."""
 
     def status(self, now: datetime, tenant: TenantStatus = TenantStatus.ACTIVE) -> str:
-        """What is in force: its standing, in the order in which the gateway looks; ``expired``; or ``active``."""
+        """How it stands, in the order in which the gateway looks: its standing, ``expired``, or ``active``."""
         if tenant is not TenantStatus.ACTIVE and self.standing in {Standing.GOOD, Standing.USER_DISABLED}:
             return Standing.TENANT_SUSPENDED
         if self.standing is not Standing.GOOD:

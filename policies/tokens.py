@@ -88,7 +88,7 @@ class AccessToken:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """What may be revoked of it: itself, its log-in, all of its subject's."""
+        """The names by which it may be revoked: its own, its log-in's, and its subject's."""
         return f"token:{self.id}", f"family:{self.family}", f"subject:{self.subject}"
 
     @property

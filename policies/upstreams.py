@@ -106,7 +106,7 @@ def is_due(health: Health, now: float) -> bool:
 
 
 def is_half_open(health: Health, now: float) -> bool:
-    """Whether it is set aside and one request or connection tries it, or the next one will."""
+    """Whether it is set aside, and a request or connection is trying it or will be the next to do so."""
     return health.passing and bool(health.until) and (health.until <= now or health.trial_until > now)
 
 

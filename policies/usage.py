@@ -34,7 +34,7 @@ class AudioSource(enum.StrEnum):
     ESTIMATED = "estimated"
     """Bytes over an assumed bit rate."""
     PENDING = "pending"
-    """Of a request that made a job: a record of the job's own tells its audio later, or that nobody knows."""
+    """The request made a job: a record of the job's own tells its audio later, or that nobody knows it."""
     UNMEASURED = "unmeasured"
     """The request named its audio by URL, and no answer has told its length."""
     NONE = "none"
@@ -63,12 +63,12 @@ class Measured:
     output_tokens: int | None = None
     """What the upstream says that it used, where it counts in tokens."""
     job: str = ""
-    """Which job a service made of the request, or which one this record corrects: ``kind:id``."""
+    """The job that the service made of the request, or that this record corrects: ``kind:id``."""
     before_ms: int | None = None
-    """Of a record about a job, beside the request that made it: what had been accounted of it before."""
+    """In a record about a job: what had been accounted of it before this record."""
 
     def since(self, before: "Measured") -> "Measured":
-        """The same facts, with the times that were added to an earlier figure."""
+        """The same facts, with the times that have been added since an earlier figure."""
         return replace(
             self,
             audio_ms=self.audio_ms - before.audio_ms,
