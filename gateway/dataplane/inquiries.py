@@ -24,6 +24,8 @@ from policies.verdict import Deny, Refusal
 
 _LONGEST = 4_096
 """Bytes of a header that is worth keeping for the whole worker."""
+_VIA = b"Via: %d.%d tahoe-gateway"
+"""Behind those of earlier hops, which pass as they are (RFC 9110 section 7.6.3: a gateway must, towards the origin)."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -117,7 +119,7 @@ class Known:
     """What the answers to it say to the browser of another site's page."""
     takes_interim: bool = False
     """Whether answers before the answer are for its sender. HTTP/1.0 knows none (RFC 9110 section 15.2); before its
-    version 1.29 nginx takes a 103 for the answer, and waits for its end: a trusted proxy gets none."""
+    version 1.29 nginx takes a 103 for the answer, and waits for its end: who can be told to be a proxy gets none."""
     question: tuple[Dialect, Inquiry | Deny] | None = None
     """What it asks as a proxy's question, where a header says it, and the dialect it was read in."""
 
@@ -202,9 +204,9 @@ class Reader:
                 self._trusted.client_address(peer, b",".join(head.forwarded_for)),
                 redacted(head.user_agent[:256].decode("utf-8", "replace")),
             ),
-            passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), b""]),
+            passing=b"\r\n".join([*head.lines, *_forwarding(head, peer, trusted=trusted), _VIA % version, b""]),
             cors=self.cors.lines(raw),
-            takes_interim=version == (1, 1) and not trusted,
+            takes_interim=version == (1, 1) and not trusted and not head.forwarded_for,
         )
 
     def read(self, method: str, raw: str, known: Known) -> Inquiry | Deny:

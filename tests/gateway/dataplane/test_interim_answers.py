@@ -135,18 +135,19 @@ async def test_other_sites_are_told_the_same_of_an_interim_answer_as_of_the_answ
 
 
 NOT_FOR = {
-    "HTTP/1.0": ("1.0", Options()),
-    "a trusted proxy": ("1.1", Options(trusted=(HERE,))),
+    "HTTP/1.0": ("1.0", Options(), ()),
+    "a trusted proxy": ("1.1", Options(trusted=(HERE,)), ()),
+    "another proxy": ("1.1", Options(), ("x-forwarded-for: 192.0.2.1",)),
 }
 
 
 @pytest.mark.parametrize("case", NOT_FOR)
 async def test_who_would_take_it_for_the_answer_gets_none(case: str) -> None:
-    """HTTP/1.0 knows no interim answers; nginx before 1.29 waits for the end of a 103."""
-    version, options = NOT_FOR[case]
+    """HTTP/1.0 knows no interim answers; nginx before 1.29 waits for the end of a 103, trusted or forgotten to be."""
+    version, options, lines = NOT_FOR[case]
     async with running(options) as gateway:
         gateway.upstream.respond = saying(HINT, PROCESSING + OK)
-        assert [answer.status for answer in await heard(gateway, version=version)] == [200]
+        assert [answer.status for answer in await heard(gateway, *lines, version=version)] == [200]
 
 
 async def test_continue_ends_here(gateway: Gateway) -> None:

@@ -110,6 +110,14 @@ async def test_a_request_id_of_the_clients_is_kept_only_when_harmless(gateway: G
     assert len(replaced["x-request-id"]) == 36
 
 
+async def test_the_gateway_names_itself_behind_earlier_hops(gateway: Gateway) -> None:
+    """RFC 9110 section 7.6.3: with the version that it was asked in."""
+    await gateway.ask(headers=[("Via", "1.0 fred, 1.1 nowhere.test")])
+    await gateway.raw(f"GET /v1/models HTTP/1.0\r\nX-API-Key: {gateway.key}\r\n\r\n".encode())
+    ours = [["1.0 fred, 1.1 nowhere.test", "1.1 tahoe-gateway"], ["1.0 tahoe-gateway"]]
+    assert [seen.all("via") for seen in gateway.upstream.seen] == ours
+
+
 async def test_one_connection_serves_many_requests(gateway: Gateway) -> None:
     """Keep-alive on both sides, pipelined or not, and a refusal in the middle does not end it."""
     one = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + gateway.key.encode() + b"\r\n\r\n"
