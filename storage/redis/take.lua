@@ -8,9 +8,13 @@
 -- period counts, and a refusal corrects it, so that neither a clock set back nor a limit that was just raised locks
 -- anybody out. A request may come a microsecond early, but less than half an interval: rounding must refuse nobody and
 -- admit nobody beyond the burst.
+-- What refills within a minute is kept in memory alone: to write it to the append-only file and to replicas would cost
+-- the server as much again as to count it. One that starts anew grants each such limit one more burst at the most.
 -- Answer, flat: for each group: how many are admitted (the first ones), the refusing charge's place within the group
 -- (0 if none refused), milliseconds until one more fits; then for each charge: requests left, milliseconds to full.
+local KEYS, ARGV, tonumber = KEYS, ARGV, tonumber
 local call, floor, ceil, min, max = redis.call, math.floor, math.ceil, math.min, math.max
+local MINUTE = 60 * 1000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local aheads, changed = {}, {}
@@ -29,7 +33,7 @@ while at <= #ARGV do
     end
     if ahead > period then
       ahead = period
-      aheads[key], changed[key] = ahead, true
+      aheads[key], changed[key] = ahead, period
     end
     periods[c], counts[c], graces[c] = period, count, grace
     fit = min(fit, floor((period - ahead + grace) * count / period))
@@ -39,7 +43,7 @@ while at <= #ARGV do
     local key, period, count, grace = KEYS[first + c], periods[c], counts[c], graces[c]
     local ahead = aheads[key] + fit * period / count
     if fit > 0 then
-      aheads[key], changed[key] = ahead, true
+      aheads[key], changed[key] = ahead, period
     end
     if fit < wanted then
       local lacks = ahead + period / count - period - grace
@@ -56,8 +60,23 @@ while at <= #ARGV do
   at = at + 2 + charges * 2
   first = first + charges
 end
-for key in pairs(changed) do
+local function keep(key)
   local ahead = aheads[key]
-  call('SET', key, string.format('%.0f', now + ahead), 'PX', ceil(ahead / 1000) + 1)
+  call('SET', key, floor(now + ahead + 0.5), 'PX', ceil(ahead / 1000) + 1)
+end
+local is_short = false
+for key, period in pairs(changed) do
+  if period > MINUTE then
+    keep(key)
+    changed[key] = nil
+  else
+    is_short = true
+  end
+end
+if is_short then
+  pcall(redis.set_repl, redis.REPL_NONE)  -- a server that speaks Redis may lack it, and then writes them as any other
+  for key in pairs(changed) do
+    keep(key)
+  end
 end
 return answer

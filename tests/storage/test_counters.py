@@ -527,6 +527,19 @@ async def test_a_server_without_room_is_unavailable_and_serves_again_when_it_has
     await counters.close()
 
 
+async def test_what_refills_within_a_minute_is_not_written_to_the_disk(tmp_path: Path) -> None:
+    """A burst is all that a restart can give away; the counters of hours and days survive it."""
+    minute, hour = charge("60/m"), charge("60/h")
+    async with own_redis(tmp_path, "--appendonly", "yes") as server, server.client() as client:
+        counters = RedisCounters(server.url, timeout=10.0)
+        await counters.take((minute, hour))
+        written = b"".join(file.read_bytes() for file in tmp_path.glob("appendonlydir/*.aof"))
+        assert hour.key.encode() in written
+        assert minute.key.encode() not in written
+        assert await client.exists(minute.key)
+        await counters.close()
+
+
 async def test_a_demoted_server_is_left_for_the_one_that_its_name_leads_to_now(own: OwnRedis) -> None:
     """F-01, F-06: READONLY after a failover; the connection is given up, the next take looks the name up again."""
     counters = RedisCounters(own.tcp_url, timeout=10.0)
