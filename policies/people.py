@@ -3,8 +3,7 @@
 import enum
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from policies.inquiry import Target
@@ -88,16 +87,36 @@ class Step(enum.Enum):
     SET_UP = "set up"
 
 
-def next_step(person: Person, place: Place, methods: Iterable[str]) -> Step:
-    """Whether the proof is enough to enter that place, a second one is asked for, or one must be made first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """Who somebody is, the tenant that the log-in goes to, and how that was proved: ``methods`` as of a session.
 
-    A person with an authenticator app is always asked; one with passkeys alone only where the tenant wants two factors.
+    ``at`` is when, None for just now. ``continues``: the session that this one goes on from, where nothing was proved
+    anew: it is no fresher than that one, and ends no later.
     """
-    if not SECOND_FACTORS.isdisjoint(methods):
-        return Step.DONE
-    if person.has_second_factor or (place.asks_second_factor and person.has_passkey):
-        return Step.PROVE
-    return Step.SET_UP if place.asks_second_factor else Step.DONE
+
+    person: Person
+    place: Place
+    methods: tuple[str, ...]
+    at: datetime | None = None
+    continues: Session | None = None
+
+    @property
+    def next_step(self) -> Step:
+        """Whether the proof is enough to enter that place, a second one is asked for, or one must be made first.
+
+        A person with an authenticator app is always asked; one with passkeys alone only where the tenant wants two
+        factors.
+        """
+        if not SECOND_FACTORS.isdisjoint(self.methods):
+            return Step.DONE
+        if self.person.has_second_factor or (self.place.asks_second_factor and self.person.has_passkey):
+            return Step.PROVE
+        return Step.SET_UP if self.place.asks_second_factor else Step.DONE
+
+    def and_by(self, method: str) -> "Proven":
+        """The same, with one proof more."""
+        return replace(self, methods=(*self.methods, method))
 
 
 class InvitationState(enum.StrEnum):

@@ -16,7 +16,7 @@ from gateway.portal.oauth.tokens import FIRST_PARTY
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from policies.people import Session
+from policies.people import Proven, Session
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
@@ -151,7 +151,8 @@ async def switch(request: web.Request) -> web.Response:
     place = next((p for p in account.places if p.tenant_id == wanted and p.active), None)
     if place is None:
         raise Problem(Refusal.NOT_FOUND)
-    _, secret = await browser.begin(request, account.person, place, session.methods, continues=session)
+    proven = Proven(person=account.person, place=place, methods=session.methods, continues=session)
+    _, secret = await browser.begin(request, proven)
     await request.app[PARTS].bus.publish(Invalidation(user_id=session.user_id))
     response = back("/admin" if fields.get("on") == "admin" else "/account", "tenant")
     browser.set_cookie(request, response, secret)

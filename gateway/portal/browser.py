@@ -1,7 +1,6 @@
 """A browser's session: its cookie, whose it is, and what a page asks of it."""
 
 import secrets
-from datetime import datetime
 from urllib.parse import quote
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
 from policies.cookies import session_cookie, single
-from policies.people import Person, Place, Session, Step, next_step, safe_next
+from policies.people import Proven, Session, Step, safe_next
 from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.ids import Kind
@@ -64,37 +63,29 @@ async def required_fresh(request: web.Request) -> Session:
     raise Problem(Refusal.FRESH_LOGIN_REQUIRED)
 
 
-async def begin(
-    request: web.Request,
-    person: Person,
-    place: Place,
-    methods: tuple[str, ...],
-    continues: Session | None = None,
-    proved_at: datetime | None = None,
-    also: Also | None = None,
-) -> tuple[Session, str]:
+async def begin(request: web.Request, proven: Proven, also: Also | None = None) -> tuple[Session, str]:
     """A new session and its secret; the one that the browser presented is over (session fixation, CVE-2026-27840).
 
-    ``continues`` where nobody proved anything: the session that was there already, of which it keeps the times.
-    ``proved_at`` where the proof was not given just now. ``also`` is done in the session's transaction.
-    Raises Problem where the tenant asks for more than these methods: no door to it has fewer locks than another.
+    ``also`` is done in the session's transaction. Raises Problem where the tenant asks for more than was proved: no
+    door to it has fewer locks than another.
     """
-    if next_step(person, place, methods) is not Step.DONE and place.asks_second_factor:
+    person = proven.person
+    if proven.next_step is not Step.DONE and proven.place.asks_second_factor:
         raise Problem(Refusal.SECOND_FACTOR_NEEDED)
     secret, old = secrets.token_urlsafe(_BYTES), secret_of(request)
     made, replaced = await sessions(request, acting(request, person)).begin(
         NewSession(
             digest=_digest(request, secret),
-            tenant_id=place.tenant_id,
+            tenant_id=proven.place.tenant_id,
             user_id=person.id,
             email=person.email,
-            methods=methods,
+            methods=proven.methods,
             address=client_address(request),
             agent=user_agent(request),
             life=request.app[IDENTITY].life,
             replaces=_digest(request, old) if old is not None else None,
-            continues=continues,
-            proved_at=proved_at,
+            continues=proven.continues,
+            proved_at=proven.at,
         ),
         also,
     )

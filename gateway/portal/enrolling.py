@@ -24,9 +24,7 @@ async def offer(request: web.Request) -> web.Response:
     half = await _half(request)
     secret = pyotp.random_base32()
     try:
-        await people(request).offer_second_factor(
-            half.account.person.id, sealed(request, secret, half.account.person.id)
-        )
+        await people(request).offer_second_factor(half.proven.person.id, sealed(request, secret, half.proven.person.id))
     except AlreadyExists as error:
         raise web.HTTPSeeOther("/auth/mfa") from error
     return _page(request, half, secret, None)
@@ -36,7 +34,7 @@ async def offer(request: web.Request) -> web.Response:
 async def take(request: web.Request) -> web.Response:
     """Confirm it. The session begins, and the recovery codes are shown, this once."""
     half = await _half(request)
-    person = half.account.person
+    person = half.proven.person
     factor = await people(request).second_factor(person.id)
     if factor is None or factor.confirmed:
         raise web.HTTPSeeOther("/auth/mfa")
@@ -45,7 +43,7 @@ async def take(request: web.Request) -> web.Response:
     except Problem as problem:
         return _page(request, half, unsealed(request, factor.sealed, person.id), problem)
     codes = await fresh_recovery_codes(request, person.id)
-    secret = await halfway.session(request, person, half.place, (*half.methods, method), connects=half.connects)
+    secret = await halfway.session(request, half.proven.and_by(method), half.connects)
     response = render(request, "mfa_codes.html", title="Recovery codes", codes=codes, goal=half.goal)
     browser.set_cookie(request, response, secret)
     await halfway.forget(request, response)
@@ -54,7 +52,7 @@ async def take(request: web.Request) -> web.Response:
 
 async def _half(request: web.Request) -> Halfway:
     half = await halfway.paused(request)
-    if half is None or half.step is not Step.SET_UP:
+    if half is None or half.proven.next_step is not Step.SET_UP:
         raise web.HTTPSeeOther(halfway.OVER if half is None else "/auth/mfa")
     return half
 
@@ -62,5 +60,5 @@ async def _half(request: web.Request) -> Halfway:
 def _page(request: web.Request, half: Halfway, secret: str, problem: Problem | None) -> web.Response:
     return render(
         request, "mfa_setup.html", title="Set up a second factor",
-        problem=problem, tenant=half.place.name, goal=half.goal, **shown(secret, half.account.person.email),
+        problem=problem, tenant=half.proven.place.name, goal=half.goal, **shown(secret, half.proven.person.email),
     )  # fmt: skip

@@ -5,7 +5,6 @@ There is no session until then, so that nothing else can be done with half a log
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
 
 import orjson
 from aiohttp import web
@@ -17,10 +16,9 @@ from gateway.portal.oidc.pending import Pending
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.trusted import is_trusted
-from policies.people import Person, Place, Session, Step, next_step
+from policies.people import Person, Proven, Step
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound
-from storage.postgres.people import Account
 from storage.redis.client import asking
 
 OVER = "/auth/login?said=over"
@@ -31,80 +29,50 @@ _PURPOSE = "challenges"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halfway:
-    """A log-in whose first half is done, by ``methods``; where it was to go, and what is next.
+    """A log-in whose first half is done: what was proved, and where it was to go.
 
     ``connects``: what its person has consented to, and is done with the session.
     """
 
-    account: Account
-    place: Place
-    methods: tuple[str, ...]
+    proven: Proven
     goal: str
-    step: Step
     connects: Pending | None
 
 
-async def go_on(
-    request: web.Request,
-    person: Person,
-    place: Place,
-    methods: tuple[str, ...],
-    goal: str,
-    continues: Session | None = None,
-    proved_at: datetime | None = None,
-    connects: Pending | None = None,
-) -> web.Response:
-    """The session, or on to what is missing. ``continues`` and ``proved_at`` as in :func:`browser.begin`."""
-    if next_step(person, place, methods) is Step.PROVE and await is_trusted(request, person.id):
-        methods = (*methods, "browser")
-    match next_step(person, place, methods):
+async def go_on(request: web.Request, proven: Proven, goal: str, connects: Pending | None = None) -> web.Response:
+    """The session, or on to what is missing."""
+    if proven.next_step is Step.PROVE and await is_trusted(request, proven.person.id):
+        proven = proven.and_by("browser")
+    match proven.next_step:
         case Step.PROVE:
-            return await _pause(request, person, place, methods, goal, connects, "/auth/mfa")
+            return await _pause(request, proven, goal, connects, "/auth/mfa")
         case Step.SET_UP:
-            return await _pause(request, person, place, methods, goal, connects, "/auth/mfa/setup")
+            return await _pause(request, proven, goal, connects, "/auth/mfa/setup")
         case Step.DONE:
-            return await begin(request, person, place, methods, goal, continues, proved_at, connects)
+            return await begin(request, proven, goal, connects)
 
 
-async def begin(
-    request: web.Request,
-    person: Person,
-    place: Place,
-    methods: tuple[str, ...],
-    goal: str,
-    continues: Session | None = None,
-    proved_at: datetime | None = None,
-    connects: Pending | None = None,
-) -> web.Response:
+async def begin(request: web.Request, proven: Proven, goal: str, connects: Pending | None) -> web.Response:
     """The session, and on to the goal; a half log-in of this browser is over."""
-    secret = await session(request, person, place, methods, continues, proved_at, connects)
+    secret = await session(request, proven, connects)
     response = web.Response(status=303, headers={"Location": goal})
     browser.set_cookie(request, response, secret)
     await forget(request, response)
     return response
 
 
-async def session(
-    request: web.Request,
-    person: Person,
-    place: Place,
-    methods: tuple[str, ...],
-    continues: Session | None = None,
-    proved_at: datetime | None = None,
-    connects: Pending | None = None,
-) -> str:
+async def session(request: web.Request, proven: Proven, connects: Pending | None) -> str:
     """Its secret. What the person has consented to is done in the same transaction. Raises Problem."""
     if connects is None:
-        return (await browser.begin(request, person, place, methods, continues, proved_at))[1]
+        return (await browser.begin(request, proven))[1]
     try:
-        also = pending.linking(request, connects, person)
-        _, secret = await browser.begin(request, person, place, methods, continues, proved_at, also)
+        _, secret = await browser.begin(request, proven, pending.linking(request, connects, proven.person))
     except AlreadyExists as error:
         raise Problem(Refusal.PROVIDER_TAKEN) from error
     except NotFound as error:
         raise Problem(Refusal.PROVIDER_FAILED) from error
     provider = pending.provider_of(request, connects)
-    await pending.tell(request, person, provider.label if provider is not None else connects.provider)
+    await pending.tell(request, proven.person, provider.label if provider is not None else connects.provider)
     return secret
 
 
@@ -122,10 +90,8 @@ async def paused(request: web.Request) -> Halfway | None:
     place = next((p for p in account.places if p.tenant_id == tenant_id and p.active), None) if account else None
     if account is None or place is None or not account.may_sign_in:
         return None
-    step = next_step(account.person, place, methods)
-    return Halfway(
-        account=account, place=place, methods=tuple(methods), goal=goal, step=step, connects=pending.read(connects)
-    )
+    proven = Proven(person=account.person, place=place, methods=tuple(methods))
+    return Halfway(proven=proven, goal=goal, connects=pending.read(connects))
 
 
 async def forget(request: web.Request, response: web.Response) -> None:
@@ -137,17 +103,10 @@ async def forget(request: web.Request, response: web.Response) -> None:
         response.del_cookie(_cookie(request), path="/", secure=request.app[PARTS].is_https)
 
 
-async def _pause(
-    request: web.Request,
-    person: Person,
-    place: Place,
-    methods: tuple[str, ...],
-    goal: str,
-    connects: Pending | None,
-    where: str,
-) -> web.Response:
-    secret = secrets.token_urlsafe(32)
-    kept = orjson.dumps([person.id, place.tenant_id, methods, goal, _password_of(person), connects])
+async def _pause(request: web.Request, proven: Proven, goal: str, connects: Pending | None, where: str) -> web.Response:
+    """Have it wait. It goes on with a proof that is given then, so the session will be a fresh one."""
+    person, secret = proven.person, secrets.token_urlsafe(32)
+    kept = orjson.dumps([person.id, proven.place.tenant_id, proven.methods, goal, _password_of(person), connects])
     with asking():
         await request.app[PARTS].redis.set(_key(request, secret), kept, ex=_LIFE_S)
     response = web.Response(status=303, headers={"Location": where})

@@ -14,7 +14,7 @@ from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import limit
 from gateway.portal.recovery import mint
-from policies.people import Invitation, InvitationState, Session, account_bucket
+from policies.people import Invitation, InvitationState, Proven, Session, account_bucket
 from policies.tenants import Role
 from policies.verdict import Refusal
 from storage.ports import Invalidation
@@ -150,7 +150,8 @@ async def _welcome(
     place = next((p for p in account.places if p.tenant_id == invitation.tenant_id), None) if account else None
     if account is None or place is None or not place.active:
         raise Problem(Refusal.LINK_INVALID)
-    return await halfway.go_on(request, account.person, place, methods, "/account", continues)
+    proven = Proven(person=account.person, place=place, methods=methods, continues=continues)
+    return await halfway.go_on(request, proven, "/account")
 
 
 async def _open(request: web.Request, digest: bytes) -> Invitation:

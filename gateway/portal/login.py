@@ -15,9 +15,9 @@ from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.passkeys.ceremony import takes_passkeys
 from gateway.portal.problem import Problem
-from gateway.portal.proving import Proven, prove, prove_code, prove_password
+from gateway.portal.proving import prove, prove_code, prove_password
 from gateway.portal.trusted import DAYS, trust
-from policies.people import Session, Step, safe_next
+from policies.people import Proven, Session, Step, safe_next
 
 routes = web.RouteTableDef()
 
@@ -50,17 +50,17 @@ async def log_in(request: web.Request) -> web.Response:
     if request.content_type == "application/json":
         wish = await read_json(request, LogIn)
         proven = await prove(request, wish.email, wish.password, tenant=wish.tenant, code=wish.code)
-        session, secret = await browser.begin(request, proven.person, proven.place, proven.methods)
+        session, secret = await browser.begin(request, proven)
         response = _json(request, proven, session)
         browser.set_cookie(request, response, secret)
         return response
     fields = await form_fields(request)
     email, goal = fields.get("email", "")[:512], safe_next(fields.get("next", ""), browser.HOME)
     try:
-        account, place = await prove_password(request, email, fields.get("password", "")[:8_192])
+        proven = await prove_password(request, email, fields.get("password", "")[:8_192])
     except Problem as problem:
         return form(request, goal=goal, email=email, problem=problem)
-    return await halfway.go_on(request, account.person, place, ("pwd",), goal)
+    return await halfway.go_on(request, proven, goal)
 
 
 @routes.get("/auth/mfa")
@@ -75,7 +75,7 @@ async def second_factor(request: web.Request) -> web.Response:
     half = await _half(request)
     fields = await form_fields(request)
     try:
-        method = await prove_code(request, half.account.person, fields.get("code", "")[:64])
+        method = await prove_code(request, half.proven.person, fields.get("code", "")[:64])
     except Problem as problem:
         return _second_form(request, half, problem)
     return await finish(request, half, method, trusting="trust" in fields)
@@ -83,10 +83,8 @@ async def second_factor(request: web.Request) -> web.Response:
 
 async def finish(request: web.Request, half: Halfway, method: str, *, trusting: bool) -> web.Response:
     """The session of who has given both factors."""
-    person = half.account.person
-    response = await halfway.begin(
-        request, person, half.place, (*half.methods, method), half.goal, connects=half.connects
-    )
+    person = half.proven.person
+    response = await halfway.begin(request, half.proven.and_by(method), half.goal, half.connects)
     if trusting:
         await trust(request, response, person.id, person.email)
     return response
@@ -130,7 +128,7 @@ def form(
 
 async def _half(request: web.Request) -> Halfway:
     half = await halfway.paused(request)
-    if half is None or half.step is not Step.PROVE:
+    if half is None or half.proven.next_step is not Step.PROVE:
         raise web.HTTPSeeOther(halfway.OVER if half is None else "/auth/mfa/setup")
     return half
 
@@ -141,9 +139,9 @@ def _second_form(request: web.Request, half: Halfway, problem: Problem | None) -
         "second_factor.html",
         title="Second step",
         problem=problem,
-        person=half.account.person,
+        person=half.proven.person,
         goal=half.goal,
-        passkeys=half.account.person.has_passkey and takes_passkeys(request),
+        passkeys=half.proven.person.has_passkey and takes_passkeys(request),
         days=DAYS,
     )
 

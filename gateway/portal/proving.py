@@ -5,7 +5,6 @@ catalogue of known attacks). Tries are counted before a password is looked at, s
 """
 
 import time
-from dataclasses import dataclass
 
 import pyotp
 from aiohttp import web
@@ -18,7 +17,7 @@ from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.sealing import unsealed
 from policies.audit import Facts
-from policies.people import Person, Place, Step, next_step
+from policies.people import Person, Place, Proven, Step
 from policies.tenants import UserStatus
 from policies.verdict import Refusal
 from storage.postgres.people import Account
@@ -32,44 +31,31 @@ _STEP_S = 30
 RECOVERY_PURPOSE = "recovery-codes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
-    """Who it is, where it goes, and how it was proved (RFC 8176)."""
-
-    person: Person
-    place: Place
-    methods: tuple[str, ...]
-
-
 async def prove(
     request: web.Request, email: str, password: str, *, tenant: str | None = None, code: str | None = None
 ) -> Proven:
     """Check address and password, and the code if the person has a second factor.
 
-    Raises Problem: INVALID_LOGIN, TOO_MANY_TRIES, SECOND_FACTOR_REQUIRED, SECOND_FACTOR_MISSING, PASSKEY_REQUIRED,
-    INVALID_CODE; and
-    Unavailable.
+    Raises Unavailable, and Problem: INVALID_LOGIN, TOO_MANY_TRIES, SECOND_FACTOR_REQUIRED, SECOND_FACTOR_MISSING,
+    PASSKEY_REQUIRED, INVALID_CODE.
     """
-    account, place = await prove_password(request, email, password, tenant=tenant)
-    match next_step(account.person, place, ("pwd",)):
+    proven = await prove_password(request, email, password, tenant=tenant)
+    match proven.next_step:
         case Step.DONE:
-            return Proven(person=account.person, place=place, methods=("pwd",))
+            return proven
         case Step.SET_UP:
             raise Problem(Refusal.SECOND_FACTOR_MISSING)
         case Step.PROVE:
             pass
-    if not account.person.has_second_factor:
+    if not proven.person.has_second_factor:
         raise Problem(Refusal.PASSKEY_REQUIRED)
     if not code:
         raise Problem(Refusal.SECOND_FACTOR_REQUIRED)
-    method = await prove_code(request, account.person, code)
-    return Proven(person=account.person, place=place, methods=("pwd", method))
+    return proven.and_by(await prove_code(request, proven.person, code))
 
 
-async def prove_password(
-    request: web.Request, email: str, password: str, *, tenant: str | None = None
-) -> tuple[Account, Place]:
-    """The first factor alone; the account and the tenant that it goes to. Raises Problem."""
+async def prove_password(request: web.Request, email: str, password: str, *, tenant: str | None = None) -> Proven:
+    """The first factor alone. Raises Problem."""
     identity = request.app[IDENTITY]
     identity.hashing.require_room()
     name = await identity.attempts.account_name(email, client_address(request))
@@ -89,7 +75,7 @@ async def prove_password(
     stored = account.password_hash
     if stored is not None and identity.hashing.is_old(stored):
         await known.rehash(account.person.id, stored, await identity.hashing.hash(password, shortest=0))
-    return account, place
+    return Proven(person=account.person, place=place, methods=("pwd",))
 
 
 async def prove_code(request: web.Request, person: Person, code: str) -> str:

@@ -22,7 +22,7 @@ from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
 from gateway.portal.sealing import sealed, unsealed
 from gateway.portal.trusted import trusted_browsers
-from policies.people import Session, safe_next
+from policies.people import Proven, Session, safe_next
 from policies.verdict import Refusal
 from storage.postgres.people import Account
 
@@ -94,7 +94,7 @@ async def change_password(request: web.Request) -> web.Response:
     await browser.end(request, person.id, "password")
     await post(request, person.email, *letters.password_changed(request.app[PARTS].public_url))
     place = next(p for p in account.places if p.tenant_id == session.tenant_id)
-    _, secret = await browser.begin(request, person, place, session.methods)
+    _, secret = await browser.begin(request, Proven(person=person, place=place, methods=session.methods))
     response = back(_PAGE, "password")
     browser.set_cookie(request, response, secret)
     return response

@@ -6,7 +6,7 @@ import pytest
 
 from policies.federation import Asserted, Outcome, Rules, check_id_token, outcome, read_asserted
 from policies.foreign import Meaning
-from policies.people import Person, Place, Step, next_step
+from policies.people import Person, Place, Proven, Step
 from policies.tenants import Role, UserStatus
 from policies.tokens import Fault
 from policies.verdict import Refusal
@@ -97,4 +97,4 @@ def test_what_comes_after_a_proof(app: bool, passkey: bool, asked: bool, methods
         password_changed_at=None, last_login_at=None, has_password=True, has_second_factor=app, has_passkey=passkey,
     )  # fmt: skip
     place = Place(tenant_id="t", slug="t", name="T", role=Role.MEMBER, active=True, asks_second_factor=asked)
-    assert next_step(person, place, methods) is step
+    assert Proven(person=person, place=place, methods=methods).next_step is step

@@ -21,7 +21,7 @@ from gateway.portal.passkeys.using import FREE_TRIES, Answer
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit, prove_password
 from policies.federation import Asserted
-from policies.people import Place
+from policies.people import Place, Proven
 from policies.verdict import Refusal
 from storage.postgres.people import Account
 
@@ -55,14 +55,14 @@ async def consent(request: web.Request) -> web.Response:
         return await _page(request, found, account, Problem(Refusal.FORM_EXPIRED))
     goes_to = place(account, found.asserted)
     try:
-        proven, where = await prove_password(
+        proven = await prove_password(
             request, account.person.email, fields.get("password", "")[:8_192],
             tenant=goes_to.slug if goes_to is not None else None,
         )  # fmt: skip
     except Problem as problem:
         return await _page(request, found, account, problem)
     try:
-        return await _go_on(request, proven, where, ("pwd",))
+        return await _go_on(request, proven)
     except Problem as problem:
         return login.form(request, goal=found.goal, email=proven.person.email, problem=problem)
 
@@ -98,7 +98,8 @@ async def passkey_consent(request: web.Request) -> web.Response:
     goes_to = place(account, found.asserted)
     if passkey.user_id != account.person.id or goes_to is None:
         raise Problem(Refusal.PASSKEY_FAILED)
-    return go_to(await _go_on(request, account, goes_to, ("pop", "mfa")))
+    proven = Proven(person=account.person, place=goes_to, methods=("pop", "mfa"))
+    return go_to(await _go_on(request, proven))
 
 
 def place(account: Account, asserted: Asserted) -> Place | None:
@@ -107,12 +108,12 @@ def place(account: Account, asserted: Asserted) -> Place | None:
     return next((p for p in active if asserted.tenant in (p.slug, p.tenant_id)), active[0] if active else None)
 
 
-async def _go_on(request: web.Request, account: Account, where: Place, methods: tuple[str, ...]) -> web.Response:
+async def _go_on(request: web.Request, proven: Proven) -> web.Response:
     """It waits no more, whatever comes of it. Raises Problem: another request has taken it."""
     taken = await pending.take(request)
     if taken is None:
         raise Problem(Refusal.PROVIDER_FAILED)
-    response = await halfway.go_on(request, account.person, where, methods, taken.goal, connects=taken)
+    response = await halfway.go_on(request, proven, taken.goal, taken)
     await pending.forget(request, response)
     return response
 

@@ -20,7 +20,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from policies.federation import Asserted, Outcome, outcome, read_asserted
-from policies.people import FRESH_S, Place, safe_next
+from policies.people import FRESH_S, Place, Proven, safe_next
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound, Unavailable
 from storage.postgres.people import Account
@@ -173,9 +173,9 @@ async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserte
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
     await identities(request).used(asserted.issuer, asserted.subject)
     methods = ("oidc", "mfa") if provider.asks_second_factor else ("oidc",)
-    return await halfway.go_on(
-        request, account.person, place, methods, flow.goal, proved_at=_proved_at(request, asserted)
-    )
+    proved_at = _proved_at(request, asserted)
+    proven = Proven(person=account.person, place=place, methods=methods, at=proved_at)
+    return await halfway.go_on(request, proven, flow.goal)
 
 
 async def _stays(request: web.Request, flow: Flow, account: Account) -> Place | None:

@@ -12,7 +12,7 @@ from gateway.portal.identity import people, sessions
 from gateway.portal.passkeys.ceremony import answered, go_to, json_response, question, stored
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
-from policies.people import Step, safe_next
+from policies.people import Proven, Step, safe_next
 from policies.verdict import Refusal
 
 routes = web.RouteTableDef()
@@ -53,24 +53,25 @@ async def sign_in(request: web.Request) -> web.Response:
     if account is None or place is None or not account.may_sign_in:
         raise Problem(Refusal.PASSKEY_FAILED)
     goal = safe_next(sent.next, browser.HOME)
-    return go_to(await halfway.go_on(request, account.person, place, ("pop", "mfa"), goal))
+    proven = Proven(person=account.person, place=place, methods=("pop", "mfa"))
+    return go_to(await halfway.go_on(request, proven, goal))
 
 
 @routes.post("/auth/mfa/passkey/options")
 async def second_options(request: web.Request) -> web.Response:
     """What to ask for after the password: one of this person's."""
     half = await _half(request)
-    return json_response(await question(request, _SECOND, list(await stored(request).of(half.account.person.id))))
+    return json_response(await question(request, _SECOND, list(await stored(request).of(half.proven.person.id))))
 
 
 @routes.post("/auth/mfa/passkey")
 async def second(request: web.Request) -> web.Response:
     """The session."""
     half = await _half(request)
-    await limit(request, "passkey", half.account.person.id, free=FREE_TRIES)
+    await limit(request, "passkey", half.proven.person.id, free=FREE_TRIES)
     sent = await read_json(request, Answer)
     passkey = await answered(request, _SECOND, sent.credential)
-    if passkey.user_id != half.account.person.id:
+    if passkey.user_id != half.proven.person.id:
         raise Problem(Refusal.PASSKEY_FAILED)
     return go_to(await login.finish(request, half, "pop", trusting=sent.trust))
 
@@ -98,6 +99,6 @@ async def confirm(request: web.Request) -> web.Response:
 
 async def _half(request: web.Request) -> halfway.Halfway:
     half = await halfway.paused(request)
-    if half is None or half.step is not Step.PROVE:
+    if half is None or half.proven.next_step is not Step.PROVE:
         raise Problem(Refusal.LOGIN_REQUIRED)
     return half
