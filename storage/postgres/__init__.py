@@ -3,7 +3,7 @@
 ========== ====================================================================================
 pool       connections, each lent inside one transaction and one scope (tenant or operator)
 address    the URL, and opening one connection
-faults     what foreign errors mean here
+faults     what foreign errors mean here; ``absences`` what is said of what is not there
 migrate    brings the schema up to date; ``migrations`` holds the SQL
 history    migration files against what the database remembers
 ids        ``ten_…``, ``usr_…``, ``key_…``

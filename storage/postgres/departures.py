@@ -11,7 +11,7 @@ from graphlib import TopologicalSorter
 
 from policies.audit import Change
 from policies.tenants import Tenant
-from storage.ports import NotFound
+from storage.postgres.absences import no_tenant
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
@@ -134,7 +134,7 @@ class PostgresDepartures:
 async def _locked(connection: Connection, slug: str) -> Tenant:
     rows = await connection.fetch(f"{TENANTS} WHERE slug = $1 FOR NO KEY UPDATE", slug)
     if not rows:
-        raise NotFound(f"There is no tenant {slug!r}.")
+        raise no_tenant(slug)
     return tenant_of(rows[0])
 
 

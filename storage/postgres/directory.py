@@ -10,6 +10,7 @@ from policies.audit import Change
 from policies.tenants import SLUG, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres import values
+from storage.postgres.absences import no_tenant
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
@@ -67,7 +68,7 @@ class PostgresDirectory:
         _findable(slug)
         rows = await self._pool.read(f"{TENANTS} WHERE slug = $1", slug)
         if not rows:
-            raise _no_tenant(slug)
+            raise no_tenant(slug)
         return tenant_of(rows[0])
 
     async def tenants(self) -> Sequence[Tenant]:
@@ -79,7 +80,7 @@ class PostgresDirectory:
         """Raises NotFound."""
         rows = await self._pool.read(f"{TENANTS} WHERE id = $1", tenant_id)
         if not rows:
-            raise _no_tenant(tenant_id)
+            raise no_tenant(tenant_id)
         return tenant_of(rows[0])
 
     async def tenants_page(
@@ -106,7 +107,7 @@ class PostgresDirectory:
                 tenant_id,
             )
             if not rows:
-                raise _no_tenant(tenant_id)
+                raise no_tenant(tenant_id)
             tenant = tenant_of(rows[0])
             check(tenant)
             if tenant.name == name:
@@ -142,7 +143,7 @@ class PostgresDirectory:
                 status.value,
             )
             if not rows:
-                raise _no_tenant(slug)
+                raise no_tenant(slug)
             (row,) = rows
             if row["status"] == TenantStatus.DELETING:
                 raise Leaving(f"Tenant {slug} is being deleted. Restore it first.")
@@ -171,7 +172,7 @@ class PostgresDirectory:
         name = values.clean_line(name, "the name of a user")
         refusals = {
             "memberships_pkey": AlreadyExists(f"{email} is a member of this tenant already."),
-            "memberships_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
+            "memberships_tenant_fkey": no_tenant(tenant_id),
         }
         new = NewPerson(email=email, name=name, password_hash=password_hash)
         async with self._pool.together() as one:
@@ -310,8 +311,7 @@ class PostgresDirectory:
                     route,
                 )
             else:
-                no_tenant = NotFound(f"There is no tenant with the id {override.tenant_id}.")
-                with violating({"route_overrides_tenant_fkey": no_tenant}):
+                with violating({"route_overrides_tenant_fkey": no_tenant(override.tenant_id)}):
                     done = await connection.execute(
                         """
                         INSERT INTO platform.route_overrides (tenant_id, route) VALUES ($1, $2)
@@ -351,11 +351,7 @@ async def _person(connection: Connection, email: str) -> User:
 
 def _findable(slug: str) -> None:
     if SLUG.fullmatch(slug) is None:
-        raise _no_tenant(slug)
-
-
-def _no_tenant(slug: str) -> NotFound:
-    return NotFound(f"There is no tenant {slug!r}.")
+        raise no_tenant(slug)
 
 
 def _user(row: asyncpg.Record) -> User:

@@ -12,6 +12,7 @@ from policies.plans import Counted
 from policies.tenants import Role
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
+from storage.postgres.absences import no_tenant
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
@@ -67,7 +68,7 @@ class PostgresInvitations:
             )
             await require_room(connection, tenant_id, Counted.INVITATIONS)
             refusals = {
-                "invitations_tenant_fkey": NotFound("There is no such tenant."),
+                "invitations_tenant_fkey": no_tenant(tenant_id),
                 "invitations_open_key": AlreadyExists(f"{email} is being invited by somebody else this moment."),
             }
             with violating(refusals):

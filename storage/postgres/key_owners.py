@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from policies.permissions import excess
-from storage.ports import ExceedsOwner, NotFound
+from storage.ports import ExceedsOwner
+from storage.postgres.absences import no_enabled_account
 from storage.postgres.ids import Kind, is_id
 from storage.postgres.members import held
 from storage.postgres.pool import Pool
@@ -36,7 +37,7 @@ async def _of_account(pool: Pool, tenant_id: str, account_id: str) -> frozenset[
             tenant_id=tenant_id,
         )
     if not rows:
-        raise no_account(account_id)
+        raise no_enabled_account(account_id)
     return frozenset(rows[0]["scopes"])
 
 
@@ -53,8 +54,3 @@ async def _lacked_by_member(pool: Pool, tenant_id: str, user_id: str, scopes: Ab
         user_id,
     )
     return excess(held(rows[0]), scopes) if rows else ()  # without a membership the foreign key refuses
-
-
-def no_account(account_id: str | None) -> NotFound:
-    """What is said of an account that is another tenant's, too."""
-    return NotFound(f"This tenant has no service account {account_id!r} that is still enabled.")

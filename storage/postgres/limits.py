@@ -14,6 +14,7 @@ from policies.calendars import Calendar
 from policies.limits import Rate
 from policies.plans import in_force
 from storage.ports import Grant, NotFound
+from storage.postgres.absences import no_member, no_tenant
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind as IdKind
@@ -187,7 +188,7 @@ class PostgresLimitBook:
         async with self._pool.tenant(tenant_id) as connection:
             rows = await connection.fetch("SELECT time_zone, anchor_day FROM platform.tenants WHERE id = $1", tenant_id)
             if not rows:
-                raise NotFound(f"There is no tenant {tenant_id!r}.")
+                raise no_tenant(tenant_id)
             old = Calendar(*rows[0].values())
             if old == calendar:
                 return
@@ -215,7 +216,7 @@ class PostgresLimitBook:
             "SELECT time_zone, anchor_day FROM platform.tenants WHERE id = $1", tenant_id, tenant_id=tenant_id
         )
         if not rows:
-            raise NotFound(f"There is no tenant {tenant_id!r}.")
+            raise no_tenant(tenant_id)
         return Calendar(*rows[0].values())
 
 
@@ -302,7 +303,7 @@ def _check(user_id: str | None, key_id: str | None, granted: Sequence[Allowance]
 def _missing(tenant_id: str, user_id: str | None, key_id: str | None) -> NotFound:
     if key_id is not None:
         return NotFound(f"This tenant has no key {key_id!r}.")
-    return NotFound(f"This tenant has no member {user_id!r}." if user_id else f"There is no tenant {tenant_id!r}.")
+    return no_member(user_id) if user_id else no_tenant(tenant_id)
 
 
 async def _name_of(connection: Connection, tenant_id: str, user_id: str | None, key_id: str | None) -> str:

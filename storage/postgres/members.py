@@ -9,7 +9,8 @@ import asyncpg
 from policies.audit import Change, changed
 from policies.permissions import OPERATOR, ROLES, Permission, permitted
 from policies.tenants import Role, UserStatus
-from storage.ports import AlreadyExists, NotFound, StorageError
+from storage.ports import AlreadyExists, StorageError
+from storage.postgres.absences import no_member, no_person, no_role
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
@@ -88,10 +89,10 @@ class PostgresMembers:
     async def member(self, tenant_id: str, user_id: str) -> Member:
         """Raises NotFound."""
         if not is_id(Kind.USER, user_id):
-            raise _nobody(user_id)
+            raise no_member(user_id)
         rows = await self._pool.read(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id, tenant_id=tenant_id)
         if not rows:
-            raise _nobody(user_id)
+            raise no_member(user_id)
         return _member(rows[0])
 
     async def add(self, tenant_id: str, user_id: str, role: Role, custom_role: str | None) -> Member:
@@ -100,10 +101,10 @@ class PostgresMembers:
         Raises NotFound, also for a custom role that the tenant has not; AlreadyExists for a member.
         """
         if not is_id(Kind.USER, user_id):
-            raise _unknown(user_id)
+            raise no_person(user_id)
         refusals = {
-            "memberships_custom_role_fkey": NotFound(f"This tenant has no role {custom_role!r}."),
-            "memberships_user_id_fkey": _unknown(user_id),
+            "memberships_custom_role_fkey": no_role(custom_role),
+            "memberships_user_id_fkey": no_person(user_id),
             "memberships_pkey": AlreadyExists("This person is a member of this tenant already."),
         }
         async with self._pool.tenant(tenant_id) as connection:
@@ -117,7 +118,7 @@ class PostgresMembers:
                 )
             made = _member((await connection.fetch(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id))[0])
             if made.status is UserStatus.DELETED:
-                raise _unknown(user_id)
+                raise no_person(user_id)
             await self._trail.record(
                 connection,
                 Change(
@@ -155,8 +156,8 @@ class PostgresMembers:
         Raises NotFound, also for a custom role that the tenant has not; LastOwner.
         """
         if not is_id(Kind.USER, user_id):
-            raise _nobody(user_id)
-        unknown_role = {"memberships_custom_role_fkey": NotFound(f"This tenant has no role {custom_role!r}.")}
+            raise no_member(user_id)
+        unknown_role = {"memberships_custom_role_fkey": no_role(custom_role)}
         async with self._pool.tenant(tenant_id) as connection:
             old = await _locked(connection, tenant_id, user_id)
             check(old)
@@ -190,7 +191,7 @@ class PostgresMembers:
         ``check`` sees the member as it was, and may raise. Raises NotFound, LastOwner.
         """
         if not is_id(Kind.USER, user_id):
-            raise _nobody(user_id)
+            raise no_member(user_id)
         async with self._pool.tenant(tenant_id) as connection:
             # What is hung on a membership shares a lock on its row, which knows no queue: who makes keys without a
             # pause could never be removed. Who wants a table's lock waits in turn; who only reads does not wait.
@@ -256,7 +257,10 @@ def held(row: asyncpg.Record) -> frozenset[Permission]:
 
 
 async def _locked(connection: Connection, tenant_id: str, user_id: str) -> Member:
-    """With all owners, so that two who step down at once do not both see the other still there. Raises NotFound."""
+    """The member, locked together with all owners. Raises NotFound.
+
+    Two who step down at once must not each see the other still there.
+    """
     await connection.execute(
         "SELECT FROM platform.memberships WHERE tenant_id = $1 AND (role = 'owner' OR user_id = $2)"
         " ORDER BY user_id FOR NO KEY UPDATE",
@@ -265,7 +269,7 @@ async def _locked(connection: Connection, tenant_id: str, user_id: str) -> Membe
     )
     rows = await connection.fetch(f"{_MEMBER} AND m.user_id = $2", tenant_id, user_id)
     if not rows:
-        raise _nobody(user_id)
+        raise no_member(user_id)
     return _member(rows[0])
 
 
@@ -286,14 +290,6 @@ async def _require_owner(connection: Connection, tenant_id: str) -> None:
 def _read_place(place: str) -> tuple[datetime, str]:
     """See :attr:`Member.place`."""
     return datetime.strptime(f"{place[:_PLACE_DIGITS]}+0000", f"{_PLACE}%z"), place[_PLACE_DIGITS:]
-
-
-def _nobody(user_id: str) -> NotFound:
-    return NotFound(f"This tenant has no member {user_id!r}.")
-
-
-def _unknown(user_id: str) -> NotFound:
-    return NotFound(f"There is no person {user_id!r}.")
 
 
 def _member(row: asyncpg.Record) -> Member:

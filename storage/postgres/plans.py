@@ -11,6 +11,7 @@ from policies.plans import Counted, Plan, checked
 from policies.tenants import Tenant
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres import values
+from storage.postgres.absences import no_tenant
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.pool import Pool
@@ -142,7 +143,7 @@ class PostgresPlans:
                 tenant_id,
             )
             if not rows:
-                raise NotFound(f"There is no tenant {tenant_id!r}.")
+                raise no_tenant(tenant_id)
             old = tenant_of(rows[0])
             if old.plan == name:
                 return old

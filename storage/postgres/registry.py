@@ -12,11 +12,12 @@ from policies.principals import Principal
 from policies.tenants import ApiKey
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
+from storage.postgres.absences import no_enabled_account, no_member, no_tenant
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
-from storage.postgres.key_owners import no_account, require_held
+from storage.postgres.key_owners import require_held
 from storage.postgres.key_rows import (
     CHANGE,
     CREATE,
@@ -79,9 +80,9 @@ class PostgresKeyRegistry:
             raise ValueError("a key is a member's or a service account's, not both")
         refusals = {
             "api_keys_digest_key": AlreadyExists("This very key is registered already."),
-            "api_keys_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
-            "api_keys_owner_fkey": NotFound(f"No member of this tenant has the id {user_id}."),
-            "api_keys_account_fkey": no_account(service_account_id),
+            "api_keys_tenant_fkey": no_tenant(tenant_id),
+            "api_keys_owner_fkey": no_member(user_id or ""),
+            "api_keys_account_fkey": no_enabled_account(service_account_id),
         }
         row = (
             new_id(Kind.KEY),

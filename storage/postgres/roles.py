@@ -9,8 +9,9 @@ import asyncpg
 from policies.audit import Change, changed
 from policies.plans import Counted
 from policies.tenants import Role
-from storage.ports import AlreadyExists, NotFound, StorageError
+from storage.ports import AlreadyExists, StorageError
 from storage.postgres import values
+from storage.postgres.absences import no_role
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.pool import Pool
@@ -50,7 +51,7 @@ class PostgresRoles:
         """Raises NotFound."""
         rows = await self._pool.read(f"{_ROLE} AND name = $2", tenant_id, name, tenant_id=tenant_id)
         if not rows:
-            raise _no_role(name)
+            raise no_role(name)
         return _role(rows[0])
 
     async def create(self, tenant_id: str, name: str, description: str, permissions: Sequence[str]) -> CustomRole:
@@ -97,7 +98,7 @@ class PostgresRoles:
         async with self._pool.tenant(tenant_id) as connection:
             rows = await connection.fetch(f"{_ROLE} AND name = $2 FOR NO KEY UPDATE", tenant_id, name)
             if not rows:
-                raise _no_role(name)
+                raise no_role(name)
             old = _role(rows[0])
             check(old)
             rows = await connection.fetch(
@@ -130,7 +131,7 @@ class PostgresRoles:
         async with self._pool.tenant(tenant_id) as connection:
             rows = await connection.fetch(f"{_ROLE} AND name = $2 FOR UPDATE", tenant_id, name)
             if not rows:
-                raise _no_role(name)
+                raise no_role(name)
             check(_role(rows[0]))
             with violating({"memberships_custom_role_fkey": in_use}):
                 await connection.execute(
@@ -139,10 +140,6 @@ class PostgresRoles:
             await self._trail.record(
                 connection, Change(tenant_id=tenant_id, action="role.deleted", target=name, target_name=name)
             )
-
-
-def _no_role(name: str) -> NotFound:
-    return NotFound(f"This tenant has no role {name!r}.")
 
 
 def _role(row: asyncpg.Record) -> CustomRole:

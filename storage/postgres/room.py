@@ -16,7 +16,7 @@ _LIVE = {
 
 
 async def require_room(connection: Connection, tenant_id: str, what: Counted, *, times: int = 1) -> None:
-    """Raises Full. Who makes things in one tenant does it one after the other until its transaction ends.
+    """Raises Full. Until the transaction ends, whoever else makes things in the tenant waits.
 
     ``times`` as many may be there for what takes the place of something that goes on for a while.
     """
@@ -38,5 +38,5 @@ async def require_room(connection: Connection, tenant_id: str, what: Counted, *,
 
 
 async def before_memberships(connection: Connection) -> None:
-    """For what will be checked against a membership: locked before any row, as the removal of a member does."""
+    """Lock memberships before any row, as the removal of a member does: for what will be checked against one."""
     await connection.execute("LOCK TABLE platform.memberships IN ROW SHARE MODE")

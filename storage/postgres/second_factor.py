@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from policies.audit import Change
 from policies.people import SECOND_FACTORS
 from policies.tenants import Role
-from storage.ports import NotFound
+from storage.postgres.absences import no_tenant
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 
@@ -25,7 +25,7 @@ class PostgresSecondFactor:
         """The roles that are asked. Raises NotFound."""
         rows = await self._pool.read("SELECT second_factor_for FROM platform.tenants WHERE id = $1", tenant_id)
         if not rows:
-            raise NotFound("There is no such tenant.")
+            raise no_tenant(tenant_id)
         return frozenset(Role(name) for name in rows[0]["second_factor_for"])
 
     async def ask(
@@ -41,7 +41,7 @@ class PostgresSecondFactor:
                 "SELECT slug, second_factor_for FROM platform.tenants WHERE id = $1 FOR NO KEY UPDATE", tenant_id
             )
             if not rows:
-                raise NotFound("There is no such tenant.")
+                raise no_tenant(tenant_id)
             before = sorted(rows[0]["second_factor_for"])
             check(frozenset(Role(name) for name in before))
             if before == wanted:

@@ -10,8 +10,9 @@ import asyncpg
 from policies.audit import Change, changed
 from policies.plans import Counted
 from policies.tenants import ServiceAccount
-from storage.ports import AlreadyExists, Full, NotFound
+from storage.ports import AlreadyExists, Full
 from storage.postgres import values
+from storage.postgres.absences import no_account, no_enabled_account, no_tenant
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _COLUMNS = "id, tenant_id, name, scopes, audiences, created_at, disabled_at"
 _SORTS = {"name": Order("name"), **by_age("id")}
 _MOST_SECRETS = 10
-"""Of one account that work at one time, for those who replace them before the old ones end."""
+"""Secrets of one account that may work at one time, for those who replace them before the old ones end."""
 _PREFIXED = "a.id, a.tenant_id, a.name, a.scopes, a.audiences, a.created_at, a.disabled_at"
 
 
@@ -44,7 +45,7 @@ class PostgresServiceAccounts:
         name = values.clean_name(name, of="a service account")
         refusals = {
             "service_accounts_name_key": _name_taken(name),
-            "service_accounts_tenant_fkey": NotFound(f"There is no tenant with the id {tenant_id}."),
+            "service_accounts_tenant_fkey": no_tenant(tenant_id),
         }
         async with self._pool.tenant(tenant_id) as connection:
             await require_room(connection, tenant_id, Counted.SERVICE_ACCOUNTS)
@@ -99,16 +100,16 @@ class PostgresServiceAccounts:
                 account_id,
             )
         if not rows:
-            raise _no_account(account_id)
+            raise no_account(account_id)
         return _account(rows[0])
 
     async def rotate(self, tenant_id: str, account_id: str, *, digest: bytes, old_ends_at: datetime) -> ServiceAccount:
-        """A secret more; those before it end then at the latest."""
+        """One more secret; those before it end at ``old_ends_at`` at the latest."""
         values.check_instant(old_ends_at, "the end of the old secret")
         async with self._pool.tenant(tenant_id) as connection:
             account = await _locked(connection, tenant_id, account_id)
             if account.disabled_at is not None:
-                raise _not_enabled(account_id)
+                raise no_enabled_account(account_id)
             await connection.execute(
                 "DELETE FROM platform.service_secrets WHERE account_id = $1 AND expires_at <= now()", account_id
             )
@@ -150,7 +151,7 @@ class PostgresServiceAccounts:
             old = await _locked(connection, tenant_id, account_id)
             check(old)
             if old.disabled_at is not None:
-                raise _not_enabled(account_id)
+                raise no_enabled_account(account_id)
             new = replace(
                 old,
                 name=old.name if name is None else values.clean_name(name, of="a service account"),
@@ -227,10 +228,6 @@ def _name_taken(name: str) -> AlreadyExists:
     return AlreadyExists(f"This tenant has a service account {name!r} already.")
 
 
-def _not_enabled(account_id: str) -> NotFound:
-    return NotFound(f"This tenant has no service account {account_id!r} that is still enabled.")
-
-
 async def _locked(connection: Connection, tenant_id: str, account_id: str) -> ServiceAccount:
     """Until the transaction ends. Raises NotFound."""
     rows = []
@@ -241,12 +238,8 @@ async def _locked(connection: Connection, tenant_id: str, account_id: str) -> Se
             account_id,
         )
     if not rows:
-        raise _no_account(account_id)
+        raise no_account(account_id)
     return _account(rows[0])
-
-
-def _no_account(account_id: str) -> NotFound:
-    return NotFound(f"There is no service account {account_id!r}.")
 
 
 def _account(row: asyncpg.Record) -> ServiceAccount:

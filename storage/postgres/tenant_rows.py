@@ -29,4 +29,4 @@ whoever wrote it into an issuer's or a provider's table meant that one (T-07). T
 """
 
 FORMER = "SELECT slug FROM platform.former_slugs WHERE slug = ANY($1::text[])"
-"""Those of some slugs by which nobody is found any more."""
+"""Which of some slugs are former ones, by which nobody is found any more."""

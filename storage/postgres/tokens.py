@@ -10,8 +10,8 @@ import asyncpg
 from policies.audit import Change
 from policies.refresh import Family
 from policies.tokens import LEEWAY_S, LONGEST_S
-from storage.ports import NotFound
 from storage.postgres import values
+from storage.postgres.absences import no_member
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
@@ -78,9 +78,8 @@ class PostgresFamilies:
         agent: str = "",
     ) -> Family:
         """Raises NotFound when there is no such member."""
-        nobody = NotFound(f"No member of this tenant has the id {user_id}.")
         async with self._pool.operator() as connection:
-            with violating({"refresh_families_member_fkey": nobody}):
+            with violating({"refresh_families_member_fkey": no_member(user_id)}):
                 (row,) = await connection.fetch(
                     f"""
                     INSERT INTO platform.refresh_families AS f

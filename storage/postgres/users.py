@@ -9,8 +9,9 @@ import asyncpg
 from policies.audit import Change, Facts
 from policies.people import INVITATION_S
 from policies.tenants import UserStatus
-from storage.ports import AlreadyExists, NotFound
+from storage.ports import AlreadyExists
 from storage.postgres import values
+from storage.postgres.absences import no_person
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
@@ -82,7 +83,7 @@ class PostgresUsers:
         """Raises NotFound."""
         rows = await self._pool.read(f"{_KNOWN} AND u.id = $1", user_id) if is_id(Kind.USER, user_id) else []
         if not rows:
-            raise _nobody(user_id)
+            raise no_person(user_id)
         return _known(rows[0])
 
     async def create(self, new: NewPerson, password_link: bytes | None = None) -> Known:
@@ -169,12 +170,8 @@ async def _locked(connection: Connection, user_id: str, lock: str = "FOR NO KEY 
     if is_id(Kind.USER, user_id):
         rows = await connection.fetch(f"{_KNOWN} AND u.id = $1 {lock} OF u", user_id)
     if not rows:
-        raise _nobody(user_id)
+        raise no_person(user_id)
     return _known(rows[0])
-
-
-def _nobody(user_id: str) -> NotFound:
-    return NotFound(f"There is no user {user_id!r}.")
 
 
 def _known(row: asyncpg.Record) -> Known:

@@ -12,7 +12,8 @@ from gateway.portal.problem import Problem
 from policies.permissions import ASSIGNABLE, ROLES, Permission
 from policies.tenants import Role, UserStatus
 from policies.verdict import Refusal
-from storage.ports import Invalidation, NotFound
+from storage.ports import Invalidation
+from storage.postgres.absences import no_person
 from storage.postgres.members import LastOwner, Member, PostgresMembers, permissions_in
 from storage.postgres.roles import CustomRole, InUse, PostgresRoles
 
@@ -112,7 +113,7 @@ async def add_member(ask: Ask[InTenant, MemberWish]) -> MemberShown:
     custom = await _roles(ask).one(ask.tenant_id, wish.custom_role) if wish.custom_role else None
     ask.who.may_give(custom.permissions if custom else ROLES[wish.role])
     if not (ask.who.is_operator or await _looks_after(ask, wish.user_id)):
-        raise NotFound(f"There is no person {wish.user_id!r}.")  # or none that the caller may know of
+        raise no_person(wish.user_id)  # or none that the caller may know of
     made = await members.add(ask.tenant_id, wish.user_id, wish.role, wish.custom_role)
     await ask.announce(Invalidation(user_id=made.user_id))
     return _shown(made, custom)

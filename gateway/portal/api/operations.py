@@ -29,6 +29,7 @@ from gateway.portal.problem import Handler, Problem
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation, NotFound, Unavailable
+from storage.postgres.absences import no_tenant
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.idempotency import IdempotencyBook
@@ -289,7 +290,7 @@ async def _tenant(ask: Ask[InTenant, Any]) -> str:
             tenant_id=ask.who.tenant_id, user_id=ask.who.user_id, key_id=ask.who.key_id, wanted=found.id,
             operation=ask.operation.name, request_id=request_id(ask.request),
         )  # fmt: skip
-        raise NotFound(f"There is no tenant {slug!r}.")
+        raise no_tenant(slug)
     return found.id
 
 

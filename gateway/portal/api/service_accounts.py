@@ -14,7 +14,8 @@ from gateway.portal.api.shapes import Instant, Name, ServiceScopes
 from policies.credentials import RANDOM_BYTES, mint_client_secret
 from policies.permissions import Permission
 from policies.tenants import ServiceAccount
-from storage.ports import Invalidation, NotFound
+from storage.ports import Invalidation
+from storage.postgres.absences import no_account
 from storage.postgres.service_accounts import PostgresServiceAccounts
 
 operations = Operations("service-accounts")
@@ -176,7 +177,7 @@ async def _account(ask: Ask[Any, Any]) -> ServiceAccount:
     account_id = ask.path("account_id")
     account = await _accounts(ask).account(account_id)
     if account.tenant_id != ask.tenant_id:
-        raise NotFound(f"There is no service account {account_id!r}.")
+        raise no_account(account_id)
     return account
 
 
