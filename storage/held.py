@@ -18,9 +18,9 @@ class Keeper(Protocol):
         """Carry out steps on everything that the lease holds. Raises Unavailable."""
 
     def give_back(self, lease: "HeldLease", steps: Sequence[Step]) -> None:
-        """The last steps. Never waits, and is carried out even if the store is away just now.
+        """Carry out the last steps, even if the store is away just now. Never waits.
 
-        Who wants to hear of the lease is told then.
+        Whoever wants to hear of the lease is told when that is done.
         """
 
 
@@ -40,7 +40,7 @@ class HeldLease:
         self.hear: Callable[[Answer], None] | None = None
         self._changing: asyncio.Future[Answer] | None = None
         self._doubts: list[Step] = []
-        """Reservations that are there or not: the answer to an extension was lost."""
+        """Reservations that may be there or not: the answer to an extension was lost."""
 
     def granted(self, demands: Sequence[Demand], answer: Answer) -> None:
         """Note what was not reserved: in shadow a request passes without."""

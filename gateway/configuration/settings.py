@@ -50,7 +50,7 @@ def _issuers(issuers: dict[str, IssuerSettings]) -> dict[str, IssuerSettings]:
 
 
 def _holds(everywhere: str, host: str) -> bool:
-    """Whether who listens on ``everywhere`` has the ports of ``host`` as well."""
+    """Whether listening on ``everywhere`` takes the ports of ``host`` as well."""
     return everywhere == ("[::]" if ":" in host else "0.0.0.0")  # noqa: S104  a comparison
 
 

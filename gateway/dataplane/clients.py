@@ -16,9 +16,9 @@ _log = structlog.get_logger("gateway.clients")
 _TO_COME = 48
 """Open files that a worker has later than at its start: connections to stores, journals, ``_RESERVE``."""
 _RESERVE = 16
-"""The last files, which no client gets: who comes then is told so, and journals and stores still have theirs."""
+"""Files that no client gets: a client that comes then is told so, and journals and stores still have theirs."""
 _MOST_STAY = 32
-"""Connections that are turned away and stay for a moment: they come in floods, and each is a file."""
+"""How many that were turned away may stay for a moment: they come in floods, and each is a file."""
 _MOST = 65_536
 _SHARE = 4
 _SAY_AGAIN_S = 10.0
@@ -69,7 +69,7 @@ class Census:
         return True
 
     def may_stay(self, descriptor: int, others: int) -> bool:
-        """Whether who was turned away may keep its connection until it has read so, beside ``others`` that do."""
+        """Whether a client that was turned away may stay until it has read why, beside ``others`` that do."""
         return descriptor < self._last_file and others < min(_MOST_STAY, self.most)
 
     def leave(self, peer: str) -> None:
@@ -99,7 +99,7 @@ class Census:
         return False
 
     def _may_say(self) -> bool:
-        """Whether a line is due: one for each would be a gift to whoever opens them."""
+        """Whether a log line is due: one for each connection would be a gift to whoever opens them."""
         now = time.monotonic()
         if now < self._say_at:
             return False

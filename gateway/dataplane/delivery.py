@@ -133,7 +133,7 @@ class Delivery(Intake):
 
     @property
     def _has_unread(self) -> bool:
-        """Whether something is in the socket that the loop has not told of yet."""
+        """Whether the socket holds something that the loop has not told of yet."""
         if self.transport is None or self.transport.is_closing():
             return False
         poll = select.poll()
@@ -146,9 +146,9 @@ class Delivery(Intake):
         return bool(self._messages or self._header_bytes or self._message_tail) or self._has_unread
 
     async def _hear_out(self) -> None:
-        """Say that nothing follows, and read on until the client has heard it: for how long is as for an upload.
+        """Say that nothing follows, and read on until the client has heard it, for as long as a refused upload is read.
 
-        What comes now is answered in no way, also not what would be known again.
+        What comes now is not answered, not even a request that would be recognised.
         """
         self._close = True
         self._again = self.memory = None

@@ -103,7 +103,7 @@ class Exchange:
             self.principal = deny.principal
 
     def broke_off(self, outcome: Outcome, status: int) -> None:
-        """Note how it ended, with the status to be told where there was none. What is settled stays as it is."""
+        """Note how it ended, with the status to record where none was sent. What is settled stays as it is."""
         if not self.settled:
             self.outcome = outcome
             self.status = self.status or status

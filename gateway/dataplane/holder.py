@@ -61,7 +61,7 @@ class Holder:
 
     @staticmethod
     def bound(bounds: Bounds, inquiry: Inquiry) -> tuple[Bound, ...]:
-        """Those that hold for a request."""
+        """The limits that hold for a request."""
         return bounds.request if _has_body(inquiry) else bounds.bodyless
 
     async def hold(self, permit: Permit, bound: Sequence[Bound], inquiry: Inquiry, address: str) -> Admit | Deny:
@@ -97,7 +97,7 @@ class Holder:
     async def extend(
         self, permit: Permit, lease: Lease, expected: Spent, spent: Spent, *, margin: bool
     ) -> tuple[Deny | None, bool]:
-        """See :class:`policies.admission.Hold`; and whether there was no margin left."""
+        """The refusal or None of :meth:`policies.admission.Hold.grow`, and whether no margin was left."""
         try:
             answer = await lease.extend(with_margin(expected) if margin else expected, spent)
             is_short = not answer.admitted
@@ -119,7 +119,10 @@ class Holder:
         return outgrown(permit, lease.demands, answer, answer.refused_by), True
 
     async def _ask(self, holds: Holds, permit: Permit, wanted: tuple[Demand, ...]) -> tuple[tuple[Demand, ...], Held]:
-        """Raises Unavailable. What nobody can tell the use of is left out, unless the route is closed then."""
+        """The demands that were made and the answer to them. Raises Unavailable.
+
+        A demand whose use nobody can tell is left out, unless the route is closed then.
+        """
         held = await holds.hold(wanted)
         if not held.answer.unknown:
             return wanted, held
@@ -140,7 +143,7 @@ class Holder:
         return wanted, held
 
     async def _used(self, principal: Principal, demand: Demand) -> int:
-        """From the ledger; all who need one figure at a time share one question."""
+        """What was used of a demand's period, by the ledger; all who need one figure at a time share one question."""
         looking = self._looking_up.get(demand.key)
         if looking is None:
             allowance = demand.allowance

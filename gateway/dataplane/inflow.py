@@ -84,7 +84,7 @@ class Inflow(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self.left = left
         self.total_bytes = body.total_bytes
-        """Of the body so far: by it the listener sees whether it trickles."""
+        """Bytes of the body so far, by which the listener sees whether it trickles."""
 
     async def run(self) -> None:
         """Read on until ``take`` says stop, or the end. Raises what it raises, BodyTooSlow, and ConnectionError."""

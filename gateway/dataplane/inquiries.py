@@ -175,9 +175,9 @@ class Reader:
         self._remembered: Remembered[tuple[str, tuple[int, int], RawHeaders], Known] = Remembered()
 
     def recall(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
-        """As :meth:`know`; of a trusted proxy's headers those that come again are worked out once.
+        """As :meth:`know`, but a trusted proxy's header that comes again on any of its connections is worked out once.
 
-        Its connections carry the requests of all its clients in turn. An upgrade is another one each time.
+        Those connections carry the requests of all its clients in turn. An upgrade is another one each time.
         """
         if peer not in self._trusted:
             return self.know(raw, version, peer)

@@ -139,7 +139,7 @@ class Intake(RequestHandler):
             self._header_came()
 
     def _came_alone(self, data: bytes, *, may_repeat: bool) -> None:
-        """The end of one request came, and nothing behind it. Know it if it comes again."""
+        """The end of one request came, with nothing behind it: note it, to recognise it when it comes again."""
         message, body = self._messages[-1]
         if isinstance(message, RawRequestMessage) and isinstance(body, EmptyStreamReader) and not message.upgrade:
             self._between = True
@@ -147,7 +147,7 @@ class Intake(RequestHandler):
                 self._last, self._again = data, Again((message, body))
 
     def whole(self, message: RawRequestMessage) -> bytes:
-        """The bytes of this message, if it would be known by them; else nothing."""
+        """The bytes of this message, if it would be recognised by them; else none."""
         return self._last if self._again is not None and self._again[0] is message else b""
 
     def _is_remembered(self, memory: Memory, data: bytes) -> bool:
@@ -207,9 +207,10 @@ class Intake(RequestHandler):
             self._server.reading.pop(self, None)
 
     def pour(self, body: StreamReader, left: int, idle_s: float, take: Take) -> Inflow | None:
-        """A way for the rest of a body of known length around the parser; None while the parser still holds a part.
+        """A way around the parser for the rest of a body of known length.
 
-        Also where it is not worth the trouble. All that has come of the body must have been read.
+        None while the parser still holds a part of it, and where it is not worth the trouble. All that has come of the
+        body must have been read.
         """
         if left < 2 * BUFFER_BYTES or self.transport is None or self._reading_paused or self._buffer_paused:
             return None

@@ -203,7 +203,7 @@ class Latecomer:
 async def hear(watch: NewJob | JobState, upstream: UpstreamConnection) -> Deny | Latecomer | None:
     """Hold an answer, up to a bound, until what it says of the job is stored. It can be read from its beginning again.
 
-    A refusal to be given in its place, or who has to read on in it while it passes. Raises UpstreamError.
+    Gives a refusal to be sent in its place, or who has to read on in it while it passes. Raises UpstreamError.
     """
     held = bytearray()
     while not watch.is_told and len(held) < watch.most and (piece := await upstream.read()):
@@ -374,7 +374,7 @@ class Jobs:
         return None
 
     def taken_back(self, job: Job, ownership: Ownership, record: UsageRecord) -> None:
-        """It was booked by this process: the limits and the figures follow."""
+        """Follow up a correction that this process has booked, in the limits and the figures."""
         ms = -record.measured.audio_ms
         self.count(job.kind, "failed" if record.outcome is Outcome.UPSTREAM_FAILED else "lowered")
         self._metrics.credited_s[(ownership.route,)] += ms / 1000

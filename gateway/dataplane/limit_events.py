@@ -69,7 +69,7 @@ class LimitEvents:
                 await self._outbox.tell(reached.event_id, reached.tenant_id, reached.holder, _data(reached))
             except Unavailable as error:
                 if wait_s is None:
-                    _log.error("an event is lost", event_id=reached.event_id, cause=str(error))
+                    _log.error("an event is lost", event_id=reached.event_id, reason=str(error))
                     return
                 await asyncio.sleep(wait_s)
             else:

@@ -96,7 +96,7 @@ class Recurrent(Protocol):
 
 @dataclass(slots=True)
 class Desk:
-    """What errands need, whose ever they are."""
+    """What all errands need."""
 
     gatekeeper: Gatekeeper
     settlement: Settlement
@@ -228,7 +228,7 @@ class Errand(Repetition):
         self._connection.ran()
 
     def _let_go(self, exchange: Exchange) -> None:
-        """Of whoever else was asked."""
+        """Let go of whoever else was asked."""
 
 
 class Passing(Errand):

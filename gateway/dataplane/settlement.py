@@ -32,7 +32,7 @@ class Journal(Protocol):
         """Raises JournalFull."""
 
     def append_all(self, rows: Sequence[bytes]) -> int:
-        """As many, from the first on, as there is room for without more ado; how many."""
+        """Rows from the first on, as many as there is room for without more ado; how many."""
 
 
 class Settlement:
@@ -91,7 +91,7 @@ class Settlement:
         )
 
     def likeness_of_many(self, exchange: Exchange) -> Likeness | None:
-        """The same of one that just was settled and will come again on other connections: all is worked out at once."""
+        """The same for an exchange that will come again on other connections: all of it is worked out now."""
         caller, principal, route = exchange.caller, exchange.principal, exchange.route
         if caller.outline is None and principal is not None and principal.tenant_id and route is not None:
             record = self._record(exchange, principal, route.name, NOT_AUDIO, exchange.ended, exchange.took)
@@ -99,7 +99,7 @@ class Settlement:
         return self.likeness(exchange)
 
     def _end(self, exchange: Exchange) -> bool:
-        """Note how it ended. Whether there is more to do: a stream has been settled."""
+        """Note how it ended. Whether there is more to do: a stream is settled by this."""
         exchange.settled = True
         exchange.took = took = time.perf_counter() - exchange.started
         if exchange.booked is not None:
@@ -216,7 +216,7 @@ class Settlement:
         return measured
 
     def _row(self, exchange: Settled, now: float) -> bytes:
-        """The usage row of a request that ended now; empty where nobody is to be told of it."""
+        """The usage row of a request that ended now; empty where there is no tenant to account it to."""
         if isinstance(exchange, Repetition):
             exchange.ended = now
             return self._filled(exchange.outline, exchange, now)
@@ -276,7 +276,7 @@ class Settlement:
 
 
 def _spent(exchange: Exchange, measured: Measured) -> Spent:
-    """As the ledger will count it, of whom a lost counter is told."""
+    """What it came to as the ledger will count it, from which a lost counter is restored."""
     return Spent(measured.audio_ms, exchange.bytes_in, exchange.outcome is not Outcome.DENIED)
 
 

@@ -72,7 +72,7 @@ class StreamEnd(asyncio.Protocol):
         self.paused_at = NEVER
         """Since when it has not taken what is written to it."""
         self.look_at = NEVER
-        """By how many bytes of its messages the tunnel wants to know."""
+        """At how many bytes of its messages the tunnel wants to be told."""
         self.said = self.finished = self.lost = False
         """Whether it was sent a close frame; whether we have closed it; whether it is gone."""
 

@@ -203,7 +203,7 @@ class Upload:
             await self._catch_up(upstream)
 
     def _pass(self, upstream: UpstreamConnection, piece: Piece) -> bool:
-        """Measure a piece and send it on. False: it is not needed any more only when :meth:`_catch_up` is done.
+        """Measure a piece and send it on. False: the piece stays in use until :meth:`_catch_up` is done.
 
         Raises BodyTooLarge, Refused, and what went wrong upstream.
         """

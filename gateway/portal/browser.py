@@ -52,7 +52,7 @@ async def required(request: web.Request) -> Session:
 
 
 async def required_fresh(request: web.Request) -> Session:
-    """The session of who has given the password within minutes; a page asks for it first."""
+    """The session of somebody who gave the password within minutes; a page asks for it first."""
     found = await required(request)
     if found.is_fresh(request.app[PARTS].now()):
         return found

@@ -128,7 +128,10 @@ async def limit(request: web.Request, what: str, *names: str, free: int) -> None
 
 
 async def _begin_try(request: web.Request, buckets: list[Bucket]) -> Facts | None:
-    """What the audit trail says of it should it fail: whether the next ones are locked out. Raises Problem."""
+    """Begin a try. Gives what the audit trail says of it should it fail: whether the next ones are locked out.
+
+    Raises Problem.
+    """
     tried = await request.app[IDENTITY].attempts.begin(buckets)
     if tried.wait_s > 0:
         raise Problem(Refusal.TOO_MANY_TRIES, headers={"Retry-After": str(int(tried.wait_s) + 1)})

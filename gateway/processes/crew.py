@@ -102,7 +102,10 @@ class Crew:
                 await member.accept(sorted({*self._sockets_of(member), *orphaned}))
 
     def _sockets_of(self, member: Member) -> list[int]:
-        """By their places in the list. After a reload there may be more workers than sockets, or fewer."""
+        """A member's sockets, by their places in the list.
+
+        After a reload there may be more workers than sockets, or fewer.
+        """
         workers, place = max(1, self._blueprint.settings.workers), max(0, member.number - 1)
         own = [number for number in range(len(self._sockets)) if number % workers == place]
         return own or [place % len(self._sockets)] if self._sockets else []

@@ -24,9 +24,9 @@ _CHECK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One dependency: how to ask it (raises StorageError or OSError), and whether nothing goes without it.
+    """One dependency: how to ask it (raises StorageError or OSError), and whether nothing works without it.
 
-    One that has more to say than that it is well answers with its ``status`` (ok, degraded or down) and details.
+    Asking may tell more than that it is well: its ``status`` (ok, degraded or down) and details.
     """
 
     ask: Callable[[], Awaitable[Mapping[str, Any] | None]]
@@ -120,7 +120,7 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def obstacle(checks: Mapping[str, Check]) -> str:
-    """What keeps it from being ready, of the dependencies without which nothing goes; empty when it is."""
+    """What keeps it from being ready, among the dependencies without which nothing works; empty when it is."""
     required = {name: check for name, check in checks.items() if check.required}
     answers = await asyncio.gather(*map(_ask, required.values()))
     return "; ".join(

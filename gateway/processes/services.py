@@ -266,7 +266,7 @@ def _upstreams(base: _Base) -> dict[str, Upstream]:
 
 
 def _credential_headers(settings: Settings) -> frozenset[bytes]:
-    """In which our own credentials travel to an upstream: a client's would stand beside them."""
+    """The headers in which our own credentials travel to upstreams: a client's value would stand beside ours."""
     return frozenset(
         folded(one.credential_header.encode())
         for one in settings.every_upstream().values()

@@ -44,7 +44,7 @@ class Worker:
         self.services = await self._stack.enter_async_context(Services.open(self._blueprint))
 
     async def accept(self, numbers: Sequence[int]) -> None:
-        """Listen, on descriptors of its own that it can close. What waits in a queue is for who listens there next."""
+        """Listen on descriptors of its own, which it can close. What waits in a queue is for who listens there next."""
         assert self.services is not None
         for number in self._servers.keys() - set(numbers):
             self._servers.pop(number).close()
@@ -102,7 +102,7 @@ class Worker:
 
 
 def _next_in(listening: socket.socket) -> socket.socket | None:
-    """Who waits longest in the queue; None when nobody does, or there is no file for one more."""
+    """The connection that has waited longest in the queue; None where none waits, or no file is left for it."""
     try:
         waiting, _ = listening.accept()
     except OSError:

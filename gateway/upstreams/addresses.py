@@ -190,7 +190,7 @@ class Upstream:
         self._refresh()
 
     def _refresh(self) -> None:
-        """What follows from the addresses and their health."""
+        """Work out what follows from the addresses and their health."""
         pools = self._pools
         self._in_use = [pool for pool in pools if pool.health.in_use]
         self._only = pools[0] if len(pools) == 1 and self._in_use else None
@@ -237,7 +237,7 @@ class Upstream:
     # --- names -------------------------------------------------------------------------------------------------------
 
     def _use(self, wanted: Sequence[tuple[Origin, str]]) -> None:
-        """Have a pool for each of these, and keep those that there are. What is not wanted any more runs dry."""
+        """Have a pool for each of ``wanted``; those that exist are kept, and one that is wanted no more runs dry."""
         kept = {(pool.origin, pool.ip): pool for pool in self._pools}
         pools = {key: kept.get(key) or self._pool(*key) for key in wanted}
         self._leaving = [pool for pool in self._leaving if pool.busy]
@@ -258,7 +258,7 @@ class Upstream:
         )
 
     async def _wait_for_names(self) -> None:
-        """The first look-up may be under way. Raises Unreachable when it takes too long."""
+        """Wait for the first look-up, which may be under way. Raises Unreachable when it takes too long."""
         try:
             async with asyncio.timeout(self._connect_s):
                 await self._looked_up.wait()

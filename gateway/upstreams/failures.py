@@ -14,7 +14,7 @@ class OutOfFiles(UpstreamError):
 
 
 class NoneLeft(UpstreamError):
-    """Every address is set aside, and a request that finds out more is on its way already."""
+    """Every address is set aside, and another request is already finding out whether one is well again."""
 
 
 class Broke(UpstreamError):

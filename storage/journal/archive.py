@@ -34,7 +34,7 @@ FREE_BYTES: Final = 1 << 28
 
 _LEVEL: Final = 1
 _MOST_BYTES: Final = 1 << 26
-"""Of a segment, uncompressed: sixteen times what a journal writes. Whoever opens more than that has no memory left."""
+"""The largest segment that is read, uncompressed: sixteen times what a journal writes. More would fill the memory."""
 _DAY_S: Final = 86_400.0
 _NAME: Final = re.compile(rf"(?P<id>[0-9a-f]{{32}})\.(?P<number>[0-9]{{8}})\{SUFFIX}(\{COMPRESSED})?")
 

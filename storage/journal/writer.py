@@ -133,7 +133,10 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """No room to come, and little left: refuse new work, so that the work at hand can still be accounted for."""
+        """Whether little room is left, and none will come.
+
+        New work is refused then, so that the work at hand can still be accounted for.
+        """
         return self._refusal is not None and self._size - self._offset < self._size // 8
 
     def append(self, row: bytes) -> None:
@@ -147,7 +150,7 @@ class Journal:
         self._put(record, self._sequence + 1)
 
     def append_all(self, rows: Sequence[bytes]) -> int:
-        """As :meth:`append`, in one go, for as many from the first on as the current segment has room for; how many."""
+        """Keep rows in one go, from the first on, as many as the current segment has room for; how many."""
         records, sequence, end = [], self._sequence, self._offset
         for row in rows:
             record = layout.pack_record(row, sequence, self._seed)
