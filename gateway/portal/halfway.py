@@ -3,28 +3,24 @@
 There is no session until then, so that nothing else can be done with half a log-in.
 """
 
-import secrets
 from dataclasses import dataclass
 
-import orjson
 from aiohttp import web
 
 from gateway.portal import browser
-from gateway.portal.identity import IDENTITY, people
+from gateway.portal.identity import people
 from gateway.portal.oidc import pending
 from gateway.portal.oidc.pending import Pending
-from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from gateway.portal.slips import Slip
 from gateway.portal.trusted import is_trusted
 from policies.people import Person, Proven, Step
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound
-from storage.redis.client import asking
 
 OVER = "/auth/login?said=over"
 """Where a half log-in leads that is none any more."""
-_LIFE_S = 600
-_PURPOSE = "challenges"
+_SLIP = Slip("tahoe_challenge", "halfway", "challenges")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +74,10 @@ async def session(request: web.Request, proven: Proven, connects: Pending | None
 
 async def paused(request: web.Request) -> Halfway | None:
     """The half log-in of this browser, as things are now. Raises Unavailable."""
-    secret = request.cookies.get(_cookie(request), "")
-    with asking():
-        kept = await request.app[PARTS].redis.get(_key(request, secret)) if secret else None
+    kept = await _SLIP.read(request)
     if kept is None:
         return None
-    user_id, tenant_id, methods, goal, proved, connects = orjson.loads(kept)
+    user_id, tenant_id, methods, goal, proved, connects = kept
     account = await people(request).account_of(user_id)
     if account is not None and proved != _password_of(account.person):
         return None  # the password that was given is not the password any more
@@ -96,35 +90,18 @@ async def paused(request: web.Request) -> Halfway | None:
 
 async def forget(request: web.Request, response: web.Response) -> None:
     """It is over."""
-    secret = request.cookies.get(_cookie(request), "")
-    if secret:
-        with asking():
-            await request.app[PARTS].redis.delete(_key(request, secret))
-        response.del_cookie(_cookie(request), path="/", secure=request.app[PARTS].is_https)
+    await _SLIP.forget(request, response)
 
 
 async def _pause(request: web.Request, proven: Proven, goal: str, connects: Pending | None, where: str) -> web.Response:
     """Have it wait. It goes on with a proof that is given then, so the session will be a fresh one."""
-    person, secret = proven.person, secrets.token_urlsafe(32)
-    kept = orjson.dumps([person.id, proven.place.tenant_id, proven.methods, goal, _password_of(person), connects])
-    with asking():
-        await request.app[PARTS].redis.set(_key(request, secret), kept, ex=_LIFE_S)
+    person = proven.person
+    kept = [person.id, proven.place.tenant_id, proven.methods, goal, _password_of(person), connects]
     response = web.Response(status=303, headers={"Location": where})
-    response.set_cookie(
-        _cookie(request), secret, max_age=_LIFE_S, httponly=True, secure=request.app[PARTS].is_https,
-        samesite="Lax", path="/",
-    )  # fmt: skip
+    await _SLIP.leave(request, response, kept)
     return response
 
 
 def _password_of(person: Person) -> str:
     """Another one for each password that the person has had."""
     return person.password_changed_at.isoformat() if person.password_changed_at else ""
-
-
-def _cookie(request: web.Request) -> str:
-    return "__Host-tahoe_challenge" if request.app[PARTS].is_https else "tahoe_challenge"
-
-
-def _key(request: web.Request, secret: str) -> str:
-    return f"platform:halfway:{request.app[IDENTITY].digest(_PURPOSE, secret).hex()}"

@@ -2,37 +2,34 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import orjson
 import structlog
 from aiohttp import web
 
 from gateway.portal import browser, halfway, login, security
 from gateway.portal.account import own
 from gateway.portal.caller import request_id
-from gateway.portal.identity import IDENTITY, identities, people
+from gateway.portal.identity import identities, people
 from gateway.portal.oidc import consent
 from gateway.portal.oidc.pending import tell
 from gateway.portal.oidc.provider import PROVIDERS, Provider, Refused, Request
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
+from gateway.portal.slips import Slip
 from policies.federation import Asserted, Outcome, outcome, read_asserted
 from policies.people import FRESH_S, Place, Proven, safe_next
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound, Unavailable
 from storage.postgres.people import Account
-from storage.redis.client import asking
 
 _log = structlog.get_logger("gateway.portal")
 
 routes = web.RouteTableDef()
 
-_LIFE_S = 600
 _FREE_STARTS = 30
-_PURPOSE = "oidc"
 _LONGEST_CODE = 4_096
 
 
@@ -78,7 +75,7 @@ async def set_out(
 ) -> web.Response:  # fmt: skip
     """A redirect to the provider, with the cookie that binds the way back to this browser. Raises Problem."""
     await limit(request, "oidc", free=_FREE_STARTS)
-    state, nonce, verifier, secret = (secrets.token_urlsafe(32) for _ in range(4))
+    state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
     since_s = int(request.app[PARTS].now().timestamp()) if again else None
     asked = Request(state=state, nonce=nonce, verifier=verifier, since_s=since_s)
     try:
@@ -86,13 +83,8 @@ async def set_out(
     except Unavailable as error:
         raise _unavailable(request, provider, error) from error
     flow = Flow(provider=provider.name, asked=asked, goal=goal, session_id=session_id, user_id=user_id)
-    with asking():
-        await request.app[PARTS].redis.set(_key(request, state, secret), orjson.dumps(asdict(flow)), ex=_LIFE_S)
     response = web.Response(status=303, headers={"Location": url})
-    response.set_cookie(
-        _cookie(request, state), secret, max_age=_LIFE_S, httponly=True, secure=request.app[PARTS].is_https,
-        samesite="Lax", path="/",
-    )  # fmt: skip
+    await _slip(state).leave(request, response, flow)
     return response
 
 
@@ -111,9 +103,7 @@ async def come_back(request: web.Request) -> web.Response:
             response = await _sign_in(request, provider, flow, asserted)
     except Problem as problem:
         response = await _refused(request, goal, problem, anew=flow is not None and bool(flow.user_id))
-    state = request.query.get("state", "")
-    if _cookie(request, state) in request.cookies:
-        response.del_cookie(_cookie(request, state), path="/", secure=request.app[PARTS].is_https)
+    _slip(request.query.get("state", "")).drop(request, response)
     return response
 
 
@@ -252,16 +242,8 @@ def named(request: web.Request) -> Provider:
 
 async def _take(request: web.Request) -> Flow | None:
     """The log-in that this browser set out on; of two answers to it one gets it."""
-    state = _single(request, "state") or ""
-    secret = request.cookies.get(_cookie(request, state), "")
-    if not secret:
-        return None
-    with asking():
-        kept = await request.app[PARTS].redis.getdel(_key(request, state, secret))
-    if kept is None:
-        return None
-    found = orjson.loads(kept)
-    return Flow(**{**found, "asked": Request(**found["asked"])})
+    found = await _slip(_single(request, "state") or "").take(request)
+    return None if found is None else Flow(**{**found, "asked": Request(**found["asked"])})
 
 
 def _single(request: web.Request, name: str) -> str | None:
@@ -279,11 +261,7 @@ def _unavailable(request: web.Request, provider: Provider, error: Unavailable) -
     return Problem(Refusal.PROVIDER_UNAVAILABLE, headers={"Retry-After": "5"})
 
 
-def _cookie(request: web.Request, state: str) -> str:
+def _slip(state: str) -> Slip:
     """One for each log-in on its way, so that two windows do not disturb each other."""
-    name = "tahoe_oidc_" + "".join(c for c in state[:8] if c.isascii() and c.isalnum())
-    return f"__Host-{name}" if request.app[PARTS].is_https else name
-
-
-def _key(request: web.Request, state: str, secret: str) -> str:
-    return f"platform:oidc:{request.app[IDENTITY].digest(_PURPOSE, f'{state}.{secret}').hex()}"
+    name = "".join(c for c in state[:8] if c.isascii() and c.isalnum())
+    return Slip(f"tahoe_oidc_{name}", "oidc", "oidc", bound_to=state)

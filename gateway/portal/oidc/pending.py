@@ -9,25 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from gateway.portal import letters
-from gateway.portal.identity import IDENTITY, acting, identities
+from gateway.portal.identity import acting, identities
 from gateway.portal.oidc.provider import PROVIDERS, Provider
 from gateway.portal.parts import PARTS
 from gateway.portal.posting import post
 from gateway.portal.problem import Problem
+from gateway.portal.slips import LIFE_S, Slip
 from policies.federation import Asserted
 from policies.people import Person
 from policies.tenants import Role
 from policies.verdict import Refusal
 from storage.postgres.address import Connection
 from storage.postgres.sessions import Also
-from storage.redis.client import asking
 
-_LIFE_S = 600
-_PURPOSE = "oidc-consent"
+_SLIP = Slip("tahoe_connect", "oidc-consent", "oidc-consent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,43 +47,28 @@ async def keep(
     request: web.Request, response: web.Response, provider: str, asserted: Asserted, user_id: str, goal: str
 ) -> None:
     """Let it wait; this browser's earlier one is forgotten."""
-    secret, until_s = secrets.token_urlsafe(32), request.app[PARTS].now().timestamp() + _LIFE_S
+    until_s = request.app[PARTS].now().timestamp() + LIFE_S
     kept = Pending(
         id=secrets.token_urlsafe(12), provider=provider, asserted=asserted, user_id=user_id, goal=goal, until_s=until_s
     )
-    with asking():
-        await request.app[PARTS].redis.set(_key(request, secret), orjson.dumps(kept), ex=_LIFE_S)
-    await forget(request, response)
-    response.set_cookie(
-        _cookie(request), secret, max_age=_LIFE_S, httponly=True, secure=request.app[PARTS].is_https,
-        samesite="Lax", path="/",
-    )  # fmt: skip
+    await _SLIP.forget(request, response)
+    await _SLIP.leave(request, response, kept)
 
 
 async def waiting(request: web.Request) -> Pending | None:
     """What waits in this browser; looking uses nothing up. None where the operator has changed their mind as well."""
-    secret = request.cookies.get(_cookie(request), "")
-    with asking():
-        kept = await request.app[PARTS].redis.get(_key(request, secret)) if secret else None
-    found = read(orjson.loads(kept)) if kept is not None else None
+    found = read(await _SLIP.read(request))
     return found if found is not None and provider_of(request, found) is not None else None
 
 
 async def take(request: web.Request) -> Pending | None:
     """The same, and it waits no more: of two who ask at once one gets it."""
-    secret = request.cookies.get(_cookie(request), "")
-    with asking():
-        kept = await request.app[PARTS].redis.getdel(_key(request, secret)) if secret else None
-    return read(orjson.loads(kept)) if kept is not None else None
+    return read(await _SLIP.take(request))
 
 
 async def forget(request: web.Request, response: web.Response) -> None:
     """Nothing waits any more."""
-    secret = request.cookies.get(_cookie(request), "")
-    if secret:
-        with asking():
-            await request.app[PARTS].redis.delete(_key(request, secret))
-        response.del_cookie(_cookie(request), path="/", secure=request.app[PARTS].is_https)
+    await _SLIP.forget(request, response)
 
 
 def read(kept: Mapping[str, Any] | None) -> Pending | None:
@@ -120,11 +103,3 @@ async def tell(request: web.Request, person: Person, label: str) -> None:
     """The owner hears of it by mail, because somebody else may have done it."""
     what = f"An account at {label}"
     await post(request, person.email, *letters.way_added(request.app[PARTS].public_url, what))
-
-
-def _cookie(request: web.Request) -> str:
-    return "__Host-tahoe_connect" if request.app[PARTS].is_https else "tahoe_connect"
-
-
-def _key(request: web.Request, secret: str) -> str:
-    return f"platform:oidc-consent:{request.app[IDENTITY].digest(_PURPOSE, secret).hex()}"
