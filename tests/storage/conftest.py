@@ -1,11 +1,28 @@
-"""The account over a migrated database."""
+"""The registry and the account over a migrated database."""
+
+from collections.abc import AsyncIterator
 
 import pytest
 
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
+from tests.storage.world import World, world
 
 
 @pytest.fixture
 def ledger(pool: Pool) -> PostgresLedger:
     return PostgresLedger(pool)
+
+
+@pytest.fixture
+async def w(migrated_url: str) -> AsyncIterator[World]:
+    """The registry in a database of this test's own."""
+    async with world(migrated_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def unasked() -> AsyncIterator[World]:
+    """A world whose server does not exist: what is answered here was answered without it."""
+    async with world("postgresql:///db?host=/nonexistent") as opened:
+        yield opened

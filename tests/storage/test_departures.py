@@ -1,6 +1,5 @@
 """Tenants that leave: refused at once, restored in time, and nothing of them comes back (T-07)."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,15 +13,9 @@ from storage.postgres.directory import Leaving
 from storage.postgres.service_accounts import PostgresServiceAccounts
 from storage.postgres.sessions import NewSession, PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
-from tests.storage.world import TRAIL, World, a_digest, world
+from tests.storage.world import TRAIL, World, a_digest
 
 AT_ONCE = timedelta()
-
-
-@pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    async with world(migrated_url) as opened:
-        yield opened
 
 
 @pytest.fixture

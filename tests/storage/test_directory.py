@@ -2,27 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
 from policies.tenants import Role, RouteOverride, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres.ids import Kind, is_id, new_id
-from tests.storage.world import World, world
-
-
-@pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    async with world(migrated_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def unasked() -> AsyncIterator[World]:
-    """A world whose server does not exist: what is answered here was answered without it."""
-    async with world("postgresql:///db?host=/nonexistent") as opened:
-        yield opened
+from tests.storage.world import World
 
 
 async def test_a_tenant_is_found_as_it_was_made(w: World) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -14,7 +13,7 @@ from policies.limits import Rate
 from policies.tenants import Role, RouteOverride, Tenant, UserStatus
 from storage.ports import NotFound, StorageError, Unavailable
 from storage.postgres.ids import Kind, new_id
-from tests.storage.world import World, a_digest, world
+from tests.storage.world import World, a_digest
 
 TENANT_TABLES = """
     SELECT c.oid::regclass::text AS name, c.relrowsecurity AS guarded, c.relispartition AS is_partition,
@@ -42,12 +41,6 @@ REACHABLE = """
         AND has_any_column_privilege('platform_app', c.oid, 'SELECT')
     ORDER BY 1
 """
-
-
-@pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    async with world(migrated_url) as opened:
-        yield opened
 
 
 async def furnished(w: World) -> Tenant:

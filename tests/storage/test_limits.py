@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -13,16 +12,10 @@ from policies.limits import Rate
 from storage.ports import NotFound
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.limit_events import PostgresLimitEvents
-from tests.storage.world import World, a_digest, world
+from tests.storage.world import World, a_digest
 
 PER_MINUTE = Rate(600, 60_000)
 PER_SECOND = Rate(5, 1_000)
-
-
-@pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    async with world(migrated_url) as opened:
-        yield opened
 
 
 async def test_a_tenant_has_no_limit_until_one_is_set(w: World) -> None:

@@ -1,7 +1,5 @@
 """Plans: their limits and routes reach every caller of the tenants that are on them."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from policies.allowances import Allowance, What
@@ -11,16 +9,10 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres.onboarding import FirstKey, Newcomer, onboard
 from storage.postgres.plans import PlanInUse, PostgresPlans
 from storage.postgres.subjects import PostgresSubjects
-from tests.storage.world import TRAIL, World, a_digest, world
+from tests.storage.world import TRAIL, World, a_digest
 
 REQUESTS = Allowance.parse(What.REQUESTS, "600/m")
 AUDIO = Allowance.parse(What.AUDIO, "100h/month")
-
-
-@pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    async with world(migrated_url) as opened:
-        yield opened
 
 
 @pytest.fixture

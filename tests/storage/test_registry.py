@@ -3,7 +3,7 @@
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,24 +17,11 @@ from storage.postgres.key_rows import IDENTIFY
 from storage.postgres.members import PostgresMembers
 from storage.postgres.roles import PostgresRoles
 from storage.postgres.service_accounts import PostgresServiceAccounts
-from tests.storage.world import TRAIL, World, a_digest, world
+from tests.storage.world import TRAIL, World, a_digest
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 NOT_KEYS = ["", "key_", "key_\0", "\ud800", "' OR '1'='1", "x" * 10_000, "KEY_01m8bb223qcrm3brkhs6"]
-
-
-@pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    async with world(migrated_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def unasked() -> AsyncIterator[World]:
-    """A world whose server does not exist: what is answered here was answered without it."""
-    async with world("postgresql:///db?host=/nonexistent") as opened:
-        yield opened
 
 
 async def standing(w: World, digest: bytes) -> Standing:

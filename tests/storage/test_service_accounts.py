@@ -1,6 +1,5 @@
 """Service accounts in PostgreSQL: an id and a secret, which is one of two while it is being replaced."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,15 +9,9 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.service_accounts import PostgresServiceAccounts
 from storage.postgres.subjects import PostgresSubjects
-from tests.storage.world import TRAIL, World, a_digest, world
+from tests.storage.world import TRAIL, World, a_digest
 
 SCOPES = frozenset({"transcribe"})
-
-
-@pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    async with world(migrated_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -56,6 +56,13 @@ def operator(emptied_url: str, redis_url: str, state_dir: Path) -> Operator:
 
 
 @pytest.fixture
+def acme(operator: Operator) -> Operator:
+    """An operator with a tenant `acme`."""
+    operator.run("tenant", "create", "acme")
+    return operator
+
+
+@pytest.fixture
 def stranger(state_dir: Path) -> Iterator[Operator]:
     """One who has configured nothing but a state directory, in which nothing is."""
     return Operator({"GATEWAY_STATE_DIR": str(state_dir)})

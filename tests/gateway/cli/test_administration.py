@@ -11,13 +11,6 @@ OPEN = "openai.transcriptions"
 
 
 @pytest.fixture
-def acme(operator: Operator) -> Operator:
-    """An operator with a tenant `acme`."""
-    operator.run("tenant", "create", "acme")
-    return operator
-
-
-@pytest.fixture
 def at_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person types: the runner's standard input says that it is a terminal."""
     monkeypatch.setattr(click.testing._NamedTextIOWrapper, "isatty", lambda _: True, raising=False)

@@ -13,13 +13,6 @@ from storage.postgres.pool import Pool
 from tests.gateway.cli.conftest import SECRET, Operator
 
 
-@pytest.fixture
-def acme(operator: Operator) -> Operator:
-    """An operator with a tenant."""
-    operator.run("tenant", "create", "acme")
-    return operator
-
-
 def test_list_shows_who_did_what(acme: Operator) -> None:
     acme.run("key", "create", "--tenant", "acme", "--name", "ci")
     entries = json.loads(acme.run("audit", "list", "--tenant", "acme", "--action", "key", "--json").stdout)

@@ -18,13 +18,6 @@ from tests.gateway.cli.conftest import SECRET, Operator
 from tests.gateway.cli.listening import invalidations
 
 
-@pytest.fixture
-def acme(operator: Operator) -> Operator:
-    """An operator with a tenant `acme`."""
-    operator.run("tenant", "create", "acme")
-    return operator
-
-
 def identified(operator: Operator, key: str) -> Principal | None:
     """Whom a gateway with the operator's settings takes the key for."""
 

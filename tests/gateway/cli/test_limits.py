@@ -12,13 +12,6 @@ NOTHING = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def acme(operator: Operator) -> Operator:
-    """An operator with a tenant `acme`."""
-    operator.run("tenant", "create", "acme")
-    return operator
-
-
 def test_a_tenants_rate_is_set_replaced_and_lifted(acme: Operator) -> None:
     assert acme.json("limits", "show", "--tenant", "acme") == NOTHING
     done = acme.run("limits", "set", "--tenant", "acme", "--requests", "600/m")

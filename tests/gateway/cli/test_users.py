@@ -17,13 +17,6 @@ from tests.gateway.cli.listening import invalidations
 PASSWORD = "correct horse battery"
 
 
-@pytest.fixture
-def acme(operator: Operator) -> Operator:
-    """An operator with a tenant `acme`."""
-    operator.run("tenant", "create", "acme")
-    return operator
-
-
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "COST", 10)
