@@ -42,5 +42,5 @@ async def _daily(parts: Parts) -> None:
 async def purge(parts: Parts) -> None:
     """Remove those whose time has come, and say so. Raises StorageError."""
     for tenant in await PostgresDepartures(parts.pool, parts.trail).purge():
-        _log.info("a tenant that left was removed", tenant=tenant.id, slug=tenant.slug)
+        _log.info("a tenant that left was removed", tenant_id=tenant.id, slug=tenant.slug)
         await parts.bus.publish(Invalidation(tenant_id=tenant.id))

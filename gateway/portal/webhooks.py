@@ -142,7 +142,9 @@ class Courier:
             trouble = str(refused or error) or type(error).__name__
         wait = next_try(due.attempts, random.random()) if trouble else None  # noqa: S311  spreads load, keeps no secret
         if trouble:
-            _log.warning("a webhook was not delivered", webhook=due.webhook_id, event_id=due.event_id, trouble=trouble)
+            _log.warning(
+                "a webhook was not delivered", webhook_id=due.webhook_id, event_id=due.event_id, reason=trouble
+            )
         with contextlib.suppress(StorageError):  # it is due again when its lease is over
             await self._deliveries.settle(
                 due.id,

@@ -146,7 +146,9 @@ class Tokens:
         if family is None or step is Step.REFUSED:
             return Renewal(family, step)
         if step is Step.REUSED:
-            _log.warning("a refresh token was used twice: its log-in is ended", family=family.id, user=family.user_id)
+            _log.warning(
+                "a refresh token was used twice: its log-in is ended", family=family.id, user_id=family.user_id
+            )
             await self._tell([f"family:{family.id}"])
             return Renewal(family, step)
         return Renewal(family, step, self._minted(family, newest or family.generation))
