@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, Group, common, with_stores
+from gateway.cli.command import Given, Group, common, tell, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import PAST, SLUG_OR_ID
 from gateway.times import stamp
@@ -181,10 +181,7 @@ def prune(given: Given, tenant: str | None, until: datetime, *, yes: bool) -> No
         return await stores.audit.prune(tenant_id, until)
 
     removed = with_stores(given, remove)
-    if given.json:
-        print_json({"removed": removed})
-    else:
-        click.echo(f"{removed} entries removed.")
+    tell(given, {"removed": removed}, f"{removed} entries removed.")
 
 
 async def _chain(stores: "Stores", tenant: str | None) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from typing_extensions import override
 
+from gateway.cli.output import Json, print_json
+
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
     from gateway.configuration.settings import Settings
@@ -104,6 +106,14 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if not yes and sys.stdin.isatty():
         click.confirm(question, abort=True, err=True)
+
+
+def tell(given: Given, facts: Json, sentence: str) -> None:
+    """What was done: the facts as JSON, or the sentence."""
+    if given.json:
+        print_json(facts)
+    else:
+        click.echo(sentence)
 
 
 def with_stores(given: Given, work: Callable[["Stores"], Awaitable[_T]], *, new_secret: bool = False) -> _T:

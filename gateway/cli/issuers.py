@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, tell, with_stores, yes_option
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import SLUG
 from gateway.times import maybe_stamp
@@ -61,7 +61,7 @@ def create(given: Given, name: str, **fields: Any) -> None:
         await stores.announce(Invalidation())
         return made
 
-    _print(given, with_stores(given, make), f"Tokens of {one.issuer} are taken.")
+    tell(given, _facts(with_stores(given, make)), f"Tokens of {one.issuer} are taken.")
 
 
 @issuer.command("list")
@@ -110,7 +110,7 @@ def edit(given: Given, name: str, **fields: Any) -> None:
         await stores.announce(Invalidation())
         return found
 
-    _print(given, with_stores(given, change), f"The issuer {name} is changed.")
+    tell(given, _facts(with_stores(given, change)), f"The issuer {name} is changed.")
 
 
 @issuer.command()
@@ -144,10 +144,7 @@ def remove(given: Given, name: str, *, yes: bool) -> None:
         await stores.announce(Invalidation())
 
     with_stores(given, end)
-    if given.json:
-        print_json({"name": name})
-    else:
-        click.echo(f"The issuer {name} is removed.")
+    tell(given, {"name": name}, f"The issuer {name} is removed.")
 
 
 def _named(fields: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +172,7 @@ def _set(given: Given, name: str, *, enabled: bool) -> None:
         await stores.announce(Invalidation())
         return found
 
-    _print(given, with_stores(given, change), f"The issuer {name} is {'enabled' if enabled else 'disabled'}.")
+    tell(given, _facts(with_stores(given, change)), f"The issuer {name} is {'enabled' if enabled else 'disabled'}.")
 
 
 def _book(stores: "Stores") -> "IssuerBook":
@@ -183,13 +180,6 @@ def _book(stores: "Stores") -> "IssuerBook":
     from storage.postgres.issuers import PostgresIssuers  # noqa: PLC0415  the same
 
     return IssuerBook(stores.settings, PostgresIssuers(stores.pool, stores.trail))
-
-
-def _print(given: Given, found: "KnownIssuer", sentence: str) -> None:
-    if given.json:
-        print_json(_facts(found))
-    else:
-        click.echo(sentence)
 
 
 def _state(issuer: "KnownIssuer") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, tell, with_stores, yes_option
 from gateway.cli.key_changes import bindings, disable, enable, set_key
 from gateway.cli.key_rows import Held, facts, holder, owned
 from gateway.cli.known_routes import check_routes, check_scopes
@@ -192,10 +192,7 @@ def revoke(given: Given, key_id: str, *, yes: bool) -> None:
         return ended
 
     ended = with_stores(given, end)
-    if given.json:
-        print_json(facts(ended))
-    else:
-        click.echo(f"Key {ended.row.id} ({ended.row.name}) of tenant {ended.tenant.slug} is revoked.")
+    tell(given, facts(ended), f"Key {ended.row.id} ({ended.row.name}) of tenant {ended.tenant.slug} is revoked.")
 
 
 def _moved(now: datetime, by: timedelta, direction: int) -> datetime:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Given, Group, common, with_stores
+from gateway.cli.command import Given, Group, common, tell, with_stores
 from gateway.cli.known_routes import check_route
 from gateway.cli.limit_rows import Row, rows
 from gateway.cli.output import print_json, print_table
@@ -90,10 +90,7 @@ def set_limits(
     if key_id and email:
         raise click.UsageError("a limit is a key's or a user's, not both")
     with_stores(given, wish.carry_out)
-    if given.json:
-        print_json(wish.as_json())
-    else:
-        click.echo(wish.sentence())
+    tell(given, wish.as_json(), wish.sentence())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

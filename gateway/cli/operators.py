@@ -2,9 +2,9 @@
 
 import click
 
-from gateway.cli.command import Given, Group, common, with_stores
+from gateway.cli.command import Given, Group, common, tell, with_stores
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.people import facts, print_person
+from gateway.cli.people import facts
 from gateway.cli.values import EMAIL
 
 
@@ -19,7 +19,7 @@ def operator() -> None:
 def grant(given: Given, email: str) -> None:
     """Make a person an operator. The person must be a member of some tenant already."""
     found = with_stores(given, lambda stores: stores.directory.set_operator(email, operator=True))
-    print_person(given, found, f"{email} is an operator of this platform.")
+    tell(given, facts(found), f"{email} is an operator of this platform.")
 
 
 @operator.command()
@@ -28,7 +28,7 @@ def grant(given: Given, email: str) -> None:
 def revoke(given: Given, email: str) -> None:
     """Make an operator an ordinary member again."""
     found = with_stores(given, lambda stores: stores.directory.set_operator(email, operator=False))
-    print_person(given, found, f"{email} is no operator.")
+    tell(given, facts(found), f"{email} is no operator.")
 
 
 @operator.command("list")

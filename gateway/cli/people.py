@@ -2,10 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from gateway.cli.command import Given
-from gateway.cli.output import print_json
 from gateway.times import stamp
 from policies.tenants import User
 from storage.ports import NotFound
@@ -37,11 +33,3 @@ def facts(person: "User | Known") -> dict[str, object]:
         "status": person.status.value,
         "created_at": stamp(person.created_at),
     }
-
-
-def print_person(given: Given, person: "User | Known", sentence: str) -> None:
-    """What was done to a person: as JSON the person, else the sentence."""
-    if given.json:
-        print_json(facts(person))
-    else:
-        click.echo(sentence)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from typing_extensions import override
 
-from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, tell, with_stores, yes_option
 from gateway.cli.known_routes import check_routes
 from gateway.cli.limits import with_amounts
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.tenant_life import print_tenant
+from gateway.cli.tenant_life import facts as tenant_facts
 from gateway.cli.values import NONE, SLUG
 from gateway.times import stamp
 from policies.allowances import Allowance
@@ -83,7 +83,7 @@ def create(
         )
 
     made = with_stores(given, make)
-    _print(given, made, f"Plan {name} made.")
+    tell(given, _facts(made), f"Plan {name} made.")
     remark(f"Next, a tenant on it: gateway plan assign {name} SLUG")
 
 
@@ -158,7 +158,7 @@ def set_plan(
             await stores.announce(Invalidation(tenant_id=tenant_id))
         return changed
 
-    _print(given, with_stores(given, change), f"Plan {name} changed.")
+    tell(given, _facts(with_stores(given, change)), f"Plan {name} changed.")
 
 
 @plan.command()
@@ -175,7 +175,7 @@ def assign(given: Given, name: str, slug: str) -> None:
         return tenant
 
     found = with_stores(given, put)
-    print_tenant(given, found, f"Tenant {slug} is on {f'plan {found.plan}' if found.plan else 'no plan'}.")
+    tell(given, tenant_facts(found), f"Tenant {slug} is on {f'plan {found.plan}' if found.plan else 'no plan'}.")
 
 
 @plan.command()
@@ -186,10 +186,7 @@ def delete(given: Given, name: str, *, yes: bool) -> None:
     """End a plan that no tenant is on."""
     confirm(f"Delete plan {name}?", yes=yes)
     with_stores(given, lambda stores: _plans(stores).delete(name))
-    if given.json:
-        print_json({"name": name})
-    else:
-        click.echo(f"Plan {name} is deleted.")
+    tell(given, {"name": name}, f"Plan {name} is deleted.")
 
 
 def _plans(stores: "Stores") -> "PostgresPlans":
@@ -200,13 +197,6 @@ def _plans(stores: "Stores") -> "PostgresPlans":
 
 def _granted(amounts: dict[str, _Amounts]) -> list[Allowance]:
     return [allowance for found in amounts.values() for allowance in found if allowance is not None]
-
-
-def _print(given: Given, found: Plan, sentence: str) -> None:
-    if given.json:
-        print_json(_facts(found))
-    else:
-        click.echo(sentence)
 
 
 def _facts(found: Plan) -> dict[str, object]:

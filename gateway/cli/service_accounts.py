@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, tell, with_stores, yes_option
 from gateway.cli.known_routes import check_scopes
 from gateway.cli.minting import mint_secret
 from gateway.cli.output import print_json, print_table, remark
@@ -147,10 +147,7 @@ def disable(given: Given, account_id: str, *, yes: bool) -> None:
 
 
 def _print_done(given: Given, account: ServiceAccount, done: str) -> None:
-    if given.json:
-        print_json(_facts(account))
-    else:
-        click.echo(f"Service account {account.id} ({account.name}) is {done}.")
+    tell(given, _facts(account), f"Service account {account.id} ({account.name}) is {done}.")
 
 
 def _print_secret(given: Given, account: ServiceAccount, secret: str) -> None:

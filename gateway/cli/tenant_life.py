@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Command, Given, common, confirm, with_stores, yes_option
+from gateway.cli.command import Command, Given, common, confirm, tell, with_stores, yes_option
 from gateway.cli.known_routes import check_scopes
 from gateway.cli.minting import mint as mint_key
 from gateway.cli.output import print_json, print_table, remark
@@ -132,7 +132,7 @@ def delete(given: Given, slug: str, grace: timedelta, *, yes: bool) -> None:
         return found
 
     left = with_stores(given, leave)
-    print_tenant(given, left, f"Tenant {slug} is deleted: all of its credentials are refused.")
+    tell(given, facts(left), f"Tenant {slug} is deleted: all of its credentials are refused.")
     if not grace:
         remark("It is removed within a day, or now by: gateway tenant purge")
     elif left.delete_after is not None:
@@ -153,7 +153,7 @@ def restore(given: Given, slug: str) -> None:
         return found
 
     found = with_stores(given, come_back)
-    print_tenant(given, found, f"Tenant {slug} is {found.status}.")
+    tell(given, facts(found), f"Tenant {slug} is {found.status}.")
 
 
 @click.command(cls=Command)
@@ -185,14 +185,6 @@ def purge(given: Given, *, dry_run: bool, yes: bool) -> None:
         return
     print_table(("SLUG", "DELETED AFTER", "ID"), [(t.slug, maybe_stamp(t.delete_after), t.id) for t in found])
     remark(f"{len(found)} {'to be removed' if dry_run else 'removed'}.")
-
-
-def print_tenant(given: Given, found: Tenant, sentence: str) -> None:
-    """As JSON, or the sentence."""
-    if given.json:
-        print_json(facts(found))
-    else:
-        click.echo(sentence)
 
 
 def facts(found: Tenant) -> dict[str, object]:

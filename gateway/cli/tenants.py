@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, Group, common, with_stores
+from gateway.cli.command import Given, Group, common, tell, with_stores
 from gateway.cli.known_routes import check_route
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.tenant_life import delete, facts, onboard, print_tenant, purge, restore
+from gateway.cli.tenant_life import delete, facts, onboard, purge, restore
 from gateway.cli.values import NAME, SLUG
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import RouteOverride, Tenant, TenantStatus
@@ -29,7 +29,7 @@ def tenant() -> None:
 def create(given: Given, slug: str, name: str | None) -> None:
     """Make a tenant. SLUG is its short name: small letters, digits and hyphens."""
     made = with_stores(given, lambda stores: stores.directory.create_tenant(slug, name or slug))
-    print_tenant(given, made, f"Tenant {slug} made.")
+    tell(given, facts(made), f"Tenant {slug} made.")
     remark(f"Next, a key: gateway key create --tenant {slug} --name NAME")
 
 
@@ -55,7 +55,7 @@ def list_tenants(given: Given) -> None:
 def suspend(given: Given, slug: str) -> None:
     """Refuse all of a tenant's credentials. Its data stays."""
     found = with_stores(given, lambda stores: _set_status(stores, slug, TenantStatus.SUSPENDED))
-    print_tenant(given, found, f"Tenant {slug} is suspended: all of its credentials are refused.")
+    tell(given, facts(found), f"Tenant {slug} is suspended: all of its credentials are refused.")
 
 
 @tenant.command()
@@ -64,7 +64,7 @@ def suspend(given: Given, slug: str) -> None:
 def resume(given: Given, slug: str) -> None:
     """Accept a suspended tenant's credentials again."""
     found = with_stores(given, lambda stores: _set_status(stores, slug, TenantStatus.ACTIVE))
-    print_tenant(given, found, f"Tenant {slug} is active.")
+    tell(given, facts(found), f"Tenant {slug} is active.")
 
 
 @tenant.command()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
+from gateway.cli.command import Given, Group, common, confirm, tell, with_stores, yes_option
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.people import facts, member, print_person
+from gateway.cli.people import facts, member
 from gateway.cli.values import EMAIL, NAME, SLUG, Written, tenant_option
 from gateway.locales import LANGUAGES, check_time_zone
 from gateway.times import stamp
@@ -126,10 +126,7 @@ def unban(given: Given, email: str | None, address: str | None) -> None:
     if not (email or address):
         raise click.UsageError("Say which: --email or --address.")
     found = with_stores(given, lambda stores: _unban(stores, email, address))
-    if given.json:
-        print_json({"forgotten": found})
-    else:
-        click.echo("The tries are forgotten." if found else "There were no tries to forget.")
+    tell(given, {"forgotten": found}, "The tries are forgotten." if found else "There were no tries to forget.")
 
 
 @user.command()
@@ -141,7 +138,7 @@ def disable(given: Given, tenant: str, email: str, *, yes: bool) -> None:
     """Refuse all of a person's credentials, in every tenant; log-ins end for good."""
     confirm(f"Disable {email}? Sessions and streams end at once, in every tenant.", yes=yes)
     found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.DISABLED))
-    print_person(given, found, f"{found.email} is disabled: all of this person's credentials are refused.")
+    tell(given, facts(found), f"{found.email} is disabled: all of this person's credentials are refused.")
 
 
 @user.command()
@@ -151,7 +148,7 @@ def disable(given: Given, tenant: str, email: str, *, yes: bool) -> None:
 def enable(given: Given, tenant: str, email: str) -> None:
     """Accept a disabled person's credentials again."""
     found = with_stores(given, lambda stores: _set_status(stores, tenant, email, UserStatus.ACTIVE))
-    print_person(given, found, f"{found.email} is active.")
+    tell(given, facts(found), f"{found.email} is active.")
 
 
 @user.command()
@@ -163,10 +160,7 @@ def remove(given: Given, tenant: str, email: str, *, yes: bool) -> None:
     """Take a person out of a tenant: its keys there are revoked, its sessions there are over. The last owner stays."""
     confirm(f"Remove {email} from tenant {tenant}? The keys that {email} has there are revoked for ever.", yes=yes)
     user_id = with_stores(given, lambda stores: _remove(stores, tenant, email))
-    if given.json:
-        print_json({"id": user_id, "email": email, "tenant": tenant})
-    else:
-        click.echo(f"{email} is no member of tenant {tenant} any more.")
+    tell(given, {"id": user_id, "email": email, "tenant": tenant}, f"{email} is no member of tenant {tenant} any more.")
 
 
 @user.command()
@@ -193,10 +187,7 @@ def erase(given: Given, email: str, *, yes: bool) -> None:
     """Forget a person for ever: name, address, password and memberships; keys end. A tenant's last owner stays."""
     confirm(f"Forget {email}? The account cannot be brought back, and its keys end, in every tenant.", yes=yes)
     user_id = with_stores(given, lambda stores: _erase(stores, email))
-    if given.json:
-        print_json({"id": user_id})
-    else:
-        click.echo(f"{email} is forgotten.")
+    tell(given, {"id": user_id}, f"{email} is forgotten.")
 
 
 async def _edit(stores: "Stores", email: str, changes: dict[str, str | None]) -> "Known":

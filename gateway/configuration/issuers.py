@@ -6,21 +6,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from gateway.configuration.values import Listed
 from policies.foreign import Meaning
 from policies.permissions import ROLES
 from policies.tenants import SLUG, Role
 from policies.tokens import SCOPE_TOKEN
 from policies.verification_keys import ALGORITHMS
 from storage.postgres.ids import Kind, is_id
-
-
-def _listed(value: object) -> object:
-    """A comma list, or a TOML array."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return tuple(value) if isinstance(value, list) else value
 
 
 def check_keys_url(url: str) -> str:
@@ -76,7 +70,6 @@ def _there(value: str, info: ValidationInfo) -> str:
     return value
 
 
-Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Needed = Annotated[str, AfterValidator(_there)]
 
 

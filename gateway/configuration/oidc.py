@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from gateway.configuration.issuers import Listed, check_tenant, is_loopback, is_table, table
+from gateway.configuration.issuers import check_tenant, is_loopback, is_table, table
+from gateway.configuration.values import Listed
 from policies.federation import Rules
 from policies.foreign import Meaning
 from policies.tenants import Role

@@ -3,11 +3,12 @@
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from gateway.configuration.origin import Origin
+from gateway.configuration.values import Listed
 from policies.inquiry import is_plain_path
 from policies.routes import LONGEST_S
 from policies.upstreams import Rules
@@ -17,19 +18,12 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade"})
 
 
-def _listed(value: object) -> object:
-    """A comma list, or a TOML array."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return tuple(value) if isinstance(value, list) else value
-
-
 class UpstreamSettings(BaseModel):
     """One upstream. A field's description is its line in ``config/gateway.example.toml``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    addresses: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    addresses: Listed = Field(
         default=(),
         description="Where it listens: http://host:port, https://host:port, unix:/path; several share the requests. "
         "Every address that a host name has is used, and looked up again every ten seconds.",

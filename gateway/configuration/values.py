@@ -97,6 +97,13 @@ def _origins(text: str) -> str:
     return text
 
 
+def _listed(value: object) -> object:
+    """A comma list, or a TOML array."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _networks(value: object) -> object:
     """A comma list, or a TOML array, of addresses and networks."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -170,6 +177,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ListenAddress = Annotated[str, AfterValidator(_listening)]
 Origins = Annotated[str, AfterValidator(_origins)]
 """Addresses of an upstream, with commas between them (:mod:`gateway.configuration.origin`)."""
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 Sites = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sites)]
 Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_scopes)]
