@@ -22,7 +22,9 @@ READ = [
 
 
 @pytest.mark.parametrize(("what", "text", "count", "period_ms", "calendar", "kind"), READ)
-def test_it_is_read(what: What, text: str, count: int, period_ms: int, calendar: str, kind: Kind) -> None:
+def test_an_allowance_is_read_and_written_alike(
+    what: What, text: str, count: int, period_ms: int, calendar: str, kind: Kind
+) -> None:
     read = Allowance.parse(what, text)
     assert (read.count, read.period_ms, read.calendar, read.kind) == (count, period_ms, calendar, kind)
     assert Allowance.parse(what, str(read)) == read

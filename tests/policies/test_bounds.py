@@ -102,7 +102,7 @@ def test_addresses_are_counted_on_public_routes_and_beside_a_tenant() -> None:
         assert [one.key for one in wanted] == [f"limit:{tag}:models:{what}" for what in ("requests", "concurrency")]
 
 
-def test_guesses() -> None:
+def test_a_guess_goes_by_length_and_type() -> None:
     """By length and type; less than anything plausible for the floor; nothing where no body is audio."""
     assert usual(32_000, "audio/wav", has_audio=True) == Spent(1_000, 32_000)
     assert usual(6_000, "audio/ogg; codecs=opus", has_audio=True) == Spent(1_000, 6_000)

@@ -25,7 +25,9 @@ DAY = Period("2026-11-26", 0, 24 * HOUR)
         (5, 100, 1, Forecast(120, 20 * HOUR)),
     ],
 )
-def test_by_hand(used: int, allowed: int, hours: float, said: Forecast) -> None:
+def test_a_forecast_is_the_straight_line_reckoned_by_hand(
+    used: int, allowed: int, hours: float, said: Forecast
+) -> None:
     assert forecast(used, allowed, DAY, round(hours * HOUR)) == said
 
 

@@ -98,7 +98,7 @@ def test_a_form_is_a_form_and_a_file_a_file_on_either_kind_of_route(profile):
         ),
     ],
 )
-def test_forms(parts, expected):
+def test_the_audio_of_a_form_is_that_of_its_files(parts, expected):
     measured = posted(*parts)
     assert (measured.audio_ms, *figure(measured)[1:]) == pytest.approx(expected, abs=4)
 

@@ -71,7 +71,7 @@ async def answered_alike(gateway: Gateway, client: Client, data: bytes, status: 
 
 @pytest.mark.parametrize("told", TOLD)
 @pytest.mark.parametrize("name", CHANGES)
-async def test_a_changed_key(gateway: Gateway, name: str, told: str) -> None:
+async def test_a_changed_key_counts_from_its_next_request_on(gateway: Gateway, name: str, told: str) -> None:
     changes, status = CHANGES[name]
     async with warm(gateway, data := request(gateway)) as (client, errands):
         ((digest, principal),) = gateway.keys.by_digest.items()
@@ -97,7 +97,7 @@ async def test_a_registry_that_is_away_is_believed_no_longer_than_ever(gateway: 
 @pytest.mark.parametrize(
     "what", ["its id", "its family", "its subject", "all of them", "the subject is gone", "lapsed"]
 )
-async def test_a_token(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_that_has_ended_is_refused_at_once(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with token_world() as world:
         data = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n" % world.token().encode()
         async with warm(world.gateway, data) as (client, errands):

@@ -212,5 +212,5 @@ def test_a_user_without_a_home_must_name_a_state_directory(stranger: Operator, m
         assert "choose a state directory with GATEWAY_STATE_DIR" in stranger.run(*words, status=1).stderr
 
 
-def test_wrong_usage_is_2(stranger: Operator) -> None:
+def test_wrong_usage_ends_with_status_2(stranger: Operator) -> None:
     stranger.run("check-config", "extra", status=2)

@@ -27,7 +27,7 @@ def test_it_applies_everything_once(empty: Operator) -> None:
     assert (second.stdout, second.stderr) == ("", "Nothing to do: the schema is up to date.\n")
 
 
-def test_as_json(empty: Operator) -> None:
+def test_json_has_what_was_applied_and_the_state_of_each(empty: Operator) -> None:
     assert empty.json("migrate") == {"applied": names(MIGRATIONS)}
     assert empty.json("migrate") == {"applied": []}
     status = empty.json("migrate", "--status")
@@ -67,5 +67,5 @@ def test_a_database_that_is_down_is_a_failure_with_advice(empty: Operator) -> No
         assert "hunter2" not in refused.output
 
 
-def test_wrong_usage_is_2(stranger: Operator) -> None:
+def test_wrong_usage_ends_with_status_2(stranger: Operator) -> None:
     stranger.run("migrate", "--down", status=2)

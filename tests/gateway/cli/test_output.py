@@ -12,21 +12,23 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return request.param
 
 
-def test_a_table(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_aligned_for_people_and_has_tabs_for_programs(
+    reader: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     output.print_table(("A", "LONGER"), [("long cell", 1), (None, "")])
     assert capsys.readouterr().out == (
         "A          LONGER\nlong cell  1\n-          -\n" if reader == "terminal" else "A\tLONGER\nlong cell\t1\n-\t-\n"
     )
 
 
-def test_facts(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_facts_are_a_line_each_aligned_for_people(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
     output.print_facts({"requests": 3, "audio_ms": 0})
     assert capsys.readouterr().out == (
         "requests  3\naudio_ms  0\n" if reader == "terminal" else "requests\t3\naudio_ms\t0\n"
     )
 
 
-def test_json(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_indented_for_people_and_one_line_for_programs(reader: str, capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json({"a": "\N{GREEK SMALL LETTER ALPHA}"})
     assert capsys.readouterr().out == ('{\n  "a": "\\u03b1"\n}\n' if reader == "terminal" else '{"a": "\\u03b1"}\n')
 

@@ -18,7 +18,7 @@ from tests.servers import ROOT
 HEAVY = ("aiohttp", "asyncio", "asyncpg", "pydantic", "redis", "policies", "storage")
 
 
-def test_version(stranger: Operator) -> None:
+def test_the_version_is_the_packages_own(stranger: Operator) -> None:
     assert stranger.run("--version").stdout == f"gateway {__version__}\n"
 
 

@@ -146,6 +146,6 @@ def test_a_secret_given_for_an_id_is_not_repeated(operator: Operator) -> None:
     assert secret not in operator.run("routes", "explain", "GET", "/", "--as", secret, status=1).stderr
 
 
-def test_wrong_usage_is_2(stranger: Operator) -> None:
+def test_wrong_usage_ends_with_status_2(stranger: Operator) -> None:
     for words in (("explain",), ("explain", "GET"), ("list", "extra"), ("explain", "GET", "/", "--as")):
         stranger.run("routes", *words, status=2)

@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
         ("0s", timedelta()),
     ],
 )
-def test_a_duration(text: str, meant: timedelta) -> None:
+def test_a_duration_is_a_number_and_a_unit(text: str, meant: timedelta) -> None:
     assert read_duration(text) == meant
 
 
@@ -39,7 +39,7 @@ def test_a_duration(text: str, meant: timedelta) -> None:
         ("24h", NOW - timedelta(hours=24)),
     ],
 )
-def test_an_instant(text: str, meant: datetime) -> None:
+def test_an_instant_is_a_date_a_time_or_so_long_ago(text: str, meant: datetime) -> None:
     assert read_instant(text, NOW, -1) == meant
 
 

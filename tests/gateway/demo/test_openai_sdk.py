@@ -17,7 +17,7 @@ async def client(transcriber: Running) -> AsyncIterator[openai.AsyncOpenAI]:
         yield client
 
 
-async def test_json(client: openai.AsyncOpenAI):
+async def test_json_has_the_words_and_the_length(client: openai.AsyncOpenAI):
     answer = await client.audio.transcriptions.create(model="whisper-1", file=FIRST.path)
     assert answer.text == FIRST.words
     assert answer.usage is not None
@@ -39,12 +39,12 @@ async def test_verbose_json_with_words_and_segments(client: openai.AsyncOpenAI):
     assert all(value is not None for value in segment.model_dump().values())
 
 
-async def test_srt(client: openai.AsyncOpenAI):
+async def test_srt_is_one_cue_with_the_words(client: openai.AsyncOpenAI):
     answer = await client.audio.transcriptions.create(model="whisper-1", file=FIRST.path, response_format="srt")
     assert answer == f"1\n00:00:00,000 --> 00:00:02,786\n{FIRST.words}\n\n"
 
 
-async def test_stream(client: openai.AsyncOpenAI):
+async def test_a_stream_has_the_words_in_pieces_and_then_whole(client: openai.AsyncOpenAI):
     events = [
         event async for event in await client.audio.transcriptions.create(model="any", file=FIRST.path, stream=True)
     ]
@@ -66,7 +66,7 @@ async def test_a_refusal_is_the_exception_that_clients_catch(client: openai.Asyn
     assert caught.value.code == "invalid_audio"
 
 
-async def test_models(client: openai.AsyncOpenAI):
+async def test_there_is_one_model_under_one_name(client: openai.AsyncOpenAI):
     (model,) = [model async for model in client.models.list()]
     assert model.id == "pocketsphinx-en-us"
     assert await client.models.retrieve(model.id) == model

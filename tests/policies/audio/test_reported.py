@@ -54,7 +54,7 @@ def read(body, content_type=JSON, encoding="", lengths=(1 << 30,)):
         ("duration", None),
     ],
 )
-def test_answers(answer, ms):
+def test_the_length_is_found_where_services_put_it(answer, ms):
     assert read(json.dumps(answer).encode(), lengths=(3,)) == ms
 
 

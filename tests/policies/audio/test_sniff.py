@@ -50,7 +50,7 @@ from tests.policies.audio.build import flac, frame, header, id3v2, wav
         (bytes(16), Container.UNKNOWN),
     ],
 )
-def test_containers(head, container):
+def test_a_container_is_known_by_its_first_bytes(head, container):
     assert sniff(head[:SNIFF_BYTES]) is container
 
 

@@ -56,7 +56,7 @@ def concluded(*files, reported=None, body=1_000_000, sound=True):
         pytest.param([heard(LONGEST_MS * 2)], {}, (LONGEST_MS, WALKED, True), id="the sanity cap"),
     ],
 )
-def test_ranking(files, rest, expected):
+def test_the_best_source_counts_and_a_difference_is_noted(files, rest, expected):
     measured = concluded(*files, **rest)
     assert (measured.audio_ms, measured.source, measured.discrepant) == expected
 

@@ -170,7 +170,7 @@ def test_a_data_size_is_honoured_as_far_as_the_bytes_go(size, ms, claimed):
         pytest.param(riff(ds64(3200), fmt(), DATA), 2000, id="ds64 means nothing in RIFF"),
     ],
 )
-def test_structure(data, ms):
+def test_samples_are_found_whatever_the_sizes_say(data, ms):
     assert walk(data).ms == ms
 
 
