@@ -6,7 +6,7 @@ exception is chained. The first argument that names a tenant scopes the call to 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
@@ -91,25 +91,31 @@ class Directory(Protocol):
         """The tenant's exceptions, by route."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """A key to be made: a member's, a service account's, or, with neither, the tenant's own.
+
+    ``digest`` stands for the key, ``last4`` are its last four characters. ``networks`` (CIDR) and ``routes`` (by name)
+    are where alone it may be used; empty: anywhere.
+    """
+
+    name: str
+    digest: bytes
+    last4: str
+    scopes: frozenset[str]
+    expires_at: datetime | None = None
+    user_id: str | None = None
+    service_account_id: str | None = None
+    networks: Sequence[str] = ()
+    routes: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 class KeyRegistry(Protocol):
     """API keys. A digest is HMAC-SHA-256 over the whole key (32 bytes); the key itself never comes here."""
 
-    async def create_key(
-        self,
-        tenant_id: str,
-        *,
-        name: str,
-        digest: bytes,
-        last4: str,
-        scopes: frozenset[str],
-        expires_at: datetime | None = None,
-        user_id: str | None = None,
-        service_account_id: str | None = None,
-        networks: Sequence[str] = (),
-        routes: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
-    ) -> ApiKey:
-        """The new row."""
+    async def create_key(self, tenant_id: str, new: NewKey) -> ApiKey:
+        """Raises NotFound for a tenant, member or account that is not there, AlreadyExists for a known digest."""
 
     async def keys(self, tenant_id: str) -> Sequence[ApiKey]:
         """All of the tenant's keys, newest first, ended ones included."""

@@ -35,7 +35,7 @@ from policies.credentials import RANDOM_BYTES, mint_key
 from policies.tenants import Role
 from storage.embedded.account import Account
 from storage.embedded.process import Log, spawn, stop
-from storage.ports import AlreadyExists, NotFound
+from storage.ports import AlreadyExists, NewKey, NotFound
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
@@ -194,10 +194,12 @@ async def _seed(pool: Pool, secret_key: str, memory: Path) -> Credentials:
     made = Credentials(mint_key(secrets.token_bytes(RANDOM_BYTES)), secrets.token_urlsafe(15))
     await keys.create_key(
         tenant.id,
-        name="demo",
-        digest=digest(pepper, made.key.encode()),
-        last4=made.key[-4:],
-        scopes=frozenset({SCOPE}),
+        NewKey(
+            name="demo",
+            digest=digest(pepper, made.key.encode()),
+            last4=made.key[-4:],
+            scopes=frozenset({SCOPE}),
+        ),
     )
     try:
         hashed = await asyncio.to_thread(hash_password, made.password, derived(secret_key, "passwords"))

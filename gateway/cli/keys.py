@@ -16,7 +16,7 @@ from gateway.cli.people import member
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, tenant_option
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import ApiKey
-from storage.ports import Invalidation
+from storage.ports import Invalidation, NewKey
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -79,16 +79,18 @@ def create(
         secret, digest = mint(stores, test=test)
         row = await stores.keys.create_key(
             found.id,
-            name=name,
-            digest=digest,
-            last4=secret[-4:],
-            scopes=frozenset(scopes),
-            expires_at=expires,
-            user_id=owner,
-            service_account_id=account_id,
-            networks=networks,
-            routes=routes,
-            metadata=dict(metadata),
+            NewKey(
+                name=name,
+                digest=digest,
+                last4=secret[-4:],
+                scopes=frozenset(scopes),
+                expires_at=expires,
+                user_id=owner,
+                service_account_id=account_id,
+                networks=networks,
+                routes=routes,
+                metadata=dict(metadata),
+            ),
         )
         return _Made(secret=secret, row=row, tenant=tenant)
 

@@ -12,7 +12,7 @@ from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
 from gateway.times import maybe_stamp, stamp
 from policies.tenants import Tenant
-from storage.ports import Invalidation
+from storage.ports import Invalidation, NewKey
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -81,14 +81,14 @@ async def _onboard(
     """What was made, the key itself, and the invitation's link unless it was mailed."""
     from gateway.identity.digests import digest  # noqa: PLC0415  the same
     from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
-    from storage.postgres.onboarding import FirstKey, Newcomer  # noqa: PLC0415  the same
+    from storage.postgres.onboarding import Newcomer  # noqa: PLC0415  the same
     from storage.postgres.onboarding import onboard as make  # noqa: PLC0415  the same
 
     settings, invitation = stores.settings, recovery.mint("invite")
     key, first = "", None
     if key_name is not None:
         key, its_digest = mint_key(stores, test=False)
-        first = FirstKey(name=key_name, digest=its_digest, last4=key[-4:], scopes=scopes)
+        first = NewKey(name=key_name, digest=its_digest, last4=key[-4:], scopes=scopes)
     new = Newcomer(
         slug=slug,
         name=name,

@@ -16,7 +16,7 @@ from gateway.portal.proving import limit
 from policies.people import Session
 from policies.permissions import Permission, excess
 from policies.verdict import Refusal
-from storage.ports import Invalidation, NotFound
+from storage.ports import Invalidation, NewKey, NotFound
 from storage.postgres.members import permissions_in
 from storage.postgres.registry import PostgresKeyRegistry
 
@@ -66,12 +66,14 @@ async def make(request: web.Request) -> web.Response:
     try:
         await _registry(request).create_key(
             session.tenant_id,
-            name=fields.get("name", ""),
-            digest=digest,
-            last4=secret[-4:],
-            scopes=frozenset(wanted),
-            expires_at=parts.now() + timedelta(days=int(life)) if life else None,
-            user_id=session.user_id,
+            NewKey(
+                name=fields.get("name", ""),
+                digest=digest,
+                last4=secret[-4:],
+                scopes=frozenset(wanted),
+                expires_at=parts.now() + timedelta(days=int(life)) if life else None,
+                user_id=session.user_id,
+            ),
         )
     except NotFound as error:  # the membership ended this moment
         raise Problem(Refusal.NOT_FOUND) from error

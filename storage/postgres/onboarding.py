@@ -4,22 +4,13 @@ from dataclasses import dataclass
 
 from policies.people import Invitation
 from policies.tenants import ApiKey, Role, Tenant
+from storage.ports import NewKey
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.invitations import PostgresInvitations
 from storage.postgres.plans import PostgresPlans
 from storage.postgres.pool import Pool
 from storage.postgres.registry import PostgresKeyRegistry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstKey:
-    """The key to be made. ``digest`` and ``last4`` as :meth:`storage.ports.KeyRegistry.create_key` has them."""
-
-    name: str
-    digest: bytes
-    last4: str
-    scopes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +23,7 @@ class Newcomer:
     invitation: bytes
     invited_by: str | None
     plan: str | None
-    key: FirstKey | None
+    key: NewKey | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +46,5 @@ async def onboard(pool: Pool, trail: AuditTrail, new: Newcomer) -> Onboarded:
         )
         key = None
         if new.key is not None:
-            key = await PostgresKeyRegistry(one, trail).create_key(
-                tenant.id,
-                name=new.key.name,
-                digest=new.key.digest,
-                last4=new.key.last4,
-                scopes=new.key.scopes,
-            )
+            key = await PostgresKeyRegistry(one, trail).create_key(tenant.id, new.key)
     return Onboarded(tenant=tenant, invitation=invitation, key=key)

@@ -1,6 +1,6 @@
 """The KeyRegistry port: API keys, and who holds them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from policies.credentials import redacted
 from policies.plans import Counted
 from policies.principals import Principal
 from policies.tenants import ApiKey
-from storage.ports import AlreadyExists, NotFound
+from storage.ports import AlreadyExists, NewKey, NotFound
 from storage.postgres import values
 from storage.postgres.absences import no_enabled_account, no_member, no_tenant
 from storage.postgres.address import Connection
@@ -54,51 +54,38 @@ class PostgresKeyRegistry:
         self._pool = pool
         self._trail = trail
 
-    async def create_key(
-        self,
-        tenant_id: str,
-        *,
-        name: str,
-        digest: bytes,
-        last4: str,
-        scopes: frozenset[str],
-        expires_at: datetime | None = None,
-        user_id: str | None = None,
-        service_account_id: str | None = None,
-        networks: Sequence[str] = (),
-        routes: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
-    ) -> ApiKey:
+    async def create_key(self, tenant_id: str, new: NewKey) -> ApiKey:
         """Raises NotFound when there is no such tenant, member or account of it; AlreadyExists for a known digest.
 
         Raises ExceedsOwner for scopes that the owner does not hold, ValueError for two owners.
         """
-        _check_secret(digest, last4)
-        if expires_at is not None:
-            values.check_instant(expires_at, "the expiry of a key")
-        if user_id is not None and service_account_id is not None:
+        user_id, account_id = new.user_id, new.service_account_id
+        _check_secret(new.digest, new.last4)
+        if new.expires_at is not None:
+            values.check_instant(new.expires_at, "the expiry of a key")
+        if user_id is not None and account_id is not None:
             raise ValueError("a key is a member's or a service account's, not both")
         refusals = {
             "api_keys_digest_key": AlreadyExists("This very key is registered already."),
             "api_keys_tenant_fkey": no_tenant(tenant_id),
             "api_keys_owner_fkey": no_member(user_id or ""),
-            "api_keys_account_fkey": no_enabled_account(service_account_id),
+            "api_keys_account_fkey": no_enabled_account(account_id),
         }
         row = (
             new_id(Kind.KEY),
             tenant_id,
             user_id,
-            values.clean_name(name, of="a key"),
-            digest,
-            last4,
-            values.sorted_scopes(scopes),
-            expires_at,
-            networks_text(networks),
-            sorted(set(routes)),
-            metadata_text(metadata or {}),
-            service_account_id,
+            values.clean_name(new.name, of="a key"),
+            new.digest,
+            new.last4,
+            values.sorted_scopes(new.scopes),
+            new.expires_at,
+            networks_text(new.networks),
+            sorted(set(new.routes)),
+            metadata_text(new.metadata),
+            account_id,
         )
-        await require_held(self._pool, tenant_id, scopes, user_id=user_id, service_account_id=service_account_id)
+        await require_held(self._pool, tenant_id, new.scopes, user_id=user_id, service_account_id=account_id)
         async with self._pool.tenant(tenant_id) as connection:
             await before_memberships(connection)
             await require_room(connection, tenant_id, Counted.KEYS)

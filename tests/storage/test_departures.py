@@ -7,7 +7,7 @@ import pytest
 from policies.limits import Rate
 from policies.principals import Standing
 from policies.tenants import Role, RouteOverride, Tenant, TenantStatus
-from storage.ports import NotFound
+from storage.ports import NewKey, NotFound
 from storage.postgres.departures import PostgresDepartures
 from storage.postgres.directory import Leaving
 from storage.postgres.service_accounts import PostgresServiceAccounts
@@ -32,7 +32,7 @@ async def furnished(w: World, digest: bytes) -> Tenant:
         tenant.id, name="w", scopes=frozenset(), audiences=frozenset(), digest=a_digest()
     )
     await w.registry.create_key(
-        tenant.id, name="w", digest=a_digest(), last4="WXYZ", scopes=frozenset(), service_account_id=account.id
+        tenant.id, NewKey(name="w", digest=a_digest(), last4="WXYZ", scopes=frozenset(), service_account_id=account.id)
     )
     later = datetime.now(UTC) + timedelta(days=1)
     await w.registry.rotate_key(tenant.id, key.id, digest=a_digest(), last4="WXYZ", old_ends_at=later)

@@ -5,8 +5,8 @@ import pytest
 from policies.allowances import Allowance, What
 from policies.limits import Rate
 from policies.principals import Principal
-from storage.ports import AlreadyExists, NotFound
-from storage.postgres.onboarding import FirstKey, Newcomer, onboard
+from storage.ports import AlreadyExists, NewKey, NotFound
+from storage.postgres.onboarding import Newcomer, onboard
 from storage.postgres.plans import PlanInUse, PostgresPlans
 from storage.postgres.subjects import PostgresSubjects
 from tests.storage.world import TRAIL, World, a_digest
@@ -96,7 +96,7 @@ def newcomer(**more: object) -> Newcomer:
     facts: dict[str, object] = {
         "slug": "acme", "name": "Acme", "owner": "o@example.com", "invitation": a_digest(), "invited_by": None,
         "plan": "gold",
-        "key": FirstKey(name="first", digest=a_digest(), last4="WXYZ", scopes=frozenset({"transcribe"})),
+        "key": NewKey(name="first", digest=a_digest(), last4="WXYZ", scopes=frozenset({"transcribe"})),
     }  # fmt: skip
     return Newcomer(**(facts | more))  # type: ignore[arg-type]
 
@@ -117,7 +117,7 @@ async def test_onboarding_makes_all_of_it(w: World, plans: PostgresPlans) -> Non
 async def test_onboarding_makes_nothing_if_one_part_cannot_be(w: World, plans: PostgresPlans, fault: str) -> None:
     """Whichever part it is, nothing is left of the others: neither a row nor an entry of the trail."""
     await plans.create("gold")
-    key = FirstKey(name="first", digest=b"short", last4="WXYZ", scopes=frozenset())
+    key = NewKey(name="first", digest=b"short", last4="WXYZ", scopes=frozenset())
     bad = {"plan": "silver", "owner": "nobody", "key": key, "slug": "Not a slug"}[fault]
     before = await everything(w)
     with pytest.raises((NotFound, ValueError)):

@@ -11,7 +11,7 @@ import pytest
 from policies.limits import Rate
 from policies.principals import Method, Principal, Standing
 from policies.tenants import ApiKey, Role, RouteOverride, TenantStatus, UserStatus
-from storage.ports import AlreadyExists, ExceedsOwner, NotFound, StorageError
+from storage.ports import AlreadyExists, ExceedsOwner, NewKey, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.key_rows import IDENTIFY
 from storage.postgres.members import PostgresMembers
@@ -36,12 +36,14 @@ async def test_a_key_is_kept_as_it_was_made(w: World) -> None:
     ends = NOW + 90 * timedelta(days=1)
     made = await w.registry.create_key(
         acme.id,
-        name=" build server ",
-        digest=a_digest(),
-        last4="aB3_",
-        scopes=frozenset({"usage:read", "transcribe"}),
-        expires_at=ends,
-        user_id=ada.id,
+        NewKey(
+            name=" build server ",
+            digest=a_digest(),
+            last4="aB3_",
+            scopes=frozenset({"usage:read", "transcribe"}),
+            expires_at=ends,
+            user_id=ada.id,
+        ),
     )
     assert is_id(Kind.KEY, made.id)
     assert (made.tenant_id, made.user_id, made.name, made.last4) == (acme.id, ada.id, "build server", "aB3_")
@@ -98,7 +100,9 @@ async def test_a_key_needs_a_tenant_and_an_owner_who_is_its_member(w: World) -> 
     with pytest.raises(NotFound, match="member"):
         await w.key(acme, user=stranger)
     with pytest.raises(NotFound, match="tenant"):
-        await w.registry.create_key(new_id(Kind.TENANT), name="x", digest=a_digest(), last4="WXYZ", scopes=frozenset())
+        await w.registry.create_key(
+            new_id(Kind.TENANT), NewKey(name="x", digest=a_digest(), last4="WXYZ", scopes=frozenset())
+        )
     assert await w.registry.keys(acme.id) == []
 
 
@@ -124,7 +128,7 @@ async def test_a_key_needs_a_tenant_and_an_owner_who_is_its_member(w: World) -> 
 async def test_what_no_key_can_be_is_refused_with_a_sentence(unasked: World, change: dict, says: str) -> None:
     good = {"name": "x", "digest": a_digest(), "last4": "WXYZ", "scopes": frozenset({"transcribe"})}
     with pytest.raises(ValueError, match=says):
-        await unasked.registry.create_key(new_id(Kind.TENANT), **{**good, **change})
+        await unasked.registry.create_key(new_id(Kind.TENANT), NewKey(**{**good, **change}))
 
 
 async def test_a_key_with_everything_identifies_its_holder(w: World) -> None:
@@ -420,7 +424,7 @@ async def test_a_service_accounts_key_does_no_more_than_the_account_may(w: World
     account = await accounts.create(acme.id, name="w", scopes=scopes, audiences=frozenset(), digest=a_digest())
     wish = {"name": "k", "last4": "WXYZ", "service_account_id": account.id}
     first, second = a_digest(), a_digest()
-    key = await w.registry.create_key(acme.id, digest=first, scopes=scopes, **wish)
+    key = await w.registry.create_key(acme.id, NewKey(digest=first, scopes=scopes, **wish))
     await w.registry.rotate_key(acme.id, key.id, digest=second, last4="WXYZ", old_ends_at=NOW + HOUR)
     for left in (scopes, frozenset({"house:word"}), frozenset({"transcribe", "another"})):
         await accounts.change(acme.id, account.id, scopes=left)
@@ -430,11 +434,11 @@ async def test_a_service_accounts_key_does_no_more_than_the_account_may(w: World
             assert (principal.user_id, principal.roles) == (account.id, ("service",))
             assert principal.scopes == scopes & left
     with pytest.raises(ExceedsOwner, match="house:word, keys:write"):
-        await w.registry.create_key(acme.id, digest=a_digest(), scopes=scopes, **wish)
+        await w.registry.create_key(acme.id, NewKey(digest=a_digest(), scopes=scopes, **wish))
     with pytest.raises(NotFound, match="service account"):
-        await w.registry.create_key(other.id, digest=a_digest(), scopes=frozenset(), **wish)
+        await w.registry.create_key(other.id, NewKey(digest=a_digest(), scopes=frozenset(), **wish))
     with pytest.raises(ValueError, match="not both"):
-        await w.registry.create_key(acme.id, digest=a_digest(), scopes=frozenset(), user_id="usr_x", **wish)
+        await w.registry.create_key(acme.id, NewKey(digest=a_digest(), scopes=frozenset(), user_id="usr_x", **wish))
     await accounts.disable(acme.id, account.id)
     assert [await standing(w, digest) for digest in (first, second)] == [Standing.REVOKED] * 2
 

@@ -11,6 +11,7 @@ from policies.allowances import Allowance, What
 from policies.audit import OPERATOR
 from policies.limits import Rate
 from policies.tenants import ApiKey, Role, Tenant, User
+from storage.ports import NewKey
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.limits import PostgresLimitBook
@@ -67,12 +68,14 @@ class World:
         """A new key of ``tenant``."""
         return await self.registry.create_key(
             tenant.id,
-            name=f"key {next(_numbers)}",
-            digest=digest or a_digest(),
-            last4="WXYZ",
-            scopes=scopes,
-            expires_at=expires_at,
-            user_id=user.id if user else None,
+            NewKey(
+                name=f"key {next(_numbers)}",
+                digest=digest or a_digest(),
+                last4="WXYZ",
+                scopes=scopes,
+                expires_at=expires_at,
+                user_id=user.id if user else None,
+            ),
         )
 
 

@@ -18,7 +18,7 @@ from policies.networks import lie_within, network
 from policies.permissions import Permission
 from policies.tenants import ApiKey
 from policies.verdict import Refusal
-from storage.ports import Invalidation
+from storage.ports import Invalidation, NewKey
 from storage.postgres.key_rows import KeyChange
 
 operations = Operations("keys")
@@ -178,16 +178,18 @@ async def create_key(ask: Ask[InTenant, KeyWish]) -> KeyMade:
     secret, its_digest = mint(ask.parts, test=wish.test)
     made = await ask.keys.create_key(
         ask.tenant_id,
-        name=wish.name,
-        digest=its_digest,
-        last4=secret[-4:],
-        scopes=frozenset(wish.scopes),
-        expires_at=wish.expires_at,
-        user_id=wish.user_id,
-        service_account_id=wish.service_account_id,
-        networks=wish.networks,
-        routes=wish.routes,
-        metadata=wish.metadata,
+        NewKey(
+            name=wish.name,
+            digest=its_digest,
+            last4=secret[-4:],
+            scopes=frozenset(wish.scopes),
+            expires_at=wish.expires_at,
+            user_id=wish.user_id,
+            service_account_id=wish.service_account_id,
+            networks=wish.networks,
+            routes=wish.routes,
+            metadata=wish.metadata,
+        ),
     )
     return KeyMade(**facts(made, now), key=secret)
 

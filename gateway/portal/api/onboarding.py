@@ -12,7 +12,8 @@ from gateway.portal.identity import IDENTITY
 from gateway.portal.mail import is_delivered
 from gateway.portal.recovery import mint
 from policies.permissions import Permission
-from storage.postgres.onboarding import FirstKey, Newcomer, onboard
+from storage.ports import NewKey
+from storage.postgres.onboarding import Newcomer, onboard
 
 operations = Operations("tenants")
 
@@ -88,6 +89,6 @@ async def onboard_tenant(ask: Ask[Nothing, OnboardingWish]) -> OnboardingDone:
     )
 
 
-def _first_key(ask: Ask[Any, Any], wish: FirstKeyWish) -> tuple[str, FirstKey]:
+def _first_key(ask: Ask[Any, Any], wish: FirstKeyWish) -> tuple[str, NewKey]:
     secret, digest = keys.mint(ask.parts, test=wish.test)
-    return secret, FirstKey(name=wish.name, digest=digest, last4=secret[-4:], scopes=frozenset(wish.scopes))
+    return secret, NewKey(name=wish.name, digest=digest, last4=secret[-4:], scopes=frozenset(wish.scopes))

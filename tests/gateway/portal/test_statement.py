@@ -18,6 +18,7 @@ from policies.calendars import Calendar
 from policies.price_book import PriceBook
 from policies.tenants import Role
 from policies.usage import INTERIM, AudioSource, Measured
+from storage.ports import NewKey
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.postgres.usage import PostgresLedger
@@ -156,7 +157,7 @@ async def test_what_is_asked_wrongly_is_told(portal: Client, town: Town, query: 
 async def test_lines_are_called_what_people_call_them(portal: Client, june: str, town: Town) -> None:
     """A member by the address; a key that is gone by its id alone. Hostile names stay text."""
     key = await PostgresKeyRegistry(town.parts.pool, town.parts.trail).create_key(
-        town.tenant.id, name="<b>ci", digest=b"d" * 32, last4="last", scopes=frozenset()
+        town.tenant.id, NewKey(name="<b>ci", digest=b"d" * 32, last4="last", scopes=frozenset())
     )
     used = record(tenant_id=town.tenant.id, key_id=key.id, user_id=town.user.id, ended_ms=int(JUNE.timestamp() * 1000))
     await PostgresLedger(town.parts.pool).ship("k", 0, 1, [encode(used)])

@@ -6,6 +6,7 @@ from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from policies.tickets import LIFE_S
 from policies.tokens import AccessToken
+from storage.ports import NewKey
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.tickets import RedisTickets
 from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
@@ -25,7 +26,7 @@ async def key(town: Town, scopes: str = "transcribe") -> dict[str, str]:
     """The gateway's word for an API key."""
     registry = PostgresKeyRegistry(town.parts.pool, town.parts.trail)
     made = await registry.create_key(
-        town.tenant.id, name="k", digest=DIGEST, last4="WXYZ", scopes=frozenset(scopes.split())
+        town.tenant.id, NewKey(name="k", digest=DIGEST, last4="WXYZ", scopes=frozenset(scopes.split()))
     )
     return {"X-Tenant-ID": town.tenant.id, "X-API-Key-ID": made.id, "X-Auth-Scopes": scopes}
 

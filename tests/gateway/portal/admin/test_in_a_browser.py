@@ -6,6 +6,7 @@ from playwright.async_api import Browser
 
 from policies.allowances import Allowance, What
 from policies.tenants import Role
+from storage.ports import NewKey
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
@@ -125,10 +126,12 @@ async def furnish(town: Town) -> None:
     for number, label in enumerate(("Crawler of the archive", "A" * 60, "Old")):
         await keys.create_key(
             town.tenant.id,
-            name=label,
-            digest=bytes([number]) * 32,
-            last4=f"x{number}yz",
-            scopes=frozenset({"transcribe"}),
-            user_id=town.user.id if number else None,
-            expires_at=town.parts.now() + timedelta(days=20 * number + 1),
+            NewKey(
+                name=label,
+                digest=bytes([number]) * 32,
+                last4=f"x{number}yz",
+                scopes=frozenset({"transcribe"}),
+                user_id=town.user.id if number else None,
+                expires_at=town.parts.now() + timedelta(days=20 * number + 1),
+            ),
         )

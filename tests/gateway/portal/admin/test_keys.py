@@ -10,7 +10,7 @@ from gateway.portal.api.idempotency import Repeatable
 from gateway.portal.problem import Problem
 from policies.tenants import Role
 from policies.verdict import Refusal
-from storage.ports import NotFound
+from storage.ports import NewKey, NotFound
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.reading import entries, forget_the_password, raw, read, text_of
 from tests.gateway.portal.conftest import PAGE, SAME_ORIGIN, Client, Town, fill, form_of, log_in
@@ -179,7 +179,7 @@ async def test_pages_are_turned_by_the_apis_cursors(
     await log_in(portal)
     for number in range(51):
         await registry(town).create_key(
-            town.tenant.id, name=f"k{number}", digest=bytes([number]) * 32, last4="last", scopes=frozenset()
+            town.tenant.id, NewKey(name=f"k{number}", digest=bytes([number]) * 32, last4="last", scopes=frozenset())
         )
     first = await raw(portal, "/admin/keys?status=active")
     following = re.search(r'rel="next" href="([^"]*)"', first)[1].replace("&amp;", "&")
@@ -284,7 +284,7 @@ async def test_a_key_of_another_tenant_is_not_there(portal: Client, town: Town) 
     """T-01: neither to look at nor to change, whatever the form says."""
     other = await town.directory.create_tenant("other", "Other")
     theirs = await registry(town).create_key(
-        other.id, name="theirs", digest=b"x" * 32, last4="last", scopes=frozenset({"transcribe"})
+        other.id, NewKey(name="theirs", digest=b"x" * 32, last4="last", scopes=frozenset({"transcribe"}))
     )
     await log_in(portal)
     hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', await raw(portal, NEW)))

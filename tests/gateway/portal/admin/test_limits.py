@@ -2,6 +2,7 @@
 
 from policies.allowances import Allowance, What
 from policies.tenants import Role
+from storage.ports import NewKey
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
@@ -17,7 +18,7 @@ async def test_it_says_whose_they_are_and_how_much_is_in_use(portal: Client, tow
     """By the names of keys and members, which are links; the tenant's own first."""
     book = PostgresLimitBook(town.parts.pool, town.parts.trail)
     key = await PostgresKeyRegistry(town.parts.pool, town.parts.trail).create_key(
-        town.tenant.id, name="Crawler", digest=b"x" * 32, last4="last", scopes=frozenset()
+        town.tenant.id, NewKey(name="Crawler", digest=b"x" * 32, last4="last", scopes=frozenset())
     )
     await book.set_limits(town.tenant.id, granted=allowed(audio="100h/month", streams="5"))
     await book.set_limits(town.tenant.id, user_id=town.user.id, granted=allowed(requests="50/day"))

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from policies.tenants import Role
+from storage.ports import NewKey
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.admin.reading import raw, read, text_of
@@ -15,7 +16,7 @@ from tests.gateway.portal.conftest import Client, Town, log_in
 async def test_it_is_broken_down_and_adds_up(portal: Client, town: Town) -> None:
     """A line for each key by its name, and the total; the same by everything else that there is."""
     key = await PostgresKeyRegistry(town.parts.pool, town.parts.trail).create_key(
-        town.tenant.id, name="Crawler", digest=b"x" * 32, last4="last", scopes=frozenset()
+        town.tenant.id, NewKey(name="Crawler", digest=b"x" * 32, last4="last", scopes=frozenset())
     )
     await use(town, town.parts.now(), hours=2, key_id=key.id)
     await use(town, town.parts.now(), hours=1, key_id="")
