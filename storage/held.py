@@ -108,7 +108,7 @@ class HeldLease:
 
 
 def _grows(demand: Demand) -> bool:
-    """A place does not, requests do not, and in shadow it is enough to count in the end."""
+    """Whether it grows while its request runs: audio and bytes do; in shadow it is enough to count them at the end."""
     return demand.allowance.what in (What.AUDIO, What.BYTES) and not demand.allowance.shadow
 
 

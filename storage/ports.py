@@ -137,7 +137,7 @@ class KeyRegistry(Protocol):
         """The id of the tenant that holds a key. Raises NotFound. For commands that name a key alone."""
 
     async def key_holder(self, key_id: str) -> Principal:
-        """As :meth:`identify_key`, for who names a key without having it. Raises NotFound."""
+        """As :meth:`identify_key`, for whoever names a key without having it. Raises NotFound."""
 
     async def identify_key(self, digest: bytes) -> Principal | None:
         """Who holds this key, with standing, scopes, rates and denied routes; None when no key has that digest."""

@@ -37,7 +37,7 @@ def audit() -> None:
 @audit.command("list")
 @_chain_option
 @click.option("--action", default="", help="key.created, or key for all that concern keys.")
-@click.option("--actor", default="", help="Id of who acted.")
+@click.option("--actor", default="", help="Id of whoever acted.")
 @click.option("--target", default="", help="Id of what was changed.")
 @click.option("--from", "since", type=PAST, help="Not before: 24h, 7d, or a date.")
 @click.option("--to", "until", type=PAST, help="Before: 24h, 7d, or a date.")

@@ -61,7 +61,7 @@ async def serve(shop: Workshop, *, host: str, port: int, unix: Path | None) -> i
         return 1
     (address,) = runner.addresses
     place = address if isinstance(address, str) else f"http://{address[0]}:{address[1]}"
-    print(f"The demo transcriber listens on {place}", flush=True)  # noqa: T201 - for who waits for it
+    print(f"The demo transcriber listens on {place}", flush=True)  # noqa: T201 - for whoever waits for it
     try:
         return await _until(stop, shop)
     finally:

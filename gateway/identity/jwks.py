@@ -39,7 +39,7 @@ class _Unusable(Exception):
 class JwksCache:
     """The keys at one address. ``clock`` gives monotonic seconds.
 
-    ``public_only``: the address was not named by who runs this machine, and must not lead to our own network (U-02).
+    ``public_only``: the address was not named by the operator, and must not lead to our own network (U-02).
     """
 
     def __init__(

@@ -23,7 +23,7 @@ proving        address and password, second factor, tries that are counted: one 
 hashing        bcrypt on threads; ``strength`` judges passwords, ``choosing`` takes new ones
 login          signing in and out; ``halfway`` is between the first proof and the session; ``slips`` tell what a browser
                is in the midst of
-enrolling      a second factor for who must have one; ``trusted`` browsers where it is not asked for again
+enrolling      a second factor for whoever must have one; ``trusted`` browsers where it is not asked for again
 passkeys       passkeys, alone and as the second factor
 oidc           signing in with other providers (OpenID Connect)
 recovery       forgotten passwords; ``joining`` invitations; ``addresses`` another e-mail address

@@ -47,7 +47,7 @@ _TRUSTED = """
 
 
 async def own(request: web.Request, session: Session) -> Account:
-    """The account of who is signed in. Raises Problem when it was deleted this moment."""
+    """The account of whoever is signed in. Raises Problem when it was deleted this moment."""
     account = await people(request).account_of(session.user_id)
     if account is None:
         raise Problem(Refusal.LOGIN_REQUIRED)
@@ -283,5 +283,5 @@ def _fields(session: Session) -> dict[str, object]:
 
 
 async def _rows(request: web.Request, query: str) -> list[dict[str, object]]:
-    """What ``query`` finds of who is signed in."""
+    """What ``query`` finds of whoever is signed in."""
     return [dict(row) for row in await request.app[PARTS].pool.read(query, request[SIGNED_IN].user_id)]

@@ -7,7 +7,7 @@ from aiohttp import web
 
 
 def kept(request: web.Request, body: bytes, kind: str, cache: str) -> web.Response:
-    """The body, or 304 to who has it. ``cache`` is how it may be kept (``Cache-Control``)."""
+    """The body, or 304 to whoever has it. ``cache`` is how it may be kept (``Cache-Control``)."""
     tag = _tag(body)
     headers = {"ETag": f'"{tag}"', "Cache-Control": cache}
     if any(one.value in (tag, "*") for one in request.if_none_match or ()):

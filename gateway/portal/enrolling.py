@@ -1,4 +1,4 @@
-"""A second factor for who must have one and has none: set up between the first proof and the session."""
+"""A second factor for whoever must have one and has none: set up between the first proof and the session."""
 
 import pyotp
 from aiohttp import web

@@ -86,7 +86,7 @@ def link(public_url: str, secret: str) -> str:
 
 @routes.get("/auth/invite/{secret}")
 async def page(request: web.Request) -> web.Response:
-    """Who invites to what; a form for who is new, a button for who is signed in. Looking uses nothing up."""
+    """Who invites to what; a form for whoever is new, a button for whoever is signed in. Looking uses nothing up."""
     return await _page(request, None)
 
 
@@ -144,7 +144,7 @@ async def decline(request: web.Request) -> web.Response:
 async def _welcome(
     request: web.Request, invitation: Invitation, user_id: str, methods: tuple[str, ...], continues: Session | None
 ) -> web.Response:
-    """A session in the tenant that was joined; of who was signed in already it goes on from the one there was."""
+    """A session in the tenant that was joined; of whoever was signed in already it goes on from the one there was."""
     await request.app[PARTS].bus.publish(Invalidation(user_id=user_id))
     account = await people(request).account_of(user_id)
     place = next((p for p in account.places if p.tenant_id == invitation.tenant_id), None) if account else None

@@ -16,7 +16,7 @@ def reset(link: str) -> tuple[str, str]:
 
 
 def welcome(link: str) -> tuple[str, str]:
-    """A link for the first password, to who was given an account."""
+    """A link for the first password, to whoever was given an account."""
     return (
         "You have an account",
         f"An account was made for this address.\n\n"

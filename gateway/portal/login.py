@@ -23,7 +23,7 @@ routes = web.RouteTableDef()
 
 
 class LogIn(BaseModel):
-    """What signs a person in. ``tenant`` is a slug, for who belongs to several; ``code`` a second factor's."""
+    """What signs a person in. ``tenant`` is a slug, for whoever belongs to several; ``code`` a second factor's."""
 
     email: str = Field(max_length=512)
     password: str = Field(max_length=8_192)
@@ -65,7 +65,7 @@ async def log_in(request: web.Request) -> web.Response:
 
 @routes.get("/auth/mfa")
 async def second_page(request: web.Request) -> web.Response:
-    """The form for the second factor, for who has given the first one within minutes."""
+    """The form for the second factor, for whoever has given the first one within minutes."""
     return _second_form(request, await _half(request), None)
 
 
@@ -82,7 +82,7 @@ async def second_factor(request: web.Request) -> web.Response:
 
 
 async def finish(request: web.Request, half: Halfway, method: str, *, trusting: bool) -> web.Response:
-    """The session of who has given both factors."""
+    """The session of whoever has given both factors."""
     person = half.proven.person
     response = await halfway.begin(request, half.proven.and_by(method), half.goal, half.connects)
     if trusting:

@@ -79,7 +79,7 @@ class Mailer:
         message["Date"] = formatdate(localtime=False)
         message["Message-ID"] = make_msgid(domain=address.rpartition("@")[2] or "localhost")
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834 section 5: no out-of-office answers
-        # As it is where it can be: quoted-printable would break a link in two, for who reads the file.
+        # As it is where it can be: quoted-printable would break a link in two, for whoever reads the file.
         message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
         return message
 

@@ -101,7 +101,7 @@ async def prove_code(request: web.Request, person: Person, code: str) -> str:
 
 
 async def prove_again(request: web.Request, account: Account, password: str) -> None:
-    """The password of who is signed in already, for what needs it once more. Tries to log in do not count here.
+    """The password of whoever is signed in already, for what needs it once more. Tries to log in do not count here.
 
     Raises Problem.
     """

@@ -1,4 +1,4 @@
-"""The password and the second factor of who is signed in. What weakens an account asks for the password once more."""
+"""The password and the second factor of whoever is signed in. What weakens an account asks for the password again."""
 
 import secrets
 from functools import wraps

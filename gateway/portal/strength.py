@@ -16,9 +16,9 @@ from gateway.identity.passwords import SHORTEST, check_length
 
 _READ = 72
 _ENOUGH = 3
-"""zxcvbn's score for 10^8 guesses and more: safe against who has stolen the hashes, which are slow to check."""
+"""zxcvbn's score for 10^8 guesses and more: safe against whoever has stolen the hashes, which are slow to check."""
 _ENOUGH_WITH_SECOND_FACTOR = 2
-"""For 10^6 and more: safe against who guesses at the log-in, and would need the second factor as well."""
+"""For 10^6 and more: safe against whoever guesses at the log-in, and would need the second factor as well."""
 WORDS = ("very weak", "weak", "fair", "good", "strong")
 
 

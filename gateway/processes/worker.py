@@ -44,7 +44,7 @@ class Worker:
         self.services = await self._stack.enter_async_context(Services.open(self._blueprint))
 
     async def accept(self, numbers: Sequence[int]) -> None:
-        """Listen on descriptors of its own, which it can close. What waits in a queue is for who listens there next."""
+        """Listen on descriptors of its own, which it can close. What waits in a queue is the next listener's."""
         assert self.services is not None
         for number in self._servers.keys() - set(numbers):
             self._servers.pop(number).close()

@@ -47,7 +47,7 @@ class Sink(Protocol):
 
 
 class StreamSink:
-    """The Redis stream, trimmed to about 100 000: for who listens, not for who was away."""
+    """The Redis stream, trimmed to about 100 000: for whoever listens, not for whoever was away."""
 
     name = "stream"
 

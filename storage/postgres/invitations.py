@@ -196,9 +196,9 @@ class PostgresInvitations:
     ) -> tuple[Invitation, str] | None:
         """Join: the person with the invited address, made now if it is new. Gives the invitation and the person's id.
 
-        ``user_id`` is who is signed in, and must have that address; empty for who is new. Of two at once one joins.
-        None when the link does not work: used, expired, revoked, for somebody else, or given by who could not give that
-        role any more (a demoted inviter's invitations are worth nothing).
+        ``user_id`` is who is signed in, and must have that address; empty for somebody new. Of two at once one joins.
+        None when the link does not work: used, expired, revoked, for somebody else, or given by an inviter who could
+        not give that role any more (a demoted inviter's invitations are worth nothing).
         """
         async with self._pool.operator() as connection:
             rows = await connection.fetch(
@@ -301,7 +301,7 @@ async def _may_still_invite(connection: Connection, invitation: Invitation) -> b
 async def _joining(
     connection: Connection, email: str, name: str, password_hash: str | None, user_id: str
 ) -> str | None:
-    """The id of who joins; None when the link is not theirs, or is used to set a known person's password."""
+    """The id of whoever joins; None when the link is not theirs, or is used to set a known person's password."""
     rows = await connection.fetch(
         "SELECT id FROM platform.users WHERE lower(email) = $1 AND status = 'active' FOR NO KEY UPDATE", email
     )

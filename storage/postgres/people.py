@@ -34,7 +34,7 @@ _PLACES = f"""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What a log-in is checked against. ``password_hash`` is None for who has not chosen a password yet."""
+    """What a log-in is checked against. ``password_hash`` is None for whoever has not chosen a password yet."""
 
     person: Person
     password_hash: str | None

@@ -87,7 +87,7 @@ class RedisAttempts:
         return any([await self.forgive(name) for name in names])
 
     async def forgive_person(self, user_id: str) -> bool:
-        """Forget the tries of who had given the password, or was signed in; whether there were any."""
+        """Forget the tries of whoever had given the password, or was signed in; whether there were any."""
         return any([await self.forgive(name) for name in (code_name(user_id), again_name(user_id))])
 
     async def refund(self, name: str) -> None:

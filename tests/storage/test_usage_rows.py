@@ -60,7 +60,7 @@ def test_texts_are_whole_as_long_as_all_of_them_are_short_together() -> None:
 
 
 def test_the_longest_row_fits_into_a_journal() -> None:
-    """Audio would be free for who could make a record that no journal takes."""
+    """Audio would be free for whoever could make a record that no journal takes."""
     wide = "\N{GRINNING FACE}" * 1_000_000
     texts = dict.fromkeys(("event_id", "tenant_id", "key_id", "user_id", "route", "method", "code"), wide)
     measured = Measured(container=wide, codec=wide, model=wide, language=wide, response_format=wide, job=wide)

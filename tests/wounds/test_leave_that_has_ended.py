@@ -1,4 +1,4 @@
-"""Wound: what was judged once goes on being true for who keeps asking on one connection (A-08, J-12, T-08).
+"""Wound: what was judged once goes on being true for whoever keeps asking on one connection (A-08, J-12, T-08).
 
 A request that comes again byte for byte is not judged from the beginning. Whatever changes, it is answered there and
 then as the same bytes on a new connection are, whether the change was told or comes to light when an answer is stale.

@@ -138,7 +138,7 @@ def test_every_connection_has_a_file_left_for_the_upstream(monkeypatch: pytest.M
 
 
 def test_the_last_files_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever took the others: stores, journals and the answer to who comes now need some."""
+    """Whatever took the others: stores, journals and the answer to whoever comes now need some."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 1_024))
     metrics = Metrics()
     census = Census(metrics, NOBODY)

@@ -52,8 +52,8 @@ def assert_well_framed(seen: Seen) -> None:
 async def test_one_odd_byte_in_a_framing_line_hides_nothing(gateway: Gateway, name: bytes) -> None:
     """S-04: with the other framing header beside it, before and after."""
     hidden = smuggled(gateway.key)
-    chunked = b"0\r\n\r\n" + hidden  # to who believes the chunks, the hidden request is the next one
-    counted = b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)  # to who believes a short length, it is as well
+    chunked = b"0\r\n\r\n" + hidden  # to whoever believes the chunks, the hidden request is the next one
+    counted = b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)  # to whoever believes a short length, it is as well
     for mutated in mutations(name, NAMES[name]):
         if name == b"Transfer-Encoding":
             other, body = b"Content-Length: %d" % len(chunked), chunked

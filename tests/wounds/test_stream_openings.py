@@ -1,4 +1,4 @@
-"""A WebSocket is opened by who may, as one request with one reading; secrets go neither on, nor back, nor into logs."""
+"""A WebSocket is opened by whoever may: one request with one reading; secrets go neither on nor back nor into logs."""
 
 import asyncio
 from collections.abc import AsyncIterator

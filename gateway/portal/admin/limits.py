@@ -29,7 +29,7 @@ async def page(request: web.Request) -> web.Response:
 
 
 async def _quotas(visit: Visit) -> dict[str, QuotaShown]:
-    """Those of the tenant as a whole, by name; none for who may not see the usage."""
+    """Those of the tenant as a whole, by name; none for whoever may not see the usage."""
     if not visit.may(Permission.USAGE_READ):
         return {}
     found: list[QuotaShown] = (await visit.ask(list_quotas, {"limit": LONGEST})).data

@@ -77,7 +77,7 @@ async def remove(request: web.Request) -> web.Response:
 
 
 async def roles_of(visit: Visit) -> list[RoleShown]:
-    """Those that members can be in; none for who may not see them."""
+    """Those that members can be in; none for whoever may not see them."""
     if not visit.may(Permission.ROLES_READ):
         return []
     found: list[RoleShown] = (await visit.ask(list_roles, {"limit": LONGEST})).data

@@ -93,7 +93,7 @@ def _wish(visit: Visit, fields: Mapping[str, str]) -> dict[str, object]:
 
 
 def _limits(visit: Visit, fields: Mapping[str, str]) -> dict[str, Sequence[str]]:
-    """What of a :class:`LimitsWish` is filled in; nothing of who may set none."""
+    """What of a :class:`LimitsWish` is filled in; nothing of whoever may set none."""
     if not visit.may(Permission.LIMITS_WRITE):
         return {}
     return {what.value: found for what in What if (found := texts(fields.get(what.value, "")))}

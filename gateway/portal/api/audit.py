@@ -52,7 +52,7 @@ class EntryFilter(InTenant):
     """Which entries."""
 
     action: str = Field(default="", max_length=64, description="`key.created`, or `key` for all that concern keys.")
-    actor: str = Field(default="", max_length=64, description="Id of who acted.")
+    actor: str = Field(default="", max_length=64, description="Id of whoever acted.")
     target: str = Field(default="", max_length=200, description="Id of what was changed.")
     since: SentInstant | None = None
     until: SentInstant | None = None

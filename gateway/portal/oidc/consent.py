@@ -1,4 +1,4 @@
-"""Whether an account here is theirs, asked of who comes with its address from a provider: nothing is connected unasked.
+"""Whether an account here is theirs, asked of whoever comes with its address from a provider: nothing connects unasked.
 
 Consent is a log-in by the account's own means, on a page that says what would be connected to what. That a provider
 vouches for the address is not enough: it may have been given to somebody else there, or the provider may be wrong.

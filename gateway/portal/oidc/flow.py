@@ -200,7 +200,7 @@ async def _outcome(request: web.Request, provider: Provider, asserted: Asserted)
 
 
 async def _admitted(request: web.Request, provider: Provider, asserted: Asserted, found: Account | None) -> Account:
-    """The account of who is connected; made, or given a place, where the operator's rules say so. Raises Problem."""
+    """The account of whoever is connected, made or given a place where the operator's rules say so. Raises Problem."""
     stored = identities(request)
     try:
         if found is None:
@@ -219,7 +219,7 @@ async def _admitted(request: web.Request, provider: Provider, asserted: Asserted
 
 
 async def _connect(request: web.Request, provider: Provider, flow: Flow, asserted: Asserted) -> web.Response:
-    """The account of the provider is, from now on, that of who is signed in: in the session that asked for it."""
+    """The account of the provider is, from now on, that of whoever is signed in: in the session that asked for it."""
     session = await browser.current(request)
     account = await people(request).account_of(session.user_id) if session is not None else None
     if session is None or session.id != flow.session_id or account is None:

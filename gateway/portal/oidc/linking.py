@@ -1,4 +1,4 @@
-"""Accounts at providers, connected and disconnected by who is signed in here."""
+"""Accounts at providers, connected and disconnected by whoever is signed in here."""
 
 from aiohttp import web
 

@@ -33,7 +33,7 @@ _LONGEST = 262_144
 _KEPT_S = 3_600.0
 _PAUSE_S = 5.0
 _NEW_KEY = (Fault.UNKNOWN_KEY, Fault.BAD_SIGNATURE, Fault.WRONG_ALGORITHM)
-"""What a new key of the provider looks like to who knows the old ones. Its tokens come from itself: it may be asked."""
+"""How a new key of the provider looks to whoever knows the old ones. Its tokens come from itself: it may be asked."""
 
 PROVIDERS: web.AppKey[Mapping[str, "Provider"]] = web.AppKey("providers")
 """By the names of their tables."""
@@ -134,7 +134,7 @@ class Provider:
         access = answer.get("access_token")
         if "email" not in claims and metadata.userinfo_endpoint and isinstance(access, str):
             told = await self._userinfo(metadata, access, str(claims["sub"]))
-            # Whether an address is verified is said by who says the address.
+            # Whether an address is verified is said by whoever says the address.
             return {**told, **claims, "email_verified": told.get("email_verified")}
         return claims
 

@@ -1,4 +1,4 @@
-"""The passkeys of who is signed in: made, renamed, removed."""
+"""The passkeys of whoever is signed in: made, renamed, removed."""
 
 from typing import Any
 

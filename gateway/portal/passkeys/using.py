@@ -1,4 +1,4 @@
-"""Proofs by a passkey: alone, because it is two factors in one; after the password; or anew, by who is signed in."""
+"""Proofs by a passkey: alone, as it is two factors in one; after the password; or anew, by whoever is signed in."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An upstream's answers before the answer (1xx): passed on at once to who can tell them apart, to nobody else."""
+"""An upstream's answers before the answer (1xx): passed on at once to whoever can tell them apart, to nobody else."""
 
 import asyncio
 import re

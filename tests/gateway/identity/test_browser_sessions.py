@@ -67,7 +67,7 @@ async def test_a_session_is_good_in_its_cookie_alone(gateway: Gateway, place: tu
 
 
 async def test_stores_that_are_away_are_503_and_never_a_redirect(gateway: Gateway) -> None:
-    """Not even for who was signed in a moment ago: nobody knows whether it was ended since. No loop of redirects."""
+    """Not even for whoever was signed in a moment ago: nobody knows whether it has ended. No loop of redirects."""
     assert (await gateway.ask("GET", "/v1/models", [COOKIE], key=None)).status == 200
     gateway.sessions.down = True
     gateway.snapshot.forget(Invalidation())

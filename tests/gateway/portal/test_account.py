@@ -392,7 +392,7 @@ async def test_both_halves_at_once_change_it_once(portal: Client, town: Town) ->
 
 
 async def test_an_address_of_somebody_else_is_not_taken(portal: Client, town: Town) -> None:
-    """Whether there is such an account is told to who owns the address alone."""
+    """Whether there is such an account is told to whoever owns the address alone."""
     await town.add("bob@example.com")
     old, new = await both_links(portal, town, "BOB@example.com".lower())
     assert (await fill(portal, old)).status == 200

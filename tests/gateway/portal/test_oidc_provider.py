@@ -79,7 +79,7 @@ async def agree(client: Client, back: dict[str, str]) -> None:
 
 
 async def who(client: Client) -> str:
-    """The address of who is signed in here; empty for nobody."""
+    """The address of whoever is signed in here; empty for nobody."""
     page = await client.get("/account", headers=PAGE, allow_redirects=False)
     found = re.search(r'class="who">(\S+)', await page.text())
     return found[1] if found else ""

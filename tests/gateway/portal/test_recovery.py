@@ -87,7 +87,7 @@ async def test_a_link_ends_after_half_an_hour(portal: Client, town: Town) -> Non
 
 
 async def test_nobody_learns_who_has_an_account(portal: Client, town: Town) -> None:
-    """The same page for everybody; nothing is sent to who is disabled or unknown."""
+    """The same page for everybody; nothing is sent to whoever is disabled or unknown."""
     pages = set()
     await town.add("off@example.com")
     await town.directory.set_user_status(town.tenant.id, "off@example.com", UserStatus.DISABLED)
