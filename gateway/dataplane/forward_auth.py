@@ -27,7 +27,7 @@ from policies.credentials import Presented
 from policies.inquiry import Inquiry
 from policies.principals import Method, Principal
 from policies.questions import CADDY, ENVOY, SOURCES, TRAEFIK, Dialect, nginx, question
-from policies.ratelimit_fields import refused_lines, state_line
+from policies.ratelimit_fields import state_line
 from policies.routes import PORTAL
 from policies.upgrade import from_same_origin, protocols_without_credentials
 from policies.verdict import Deny, Refusal
@@ -244,14 +244,7 @@ def _no_to_nginx(deny: Deny, exchange: Exchange, login: str | None, *, keep_aliv
     lines += responses.challenge(deny)
     if login is not None:
         lines.append(b"Location: " + login.encode())
-    if deny.allow:
-        lines.append(responses.allowed(deny))
-    if deny.taken is not None:
-        lines += refused_lines(deny.taken)
-    elif deny.limit_lines:
-        lines += deny.limit_lines
-    elif true == 503:
-        lines.append(responses.RETRY_SOON)
+    lines += responses.advice(deny)
     return responses.plain(exchange.status, lines, b"", keep_alive=keep_alive)
 
 

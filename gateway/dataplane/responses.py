@@ -31,7 +31,7 @@ _STATUS_LINES: dict[int, bytes] = {
 PROBLEM_TYPE = "urn:tahoe-gateway:problem:"
 """What a problem's ``type`` begins with; the code follows."""
 _API = "/platform/"
-RETRY_SOON = b"Retry-After: 2"
+_RETRY_SOON = b"Retry-After: 2"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -120,14 +120,7 @@ def refusal(
     upgrade = deny.refusal.status == 426
     if upgrade:
         lines += [b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
-    if deny.allow:
-        lines.append(allowed(deny))
-    if deny.taken is not None:
-        lines += refused_lines(deny.taken)
-    elif deny.limit_lines:
-        lines += deny.limit_lines
-    elif deny.refusal.status == 503:
-        lines.append(RETRY_SOON)
+    lines += advice(deny)
     lines.append(b"Cache-Control: no-store")
     if dialect == "page":
         body = error_page.page(deny, request_id, _retry_after(lines), pages)
@@ -137,9 +130,16 @@ def refusal(
     return whole, len(body) if send_body else 0
 
 
-def allowed(deny: Deny) -> bytes:
-    """``Allow``, which a 405 must have (RFC 9110 section 15.5.6)."""
-    return b"Allow: " + ", ".join(deny.allow).encode()
+def advice(deny: Deny) -> list[bytes]:
+    """What would be let in: ``Allow``, which a 405 must have (RFC 9110 section 15.5.6); what limits leave, and when."""
+    lines = [b"Allow: " + ", ".join(deny.allow).encode()] if deny.allow else []
+    if deny.taken is not None:
+        lines += refused_lines(deny.taken)
+    elif deny.limit_lines:
+        lines += deny.limit_lines
+    elif deny.refusal.status == 503:
+        lines.append(_RETRY_SOON)
+    return lines
 
 
 def _retry_after(lines: Sequence[bytes]) -> int | None:
