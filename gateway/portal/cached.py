@@ -1,4 +1,4 @@
-"""What anybody may keep: with an ETag, so that who has it is told that it is the same still (RFC 9110, 13.1.2)."""
+"""What anybody may keep: with an ETag, so that whoever has it learns that it is still the same (RFC 9110, 13.1.2)."""
 
 import functools
 import hashlib
@@ -7,7 +7,7 @@ from aiohttp import web
 
 
 def kept(request: web.Request, body: bytes, kind: str, cache: str) -> web.Response:
-    """The body, or 304 to whoever has it. ``cache`` is how it may be kept (``Cache-Control``)."""
+    """The body, or 304 to a client that has it. ``cache`` is how it may be kept (``Cache-Control``)."""
     tag = _tag(body)
     headers = {"ETag": f'"{tag}"', "Cache-Control": cache}
     if any(one.value in (tag, "*") for one in request.if_none_match or ()):

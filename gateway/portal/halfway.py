@@ -19,7 +19,7 @@ from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound
 
 OVER = "/auth/login?said=over"
-"""Where a half log-in leads that is none any more."""
+"""Where a half log-in leads that has lapsed."""
 _SLIP = Slip("tahoe_challenge", "halfway", "challenges")
 
 

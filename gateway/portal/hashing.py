@@ -26,7 +26,7 @@ _LONGEST_WAIT_S = 16.0
 """At the pace of the last password, which is slow on a full machine: the gateway itself gives up after 30."""
 _NICE = 5
 _SOONEST_S, _LATEST_S = 5, 30
-"""When to come again for whoever finds no room: when some of the queue is worked off, and not all at one moment."""
+"""When those who find no room are to come again: when some of the queue is worked off, and not all at one moment."""
 
 
 class Busy(Problem):

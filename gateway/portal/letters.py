@@ -72,7 +72,7 @@ def invitation(link: str, tenant: str, role: str) -> tuple[str, str]:
 
 
 def invitation_declined(email: str, tenant: str) -> tuple[str, str]:
-    """To who has invited."""
+    """To whoever has invited."""
     return (
         f"{email} does not join {tenant}",
         f"{email} has declined your invitation to {tenant}. Its link works no more; you may invite again." + _FOOT,

@@ -23,7 +23,7 @@ routes = web.RouteTableDef()
 
 
 class LogIn(BaseModel):
-    """What signs a person in. ``tenant`` is a slug, for whoever belongs to several; ``code`` a second factor's."""
+    """What signs a person in. ``tenant`` is a slug, for people who belong to several; ``code`` is a second factor's."""
 
     email: str = Field(max_length=512)
     password: str = Field(max_length=8_192)

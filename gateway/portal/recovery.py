@@ -52,7 +52,7 @@ async def ask(request: web.Request) -> web.Response:
 
 @routes.post("/auth/forgot")
 async def send(request: web.Request) -> web.Response:
-    """Mail a link to whoever has an account; the answer is the same for whoever has none, and comes as soon."""
+    """Mail a link to an account's owner; for an address without one the answer is the same, and comes as soon."""
     fields = await form_fields(request)
     email = fields.get("email", "")[:254]
     problem = None

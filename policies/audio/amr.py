@@ -16,7 +16,7 @@ _RESERVED = 0x83
 """Bits that are zero in a frame's first byte."""
 _NO_DATA = 15
 _STRAY, _STRAY_PART = 32, 8
-"""Frames that none writes, among so many, before it is no AMR."""
+"""How many frames that no recorder writes there may be, and which part of all: beyond both it is no AMR."""
 _BY_FIRST = [
     (
         [sizes[first >> 3 & 15] for first in range(256)],
@@ -27,7 +27,7 @@ _BY_FIRST = [
     )
     for sizes in (_NARROW, _WIDE)
 ]
-"""Of narrow and wide frames, by the first byte: the size, and whether none begins so."""
+"""For narrow and for wide frames, by the first byte: the frame's size, and whether no frame begins so."""
 _NS_PER_FRAME = _FRAME_MS * 1_000_000
 _MAGICS = ((b"#!AMR-WB\n", _WIDE), (b"#!AMR\n", _NARROW))
 _MAGIC_BYTES = 9

@@ -25,7 +25,7 @@ FORM = b"form"
 _RIFF_HEADER_BYTES = 12
 _CHUNK_HEADER_BYTES = 8
 _KEPT_BYTES = 40
-"""Of a chunk that is read: all of WAVE_FORMAT_EXTENSIBLE, and the first three fields of ds64."""
+"""How much of a chunk is read: all of WAVE_FORMAT_EXTENSIBLE, and the first three fields of ds64."""
 
 _TO_THE_END = 1 << 63
 _LEFT_BY_A_PIPE = 0x7FFF_0000
@@ -39,9 +39,9 @@ _NO_CHUNK = bytes(_CHUNK_HEADER_BYTES)
 _ZEROS_AT_ONCE = 4096
 
 _MOST_METADATA_BYTES = 65_536
-"""Free in any file; in a longer one an eighth of the samples is."""
+"""Metadata that is free in any file; in a longer one an eighth of the samples' size is free."""
 _MOST_STRANGE_BYTES = 8192
-"""Of anything else that is neither samples nor zeros."""
+"""The same of anything else that is neither samples nor zeros."""
 
 _MOST_LAYOUTS = 4
 

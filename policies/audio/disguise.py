@@ -15,7 +15,7 @@ from policies.audio.walker import Chunk, Patience
 _LOOKED_AT_BYTES = 262_144
 """FFmpeg looks at 32 packets of 4096 bytes."""
 _MOST_STRANGE_BYTES = _LOOKED_AT_BYTES // 2
-"""Who has passed more of them without a frame speaks of no file, however that goes on."""
+"""A walker that has passed more of them without a frame says nothing of the file, however it goes on."""
 _AT_ONCE_BYTES = 32_768
 _PREAMBLE = b"\x72\xf8\x1f\x4e"
 """The first two words of a burst (IEC 61937-1 section 6.1.4), the lower byte first; its kind and length follow."""
@@ -121,7 +121,7 @@ class Disguise:
                 self._walkers = [one for one in self._walkers if one.ms and one.strange * 2 <= self._seen]
 
     def feed_behind(self, chunk: Chunk) -> None:
-        """The next bytes of the file that are no samples: who reads bursts reads on behind the samples' end."""
+        """The next bytes of the file that are no samples: readers of bursts read on behind the samples' end."""
         self._feed_bursts(bytes(chunk))
 
     def _feed_bursts(self, samples: bytes) -> None:

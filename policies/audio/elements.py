@@ -53,4 +53,4 @@ class ElementWalker(ABC):
 
     @abstractmethod
     def _walk(self, data: bytes, at: int) -> int:
-        """Pass what is whole; where the first thing stands that is not, or where to go on behind the end."""
+        """Pass what is whole. Gives where the first thing stands that is not, or where to go on behind the end."""

@@ -90,9 +90,10 @@ class FrameWalker(ABC):
         return self._patience.extended(found, self.passed)
 
     def _inside(self) -> int:
-        """What is in the frame that waits: if nothing more comes its length was false, and readers find those.
+        """The headers inside the frame that waits: if nothing more comes its length was false, and readers find those.
 
-        Each byte is looked at once, though it may come in thousands of pieces, and somebody ask after each.
+        Each byte is looked at once, though they may come in thousands of pieces, and the figure be asked for after
+        each.
         """
         held, inner, search = self._held, self._inner, self._PATTERN.search
         begins, last = self.passed - len(held), len(held) - self._HEADER_BYTES

@@ -14,7 +14,7 @@ from policies.audio.mpeg import MpegWalker
 from policies.audio.walker import Chunk
 
 _BLOCK_BYTES = 16_384
-"""How often those are let go who find nothing: at the same bytes, however they are cut."""
+"""How often walkers that find nothing are let go: at the same bytes, however they are cut."""
 _STRANGE_BYTES, _STRANGE_PART = 8_192, 8
 """What may belong to no frame, and which part of the rest."""
 

@@ -32,7 +32,7 @@ _MOST_DAMAGED = 64
 """Pages with a false checksum that are searched inside; of more, beyond one in 4 KiB, all bytes belong to nothing."""
 
 _MOST_STREAMS = 64
-"""At a time. An ended one makes room; a page of yet another one belongs to nothing."""
+"""Streams at one time. One that has ended makes room; a page of one too many belongs to nothing."""
 
 
 class _Stream:

@@ -22,7 +22,7 @@ SAMPLES = [0 if toc & 3 == _COUNTED else _FRAMES[toc] * (1 if toc & 3 == 0 else 
 
 
 def packet_samples(data: bytes, at: int, end: int) -> int:
-    """Of the packet from ``at`` to ``end``; 0 for one that is not there."""
+    """What the packet from ``at`` to ``end`` plays; 0 for one that is not there."""
     if at >= end:
         return 0
     toc = data[at]

@@ -23,7 +23,7 @@ _SLACK_MS = 100
 """What a codec's padding and delay come to; less is no discrepancy, however short the file."""
 _SECOND_MS = 1000
 _TELLING_BYTES = 4096
-"""What must have passed before the rest is taken to be like it."""
+"""How much must have passed before the rest is taken to be like it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

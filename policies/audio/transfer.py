@@ -15,7 +15,7 @@ _STRANGERS = bytes(byte for byte in range(256) if byte not in _ALPHABET + b"=")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _QUANTUM = 4
 _MOST_PADDINGS = 64
-"""That are looked at; those of a text full of them are strangers too."""
+"""How many are looked at; in a text full of them the others are strangers, too."""
 
 
 class Base64Stream:

@@ -1,4 +1,4 @@
-"""Answers that are longer than memory, sent piece by piece; who takes nothing for a while is cut off."""
+"""Answers that are longer than memory, sent piece by piece; a client that takes nothing for a while is cut off."""
 
 import asyncio
 from collections.abc import AsyncGenerator
