@@ -27,6 +27,7 @@ enrolling      a second factor for whoever must have one; ``trusted`` browsers w
 passkeys       passkeys, alone and as the second factor
 oidc           signing in with other providers (OpenID Connect)
 recovery       forgotten passwords; ``joining`` invitations; ``addresses`` another e-mail address
+ending         what pages say of the end of their session
 account        a person's own pages; ``security`` password and second factor, ``own_keys`` API tokens
 statement      a tenant's month as a page that prints
 admin          pages for a tenant's administrators: the API's operations, asked by people

@@ -1,9 +1,10 @@
-"""Figures as people read them on a page: thousands apart, audio in minutes, bytes in the unit that fits."""
+"""Figures as people read them on a page: thousands apart, audio in minutes, bytes and times in the unit that fits."""
 
 from typing import Final
 
 from policies.allowances import What
 
+_SPANS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _SIZES: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -16,6 +17,12 @@ def minutes(milliseconds: int) -> str:
     """Minutes of audio to a tenth, ``1,234.5``; below one to a hundredth. What is taken back has a minus before it."""
     whole = milliseconds / 60_000
     return f"{whole:z,.2f}" if 0 < abs(whole) < 1 else f"{whole:,.1f}" if milliseconds else "0"
+
+
+def span(seconds: int) -> str:
+    """``12 hours``, in the largest unit of which it is a whole number."""
+    name, unit = next((name, unit) for name, unit in _SPANS if seconds % unit == 0)
+    return f"{seconds // unit} {name}{'' if seconds == unit else 's'}"
 
 
 def size(figure: int) -> str:

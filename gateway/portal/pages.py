@@ -16,6 +16,7 @@ from gateway.portal import figures
 from gateway.portal.cached import kept
 from gateway.portal.crosssite import token
 from gateway.portal.dates import written
+from gateway.portal.ending import ending
 from gateway.portal.problem import Problem
 
 _HERE = Path(__file__).parent
@@ -70,7 +71,13 @@ STATIC: web.AppKey[Mapping[str, bytes]] = web.AppKey("static")
 
 def render(request: web.Request, template: str, *, problem: Problem | None = None, **context: object) -> web.Response:
     """A page, with the status and the header of what it says went wrong. ``csrf()`` gives its forms their token."""
-    context = {"title": "Tahoe", "csrf": lambda: token(request), "problem": problem, **context}
+    context = {
+        "title": "Tahoe",
+        "csrf": lambda: token(request),
+        "problem": problem,
+        "ending": ending(request),
+        **context,
+    }
     response = aiohttp_jinja2.render_template(template, request, context)
     if problem is not None:
         response.set_status(problem.refusal.status)

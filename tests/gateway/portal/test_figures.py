@@ -31,6 +31,14 @@ def test_bytes_have_the_unit_that_fits(count: int, text: str) -> None:
     assert figures.size(count) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(43_200, "12 hours"), (86_400, "1 day"), (60, "1 minute"), (5_400, "90 minutes"), (61, "61 seconds")],
+)
+def test_times_have_the_unit_that_fits(seconds: int, text: str) -> None:
+    assert figures.span(seconds) == text
+
+
 def test_every_kind_of_limit_has_its_unit() -> None:
     assert [figures.amount(1_500_000, what) for what in What] == [
         "1,500,000", "1.5 MB", "25.0 min", "1,500,000", "1,500,000"

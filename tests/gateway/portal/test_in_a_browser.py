@@ -222,6 +222,48 @@ async def test_a_password_is_shown_while_its_button_says_so(chromium: Browser, s
     await context.close()
 
 
+async def test_who_reads_long_is_told_before_the_session_ends_and_goes_on(
+    chromium: Browser, site: str, town: Town
+) -> None:
+    """WCAG 2.2, 2.2.1: with time to answer, by keys alone, in every tab; what was typed is not lost at the end."""
+    faults = Faults()
+    context = await view(chromium, site, "light", VIEWS["phone"])
+    page, other = await context.new_page(), await context.new_page()
+    for one in (page, other):
+        faults.watch(one)
+    await sign_in(page)
+    await context.clock.install()
+    await other.goto("/account")
+    await page.goto("/account")
+    said, stay = page.locator("#session-end"), page.get_by_role("button", name="Stay signed in")
+    idle_s = town.parts.settings.session_idle
+    await page.fill("#name", "Ada Lovelace")
+    await context.clock.fast_forward(int(idle_s - 121) * 1000)
+    assert await said.inner_text() == ""
+    await context.clock.fast_forward(2_000)
+    for tab in (page, other):
+        await tab.wait_for_selector("text=You will be signed out within 2 minutes")
+    await check(page, "account-ends")
+    await look(page, faults, "account-ends")
+    await stay.focus()
+    async with page.expect_response(lambda answer: answer.request.method == "HEAD") as answered:
+        await page.keyboard.press("Enter")
+    assert (await answered.value).status == 200
+    await stay.wait_for(state="hidden")
+    assert await page.evaluate("document.activeElement.id") == "name"
+    await other.get_by_role("button", name="Stay signed in").wait_for(state="hidden")
+    await context.clock.fast_forward(int(idle_s + 1) * 1000)
+    await page.wait_for_selector("text=What you have typed here stays")
+    await look(page, faults, "account-ended")
+    async with context.expect_page():  # the server's clock has not run on, so one is in again at once
+        await page.click("#session-end a")
+    await said.get_by_role("link").wait_for(state="hidden")
+    await page.click("main button.primary")
+    await page.wait_for_url("**/account?done=profile")
+    assert await page.input_value("#name") == "Ada Lovelace"
+    await context.close()
+
+
 async def mailed_link(page: Page, faults: Faults, town: Town) -> str:
     """Ask for a new password; the path of the link that comes."""
     await page.goto("/auth/forgot")
