@@ -10,7 +10,9 @@ chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_form
 plain     a header and samples: AU, Wave64, CAF
 avi       AVI with thrifty speech; other sound in it is weighed
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
-          two in the unknown; ``aac_blocks`` tells a block of AAC from what only follows bytes like a header
+          two in the unknown
+aac       its set-up; ``aac_blocks`` where a block begins and ends (code words in ``aac_spectrum``); ``aac_packed``
+          finds out several of them in what is called one sample
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
@@ -19,14 +21,15 @@ matroska  Matroska and WebM, live or not; which element may stand where in ``mat
           ``matroska_contents``, a track of it in ``matroska_tracks``
 mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``, a table
           that is longer than its box in ``mp4_overreads``, frames found in the media itself in ``mp4_media``,
-          packets of Opus in ``mp4_opus``
+          packets of Opus in ``mp4_opus``, blocks of AAC packed together in ``mp4_packed``
 pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text
 reported  the upstream's own figure, read from its answer as it passes; ``sources`` ranks the figures
 ========= ============================================================================
 
-Three laws hold for every walker. What it says depends on the bytes alone, never on how they were cut into chunks. A
+Three laws hold for every walker. What it says depends on the bytes alone, never on how they were cut into chunks (and
+on a secret of the process, where AAC is not what a file says: else its sender would know where nobody looks). A
 header is a claim, never a measurement: where decoders disagree on a forged file, the longest playing is counted. And no
 bytes make it raise, keep more than 64 KiB of them (three times that where Matroska is read two ways, or an MP4 has
-Opus), or cost more than so much a byte.
+Opus or AAC), or cost more than so much a byte.
 """

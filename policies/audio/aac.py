@@ -15,6 +15,7 @@ _LOW_DELAY = {23: (512, 480), 39: (512, 480)}  # AAC-LD and AAC-ELD, by frameLen
 _USAC = 42
 _PLAIN_TYPES = frozenset((1, 2, 3, 4))
 """Whose set-up ends in a program's elements where it has no channel configuration."""
+_REPLICATED_TYPES = frozenset((5, 29))
 _CHANNELS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 7: 8, 11: 7, 12: 8, 14: 8}
 _CONFIG_BYTES = 48
 """Of a set-up, with room for 45 elements."""
@@ -38,7 +39,7 @@ def frame_of(config: bytes) -> tuple[int, int] | None:
     if not rate or len(config) < 2:
         return None
     field(4)  # channels
-    if kind in {5, 29}:  # replication, said in front: the core's own type follows
+    if kind in _REPLICATED_TYPES:  # replication, said in front: the core's own type follows
         if field(4) == _ESCAPE_RATE:
             field(24)
         kind = field(5)
@@ -48,6 +49,19 @@ def frame_of(config: bytes) -> tuple[int, int] | None:
     if kind in _LOW_DELAY:
         return _LOW_DELAY[kind][is_short], rate
     return (960 if is_short else SAMPLES), rate
+
+
+def blocks_of(config: bytes) -> tuple[int, int, int] | None:
+    """Of a stream of plain blocks their rate, object type and samples; None where it has others, or says too little."""
+    frame = frame_of(config)
+    if frame is None or frame[1] not in RATES:
+        return None
+    kind = config[0] >> 3
+    if kind in _REPLICATED_TYPES:  # the core's own type follows the rate of what is replicated
+        bits = int.from_bytes(config[:8].ljust(8, b"\0"), "big")
+        at = 5 + 4 + 4 + 4 + (24 if bits >> 64 - 17 & 15 == _ESCAPE_RATE else 0)
+        kind = bits >> 64 - at - 5 & 31
+    return (frame[1], kind, frame[0]) if kind in _PLAIN_TYPES else None
 
 
 def channels_of(config: bytes) -> int:

@@ -5,16 +5,20 @@ twice as many at twice the rate, which plays as long.
 """
 
 import re
+import struct
 
 from typing_extensions import override
 
 from policies.audio.aac import MOST_BYTES, RATES, SAMPLES
-from policies.audio.aac_blocks import LOOKED_AT_BYTES, begins_block
+from policies.audio.aac_blocks import LOOKED_AT_BYTES, Blocks, begins_block
+from policies.audio.aac_packed import Looks
 from policies.audio.frames import NS_PER_SECOND, FrameWalker
 from policies.audio.walker import Chunk
 
 _ADTS_BYTES = 7
 _CRC_BYTES = 2
+_FIRST_WORDS = struct.Struct(">HI")
+"""Sync word, version, layer and whether there is a CRC; then profile, rate, channels and length."""
 _HEADER = re.compile(rb"\xff[\xf0\xf1\xf8\xf9][\x00-\x33\x40-\x73\x80-\xb3\xc0-\xf3]")
 """The third byte says the rate."""
 _HEADER_BEGINS_BYTES = 3
@@ -42,7 +46,7 @@ class AdtsWalker(FrameWalker):
     can be.
     """
 
-    __slots__ = ("_begins", "_hidden", "_hidden_ns", "_looks", "_searched", "_tail")
+    __slots__ = ("_begins", "_chosen", "_hidden", "_hidden_ns", "_looks", "_searched", "_tail")
 
     _PATTERN = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
     _HEADER_BYTES = _ADTS_BYTES
@@ -54,6 +58,7 @@ class AdtsWalker(FrameWalker):
         self._tail = b""
         self._searched = 0  # so many bytes of the stream
         self._looks = self._hidden = self._hidden_ns = 0
+        self._chosen = Looks()
 
     @property
     def codec(self) -> str:
@@ -61,14 +66,20 @@ class AdtsWalker(FrameWalker):
         return "aac"
 
     @property
+    @override
+    def unsure(self) -> bool:
+        """See :class:`FrameWalker`."""
+        return super().unsure or self._chosen.most > 1
+
+    @property
     def ns(self) -> int:
         """See :class:`FrameWalker`."""
         ns = super().ns
-        found = sum((kind.linked + kind.sought) * ((key & 3) + 1) for key, kind in self._kinds.items())
+        found = max(sum((kind.linked + kind.sought) * ((key & 3) + 1) for key, kind in self._kinds.items()), 1)
         if not ns:
             return 0
         needed = (self.passed - self.strange) // (_MOST_HEADER_BYTES + MOST_BYTES * (self.channels or _MOST_CHANNELS))
-        return max(ns * max(needed, found) // found, ns + self._hidden_inside(found))
+        return max(ns * max(needed, found) // found, ns * self._chosen.most, ns + self._hidden_inside(found))
 
     def _hidden_inside(self, found: int) -> int:
         """What the headers inside frames play; of those in the last bytes nobody knows yet what stands behind them."""
@@ -105,22 +116,29 @@ class AdtsWalker(FrameWalker):
         """Where in the bytes behind those that were searched headers stand, before ``stop``, that begin no frame."""
         searched, end = self._searched, stop + _HEADER_BEGINS_BYTES - 1
         headers = {header.start() for header in _HEADER.finditer(data, 0, end)}
-        return headers.difference([begin - searched for begin in self._begins])
+        headers.difference_update([begin - searched for begin in self._begins])
+        return headers
 
     def _follow(self, data: bytes, at: int, last: int) -> int:
-        number, begins, before = int.from_bytes, self._begins.add, self.passed - len(data)
+        read, begins, before, chosen = _FIRST_WORDS.unpack_from, self._begins.add, self.passed - len(data), self._chosen
         while at <= last:
-            header = number(data[at : at + 7], "big")
-            length = header >> 13 & 0x1FFF
-            rate = header >> 34 & 15
-            if header >> 40 & 0xFFF6 != 0xFFF0 or length < _ADTS_BYTES or rate >= len(RATES):
+            sync, said = read(data, at)
+            length, rate, more = said >> 5 & 0x1FFF, said >> 26 & 15, data[at + 6] & 3
+            if sync & 0xFFF6 != 0xFFF0 or length < _ADTS_BYTES or rate >= len(RATES):
                 break
-            key = rate << 2 | header & 3
-            kind = self._kinds.get(key) or self._kind(key, SAMPLES * ((header & 3) + 1), RATES[rate])
+            kind = self._kinds.get(rate << 2 | more) or self._kind(rate << 2 | more, SAMPLES * (more + 1), RATES[rate])
+            if chosen.left < length:
+                if len(data) - at < length:
+                    self._pending = kind
+                    return ~at
+                self._pending = None
+                _look(chosen, data[at : at + length], length)
+            else:
+                chosen.left -= length
             begins(before + at)
             if self.channels is None:
-                said = header >> 30 & 7
-                self.channels = (_MOST_CHANNELS if said == _EIGHT else said) or None
+                configuration = said >> 22 & 7
+                self.channels = (_MOST_CHANNELS if configuration == _EIGHT else configuration) or None
             if self._is_linked:
                 kind.linked += 1
                 at += length
@@ -136,6 +154,13 @@ class AdtsWalker(FrameWalker):
         if header >> 40 & 0xFFF6 != 0xFFF0 or header >> 13 & 0x1FFF < _ADTS_BYTES or rate >= len(RATES):
             return 0
         return SAMPLES * ((header & 3) + 1) * NS_PER_SECOND // RATES[rate]
+
+
+def _look(chosen: Looks, frame: bytes, length: int) -> None:
+    chosen.left -= length
+    second, third = frame[1:3]
+    sound = _ADTS_BYTES if second & 1 else _ADTS_BYTES + _CRC_BYTES
+    chosen.look(frame[sound:], Blocks(RATES[third >> 2 & 15], (third >> 6) + 1), (frame[6] & 3) + 1)
 
 
 def _ns_of(data: bytes, at: int) -> int:

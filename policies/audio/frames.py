@@ -51,7 +51,7 @@ class FrameWalker(ABC):
         self.passed = 0
         self.strange = 0
         """Bytes that belong to no frame."""
-        self._pending: Kind | None = None  # a frame that was found, and waits for what follows it
+        self._pending: Kind | None = None  # a frame that was found, and waits for its end
         self._inner: deque[tuple[int, int]] = deque()  # the headers inside that: where, and how long each plays
         self._inner_ns = self._looked_at = 0
         self._kinds: dict[int, Kind] = {}
@@ -85,7 +85,7 @@ class FrameWalker(ABC):
             for kind in self._kinds.values()
             if kind.linked or kind.sought > chance
         )
-        if found and self._pending:
+        if self._pending and (found or self._is_linked):
             found += self._inside()
         return self._patience.extended(found, self.passed)
 

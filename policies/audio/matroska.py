@@ -97,9 +97,9 @@ class MatroskaWalker(ElementWalker):
 
     @property
     def unsure(self) -> bool:
-        """Whether the figure rests on timestamps, or on what the beginning was like."""
+        """Whether the figure rests on timestamps, on a guess, or on what the beginning was like."""
         speaker = self.speaker
-        return speaker.patience.lost_at > 0 or speaker.contents.is_timed
+        return speaker.patience.lost_at > 0 or speaker.contents.is_unsure
 
     @property
     def claimed_ms(self) -> int | None:

@@ -54,9 +54,9 @@ class Contents:
         return max((track.ns(self._scale) for track in self.tracks.values() if track.is_audio), default=-1)
 
     @property
-    def is_timed(self) -> bool:
-        """Whether the figure may rest on timestamps."""
-        return any(track.is_timed for track in self.tracks.values())
+    def is_unsure(self) -> bool:
+        """Whether the figure may rest on timestamps, or on packets that are not what they should be."""
+        return any(track.is_unsure for track in self.tracks.values())
 
     def begin_track(self) -> None:
         """What is read next is of another track."""

@@ -7,9 +7,9 @@ from policies.audio import aac, vorbis
 from policies.audio.flac import StreamInfo
 from policies.audio.opus import MOST_SKIP
 from policies.audio.packets import (
+    AacPackets,
     Ac3Packets,
     AlacPackets,
-    FixedPackets,
     FlacPackets,
     MpegPackets,
     OpusPackets,
@@ -75,9 +75,9 @@ class Track:
         return self.kind == _AUDIO
 
     @property
-    def is_timed(self) -> bool:
-        """Whether its codec is unknown, so that timestamps are all there is."""
-        return self.is_begun and self.is_audio and self._reader is None
+    def is_unsure(self) -> bool:
+        """Whether timestamps are all there is, since its codec is unknown, or packets are not what they should be."""
+        return self.is_begun and self.is_audio and (self._reader is None or self._reader.unsure)
 
     @property
     def codec(self) -> str:
@@ -128,8 +128,11 @@ class Track:
             if self._reader is None:
                 break
             if self.stripped and self.compression == _STRIPPED_HEADERS:
-                head = self.stripped + data[at : at + 16]
-                self.add(self._reader.samples_by_head(head, 0, len(self.stripped) + end - at))
+                size = len(self.stripped) + end - at
+                if is_whole:
+                    self.add(self._reader.samples(self.stripped + data[at:end], 0, size))
+                else:
+                    self.add(self._reader.samples_by_head(self.stripped + data[at : at + _FRAME_BYTES], 0, size))
             elif not is_whole:
                 self.add(self._reader.samples_by_head(data, at, end))
             else:
@@ -157,7 +160,7 @@ class Track:
                 return self._earlier_ns
             tail = self.default_ns or self._tail_ticks * scale
             return self._earlier_ns + (self._last_time - self._first_time) * scale + tail
-        played = self.total * _NS_PER_SECOND // reader.rate
+        played = reader.played(self.total) * _NS_PER_SECOND // reader.rate
         played -= self.skipped_ns
         if self._discarded_at == self.total:
             played -= min(self._discard_ns, self._last * _NS_PER_SECOND // reader.rate)
@@ -248,7 +251,7 @@ def _vorbis(track: Track) -> Packets | None:
 
 def _aac(track: Track) -> Packets | None:
     samples, rate = aac.frame_of(track.private) or (aac.SAMPLES, int(track.rate))
-    return FixedPackets("aac", samples, rate, aac.MOST_BYTES * aac.channels_of(track.private)) if rate else None
+    return AacPackets(track.private, samples, rate) if rate else None
 
 
 def _flac(track: Track) -> Packets:

@@ -15,6 +15,7 @@ from policies.audio.elements import ElementWalker
 from policies.audio.mp4_media import Media
 from policies.audio.mp4_opus import MOST_FRONT_BYTES, OpusHeads
 from policies.audio.mp4_overreads import MOST_OVERREADS, Overread, Take
+from policies.audio.mp4_packed import SizePairs, Windows
 from policies.audio.mp4_tracks import Run, Track, milliseconds_of
 from policies.audio.walker import LONGEST_MS, Chunk
 
@@ -69,12 +70,14 @@ class Mp4Walker(ElementWalker):
         "_movie_scale",
         "_movie_ticks",
         "_overreads",
+        "_pairs",
         "_pass_entries",
         "_run_base",
         "_table",
         "_table_ends",
         "_track",
         "_tracks",
+        "_windows",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -86,6 +89,8 @@ class Mp4Walker(ElementWalker):
         self._mdat = 0
         self._mdat_ends = 0
         self._media: Media | None = None  # once there is some
+        self._windows: Windows | None = None  # of the same, where AAC may be in it
+        self._pairs = SizePairs()
         self._front = bytearray()  # of media that stands before its tables
         self._front_begins = 0
         self._moof = 0
@@ -165,7 +170,9 @@ class Mp4Walker(ElementWalker):
         if self._media is None:
             return 0
         is_alone = len(self._tracks) <= 1
-        return max(track.packed_ns(self._media, is_alone=is_alone) for track in heard) // len(heard)
+        packed = max(track.packed_ns(self._media, is_alone=is_alone) for track in heard) // len(heard)
+        windows = self._windows
+        return max(packed, *(track.block_ns(windows) for track in heard)) if windows else packed
 
     @override
     def feed(self, chunk: Chunk) -> None:
@@ -177,6 +184,8 @@ class Mp4Walker(ElementWalker):
         if self._media and self._mdat_ends > self.passed:
             media = memoryview(chunk)[: self._mdat_ends - self.passed]
             self._media.feed(media)
+            if self._windows:
+                self._windows.feed(media)
             if not self._tracks and len(self._front) < MOST_FRONT_BYTES:
                 self._front += media[: MOST_FRONT_BYTES - len(self._front)]
         for track in self._tracks.values():
@@ -261,8 +270,14 @@ class Mp4Walker(ElementWalker):
             if not (self._tracks or self._media):
                 self._front_begins = self.passed - len(data) + body
                 self._front += memoryview(data)[body : min(after, body + MOST_FRONT_BYTES)]
-            self._media = self._media or Media({track.codec for track in self._heard})
-            self._media.feed(memoryview(data)[body:after])
+            if self._media is None:
+                codecs = {track.codec for track in self._heard}
+                self._media = Media(codecs)
+                self._windows = Windows() if not codecs or "aac" in codecs else None
+            media = memoryview(data)[body:after]
+            self._media.feed(media)
+            if self._windows:
+                self._windows.feed(media)
         return after
 
     def _open(self, name: bytes, begins: int) -> None:
@@ -288,7 +303,7 @@ class Mp4Walker(ElementWalker):
                     # QuickTime has a second one in the same track, for where its data lies.
                     track.kind = body[8:12] if track.kind != b"soun" else track.kind
                 case b"stsd":
-                    track.describe(body)
+                    track.describe(body, self._pairs)
                 case b"elst":
                     track.edit(body)
                 case b"mehd":
@@ -335,14 +350,16 @@ class Mp4Walker(ElementWalker):
         match name:
             case b"stsz" | b"stz2":
                 size, count, at = count, int.from_bytes(data[body + 8 : body + 12], "big"), body + 12
-                if name == b"stz2":
-                    # Compact sizes, which nobody needs: their number counts.
+                take, width = Track.pass_sizes, 4
+                if name == b"stz2" and data[body + 7] in {8, 16}:
+                    width = data[body + 7] // 8
+                    take = partial(Track.pass_sizes, width=width)
+                elif name == b"stz2":
                     track.add_sizes(min(count, room * 8 // (data[body + 7] or 8)), 0)
                     count = 0
                 elif size:
                     track.add_sizes(count, size)
                     count = 0
-                take, width = Track.pass_sizes, 4
             case b"stsc":
                 take, width = Track.pass_chunks, 12
             case b"stco" | b"co64":

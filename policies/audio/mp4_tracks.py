@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from policies.audio import aac
+from policies.audio.aac_blocks import Blocks
 from policies.audio.flac import StreamInfo
 from policies.audio.mp4_media import Media
 from policies.audio.mp4_opus import OpusHeads
+from policies.audio.mp4_packed import SizePairs, Windows
 from policies.audio.opus import RATE as OPUS_RATE
 
 _NS_PER_SECOND = 1_000_000_000
@@ -20,6 +22,7 @@ _OPUS_NS = 20_000_000
 """What an Opus packet is said to play at least, where it could not be read."""
 _MOST_OPUS_NS = 120_000_000
 _MOST_EDITS = 64
+_UNSIGNED = {1: "B", 2: "H", 4: "I"}
 _MOST_MPEG_BYTES = 1729
 """Of a frame: 384 kbit/s of layer II at 32 kHz."""
 _MOST_AC3_BYTES = 4096
@@ -33,7 +36,7 @@ _SHORT_MPEG = 576
 class Frames(NamedTuple):
     """What one sample plays: ``samples`` at ``rate``; of plain PCM, a frame of ``size`` bytes is one.
 
-    ``most`` is what a codec's frame takes at most: decoders play on in a sample that holds several.
+    ``most`` is what a codec's frame takes at most: decoders play on in a sample that holds several. ``blocks``: of AAC.
     """
 
     codec: str
@@ -41,6 +44,7 @@ class Frames(NamedTuple):
     rate: int
     size: int = 0
     most: int = 0
+    blocks: Blocks | None = None
 
 
 class Run(NamedTuple):
@@ -81,6 +85,7 @@ class Track:
         "last_spread",
         "longest_delta",
         "media_in_front",
+        "pairs",
         "rate",
         "run_bytes",
         "run_count",
@@ -98,6 +103,8 @@ class Track:
         self.claimed = 0
         self.heads: OpusHeads | None = None
         """Of a track of Opus."""
+        self.pairs: SizePairs | None = None
+        """Where the sizes of its samples are noted, if it is of AAC."""
         self.channels = 0
         self.rate = 0
         self.codec = ""
@@ -146,19 +153,23 @@ class Track:
             self._last_delta = delta
             self.longest_delta = max(self.longest_delta, delta)
 
-    def pass_sizes(self, entries: bytes) -> None:
-        """``stsz``: one size a sample."""
-        count = len(entries) // 4
+    def pass_sizes(self, entries: bytes, width: int = 4) -> None:
+        """``stsz`` and ``stz2``: one size a sample."""
+        count = len(entries) // width
         self.count += count
-        sizes = struct.unpack(f">{count}I", entries)
+        sizes = struct.unpack(f">{count}{_UNSIGNED[width]}", entries)
         self.bytes += sum(sizes)
+        if self.pairs:
+            self.pairs.add(sizes)
         if self.heads:
             self.heads.pass_sizes(sizes)
 
     def add_sizes(self, count: int, size: int) -> None:
-        """``stsz`` where all samples have one size, and ``stz2``."""
+        """``stsz`` where all samples have one size; and ``stz2`` of four bits."""
         self.count += count
         self.constant = size
+        if self.pairs:
+            self.pairs.add((size, size))
         if self.heads:
             self.heads.refuse()
         self.bytes += count * size
@@ -193,6 +204,8 @@ class Track:
             return
         values = struct.unpack(f">{count * words}I", entries)
         sizes = values[run.has_duration :: words] if run.has_size else (run.size,) * count
+        if self.pairs:
+            self.pairs.add(sizes)
         if self.heads:
             self.heads.pass_sizes(sizes)
         ticks = sum(values[::words]) if run.has_duration else count * run.duration
@@ -218,8 +231,8 @@ class Track:
 
     # --- descriptions ------------------------------------------------------------------------------------------------
 
-    def describe(self, body: bytes) -> None:
-        """``stsd``: the first entry. Raises struct.error for one that is cut short."""
+    def describe(self, body: bytes, pairs: SizePairs) -> None:
+        """``stsd``: the first entry. Raises struct.error for one that is cut short. ``pairs``: for tracks of AAC."""
         entry = body[8:]
         name = entry[4:8]
         version, channels, bits, rate = struct.unpack_from(">H6xHH4xI", entry, 16)
@@ -232,6 +245,7 @@ class Track:
         frames = make(entry, self.rate) if make else _pcm(name, self.rate, self.channels, bits)
         self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
         self.codec = frames.codec if frames else ""
+        self.pairs = pairs if frames and frames.blocks else None
         if self.codec == "opus":
             self.heads = self.heads or OpusHeads()
 
@@ -295,6 +309,14 @@ class Track:
             gross = media.most_ns(frames.codec, self.bytes + self.run_bytes) if is_alone else 0
         return gross - self._trimmed(gross, frames.samples * _NS_PER_SECOND // frames.rate)
 
+    def block_ns(self, windows: Windows) -> int:
+        """What blocks of AAC that stand within its samples play, with all others; 0 where none were found."""
+        frames = self._frames
+        if frames is None or frames.blocks is None or self.pairs is None:
+            return 0
+        count = windows.most_blocks(frames.blocks, self.pairs, self.bytes + self.run_bytes)
+        return count * frames.samples * _NS_PER_SECOND // frames.rate
+
     def _trimmed(self, gross: int, one: int) -> int:
         """What an edit list leaves out at the start, as far as it is believed. Decoders play the end to the end."""
         start = self._edit_start * _NS_PER_SECOND // self.scale
@@ -348,7 +370,8 @@ def _mp4a(entry: bytes, rate: int) -> Frames | None:
     if kind in {0x40, 0x66, 0x67, 0x68}:
         samples, core = aac.frame_of(config) or (aac.SAMPLES, rate)
         most = aac.MOST_BYTES * aac.channels_of(config)
-        return Frames("aac", samples, core, most=most)
+        said = aac.blocks_of(config)
+        return Frames("aac", samples, core, most=most, blocks=Blocks(*said) if said else None)
     return {0xA5: _ac3, 0xA6: _ac3}.get(kind, lambda *_: None)(entry, rate)
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from policies.audio import opus, vorbis
+from policies.audio import aac, opus, vorbis
+from policies.audio.aac_blocks import Blocks
+from policies.audio.aac_packed import Looks
 from policies.audio.ac3 import ENDLESS, LAST_AC3, frame_bytes, frame_of
 from policies.audio.flac import StreamInfo, header_of, tells_all
 from policies.audio.mpeg import shapes
@@ -17,6 +19,8 @@ _LEAST_MPEG_BYTES, _NS_PER_BYTE = 24, 1_000_000
 """What may hold one more frame, and what it plays at 8 kbit/s: decoders play on in a packet that holds several."""
 _LEAST_AC3_BYTES, _NS_PER_AC3_BYTE = 128, 250_000
 """The same at 32 kbit/s."""
+_LEAST_AAC_BYTES = 64
+"""Likewise of AAC."""
 _LEAST_HEAD_BYTES = 6
 """Of AC-3 and E-AC-3, what says how long a frame is."""
 _FLAC_FRAME_BYTES, _MOST_BITS = 64, 32
@@ -49,6 +53,10 @@ class Packets:
     def samples_by_head(self, data: bytes, at: int, end: int) -> int:
         """The same where no more than those 16 bytes may be there."""
         return self.samples(data, at, end)
+
+    def played(self, total: int) -> int:
+        """What all packets play together, of which ``samples`` said so much; more may be found out on the way."""
+        return total
 
     def set_up(self, tail: bytes) -> None:
         """The end of the last header."""
@@ -154,26 +162,52 @@ class SpeexPackets(Packets):
         return self._samples
 
 
-class FixedPackets(Packets):
-    """A codec whose frames all play alike, and take no more than so many bytes on average: AAC, for one."""
+class AacPackets(Packets):
+    """AAC: blocks that all play alike, one a packet, and no more than so many bytes on average.
 
-    __slots__ = ("_most", "_room", "_samples", "codec", "rate")
+    Packets that hold several all the same are found out by looking at some.
+    """
 
-    def __init__(self, codec: str, samples: int, rate: int, most: int) -> None:
-        self.codec = codec
+    __slots__ = ("_blocks", "_looks", "_more", "_most", "_room", "_samples", "rate", "unsure")
+
+    codec = "aac"
+
+    def __init__(self, config: bytes, samples: int, rate: int) -> None:
+        """``config`` is the set-up."""
         self._samples = samples
-        self._most = most
+        self._most = aac.MOST_BYTES * aac.channels_of(config)
         self._room = _SWING_BYTES
+        said = aac.blocks_of(config)
+        self._blocks = Blocks(*said) if said else None
+        self._looks = Looks()
         self.rate = rate
+        self._more = 0
+        self.unsure = False
 
-    def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
+    def samples(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
+        looks = self._looks
+        looks.left -= end - at
+        if looks.left < 0 and self._blocks:
+            looks.look(data[at:end], self._blocks)
+            self.unsure = looks.most > 1
         self._room += self._most - end + at
         if self._room >= 0:
             return self._samples
         frames = -self._room // self._most + 1
         self._room += frames * self._most
+        self._more += frames * self._samples
         return self._samples * (frames + 1)
+
+    @override
+    def played(self, total: int) -> int:
+        """See :class:`Packets`."""
+        return max(total, (total - self._more) * self._looks.most)
+
+    @override
+    def samples_by_head(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`. Of one that is too large to be read nobody knows how many blocks it has."""
+        return self._samples * max((end - at) // _LEAST_AAC_BYTES, 1)
 
 
 class AlacPackets(Packets):

@@ -1,0 +1,149 @@
+"""AAC of which an MP4's tables make one sample of several blocks: found out without knowing where samples are.
+
+Tables come behind their media as often as in front of it, and neither is kept. But of two blocks that follow each other
+in the media, each a sample, the tables have the two sizes one behind the other. So of the media some windows are kept,
+which nobody can foresee; the blocks in them are read to their ends; and of the tables it is noted which sizes follow
+each other. Sizes that do not are of blocks within samples.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from policies.audio.aac_blocks import Blocks
+from policies.audio.aac_packed import Chance
+from policies.audio.walker import Chunk
+
+_WINDOW_BYTES = 4_096
+_MOST_WINDOWS = 8
+_MIXED_BYTES = 256
+_STRETCHES = (4_096, 12_288, 49_152)
+"""Of media, the first ones of which each has one window; later ones are as long as all these."""
+_STRETCH_BYTES = 65_536
+_WINDOW_EVERY = 262_144
+"""Bytes of media for one more window that is read."""
+_MOST_READ = 5
+"""Blocks of a window."""
+_FEW_STRANGE = 2
+"""Pairs of sizes that are in no table, of which one damaged place makes no more."""
+_USUAL = re.compile(rb"[\x00\x01\x20\x21]")
+"""What a block begins with that begins with its sound."""
+_ANY = re.compile(rb"[\x00-\xdf]")
+_MOST_TRIES, _MOST_FAILURES = 1_024, 3
+"""Places at which a window is read, and windows in which nothing was found: there may be a picture's bytes in them."""
+_MOST_SET_UPS, _LEAST_BYTES = 4, 64
+"""By which blocks are read; of others so large ones are assumed."""
+_PAIR_BITS = 19
+_PAIR_MASK, _FACTOR = (1 << _PAIR_BITS) - 1, 40_503
+
+
+class SizePairs:
+    """Which sizes follow each other in tables; of so many of them that it is full it says so of more."""
+
+    __slots__ = ("_last", "_seen")
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._seen = bytearray()  # once there are sizes
+
+    def add(self, sizes: Sequence[int]) -> None:
+        """The next sizes."""
+        self._seen = seen = self._seen or bytearray(1 << _PAIR_BITS - 3)
+        last = self._last
+        for size in sizes:
+            spot = (last * _FACTOR ^ size) & _PAIR_MASK
+            seen[spot >> 3] |= 1 << (spot & 7)
+            last = size
+        self._last = last
+
+    def has(self, first: int, second: int) -> bool:
+        """Whether they may follow each other."""
+        spot = (first * _FACTOR ^ second) & _PAIR_MASK
+        return len(self._seen) > 0 and self._seen[spot >> 3] >> (spot & 7) & 1 > 0
+
+
+class Windows:
+    """Some bytes of the media, and the sizes of the blocks in them."""
+
+    __slots__ = ("_begins", "_chance", "_ends", "_kept", "_passed", "_rank", "_read", "_stretch", "_window")
+
+    def __init__(self) -> None:
+        self._chance = Chance()
+        self._kept: list[tuple[int, bytes]] = []  # by rank, which chance gives
+        self._read: dict[
+            Blocks, dict[tuple[int, int], list[int]]
+        ] = {}  # sizes of blocks, by a window's rank and length
+        self._passed = self._stretch = self._ends = 0
+        self._plan()
+
+    def _plan(self) -> None:
+        """Choose the window of the next stretch. Of a longer one it ranks before that of a shorter one more often."""
+        begins = self._ends
+        size = _STRETCHES[self._stretch] if self._stretch < len(_STRETCHES) else _STRETCH_BYTES
+        self._stretch += 1
+        self._ends = begins + size
+        self._begins = begins + self._chance.below(size - _WINDOW_BYTES + 1)
+        self._rank = self._chance.below(1 << 61) * (_STRETCH_BYTES // size)
+        self._window = bytearray()
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the media."""
+        before, self._passed = self._passed, self._passed + len(chunk)
+        while self._passed > self._begins:
+            at = self._begins + len(self._window) - before
+            self._window += memoryview(chunk)[at : at + _WINDOW_BYTES - len(self._window)]
+            if len(self._window) < _WINDOW_BYTES:
+                return
+            if len(self._kept) < _MOST_WINDOWS or self._rank < self._kept[-1][0]:
+                self._kept = sorted([*self._kept, (self._rank, bytes(self._window))])[:_MOST_WINDOWS]
+            self._chance.mix(bytes(self._window[:_MIXED_BYTES]))
+            self._plan()
+
+    def most_blocks(self, blocks: Blocks, pairs: SizePairs, size: int) -> int:
+        """How many blocks so many bytes may have; 0 where all those that were read are samples.
+
+        By the window that has the most of them, and twice: who packs half of a file is not found out each time.
+        """
+        read = self._read.get(blocks)
+        if read is None:
+            if len(self._read) >= _MOST_SET_UPS:
+                return size // _LEAST_BYTES
+            read = self._read[blocks] = {}
+        strange = most = 0
+        wanted, failures = 1 + self._passed // _WINDOW_EVERY, _MOST_FAILURES
+        for rank, window in self._kept or [(self._rank, bytes(self._window))]:
+            if not wanted or not failures:
+                break
+            key = rank, len(window)
+            sizes = read.get(key)
+            if sizes is None:
+                if len(read) > 2 * _MOST_WINDOWS:
+                    read.clear()  # of windows that others have taken the place of
+                sizes = read[key] = _sizes(window, blocks)
+            strange += sum(not pairs.has(first, second) for first, second in pairwise(sizes))
+            if sizes:
+                wanted -= 1
+                most = max(most, 2 * size * len(sizes) // sum(sizes))
+            else:
+                failures -= 1
+        return most if strange >= _FEW_STRANGE else 0
+
+
+def _sizes(window: bytes, blocks: Blocks) -> list[int]:
+    """Of blocks that follow each other. What is read from a wrong place on ends where a true one does: not that one."""
+    for begins in _beginnings(window):
+        at, has_sound = blocks.pass_block(window, begins)
+        ends: list[int] = []
+        while has_sound and len(ends) < _MOST_READ:
+            ends.append(at)
+            at, has_sound = blocks.pass_block(window, at)
+        ends += [at] * has_sound
+        if len(ends) > _FEW_STRANGE:
+            return [after - before for before, after in pairwise(ends)]
+    return []
+
+
+def _beginnings(window: bytes) -> Iterator[int]:
+    """Where a block may begin, the likely places first."""
+    yield from (found.start() for found in _USUAL.finditer(window, 0, len(window) // 2))
+    yield from (found.start() for found in _ANY.finditer(window, 0, min(_MOST_TRIES, len(window))))
