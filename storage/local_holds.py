@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from policies.allowances import Kind
 from policies.holding import Answer, Demand, Step, Tally, apply
 from storage.held import HeldLease
-from storage.ports import Held
+from storage.ports import Held, Waiter
 
 if TYPE_CHECKING:
     from storage import ports
@@ -33,13 +33,20 @@ class LocalHolds:
 
     async def hold(self, demands: tuple[Demand, ...]) -> Held:
         """See :class:`storage.ports.Holds`."""
+        return self._hold(demands)
+
+    def hold_for(self, demands: tuple[Demand, ...], waiter: Waiter[Held]) -> None:
+        """See :class:`storage.ports.Holds`."""
+        waiter.set_result(self._hold(demands))
+
+    def _hold(self, demands: tuple[Demand, ...]) -> Held:
         shared = tuple(self._part(demand) for demand in demands)
         lease = HeldLease(self, str(next(self._numbers)), shared)
         answer = self._apply(lease, [Step(demand, 0, 0, demand.want, demand.least) for demand in shared])
         if not answer.admitted:
-            return Held(answer, None)
+            return Held(demands, answer, None)
         lease.granted(shared, answer)
-        return Held(answer, lease)
+        return Held(demands, answer, lease)
 
     def change(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:
         """See :class:`storage.held.Keeper`."""

@@ -212,8 +212,9 @@ class Counters(Protocol):
 
 
 class Held(NamedTuple):
-    """The answer to a request, and what it holds from now on; ``lease`` is None when it was refused."""
+    """The answer to what was wanted, and what is held from now on; ``lease`` is None when it was refused."""
 
+    demands: tuple[Demand, ...]
     answer: Answer
     lease: Lease | None
 
@@ -226,6 +227,9 @@ class Holds(Protocol):
 
         When a counter is :attr:`Answer.unknown` nothing was taken: :meth:`tell` it and ask again.
         """
+
+    def hold_for(self, demands: tuple[Demand, ...], waiter: Waiter[Held]) -> None:
+        """The same for somebody who is told. What nobody takes any more is given back."""
 
     async def tell(self, demand: Demand, used: int) -> None:
         """What was used in a calendar period before its counter began. Counts only where nobody was first."""

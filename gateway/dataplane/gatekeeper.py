@@ -4,7 +4,7 @@
 door asked.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from gateway.dataplane.holder import Holder
 from gateway.dataplane.key_uses import KeyUses
@@ -12,6 +12,7 @@ from gateway.identity.snapshot import Entry, Snapshot
 from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude
 from policies.authorise import ANONYMOUS, Permit, authorise
+from policies.bounds import Bound
 from policies.credentials import Conflict, Presented, present
 from policies.crosssite import from_own_page
 from policies.inquiry import Inquiry
@@ -24,7 +25,7 @@ from policies.routes import PORTAL, Access, Route, WithoutLimiter
 from policies.tickets import is_ticket
 from policies.verdict import Deny, Refusal
 from storage.local_counters import LocalCounters
-from storage.ports import Counters, Tickets, Unavailable, Waiter
+from storage.ports import Counters, Held, Tickets, Unavailable, Waiter
 
 
 class Gatekeeper:
@@ -76,7 +77,7 @@ class Gatekeeper:
             self._metrics.journal_full[("request",)] += 1
             return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE, principal=permit.principal)
         if permit.bounds is not None and (bound := self._holder.bound(permit.bounds, inquiry)):
-            return await self._holder.hold(permit, bound, inquiry, address)
+            return await self.hold(permit, bound, inquiry, address)
         if not permit.charges:
             return Admit(permit, FREE)
         try:
@@ -88,6 +89,18 @@ class Gatekeeper:
     def take_for(self, permit: Permit, waiter: Waiter[Taken]) -> None:
         """Take what the permit's request is charged, for :meth:`conclude`, or :meth:`uncounted` without an answer."""
         self._counters.take_for(permit.charges, waiter)
+
+    async def hold(self, permit: Permit, bound: Sequence[Bound], inquiry: Inquiry, address: str) -> Admit | Deny:
+        """The answer where there are other limits than plain request rates."""
+        return await self._holder.hold(permit, bound, inquiry, address)
+
+    def hold_for(self, permit: Permit, bound: Sequence[Bound], address: str, waiter: Waiter[Held]) -> None:
+        """Have held what a request without a body needs, for :meth:`conclude_held`, or :meth:`hold` otherwise."""
+        self._holder.hold_for(permit, bound, address, waiter)
+
+    def conclude_held(self, permit: Permit, held: Held) -> Admit | Deny | None:
+        """The last word, counted; None where there is more to ask."""
+        return None if held.answer.unknown else self._holder.conclude(permit, held)
 
     def uncounted(self, permit: Permit) -> Admit | Deny:
         """The answer while the limiter cannot be asked, as the route has it."""

@@ -23,7 +23,7 @@ from policies.limits import FREE
 from policies.principals import Principal
 from policies.routes import WithoutLimiter
 from policies.verdict import Deny, Refusal
-from storage.ports import Held, Holds, Unavailable, UsageOf
+from storage.ports import Held, Holds, Unavailable, UsageOf, Waiter
 
 _SOFT = (80, 100)
 """Per cent of a calendar period's allowance at which an event is told."""
@@ -76,9 +76,9 @@ class Holder:
         wanted = wants(guess)
         mode, holds = permit.route.without_limiter, self._holds
         try:
-            wanted, held = await self._ask(self._holds, permit, wanted)
-            if is_stream and _is_only_a_guess(wanted, held.answer):
-                wanted, held = await self._ask(self._holds, permit, wants(floor))
+            held = await self._ask(self._holds, permit, wanted)
+            if is_stream and _is_only_a_guess(held):
+                held = await self._ask(self._holds, permit, wants(floor))
         except Unavailable:
             if mode is WithoutLimiter.CLOSED:
                 return Deny(refusal=Refusal.LIMITER_UNAVAILABLE, principal=permit.principal)
@@ -86,13 +86,22 @@ class Holder:
             if mode is WithoutLimiter.OPEN:
                 return Admit(permit, FREE)
             holds = self._local
-            wanted, held = await self._ask(holds, permit, wanted)
-        self._count(wanted, held.answer)
-        self._notice(permit.principal, wanted, held.answer)
-        hold = None if held.lease is None else _Hold(self, permit, held.lease, is_lasting=holds is self._holds)
+            held = await self._ask(holds, permit, wanted)
+        return self.conclude(permit, held, is_lasting=holds is self._holds)
+
+    def hold_for(self, permit: Permit, bound: Sequence[Bound], address: str, waiter: Waiter[Held]) -> None:
+        """The first question of :meth:`hold` for a request without a body: whether it is all, the answer tells."""
+        wanted = demands(bound, permit.principal.calendar, self._now_ms(), Spent(), address, Spent())
+        self._holds.hold_for(wanted, waiter)
+
+    def conclude(self, permit: Permit, held: Held, *, is_lasting: bool = True) -> Admit | Deny:
+        """The last word, counted."""
+        self._count(held.demands, held.answer)
+        self._notice(permit.principal, held.demands, held.answer)
+        hold = None if held.lease is None else _Hold(self, permit, held.lease, is_lasting=is_lasting)
         if (lease := held.lease) is not None and any(one.allowance.kind is Kind.QUOTA for one in lease.demands):
             lease.hear = lambda told: self._notice(permit.principal, lease.demands, told)
-        return conclude_held(permit, wanted, held.answer, hold)
+        return conclude_held(permit, held.demands, held.answer, hold)
 
     async def extend(
         self, permit: Permit, lease: Lease, expected: Spent, spent: Spent, *, margin: bool
@@ -118,14 +127,14 @@ class Holder:
         self._metrics.ratelimit[(lease.demands[answer.refused_by].allowance.name, "outgrown")] += 1
         return outgrown(permit, lease.demands, answer, answer.refused_by), True
 
-    async def _ask(self, holds: Holds, permit: Permit, wanted: tuple[Demand, ...]) -> tuple[tuple[Demand, ...], Held]:
+    async def _ask(self, holds: Holds, permit: Permit, wanted: tuple[Demand, ...]) -> Held:
         """The demands that were made and the answer to them. Raises Unavailable.
 
         A demand whose use nobody can tell is left out, unless the route is closed then.
         """
         held = await holds.hold(wanted)
         if not held.answer.unknown:
-            return wanted, held
+            return held
         missing = [d for d, figure in zip(wanted, held.answer.figures, strict=True) if figure.unknown]
         for demand in missing:
             try:
@@ -140,7 +149,7 @@ class Holder:
         held = await holds.hold(wanted)
         if held.answer.unknown:
             raise Unavailable("the counters of this period vanish as soon as they are told")
-        return wanted, held
+        return held
 
     async def _used(self, principal: Principal, demand: Demand) -> int:
         """What was used of a demand's period, by the ledger; all who need one figure at a time share one question."""
@@ -247,5 +256,6 @@ def _wanted(demands: Sequence[Demand], expected: Spent, spent: Spent) -> list[De
     ]
 
 
-def _is_only_a_guess(wanted: Sequence[Demand], answer: Answer) -> bool:
-    return answer.refused_by is not None and wanted[answer.refused_by].allowance.what is What.AUDIO
+def _is_only_a_guess(held: Held) -> bool:
+    place = held.answer.refused_by
+    return place is not None and held.demands[place].allowance.what is What.AUDIO

@@ -126,15 +126,20 @@ class Proxy:
         if errand.fault is not None:
             raise errand.fault
         decision = errand.decision
-        assert decision is not None
         if isinstance(errand, Reply):
+            assert decision is not None
             asking = errand.refrain.asking
             return self._forward_auth.say(decision, asking, incoming.connection, exchange, keep_alive=True)
         assert isinstance(errand, Passing)
+        refrain = errand.refrain
+        if decision is None:
+            held = refrain.permit, refrain.bound, refrain.inquiry, refrain.known.caller.address
+            decision = await self._gatekeeper.hold(*held)
         if not isinstance(decision, Admit):
             return decision
+        exchange.lease = decision.lease
         asked = None if errand.asked_on is None else (errand.asked_on, errand.asked)
-        return await self._relay.carry(decision, errand.refrain.inquiry, incoming, exchange, asked=asked)
+        return await self._relay.carry(decision, refrain.inquiry, incoming, exchange, asked=asked)
 
     def unreadable(self, connection: ClientConnection, refusal: Refusal) -> None:
         """Answer where there is no request to speak of; it is counted and logged all the same."""

@@ -21,7 +21,6 @@ from typing_extensions import override
 from gateway.dataplane import responses
 from gateway.dataplane.exchange import Exchange, Likeness, Repetition
 from gateway.dataplane.gatekeeper import Gatekeeper
-from gateway.dataplane.holder import Holder
 from gateway.dataplane.inquiries import Known, request_head, request_line
 from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
@@ -29,12 +28,18 @@ from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection
 from policies.admission import Admit
 from policies.authorise import Permit
+from policies.bounds import Bound
 from policies.credentials import Presented
+from policies.holding import Spent
 from policies.inquiry import Inquiry
 from policies.limits import Taken
 from policies.routes import PORTAL
 from policies.usage import Outcome
 from policies.verdict import Deny
+from storage.ports import Held
+
+_ONE = Spent()
+"""What a request without a body has spent that was not refused."""
 
 
 @dataclass(slots=True)
@@ -50,6 +55,8 @@ class Refrain:
     """As it was sent."""
     permit: Permit
     """Holds as long as the gatekeeper says so."""
+    bound: tuple[Bound, ...]
+    """What bounds it beyond plain request rates."""
     upstream: Upstream
     status: int
     """Of the answer: another one is another request to the account."""
@@ -68,7 +75,8 @@ class Refrain:
         route, status = admit.permit.route, likeness.status if likeness is not None else 0
         presented, bounds = known.presented, admit.permit.bounds
         is_usual = (
-            (bounds is None or not Holder.bound(bounds, inquiry))
+            (bounds is None or not known.head.content_lengths)
+            and (admit.lease is None or not admit.lease.grows)
             and not route.job_kind
             and route.upstream != PORTAL
             and message.method != "HEAD"
@@ -79,7 +87,8 @@ class Refrain:
         if likeness is None or not is_usual or not isinstance(presented, Presented):
             return None
         line = request_line(inquiry)
-        return cls(message, inquiry, line, known, presented, admit.permit, upstream, status, likeness)
+        bound = () if bounds is None else bounds.bodyless
+        return cls(message, inquiry, line, known, presented, admit.permit, bound, upstream, status, likeness)
 
 
 class Recurrent(Protocol):
@@ -160,9 +169,12 @@ class Errand(Repetition):
         self._connection.run(self)
         self._desk.metrics.inflight += 1
         try:
-            self._desk.gatekeeper.take_for(self.refrain.permit, self)
+            self._take()
         except Exception as error:  # noqa: BLE001  whoever reads has others to read for
             self._stop(error)
+
+    def _take(self) -> None:
+        self._desk.gatekeeper.take_for(self.refrain.permit, self)
 
     @property
     def is_stuck(self) -> bool:
@@ -232,7 +244,7 @@ class Errand(Repetition):
 
 
 class Passing(Errand):
-    """A request to an upstream. Behind ``Taken`` it waits for the answer."""
+    """A request to an upstream. Behind ``Taken``, or ``Held``, it waits for the answer."""
 
     __slots__ = ("_id_line", "asked", "asked_on")
 
@@ -246,28 +258,39 @@ class Passing(Errand):
         self.asked = 0.0
 
     @override
-    def set_result(self, result: Taken | None) -> None:
-        """Go on: the limiter has said what was taken, or the upstream has answered."""
+    def _take(self) -> None:
+        refrain = self.refrain
+        if refrain.bound:
+            self._desk.gatekeeper.hold_for(refrain.permit, refrain.bound, refrain.known.caller.address, self)
+        else:
+            super()._take()
+
+    @override
+    def set_result(self, result: Taken | Held | None) -> None:
+        """Go on: the limiter has said what was taken or is held, or the upstream has answered."""
+        gatekeeper, permit = self._desk.gatekeeper, self.refrain.permit
         try:
             if result is None:
                 self._answer()
+            elif isinstance(result, Held):
+                self._ask(gatekeeper.conclude_held(permit, result))
             else:
-                self._ask(result)
+                self._ask(gatekeeper.conclude(permit, result))
         except Exception as error:  # noqa: BLE001  whoever tells has others to tell
             self._stop(error)
 
     @override
     def set_exception(self, error: BaseException) -> None:
-        """Stop. That the upstream has failed its connection will say once more."""
-        if self.asked_on is None:
+        """Stop. That the upstream has failed its connection will say once more; the limiter is asked again."""
+        if self.asked_on is None and not self.refrain.bound:
             super().set_exception(error)
         else:
             self._stop()
 
-    def _ask(self, taken: Taken) -> None:
+    def _ask(self, decision: Admit | Deny | None) -> None:
         refrain, connection = self.refrain, self._connection
         permit = refrain.permit
-        decision = self.decision = self._desk.gatekeeper.conclude(permit, taken)
+        self.decision = decision
         upstream = refrain.upstream.idle() if isinstance(decision, Admit) and not connection.is_gone else None
         if upstream is None:
             self._stop()
@@ -307,6 +330,8 @@ class Passing(Errand):
         lines.append(b"Content-Length: %d" % len(body))
         whole = responses.head(upstream.status, lines) + body
         self.ends_like(self.refrain.likeness, len(body), time.perf_counter() - self.asked)
+        if decision.lease is not None:
+            decision.lease.settle(_ONE)
         self._stage = OVER  # nothing below can fail
         self._desk.settlement.settle_again(self)
         connection.write_soon(whole)
@@ -316,6 +341,13 @@ class Passing(Errand):
         metrics.inflight -= 1
         upstream.release()
         connection.ran()
+
+    @override
+    def exchange(self) -> Exchange:
+        exchange = super().exchange()
+        if isinstance(self.decision, Admit):
+            exchange.lease = self.decision.lease
+        return exchange
 
     @override
     def _stop(self, fault: Exception | None = None) -> None:

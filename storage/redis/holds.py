@@ -9,15 +9,15 @@ and counts where the reservation is still there: nothing is counted twice, and w
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from policies.allowances import Kind
-from policies.holding import Answer, Demand, Figure, Step
+from policies.holding import NOTHING_SPENT, Answer, Demand, Figure, Step
 from storage.held import HeldLease
-from storage.ports import Held, Unavailable
+from storage.ports import Held, Unavailable, Waiter
 from storage.redis.line import Script
 from storage.redis.nodes import Nodes
 from storage.redis.wire import NotSent, RedisRefused, Reply
@@ -65,21 +65,40 @@ class RedisHolds:
 
     async def hold(self, demands: tuple[Demand, ...]) -> Held:
         """See :class:`storage.ports.Holds`."""
-        lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
-        steps = [Step(demand, 0, 0, demand.want, demand.least) for demand in demands]
-        asked = self._ask(lease, steps, orphaned=lambda: self._abandon(lease))
+        waiter: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
+        self.hold_for(demands, waiter)
         try:
-            answer = await asked
+            return await waiter
         except asyncio.CancelledError:
-            if not asked.cancelled():  # the answer had arrived, and nobody is left to take it
-                self._abandon(lease)
+            if not waiter.cancelled() and waiter.exception() is None:  # it had arrived, and nobody is left to take it
+                lease = waiter.result().lease
+                if lease is not None:
+                    lease.settle(NOTHING_SPENT)
             raise
-        if not answer.admitted or not lease.demands:
-            return Held(answer, None)
-        lease.granted(demands, answer)
-        self._held[lease.id] = lease
-        self._watch()
-        return Held(answer, lease)
+
+    def hold_for(self, demands: tuple[Demand, ...], waiter: Waiter[Held]) -> None:
+        """See :class:`storage.ports.Holds`."""
+        lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
+
+        def deliver(reply: Reply) -> None:
+            if waiter.done() or not isinstance(reply, list | NotSent):
+                self._abandon(lease)  # it may have been carried out, and nobody will hear of it
+            if waiter.done():
+                return
+            if not isinstance(reply, list):
+                waiter.set_exception(_unavailable(reply))
+                return
+            answer = _answer(reply)
+            if not answer.admitted or not lease.demands:
+                waiter.set_result(Held(demands, answer, None))
+                return
+            lease.granted(demands, answer)
+            self._held[lease.id] = lease
+            self._watch()
+            waiter.set_result(Held(demands, answer, lease))
+
+        steps = [Step(demand, 0, 0, demand.want, demand.least) for demand in demands]
+        self._nodes.run(_HOLD, *self._pack(lease, steps), deliver)
 
     async def look(self, demands: tuple[Demand, ...]) -> Answer:
         """What every limit says now; takes nothing. Raises Unavailable."""
@@ -134,15 +153,10 @@ class RedisHolds:
         """Nobody will settle it: whatever the question brought about, or may have, is given back."""
         self.give_back(lease, [Step(demand, demand.want, 0, 0) for demand in lease.demands])
 
-    def _ask(
-        self, lease: HeldLease, steps: Sequence[Step], *, orphaned: Callable[[], None] = lambda: None
-    ) -> asyncio.Future[Answer]:
-        """``orphaned`` is called when the steps may have been carried out and nobody will hear of it."""
+    def _ask(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def deliver(reply: Reply) -> None:
-            if future.cancelled() or not (isinstance(reply, list | NotSent)):
-                orphaned()
             if future.done():
                 return
             if isinstance(reply, list):

@@ -4,13 +4,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 from gateway.dataplane.holder import Holder
 from gateway.dataplane.limit_events import LimitReached
 from gateway.telemetry.metrics import Metrics
 from policies.holding import Demand, Step
 from storage.held import HeldLease
 from storage.local_holds import LocalHolds
-from storage.ports import Held, Unavailable, UsageOf
+from storage.ports import Held, Unavailable, UsageOf, Waiter
 
 
 class SwitchableHolds(LocalHolds):
@@ -22,6 +24,13 @@ class SwitchableHolds(LocalHolds):
         if self.down:
             raise Unavailable("Redis is down")
         return await super().hold(demands)
+
+    @override
+    def hold_for(self, demands: tuple[Demand, ...], waiter: Waiter[Held]) -> None:
+        if self.down:
+            waiter.set_exception(Unavailable("Redis is down"))
+        else:
+            super().hold_for(demands, waiter)
 
     def repay(self, amounts: Sequence[tuple[Demand, int]]) -> None:
         lease = HeldLease(self, "repaid", tuple(demand for demand, _ in amounts))

@@ -539,6 +539,20 @@ async def test_who_gives_up_while_asking_holds_nothing(redis_url: str) -> None:
     await holds.close()
 
 
+async def test_what_nobody_waits_for_any_more_is_given_back(redis_url: str) -> None:
+    """Who is told there and then, and has gone when the answer comes."""
+    holds = RedisHolds(redis_url, timeout=10.0)
+    places = demand(What.CONCURRENCY, "50")
+    gone, last = (asyncio.get_running_loop().create_future() for _ in range(2))
+    holds.hold_for((places,), gone)
+    gone.cancel()
+    holds.hold_for((places,), last)
+    (await last).lease.settle(Spent())
+    await left_becomes(holds, places, 50)
+    assert not holds._held
+    await holds.close()
+
+
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[OwnRedis]:
     async with own_redis(tmp_path) as server:

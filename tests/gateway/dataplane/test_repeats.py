@@ -108,10 +108,22 @@ class Gate:
         writer.write(OK)
 
 
-@pytest.fixture
-async def gateway() -> AsyncIterator[Gateway]:
+HELD = tuple(Allowance.parse(*one) for one in ((What.CONCURRENCY, "100"), (What.REQUESTS, "10000/month")))
+
+
+@pytest.fixture(params=["rates", "held"])
+async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    """Under a plain request rate; and under limits besides of which a request holds something while it lasts."""
     async with running(Options(default_rate=Rate(10_000, 60_000))) as gateway:
+        if request.param == "held":
+            ((digest, principal),) = gateway.keys.by_digest.items()
+            gateway.keys.by_digest[digest] = replace(principal, allowances=HELD)
         yield gateway
+        assert not gateway.holding.holds.held
+
+
+RATES = pytest.mark.parametrize("gateway", ["rates"], indirect=True)
+HOLDS = pytest.mark.parametrize("gateway", ["held"], indirect=True)
 
 
 SETUPS: dict[str, tuple[Options, tuple[str, ...], Respond]] = {
@@ -277,6 +289,7 @@ async def test_a_record_that_finds_no_room_is_said(gateway: Gateway, monkeypatch
         assert "no space left" in str(gateway.lines[-1]["cause"])
 
 
+@RATES
 @pytest.mark.parametrize("down", [True, False])
 async def test_without_the_limiter_each_worker_counts_alone(gateway: Gateway, down: bool) -> None:
     """Whether it says so at once or after its time-out."""
@@ -293,6 +306,44 @@ async def test_without_the_limiter_each_worker_counts_alone(gateway: Gateway, do
         assert "r=" in served["ratelimit"]
         assert gateway.metrics.fail_open[("ratelimit",)] == 1
         assert gateway.metrics.inflight == 0
+
+
+@HOLDS
+async def test_without_the_store_of_what_is_held_each_worker_counts_alone(gateway: Gateway) -> None:
+    async with warm(gateway, data := request(gateway)) as (client, errands):
+        gateway.holding.holds.down = True
+        served = await ask(client, data)
+        assert (served.status, errands.stuck, gateway.metrics.fail_open[("ratelimit",)]) == (200, 1, 1)
+        gateway.holding.holds.down = False
+        assert (await ask(client, data)).status == 200
+        assert (errands.begun, errands.stuck) == (2, 1)
+
+
+@HOLDS
+async def test_a_counter_that_is_lost_is_told_what_was_used(gateway: Gateway) -> None:
+    """The ledger is asked, for which the task has to wait."""
+    async with warm(gateway, data := request(gateway)) as (client, errands):
+        gateway.holding.holds._tallies.clear()
+        gateway.holding.account.before = 9_998
+        statuses = [(await ask(client, data)).status for _ in range(3)]
+        assert (statuses, errands.stuck) == ([200, 200, 429], 2)
+        assert gateway.metrics.inflight == 0
+
+
+@HOLDS
+async def test_each_is_counted_once(gateway: Gateway) -> None:
+    """What is told with an answer is the tightest limit, as ever; nothing is held once it has left."""
+    async with warm(gateway, data := request(gateway)) as (client, errands):
+        before = gateway.metrics.ratelimit.copy()
+        told = {(await ask(client, data))["ratelimit"] for _ in range(5)}
+        assert (told, errands.begun, errands.stuck) == ({'"tenant-concurrency";r=99'}, 5, 0)
+        assert not gateway.holding.holds.held
+        counts = gateway.metrics.ratelimit
+        assert {name: counts[name, "admitted"] - before[name, "admitted"] for name, _ in counts} == dict.fromkeys(
+            ("tenant-requests", "tenant-concurrency", "tenant-requests-month"), 5
+        )
+        (month,) = (tally for key, tally in gateway.holding.holds._tallies.items() if ":requests:" in key)
+        assert month.used == len(gateway.journal.records)
 
 
 # --- the upstream does otherwise --------------------------------------------------------------------------------------
@@ -429,6 +480,7 @@ async def test_a_client_that_leaves_is_noted_and_the_upstream_let_go(gateway: Ga
         assert not gateway.pool._all
 
 
+@RATES
 async def test_a_client_that_leaves_before_the_limiter_has_answered_asks_nobody(gateway: Gateway) -> None:
     waiting: list[Waiter[Taken]] = []
     async with warm(gateway, data := request(gateway)) as (client, _):
@@ -498,8 +550,6 @@ async def test_what_the_end_of_a_drain_cuts_off_is_our_failure(gateway: Gateway)
 BUGS = [
     "gateway.dataplane.gatekeeper.Gatekeeper.stands",
     "gateway.identity.snapshot.Snapshot.known",
-    "tests.gateway.harness.SwitchableCounters.take_for",
-    "gateway.dataplane.gatekeeper.conclude",
     "gateway.upstreams.addresses.Upstream.idle",
     "gateway.dataplane.repeats.request_head",
     "gateway.upstreams.connection.UpstreamConnection.begin",
@@ -512,7 +562,14 @@ BUGS = [
 ]
 
 
-@pytest.mark.parametrize("where", BUGS)
+LIMITERS = {
+    "rates": ["tests.gateway.harness.SwitchableCounters.take_for", "gateway.dataplane.gatekeeper.conclude"],
+    "held": ["tests.gateway.holding.SwitchableHolds.hold_for", "gateway.dataplane.holder.demands"],
+}
+CASES = [(limits, where) for limits, own in LIMITERS.items() for where in (*BUGS, *own)]
+
+
+@pytest.mark.parametrize(("gateway", "where"), CASES, indirect=["gateway"])
 async def test_a_bug_is_500_is_recorded_and_leaves_nothing_behind(
     gateway: Gateway, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -525,7 +582,7 @@ async def test_a_bug_is_500_is_recorded_and_leaves_nothing_behind(
         before = len(gateway.journal.rows)
         monkeypatch.setattr(where, bug)
         told = await ask(client, data)
-        assert where.endswith(".stands") or (told.status, told.code) == (500, "internal_error")
+        assert where.endswith((".stands", ".hold_for")) or (told.status, told.code) == (500, "internal_error")
         await until(lambda: not gateway.metrics.inflight and not gateway.pool.busy)
         assert [line["request_id"] for line in gateway.lines[before:]] == [told["x-request-id"]]
         whose = "tenant_id" in gateway.lines[-1]
