@@ -82,10 +82,11 @@ class Census:
                 del self._by_address[address]
 
     def look_for_files(self) -> None:
-        """Say so while no file is left at all: libuv then closes who comes, and nobody can count them."""
+        """Say so while no file is left at all: libuv then closes who comes. The times that it was so can be counted."""
         try:
             os.close(os.eventfd(0))
         except OSError:
+            self._metrics.refused_connections[("unheard",)] += 1
             if self._may_say():
                 _log.warning("no open file is left: connections are closed unanswered and uncounted")
 

@@ -127,7 +127,7 @@ class Metrics:
         self.connections_most = 0
         """How many of them are taken at most."""
         self.fail_open |= {("ratelimit",): 0, ("quota",): 0, ("token_subject",): 0}
-        self.refused_connections |= {("address",): 0, ("total",): 0, ("files",): 0}
+        self.refused_connections |= {("address",): 0, ("total",): 0, ("files",): 0, ("unheard",): 0}
         self.journal_full |= {("request",): 0, ("record",): 0}
         self.mail |= {("sent",): 0, ("put_off",): 0, ("failed",): 0}
 

@@ -144,7 +144,7 @@ def test_the_last_files_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     census = Census(metrics, NOBODY)
     assert census.enter("10.0.0.1", 1_007)
     assert not census.enter("10.0.0.1", 1_008)
-    assert metrics.refused_connections == {("address",): 0, ("total",): 0, ("files",): 1}
+    assert metrics.refused_connections == {("address",): 0, ("total",): 0, ("files",): 1, ("unheard",): 0}
 
 
 @contextlib.contextmanager
@@ -186,6 +186,7 @@ async def test_that_no_file_is_left_is_said_where_nobody_can_be_counted() -> Non
                 with contextlib.nullcontext() if is_left else no_file_left():
                     gateway.server._tick()
     assert [(line["log_level"], line["event"][:23]) for line in said] == [("warning", "no open file is left: c")]
+    assert gateway.metrics.refused_connections["unheard",] == 2
 
 
 async def test_connections_at_rest_make_room_for_one_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
