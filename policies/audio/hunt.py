@@ -1,7 +1,7 @@
 """For bytes that begin like nothing known: frames that FFmpeg would find in them all the same.
 
-It looks at the first megabyte and plays MPEG audio, ADTS, LOAS or AC-3 behind any rubbish, AMR without its magic, and
-MP4 whose first box has a name that nobody knows. Other containers must begin at once.
+It looks at the first megabyte and plays MPEG audio, ADTS, LOAS or AC-3 behind any rubbish, AMR without its magic,
+MP4 whose first box has a name that nobody knows, and transport streams. Other containers must begin at once.
 """
 
 from policies.audio.ac3 import Ac3Walker
@@ -9,10 +9,13 @@ from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.amr import BareAmrWalker
 from policies.audio.mp4 import Mp4Walker
 from policies.audio.mpeg import MpegWalker
+from policies.audio.mpegts import TsWalker
 from policies.audio.walker import Chunk, Walker
 
 _MOST_HUNTED_BYTES = 2 << 20
 """Twice what FFmpeg looks at. What is no audio by then is not looked at further."""
+
+_LEAST_STRANGE_BYTES = 1024
 
 
 class HuntWalker:
@@ -21,7 +24,7 @@ class HuntWalker:
     MP3 in an MP4 with more of it behind is played as the movie or as frames, by who reads it.
     """
 
-    __slots__ = ("_left", "_loas", "_movie", "_walkers", "strange")
+    __slots__ = ("_left", "_loas", "_movie", "_transport", "_walkers", "strange")
 
     claimed_ms = None
 
@@ -31,6 +34,7 @@ class HuntWalker:
         self._left = _MOST_HUNTED_BYTES
         self._movie = Mp4Walker()
         self._loas = LatmWalker(is_linked=False)
+        self._transport = TsWalker()
         self._walkers: tuple[Walker, ...] = (
             MpegWalker(is_linked=False),
             AdtsWalker(is_linked=False),
@@ -39,11 +43,17 @@ class HuntWalker:
             BareAmrWalker(wide=False),
             BareAmrWalker(wide=True),
             self._movie,
+            self._transport,
         )
 
     @property
     def _best(self) -> Walker | None:
-        """Chance makes LOAS of any bytes, its sync being short: it speaks of a file that is mostly that."""
+        """Chance makes LOAS of any bytes, its sync being short: it speaks of a file that is mostly that.
+
+        In a transport stream without rubbish others find what it holds as well, in pieces.
+        """
+        if self._transport.explains and self._transport.strange <= _LEAST_STRANGE_BYTES:
+            return self._transport
         loas = self._loas
         able = [one for one in self._walkers if one is not loas or loas.strange * 2 <= loas.passed]
         return max(able, key=lambda walker: (walker.ms or 0, -walker.strange), default=None)
@@ -65,8 +75,9 @@ class HuntWalker:
 
     @property
     def unsure(self) -> bool:
-        """Whether there are any: nobody makes such a file on purpose."""
-        return self.ms is not None
+        """Whether there are any: but for transport streams nobody makes such a file on purpose."""
+        best = self._best
+        return self.ms is not None and (best is not self._transport or best.unsure)
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
@@ -84,5 +95,5 @@ class HuntWalker:
     def _feed(self, chunk: Chunk) -> None:
         for walker in self._walkers:
             walker.feed(chunk)
-        best = self._best
+        best = self._transport if self._transport.explains else self._best
         self.strange = best.strange if best else self.strange + len(chunk)

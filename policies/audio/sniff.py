@@ -32,6 +32,9 @@ class Container(enum.StrEnum):
     WAVE64 = "w64"
     CAF = "caf"
     AVI = "avi"
+    FLV = "flv"
+    WAVPACK = "wavpack"
+    TTA = "tta"
     LATM = "latm"
     """LOAS frames around it."""
 
@@ -41,6 +44,9 @@ _MAGICS = (
     (rb"(?:RF64|BW64)....WAVEds64", Container.WAV),
     (rb"FORM....AIF[FC]", Container.AIFF),
     (rb"RIFF....AVI[ X\x19]", Container.AVI),
+    (rb"FLV\x01.\0\0\0\x09", Container.FLV),
+    (rb"wvpk..[\0-\x0f]\0[\x02-\x10]\x04", Container.WAVPACK),
+    (rb"TTA1[\x01\x02]\0", Container.TTA),
     (rb"fLaC", Container.FLAC),
     (rb"OggS\0[\0-\x07]", Container.OGG),
     (rb"\x1aE\xdf\xa3", Container.MATROSKA),

@@ -8,6 +8,7 @@ from policies.audio.amr import AmrWalker
 from policies.audio.avi import AviWalker
 from policies.audio.chunks import ChunkWalker
 from policies.audio.flac import FlacWalker
+from policies.audio.flv import FlvWalker
 from policies.audio.hunt import HuntWalker
 from policies.audio.matroska import MatroskaWalker
 from policies.audio.mp4 import Mp4Walker
@@ -15,8 +16,10 @@ from policies.audio.mpeg import MpegWalker
 from policies.audio.ogg import OggWalker
 from policies.audio.plain import AuWalker, CafWalker, Wave64Walker
 from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
+from policies.audio.tta import TtaWalker
 from policies.audio.walker import LONGEST_MS, Chunk, Walker
 from policies.audio.wav import WavWalker
+from policies.audio.wavpack import WavPackWalker
 
 WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.WAV: WavWalker,
@@ -33,6 +36,9 @@ WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.WAVE64: Wave64Walker,
     Container.CAF: CafWalker,
     Container.AVI: AviWalker,
+    Container.FLV: FlvWalker,
+    Container.WAVPACK: WavPackWalker,
+    Container.TTA: TtaWalker,
     Container.UNKNOWN: HuntWalker,
 }
 """A new container is one line here, and a file beside this one."""

@@ -1,0 +1,145 @@
+"""FLV: what its tags of sound carry, by codec. Tags of pictures and scripts are none, where they end as they say.
+
+Behind the first one that does not readers search, so all that follows it is weighed; and so is sound in other codecs.
+"""
+
+from collections.abc import Callable
+
+from policies.audio.aac import MOST_BYTES, SAMPLES, channels_of, frame_of
+from policies.audio.frames import NS_PER_SECOND
+from policies.audio.mpeg import MpegWalker
+from policies.audio.packets import FixedPackets
+from policies.audio.walker import Chunk
+
+_HEADER_BYTES, _TAG_BYTES, _BEHIND_BYTES, _KIND_BYTES = 9, 11, 4, 2
+"""Of the file; of a tag; what says behind it how long it was; and what says in front of sound which it is."""
+_TYPE, _SOUND, _SILENT = 0x1F, 8, frozenset((9, 18))
+"""Which bits are a tag's type, and those of sound, and of pictures and scripts."""
+_MP3, _AAC, _CONFIG, _FRAME = frozenset((2, 14)), 10, 0, 1
+_CONFIG_BYTES = 64
+_SLOWEST_NS = SAMPLES * NS_PER_SECOND // 7_350
+_MOST_CHANNELS = 8
+_UNKNOWN_KBITS, _OTHER_KBITS = 32, 16
+"""Of what is in no tag, and of sound in codecs that are not walked: Nellymoser, Speex, ADPCM, plain samples."""
+_NS_PER_MS = 1_000_000
+
+
+class FlvWalker:
+    """Walks tags in any cuts; keeps the beginning of one."""
+
+    __slots__ = (
+        "_frame_ns", "_held", "_is_lost", "_left", "_mp3", "_other", "_packets", "_played", "_sink", "_size", "_then",
+        "_wanted", "channels", "passed", "strange",
+    )  # fmt: skip
+
+    claimed_ms = None
+
+    def __init__(self) -> None:
+        self.channels: int | None = None
+        self.passed = self.strange = 0
+        self._held = bytearray()
+        self._wanted = _HEADER_BYTES + _BEHIND_BYTES
+        self._then: Callable[[bytes], None] = self._begin
+        """What is to be done with the bytes that are wanted."""
+        self._left = 0
+        """Of a tag, what passes; where that goes is ``_sink``."""
+        self._sink: Callable[[bytes], None] | None = None
+        self._size = 0
+        """Of the last tag with its header."""
+        self._is_lost = False
+        self._other = 0
+        """Bytes of sound that is not walked."""
+        self._mp3 = MpegWalker(is_linked=False)
+        self._packets = FixedPackets("aac", SAMPLES, 1, MOST_BYTES * _MOST_CHANNELS)
+        self._played = 0
+        """Samples of AAC; so many make a frame that plays ``_frame_ns``, by the slowest description."""
+        self._frame_ns = 0
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name; empty until known."""
+        return "aac" if self._played else self._mp3.codec if self._mp3.ms else ""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether any of it was weighed."""
+        return self.strange + self._mp3.strange + self._other > 0
+
+    @property
+    def ms(self) -> int | None:
+        """Of all tags of sound, and by its weight of what is in none."""
+        aac_ms = self._played * (self._frame_ns or _SLOWEST_NS) // SAMPLES // _NS_PER_MS
+        weight_ms = ((self.strange + self._mp3.strange) * 8 // _UNKNOWN_KBITS) + self._other * 8 // _OTHER_KBITS
+        return (self._mp3.ms or 0) + aac_ms + weight_ms or None
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes."""
+        self.passed += len(chunk)
+        view = memoryview(chunk)
+        while view and not self._is_lost:
+            if self._left:
+                piece = view[: self._left]
+                self._left -= len(piece)
+                if self._sink is not None:
+                    self._sink(bytes(piece))
+            else:
+                piece = view[: self._wanted - len(self._held)]
+                self._held += piece
+                if len(self._held) == self._wanted:
+                    held, self._held = bytes(self._held), bytearray()
+                    self._then(held)
+            view = view[len(piece) :]
+        self.strange += len(view)
+
+    def _want(self, size: int, then: Callable[[bytes], None]) -> None:
+        self._wanted, self._then = size, then
+
+    def _begin(self, _: bytes) -> None:
+        """The file has begun, or a tag has ended as it should."""
+        self._want(_TAG_BYTES, self._open)
+
+    def _open(self, head: bytes) -> None:
+        """A tag begins."""
+        kind, length = head[0] & _TYPE, int.from_bytes(head[1:4], "big")
+        self._size, self._left, self._sink = length + _TAG_BYTES, length, None
+        self._want(_BEHIND_BYTES, self._close)
+        if kind == _SOUND and length >= _KIND_BYTES:
+            self._left = 0
+            self._want(_KIND_BYTES, self._hear)
+        elif kind not in _SILENT:
+            self._sink = self._weigh
+
+    def _close(self, size: bytes) -> None:
+        """A tag has ended."""
+        if int.from_bytes(size, "big") == self._size:
+            self._begin(size)
+        else:
+            self._is_lost = True
+            self.strange += self._size + _BEHIND_BYTES
+
+    def _hear(self, kind: bytes) -> None:
+        """A tag of sound has begun; its second byte is AAC's, or sound already."""
+        self._left = left = self._size - _TAG_BYTES - _KIND_BYTES
+        self._want(_BEHIND_BYTES, self._close)
+        codec = kind[0] >> 4
+        if codec in _MP3:
+            self._sink = self._mp3.feed
+            self._mp3.feed(kind[1:])
+        elif codec == _AAC and kind[1] == _FRAME:
+            self._played += self._packets.samples(b"", 0, left) if left else 0
+        elif codec == _AAC and kind[1] == _CONFIG and 0 < left <= _CONFIG_BYTES:
+            self._left = 0
+            self._want(left, self._describe)
+        else:
+            self._other += left
+            self._sink = None
+
+    def _describe(self, config: bytes) -> None:
+        """How long frames of AAC play: where there are several descriptions, as the slowest says."""
+        samples, rate = frame_of(config) or (SAMPLES, 7_350)
+        self._frame_ns = max(self._frame_ns, samples * NS_PER_SECOND // rate)
+        self.channels = channels_of(config)
+        self._want(_BEHIND_BYTES, self._close)
+
+    def _weigh(self, piece: bytes) -> None:
+        self.strange += len(piece)

@@ -1,0 +1,145 @@
+"""FLV, transport streams, WavPack and TTA: walked, as far as they cannot be talked down; what is left is weighed."""
+
+import functools
+import io
+import random
+
+import av
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.audio.mpegts import _checksum
+from policies.audio.sources import Heard
+from policies.audio.track import Track
+from tests.policies.audio.feeding import cuts, fed
+from tests.policies.audio.oracle import played_ms, recording
+from tests.policies.audio.test_containers import mutated, told
+
+S = 1.3
+RECORDINGS = {
+    "flv": (("flv", "aac", S, 44_100, 2), "flv", "aac"),
+    "flv mp3": (("flv", "libmp3lame", S, 22_050), "flv", "mp3"),
+    "ts": (("mpegts", "aac", S, 44_100, 2), "", "aac"),
+    "ts mp2": (("mpegts", "mp2", S, 48_000), "", "mp2"),
+    "m2ts": (("mpegts", "ac3", S, 48_000, 2, None, (("mpegts_m2ts_mode", "1"),)), "", "ac3"),
+    "tta": (("tta", "tta", S, 16_000), "tta", "tta"),
+    "wavpack": (("wv", "wavpack", S, 48_000, 6), "wavpack", "wavpack"),
+}
+
+
+def recorded(name):
+    return recording(*RECORDINGS[name][0])
+
+
+def billed_ms(data, lengths=(1 << 30,)):
+    return Heard.of(fed(Track(), data, lengths)).best_ms
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_an_honest_recording_is_measured_as_ffmpeg_plays_it(name):
+    _, container, codec = RECORDINGS[name]
+    track = fed(Track(), recorded(name))
+    assert (track.container, track.codec, track.unsure) == (container, codec, False)
+    assert track.walked_ms == pytest.approx(played_ms(recorded(name)), abs=3)
+
+
+@given(name=st.sampled_from(sorted(RECORDINGS)), seed=st.none() | st.integers(0, 1 << 32), lengths=cuts)
+@settings(max_examples=20)
+def test_any_cut_of_a_whole_or_a_damaged_file_says_the_same(name, seed, lengths):
+    data = recorded(name) if seed is None else mutated(recorded(name), random.Random(seed))
+    assert told(fed(Track(), data, lengths)) == told(fed(Track(), data))
+
+
+@functools.cache
+def with_pictures(container, codec):
+    """Two seconds of noise to look at, two megabit a second, and of a tone."""
+    chance, out = random.Random(1), io.BytesIO()
+    with av.open(out, "w", format=container) as file:
+        pictures, sound = file.add_stream(codec, rate=10), file.add_stream("aac", rate=48_000)
+        pictures.width, pictures.height, pictures.pix_fmt = 320, 192, "yuv420p"
+        sound.layout = "mono"
+        for n in range(20):
+            picture = av.VideoFrame(320, 192, "yuv420p")
+            for plane in picture.planes:
+                plane.update(chance.randbytes(plane.buffer_size))
+            picture.pts = n
+            file.mux(pictures.encode(picture))
+            samples = av.AudioFrame(format="fltp", layout="mono", samples=4_800)
+            samples.planes[0].update(bytes(4 * 4_800))
+            samples.sample_rate, samples.pts = 48_000, n * 4_800
+            file.mux(sound.encode(samples))
+        file.mux(pictures.encode(None))
+        file.mux(sound.encode(None))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mpegts", "mpeg2video"), ("flv", "flv")])
+def test_pictures_are_no_sound(container, codec):
+    """Wound: a video of a minute was weighed as an hour."""
+    data = with_pictures(container, codec)
+    assert len(data) * 8000 // 32_000 > 20 * played_ms(data)
+    track = fed(Track(), data, (65_536,))
+    assert track.walked_ms == pytest.approx(played_ms(data), abs=3)
+    assert not track.unsure
+
+
+def packets(data):
+    return [data[at : at + 188] for at in range(0, len(data), 188)]
+
+
+def is_of(packet, number):
+    return int.from_bytes(packet[1:3], "big") & 0x1FFF == number
+
+
+SOUND, TABLE = 0x100, 0x1000
+
+
+@pytest.mark.parametrize("lie", ["a false checksum", "elsewhere", "cut"])
+def test_a_table_that_no_reader_goes_by_makes_no_pictures_of_sound(lie):
+    """Sound behind 70 KB of rubbish, beside another that is short, would be pictures if the table's word were enough.
+
+    FFmpeg goes by a false checksum, and plays nothing then; others do not.
+    """
+    kept, rubbish = [one[:1] + b"\x42" + one[2:] for one in packets(recorded("ts mp2")) if is_of(one, SOUND)], 900
+    for packet in packets(recording("mpegts", "libmp3lame", 16.0, 16_000, 1, 128_000)):
+        if is_of(packet, TABLE):
+            head, elsewhere = packet[:7], packet[:1] + b"\x50\x01" + packet[3:7]
+            said = packet[7:].replace(b"\x04\xe1\x00", b"\x02\xe1\x00")
+            if lie == "elsewhere":
+                size = int.from_bytes(packet[6:8], "big") & 0xFFF
+                section = (packet[5:7] + said)[: size - 1]
+                said = section[2:] + _checksum(section).to_bytes(4, "big") + b"\xff" * (183 - size)
+            kept.append({"elsewhere": elsewhere, "cut": head[:-1] + b"\xb7"}.get(lie, head) + said)
+        elif is_of(packet, SOUND) and rubbish:
+            rubbish -= 1
+            begins = 4 + (1 + packet[4]) * (packet[3] >> 5 & 1) + 14 * (packet[1] >> 6 & 1)
+            kept.append(packet[:begins].ljust(188, b"\0"))
+        else:
+            kept.append(packet)
+    forged = b"".join(kept)
+    assert billed_ms(forged, (65_536,)) >= max(played_ms(forged) * 0.995, 10_000)
+
+
+@pytest.mark.parametrize("size", [16_000_000, 15_000, 5_000])
+def test_pictures_that_hide_sound_end_where_they_say_or_are_weighed(size):
+    """FFmpeg searches behind a tag that does not end as it should, from its second byte on."""
+    data = recorded("flv mp3")
+    at = 13 + 15 + int.from_bytes(data[14:17], "big")
+    forged = data[:at] + b"\x09" + size.to_bytes(3, "big") + bytes(7) + data[at:]
+    assert billed_ms(forged) >= played_ms(forged) * 0.995 - 80
+
+
+@pytest.mark.parametrize("name", ["wavpack", "tta"])
+def test_silence_is_as_long_as_it_plays(name):
+    """Wound: it takes next to no bytes, and weighed as much."""
+    container, codec, *_ = RECORDINGS[name][0]
+    data = recording(container, codec, 60.0, 16_000, 1, sound=lambda seconds, rate, _: bytes(int(seconds * rate) * 2))
+    assert billed_ms(data) == pytest.approx(played_ms(data), abs=1)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_damaged_file_is_billed_no_less_than_ffmpeg_plays_of_it(name):
+    for seed in range(6):
+        data = mutated(recorded(name), random.Random(f"{name} {seed}"))
+        assert played_ms(data) <= billed_ms(data) * 1.005 + 80, seed
