@@ -5,10 +5,10 @@ Behind the first one that does not readers search, so all that follows it is wei
 
 from collections.abc import Callable
 
-from policies.audio.aac import MOST_BYTES, SAMPLES, channels_of, frame_of
+from policies.audio.aac import SAMPLES, channels_of, frame_of
 from policies.audio.frames import NS_PER_SECOND
 from policies.audio.mpeg import MpegWalker
-from policies.audio.packets import FixedPackets
+from policies.audio.packets import AacPackets
 from policies.audio.walker import Chunk
 
 _HEADER_BYTES, _TAG_BYTES, _BEHIND_BYTES, _KIND_BYTES = 9, 11, 4, 2
@@ -18,7 +18,8 @@ _TYPE, _SOUND, _SILENT = 0x1F, 8, frozenset((9, 18))
 _MP3, _AAC, _CONFIG, _FRAME = frozenset((2, 14)), 10, 0, 1
 _CONFIG_BYTES = 64
 _SLOWEST_NS = SAMPLES * NS_PER_SECOND // 7_350
-_MOST_CHANNELS = 8
+_MOST_READ_BYTES = 65_536
+"""Of a tag of AAC; in a longer one nobody looks for blocks."""
 _UNKNOWN_KBITS, _OTHER_KBITS = 32, 16
 """Of what is in no tag, and of sound in codecs that are not walked: Nellymoser, Speex, ADPCM, plain samples."""
 _NS_PER_MS = 1_000_000
@@ -28,8 +29,8 @@ class FlvWalker:
     """Walks tags in any cuts; keeps the beginning of one."""
 
     __slots__ = (
-        "_frame_ns", "_held", "_is_lost", "_left", "_mp3", "_other", "_packets", "_played", "_sink", "_size", "_then",
-        "_wanted", "channels", "passed", "strange",
+        "_aac", "_before", "_described", "_frame_ns", "_held", "_is_lost", "_left", "_mp3", "_other", "_played",
+        "_sink", "_size", "_then", "_wanted", "channels", "passed", "strange",
     )  # fmt: skip
 
     claimed_ms = None
@@ -50,25 +51,31 @@ class FlvWalker:
         self._other = 0
         """Bytes of sound that is not walked."""
         self._mp3 = MpegWalker(is_linked=False)
-        self._packets = FixedPackets("aac", SAMPLES, 1, MOST_BYTES * _MOST_CHANNELS)
-        self._played = 0
-        """Samples of AAC; so many make a frame that plays ``_frame_ns``, by the slowest description."""
+        self._described = b""
+        self._aac: AacPackets | None = None
+        self._played = self._before = 0
+        """Samples of AAC since its last description, and before."""
         self._frame_ns = 0
+        """What 1024 of them play, by the slowest description."""
 
     @property
     def codec(self) -> str:
         """FFmpeg's name; empty until known."""
-        return "aac" if self._played else self._mp3.codec if self._mp3.ms else ""
+        return "aac" if self._samples else self._mp3.codec if self._mp3.ms else ""
 
     @property
     def unsure(self) -> bool:
-        """Whether any of it was weighed."""
-        return self.strange + self._mp3.strange + self._other > 0
+        """Whether any of it was weighed, or holds more blocks of AAC than tags."""
+        return self.strange + self._mp3.strange + self._other > 0 or (self._aac is not None and self._aac.unsure)
+
+    @property
+    def _samples(self) -> int:
+        return self._before + (self._aac.played(self._played) if self._aac else self._played)
 
     @property
     def ms(self) -> int | None:
         """Of all tags of sound, and by its weight of what is in none."""
-        aac_ms = self._played * (self._frame_ns or _SLOWEST_NS) // SAMPLES // _NS_PER_MS
+        aac_ms = self._samples * (self._frame_ns or _SLOWEST_NS) // SAMPLES // _NS_PER_MS
         weight_ms = ((self.strange + self._mp3.strange) * 8 // _UNKNOWN_KBITS) + self._other * 8 // _OTHER_KBITS
         return (self._mp3.ms or 0) + aac_ms + weight_ms or None
 
@@ -126,7 +133,7 @@ class FlvWalker:
             self._sink = self._mp3.feed
             self._mp3.feed(kind[1:])
         elif codec == _AAC and kind[1] == _FRAME:
-            self._played += self._packets.samples(b"", 0, left) if left else 0
+            self._frame(left)
         elif codec == _AAC and kind[1] == _CONFIG and 0 < left <= _CONFIG_BYTES:
             self._left = 0
             self._want(left, self._describe)
@@ -134,8 +141,27 @@ class FlvWalker:
             self._other += left
             self._sink = None
 
+    def _frame(self, size: int) -> None:
+        """A tag of AAC begins; it holds one block, unless somebody packed more into it."""
+        self._sink = None
+        if self._aac is None:
+            self._played += SAMPLES
+        elif size > _MOST_READ_BYTES:
+            self._played += self._aac.samples_by_head(b"", 0, size)
+        elif size:
+            self._left = 0
+            self._want(size, self._look)
+
+    def _look(self, block: bytes) -> None:
+        assert self._aac is not None
+        self._played += self._aac.samples(block, 0, len(block))
+        self._want(_BEHIND_BYTES, self._close)
+
     def _describe(self, config: bytes) -> None:
         """How long frames of AAC play: where there are several descriptions, as the slowest says."""
+        if config != self._described:
+            self._before, self._played = self._samples, 0
+            self._described, self._aac = config, AacPackets(config, SAMPLES, 1)
         samples, rate = frame_of(config) or (SAMPLES, 7_350)
         self._frame_ns = max(self._frame_ns, samples * NS_PER_SECOND // rate)
         self.channels = channels_of(config)
