@@ -13,6 +13,7 @@ import contextlib
 import math
 import os
 import select
+import ssl
 from typing import Protocol, cast
 
 from typing_extensions import override
@@ -316,10 +317,23 @@ class UpstreamConnection(Answer, asyncio.Protocol):
 
     @override
     def eof_received(self) -> bool:
-        if self._until_close and not self.body_done:
+        if self._until_close and not self.body_done and self._has_parted():
             self.body_done = True
             self._wake_answer()
         return False
+
+    def _has_parted(self) -> bool:
+        """Whether the end that was heard is one: under TLS only a farewell ends a body (RFC 9112 section 9.8).
+
+        To asyncio's own loop a connection that was cut looks the same.
+        """
+        tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            return not tls.read(1)
+        except ssl.SSLError:  # it would read on
+            return False
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -327,10 +341,7 @@ class UpstreamConnection(Answer, asyncio.Protocol):
         if exc is not None and transport is not None and self._asked and not self._later and not self.body_done:
             self._hear_last_words(transport)
         self.pool.forget(self)
-        if self._until_close and not self.body_done and exc is None and self._failure is None:
-            self.body_done = True
-            self._wake_answer()
-        elif not self.body_done:
+        if not self.body_done:
             kind = Broke if self._asked and not self._later else Unsent
             self._failure = self._failure or kind(f"it closed the connection{f': {exc}' if exc else ''}")
             self._wake_failed(self._failure)

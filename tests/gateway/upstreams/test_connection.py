@@ -1,6 +1,7 @@
 """Connections to an upstream, against servers that write raw bytes: what is an answer, what is none, what is kept."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import tempfile
@@ -671,6 +672,17 @@ class Refusing:
         self._connection.sendall(answer)
         self._connection.close()
 
+    def end(self, answer: bytes, says_so: bool) -> None:
+        """Answer and end, under TLS with a farewell or without."""
+        connection = self._connection
+        assert connection is not None
+        connection.recv(100)
+        connection.sendall(answer)
+        if says_so and isinstance(connection, ssl.SSLSocket):
+            connection.unwrap().close()
+        else:
+            connection.close()
+
 
 @pytest.mark.parametrize("version", [None, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("head_came_first", [False, True])
@@ -685,10 +697,10 @@ def test_an_answer_before_a_reset_is_heard(
     run(_hears_an_answer_before_a_reset(tmp_path, version, head_came_first))
 
 
-async def _hears_an_answer_before_a_reset(
-    tmp_path: Path, version: ssl.TLSVersion | None, head_came_first: bool
-) -> None:
-    """Answer and reset lie in the socket when the next piece of the upload is written: that write is what fails."""
+async def _connected(
+    tmp_path: Path, version: ssl.TLSVersion | None
+) -> tuple[Refusing, UpstreamPool, UpstreamConnection]:
+    """A connection to such a server, over TLS of that version or without."""
     certificate, key = make_certificate(tmp_path, LOOPBACK)
     context = None
     if version is not None:
@@ -700,6 +712,14 @@ async def _hears_an_answer_before_a_reset(
     url = f"http{'s' if context is not None else ''}://127.0.0.1:{server.port}"
     pool = UpstreamPool("up", url, 2.0, tls=client)
     connection, _ = await asyncio.gather(pool.connect(), asyncio.to_thread(server.accept))
+    return server, pool, connection
+
+
+async def _hears_an_answer_before_a_reset(
+    tmp_path: Path, version: ssl.TLSVersion | None, head_came_first: bool
+) -> None:
+    """Answer and reset lie in the socket when the next piece of the upload is written: that write is what fails."""
+    server, pool, connection = await _connected(tmp_path, version)
     connection.begin(b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n", bodyless_answer=False, idle_s=5.0)
     connection.write(bytes(100_000))
     answer = b"HTTP/1.1 413 No\r\nContent-Length: 4\r\n\r\n"
@@ -713,6 +733,31 @@ async def _hears_an_answer_before_a_reset(
     await connection.answered()
     assert (connection.status, await connection.read(), connection.body_done) == (413, b"much", True)
     pool.close()
+
+
+@pytest.mark.parametrize("version", [None, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("says_so", [False, True])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_an_answer_that_its_end_ends_is_whole_only_where_the_end_was_said(
+    run: Callable[[Coroutine[None, None, None]], None], tmp_path: Path, version: ssl.TLSVersion | None, says_so: bool
+) -> None:
+    """Wound: what was cut from an answer without a length, over TLS, was not missed (RFC 9112 section 9.8)."""
+    run(_hears_the_end(tmp_path, version, says_so))
+
+
+async def _hears_the_end(tmp_path: Path, version: ssl.TLSVersion | None, says_so: bool) -> None:
+    server, pool, connection = await _connected(tmp_path, version)
+    connection.begin(b"GET / HTTP/1.1\r\n\r\n", bodyless_answer=False, idle_s=5.0)
+    connection.flush()
+    ending = asyncio.get_running_loop().run_in_executor(None, server.end, b"HTTP/1.1 200 OK\r\n\r\nhello", says_so)
+    await connection.answered()
+    body = b""
+    with contextlib.nullcontext() if says_so or version is None else pytest.raises(Broke):
+        while piece := await connection.read():
+            body += piece
+    assert body == b"hello"
+    pool.close()
+    await ending
 
 
 @pytest.mark.parametrize(
