@@ -111,11 +111,41 @@ def _next_in(listening: socket.socket) -> socket.socket | None:
     return waiting
 
 
-async def _serve(make: Make, end: socket.socket) -> None:
-    told: asyncio.Queue[Message] = asyncio.Queue()
-    worker: Serving | None = None
+class _Led:
+    """One that serves, as its parent leads it over the control channel."""
 
-    async def hear(message: Message) -> Any:
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self._orders: asyncio.Queue[Message] = asyncio.Queue()
+        """What is done in turn: the blueprint first, and the drain at last."""
+        self._worker: Serving | None = None
+
+    async def serve(self, end: socket.socket) -> None:
+        """From the first order to the last."""
+        channel = await Channel.over(end, self._hear)
+        reading = Tasks().start(channel.run(), "control channel")
+        reading.add_done_callback(self._orphaned)
+        first = await self._orders.get()
+        if first["do"] == "drain":
+            return
+        blueprint = Blueprint.from_message(first["blueprint"])
+        application_log.configure(blueprint.settings.log_level)
+        sockets = [socket.socket(fileno=number) for number in first["sockets"]]
+        worker = self._worker = self._make(blueprint, sockets)
+        await worker.open()
+        _spare_the_collector()
+        channel.tell({"ready": True})
+        while (order := await self._orders.get())["do"] != "drain":
+            pass
+        alone = {"within_s": blueprint.settings.drain_timeout, "idle_s": _ORPHANED_S}
+        await worker.drain(Farewell(**order.get("farewell", alone)))
+        channel.tell({"drained": worker.snapshot()})
+        channel.close()
+        await asyncio.wait({reading})
+
+    async def _hear(self, message: Message) -> Any:
+        """The answer to a question of the parent's; what is an order for later is put in its turn."""
+        worker = self._worker
         match message["do"]:
             case "metrics" if worker is not None:
                 return worker.snapshot()
@@ -130,36 +160,20 @@ async def _serve(make: Make, end: socket.socket) -> None:
             case "end_streams" if worker is not None:
                 worker.end_streams()
             case _:
-                told.put_nowait(message)
+                self._orders.put_nowait(message)
         return None
 
-    def orphaned(_: object) -> None:
-        told.put_nowait({"do": "drain"})
-        if worker is not None:
-            worker.end_streams()
+    def _orphaned(self, _: object) -> None:
+        """The parent is dead: drain, and give streams no time."""
+        self._orders.put_nowait({"do": "drain"})
+        if self._worker is not None:
+            self._worker.end_streams()
 
-    channel = await Channel.over(end, hear)
-    reading = Tasks().start(channel.run(), "control channel")
-    reading.add_done_callback(orphaned)
-    first = await told.get()
-    if first["do"] == "drain":
-        return
-    blueprint = Blueprint.from_message(first["blueprint"])
-    application_log.configure(blueprint.settings.log_level)
-    sockets = [socket.socket(fileno=number) for number in first["sockets"]]
-    worker = make(blueprint, sockets)
-    await worker.open()
+
+def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()  # what start-up made lives as long as the process: the collector need not walk it again
     gc.set_threshold(20_000, 50, 100)  # requests free what they make by reference count; 700 is for scripts
-    channel.tell({"ready": True})
-    while (message := await told.get())["do"] != "drain":
-        pass
-    alone = {"within_s": blueprint.settings.drain_timeout, "idle_s": _ORPHANED_S}
-    await worker.drain(Farewell(**message.get("farewell", alone)))
-    channel.tell({"drained": worker.snapshot()})
-    channel.close()
-    await asyncio.wait({reading})
 
 
 def main(make: Make = Worker) -> None:
@@ -171,9 +185,9 @@ def main(make: Make = Worker) -> None:
     try:
         import uvloop  # noqa: PLC0415  an extra
     except ImportError:
-        asyncio.run(_serve(make, end))
+        asyncio.run(_Led(make).serve(end))
     else:
-        uvloop.run(_serve(make, end))
+        uvloop.run(_Led(make).serve(end))
 
 
 if __name__ == "__main__":

@@ -193,8 +193,8 @@ class PostgresMembers:
         if not is_id(Kind.USER, user_id):
             raise no_member(user_id)
         async with self._pool.tenant(tenant_id) as connection:
-            # What is hung on a membership shares a lock on its row, which knows no queue: who makes keys without a
-            # pause could never be removed. Who wants a table's lock waits in turn; who only reads does not wait.
+            # Whatever hangs on a membership shares a lock on its row, and such locks know no queue: a member who makes
+            # keys without a pause could never be removed. A lock on the table is waited for in turn; readers go on.
             await connection.execute("LOCK TABLE platform.memberships IN EXCLUSIVE MODE")
             old = await _locked(connection, tenant_id, user_id)
             check(old)
