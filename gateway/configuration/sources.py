@@ -52,57 +52,139 @@ def load(
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Gather the sources and validate once. Raises SettingsInvalid with every fault at once."""
-    faults: list[str] = []
-    named: dict[_Path, str] = {}
-    values: dict[_Path, Any] = {}
     if config is None and environ.get("GATEWAY_CONFIG"):
         config = Path(environ["GATEWAY_CONFIG"])
-    unusable: set[_Path] = set()
-    file = _from_file(config, faults, unusable)
-    for source in (file or {}, _from_environment(environ, faults, unusable), _from_options(overrides or {})):
-        for path, (value, spelling) in source.items():
-            values[path] = value
-            named[path] = spelling
-    known = Settings.model_fields
-    for path in [path for path in values if path[0] not in known]:
-        del values[path]
-        faults.append(f"{named[path]}: no such setting{_suggestion(path[0], list(known))}")
-    faults += _without_addresses(named)
-    settings, unusable = None, (unusable | set(named)) - set(values)
+    gathered = _Gathered()
+    is_file_read = gathered.read_file(config)
+    gathered.read_environment(environ)
+    gathered.take(_from_options(overrides or {}))
+    gathered.leave_out_unknown()
+    settings = None
     try:
-        settings = _validated(values, named, faults, unusable)
+        settings = gathered.settings()
     except StateUnusable as error:  # nobody's home: there is no default
-        faults.append(str(error))
-    if settings is not None and not faults:
+        gathered.faults.append(str(error))
+    if settings is not None and not gathered.faults:
         return settings
-    faults.sort(key=lambda fault: _line(config, fault))
-    raise SettingsInvalid(faults, None if file is None else settings, unusable)
+    faults = sorted(gathered.faults, key=lambda fault: _line(config, fault))
+    raise SettingsInvalid(faults, settings if is_file_read else None, gathered.unusable)
 
 
-def _validated(
-    values: dict[_Path, Any], named: Mapping[_Path, str], faults: list[str], unusable: set[_Path]
-) -> Settings | None:
-    """The settings without those that are at fault, which are taken out of ``values`` until the rest is settings.
+class _Gathered:
+    """What the sources say, later ones over earlier ones, and what is wrong with it.
 
-    So a fault of several together is found beside those of single ones. None when that does not lead to any.
+    ``named`` is each setting as the operator wrote it; ``unusable`` are those that were written and cannot be had.
     """
-    while True:
+
+    def __init__(self) -> None:
+        self.values: dict[_Path, Any] = {}
+        self.named: dict[_Path, str] = {}
+        self.faults: list[str] = []
+        self.unusable: set[_Path] = set()
+
+    def take(self, found: _Found) -> None:
+        """One source more."""
+        for path, (value, spelling) in found.items():
+            self.values[path] = value
+            self.named[path] = spelling
+
+    def read_file(self, config: Path | None) -> bool:
+        """Whether it could be read: else what it would have set is unknown."""
+        if config is None:
+            return True
         try:
-            return Settings(**_tree(values))
-        except ValidationError as error:
-            details = error.errors()
-        for detail in details:
-            faults += [fault for fault in _sentences(detail, named, unusable) if fault not in faults]
-        at_fault = {path for path in values for detail in details if _is_blamed(path, detail, values)}
-        if not at_fault:
+            text = config.read_text()
+            values = tomllib.loads(text)
+        except OSError as error:
+            self.faults.append(f"{config}: it cannot be read: {error.strerror}")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            self.faults.append(not_toml(config, error))
+        else:
+            lines = Lines(text)
+            written = {
+                path: (value, f"{config}{lines.spot(path)}: {'.'.join(path)}")
+                for name, whole in values.items()
+                for path, value in _leaves((name,), whole, deep=name in NESTED)
+            }
+            self.take(self._with_files_read(written))
+            return True
+        return False
+
+    def read_environment(self, environ: Mapping[str, str]) -> None:
+        """An empty variable is one that is not set."""
+        written: _Found = {}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or _KUBERNETES.match(variable):
+                continue
+            path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+            if path[0] not in NESTED or len(path) != _DEPTH:
+                path = ("__".join(path),)
+            if text or path[-1] not in _fields(path):
+                written[path] = (text, variable)
+        self.take(self._with_files_read(written))
+
+    def _with_files_read(self, written: _Found) -> _Found:
+        """Every ``…_file`` replaced by the setting whose value the file holds."""
+        found: _Found = {}
+        for path, (value, spelling) in written.items():
+            setting = (*path[:-1], path[-1].removesuffix("_file"))
+            if setting == path or path[-1] in _fields(path) or not isinstance(value, str) or not value:
+                found[path] = (value, spelling)
+            elif setting in written:
+                self.faults.append(f"{spelling}: {written[setting][1]} is set as well; set one of them")
+            else:
+                text = self._content(value, spelling)
+                if text or (text is not None and setting[-1] not in _fields(setting)):
+                    found[setting] = (text, spelling)
+                else:
+                    self.unusable.add(setting)
+        return found
+
+    def _content(self, file: str, spelling: str) -> str | None:
+        try:
+            text = Path(file).read_text().removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            self.faults.append(f"{spelling}: {file} cannot be read: {getattr(error, 'strerror', None) or error}")
             return None
-        unusable |= at_fault
-        for path in at_fault:
-            del values[path]
+        if not text:
+            self.faults.append(f"{spelling}: the file is empty")
+        return text
+
+    def leave_out_unknown(self) -> None:
+        """Names that no setting has; and tables without addresses, which pydantic would tell of alone."""
+        known = Settings.model_fields
+        for path in [path for path in self.values if path[0] not in known]:
+            del self.values[path]
+            self.faults.append(f"{self.named[path]}: no such setting{_suggestion(path[0], list(known))}")
+        self.faults += _without_addresses(self.named)
+        self.unusable = (self.unusable | set(self.named)) - set(self.values)
+
+    def settings(self) -> Settings | None:
+        """The settings without those that are at fault, which are left out until the rest is settings.
+
+        So a fault of several together is found beside those of single ones. None when that does not lead to any.
+        """
+        while True:
+            try:
+                return Settings(**_tree(self.values))
+            except ValidationError as error:
+                details = error.errors()
+            for detail in details:
+                said = _sentences(detail, self.named, self.unusable)
+                self.faults += [fault for fault in said if fault not in self.faults]
+            at_fault = {path for path in self.values for detail in details if _is_blamed(path, detail, self.values)}
+            if not at_fault:
+                return None
+            self.unusable |= at_fault
+            for path in at_fault:
+                del self.values[path]
 
 
 def _is_blamed(path: _Path, detail: Any, values: Collection[_Path]) -> bool:
-    """By its place, or its table where nothing stands there; of faults without one, by how their sentences begin."""
+    """Whether a fault is a setting's: by the fault's place, or its table where nothing stands there.
+
+    Of faults without a place, by how their sentences begin.
+    """
     place = _place(detail)
     if len(place) == _DEPTH and place not in values:
         place = place[:-1]
@@ -136,28 +218,6 @@ def _tree(values: Mapping[_Path, Any]) -> dict[str, Any]:
     return tree
 
 
-def _from_file(config: Path | None, faults: list[str], unusable: set[_Path]) -> _Found | None:
-    """None when it cannot be read: what it would have set is unknown."""
-    if config is None:
-        return {}
-    try:
-        text = config.read_text()
-        values = tomllib.loads(text)
-    except OSError as error:
-        faults.append(f"{config}: it cannot be read: {error.strerror}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        faults.append(not_toml(config, error))
-    else:
-        lines = Lines(text)
-        written = {
-            path: (value, f"{config}{lines.spot(path)}: {'.'.join(path)}")
-            for name, whole in values.items()
-            for path, value in _leaves((name,), whole, deep=name in NESTED)
-        }
-        return _with_files_read(written, faults, unusable)
-    return None
-
-
 def _leaves(path: _Path, value: Any, *, deep: bool) -> Iterator[tuple[_Path, Any]]:
     if deep and isinstance(value, dict) and value and len(path) < _DEPTH:
         for name, inner in value.items():
@@ -166,51 +226,8 @@ def _leaves(path: _Path, value: Any, *, deep: bool) -> Iterator[tuple[_Path, Any
         yield path, value
 
 
-def _from_environment(environ: Mapping[str, str], faults: list[str], unusable: set[_Path]) -> _Found:
-    """An empty variable is one that is not set."""
-    written: _Found = {}
-    for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS or _KUBERNETES.match(variable):
-            continue
-        path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
-        if path[0] not in NESTED or len(path) != _DEPTH:
-            path = ("__".join(path),)
-        if text or path[-1] not in _fields(path):
-            written[path] = (text, variable)
-    return _with_files_read(written, faults, unusable)
-
-
 def _fields(path: _Path) -> Collection[str]:
     return (NESTED[path[0]] if len(path) == _DEPTH else Settings).model_fields
-
-
-def _with_files_read(written: _Found, faults: list[str], unusable: set[_Path]) -> _Found:
-    """Every ``…_file`` replaced by the setting whose value the file holds; ``unusable`` where that cannot be had."""
-    found: _Found = {}
-    for path, (value, spelling) in written.items():
-        setting = (*path[:-1], path[-1].removesuffix("_file"))
-        if setting == path or path[-1] in _fields(path) or not isinstance(value, str) or not value:
-            found[path] = (value, spelling)
-        elif setting in written:
-            faults.append(f"{spelling}: {written[setting][1]} is set as well; set one of them")
-        else:
-            text = _content(value, spelling, faults)
-            if text or (text is not None and setting[-1] not in _fields(setting)):
-                found[setting] = (text, spelling)
-            else:
-                unusable.add(setting)
-    return found
-
-
-def _content(file: str, spelling: str, faults: list[str]) -> str | None:
-    try:
-        text = Path(file).read_text().removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"{spelling}: {file} cannot be read: {getattr(error, 'strerror', None) or error}")
-        return None
-    if not text:
-        faults.append(f"{spelling}: the file is empty")
-    return text
 
 
 def _from_options(overrides: Mapping[str, Any]) -> _Found:
