@@ -45,7 +45,7 @@ class Admit:
 
     permit: Permit
     taken: Taken
-    lease: Hold | None = None
+    hold: Hold | None = None
     """What the request holds until it is settled."""
     limit_lines: tuple[bytes, ...] = ()
     """The header lines of its tightest limit, where ``taken`` does not say it."""
@@ -73,10 +73,10 @@ _REFUSALS = {
 }
 
 
-def conclude_held(permit: Permit, demands: Sequence[Demand], answer: Answer, lease: Hold | None) -> Admit | Deny:
+def conclude_held(permit: Permit, demands: Sequence[Demand], answer: Answer, hold: Hold | None) -> Admit | Deny:
     """The same for a request that holds something of its limits."""
     if answer.refused_by is None:
-        return Admit(permit, FREE, lease, tightest_lines(demands, answer))
+        return Admit(permit, FREE, hold, tightest_lines(demands, answer))
     return outgrown(permit, demands, answer, answer.refused_by)
 
 

@@ -45,7 +45,7 @@ class Exchange:
 
     __slots__ = (
         "begun", "booked", "bytes_in", "bytes_out", "caller", "cause", "close_code", "code", "common", "door", "ended",
-        "id_line", "lease", "measure", "measured", "method", "outcome", "path", "principal", "request_id",
+        "hold", "id_line", "measure", "measured", "method", "outcome", "path", "principal", "request_id",
         "retract", "route", "settled", "started", "status", "took", "upstream", "upstream_s",
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Exchange:
         """The upstream that was asked, or is about to be; ``upstream_s`` is how long it had the request."""
         self.upstream_s = 0.0
         self.measure: Callable[[], Measured] | None = None
-        self.lease: Hold | None = None
+        self.hold: Hold | None = None
         self.cause = ""
         """What failed, for the log alone."""
         self.begun = False

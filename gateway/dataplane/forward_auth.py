@@ -170,7 +170,7 @@ class ForwardAuth:
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal
-        exchange.lease = decision.lease  # settled with the answer: when the request itself ends is not told here
+        exchange.hold = decision.hold  # settled with the answer: when the request itself ends is not told here
         by_session = exchange.principal.method is Method.SESSION
         if route.websocket and by_session and not from_same_origin(inquiry.head, self._manners.login_base.encode()):
             return Deny(refusal=Refusal.ORIGIN_NOT_ALLOWED, principal=exchange.principal)

@@ -250,8 +250,8 @@ class Jobs:
             refusal = Refusal.STORE_UNAVAILABLE
         if refusal is None:
             return admit
-        if admit.lease is not None:
-            admit.lease.settle(NOTHING_SPENT)
+        if admit.hold is not None:
+            admit.hold.settle(NOTHING_SPENT)
         self.count(route.job_kind, refusal.code)
         return Deny(refusal=refusal, principal=principal)
 

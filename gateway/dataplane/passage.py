@@ -61,6 +61,11 @@ class Incoming:
     body: StreamReader
     known: Known
 
+    @property
+    def may_stay(self) -> bool:
+        """Whether its connection may be used again: a body that is still arriving would be read as the next request."""
+        return not self.message.should_close and not self.message.upgrade and self.body.is_eof()
+
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
@@ -115,13 +120,13 @@ class Passage:
 
     # --- towards the upstream ----------------------------------------------------------------------------------------
 
-    async def fit(self, lease: Hold) -> None:
+    async def fit(self, hold: Hold) -> None:
         """See that the body fits into its limits before anybody is asked to work on it.
 
         Raises Refused, and what reading a body raises.
         """
         if self._upload is not None:
-            await self._upload.fit(lease)
+            await self._upload.fit(hold)
 
     def ask(self, upstream: UpstreamConnection) -> None:
         """Write the request; what of its body has not arrived yet follows in the background."""
@@ -283,7 +288,7 @@ class Passage:
                 self._admit.permit,
                 self._inquiry.path,
                 self._measured,
-                self._exchange.lease,
+                self._exchange.hold,
                 self._exchange.request_id,
                 goes_elsewhere=meter is not None and meter.passes_by,
             )

@@ -83,13 +83,12 @@ class Proxy:
 
     async def _see_through(self, incoming: Incoming, exchange: Exchange, answering: Awaitable[Next | Deny]) -> Next:
         """Whatever becomes of it: an answer, and a settlement."""
-        connection, message, head = incoming.connection, incoming.message, incoming.known.head
+        connection, head = incoming.connection, incoming.known.head
         try:
             answer = await answering
             if isinstance(answer, Next):
                 return answer
-            is_last = message.should_close or message.upgrade or not incoming.body.is_eof()
-            keep = answer.refusal.keeps_connection and not is_last
+            keep = answer.refusal.keeps_connection and incoming.may_stay
             return self._refuse(connection, exchange, answer, head, keep_alive=keep)
         except (ConnectionError, Abandoned):
             exchange.broke_off(Outcome.CLIENT_GONE, 499)
@@ -137,7 +136,7 @@ class Proxy:
             decision = await self._gatekeeper.hold(*held)
         if not isinstance(decision, Admit):
             return decision
-        exchange.lease = decision.lease
+        exchange.hold = decision.hold
         asked = None if errand.asked_on is None else (errand.asked_on, errand.asked)
         return await self._relay.carry(decision, refrain.inquiry, incoming, exchange, asked=asked)
 
@@ -157,8 +156,8 @@ class Proxy:
         self._refuse(connection, exchange, deny, connection.known.head, keep_alive=False)
 
     async def _answer(self, incoming: Incoming, exchange: Exchange) -> Next | Deny:
-        connection, message, body, known = incoming.connection, incoming.message, incoming.body, incoming.known
-        inquiry = self._reader.read(message.method, message.path, known)
+        connection, message = incoming.connection, incoming.message
+        inquiry = self._reader.read(message.method, message.path, incoming.known)
         if isinstance(inquiry, Deny):
             dialect = self._forward_auth.dialect(exchange.path)
             exchange.method, exchange.path = "-", ascii(exchange.path)[1:-1][:256]
@@ -169,15 +168,13 @@ class Proxy:
         route = _UNMATCHED if is_asked else self._gatekeeper.routes.match(inquiry.method, inquiry.path)
         is_ours = isinstance(route, Deny) or route.upstream == PORTAL  # no other route reaches forward-auth's paths
         if is_ours and inquiry.path.startswith(FORWARD_AUTH):
-            keep_alive = not message.should_close and not message.upgrade and body.is_eof()
-            return await self._second_door(inquiry, incoming, exchange, keep_alive=keep_alive)
+            return await self._second_door(inquiry, incoming, exchange)
         if isinstance(route, Deny):
             preflight = self._preflight(inquiry, route)
             if not preflight:
                 return route
             exchange.status = 204
-            keep = not message.should_close and not message.upgrade and body.is_eof()
-            return self._answer_empty(connection, exchange, preflight, keep_alive=keep)
+            return self._answer_empty(connection, exchange, preflight, keep_alive=incoming.may_stay)
         exchange.route = route
         if message.upgrade and inquiry.head.upgrade.lower() == b"websocket" and route.websocket:
             return await self._open_stream(inquiry, route, incoming, exchange)
@@ -193,7 +190,7 @@ class Proxy:
             login = login_path(inquiry, decision) if decision.refusal.status == 401 else None
             return decision if login is None else self._to_login(connection, exchange, decision, login)
         exchange.principal = decision.permit.principal
-        exchange.lease = decision.lease
+        exchange.hold = decision.hold
         refusal = _unservable(inquiry, message.upgrade, route)
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
@@ -223,16 +220,14 @@ class Proxy:
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal
-        exchange.lease = decision.lease
+        exchange.hold = decision.hold
         return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
 
-    async def _second_door(
-        self, inquiry: Inquiry, incoming: Incoming, exchange: Exchange, *, keep_alive: bool
-    ) -> Next | Deny:
+    async def _second_door(self, inquiry: Inquiry, incoming: Incoming, exchange: Exchange) -> Next | Deny:
         dialect = self._forward_auth.dialect(inquiry.path)
         if dialect is None:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
-        return await self._forward_auth.answer(dialect, inquiry, incoming, exchange, keep_alive=keep_alive)
+        return await self._forward_auth.answer(dialect, inquiry, incoming, exchange, keep_alive=incoming.may_stay)
 
     def _refuse(
         self, connection: ClientConnection, exchange: Exchange, deny: Deny, head: RequestHead | None, *,
@@ -250,11 +245,7 @@ class Proxy:
             send_body=exchange.method != "HEAD",
             more=() if head is None or is_ours else self._reader.cors.lines(head.raw),
         )
-        self._settlement.settle(exchange)
-        exchange.begun = True
-        if connection.transport is not None:
-            connection.write(answer)
-        return KEEP if keep_alive else CLOSE
+        return self._say(connection, exchange, answer, keep_alive=keep_alive)
 
     def _to_login(self, connection: ClientConnection, exchange: Exchange, deny: Deny, login: str) -> Next:
         """A person before a browser signs in, and comes back."""
@@ -276,10 +267,14 @@ class Proxy:
         self, connection: ClientConnection, exchange: Exchange, lines: Sequence[bytes], *, keep_alive: bool
     ) -> Next:
         """Settle, then answer with a header alone."""
+        whole = responses.plain(exchange.status, [exchange.id_line, *lines], b"", keep_alive=keep_alive)
+        return self._say(connection, exchange, whole, keep_alive=keep_alive)
+
+    def _say(self, connection: ClientConnection, exchange: Exchange, whole: bytes, *, keep_alive: bool) -> Next:
+        """Settle, then write an answer of our own, if anybody is there to read it."""
         self._settlement.settle(exchange)
         exchange.begun = True
         if connection.transport is not None:
-            whole = responses.plain(exchange.status, [exchange.id_line, *lines], b"", keep_alive=keep_alive)
             connection.write(whole)
         return KEEP if keep_alive else CLOSE
 

@@ -62,8 +62,8 @@ class Relay:
         upstreams = self._upstreams[admit.permit.route.upstream]
         passage = Passage(self._equipment, upstreams, admit, inquiry, incoming, exchange, upgrade)
         try:
-            if exchange.lease is not None and exchange.lease.grows:
-                await passage.fit(exchange.lease)
+            if exchange.hold is not None and exchange.hold.grows:
+                await passage.fit(exchange.hold)
             upstream = await self._ask(passage, upstreams, asked, new=upgrade is not None)
             head = upstream.head
             assert head is not None

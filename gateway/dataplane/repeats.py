@@ -76,7 +76,7 @@ class Refrain:
         presented, bounds = known.presented, admit.permit.bounds
         is_usual = (
             (bounds is None or not known.head.content_lengths)
-            and (admit.lease is None or not admit.lease.grows)
+            and (admit.hold is None or not admit.hold.grows)
             and not route.job_kind
             and route.upstream != PORTAL
             and message.method != "HEAD"
@@ -330,8 +330,8 @@ class Passing(Errand):
         lines.append(b"Content-Length: %d" % len(body))
         whole = responses.head(upstream.status, lines) + body
         self.ends_like(self.refrain.likeness, len(body), time.perf_counter() - self.asked)
-        if decision.lease is not None:
-            decision.lease.settle(_ONE)
+        if decision.hold is not None:
+            decision.hold.settle(_ONE)
         self._stage = OVER  # nothing below can fail
         self._desk.settlement.settle_again(self)
         connection.write_soon(whole)
@@ -346,7 +346,7 @@ class Passing(Errand):
     def exchange(self) -> Exchange:
         exchange = super().exchange()
         if isinstance(self.decision, Admit):
-            exchange.lease = self.decision.lease
+            exchange.hold = self.decision.hold
         return exchange
 
     @override

@@ -107,8 +107,8 @@ class Settlement:
             return False
         if exchange.measure is not None:
             exchange.measured = accounted(exchange.measure(), exchange.outcome, begun=exchange.begun)
-        if exchange.lease is not None:
-            exchange.lease.settle(_spent(exchange, exchange.measured))
+        if exchange.hold is not None:
+            exchange.hold.settle(_spent(exchange, exchange.measured))
         return True
 
     def write_down(self) -> None:
@@ -177,8 +177,8 @@ class Settlement:
 
     def _settle_stream(self, exchange: Exchange, booked: Booked, took: float) -> None:
         measured = self._book(exchange, booked, took)
-        if exchange.lease is not None:
-            exchange.lease.settle(_spent(exchange, measured))
+        if exchange.hold is not None:
+            exchange.hold.settle(_spent(exchange, measured))
         figures = self._metrics.route(exchange.route.name if exchange.route is not None else _MISSED)
         figures.requests[(exchange.method, exchange.status, exchange.outcome)] += 1
         figures.duration.observe(took)

@@ -91,7 +91,7 @@ class Tunnel:
         )
         self.upstream = StreamEnd(self, FrameWalker(masked=False, max_message=most, consume=watch[1]), now)
         self.client.other, self.upstream.other = self.upstream, self.client
-        if exchange.lease is not None and exchange.lease.grows:
+        if exchange.hold is not None and exchange.hold.grows:
             self.client.look_at = _BURST_BYTES
         self.spoken = now
         """When a message passed last, either way."""
@@ -354,7 +354,7 @@ class Tunnel:
         exchange = self._exchange
         self.client.look_at = exchange.bytes_in + _BURST_BYTES
         spent = Spent(0 if exchange.measure is None else exchange.measure().audio_ms, exchange.bytes_in)
-        hold = exchange.lease
+        hold = exchange.hold
         if hold is not None and hold.exceeds(spent):
             self.client.hold_back()
             self._home.reserve(self, hold, spent)
@@ -366,6 +366,6 @@ class Tunnel:
             self._written = passed
             self._home.settlement.checkpoint(self._exchange)
             exchange = self._exchange
-            hold, booked = exchange.lease, exchange.booked
+            hold, booked = exchange.hold, exchange.booked
             if hold is not None and hold.grows and booked is not None:
                 self._home.reserve(self, hold, Spent(booked.measured.audio_ms, booked.bytes_in))

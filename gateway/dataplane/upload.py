@@ -97,7 +97,7 @@ class Upload:
             self._seen(self._whole)
         return self._whole
 
-    async def fit(self, lease: Hold) -> None:
+    async def fit(self, hold: Hold) -> None:
         """Measure it, or the first piece of a large one, before anybody is asked to work on it.
 
         Raises Refused, and what reading a body raises.
@@ -109,7 +109,7 @@ class Upload:
             self._seen(self._first)
             if self._exchange.bytes_in > route.max_body:
                 raise BodyTooLarge
-        await self._reserve(lease, margin=False)
+        await self._reserve(hold, margin=False)
 
     def carry_on(self, upstream: UpstreamConnection, tasks: Tasks) -> None:
         """Send it after its head, in the background."""
@@ -156,14 +156,14 @@ class Upload:
         audio_ms = self.meter.estimate_ms if self.meter is not None else None
         return Spent(audio_ms or 0, self._exchange.bytes_in)
 
-    async def _reserve(self, lease: Hold, *, margin: bool = True) -> None:
+    async def _reserve(self, hold: Hold, *, margin: bool = True) -> None:
         """See that what it is going to come to is reserved; by ``margin`` some more, if it has outgrown its beginning.
 
         Raises Refused.
         """
         expected = self._expected
-        if lease.exceeds(expected):
-            deny = await lease.grow(expected, margin=margin)
+        if hold.exceeds(expected):
+            deny = await hold.grow(expected, margin=margin)
             if deny is not None:
                 raise Refused(deny)
 
@@ -207,7 +207,7 @@ class Upload:
 
         Raises BodyTooLarge, Refused, and what went wrong upstream.
         """
-        exchange, lease = self._exchange, self._exchange.lease
+        exchange, hold = self._exchange, self._exchange.hold
         if upstream.body_done:
             return False
         # Asked of an exchange alone that is answered as it is heard: of others nothing will be charged.
@@ -216,7 +216,7 @@ class Upload:
         if exchange.bytes_in > self._permit.route.max_body:
             self.forwarded = before
             raise BodyTooLarge
-        if lease is not None and lease.grows and lease.exceeds(self._expected):
+        if hold is not None and hold.grows and hold.exceeds(self._expected):
             self._held = (bytes(piece), before)
             return False
         self._send(upstream, piece)
@@ -226,9 +226,9 @@ class Upload:
         """Reserve what the piece that is held needs, send it, and wait until the upstream takes more."""
         held, self._held = self._held, None
         if held is not None:
-            assert self._exchange.lease is not None
+            assert self._exchange.hold is not None
             try:
-                await self._reserve(self._exchange.lease)
+                await self._reserve(self._exchange.hold)
             except Refused:
                 self.forwarded = held[1]
                 raise
