@@ -102,7 +102,7 @@ def canonical(facts: Facts | None) -> str | None:
 
 
 def changed(before: Facts, after: Facts) -> tuple[Facts, Facts]:
-    """Of two states of one thing, only what differs."""
+    """Only what differs between two states of one thing."""
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
 

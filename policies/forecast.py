@@ -21,7 +21,7 @@ class Forecast:
 
 
 def forecast(used: int, allowed: int, period: Period, now_ms: int) -> Forecast:
-    """At an instant inside the period. What is used up already is so now."""
+    """The forecast at an instant inside the period. What is used up already is so now."""
     passed, whole = now_ms - period.start_ms, period.end_ms - period.start_ms
     at_end = used * whole // passed if passed * _LEAST_PART >= whole else None
     if used >= allowed:

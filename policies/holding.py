@@ -19,7 +19,7 @@ RETRY_LEASE_MS = 1_000
 NEVER = -1
 """A wait for what no wait brings: more than the whole allowance."""
 _GRACE = 1e-6
-"""Of a unit: rounding must refuse nobody."""
+"""The part of a unit that is forgiven: rounding must refuse nobody."""
 
 
 class Spent(NamedTuple):

@@ -91,7 +91,7 @@ class InlineString:
         self._head = b""
 
     def _open_url(self, kind: bytes) -> None:
-        """Of a data URL some readers undo the escapes (RFC 2397), others what stands behind the comma as base64."""
+        """Begin a data URL: some readers undo its escapes (RFC 2397), others read what follows the comma as base64."""
         self._says_base64 = b"base64" in kind.lower()
         base64 = Base64Stream(is_url_safe=True) if self._says_base64 else None
         self._readings.append(_Reading(base64, PercentStream()))
@@ -186,7 +186,7 @@ class InlineAudio:
 
     @property
     def audio_bytes(self) -> int:
-        """Of text, in the strings that are audio."""
+        """Bytes of the text that are in strings of audio."""
         current = self._current
         return self._ended_bytes + (current.size if current and current.is_audio else 0)
 

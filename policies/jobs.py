@@ -152,7 +152,7 @@ def record_of(
 
 
 NEVER_TOLD = Measured(source=AudioSource.UNMEASURED, discrepant=True)
-"""Of a job whose result told no length, or whose time is over and nobody has seen its result."""
+"""What is measured of a job whose result told no length, or whose result nobody has seen in its time."""
 
 
 class Picker:

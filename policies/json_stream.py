@@ -15,7 +15,7 @@ Path: TypeAlias = tuple[str, ...]
 Consumer: TypeAlias = Callable[[bytes], None]
 
 MOST_KEPT_BYTES = 1024
-"""Of a name or a value."""
+"""How much of a name or of a short value is kept."""
 _DEEPEST = 64
 """Below this nothing has a name."""
 

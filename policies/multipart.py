@@ -21,7 +21,7 @@ NOTED_FIELDS = frozenset({"model", "model_id", "language", "language_code", "res
 
 MOST_NOTED_BYTES = 1024
 MOST_HEADER_BYTES = 8192
-"""Of one part, all its header fields together."""
+"""All header fields of one part together."""
 MOST_PARTS = 2000
 """Starlette reads at most 1000 files and 1000 fields."""
 _MOST_BOUNDARY_BYTES = 200

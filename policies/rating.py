@@ -46,7 +46,7 @@ class Plan:
     rounding: Rounding = Rounding.NONE
     increment_ms: int = 1000
     minimum_ms: int = 0
-    """Of a request that has any audio."""
+    """The least that a request with any audio is charged for."""
     per_channel: bool = False
     bill_on: BillOn = BillOn.SUCCESS
 

@@ -9,7 +9,7 @@ from policies.audio.walker import milliseconds
 from policies.inline_audio import InlineAudio
 
 MOST_TEXT_BYTES = 65_536
-"""Of a request that names its audio by URL, or has none: a longer one has audio in it, as numbers perhaps."""
+"""The longest text that names its audio by URL, or has none: in a longer one there is audio, as numbers perhaps."""
 _MOST_NUMBERS = 1600
 """In a text that describes something. More of them are samples: a tenth of a second at 16 kHz."""
 _TEXT_BYTES = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))

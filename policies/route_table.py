@@ -176,5 +176,8 @@ def _segment_pattern(segment: str) -> str:
 
 
 def _literal_first(route: Route) -> list[int]:
-    """Of two paths that fit, the one with a literal where they first differ comes first, and one for the rest last."""
+    """How paths are ordered: of two that fit, the one with a literal where they first differ comes first.
+
+    One whose last segment stands for the rest comes last.
+    """
     return [2 if REST.fullmatch(segment) else 1 if segment.startswith("{") else 0 for segment in route.path.split("/")]

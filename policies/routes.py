@@ -14,7 +14,7 @@ METERS = ("none", "multipart", "raw")
 STREAM_METERS = (
     "openai_realtime", "deepgram", "assemblyai", "speechmatics", "elevenlabs", "mistral", "whisperlive", "vosk",
 )  # fmt: skip
-"""Of routes that open streams: the protocol in which the audio comes (``policies.stream_meters``)."""
+"""The meters of routes that open streams: the protocol in which the audio comes (``policies.stream_meters``)."""
 DIALECTS = ("openai", "deepgram", "assemblyai", "speechmatics", "elevenlabs", "detail", "problem")
 RESERVED = ("auth", "account", "admin", "platform", ".well-known")
 """First segments of the gateway's own paths: only its own routes begin with one, and no parameter stands for it."""

@@ -76,7 +76,7 @@ class _OpenAiRealtime(ProtocolMeter):
                     self._tokens[at] = (self._tokens[at] or 0) + int(figure)
 
     def _read(self, values: Mapping[Path, str]) -> bool:
-        """Of a format that is said in two ways a server heeds one: the one counts in which the audio is longer."""
+        """Read a format. Of one that is said in two ways a server heeds one: the one of the longer audio counts."""
         self._note(values, *self._NOTED)
         forms = [_openai_format(values[name], values.get(rate)) for name, rate in self._FORMATS if values.get(name)]
         if forms:

@@ -68,7 +68,7 @@ class Health:
 
 
 GOOD = Health()
-"""Of an address that nobody has complained about."""
+"""The health of an address that nobody has complained about."""
 
 
 def choose(

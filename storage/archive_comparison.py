@@ -34,7 +34,7 @@ async def archive_differences(archive: Archive, journals: Path, ledger: Ledger) 
 
 
 async def _open_differences(journals: Path, ledger: Ledger) -> AsyncIterator[Difference]:
-    """Of segments that are in use, or whose journal is not shipped to its end: up to where the ledger stands."""
+    """The differences of segments in use, or whose journal is not shipped to its end: up to where the ledger stands."""
     try:
         found = await asyncio.to_thread(survey, journals)
     except OSError as error:

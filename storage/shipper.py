@@ -269,7 +269,7 @@ class _Course:
 
     position: int | None = None
     sequence: int | None = None
-    """Of the record at ``position``; None when another process led the journal there."""
+    """The sequence of the record at ``position``; None when another process led the journal there."""
     shipped_at: float = float("-inf")
     """On the event loop's clock."""
     trouble_until: float = float("-inf")

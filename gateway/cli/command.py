@@ -55,7 +55,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """Of such commands."""
+    """A group of such commands."""
 
     command_class = Command
 

@@ -27,7 +27,7 @@ class Row:
     used: int | None
     whole_s: int
     quota: Quota | None
-    """Of a calendar period's allowance, where somebody could be asked."""
+    """Where a calendar period's allowance is heading; None for others, and where nobody could be asked."""
 
     @property
     def scope(self) -> str:

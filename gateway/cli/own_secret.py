@@ -19,7 +19,7 @@ class Unknown(StorageError):
 
 @dataclass(slots=True, kw_only=True)
 class OwnSecret:
-    """Of the settings, or of the state directory whose servers are used (``embedded``)."""
+    """The secret of the settings, or of the state directory whose servers are used (``embedded``)."""
 
     settings: Settings
     embedded: bool

@@ -55,7 +55,7 @@ class Stores:
     embedded: bool
     pool: Pool
     trail: AuditTrail
-    """Of whoever runs the command; for repositories that few commands need."""
+    """The trail of whoever runs the command, for repositories that few commands need."""
     directory: PostgresDirectory
     keys: PostgresKeyRegistry
     limits: PostgresLimitBook
@@ -70,7 +70,7 @@ class Stores:
         return self.secret.fitting(purpose)
 
     async def tenant_id(self, written: str) -> str:
-        """Of a slug; an id is itself, so that what stays of a removed tenant can still be named. Raises NotFound."""
+        """The id of a slug; an id is itself, so that what stays of a removed tenant can be named. Raises NotFound."""
         return written if is_id(Kind.TENANT, written) else (await self.directory.tenant(written)).id
 
     async def announce(self, change: Invalidation) -> None:

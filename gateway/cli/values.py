@@ -103,7 +103,7 @@ def _route(text: str) -> str:
 
 SLUG = Written("slug", _slug)
 SLUG_OR_ID = Written("slug", _slug_or_id)
-"""Of a tenant that may have been removed: its account and its trail have its id."""
+"""A tenant that may have been removed: its account and its trail have its id."""
 NAME = Written("name", _name)
 EMAIL = Written("email", values.clean_email)
 SCOPE = Written("scope", _scope)

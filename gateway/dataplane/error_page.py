@@ -31,7 +31,7 @@ TITLES = {
     503: "Not now",
     504: "The service took too long",
 }
-"""Of every page that refuses, by status; another one is just :data:`OTHER`."""
+"""The title of a page that refuses, by status; another one is just :data:`OTHER`."""
 OTHER = "Refused"
 
 _SOURCE = Path(__file__).with_suffix(".html").read_text()

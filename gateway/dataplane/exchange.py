@@ -35,7 +35,7 @@ class Caller:
         """What ``common`` and ``outline`` were made from."""
         self.common = b""
         self.outline: str | None = None
-        """Of the usage row; empty where it has none, None before it is known."""
+        """The outline of its usage row; empty where it has none, None before it is known."""
         self.repeats = False
         """Whether the last request was like the one before."""
 
@@ -124,9 +124,9 @@ class Likeness:
     status: int
     outcome: Outcome
     outline: str
-    """Of the usage row."""
+    """The usage row's: what :func:`storage.usage_rows.fill` fills in."""
     common: bytes
-    """Of the access line."""
+    """The access line's: the fields that follow those of each request."""
     upstream: str
 
 

@@ -74,10 +74,10 @@ class Intake(RequestHandler):
         super().__init__(cast("web.Server", server), loop=asyncio.get_running_loop(), **options)
         self._server = server
         self._body: StreamReader | None = None
-        """Of the request that is being served."""
+        """The body of the request that is being served."""
         self.body_deadline = float("inf")
         self.beginning = b""
-        """Of a header that is not complete, or cannot be read: at the most :data:`_BEGINNING` bytes."""
+        """The beginning of a header that is not complete, or cannot be read: at most :data:`_BEGINNING` bytes."""
         self._between = True
         """Whether the parser certainly holds nothing but, at the most, a part of a header."""
         self._last = b""
@@ -268,5 +268,5 @@ class Intake(RequestHandler):
 
 
 def _size(message: RawRequestMessage) -> int:
-    """Of a header, in bytes, with its line ends."""
+    """The size of a header in bytes, with its line ends."""
     return len(message.method) + len(message.path) + sum(len(n) + len(v) + 4 for n, v in message.raw_headers)

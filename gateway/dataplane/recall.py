@@ -57,7 +57,7 @@ class Question:
     """Holds as long as the gatekeeper says so."""
     likeness: Likeness
     beginning: bytes
-    """Of a yes: up to the request id."""
+    """How a yes begins, up to the request id."""
     rest: bytes
     """From behind that up to what the limits have left."""
 

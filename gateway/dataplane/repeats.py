@@ -59,7 +59,7 @@ class Refrain:
     """What bounds it beyond plain request rates."""
     upstream: Upstream
     status: int
-    """Of the answer: another one is another request to the account."""
+    """The answer's status: with another one it is another request to the account."""
     likeness: Likeness
 
     def errand(self, desk: "Desk", connection: "Line", request_id: str) -> "Errand":
@@ -71,7 +71,7 @@ class Refrain:
         cls, message: RawRequestMessage, inquiry: Inquiry, known: Known, admit: Admit, upstream: Upstream,
         likeness: Likeness | None,
     ) -> "Refrain | None":  # fmt: skip
-        """Of a request that was admitted and answered in the usual way; None where there is more to it each time."""
+        """What a request amounts to that was admitted and answered as usual; None where more belongs to it."""
         route, status = admit.permit.route, likeness.status if likeness is not None else 0
         presented, bounds = known.presented, admit.permit.bounds
         is_usual = (

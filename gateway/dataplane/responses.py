@@ -23,7 +23,7 @@ from policies.verdict import Deny, Refusal
 
 _REALM = b'Bearer realm="tahoe-gateway"'
 _OPENAI_TYPES = {Refusal.QUOTA_EXCEEDED: "insufficient_quota"}
-"""Of a 429 others than ``rate_limit_exceeded``."""
+"""The types of refusals by 429 that are not ``rate_limit_exceeded``."""
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 _STATUS_LINES: dict[int, bytes] = {
     code: f"HTTP/1.1 {code} {_PHRASES.get(code, 'Unknown')}\r\n".encode() for code in range(100, 600)

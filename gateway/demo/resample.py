@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from operator import mul
 
 _ZERO_CROSSINGS = 8
-"""Of the sinc on either side of its centre. From 48 kHz that makes some 50 multiplications a sample."""
+"""How many of the sinc's are taken on either side of its centre. From 48 kHz: some 50 multiplications a sample."""
 _ROLL_OFF = 0.94
 """The pass band as a share of what the slower of the two rates can carry; the rest is the filter's slope."""
 

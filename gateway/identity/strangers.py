@@ -59,7 +59,7 @@ class Strangers:
 
     @classmethod
     def over(cls, settings: Settings, stored: Issuers, tasks: Tasks) -> Self:
-        """Of a worker with these settings."""
+        """Those of a worker with these settings."""
         return cls(settings.issuers, tasks, stored, allow_private=settings.issuers_allow_private)
 
     async def run(self) -> None:

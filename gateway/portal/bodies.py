@@ -27,7 +27,7 @@ class Known:
 
     @classmethod
     def of(cls, request: web.Request) -> Self:
-        """At this moment."""
+        """What there is at this moment."""
         parts = request.app[PARTS]
         return cls(parts.routes.keys(), parts.scopes, parts.now())
 

@@ -115,5 +115,5 @@ def _bound(request: web.Request, cookie: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """Of whatever a client sent: bytes that are no UTF-8 stand as surrogates in it."""
+    """The bytes of whatever a client sent: those that are no UTF-8 stand as surrogates in it."""
     return text.encode("utf-8", "surrogatepass")

@@ -13,7 +13,7 @@ _NOTICE_S = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """Of a session, in seconds: how long it lives idle, how long from now at most, and how long before it is told."""
+    """When a session ends, in seconds: how long it lives idle, how long at most, and how long before it is told."""
 
     idle_s: int
     left_s: int
@@ -31,7 +31,7 @@ class Ending:
 
 
 def ending(request: web.Request) -> Ending | None:
-    """Of the session that this request belongs to."""
+    """The ending of the session that this request belongs to; None without one."""
     session, parts = request.get(SIGNED_IN), request.app[PARTS]
     if session is None:
         return None

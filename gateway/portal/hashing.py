@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 _WAITING_PER_THREAD = 32
 """About eight seconds' worth at the usual cost: who came later would have given up before an answer."""
 _LONGEST_WAIT_S = 16.0
-"""At the pace of the last password, which is slow on a full machine: the gateway itself gives up after 30."""
+"""How long a password may wait, at the pace of the last one, which is slow on a full machine: the gateway waits 30."""
 _NICE = 5
 _SOONEST_S, _LATEST_S = 5, 30
 """When those who find no room are to come again: when some of the queue is worked off, and not all at one moment."""

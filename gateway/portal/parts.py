@@ -33,7 +33,7 @@ from storage.redis.client import client
 _CONNECTIONS = 10
 """To PostgreSQL: a storm of log-ins asks for more than one at a time."""
 _CHANGES = 4
-"""Of one tenant at one time: they wait for each other in PostgreSQL, and each holds a connection while it does."""
+"""Changes of one tenant at one time: they wait for each other in PostgreSQL, and each holds a connection then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Parts:
     price_lists: PriceBook | None
     """None: the gateway knows no prices."""
     trail: AuditTrail
-    """Of the gateway itself; what a request does is recorded by its own actor (``actors.trail``)."""
+    """The trail of the gateway's own acts; what a request does is recorded by its own actor (``identity.trail``)."""
     listeners: list[Callable[[Invalidation], None]] = field(default_factory=list)
     """Told of every change that the bus tells of."""
 

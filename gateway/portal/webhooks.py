@@ -39,7 +39,7 @@ _STREAM_LENGTH = 100_000
 _TIMEOUT_S = 15.0
 _AT_ONCE = 20
 _OF_ONE_TENANT = 5
-"""Of those at once: whose server hangs keeps its own events waiting alone."""
+"""How many of those are one tenant's: if its server hangs, only its own events wait."""
 _HOUR_S = 3_600.0
 
 

@@ -14,7 +14,7 @@ _LONGEST_PATH = 100
 
 
 _SO_ATTACH_FILTER, _BPF_RET = 26, 0x06
-"""Of Linux (asm-generic/socket.h, linux/bpf_common.h); the socket module does not name them."""
+"""Linux's numbers (asm-generic/socket.h, linux/bpf_common.h); the socket module does not name them."""
 QUEUE = 4_096
 """Connections that may wait to be accepted; the system's somaxconn bounds it as well."""
 

@@ -53,7 +53,7 @@ class State:
     lost_bytes: int = 0
     lost_records: int = 0
     comparisons: Mapping[str, tuple[float, int]] = field(default_factory=dict)
-    """Of the account, by what with: when, in seconds since 1970 and 0 for never, and how much differed."""
+    """By what the account was compared with: when, in seconds since 1970 (0: never), and how much differed."""
     sink_lags: Mapping[str, float] = field(default_factory=dict)
     """Seconds, by sink."""
     sinks_sent: Mapping[str, int] = field(default_factory=dict)

@@ -57,7 +57,7 @@ class Quota:
 
 
 def quota(use: Use, calendar: Calendar, now_ms: int) -> Quota:
-    """Of an allowance of the kind that belongs to a calendar."""
+    """The quota of an allowance that belongs to a calendar."""
     allowance = use.grant.allowance
     period = calendar.period(allowance.calendar, now_ms)
     return Quota(use, period, forecast(use.used - use.held, allowance.count, period, now_ms))
@@ -67,7 +67,7 @@ async def uses(
     grants: Sequence[Grant], tenant_id: str, calendar: Calendar, now_ms: int, counts: Counts, account: Account,
     expected: Spent,
 ) -> Sequence[Use]:  # fmt: skip
-    """Of every grant, in their order, for a request that would come to ``expected``. Raises Unavailable."""
+    """The use of every grant, in their order, for a request that would come to ``expected``. Raises Unavailable."""
     bound = [Bound(g.allowance, counter_key(g.allowance, tenant_id, g.key_id or g.user_id or "")) for g in grants]
     wanted = demands(bound, calendar, now_ms, expected, "")
     if not wanted:

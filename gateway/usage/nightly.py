@@ -16,7 +16,7 @@ from storage.postgres.usage_care import Reconciled, UsageCare
 _log = structlog.get_logger("gateway.nightly")
 
 _HOUR = 3
-"""Of UTC, when it becomes due. Not at midnight: the day's last records are still on their way."""
+"""The hour of UTC at which it becomes due. Not midnight: the day's last records are still on their way."""
 _LOOK_S = 60.0
 _SHOWN = 10
 

@@ -31,7 +31,7 @@ LABELS: Mapping[str, Callable[[UsageRecord], str]] = {
 """What lines can be told apart by, beside the model."""
 COLUMNS = ("model", "requests", "audio_ms", "billable_ms", "price_per_minute", "amount")
 KINDS = ("usage", "credit")
-"""Of lines, by whether they are a credit."""
+"""The kind of a line, by whether it is a credit."""
 
 CREDITS = (
     "A credit takes back what jobs were charged that failed later, or were shorter than estimated, in this month or an"

@@ -10,8 +10,11 @@ from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
 
 ASKED = "(m.role = ANY (t.second_factor_for) OR m.custom_role IS NOT NULL AND t.second_factor_for <> '{}')"
-"""Of a member ``m`` of a tenant ``t``. What a custom role allows has nothing to do with the role beneath it, which
-whoever gives it could choose as one that nobody asks."""
+"""Whether a member ``m`` of a tenant ``t`` is asked for a second factor.
+
+What a custom role allows has nothing to do with the role beneath it, which whoever gives it could choose as one that
+nobody asks.
+"""
 
 
 class PostgresSecondFactor:

@@ -211,7 +211,7 @@ _values_of = attrgetter("hour", *DIMENSIONS, *MEASURES)
 
 
 def totals_of(row: asyncpg.Record) -> UsageTotals:
-    """Of a row of :func:`sums`."""
+    """The totals in a row of :func:`sums`."""
     return UsageTotals(**{name: row[name] for name in TOTALS})
 
 

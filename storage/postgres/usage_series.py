@@ -13,12 +13,15 @@ from storage.postgres.usage_columns import DIMENSIONS, TOTALS, names, sums
 from storage.postgres.usage_ranges import cut, day_of
 
 UNITS: Final = {"1m": "minute", "1h": "hour", "1d": "day"}
-"""Of UTC."""
+"""Buckets by their names: whole units of UTC."""
 _RAW_LABELS: Final = {"status": "status::text"}
 
 
 class Sum(NamedTuple):
-    """Of one label in one bucket, which begins ``since``; None for the whole range. ``label`` is empty without one."""
+    """The sum of one label in one bucket.
+
+    ``since`` is when the bucket begins, None for the whole range; ``label`` is empty where there is none.
+    """
 
     since: datetime | None
     label: str
@@ -60,7 +63,7 @@ class PostgresUsageSeries:
     async def of_tenants(
         self, since: datetime, until: datetime, limit: int, *, sort: str, beyond: str | int | None
     ) -> Sequence[tuple[str, str, UsageTotals]]:
-        """Of every tenant with usage on those days of UTC: id, slug (empty: it was removed), sums.
+        """Every tenant with usage on those days of UTC: id, slug (empty: it was removed), sums.
 
         By the tenants' age: those ``beyond`` an id.
         """

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 HEIGHT: Final = 100.0
 GAP: Final = 0.2
-"""Of a bar's unit, half on each side."""
+"""The part of a bar's unit that is left free, half on each side."""
 _LEAST: Final = 1.0
 """What is there is seen, however little of the whole it is."""
 

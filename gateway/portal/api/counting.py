@@ -17,7 +17,7 @@ _PATIENCE_S = 1.0
 async def counted(
     ask: Ask[Any, Any], grants: Sequence[Grant], calendar: Calendar, now_ms: int, expected: Spent = NOTHING_SPENT
 ) -> Sequence[Use]:
-    """Of every grant, in their order. Raises Unavailable."""
+    """The use of every grant, in their order. Raises Unavailable."""
     holds = RedisHolds(ask.parts.redis_url, timeout=_PATIENCE_S)
     try:
         return await uses(grants, ask.tenant_id, calendar, now_ms, holds, PostgresLedger(ask.parts.pool), expected)

@@ -167,7 +167,7 @@ def _judged(use: Use, guess: _Guess) -> LimitVerdict:
 
 
 def _decisive(limits: Sequence[LimitVerdict]) -> int | None:
-    """Of those that refuse the one that does so for the longest, else the tightest; those in shadow decide nothing."""
+    """The place of the limit that decides: whichever refuses for the longest, else the tightest; none in shadow."""
     known = [place for place, one in enumerate(limits) if not one.shadow]
     refusing = [place for place in known if not limits[place].fits]
     if refusing:

@@ -55,7 +55,7 @@ class LimitsWish(Sent):
 
 
 class LimitsVersion(Shown):
-    """Of all limits of a tenant."""
+    """What the version of all of a tenant's limits is made of."""
 
     version: str
 

@@ -23,7 +23,7 @@ def _stamp(moment: datetime) -> str:
 
 
 def _moment(value: object) -> object:
-    """Of text alone: a number would be taken for seconds since 1970."""
+    """A moment from text alone: a number would be taken for seconds since 1970."""
     try:
         return datetime.fromisoformat(value) if isinstance(value, str) and "T" in value.upper() else ""
     except ValueError:

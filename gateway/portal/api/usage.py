@@ -31,7 +31,7 @@ _MOST_GROUPS = 50_000
 
 
 class UsageOf(InTenant):
-    """Of which time, and by what."""
+    """Which time, and how it is broken down."""
 
     since: SentInstant | None = Field(default=None, description="From then on. Default: since the month began, in UTC.")
     until: SentInstant | None = Field(default=None, description="Until before then. Default: now.")
@@ -128,7 +128,7 @@ async def _check_kept(ask: Ask[Any, Any], since: datetime, until: datetime) -> N
 
 
 class TenantsUsageOf(OldestFirst, Sent):
-    """Of which days of UTC."""
+    """Which days, in UTC."""
 
     since: SentInstant | None = Field(default=None, description="Its whole day. Default: since the month began.")
     until: SentInstant | None = Field(default=None, description="Before its day. Default: with today.")
@@ -164,7 +164,7 @@ class PercentilesShown(Shown):
 
 
 class LatencyOf(InTenant):
-    """Of which time, a day at the most; and of which route."""
+    """Which time, a day at the most, and which route."""
 
     since: SentInstant | None = Field(default=None, description="Default: an hour before the end.")
     until: SentInstant | None = Field(default=None, description="Default: now.")
@@ -230,7 +230,7 @@ class EventShown(Shown):
 
 
 class ExportOf(InTenant):
-    """Of which time, and as what."""
+    """Which time, and in which form."""
 
     since: SentInstant | None = Field(default=None, description="Default: since the month of the end began.")
     until: SentInstant | None = Field(default=None, description="Default: now.")
