@@ -87,7 +87,7 @@ _PASS, _DROP = _Kind.PASS, _Kind.DROP
 
 
 class _Table:
-    """From a field's name, as spelt, to its kind."""
+    """Tells a field's kind from its name, as spelt."""
 
     def __init__(self, kinds: Mapping[bytes, _Kind], families: tuple[bytes, ...]) -> None:
         self._kinds = kinds

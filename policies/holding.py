@@ -31,7 +31,7 @@ class Spent(NamedTuple):
     """0 for a request that was refused after all: the account does not count it either."""
 
     def of(self, what: What) -> int:
-        """In the unit of one kind of allowance."""
+        """What it comes to in the unit of one kind of allowance."""
         if what is What.AUDIO:
             return self.audio_ms
         if what is What.REQUESTS:
@@ -95,9 +95,10 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To one operation; ``figures`` in the order of its steps. ``refused_by`` is a place in it, None when all fitted.
+    """The answer to one operation; ``figures`` are in the order of its steps.
 
-    ``retry_ms``: when what was refused may fit; :data:`NEVER` when it cannot.
+    ``refused_by`` is a place in it, None when all fitted. ``retry_ms``: when what was refused may fit; :data:`NEVER`
+    when it cannot.
     """
 
     figures: tuple[Figure, ...]

@@ -76,7 +76,7 @@ class Taken:
 
     @classmethod
     def of(cls, levels: Sequence[Level], refused_by: Charge | None = None, retry_ms: int = 0) -> "Taken":
-        """From what each limit says."""
+        """Make one from what each limit says."""
         figures = tuple(figure for level in levels for figure in (level.remaining, level.reset_ms))
         return cls(tuple(level.charge for level in levels), figures, refused_by, retry_ms)
 

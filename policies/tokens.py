@@ -93,7 +93,7 @@ class AccessToken:
 
     @property
     def lapses_ms(self) -> int:
-        """Until when it is accepted, in milliseconds since the Unix epoch."""
+        """The instant until which it is accepted, in milliseconds since the Unix epoch."""
         return (self.expires_s + LEEWAY_S) * 1_000
 
 

@@ -70,7 +70,7 @@ class Row:
         }
 
     def as_line(self) -> tuple[str, ...]:
-        """For people."""
+        """The cells of a table, for people."""
         allowance = self.grant.allowance
         used = "?"
         if self.used is not None:

@@ -150,7 +150,7 @@ class _Told:
         return "admitted, within the limits"
 
     def facts(self) -> dict[str, object]:
-        """For a person."""
+        """What there is to tell, for a person."""
         facts: dict[str, object] = {"request": f"{self.method} {self.target}", "verdict": self.verdict()}
         if self.answer is not None and self.answer.allow:
             facts["methods there"] = ", ".join(self.answer.allow)
@@ -179,7 +179,7 @@ class _Told:
         return facts
 
     def as_json(self) -> dict[str, object]:
-        """For a program."""
+        """The same for a program."""
         answer = self.answer
         said: dict[str, object] = {
             "method": self.method,

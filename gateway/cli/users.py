@@ -221,7 +221,7 @@ async def _person_id(stores: "Stores", email: str) -> str:
 
 
 def _read_password() -> str:
-    """From standard input: what precedes the end of its only line, exactly as it came."""
+    """The password on standard input: what precedes the end of its only line, exactly as it came."""
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     received = sys.stdin.buffer.read(_MOST_BYTES)

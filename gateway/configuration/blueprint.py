@@ -19,7 +19,7 @@ class Blueprint:
     """The path of the socket on which the portal listens; empty without a portal."""
 
     def to_message(self) -> dict[str, Any]:
-        """For the control channel, which is the only place where this may be written."""
+        """The form for the control channel, which is the only place where this may be written."""
         settings = {
             name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
             for name, value in self.settings

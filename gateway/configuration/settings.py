@@ -319,7 +319,7 @@ class Settings(BaseSettings):
             yield "issuers: one of them is this gateway itself (public_url)"
 
     def every_upstream(self) -> dict[str, UpstreamSettings]:
-        """By name, the default one first, each with its addresses."""
+        """Every upstream by name, the default one first, each with its addresses."""
         default = self.upstreams.get("default", UpstreamSettings())
         if not default.addresses:
             default = default.model_copy(update={"addresses": tuple(map(str.strip, self.upstream.split(",")))})

@@ -240,7 +240,7 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 def _line(config: Path | None, fault: str) -> int:
-    """By which faults are told in the order of the file, and those of other sources after them."""
+    """What faults are sorted by: their lines in the file, and those of other sources behind them."""
     place = fault.removeprefix(f"{config}:").partition(":")[0]
     return int(place) if config is not None and fault.startswith(f"{config}:") and place.isdigit() else sys.maxsize
 

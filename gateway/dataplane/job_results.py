@@ -52,7 +52,7 @@ class JobResults:
         """Signs for a principal and an upstream."""
 
     async def run(self) -> None:
-        """For ever, where the table has jobs at all."""
+        """Look again and again, for ever, where the table has jobs at all."""
         silent = False
         while self._routes:
             await asyncio.sleep(_LOOK_S * uniform(0.8, 1.2))  # noqa: S311  not in step with the other workers

@@ -66,7 +66,7 @@ class Question:
         cls, message: RawRequestMessage, known: Known, asking: Asking, presented: Presented, permit: Permit,
         likeness: Likeness, beginning: bytes, rest: bytes,
     ) -> "Question":  # fmt: skip
-        """Without what aiohttp has in a message for others: that is half of what it would take of memory."""
+        """Make one, without what aiohttp has in a message for others: that is half of what it would take of memory."""
         message = message._replace(headers=_NOTHING, url=_NOWHERE)
         return cls(message, known, asking, presented, permit, likeness, beginning, rest)
 

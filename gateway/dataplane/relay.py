@@ -105,7 +105,7 @@ class Relay:
                 return upstream
 
     def upstream(self, name: str) -> Upstream:
-        """By the name that routes have for it."""
+        """The upstream of the name that routes have for it."""
         return self._upstreams[name]
 
     async def _take(self, upstreams: Upstream, *, new: bool) -> UpstreamConnection:

@@ -188,7 +188,7 @@ class Streams:
                     tunnel.end_by(_lasts(now, presented))
 
     async def _ask(self, presented: Presented, route: Route, address: str, group: list[Tunnel]) -> Permit | Deny | None:
-        """Until there is an answer: what cannot be asked may have been revoked, or not."""
+        """Ask until there is an answer: what cannot be asked may have been revoked, or not."""
         while any(tunnel in self._open for tunnel in group):
             try:
                 return await self._judge.still_good(presented, route, address)

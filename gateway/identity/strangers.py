@@ -34,7 +34,7 @@ class Stranger:
 
 
 class Strangers:
-    """By ``iss``. ``listeners`` are told when one is believed no more, or its claims mean something else.
+    """Other issuers by ``iss``. ``listeners`` are told when one is believed no more, or its claims mean something else.
 
     Without ``stored`` there are those of the settings alone.
     """

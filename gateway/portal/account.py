@@ -86,7 +86,7 @@ async def fields_in(request: web.Request, session: Session) -> dict[str, str]:
 
 
 def back(path: str, done: str) -> web.Response:
-    """To a page that says what was done (POST, redirect, GET)."""
+    """Send the browser to a page that says what was done (POST, redirect, GET)."""
     return web.Response(status=303, headers={"Location": f"{path}?done={done}"})
 
 

@@ -78,7 +78,7 @@ def validated(model: type[_Model], found: object, known: Known | None = None) ->
 
 
 def faults(error: ValidationError) -> dict[str, str]:
-    """By field, ``a.b`` for one inside another: what is wrong, never with the value, which may be a secret."""
+    """What is wrong, by field (``a.b`` for one inside another); never with the value, which may be a secret."""
     found: dict[str, str] = {}
     for detail in error.errors(include_input=False, include_url=False):
         field = ".".join(str(part) for part in detail["loc"] if part != "[key]") or "body"

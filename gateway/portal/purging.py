@@ -20,7 +20,7 @@ routes = web.RouteTableDef()
 
 
 async def lifetime(app: web.Application) -> AsyncIterator[None]:
-    """For as long as the portal runs."""
+    """Remove them for as long as the portal runs."""
     tasks = Tasks()
     tasks.start(_daily(app[PARTS]), "purge of tenants")
     yield

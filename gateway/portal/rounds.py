@@ -15,7 +15,7 @@ _AWAY_S = 2.0
 
 
 async def repeat(work: Callable[[], Awaitable[int]], what: str, wake: asyncio.Event) -> None:
-    """For ever. ``work`` gives how much it did; a store that is away is waited for; ``wake`` ends a pause."""
+    """Repeat ``work`` for ever. It gives how much it did; a store that is away is waited for; ``wake`` ends a pause."""
     away = False
     while True:
         wake.clear()

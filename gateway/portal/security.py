@@ -65,14 +65,14 @@ async def to_page(_: web.Request) -> web.Response:
 
 @routes.get("/account/password")
 async def again(request: web.Request) -> web.Response:
-    """For who loads the page again after a fault in the form."""
+    """The page once more, for a browser that loads it again after a fault in the form."""
     await browser.required(request)
     return web.Response(status=303, headers={"Location": _PAGE})
 
 
 @routes.post("/account/password")
 async def change_password(request: web.Request) -> web.Response:
-    """With the old one; who has none has just signed in.
+    """Change the password, by the old one; a person who has none has just signed in.
 
     Every other browser is signed out, this one gets a new session, the owner is told.
     """

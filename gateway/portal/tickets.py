@@ -40,7 +40,7 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
 
 
 class Wish(BaseModel):
-    """For what the ticket shall be good: a path, or a route by its name; and for how long."""
+    """What the ticket shall be good for: a path, or a route by its name; and for how long."""
 
     model_config = ConfigDict(extra="forbid")
 

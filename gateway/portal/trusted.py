@@ -26,7 +26,7 @@ async def is_trusted(request: web.Request, user_id: str) -> bool:
 
 
 async def trust(request: web.Request, response: web.Response, user_id: str, email: str) -> None:
-    """From now on it is."""
+    """Trust this browser from now on."""
     secret = secrets.token_urlsafe(32)
     await trusted_browsers(request).add(
         user_id, email, _digest(request, secret), user_agent(request), timedelta(days=DAYS)

@@ -256,7 +256,7 @@ class InProcess:
             self._serving.forget(change)
 
     async def ended(self) -> int:
-        """Until it was drained."""
+        """Wait until it was drained."""
         await self._ended.wait()
         return 0
 

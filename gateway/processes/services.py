@@ -145,7 +145,10 @@ class Services:
 
 
 async def _keys_read(tokens: TokenState) -> None:
-    """Until a key can sign: the first requests would leave without the assertion that services may insist on."""
+    """Wait until a key can sign.
+
+    Else the first requests would leave without the assertion that services may insist on.
+    """
     with contextlib.suppress(StorageError, TimeoutError):
         async with asyncio.timeout(_KEYS_S):
             await tokens.ready()

@@ -111,7 +111,7 @@ class Supervisor:
         self._sinks: UsageSinks | None = None
 
     async def run(self) -> None:
-        """Until a signal says stop.
+        """Run until a signal says stop.
 
         Raises StorageError, PortTaken and StartFailed for what prevents a start.
         """

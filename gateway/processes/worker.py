@@ -86,7 +86,7 @@ class Worker:
                 connection.force_close()
 
     def end_streams(self) -> None:
-        """With 1012: connect again."""
+        """End every stream with 1012: connect again."""
         if self.services is not None:
             self.services.proxy.draining = True
             self.services.streams.end_all(Ending.SHUTTING_DOWN)

@@ -49,7 +49,7 @@ class Nightly:
         return {name: (one.at.timestamp(), one.differences) if one else (0.0, 0) for name, one in done.items()}
 
     async def run(self) -> None:
-        """For ever. A PostgreSQL that is away is asked again at the next look."""
+        """Look again and again, for ever. A PostgreSQL that is away is asked again at the next look."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:

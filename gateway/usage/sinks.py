@@ -106,7 +106,7 @@ class UsageSinks:
         return {name: max(0.0, now - oldest) if oldest else 0.0 for name, oldest in self._oldest.items()}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Send until cancelled."""
         await self._configure()
         await asyncio.gather(*(self._serve(sink) for sink in self._sinks))
 

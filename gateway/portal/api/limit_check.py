@@ -51,7 +51,7 @@ class LimitVerdict(Shown):
 
 
 class Cost(Shown):
-    """By the tenant's price list, if it is done."""
+    """What the request costs by the tenant's price list, if it is made."""
 
     plan: str
     currency: str

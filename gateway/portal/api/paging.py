@@ -62,7 +62,7 @@ class Sorted(Protocol):
 
     @property
     def sort(self) -> str:
-        """In which order; falling with a minus before it."""
+        """The order of the list; falling with a minus before it."""
         ...
 
 

@@ -104,7 +104,7 @@ class Tokens:
         return found if found is not None and found.standing is Standing.GOOD else None
 
     def service(self, principal: Principal, scopes: frozenset[str], audience: str) -> Issued:
-        """For a service account: short, for one audience, without a refresh token (RFC 6749 section 4.4.3)."""
+        """What a service account gets: a short token for one audience, and none to refresh (RFC 6749 section 4.4.3)."""
         access = self.access(principal, scopes, client_id=principal.user_id, audience=audience, life_s=SERVICE_S)
         return Issued(access, SERVICE_S, scopes)
 
@@ -117,7 +117,7 @@ class Tokens:
         address: str = "",
         agent: str = "",
     ) -> Issued:
-        """For a person who has just proved who it is: a new family."""
+        """What a person gets who has just proved who it is: the first tokens of a new family."""
         family = await self._families.begin(
             principal.tenant_id,
             principal.user_id,

@@ -32,7 +32,7 @@ _START = "/auth/login"
 
 
 async def ask(request: web.Request, provider: str, account: Account, asserted: Asserted, goal: str) -> web.Response:
-    """On to the page that asks; nothing is connected. Raises Problem: nobody can sign in to that account now."""
+    """Send the browser on to the page that asks. Raises Problem: nobody can sign in to that account now."""
     if place(account, asserted) is None:
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
     response = web.Response(status=303, headers={"Location": _PAGE})

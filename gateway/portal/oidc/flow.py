@@ -59,7 +59,7 @@ async def lifetime(app: web.Application) -> AsyncIterator[None]:
 
 @routes.get("/auth/oidc/{name}")
 async def start(request: web.Request) -> web.Response:
-    """On to the provider. With ``again``, the person is to prove itself there anew."""
+    """Send the browser on to the provider. With ``again``, the person is to prove itself there anew."""
     goal = safe_next(request.query.get("next", ""), browser.HOME)
     session = await browser.current(request) if "again" in request.query else None
     user_id = session.user_id if session is not None else ""

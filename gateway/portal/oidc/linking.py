@@ -18,7 +18,7 @@ routes = web.RouteTableDef()
 @routes.post("/account/identities/{name}/connect")
 @told_there
 async def connect(request: web.Request) -> web.Response:
-    """On to the provider, to come back connected.
+    """Send the browser on to the provider, to come back connected.
 
     By a page that goes on by itself: the policy of our pages lets a form lead to our own addresses only.
     """

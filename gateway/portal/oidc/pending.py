@@ -72,7 +72,7 @@ async def forget(request: web.Request, response: web.Response) -> None:
 
 
 def read(kept: Mapping[str, Any] | None) -> Pending | None:
-    """From plain data, as ``orjson`` writes it."""
+    """One from plain data, as ``orjson`` writes it; None without any."""
     if kept is None:
         return None
     asserted = kept["asserted"]
