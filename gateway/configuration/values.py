@@ -104,6 +104,14 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _texts(value: object) -> tuple[str, ...] | None:
+    """The same without blanks around its texts; None where something else is among them, which pydantic tells of."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        return None
+    return tuple(part.strip() for part in parts if part.strip())
+
+
 def _networks(value: object) -> object:
     """A comma list, or a TOML array, of addresses and networks."""
     parts = value.split(",") if isinstance(value, str) else value
@@ -112,10 +120,9 @@ def _networks(value: object) -> object:
 
 def _sites(value: object) -> object:
     """A comma list, or a TOML array, of origins as browsers write them (RFC 6454 section 6.2)."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple):
+    sites = _texts(value)
+    if sites is None:
         return value
-    sites = tuple(part.strip() for part in parts if isinstance(part, str) and part.strip())
     for site in sites:
         found = split(site)
         plain = found.scheme in ("http", "https") and found.hostname and site == f"{found.scheme}://{found.netloc}"
@@ -126,10 +133,9 @@ def _sites(value: object) -> object:
 
 def _scopes(value: object) -> object:
     """A comma list, or a TOML array, of scope-tokens."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple):
+    scopes = _texts(value)
+    if scopes is None:
         return value
-    scopes = tuple(part.strip() for part in parts if isinstance(part, str) and part.strip())
     for scope in scopes:
         if SCOPE_TOKEN.fullmatch(scope) is None:
             raise ValueError(f"{scope!r} is not a scope: use printable ASCII without blanks, quotes and backslashes")

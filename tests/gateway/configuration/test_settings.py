@@ -248,6 +248,12 @@ def test_what_no_browser_says_is_no_site(text: str) -> None:
     assert "https://app.example.com" in fault
 
 
+@pytest.mark.parametrize("name", ["cors_origins", "own_scopes"])
+def test_what_is_no_text_in_a_list_is_told_and_not_passed_over(name: str) -> None:
+    (fault,) = faults(**{name: ["https://a.example", 5]})
+    assert fault.endswith("it is a text, in quotation marks")
+
+
 @pytest.mark.parametrize("text", ["proxy.internal", "10.0.0.0/33", "10.0.0", 5, [5], [["10.0.0.1"]], True, "10.0.0.1/"])
 def test_what_is_no_network_is_refused(text: object) -> None:
     (fault,) = faults(trusted_proxies=text)
