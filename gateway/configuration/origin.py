@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from policies.inquiry import is_plain_host
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -26,8 +28,10 @@ class Origin:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"an upstream is http://host:port, https://host:port or unix:/path, not {url!r}")
-        if parts.path.strip("/") or parts.query:
+        if parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError(f"an upstream is an origin, without path and query: {url!r}")
+        if parts.port == 0 or not is_plain_host(parts.netloc):
+            raise ValueError(f"{url!r} has no plain host and port; a name in other letters is written as xn--...")
         tls = parts.scheme == "https"
         return cls(parts.hostname, parts.port or (443 if tls else 80), "", tls)
 
