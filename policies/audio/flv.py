@@ -20,6 +20,8 @@ _CONFIG_BYTES = 64
 _SLOWEST_NS = SAMPLES * NS_PER_SECOND // 7_350
 _MOST_READ_BYTES = 65_536
 """Of a tag of AAC; in a longer one nobody looks for blocks."""
+_MOST_DESCRIPTIONS = 4096
+"""Behind more different ones the rest is weighed."""
 _UNKNOWN_KBITS, _OTHER_KBITS = 32, 16
 """Of what is in no tag, and of sound in codecs that are not walked: Nellymoser, Speex, ADPCM, plain samples."""
 _NS_PER_MS = 1_000_000
@@ -29,8 +31,8 @@ class FlvWalker:
     """Walks tags in any cuts; keeps the beginning of one."""
 
     __slots__ = (
-        "_aac", "_before", "_described", "_frame_ns", "_held", "_is_lost", "_left", "_mp3", "_other", "_played",
-        "_sink", "_size", "_then", "_wanted", "channels", "passed", "strange",
+        "_aac", "_before", "_described", "_descriptions", "_frame_ns", "_held", "_is_lost", "_left", "_mp3", "_other",
+        "_played", "_sink", "_size", "_then", "_wanted", "channels", "passed", "strange",
     )  # fmt: skip
 
     claimed_ms = None
@@ -47,6 +49,7 @@ class FlvWalker:
         self._sink: Callable[[bytes], None] | None = None
         self._size = 0
         """Of the last tag with its header."""
+        self._descriptions = 0
         self._is_lost = False
         self._other = 0
         """Bytes of sound that is not walked."""
@@ -66,7 +69,8 @@ class FlvWalker:
     @property
     def unsure(self) -> bool:
         """Whether any of it was weighed, or holds more blocks of AAC than tags."""
-        return self.strange + self._mp3.strange + self._other > 0 or (self._aac is not None and self._aac.unsure)
+        is_more = self._aac is not None and self._aac.unsure
+        return is_more or self.strange + self._mp3.strange + self._other > 0
 
     @property
     def _samples(self) -> int:
@@ -96,7 +100,8 @@ class FlvWalker:
                     held, self._held = bytes(self._held), bytearray()
                     self._then(held)
             view = view[len(piece) :]
-        self.strange += len(view)
+        if self._is_lost:
+            self.strange += len(view)
 
     def _want(self, size: int, then: Callable[[bytes], None]) -> None:
         self._wanted, self._then = size, then
@@ -160,6 +165,8 @@ class FlvWalker:
     def _describe(self, config: bytes) -> None:
         """How long frames of AAC play: where there are several descriptions, as the slowest says."""
         if config != self._described:
+            self._descriptions += 1
+            self._is_lost = self._descriptions > _MOST_DESCRIPTIONS
             self._before, self._played = self._samples, 0
             self._described, self._aac = config, AacPackets(config, SAMPLES, 1)
         samples, rate = frame_of(config) or (SAMPLES, 7_350)

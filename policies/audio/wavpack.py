@@ -40,21 +40,23 @@ class WavPackWalker:
         self._pending = self._ends = 0
         """Samples of the block that passes, and where it ends: of half a block nothing is played."""
         self.unsure = False
-        """Whether a rate had to be guessed, or patience ended."""
+        """Whether a rate had to be guessed."""
         self._patience = Patience(_HEAD_BYTES)
 
     @property
     def ms(self) -> int | None:
         """Of all packets, at the slowest rate that any says."""
         whole = self._samples + (self._pending if self.passed >= self._ends else 0)
-        samples = self._patience.extended(whole, self.passed)
-        return milliseconds(samples, self._rate) or None if self._rate else None
+        return milliseconds(whole, self._rate) or None if self._rate else None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
         self.passed += len(chunk)
-        if self._left >= len(chunk) or self._patience.lost_at:
-            self._left = max(self._left - len(chunk), 0)
+        if self._patience.lost_at:
+            self.strange += len(chunk)
+            return
+        if self._left >= len(chunk):
+            self._left -= len(chunk)
             return
         data = self._held + chunk if self._held else bytes(chunk)
         at, self._left, self._held = self._left, 0, b""
@@ -65,6 +67,9 @@ class WavPackWalker:
                 found = data.find(_MAGIC, at + 1, last + len(_MAGIC))
                 size = (found if found >= 0 else last + 1) - at
                 self.strange += size
+                if self._patience.is_lost(self.passed - len(data) + at):
+                    self.strange += len(data) - at - size
+                    return
             at += size
         self._left = max(at - len(data), 0)
         self._held = data[at:]
@@ -76,11 +81,8 @@ class WavPackWalker:
         if not data.startswith(_MAGIC, at) or size < _LEAST_BYTES or samples > _MOST_SAMPLES or flags & _DSD:
             return 0
         self._samples, self._pending = self._samples + self._pending, 0
-        begins = self.passed - len(data) + at
-        self._ends = begins + size + _UNCOUNTED_BYTES
-        if self._patience.is_lost(begins):
-            self.unsure = True
-        elif samples:  # else it holds a description alone
+        self._ends = self.passed - len(data) + at + size + _UNCOUNTED_BYTES
+        if samples:  # else it holds a description alone
             self._count(samples, flags, int.from_bytes(data[at + 12 : at + 16], "little"))
         return size + _UNCOUNTED_BYTES
 
