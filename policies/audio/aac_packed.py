@@ -1,9 +1,10 @@
-"""Several blocks of AAC in what a file calls one sample: a decoder plays them all, and none says how long it is.
+"""Several blocks of AAC, or frames of FLAC, in what a file calls one sample: a decoder plays them all.
 
-To read every block to its end costs a hundred times what may be spent. So now and then one sample is read, which its
-sender cannot foresee, and the most blocks that any such sample had count for every sample. Whoever packs some of them
-pays, as one expects it, for all that is played with a single look, and more with several: the blocks of a sample that
-chance has chosen are on average no fewer than the file's, and the most of several such are more.
+None of them says how long it is. To read every block to its end costs a hundred times what may be spent. So now and
+then one sample is read, which its sender cannot foresee, and the most blocks that any such sample had count for every
+sample. Whoever packs some of them pays, as one expects it, for all that is played with a single look, and more with
+several: the blocks of a sample that chance has chosen are on average no fewer than the file's, and the most of several
+such are more.
 """
 
 import hashlib
@@ -39,22 +40,28 @@ class Chance:
 class Looks:
     """Which samples of one stream are read, and the most blocks that one of them had."""
 
-    __slots__ = ("_bytes", "_chance", "_rest", "_stretch", "left", "most")
+    __slots__ = ("_chance", "_longest", "_rest", "_stretch", "blocks", "left", "looks", "most")
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = _MOST_STRETCH) -> None:
+        """``longest`` is the longest stretch of bytes of which one is chosen."""
+        self._longest = longest
         self._chance = Chance()
         self._stretch = _FIRST_STRETCH
         self.left = self._chance.below(_FIRST_STRETCH)
         """Bytes up to the next one that is chosen: for who passes samples, and looks when it is below 0."""
         self._rest = _FIRST_STRETCH - self.left
         self.most = 1
+        self.blocks = self.looks = 0
+        """Of all samples that were read, and how many those are."""
 
-    def look(self, sample: bytes, blocks: Blocks, said: int = 1) -> None:
-        """Read the blocks of one sample, of which the file says that it has so many."""
-        self.most = max(self.most, -(-blocks_in(sample, blocks) // said))
+    def note(self, sample: bytes, blocks: int) -> None:
+        """One sample that was chosen had so many."""
+        self.most = max(self.most, blocks)
+        self.blocks += blocks
+        self.looks += 1
         while self.left < 0:
             self._chance.mix(sample)
-            self._stretch = min(16 * self._stretch, _MOST_STRETCH)
+            self._stretch = min(16 * self._stretch, self._longest)
             pick = self._chance.below(self._stretch)
             self.left += self._rest + pick
             self._rest = self._stretch - pick

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from policies.audio.aac import MOST_BYTES, RATES, SAMPLES
 from policies.audio.aac_blocks import LOOKED_AT_BYTES, Blocks, begins_block
-from policies.audio.aac_packed import Looks
+from policies.audio.aac_packed import Looks, blocks_in
 from policies.audio.frames import NS_PER_SECOND, FrameWalker
 from policies.audio.walker import Chunk
 
@@ -160,7 +160,8 @@ def _look(chosen: Looks, frame: bytes, length: int) -> None:
     chosen.left -= length
     second, third = frame[1:3]
     sound = _ADTS_BYTES if second & 1 else _ADTS_BYTES + _CRC_BYTES
-    chosen.look(frame[sound:], Blocks(RATES[third >> 2 & 15], (third >> 6) + 1), (frame[6] & 3) + 1)
+    blocks = blocks_in(frame[sound:], Blocks(RATES[third >> 2 & 15], (third >> 6) + 1))
+    chosen.note(frame, -(-blocks // ((frame[6] & 3) + 1)))
 
 
 def _ns_of(data: bytes, at: int) -> int:

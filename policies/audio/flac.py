@@ -9,6 +9,7 @@ rare. Where it is not rare it is no accident: decoders play those frames too, an
 
 import re
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from policies.audio.walker import Chunk, milliseconds
@@ -154,6 +155,27 @@ def header_of(frame: bytes) -> FrameHeader | None:
         return frame_header(frame, 0) if _CANDIDATE.match(frame) else None
     except IndexError:
         return None
+
+
+def frames_in(data: bytes, at: int, end: int) -> int:
+    """How many frames of one depth and as many channels begin from ``at`` on, where one does: what decoders play."""
+    return len(_places(data, at, end))
+
+
+def frame_sizes(data: bytes) -> list[int]:
+    """The sizes of such frames, of each that another one follows."""
+    return [after - before for before, after in pairwise(_places(data, 0, len(data)))]
+
+
+def _places(data: bytes, at: int, end: int) -> list[int]:
+    places, shape = [], None
+    for found in _CANDIDATE.finditer(data, at, end):
+        header = header_of(data[found.start() : found.start() + _MOST_HEADER_BYTES])
+        if header is not None:
+            shape = shape or (header.channels, header.bits)
+            if shape == (header.channels, header.bits):
+                places.append(found.start())
+    return places
 
 
 def tells_all(four: bytes) -> bool:

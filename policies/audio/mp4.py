@@ -15,7 +15,7 @@ from policies.audio.elements import ElementWalker
 from policies.audio.mp4_media import Media
 from policies.audio.mp4_opus import MOST_FRONT_BYTES, OpusHeads
 from policies.audio.mp4_overreads import MOST_OVERREADS, Overread, Take
-from policies.audio.mp4_packed import SizePairs, Windows
+from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows
 from policies.audio.mp4_tracks import Run, Track, milliseconds_of
 from policies.audio.walker import LONGEST_MS, Chunk
 
@@ -59,6 +59,7 @@ class Mp4Walker(ElementWalker):
         "_ends",
         "_entries",
         "_entry_bytes",
+        "_flac",
         "_front",
         "_front_begins",
         "_is_first_fragment",
@@ -73,6 +74,7 @@ class Mp4Walker(ElementWalker):
         "_pairs",
         "_pass_entries",
         "_run_base",
+        "_sampled",
         "_table",
         "_table_ends",
         "_track",
@@ -89,7 +91,8 @@ class Mp4Walker(ElementWalker):
         self._mdat = 0
         self._mdat_ends = 0
         self._media: Media | None = None  # once there is some
-        self._windows: Windows | None = None  # of the same, where AAC may be in it
+        self._windows, self._flac = Windows(), FlacWindows()
+        self._sampled: list[Windows | FlacWindows] = []  # those of them whose codec may be in the media
         self._pairs = SizePairs()
         self._front = bytearray()  # of media that stands before its tables
         self._front_begins = 0
@@ -171,8 +174,7 @@ class Mp4Walker(ElementWalker):
             return 0
         is_alone = len(self._tracks) <= 1
         packed = max(track.packed_ns(self._media, is_alone=is_alone) for track in heard) // len(heard)
-        windows = self._windows
-        return max(packed, *(track.block_ns(windows) for track in heard)) if windows else packed
+        return max(packed, *(track.block_ns(self._windows, self._flac) for track in heard))
 
     @override
     def feed(self, chunk: Chunk) -> None:
@@ -184,8 +186,8 @@ class Mp4Walker(ElementWalker):
         if self._media and self._mdat_ends > self.passed:
             media = memoryview(chunk)[: self._mdat_ends - self.passed]
             self._media.feed(media)
-            if self._windows:
-                self._windows.feed(media)
+            for windows in self._sampled:
+                windows.feed(media)
             if not self._tracks and len(self._front) < MOST_FRONT_BYTES:
                 self._front += media[: MOST_FRONT_BYTES - len(self._front)]
         for track in self._tracks.values():
@@ -273,11 +275,12 @@ class Mp4Walker(ElementWalker):
             if self._media is None:
                 codecs = {track.codec for track in self._heard}
                 self._media = Media(codecs)
-                self._windows = Windows() if not codecs or "aac" in codecs else None
+                self._sampled += [self._windows] if not codecs or "aac" in codecs else []
+                self._sampled += [self._flac] if not codecs or "flac" in codecs else []
             media = memoryview(data)[body:after]
             self._media.feed(media)
-            if self._windows:
-                self._windows.feed(media)
+            for windows in self._sampled:
+                windows.feed(media)
         return after
 
     def _open(self, name: bytes, begins: int) -> None:
@@ -375,8 +378,7 @@ class Mp4Walker(ElementWalker):
                 if not width:
                     count = min(count, _MOST_UNSIZED)
                     track.add_run(count, count * self._default_bytes, self._default, count * self._default)
-                    if track.heads:
-                        track.heads.pass_alike(count, self._default_bytes)
+                    track.pass_alike(count, self._default_bytes)
                     count = 0
                 run = Run(width // 4, flags >> 8 & 1, flags >> 9 & 1, self._default, self._default_bytes)
                 take = partial(Track.pass_run, run=run)

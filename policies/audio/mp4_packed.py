@@ -1,4 +1,4 @@
-"""AAC of which an MP4's tables make one sample of several blocks: found out without knowing where samples are.
+"""AAC and FLAC of which an MP4's tables make one sample of several frames: found out without knowing where those are.
 
 Tables come behind their media as often as in front of it, and neither is kept. But of two blocks that follow each other
 in the media, each a sample, the tables have the two sizes one behind the other. So of the media some windows are kept,
@@ -7,19 +7,21 @@ each other. Sizes that do not are of blocks within samples.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import ClassVar
+
+from typing_extensions import override
 
 from policies.audio.aac_blocks import Blocks
 from policies.audio.aac_packed import Chance
+from policies.audio.flac import frame_sizes
 from policies.audio.walker import Chunk
 
 _WINDOW_BYTES = 4_096
 _MOST_WINDOWS = 8
 _MIXED_BYTES = 256
-_STRETCHES = (4_096, 12_288, 49_152)
-"""Of media, the first ones of which each has one window; later ones are as long as all these."""
-_STRETCH_BYTES = 65_536
 _WINDOW_EVERY = 262_144
 """Bytes of media for one more window that is read."""
 _MOST_READ = 5
@@ -33,6 +35,7 @@ _MOST_TRIES, _MOST_FAILURES = 1_024, 3
 """Places at which a window is read, and windows in which nothing was found: there may be a picture's bytes in them."""
 _MOST_SET_UPS, _LEAST_BYTES = 4, 64
 """By which blocks are read; of others so large ones are assumed."""
+_MOST_FLAC_WINDOWS, _FEW_FLAC_WINDOWS = 64, 4
 _PAIR_BITS = 19
 _PAIR_MASK, _FACTOR = (1 << _PAIR_BITS) - 1, 40_503
 
@@ -62,28 +65,27 @@ class SizePairs:
         return len(self._seen) > 0 and self._seen[spot >> 3] >> (spot & 7) & 1 > 0
 
 
-class Windows:
-    """Some bytes of the media, and the sizes of the blocks in them."""
+class _Windows(ABC):
+    """Looks at a window of each stretch of the media, which chance chooses."""
 
-    __slots__ = ("_begins", "_chance", "_ends", "_kept", "_passed", "_rank", "_read", "_stretch", "_window")
+    __slots__ = ("_begins", "_chance", "_ends", "_passed", "_plans", "_rank", "_window")
+
+    _SIZE: ClassVar[int]
+    _STRETCHES: ClassVar[Sequence[int]]
+    """The last one is of all that come behind it, too."""
 
     def __init__(self) -> None:
         self._chance = Chance()
-        self._kept: list[tuple[int, bytes]] = []  # by rank, which chance gives
-        self._read: dict[
-            Blocks, dict[tuple[int, int], list[int]]
-        ] = {}  # sizes of blocks, by a window's rank and length
-        self._passed = self._stretch = self._ends = 0
+        self._passed = self._plans = self._ends = 0
         self._plan()
 
     def _plan(self) -> None:
         """Choose the window of the next stretch. Of a longer one it ranks before that of a shorter one more often."""
-        begins = self._ends
-        size = _STRETCHES[self._stretch] if self._stretch < len(_STRETCHES) else _STRETCH_BYTES
-        self._stretch += 1
+        begins, size = self._ends, self._STRETCHES[min(self._plans, len(self._STRETCHES) - 1)]
+        self._plans += 1
         self._ends = begins + size
-        self._begins = begins + self._chance.below(size - _WINDOW_BYTES + 1)
-        self._rank = self._chance.below(1 << 61) * (_STRETCH_BYTES // size)
+        self._begins = begins + self._chance.below(size - self._SIZE + 1)
+        self._rank = self._chance.below(1 << 61) * self._STRETCHES[-1] // size
         self._window = bytearray()
 
     def feed(self, chunk: Chunk) -> None:
@@ -91,13 +93,37 @@ class Windows:
         before, self._passed = self._passed, self._passed + len(chunk)
         while self._passed > self._begins:
             at = self._begins + len(self._window) - before
-            self._window += memoryview(chunk)[at : at + _WINDOW_BYTES - len(self._window)]
-            if len(self._window) < _WINDOW_BYTES:
+            self._window += memoryview(chunk)[at : at + self._SIZE - len(self._window)]
+            if len(self._window) < self._SIZE:
                 return
-            if len(self._kept) < _MOST_WINDOWS or self._rank < self._kept[-1][0]:
-                self._kept = sorted([*self._kept, (self._rank, bytes(self._window))])[:_MOST_WINDOWS]
+            self._take(bytes(self._window))
             self._chance.mix(bytes(self._window[:_MIXED_BYTES]))
             self._plan()
+
+    @abstractmethod
+    def _take(self, window: bytes) -> None:
+        """One is complete."""
+
+
+class Windows(_Windows):
+    """Some bytes of the media, and the sizes of the blocks of AAC in them."""
+
+    __slots__ = ("_kept", "_read")
+
+    _SIZE = _WINDOW_BYTES
+    _STRETCHES = (4_096, 12_288, 49_152, 65_536)
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, bytes]] = []  # by rank, which chance gives
+        self._read: dict[
+            Blocks, dict[tuple[int, int], list[int]]
+        ] = {}  # sizes of blocks, by a window's rank and length
+        super().__init__()
+
+    @override
+    def _take(self, window: bytes) -> None:
+        if len(self._kept) < _MOST_WINDOWS or self._rank < self._kept[-1][0]:
+            self._kept = sorted([*self._kept, (self._rank, window)])[:_MOST_WINDOWS]
 
     def most_blocks(self, blocks: Blocks, pairs: SizePairs, size: int) -> int:
         """How many blocks so many bytes may have; 0 where all those that were read are samples.
@@ -127,6 +153,34 @@ class Windows:
             else:
                 failures -= 1
         return most if strange >= _FEW_STRANGE else 0
+
+
+class FlacWindows(_Windows):
+    """The sizes of the frames of FLAC that stand in some of the media."""
+
+    __slots__ = ("_read",)
+
+    _SIZE = 65_536
+    _STRETCHES = (65_536, 1 << 20)
+
+    def __init__(self) -> None:
+        self._read: list[list[int]] = []
+        super().__init__()
+
+    @override
+    def _take(self, window: bytes) -> None:
+        if len(self._read) < _MOST_FLAC_WINDOWS:
+            self._read.append(frame_sizes(window))
+
+    def most_frames(self, pairs: SizePairs, size: int) -> int:
+        """How many frames so many bytes may have, like :meth:`Windows.most_blocks`."""
+        strange = most = 0
+        for sizes in self._read or [frame_sizes(bytes(self._window))]:
+            strange += sum(not pairs.has(first, second) for first, second in pairwise(sizes)) >= _FEW_STRANGE
+            if sizes:
+                most = max(most, 2 * size * len(sizes) // sum(sizes))
+        # Once in some GB chance makes a header within a frame.
+        return most if strange > (len(self._read) >= _FEW_FLAC_WINDOWS) else 0
 
 
 def _sizes(window: bytes, blocks: Blocks) -> list[int]:

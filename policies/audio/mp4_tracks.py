@@ -9,7 +9,7 @@ from policies.audio.aac_blocks import Blocks
 from policies.audio.flac import StreamInfo
 from policies.audio.mp4_media import Media
 from policies.audio.mp4_opus import OpusHeads
-from policies.audio.mp4_packed import SizePairs, Windows
+from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows
 from policies.audio.opus import RATE as OPUS_RATE
 
 _NS_PER_SECOND = 1_000_000_000
@@ -174,6 +174,13 @@ class Track:
             self.heads.refuse()
         self.bytes += count * size
 
+    def pass_alike(self, count: int, size: int) -> None:
+        """``trun`` whose samples have no entries."""
+        if self.pairs:
+            self.pairs.add((size,) * min(count, 2))
+        if self.heads:
+            self.heads.pass_alike(count, size)
+
     def pass_chunks(self, entries: bytes) -> None:
         """``stsc``: from which chunk on a chunk has how many samples."""
         for first, spread, _ in struct.iter_unpack(">III", entries):
@@ -245,7 +252,7 @@ class Track:
         frames = make(entry, self.rate) if make else _pcm(name, self.rate, self.channels, bits)
         self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
         self.codec = frames.codec if frames else ""
-        self.pairs = pairs if frames and frames.blocks else None
+        self.pairs = pairs if frames and (frames.blocks or frames.codec == "flac") else None
         if self.codec == "opus":
             self.heads = self.heads or OpusHeads()
 
@@ -309,12 +316,14 @@ class Track:
             gross = media.most_ns(frames.codec, self.bytes + self.run_bytes) if is_alone else 0
         return gross - self._trimmed(gross, frames.samples * _NS_PER_SECOND // frames.rate)
 
-    def block_ns(self, windows: Windows) -> int:
-        """What blocks of AAC that stand within its samples play, with all others; 0 where none were found."""
+    def block_ns(self, windows: Windows, flac: FlacWindows) -> int:
+        """What frames of AAC or FLAC that stand within its samples play, with all others; 0 where none were found."""
         frames = self._frames
-        if frames is None or frames.blocks is None or self.pairs is None:
+        if frames is None or self.pairs is None:
             return 0
-        count = windows.most_blocks(frames.blocks, self.pairs, self.bytes + self.run_bytes)
+        size = self.bytes + self.run_bytes
+        blocks = frames.blocks
+        count = windows.most_blocks(blocks, self.pairs, size) if blocks else flac.most_frames(self.pairs, size)
         return count * frames.samples * _NS_PER_SECOND // frames.rate
 
     def _trimmed(self, gross: int, one: int) -> int:

@@ -6,9 +6,9 @@ from typing_extensions import override
 
 from policies.audio import aac, opus, vorbis
 from policies.audio.aac_blocks import Blocks
-from policies.audio.aac_packed import Looks
+from policies.audio.aac_packed import Looks, blocks_in
 from policies.audio.ac3 import ENDLESS, LAST_AC3, frame_bytes, frame_of
-from policies.audio.flac import StreamInfo, header_of, tells_all
+from policies.audio.flac import StreamInfo, frames_in, header_of, tells_all
 from policies.audio.mpeg import shapes
 
 _NS_PER_SECOND = 1_000_000_000
@@ -23,6 +23,12 @@ _LEAST_AAC_BYTES = 64
 """Likewise of AAC."""
 _LEAST_HEAD_BYTES = 6
 """Of AC-3 and E-AC-3, what says how long a frame is."""
+_FRAME_BYTES = 64
+"""Of a frame, as many as make one unlike another."""
+_FLAC_STRETCH = 131_072
+"""Of FLAC more is read, since that is a search for headers."""
+_CHANCE = 1
+"""Header within a frame that may be none: chance makes one in some GB."""
 _FLAC_FRAME_BYTES, _MOST_BITS = 64, 32
 _AC3_RATES = (48_000, 44_100, 32_000)
 
@@ -112,7 +118,7 @@ class FlacPackets(Packets):
     Where the file says several rates readers differ, and the slowest plays longest.
     """
 
-    __slots__ = ("_bits", "_known", "_slowest", "channels")
+    __slots__ = ("_bits", "_known", "_looks", "_more", "_slowest", "channels", "unsure")
 
     codec = "flac"
     rate = _NS_PER_SECOND
@@ -123,14 +129,32 @@ class FlacPackets(Packets):
         self._slowest = min(filter(None, (info.rate, rate)), default=0)
         self._bits = info.bits
         self._known: dict[bytes, tuple[int, int]] = {}  # by the first four bytes, where those tell all; the most bytes
+        self._looks = Looks(_FLAC_STRETCH)
+        self._more = 0
+        self.unsure = False
 
     def samples(self, data: bytes, at: int, end: int) -> int:
+        """See :class:`Packets`."""
+        looks = self._looks
+        looks.left -= end - at
+        if looks.left < 0:
+            looks.note(data[at : at + _FRAME_BYTES], frames_in(data, at, end))
+            self.unsure = looks.blocks > looks.looks + _CHANCE
+        return self.samples_by_head(data, at, end)
+
+    @override
+    def played(self, total: int) -> int:
+        """See :class:`Packets`."""
+        return max(total, (total - self._more) * self._looks.most) if self.unsure else total
+
+    @override
+    def samples_by_head(self, data: bytes, at: int, end: int) -> int:
         """See :class:`Packets`."""
         four = data[at : min(end, at + 4)]
         known = self._known.get(four)
         if known is not None:
             played, most = known
-            return played if end - at <= most else played * ((end - at) // most)
+            return played if end - at <= most else self._needed(played, (end - at) // most)
         header = header_of(data[at : min(end, at + 16)])
         if header is None:
             return 0
@@ -140,7 +164,13 @@ class FlacPackets(Packets):
         most = plain + plain // 8 + _FLAC_FRAME_BYTES  # a frame that does not get smaller stays as it is
         if len(self._known) < _MOST_KNOWN and tells_all(four):
             self._known[four] = played, most
-        return played * max((end - at) // most, 1)
+        return self._needed(played, (end - at) // most)
+
+    def _needed(self, played: int, frames: int) -> int:
+        """What a packet plays whose bytes need so many frames like its first one."""
+        more = played * max(frames - 1, 0)
+        self._more += more
+        return played + more
 
 
 class SpeexPackets(Packets):
@@ -189,7 +219,8 @@ class AacPackets(Packets):
         looks = self._looks
         looks.left -= end - at
         if looks.left < 0 and self._blocks:
-            looks.look(data[at:end], self._blocks)
+            sample = data[at:end]
+            looks.note(sample, blocks_in(sample, self._blocks))
             self.unsure = looks.most > 1
         self._room += self._most - end + at
         if self._room >= 0:
