@@ -63,6 +63,7 @@ def _bands(rate: int, length: int, *, is_short: bool) -> Sequence[int]:
 
 _SCE, _CPE, _CCE, _LFE, _DSE, _PCE, _FIL, _END = range(8)
 _SHORT_WINDOWS = 2
+_RANGE_CONTROL, _MOST_LEFT_OUT = 11, 9
 _BOTH = 3
 """Of a pair's channels that a third one is coupled to."""
 _MOST_BYTES = 16 * MOST_BYTES + 4096
@@ -368,7 +369,12 @@ def _pass_silent(bits: _Bits, element: int) -> None:
     """Pass an element that holds no sound."""
     if element == _FIL:
         size = bits.read(4)
-        bits.skip(8 * (size + bits.read(8) - 1 if size == 15 else size))
+        size += bits.read(8) - 1 if size == 15 else 0
+        while size > 0:
+            if bits.read(4) != _RANGE_CONTROL:
+                bits.skip(8 * size - 4)
+                return
+            size -= _pass_range_control(bits)
         return
     bits.skip(4)
     is_aligned, size = bits.read(1), bits.read(8)
@@ -376,6 +382,29 @@ def _pass_silent(bits: _Bits, element: int) -> None:
     if is_aligned:
         bits.align()
     bits.skip(8 * size)
+
+
+def _pass_range_control(bits: _Bits) -> int:
+    """Pass what controls the dynamic range (section 4.5.2.7), which decoders read to its own end; its bytes."""
+    size, bands = 1, 1
+    if bits.read(1):
+        bits.skip(8)
+        size += 1
+    if bits.read(1):  # some channels are left out
+        for turn in range(_MOST_LEFT_OUT):
+            bits.skip(7)
+            size += 1
+            if turn == _MOST_LEFT_OUT - 1 or not bits.read(1):
+                break
+    if bits.read(1):
+        bands += bits.read(4)
+        bits.skip(4 + 8 * bands)
+        size += 1 + bands
+    if bits.read(1):
+        bits.skip(8)
+        size += 1
+    bits.skip(8 * bands)
+    return size + bands
 
 
 def _described(bits: _Bits) -> set[tuple[int, int]]:
