@@ -42,6 +42,7 @@ from storage.archive_comparison import archive_differences
 from storage.embedded import EmbeddedServers
 from storage.journal.archive import Archive
 from storage.ports import StorageError
+from storage.postgres.history import MIGRATIONS, names
 from storage.postgres.migrate import migrate, pending
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
@@ -250,8 +251,10 @@ class Supervisor:
     async def _open_operations(
         self, listening: socket.socket, pool: Pool, counters: RedisCounters, stack: contextlib.AsyncExitStack
     ) -> None:
+        needed = names(MIGRATIONS)  # those of the release that runs, even where the next is installed over it
+
         async def database() -> None:
-            missing = await pending(pool)
+            missing = await pending(pool, needed)
             if missing:
                 raise StorageError(f"migrations are missing: {', '.join(missing)}; run: gateway migrate")
 

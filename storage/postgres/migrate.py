@@ -24,7 +24,6 @@ from storage.postgres.history import (
     MigrationStatus,
     compare,
     load,
-    names,
     outstanding,
 )
 from storage.postgres.pool import Pool
@@ -71,8 +70,8 @@ async def status(database_url: str, *, directory: Path = MIGRATIONS) -> list[Mig
         return compare(files, await _applied(session))
 
 
-async def pending(pool: Pool, *, directory: Path = MIGRATIONS) -> list[str]:
-    """The names this release has and the database has not: the question of a readiness check.
+async def pending(pool: Pool, needed: Sequence[str]) -> list[str]:
+    """The names that are needed and the database has not: the question of a readiness check.
 
     A database newer than the release is no obstacle here, so that a rolling upgrade does not take the old processes out
     of service. Raises StorageError when the connecting role is subject to row-level security: to such a role every
@@ -88,9 +87,9 @@ async def pending(pool: Pool, *, directory: Path = MIGRATIONS) -> list[str]:
             "rows. Let the gateway connect as the user that ran `gateway migrate`."
         )
     if not seen["begun"]:
-        return names(directory)
+        return [*needed]
     done = {row["name"] for row in await pool.read("SELECT name FROM platform.schema_migrations")}
-    return [name for name in names(directory) if name not in done]
+    return [name for name in needed if name not in done]
 
 
 @asynccontextmanager

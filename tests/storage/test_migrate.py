@@ -279,18 +279,17 @@ async def test_the_role_is_made_where_it_is_missing(database_url: str, renamed: 
 
 async def test_what_is_pending_is_told_before_and_after(database_url: str) -> None:
     async with world(database_url) as w:
-        assert await pending(w.pool) == SHIPPED
+        assert await pending(w.pool, SHIPPED) == SHIPPED
         await migrate(database_url)
-        assert await pending(w.pool) == []
+        assert await pending(w.pool, SHIPPED) == []
 
 
 async def test_a_database_newer_than_the_release_is_ready(database_url: str, write: Write) -> None:
     """Else a rolling upgrade would take the old processes out of service before the new ones are there."""
     directory = write(m0001_one=table("one"), m0002_two=table("two"))
     await migrate(database_url, directory=directory)
-    (directory / "0002_two.sql").unlink()
     async with world(database_url) as w:
-        assert await pending(w.pool, directory=directory) == []
+        assert await pending(w.pool, ["0001_one"]) == []
 
 
 async def test_a_role_that_row_level_security_blinds_is_not_ready(migrated_url: str, weak: str) -> None:
@@ -301,7 +300,7 @@ async def test_a_role_that_row_level_security_blinds_is_not_ready(migrated_url: 
         try:
             async with world(migrated_url) as w:
                 with pytest.raises(StorageError, match=f"{weak} does not own the tables"):
-                    await pending(w.pool)
+                    await pending(w.pool, SHIPPED)
         finally:
             await owner.execute(f"DROP OWNED BY {weak}")
 
