@@ -27,6 +27,7 @@ from gateway.configuration.settings import Settings
 from gateway.demo.samples import SAMPLES
 from gateway.identity.digests import digest
 from gateway.identity.passwords import hash_password
+from gateway.processes.sockets import short_base
 from gateway.processes.supervisor import Stores, Supervisor
 from gateway.shipped import shipped
 from gateway.telemetry import application_log
@@ -69,7 +70,7 @@ def demo(given: Given, port: int | None, upstream: str | None) -> None:
     """Try it: PostgreSQL, Valkey, a transcriber, a tenant, a user and an API key, until Ctrl-C."""
     addresses = _addresses(port)
     overrides: dict[str, Any] = given.overrides | addresses
-    with tempfile.TemporaryDirectory(prefix="tahoe-demo-") as sockets:
+    with tempfile.TemporaryDirectory(prefix="tahoe-demo-", dir=short_base()) as sockets:
         own = None if upstream else Path(sockets) / "transcriber.sock"
         overrides["upstream"] = upstream or f"unix:{own}"
         settings = settings_or_exit(overrides, given.config, embedded=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 _LONGEST_PATH = 100
 """sockaddr_un.sun_path is 108 bytes with its final NUL; some of that is kept in hand."""
-
+_ROOM = len("/tahoe-gateway-12345678/transcriber.sock")
+"""The longest name that one gets in such a place."""
 
 _SO_ATTACH_FILTER, _BPF_RET = 26, 0x06
 """Linux's numbers (asm-generic/socket.h, linux/bpf_common.h); the socket module does not name them."""
@@ -92,7 +93,7 @@ def listen_privately(directory: Path, name: str) -> socket.socket:
     """
     path = directory / name
     if len(os.fsencode(path)) > _LONGEST_PATH:
-        path = Path(tempfile.mkdtemp(prefix="tahoe-gateway-")) / name
+        path = Path(tempfile.mkdtemp(prefix="tahoe-gateway-", dir=short_base())) / name
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
@@ -106,6 +107,12 @@ def listen_privately(directory: Path, name: str) -> socket.socket:
         os.umask(before)
     listening.setblocking(False)  # noqa: FBT003  its only argument
     return listening
+
+
+def short_base() -> str:
+    """Where a directory for sockets can be made whose own place has too long a path. TMPDIR may be long itself."""
+    base = tempfile.gettempdir()
+    return base if len(os.fsencode(base)) + _ROOM <= _LONGEST_PATH else "/tmp"  # noqa: S108  for mkdtemp alone
 
 
 def close_privately(listening: socket.socket, path: Path) -> None:

@@ -35,9 +35,12 @@ def client(demo: Demo) -> openai.OpenAI:
 
 
 def test_the_printed_curl_gets_the_right_words(tmp_path: Path) -> None:
-    """The greeting's lines work when pasted into a shell, and each stands alone."""
+    """The greeting's lines work when pasted into a shell, and each stands alone; in a place with an odd name too."""
     port = free_port(and_next=True)
-    demo = Process.start("demo", "--port", str(port), env=environment(state_dir=str(tmp_path / "state")))
+    state, long = tmp_path / "Ann's state", tmp_path / ("t" * 100)
+    long.mkdir()
+    env = environment(state_dir=str(state)) | {"TMPDIR": str(long)}
+    demo = Process.start("demo", "--port", str(port), env=env)
     try:
         usage = demo.wait_for("usage report")
         curls = [line for line in demo.lines if line.startswith("curl ")]

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -108,10 +109,16 @@ def test_an_address_that_cannot_be_had_is_a_sentence(address: str) -> None:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_private_socket_is_ours_alone_however_long_the_path(tmp_path: Path, deep: bool) -> None:
-    """0600 from the first moment; what a dead process left is replaced; closing leaves nothing."""
+def test_a_private_socket_is_ours_alone_however_long_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    """0600 from the first moment; what a dead process left is replaced; closing leaves nothing.
+
+    The temporary directory may be as deep.
+    """
     directory = tmp_path / ("d" * 120 if deep else "d")
     directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
     if not deep:
         (directory / "portal.sock").touch()
     listening = listen_privately(directory, "portal.sock")
