@@ -80,10 +80,8 @@ def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bou
     ]
     found += [_of_address(a, tenant, route) for a in route.of_address]
     rates = [Bound(allowance_of(charge), charge.key) for charge in charges]
-    if route.websocket:
-        request = bodyless = [b for b in found if b.allowance.what is not What.CONCURRENCY]
-    else:
-        request = [b for b in found if b.allowance.what is not What.STREAMS and _matters(b.allowance, route)]
+    request = bodyless = [b for b in found if matters(b.allowance.what, route)]
+    if not route.websocket:
         bodyless = [b for b in request if b.allowance.what is not What.BYTES]
     if not request:
         return None
@@ -154,9 +152,23 @@ def _over(length: int | None, bits: int, *, has_audio: bool) -> Spent:
     return Spent(length * 8_000 // bits if has_audio else 0, length)
 
 
-def _matters(allowance: Allowance, route: Route) -> bool:
-    """Whether an allowance can matter on a route: audio comes with the request, or a job's result tells of it."""
-    return allowance.what is not What.AUDIO or route.meter != "none" or bool(route.job_audio)
+def matters(what: What, route: Route) -> bool:
+    """Whether a limit of this kind can matter on a route; audio comes with the request, or a job's result tells it."""
+    if route.websocket:
+        return what is not What.CONCURRENCY
+    return what is not What.STREAMS and (what is not What.AUDIO or route.meter != "none" or bool(route.job_audio))
+
+
+_NOTHING = {
+    What.CONCURRENCY: "opens streams, whose number 'streams' limits",
+    What.STREAMS: "opens no streams",
+    What.AUDIO: "has no audio",
+}
+
+
+def limits_nothing(what: What, route: Route) -> str:
+    """What is to be said of a limit that does not matter on a route."""
+    return f"It would limit nothing: the route {route.name} {_NOTHING[what]}."
 
 
 def allowance_of(charge: Charge) -> Allowance:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from policies import permissions
+from policies.allowances import What
+from policies.bounds import limits_nothing, matters
 from policies.route_table import RoutesInvalid
 
 if TYPE_CHECKING:
@@ -19,11 +21,19 @@ def check_routes(stores: "Stores", routes: Sequence[str]) -> None:
         check_route(stores, route)
 
 
-def check_route(stores: "Stores", name: str) -> None:
-    """A prohibition or a limit of what does not exist would hold for nothing and look as if it did."""
-    known = sorted(route.name for route in _routes(stores))
+def check_route(stores: "Stores", name: str, limited: Iterable[What] = ()) -> None:
+    """A prohibition or a limit of what does not exist would hold for nothing and look as if it did.
+
+    So would a limit of a kind that no request of the route touches.
+    """
+    known = {route.name: route for route in _routes(stores)}
     if name not in known:
-        raise click.BadParameter(f"there is no route {name!r}; the table has {', '.join(known)}.", param_hint="ROUTE")
+        said = f"there is no route {name!r}; the table has {', '.join(sorted(known))}."
+        raise click.BadParameter(said, param_hint="ROUTE")
+    for what in limited:
+        if not matters(what, known[name]):
+            said = f"{limits_nothing(what, known[name])} Routes: gateway routes list"
+            raise click.BadParameter(said, param_hint=f"--{what}")
 
 
 def check_scopes(stores: "Stores", scopes: Iterable[str], *more: str) -> None:

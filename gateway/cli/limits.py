@@ -109,8 +109,9 @@ class _Wish:
     async def carry_out(self, stores: "Stores") -> None:
         """Calendar and limits, and then tell the gateways."""
         found = await stores.directory.tenant(self.tenant)
-        if self.route and any(any(given) for given in self.amounts.values()):  # one of a former table can be lifted
-            check_route(stores, self.route)
+        limited = [What(name) for name, given in self.amounts.items() if any(given)]
+        if self.route and limited:  # one of a former table can be lifted
+            check_route(stores, self.route, limited)
         user_id = await member(stores, found.id, self.tenant, self.email) if self.email else None
         if self.time_zone or self.anchor_day:
             old = await stores.limits.calendar(found.id)

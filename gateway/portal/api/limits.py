@@ -10,6 +10,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
 from gateway.portal.problem import Problem
 from policies.allowances import Allowance, What, check_apart
+from policies.bounds import limits_nothing, matters
 from policies.permissions import Permission
 from policies.verdict import Refusal
 from storage.ports import Grant, Invalidation
@@ -85,9 +86,9 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
     wish = ask.body
     if not (wish.key_id or wish.user_id):
         ask.who.require(Permission.PLATFORM_WRITE)
-    if wish.route and wish.route not in ask.parts.routes:
-        raise Problem(Refusal.INVALID_INPUT, fields={"route": f"There is no route {wish.route!r}."})
     named = {what: getattr(wish, what.value) for what in What}
+    if wish.route:
+        _check_route(ask, wish.route, [what for what, texts in named.items() if texts])
     granted = [
         replace(allowance, shadow=wish.shadow)
         for what, texts in named.items()
@@ -106,6 +107,16 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=wish.key_id or ""))
     first = LimitList(limit=LONGEST)
     return await _page(ask, first, ask.cursors_of(list_limits.__name__, first))
+
+
+def _check_route(ask: Ask[Any, Any], name: str, limited: Sequence[What]) -> None:
+    """One that is not there, or that no request of a kind touches, would hold for nothing and look as if it did."""
+    route = ask.parts.routes.get(name)
+    if route is None:
+        raise Problem(Refusal.INVALID_INPUT, fields={"route": f"There is no route {name!r}."})
+    fields = {what.value: limits_nothing(what, route) for what in limited if not matters(what, route)}
+    if fields:
+        raise Problem(Refusal.INVALID_INPUT, fields=fields)
 
 
 async def _page(ask: Ask[Any, Any], query: LimitList, cursors: Cursors) -> Page[LimitShown]:

@@ -90,7 +90,7 @@ def test_limits_of_every_kind_are_set_and_shown_together(acme: Operator) -> None
         "--anchor-day", "15",
     )  # fmt: skip
     acme.run("limits", "set", "--tenant", "acme", "--user", "ANN@example.com", "--audio", "1h/day", "--shadow")
-    acme.run("limits", "set", "--tenant", "acme", "--route", "deepgram.listen", "--streams", "2")
+    acme.run("limits", "set", "--tenant", "acme", "--route", "deepgram.stream", "--streams", "2")
     shown = acme.json("limits", "show", "--tenant", "acme")
     assert (shown["time_zone"], shown["anchor_day"], shown["requests"]) == ("Europe/Berlin", 15, "600/m")
     said = [(one["name"], one["limit"], one["used"], one["shadow"]) for one in shown["limits"]]
@@ -101,7 +101,7 @@ def test_limits_of_every_kind_are_set_and_shown_together(acme: Operator) -> None
         ("tenant-concurrency", "10", 0, False),
         ("tenant-requests", "600/m", 0, False),
         ("tenant-streams", "5", 0, False),
-        ("tenant-streams:deepgram.listen", "2", 0, False),
+        ("tenant-streams:deepgram.stream", "2", 0, False),
         ("user-audio-day", "3600s/day", 0, True),
     ]
     month = shown["limits"][1]
@@ -137,6 +137,13 @@ def test_a_limit_on_a_route_that_is_not_there_can_only_be_lifted(acme: Operator)
     """It would hold for nothing, and look as if it did."""
     refused = acme.run("limits", "set", "--tenant", "acme", "--route", "nope", "--requests", "5/m", status=2)
     assert "there is no route 'nope'" in refused.stderr
+    for route, option, amount, why in (
+        ("deepgram.listen", "--streams", "2", "opens no streams"),
+        ("deepgram.stream", "--concurrency", "2", "opens streams"),
+        ("openai.models", "--audio", "1h/d", "has no audio"),
+    ):
+        useless = acme.run("limits", "set", "--tenant", "acme", "--route", route, option, amount, status=2)
+        assert f"It would limit nothing: the route {route} {why}" in useless.stderr
     assert acme.json("limits", "show", "--tenant", "acme")["limits"] == []
     acme.run("limits", "set", "--tenant", "acme", "--route", "nope", "--requests", "none")
 

@@ -522,6 +522,7 @@ async def test_a_tenant_limits_its_keys_and_not_itself(houses: Houses) -> None:
     for wrong, field in (
         ({"key_id": key["id"], "requests": ["many"]}, "requests"),
         ({"key_id": key["id"], "requests": ["1/m"], "route": "nowhere"}, "route"),
+        ({"key_id": key["id"], "streams": ["2"], "route": "deepgram.listen"}, "streams"),
     ):
         assert (await owner.ask("PUT", "/limits", wrong, status=422))["errors"][0]["field"] == field
     await owner.ask("PUT", "/limits", {"key_id": STRANGER["key_id"], "requests": ["1/m"]}, status=404)
