@@ -116,11 +116,13 @@ def tell(given: Given, facts: Json, sentence: str) -> None:
         click.echo(sentence)
 
 
-def with_stores(given: Given, work: Callable[["Stores"], Awaitable[_T]], *, new_secret: bool = False) -> _T:
+def with_stores(
+    given: Given, work: Callable[["Stores"], Awaitable[_T]], *, new_secret: bool = False, as_it_is: bool = False
+) -> _T:
     """Open the stores, do the work, close them. Raises ClickException for whatever a store says against it.
 
-    ``new_secret`` lets it work with another secret than the gateway had.
+    ``new_secret`` lets it work with another secret than the gateway had, ``as_it_is`` with an empty database.
     """
     from gateway.cli.stores import run  # noqa: PLC0415  slow: see the package's docstring
 
-    return run(given.settings(), work, embedded=given.embedded, new_secret=new_secret)
+    return run(given.settings(), work, embedded=given.embedded, new_secret=new_secret, as_it_is=as_it_is)

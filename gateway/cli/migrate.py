@@ -22,9 +22,9 @@ def migrate(given: Given, *, only_status: bool) -> None:
     Several may run at once: one migrates, the others wait for it. Only the schema `platform` is touched.
     """
     if only_status:
-        _print_status(given, with_stores(given, _status))
+        _print_status(given, with_stores(given, _status, as_it_is=True))
     else:
-        _print_applied(given, with_stores(given, _migrate))
+        _print_applied(given, with_stores(given, _migrate, as_it_is=True))
 
 
 async def _migrate(stores: "Stores") -> list[str]:

@@ -89,10 +89,17 @@ class Stores:
         )
 
 
-def run(settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool, new_secret: bool = False) -> _T:
+def run(
+    settings: Settings,
+    work: Callable[[Stores], Awaitable[_T]],
+    *,
+    embedded: bool,
+    new_secret: bool = False,
+    as_it_is: bool = False,
+) -> _T:
     """Open, work, close. Raises ClickException with what a store said, which is written for operators."""
     try:
-        return asyncio.run(_whole(settings, work, embedded=embedded, new_secret=new_secret))
+        return asyncio.run(_whole(settings, work, embedded=embedded, new_secret=new_secret, as_it_is=as_it_is))
     except NotFound as error:
         raise click.ClickException(f"{error}{_where_to_look(str(error))}") from error
     except StorageError as error:
@@ -107,25 +114,32 @@ def _where_to_look(said: str) -> str:
 
 
 async def _whole(
-    settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool, new_secret: bool
+    settings: Settings, work: Callable[[Stores], Awaitable[_T]], *, embedded: bool, new_secret: bool, as_it_is: bool
 ) -> _T:
-    async with opened(settings, embedded=embedded, new_secret=new_secret) as stores:
+    async with opened(settings, embedded=embedded, new_secret=new_secret, as_it_is=as_it_is) as stores:
         return await work(stores)
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, *, embedded: bool, new_secret: bool = False) -> AsyncIterator[Stores]:
+async def opened(
+    settings: Settings, *, embedded: bool, new_secret: bool = False, as_it_is: bool = False
+) -> AsyncIterator[Stores]:
     """The stores that the settings name; for those they do not name, the state directory's own. Raises StorageError.
 
     Without ``embedded``, a state directory stands in only when no database is named at all: a leftover of some trial
     must not be mixed with the database of another gateway. ``new_secret``: the secret may be another one than the
-    gateway had when it made its signing keys; else nothing is made with such a secret.
+    gateway had when it made its signing keys; else nothing is made with such a secret. ``as_it_is``: an embedded
+    database that begins here stays empty.
     """
     database, redis = _revealed(settings.database_url), _revealed(settings.redis_url)
     lent = (database is None or redis is None) if embedded else (database is None and _is_inhabited(settings.state_dir))
     async with contextlib.AsyncExitStack() as stack:
         if lent:
-            database, redis = await _lent(settings.state_dir, database, redis, stack)
+            fresh = not _has_data(settings.state_dir)
+            own_database, redis = await _lent(settings.state_dir, redis, stack)
+            if fresh and database is None and not as_it_is:
+                await migrate(own_database)
+            database = database or own_database
             if not settings.public_url:
                 settings = settings.model_copy(update={"public_url": noted(settings.state_dir)})
         if database is None:
@@ -162,17 +176,12 @@ async def opened(settings: Settings, *, embedded: bool, new_secret: bool = False
         )
 
 
-async def _lent(
-    state_dir: Path, database: str | None, redis: str | None, stack: contextlib.AsyncExitStack
-) -> tuple[str, str]:
-    """Where the stores are, when the state directory's own stand in for what is not named."""
+async def _lent(state_dir: Path, redis: str | None, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
+    """The state directory's own database, and Redis where none is named."""
     from storage.embedded import attached  # noqa: PLC0415  slow: see the package's docstring
 
-    fresh = not _has_data(state_dir)
     own_database, own_redis = await stack.enter_async_context(attached(state_dir))
-    if fresh and database is None:
-        await migrate(own_database)
-    return database or own_database, redis or own_redis
+    return own_database, redis or own_redis
 
 
 def _whoever_runs_this() -> Actor:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.processes.noted_address import note
+from storage.postgres.history import MIGRATIONS, names
 from tests.gateway.cli.conftest import Operator
 from tests.servers import ROOT, scratch
 
@@ -47,6 +49,14 @@ def test_the_command_line_comes_before_the_environment(operator: Operator, tmp_p
     words = ("usage", "report", "--tenant", "acme", "--config", str(config), "--state-dir", str(tmp_path))
     operator.run("tenant", "create", "acme", "--config", str(config))
     assert operator.run(*words).stderr == ""
+
+
+def test_migrate_says_what_it_does_to_embedded_stores_that_begin(place: Path) -> None:
+    """It reported nothing to do, because the schema was made on the way; and a mere look at the status made it."""
+    operator = Operator({"GATEWAY_STATE_DIR": str(place / "state")})
+    status: Any = operator.json("migrate", "--status", "--embedded")
+    assert {row["state"] for row in status} == {"pending"}
+    assert operator.json("migrate") == {"applied": names(MIGRATIONS)}
 
 
 def test_embedded_stores_are_made_found_again_and_keep_what_was_done(place: Path) -> None:
