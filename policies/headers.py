@@ -53,7 +53,10 @@ _OURS = (b"x-auth-", b"x-internal-", b"x-envoy-", b"x-forwarded-", b"x-original-
 _OWN_COOKIES = (b"__host-", b"tahoe_")
 """How names of the gateway's own cookies begin: over https, and over plain http, where a browser takes no __Host-."""
 
-_FOLD = bytes.maketrans(b"_.", b"--")
+_MARKS = b"_.!#$%&'*+^`|~"
+"""Of what a name may hold beside letters, digits and hyphens (RFC 9110 section 5.6.2), all: lighttpd and CGI before
+Apache 2.4 make an underscore of each."""
+_FOLD = bytes.maketrans(_MARKS, b"-" * len(_MARKS))
 _REMEMBERED = 2_048
 """How many spellings a table remembers, so that a client cannot grow it without end."""
 
@@ -97,7 +100,7 @@ class _Table:
     def learn(self, name: bytes) -> _Kind:
         """Judge a spelling, and remember it while there is room.
 
-        A name that is ours only after folding ``_`` and ``.`` is dropped: it must not act as the real one does.
+        A name that is ours only after folding is dropped: it must not act as the real one does.
         """
         lower = name.lower()
         kind = self._kinds.get(lower)
