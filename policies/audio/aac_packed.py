@@ -40,11 +40,9 @@ class Chance:
 class Looks:
     """Which samples of one stream are read, and the most blocks that one of them had."""
 
-    __slots__ = ("_chance", "_longest", "_rest", "_stretch", "blocks", "left", "looks", "most")
+    __slots__ = ("_chance", "_rest", "_stretch", "blocks", "left", "looks", "most")
 
-    def __init__(self, longest: int = _MOST_STRETCH) -> None:
-        """``longest`` is the longest stretch of bytes of which one is chosen."""
-        self._longest = longest
+    def __init__(self) -> None:
         self._chance = Chance()
         self._stretch = _FIRST_STRETCH
         self.left = self._chance.below(_FIRST_STRETCH)
@@ -61,7 +59,7 @@ class Looks:
         self.looks += 1
         while self.left < 0:
             self._chance.mix(sample)
-            self._stretch = min(16 * self._stretch, self._longest)
+            self._stretch = min(16 * self._stretch, _MOST_STRETCH)
             pick = self._chance.below(self._stretch)
             self.left += self._rest + pick
             self._rest = self._stretch - pick

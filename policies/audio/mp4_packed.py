@@ -111,7 +111,7 @@ class Windows(_Windows):
     __slots__ = ("_kept", "_read")
 
     _SIZE = _WINDOW_BYTES
-    _STRETCHES = (4_096, 12_288, 49_152, 65_536)
+    _STRETCHES = (4_096, 12_288, 49_152, 65_536, 262_144)
 
     def __init__(self) -> None:
         self._kept: list[tuple[int, bytes]] = []  # by rank, which chance gives

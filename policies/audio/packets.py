@@ -25,8 +25,6 @@ _LEAST_HEAD_BYTES = 6
 """Of AC-3 and E-AC-3, what says how long a frame is."""
 _FRAME_BYTES = 64
 """Of a frame, as many as make one unlike another."""
-_FLAC_STRETCH = 131_072
-"""Of FLAC more is read, since that is a search for headers."""
 _CHANCE = 1
 """Header within a frame that may be none: chance makes one in some GB."""
 _FLAC_FRAME_BYTES, _MOST_BITS = 64, 32
@@ -129,7 +127,7 @@ class FlacPackets(Packets):
         self._slowest = min(filter(None, (info.rate, rate)), default=0)
         self._bits = info.bits
         self._known: dict[bytes, tuple[int, int]] = {}  # by the first four bytes, where those tell all; the most bytes
-        self._looks = Looks(_FLAC_STRETCH)
+        self._looks = Looks()
         self._more = 0
         self.unsure = False
 
