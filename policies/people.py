@@ -15,6 +15,8 @@ RESET_S = 1_800
 EMAIL_CHANGE_S = 86_400
 INVITATION_S = 604_800
 FRESH_S = 300
+SET_UP_S = 1_800
+"""To take a phone, install an app and scan a key: for a second factor that was begun while the proof was fresh."""
 """How long ago, in seconds, a password may have been given for what asks for a fresh log-in."""
 
 
@@ -70,9 +72,9 @@ class Session:
     authenticated_at: datetime
     expires_at: datetime
 
-    def is_fresh(self, now: datetime) -> bool:
+    def is_fresh(self, now: datetime, within_s: int = FRESH_S) -> bool:
         """Whether the person behind it proved itself just now, as sensitive changes ask."""
-        return (now - self.authenticated_at).total_seconds() < FRESH_S
+        return (now - self.authenticated_at).total_seconds() < within_s
 
 
 SECOND_FACTORS = frozenset({"otp", "mfa", "pop", "browser"})

@@ -13,7 +13,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
 from policies.cookies import session_cookie, single
-from policies.people import Proven, Session, Step, safe_next
+from policies.people import FRESH_S, Proven, Session, Step, safe_next
 from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.ids import Kind
@@ -51,10 +51,10 @@ async def required(request: web.Request) -> Session:
     raise Problem(Refusal.LOGIN_REQUIRED)
 
 
-async def required_fresh(request: web.Request) -> Session:
+async def required_fresh(request: web.Request, within_s: int = FRESH_S) -> Session:
     """The session of somebody who gave the password within minutes; a page asks for it first."""
     found = await required(request)
-    if found.is_fresh(request.app[PARTS].now()):
+    if found.is_fresh(request.app[PARTS].now(), within_s):
         return found
     if wants_page(request):
         form = f"{safe_next(came_from(request), HOME)}?done=confirmed"  # what it asked for was not done

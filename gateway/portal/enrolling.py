@@ -22,12 +22,13 @@ routes = web.RouteTableDef()
 async def offer(request: web.Request) -> web.Response:
     """The secret, to be confirmed by a code. A new one each time until then."""
     half = await _half(request)
+    was_offered = await people(request).second_factor(half.proven.person.id) is not None
     secret = pyotp.random_base32()
     try:
         await people(request).offer_second_factor(half.proven.person.id, sealed(request, secret, half.proven.person.id))
     except AlreadyExists as error:
         raise web.HTTPSeeOther("/auth/mfa") from error
-    return _page(request, half, secret, None)
+    return _page(request, half, secret, None, was_offered=was_offered)
 
 
 @routes.post("/auth/mfa/setup")
@@ -57,8 +58,10 @@ async def _half(request: web.Request) -> Halfway:
     return half
 
 
-def _page(request: web.Request, half: Halfway, secret: str, problem: Problem | None) -> web.Response:
+def _page(
+    request: web.Request, half: Halfway, secret: str, problem: Problem | None, *, was_offered: bool = False
+) -> web.Response:
     return render(
-        request, "mfa_setup.html", title="Set up a second factor",
-        problem=problem, tenant=half.proven.place.name, goal=half.goal, **shown(secret, half.proven.person.email),
+        request, "mfa_setup.html", title="Set up a second factor", problem=problem, tenant=half.proven.place.name,
+        goal=half.goal, was_offered=was_offered, **shown(secret, half.proven.person.email),
     )  # fmt: skip

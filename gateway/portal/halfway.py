@@ -12,9 +12,9 @@ from gateway.portal.identity import people
 from gateway.portal.oidc import pending
 from gateway.portal.oidc.pending import Pending
 from gateway.portal.problem import Problem
-from gateway.portal.slips import Slip
+from gateway.portal.slips import LIFE_S, Slip
 from gateway.portal.trusted import is_trusted
-from policies.people import Person, Proven, Step
+from policies.people import SET_UP_S, Person, Proven, Step
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound
 
@@ -43,7 +43,7 @@ async def go_on(request: web.Request, proven: Proven, goal: str, connects: Pendi
         case Step.PROVE:
             return await _pause(request, proven, goal, connects, "/auth/mfa")
         case Step.SET_UP:
-            return await _pause(request, proven, goal, connects, "/auth/mfa/setup")
+            return await _pause(request, proven, goal, connects, "/auth/mfa/setup", life_s=SET_UP_S)
         case Step.DONE:
             return await begin(request, proven, goal, connects)
 
@@ -93,12 +93,14 @@ async def forget(request: web.Request, response: web.Response) -> None:
     await _SLIP.forget(request, response)
 
 
-async def _pause(request: web.Request, proven: Proven, goal: str, connects: Pending | None, where: str) -> web.Response:
+async def _pause(
+    request: web.Request, proven: Proven, goal: str, connects: Pending | None, where: str, life_s: int = LIFE_S
+) -> web.Response:
     """Have it wait. It goes on with a proof that is given then, so the session will be a fresh one."""
     person = proven.person
     kept = [person.id, proven.place.tenant_id, proven.methods, goal, _password_of(person), connects]
     response = web.Response(status=303, headers={"Location": where})
-    await _SLIP.leave(request, response, kept)
+    await _SLIP.leave(request, response, kept, life_s)
     return response
 
 

@@ -22,7 +22,7 @@ from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
 from gateway.portal.sealing import sealed, unsealed
 from gateway.portal.trusted import trusted_browsers
-from policies.people import Proven, Session, safe_next
+from policies.people import SET_UP_S, Proven, Session, safe_next
 from policies.verdict import Refusal
 from storage.postgres.people import Account
 
@@ -154,15 +154,19 @@ async def offer(request: web.Request) -> web.Response:
     account = await own(request, session)
     if account.person.has_second_factor:
         return back(_PAGE, "")
+    was_offered = await people(request).second_factor(account.person.id) is not None
     secret = pyotp.random_base32()
     await people(request).offer_second_factor(account.person.id, sealed(request, secret, account.person.id))
-    return _offer(request, session, account, secret, None)
+    return _offer(request, session, account, secret, None, was_offered=was_offered)
 
 
 @routes.post("/account/second-factor")
 async def take(request: web.Request) -> web.Response:
-    """Confirm it; from now on it is asked for. The recovery codes are shown, this once."""
-    session = await browser.required_fresh(request)
+    """Confirm it; from now on it is asked for. The recovery codes are shown, this once.
+
+    Whoever was shown the secret had just proved who it is, and may take its time with the code.
+    """
+    session = await browser.required_fresh(request, SET_UP_S)
     account = await own(request, session)
     known = people(request)
     factor = await known.second_factor(account.person.id)
@@ -233,11 +237,18 @@ async def _show_codes(request: web.Request, session: Session, account: Account) 
 
 
 def _offer(
-    request: web.Request, session: Session, account: Account, secret: str, problem: Problem | None
+    request: web.Request,
+    session: Session,
+    account: Account,
+    secret: str,
+    problem: Problem | None,
+    *,
+    was_offered: bool = False,
 ) -> web.Response:
+    """``was_offered``: another secret was, which an app may have and which is worth nothing now."""
     return account_page(
         request, "second_factor_offer.html", account, session, title="Authenticator app", tab="security",
-        problem=problem, **shown(secret, account.person.email),
+        problem=problem, was_offered=was_offered, done="", **shown(secret, account.person.email),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a browser is in the midst of: kept in Redis for ten minutes, named by a secret in a cookie of that browser."""
+"""What a browser is in the midst of: kept in Redis for minutes, named by a secret in a cookie of that browser."""
 
 import secrets
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ class Slip:
     purpose: str
     bound_to: str = ""
 
-    async def leave(self, request: web.Request, response: web.Response, kept: object) -> None:
+    async def leave(self, request: web.Request, response: web.Response, kept: object, life_s: int = LIFE_S) -> None:
         """Keep what JSON can hold."""
         secret = secrets.token_urlsafe(32)
         with asking():
-            await request.app[PARTS].redis.set(self._key(request, secret), orjson.dumps(kept), ex=LIFE_S)
+            await request.app[PARTS].redis.set(self._key(request, secret), orjson.dumps(kept), ex=life_s)
         response.set_cookie(
-            self._name(request), secret, max_age=LIFE_S, httponly=True, secure=request.app[PARTS].is_https,
+            self._name(request), secret, max_age=life_s, httponly=True, secure=request.app[PARTS].is_https,
             samesite="Lax", path="/",
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import html
 import re
 import time
+from datetime import timedelta
 
 import pyotp
 import pytest
@@ -70,6 +71,38 @@ async def test_who_has_none_sets_one_up_and_can_do_nothing_else(portal: Client, 
     assert refused.status == 403
     assert "<title>Error: Password and security" in await refused.text()
     assert {"second_factor.enabled", "session.started"} <= set(await actions(town.parts))
+
+
+async def test_who_takes_long_to_set_it_up_goes_on_or_is_told_that_the_key_is_a_new_one(
+    portal: Client, town: Town
+) -> None:
+    """Half an hour after the proof, on the account's page as between password and session."""
+
+    async def proved(minutes: int) -> None:
+        async with town.parts.pool.operator() as connection:
+            ago = timedelta(minutes=minutes)
+            await connection.execute("UPDATE platform.sessions SET authenticated_at = now() - $1::interval", ago)
+
+    path, new = "/account/second-factor", "This is a new key"
+    await log_in(portal)
+    first = await (await portal.get(path, headers=PAGE)).text()
+    again = await (await portal.get(path, headers=PAGE)).text()
+    assert (new in first, new in again) == (False, True)
+    confirming = {
+        "csrf": re.search(r'name="csrf" value="([^"]+)"', again)[1], "code": code(await secret_on(again))
+    }  # fmt: skip
+    await proved(31)
+    late = await portal.post(path, data=confirming, headers=PAGE, allow_redirects=False)
+    assert (late.status, late.headers["Location"].partition("?")[0]) == (303, "/account/confirm")
+    await proved(29)
+    assert "Recovery codes" in await (await portal.post(path, data=confirming, headers=PAGE)).text()
+    await ask_for(town, "member")
+    await town.add("bob@example.com")
+    portal.session.cookie_jar.clear()
+    half = await fill(portal, "/auth/login", email="bob@example.com", password=PASSWORD)
+    assert half.cookies["tahoe_challenge"]["max-age"] == "1800"
+    shown = [await (await portal.get("/auth/mfa/setup", headers=PAGE)).text() for _ in range(2)]
+    assert [new in page for page in shown] == [False, True]
 
 
 async def test_to_start_again_is_not_to_forget_where_to(portal: Client, town: Town) -> None:
