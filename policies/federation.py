@@ -97,13 +97,24 @@ def read_asserted(claims: Mapping[str, Any], rules: Rules) -> Asserted:
     )
 
 
+def may_join(asserted: Asserted, rules: Rules, invited: str) -> Refusal | None:
+    """Why somebody new does not accept an invitation to that address as who the provider says it is; None if it may.
+
+    It says who comes, and the invitation where to: whether the provider's people are let in unasked does not matter.
+    """
+    if not asserted.email:
+        return Refusal.PROVIDER_EMAIL_UNVERIFIED
+    if asserted.email != invited:
+        return Refusal.PROVIDER_NOT_INVITED
+    return None if _is_of(rules.domains, asserted) else Refusal.PROVIDER_NOT_ADMITTED
+
+
 def outcome(asserted: Asserted, rules: Rules, *, linked: bool, has_account: bool) -> Outcome | Refusal:
     """What follows for somebody who is linked, whose address has an account, or who is new.
 
     The domains are checked each time, so that nobody stays who has left them.
     """
-    domain = asserted.email.rpartition("@")[2]
-    if rules.domains and domain not in rules.domains:
+    if not _is_of(rules.domains, asserted):
         return Refusal.PROVIDER_NOT_ADMITTED if asserted.email else Refusal.PROVIDER_EMAIL_UNVERIFIED
     if linked:
         return Outcome.SIGN_IN
@@ -112,3 +123,7 @@ def outcome(asserted: Asserted, rules: Rules, *, linked: bool, has_account: bool
     if has_account:
         return Outcome.ASK if rules.links_by_email else Refusal.PROVIDER_NOT_LINKED
     return Outcome.MAKE if rules.makes_people and asserted.tenant else Refusal.PROVIDER_NOT_ADMITTED
+
+
+def _is_of(domains: frozenset[str], asserted: Asserted) -> bool:
+    return not domains or asserted.email.rpartition("@")[2] in domains

@@ -145,6 +145,11 @@ program, or set up an authenticator app, whose codes programs can send.",
 security.",
     )
     PROVIDER_NOT_ADMITTED = 403, "Nobody has given you access here. Ask an administrator to invite you."
+    PROVIDER_NOT_INVITED = (
+        403,
+        "The sign-in provider knows you by another address than the one that is invited. Join in another way, or ask \
+for an invitation to that address.",
+    )
     PROVIDER_TAKEN = 409, "That account of the provider is connected to another account here."
     PASSKEY_FAILED = 401, "This passkey was not accepted. Try again, or sign in another way."
     TOO_MANY_TRIES = (

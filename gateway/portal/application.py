@@ -31,12 +31,13 @@ from gateway.portal.api import service
 from gateway.portal.oauth import discovery, endpoints
 from gateway.portal.oidc import consent, flow, linking
 from gateway.portal.parts import PARTS, Parts
+from gateway.portal.passkeys import joining as passkey_joining
 from gateway.portal.passkeys import keeping, using
 
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
     identity, mail, posting, login, choosing, recovery, joining, account, security, enrolling, flow, linking, consent,
-    keeping, using, addresses, own_keys, statement,
+    keeping, using, passkey_joining, addresses, own_keys, statement,
     overview, new_keys, keys, members, invitations, usage, limits, audit,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""

@@ -1,5 +1,7 @@
 """Invitations as the invited see them: a link, and a person who is a member afterwards. And how they are sent."""
 
+from datetime import datetime
+
 from aiohttp import web
 
 from gateway.portal import browser, halfway, letters
@@ -7,8 +9,10 @@ from gateway.portal.bodies import form_fields
 from gateway.portal.choosing import hashed, new_password
 from gateway.portal.identity import IDENTITY, people, trail
 from gateway.portal.mail import MAILER, deliver, require_mailbox
+from gateway.portal.oidc.provider import PROVIDERS
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
+from gateway.portal.passkeys.ceremony import takes_passkeys
 from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
@@ -18,14 +22,14 @@ from policies.people import Invitation, InvitationState, Proven, Session, accoun
 from policies.tenants import Role
 from policies.verdict import Refusal
 from storage.ports import Invalidation
-from storage.postgres.invitations import PostgresInvitations
+from storage.postgres.invitations import Means, PostgresInvitations
 from storage.redis.attempts import Bucket
 
 routes = web.RouteTableDef()
 
 PURPOSE = "invitations"
 """What the key of their digests is derived for."""
-_FREE_TRIES = 30
+FREE_TRIES = 30
 _FREE_TO_ONE, _FREE_BY_TENANT = 5, 200
 
 
@@ -87,20 +91,21 @@ def link(public_url: str, secret: str) -> str:
 @routes.get("/auth/invite/{secret}")
 async def page(request: web.Request) -> web.Response:
     """Who invites to what; a form for whoever is new, a button for whoever is signed in. Looking uses nothing up."""
-    return await _page(request, None)
+    return await invite_page(request, request.match_info["secret"], None)
 
 
 @routes.post("/auth/invite/{secret}")
 async def accept(request: web.Request) -> web.Response:
     """Join; who is new is signed in by it."""
-    await limit(request, "invite", free=_FREE_TRIES)
-    digest = request.app[IDENTITY].digest(PURPOSE, request.match_info["secret"])
-    invitation = await _open(request, digest)
+    await limit(request, "invite", free=FREE_TRIES)
+    secret = request.match_info["secret"]
+    digest = digest_of(request, secret)
+    invitation = await pending(request, secret)
     session = await browser.current(request)
     known = await people(request).account(invitation.email)
     if known is not None:
         if session is None or session.user_id != known.person.id:
-            return await _page(request, Problem(Refusal.LOGIN_REQUIRED))
+            return await invite_page(request, secret, Problem(Refusal.LOGIN_REQUIRED))
         joined = await invitations(request).accept(digest, user_id=session.user_id)
         methods = session.methods
     else:
@@ -110,21 +115,34 @@ async def accept(request: web.Request) -> web.Response:
             stored = await hashed(request, password, about=(invitation.email, name))
             joined = await invitations(request).accept(digest, name=name, password_hash=stored)
         except Problem as problem:
-            return await _page(request, problem, name)
+            return await invite_page(request, secret, problem, name)
         except ValueError as error:
-            return await _page(request, Problem(Refusal.INVALID_INPUT, fields={"name": f"{error}."}), name)
+            return await invite_page(
+                request, secret, Problem(Refusal.INVALID_INPUT, fields={"name": f"{error}."}), name
+            )
         methods = ("pwd",)
     if joined is None:
         raise Problem(Refusal.LINK_INVALID)
     return await _welcome(request, joined[0], joined[1], methods, session if known is not None else None)
 
 
+async def join(
+    request: web.Request, secret: str, name: str, means: Means, methods: tuple[str, ...],
+    proved_at: datetime | None = None,
+) -> web.Response:  # fmt: skip
+    """Join as somebody new, who signs in by ``means`` from now on and has no password. Raises Problem, ValueError."""
+    joined = await invitations(request).accept(digest_of(request, secret), name=name, also=means)
+    if joined is None:
+        raise Problem(Refusal.LINK_INVALID)
+    return await _welcome(request, *joined, methods, None, proved_at)
+
+
 @routes.post("/auth/invite/{secret}/decline")
 async def decline(request: web.Request) -> web.Response:
     """Say no, once and for ever. The link is proof enough: it went to the invited, and opens nothing here."""
-    await limit(request, "invite", free=_FREE_TRIES)
+    await limit(request, "invite", free=FREE_TRIES)
     session = await browser.current(request)
-    declined = await invitations(request).decline(request.app[IDENTITY].digest(PURPOSE, request.match_info["secret"]))
+    declined = await invitations(request).decline(digest_of(request, request.match_info["secret"]))
     if declined is None:
         raise Problem(Refusal.LINK_INVALID)
     tenant = await _tenant_name(request, declined.tenant_id)
@@ -142,27 +160,35 @@ async def decline(request: web.Request) -> web.Response:
 
 
 async def _welcome(
-    request: web.Request, invitation: Invitation, user_id: str, methods: tuple[str, ...], continues: Session | None
-) -> web.Response:
+    request: web.Request, invitation: Invitation, user_id: str, methods: tuple[str, ...], continues: Session | None,
+    proved_at: datetime | None = None,
+) -> web.Response:  # fmt: skip
     """A session in the tenant that was joined; of whoever was signed in already it goes on from the one there was."""
     await request.app[PARTS].bus.publish(Invalidation(user_id=user_id))
     account = await people(request).account_of(user_id)
     place = next((p for p in account.places if p.tenant_id == invitation.tenant_id), None) if account else None
     if account is None or place is None or not place.active:
         raise Problem(Refusal.LINK_INVALID)
-    proven = Proven(person=account.person, place=place, methods=methods, continues=continues)
+    proven = Proven(person=account.person, place=place, methods=methods, at=proved_at, continues=continues)
     return await halfway.go_on(request, proven, "/account")
 
 
-async def _open(request: web.Request, digest: bytes) -> Invitation:
-    invitation = await invitations(request).read(digest)
+def digest_of(request: web.Request, secret: str) -> bytes:
+    """What is stored of a link."""
+    return request.app[IDENTITY].digest(PURPOSE, secret)
+
+
+async def pending(request: web.Request, secret: str) -> Invitation:
+    """The invitation of a link that works. Raises Problem."""
+    invitation = await invitations(request).read(digest_of(request, secret))
     if invitation is None or invitation.state(request.app[PARTS].now()) is not InvitationState.PENDING:
         raise Problem(Refusal.LINK_INVALID)
     return invitation
 
 
-async def _page(request: web.Request, problem: Problem | None, name: str = "") -> web.Response:
-    invitation = await _open(request, request.app[IDENTITY].digest(PURPOSE, request.match_info["secret"]))
+async def invite_page(request: web.Request, secret: str, problem: Problem | None, name: str = "") -> web.Response:
+    """What the invited sees, and what went wrong. Raises Problem where the link works no more."""
+    invitation = await pending(request, secret)
     session = await browser.current(request)
     known = await people(request).account(invitation.email)
     signed_in = session is not None and known is not None and session.user_id == known.person.id
@@ -176,8 +202,10 @@ async def _page(request: web.Request, problem: Problem | None, name: str = "") -
         invitation=invitation,
         inviter=await _inviter_name(request, invitation.invited_by),
         tenant=await _tenant_name(request, invitation.tenant_id),
-        action=request.path,
+        action=f"/auth/invite/{secret}",
         is_new=known is None,
+        passkeys=takes_passkeys(request),
+        providers=request.app[PROVIDERS].values(),
         signed_in=signed_in,
         other=other.person if other is not None else None,
     )

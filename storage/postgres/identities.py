@@ -100,7 +100,7 @@ class PostgresIdentities:
         """A new person with a place in the tenant; the id. Raises AlreadyExists, NotFound, ValueError."""
         email = values.clean_email(asserted.email)
         async with self._pool.operator() as connection:
-            new = NewPerson(email=email, name=_name(asserted))
+            new = NewPerson(email=email, name=name_of(asserted))
             user_id = await add_person(connection, new)
             if user_id is None:  # somebody else was faster, or an address of somebody who was shut out
                 raise AlreadyExists("Another account has this address already.")
@@ -169,7 +169,8 @@ def _facts(provider: str, asserted: Asserted) -> Facts:
     return {"provider": provider, "subject": asserted.subject, "email": asserted.email}
 
 
-def _name(asserted: Asserted) -> str:
+def name_of(asserted: Asserted) -> str:
+    """What somebody new is called."""
     try:
         return values.clean_name(asserted.name, of="a person")
     except ValueError:

@@ -1,6 +1,7 @@
 """Invitations: an address is asked to join a tenant in a role, and joins once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -33,6 +34,9 @@ _STATE = """
 """
 _SORTS = by_age("id")
 _LIFE = timedelta(seconds=INVITATION_S)
+
+Means = Callable[[Connection, str], Awaitable[None]]
+"""Gives a new person, by its id, what it signs in with."""
 
 
 class PostgresInvitations:
@@ -192,11 +196,18 @@ class PostgresInvitations:
         return _invitation(rows[0]) if rows else None
 
     async def accept(
-        self, digest: bytes, *, name: str = "", password_hash: str | None = None, user_id: str = ""
+        self,
+        digest: bytes,
+        *,
+        name: str = "",
+        password_hash: str | None = None,
+        user_id: str = "",
+        also: Means | None = None,
     ) -> tuple[Invitation, str] | None:
         """Join: the person with the invited address, made now if it is new. Gives the invitation and the person's id.
 
-        ``user_id`` is who is signed in, and must have that address; empty for somebody new. Of two at once one joins.
+        ``user_id`` is who is signed in, and must have that address; empty for somebody new, who signs in from now on
+        with the password, or by what ``also`` gives it in the same transaction. Of two at once one joins.
         None when the link does not work: used, expired, revoked, for somebody else, or given by an inviter who could
         not give that role any more (a demoted inviter's invitations are worth nothing).
         """
@@ -213,7 +224,9 @@ class PostgresInvitations:
             invitation = _invitation(rows[0])
             if not await _may_still_invite(connection, invitation):
                 return None
-            joining = await _joining(connection, invitation.email, name, password_hash, user_id)
+            is_new = bool(password_hash or also)
+            new = NewPerson(id=newcomer(invitation), email=invitation.email, name=name, password_hash=password_hash)
+            joining = await _joining(connection, new if is_new else None, invitation.email, user_id)
             if joining is None:
                 return None
             await connection.execute(
@@ -232,6 +245,8 @@ class PostgresInvitations:
             await self._record(connection, "invitation.accepted", invitation)
             if joining != user_id:
                 await tell_of_person(connection, self._trail, joining)
+                if also is not None:
+                    await also(connection, joining)
         return invitation, joining
 
     async def decline(self, digest: bytes) -> Invitation | None:
@@ -298,19 +313,22 @@ async def _may_still_invite(connection: Connection, invitation: Invitation) -> b
     return bool(rows) and may_invite(held(rows[0]), invitation.role)
 
 
-async def _joining(
-    connection: Connection, email: str, name: str, password_hash: str | None, user_id: str
-) -> str | None:
-    """The id of whoever joins; None when the link is not theirs, or is used to set a known person's password."""
+def newcomer(invitation: Invitation) -> str:
+    """The id of whoever is made by accepting it: known before, because authenticators keep it with a new passkey."""
+    return f"{Kind.USER}{invitation.id.removeprefix(Kind.INVITATION)}"
+
+
+async def _joining(connection: Connection, new: NewPerson | None, email: str, user_id: str) -> str | None:
+    """The id of whoever joins; None when the link is not theirs, or is used to let somebody else into their account."""
     rows = await connection.fetch(
         "SELECT id FROM platform.users WHERE lower(email) = $1 AND status = 'active' FOR NO KEY UPDATE", email
     )
     if rows:
         return str(rows[0]["id"]) if rows[0]["id"] == user_id else None
-    if user_id or password_hash is None:
+    if user_id or new is None:
         return None
-    new = NewPerson(email=email, name=values.clean_name(name, of="a person"), password_hash=password_hash)
-    return await add_person(connection, new)  # None: a disabled person has that address
+    clean = replace(new, name=values.clean_name(new.name, of="a person"))
+    return await add_person(connection, clean)  # None: a disabled person has that address
 
 
 def _text(moment: datetime) -> str:

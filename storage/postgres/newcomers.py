@@ -10,8 +10,12 @@ from storage.postgres.ids import Kind, new_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPerson:
-    """Who is to have an account, in clean values. Without ``password_hash`` the person chooses a password later."""
+    """Who is to have an account, in clean values. Without ``password_hash`` the person chooses a password later.
 
+    ``id``: where it had to be known before; empty for a new one.
+    """
+
+    id: str = ""
     email: str
     name: str
     language: str = "en"
@@ -30,7 +34,7 @@ async def add_person(connection: Connection, new: NewPerson) -> str | None:
         VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $6::text IS NOT NULL THEN now() END)
         ON CONFLICT (lower(email)) DO NOTHING RETURNING id
         """,
-        new_id(Kind.USER),
+        new.id or new_id(Kind.USER),
         new.email,
         new.name,
         new.language,

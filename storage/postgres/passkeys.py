@@ -36,6 +36,18 @@ class Passkey:
     last_used_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPasskey:
+    """One to be kept, as the authenticator has made it."""
+
+    credential: bytes
+    public_key: bytes
+    sign_count: int
+    transports: Sequence[str]
+    synced: bool
+    name: str
+
+
 class PostgresPasskeys:
     """In the operator's scope, like people themselves. ``trail`` is by whoever does it."""
 
@@ -59,42 +71,35 @@ class PostgresPasskeys:
         )
         return _passkey(rows[0]) if rows else None
 
-    async def add(
-        self,
-        user_id: str,
-        email: str,
-        *,
-        credential: bytes,
-        public_key: bytes,
-        sign_count: int,
-        transports: Sequence[str],
-        synced: bool,
-        name: str,
-    ) -> None:
+    async def add(self, user_id: str, email: str, new: NewPasskey) -> None:
         """Raises AlreadyExists for one that is known, or one too many; ValueError for a name that cannot be one."""
-        name = values.clean_name(name, of="a passkey")
         async with self._pool.operator() as connection:
-            await connection.fetch("SELECT FROM platform.users WHERE id = $1 FOR NO KEY UPDATE", user_id)
-            (row,) = await connection.fetch("SELECT count(*) AS n FROM platform.passkeys WHERE user_id = $1", user_id)
-            if row["n"] >= MOST:
-                raise AlreadyExists(f"There are {MOST} passkeys already. Remove one first.")
-            with violating({"passkeys_credential_key": AlreadyExists("This passkey is here already.")}):
-                await connection.execute(
-                    """
-                    INSERT INTO platform.passkeys
-                        (id, credential, user_id, public_key, sign_count, transports, synced, name)
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                    """,
-                    new_id(Kind.PASSKEY),
-                    credential,
-                    user_id,
-                    public_key,
-                    sign_count,
-                    list(transports),
-                    synced,
-                    name,
-                )
-            await self._record(connection, "passkey.added", user_id, email, {"name": name})
+            await self.add_in(connection, user_id, email, new)
+
+    async def add_in(self, connection: Connection, user_id: str, email: str, new: NewPasskey) -> None:
+        """:meth:`add` in a transaction of the operator's that is open already."""
+        name = values.clean_name(new.name, of="a passkey")
+        await connection.fetch("SELECT FROM platform.users WHERE id = $1 FOR NO KEY UPDATE", user_id)
+        (row,) = await connection.fetch("SELECT count(*) AS n FROM platform.passkeys WHERE user_id = $1", user_id)
+        if row["n"] >= MOST:
+            raise AlreadyExists(f"There are {MOST} passkeys already. Remove one first.")
+        with violating({"passkeys_credential_key": AlreadyExists("This passkey is here already.")}):
+            await connection.execute(
+                """
+                INSERT INTO platform.passkeys
+                    (id, credential, user_id, public_key, sign_count, transports, synced, name)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                """,
+                new_id(Kind.PASSKEY),
+                new.credential,
+                user_id,
+                new.public_key,
+                new.sign_count,
+                list(new.transports),
+                new.synced,
+                name,
+            )
+        await self._record(connection, "passkey.added", user_id, email, {"name": name})
 
     async def use(self, passkey: Passkey, sign_count: int, *, synced: bool) -> bool:
         """Note that it was used; False when its counter went on meanwhile, as a copy's would."""

@@ -12,6 +12,7 @@ from gateway.portal import browser, halfway, login, security
 from gateway.portal.account import own
 from gateway.portal.caller import request_id
 from gateway.portal.identity import identities, people
+from gateway.portal.joining import invite_page, join, pending
 from gateway.portal.oidc import consent
 from gateway.portal.oidc.pending import tell
 from gateway.portal.oidc.provider import PROVIDERS, Provider, Refused, Request
@@ -19,10 +20,12 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.slips import Slip
-from policies.federation import Asserted, Outcome, outcome, read_asserted
+from policies.federation import Asserted, Outcome, may_join, outcome, read_asserted
 from policies.people import FRESH_S, Place, Proven, safe_next
 from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound, Unavailable
+from storage.postgres.address import Connection
+from storage.postgres.identities import name_of
 from storage.postgres.people import Account
 
 _log = structlog.get_logger("gateway.portal")
@@ -45,6 +48,8 @@ class Flow:
     goal: str
     session_id: str
     user_id: str
+    invitation: str
+    """The secret of the link by which somebody new is to join; else empty."""
 
 
 async def lifetime(app: web.Application) -> AsyncIterator[None]:
@@ -71,7 +76,7 @@ async def start(request: web.Request) -> web.Response:
 
 async def set_out(
     request: web.Request, provider: Provider, goal: str, *, session_id: str = "", again: bool = False,
-    user_id: str = "",
+    user_id: str = "", invitation: str = "",
 ) -> web.Response:  # fmt: skip
     """A redirect to the provider, with the cookie that binds the way back to this browser. Raises Problem."""
     await limit(request, "oidc", free=_FREE_STARTS)
@@ -82,7 +87,9 @@ async def set_out(
         url = await provider.authorization_url(asked)
     except Unavailable as error:
         raise _unavailable(request, provider, error) from error
-    flow = Flow(provider=provider.name, asked=asked, goal=goal, session_id=session_id, user_id=user_id)
+    flow = Flow(
+        provider=provider.name, asked=asked, goal=goal, session_id=session_id, user_id=user_id, invitation=invitation
+    )
     response = web.Response(status=303, headers={"Location": url})
     await _slip(state).leave(request, response, flow)
     return response
@@ -99,10 +106,15 @@ async def come_back(request: web.Request) -> web.Response:
         assert flow is not None
         if flow.session_id:
             response = await _connect(request, provider, flow, asserted)
+        elif flow.invitation:
+            response = await _join(request, provider, flow.invitation, asserted)
         else:
             response = await _sign_in(request, provider, flow, asserted)
     except Problem as problem:
-        response = await _refused(request, goal, problem, anew=flow is not None and bool(flow.user_id))
+        if flow is not None and flow.invitation:
+            response = await invite_page(request, flow.invitation, problem)
+        else:
+            response = await _refused(request, goal, problem, anew=flow is not None and bool(flow.user_id))
     _slip(request.query.get("state", "")).drop(request, response)
     return response
 
@@ -162,10 +174,31 @@ async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserte
     if place is None or not account.may_sign_in:
         raise Problem(Refusal.PROVIDER_NOT_ADMITTED)
     await identities(request).used(asserted.issuer, asserted.subject)
-    methods = ("oidc", "mfa") if provider.asks_second_factor else ("oidc",)
     proved_at = _proved_at(request, asserted)
-    proven = Proven(person=account.person, place=place, methods=methods, at=proved_at)
+    proven = Proven(person=account.person, place=place, methods=_methods(provider), at=proved_at)
     return await halfway.go_on(request, proven, flow.goal)
+
+
+async def _join(request: web.Request, provider: Provider, secret: str, asserted: Asserted) -> web.Response:
+    """Somebody new accepts an invitation, and signs in with that account of the provider from now on."""
+    invitation = await pending(request, secret)
+    refusal = may_join(asserted, provider.rules, invitation.email)
+    if refusal is not None:
+        await people(request).note("login.failed", "", asserted.email[:254], {"provider": provider.name})
+        raise Problem(refusal)
+
+    async def link(connection: Connection, user_id: str) -> None:
+        await identities(request).link_in(connection, user_id, provider.name, asserted, joins=False)
+
+    try:
+        name = name_of(asserted)
+        return await join(request, secret, name, link, _methods(provider), _proved_at(request, asserted))
+    except AlreadyExists as error:
+        raise Problem(Refusal.PROVIDER_TAKEN) from error
+
+
+def _methods(provider: Provider) -> tuple[str, ...]:
+    return ("oidc", "mfa") if provider.asks_second_factor else ("oidc",)
 
 
 async def _stays(request: web.Request, flow: Flow, account: Account) -> Place | None:

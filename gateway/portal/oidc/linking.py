@@ -1,4 +1,4 @@
-"""Accounts at providers, connected and disconnected by whoever is signed in here."""
+"""Accounts at providers, connected and disconnected by whoever is signed in here, or invited."""
 
 from aiohttp import web
 
@@ -6,8 +6,9 @@ from gateway.portal import browser
 from gateway.portal.account import back, own
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import identities
+from gateway.portal.joining import invite_page, pending
 from gateway.portal.oidc.flow import named, set_out
-from gateway.portal.pages import render
+from gateway.portal.oidc.leaving import leave
 from gateway.portal.problem import Problem
 from gateway.portal.security import told_there
 from policies.verdict import Refusal
@@ -18,21 +19,22 @@ routes = web.RouteTableDef()
 @routes.post("/account/identities/{name}/connect")
 @told_there
 async def connect(request: web.Request) -> web.Response:
-    """Send the browser on to the provider, to come back connected.
-
-    By a page that goes on by itself: the policy of our pages lets a form lead to our own addresses only.
-    """
+    """Send the browser on to the provider, to come back connected."""
     session = await browser.required_fresh(request)
     provider = named(request)
-    away = await set_out(request, provider, browser.HOME, session_id=session.id, again=True)
-    url = away.headers["Location"]
-    response = render(
-        request, "message.html", title=f"On to {provider.label}", message="Your browser goes on by itself.", link=url,
-        link_text="Go on",
-    )  # fmt: skip
-    response.headers["Refresh"] = f"0; url={url}"
-    response.cookies.update(away.cookies)
-    return response
+    return leave(request, provider, await set_out(request, provider, browser.HOME, session_id=session.id, again=True))
+
+
+@routes.post("/auth/invite/{secret}/provider/{name}")
+async def join_with(request: web.Request) -> web.Response:
+    """Send the browser on to the provider, to come back as a member."""
+    secret, provider = request.match_info["secret"], named(request)
+    try:
+        await pending(request, secret)
+        away = await set_out(request, provider, browser.HOME, invitation=secret)
+    except Problem as problem:
+        return await invite_page(request, secret, problem)
+    return leave(request, provider, away)
 
 
 @routes.post("/account/identities/disconnect")

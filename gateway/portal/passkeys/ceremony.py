@@ -19,21 +19,22 @@ from webauthn.helpers.structs import (
     ResidentKeyRequirement,
     UserVerificationRequirement,
 )
-from webauthn.registration.verify_registration_response import VerifiedRegistration
 
+from gateway.portal.agents import browser_name
+from gateway.portal.caller import user_agent
 from gateway.portal.crosssite import token
 from gateway.portal.identity import IDENTITY, trail
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from policies import strict_json
-from policies.people import Person
 from policies.verdict import Refusal
-from storage.postgres.passkeys import Passkey, PostgresPasskeys
+from storage.postgres.passkeys import NewPasskey, Passkey, PostgresPasskeys
 from storage.redis.client import asking
 
 _LIFE_S = 300
 _PURPOSE = "passkeys"
 _BYTES = 32
+_MOST_TRANSPORTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,15 @@ class Place:
 
     host: str
     origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose a new passkey is to be, as its authenticator keeps and shows it."""
+
+    id: str
+    email: str
+    name: str
 
 
 def place(request: web.Request) -> Place | None:
@@ -63,15 +73,15 @@ def stored(request: web.Request) -> PostgresPasskeys:
     return PostgresPasskeys(request.app[PARTS].pool, trail(request))
 
 
-async def registration(request: web.Request, person: Person, known: list[Passkey], bound_to: str) -> str:
+async def registration(request: web.Request, owner: Owner, known: list[Passkey], bound_to: str) -> str:
     """What to ask for a new one, as JSON. It must know its person and ask it for a PIN or a finger."""
-    challenge = await _challenge(request, f"register:{person.id}:{bound_to}")
+    challenge = await _challenge(request, f"register:{owner.id}:{bound_to}")
     options = webauthn.generate_registration_options(
         rp_id=_here(request).host,
         rp_name="Tahoe",
-        user_id=person.id.encode(),
-        user_name=person.email,
-        user_display_name=person.name or person.email,
+        user_id=owner.id.encode(),
+        user_name=owner.email,
+        user_display_name=owner.name or owner.email,
         challenge=challenge,
         authenticator_selection=AuthenticatorSelectionCriteria(
             resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
@@ -82,18 +92,27 @@ async def registration(request: web.Request, person: Person, known: list[Passkey
 
 
 async def registered(
-    request: web.Request, person: Person, credential: dict[str, Any], bound_to: str
-) -> VerifiedRegistration:
-    """The new passkey. Raises Problem."""
-    challenge = await _take(request, credential, f"register:{person.id}:{bound_to}")
+    request: web.Request, user_id: str, credential: dict[str, Any], bound_to: str, name: str = ""
+) -> NewPasskey:
+    """The new passkey; without a ``name`` it is called as the browser. Raises Problem."""
+    challenge = await _take(request, credential, f"register:{user_id}:{bound_to}")
     here = _here(request)
     try:
-        return webauthn.verify_registration_response(
+        made = webauthn.verify_registration_response(
             credential=credential, expected_challenge=challenge, expected_rp_id=here.host, expected_origin=here.origin,
             require_user_verification=True,
         )  # fmt: skip
     except (WebAuthnException, ValueError, KeyError, TypeError) as error:
         raise Problem(Refusal.PASSKEY_FAILED) from error
+    transports = credential["response"].get("transports")
+    return NewPasskey(
+        credential=made.credential_id,
+        public_key=made.credential_public_key,
+        sign_count=made.sign_count,
+        transports=[str(each)[:20] for each in transports][:_MOST_TRANSPORTS] if isinstance(transports, list) else [],
+        synced=made.credential_device_type is CredentialDeviceType.MULTI_DEVICE,
+        name=name.strip() or browser_name(user_agent(request)),
+    )
 
 
 async def question(request: web.Request, why: str, allowed: list[Passkey] | None = None) -> str:

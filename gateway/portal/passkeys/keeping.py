@@ -4,16 +4,13 @@ from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
-from webauthn.helpers.structs import CredentialDeviceType
 
 from gateway.portal import browser, letters
 from gateway.portal.account import back, own
-from gateway.portal.agents import browser_name
 from gateway.portal.bodies import form_fields, read_json
-from gateway.portal.caller import user_agent
 from gateway.portal.identity import identities
 from gateway.portal.parts import PARTS
-from gateway.portal.passkeys.ceremony import json_response, registered, registration, stored
+from gateway.portal.passkeys.ceremony import Owner, json_response, registered, registration, stored
 from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.security import told_there
@@ -22,10 +19,8 @@ from storage.ports import AlreadyExists
 
 routes = web.RouteTableDef()
 
-_MOST_TRANSPORTS = 8
 
-
-class NewPasskey(BaseModel):
+class Made(BaseModel):
     """What the browser gives for a new one (RegistrationResponseJSON)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +35,8 @@ async def options(request: web.Request) -> web.Response:
     session = await browser.required_fresh(request)
     account = await own(request, session)
     known = await stored(request).of(session.user_id)
-    return json_response(await registration(request, account.person, list(known), session.id))
+    owner = Owner(id=session.user_id, email=account.person.email, name=account.person.name)
+    return json_response(await registration(request, owner, list(known), session.id))
 
 
 @routes.post("/account/passkeys")
@@ -48,22 +44,10 @@ async def add(request: web.Request) -> web.Response:
     """Keep it."""
     session = await browser.required_fresh(request)
     account = await own(request, session)
-    sent = await read_json(request, NewPasskey)
-    made = await registered(request, account.person, sent.credential, session.id)
-    transports = sent.credential["response"].get("transports")
+    sent = await read_json(request, Made)
+    made = await registered(request, session.user_id, sent.credential, session.id, sent.name)
     try:
-        await stored(request).add(
-            session.user_id,
-            account.person.email,
-            credential=made.credential_id,
-            public_key=made.credential_public_key,
-            sign_count=made.sign_count,
-            transports=[str(each)[:20] for each in transports][:_MOST_TRANSPORTS]
-            if isinstance(transports, list)
-            else [],
-            synced=made.credential_device_type is CredentialDeviceType.MULTI_DEVICE,
-            name=sent.name.strip() or browser_name(user_agent(request)),
-        )
+        await stored(request).add(session.user_id, account.person.email, made)
     except AlreadyExists as error:
         raise Problem(Refusal.ALREADY_EXISTS, str(error)) from error
     except ValueError as error:

@@ -1,4 +1,4 @@
-// Passkeys: made on the security page, used to sign in, in the second step, to confirm and to consent. All else works without a script.
+// Passkeys: made on the security page or to join, used to sign in, in the second step, to confirm and to consent. All else works without a script.
 "use strict";
 
 const send = async (path, body) => {
@@ -29,12 +29,19 @@ const ways = {
     more: (part) => ({ next: part.dataset.next }),
   },
   connect: { options: "/auth/connect/passkey/options", answer: "/auth/connect/passkey", more: () => ({}) },
+  join: {
+    options: `${location.pathname}/passkey/options`,
+    answer: `${location.pathname}/passkey`,
+    more: () => ({ name: document.querySelector("#name").value }),
+  },
   make: {
     options: "/account/passkeys/options",
     answer: "/account/passkeys",
     more: (part) => ({ name: part.querySelector("input").value }),
   },
 };
+
+const makes = (kind) => kind === "make" || kind === "join";
 
 let waiting = null; // what the browser offers in the address field; a button takes its place
 
@@ -46,7 +53,7 @@ const ask = async (part, kind, mediation) => {
   waiting?.abort();
   waiting = new AbortController();
   const credential =
-    kind === "make"
+    makes(kind)
       ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(options), signal: waiting.signal })
       : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(options), mediation, signal: waiting.signal });
   const found = await send(way.answer, { credential: credential.toJSON(), ...way.more(part) });
@@ -69,7 +76,7 @@ for (const part of supported ? document.querySelectorAll("[data-passkey]") : [])
         ? `Passkeys belong to ${error.home}. Open this page there.`
         : error.name === "InvalidStateError"
           ? "This device has a passkey for you already."
-          : kind === "make"
+          : makes(kind)
             ? "No passkey was made. Try again."
             : "No passkey was used. Try again, or go on in another way.";
     line.hidden = false;
@@ -77,6 +84,7 @@ for (const part of supported ? document.querySelectorAll("[data-passkey]") : [])
   part.hidden = false;
   part.querySelector("button").addEventListener("click", () => {
     line.hidden = true;
+    if (kind === "join" && !document.querySelector("#name").reportValidity()) return;
     ask(part, kind).catch(tell);
   });
   if (kind === "login") {

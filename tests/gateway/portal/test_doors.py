@@ -10,7 +10,9 @@ OPEN = {
     "/.well-known/change-password", "/auth/static/{name}", "/platform/docs", f"{PREFIX}/openapi.json",
     "/auth/login", "/auth/logout", "/auth/mfa", "/auth/mfa/setup", "/auth/mfa/passkey",
     "/auth/mfa/passkey/options", "/auth/passkey", "/auth/passkey/options", "/auth/strength", "/auth/forgot",
-    "/auth/reset/{secret}", "/auth/invite/{secret}", "/auth/invite/{secret}/decline", "/auth/email/{secret}",
+    "/auth/reset/{secret}", "/auth/invite/{secret}", "/auth/invite/{secret}/decline",
+    "/auth/invite/{secret}/provider/{name}", "/auth/invite/{secret}/passkey", "/auth/invite/{secret}/passkey/options",
+    "/auth/email/{secret}",
     "/auth/oidc/{name}", "/auth/oidc/{name}/callback", "/auth/connect", "/auth/connect/refuse",
     "/auth/token", "/auth/revoke", "/auth/introspect", "/auth/grant",
 }  # fmt: skip

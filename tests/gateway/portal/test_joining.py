@@ -33,7 +33,7 @@ async def invited(portal: Client, town: Town, address: str = GUEST, role: Role =
     """The path of the link."""
     by = str(more.get("by", town.user.id))
     await joining.invite(request_of(portal), town.tenant.id, address, role, by)
-    return link_in(letters(town.parts, address)[-1][1])
+    return link_in(letters(town.parts, address)[-1][1], portal.server.app[PARTS].public_url)
 
 
 async def roles(town: Town) -> dict[str, str]:

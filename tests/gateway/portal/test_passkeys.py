@@ -21,6 +21,7 @@ from gateway.configuration.sources import load
 from gateway.portal.application import application
 from policies.tenants import UserStatus
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, log_in
+from tests.storage.waiting import until
 
 ORIGIN = "http://localhost:9200"
 PRESENT, VERIFIED, ATTESTED = 0x01, 0x04, 0x40
@@ -116,7 +117,7 @@ async def test_the_owner_is_told_and_may_take_the_list_along(client: Client, tow
     export = await (await client.get("/account/data/export.json", headers=PAGE)).json()
     assert [sorted(one) for one in export["passkeys"]] == [["created_at", "last_used_at", "name"]]
     assert export["other_accounts"] == []
-    await town.parts.tasks.close()
+    await until(lambda: list((tmp_path / "mail").glob("*.eml")) != [])
     (letter,) = (tmp_path / "mail").glob("*.eml")
     assert "A passkey was added to your account" in letter.read_text()
 

@@ -27,9 +27,9 @@ def letters(parts: Parts, to: str = EMAIL) -> list[tuple[str, str]]:
     return found
 
 
-def link_in(text: str) -> str:
-    """The path of the link in a letter; its base is the public address."""
-    (link,) = re.findall(r"^http://gw\.test(/auth/\S+)\r?$", text, re.MULTILINE)
+def link_in(text: str, base: str = "http://gw.test") -> str:
+    """The path of the link in a letter; its ``base`` is the public address."""
+    (link,) = re.findall(rf"^{re.escape(base)}(/auth/\S+)\r?$", text, re.MULTILINE)
     return link
 
 
