@@ -91,7 +91,7 @@ class Wire(asyncio.Protocol):
 
     ``send`` is synchronous: its callback gets the reply as soon as it is parsed, or an exception instead. A reply that
     is not there within ``timeout`` seconds closes the connection, and with it every reply that was still due: whether a
-    late one would be theirs nobody can tell.
+    late one would be theirs nobody can tell. A pause of this process, which may be one of the machine, does not count.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -102,6 +102,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
+        self._doubted: Deliver | None = None
 
     @classmethod
     async def connect(cls, address: Address, timeout: float) -> "Wire":
@@ -187,14 +188,21 @@ class Wire(asyncio.Protocol):
         self._give_up("the connection to Redis was closed")
 
     def _look(self) -> None:
-        """Whether the oldest reply is overdue."""
+        """Whether the oldest reply is overdue.
+
+        As late as this look comes, as long the reply is waited for once more: the whole machine may have paused.
+        """
         self._watch = None
         if not self._due:
             return
-        if self._due[0][0] <= self._loop.time():
-            self._give_up("Redis does not answer in time")
+        (at, deliver), now = self._due[0], self._loop.time()
+        if at > now:
+            self._watch = self._loop.call_at(at, self._look)
+        elif deliver is not self._doubted:
+            self._doubted = deliver
+            self._watch = self._loop.call_at(2 * now - at, self._look)
         else:
-            self._watch = self._loop.call_at(self._due[0][0], self._look)
+            self._give_up("Redis does not answer in time")
 
     def _give_up(self, reason: str) -> None:
         if self._watch is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
 
 import hiredis
@@ -134,6 +135,18 @@ async def test_an_overdue_reply_ends_the_connection_for_all_who_wait() -> None:
         script.writers[0].write(b"+late\r\n")
         with pytest.raises(Unavailable, match="closed"):
             await wire.ask(encode(b"PING"))
+
+
+async def test_a_pause_of_the_whole_machine_is_no_silence_of_redis() -> None:
+    """Nobody could answer while nobody ran; else every pause would leave the limits of all who wait uncounted."""
+    async with scripted(echo) as script:
+        wire = await connected(script, timeout=0.1)
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(wire.ask(encode(b"ECHO", b"x")))
+            await asyncio.sleep(0)
+            time.sleep(0.3)  # noqa: ASYNC251  the pause is what is under test
+        assert asked.result() == b"x"
+        wire.close()
 
 
 async def test_a_reply_in_time_keeps_the_connection() -> None:
