@@ -5,15 +5,17 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from storage.postgres.pool import Pool
+from storage.redis.bus import RedisBus
+from storage.redis.client import client
+from storage.redis.counters import RedisCounters
+from storage.redis.holds import RedisHolds
 from tests import servers
-
-if TYPE_CHECKING:
-    from storage.postgres.pool import Pool
 
 _T = TypeVar("_T")
 
@@ -34,6 +36,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     They mostly wait, so others have the cores meanwhile. ``--no-loadscope-reorder`` keeps this order.
     """
     items.sort(key=lambda item: (not item.path.as_posix().endswith(LONGEST), "e2e" not in item.path.parts))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """What the stores may take at most is for tests that say it; a busy machine must not make them unavailable."""
+    with pytest.MonkeyPatch.context() as patch:
+        for asking in (Pool.__init__, RedisBus.__init__, RedisCounters.__init__, RedisHolds.__init__, client):
+            bounds = asking.__kwdefaults__
+            for name in bounds:
+                if name.endswith("timeout"):
+                    patch.setitem(bounds, name, 30.0)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -100,10 +114,8 @@ async def emptied_url(shared_database: str) -> str:
 
 
 @pytest.fixture
-async def pool(migrated_url: str) -> "AsyncIterator[Pool]":
+async def pool(migrated_url: str) -> AsyncIterator[Pool]:
     """Connections to a migrated database, for this test alone."""
-    from storage.postgres.pool import Pool  # noqa: PLC0415  tests without PostgreSQL do not need it
-
     opened = Pool(migrated_url)
     yield opened
     await opened.close()

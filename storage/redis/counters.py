@@ -32,7 +32,7 @@ class RedisCounters:
     Of a cluster, whose commands cannot span slots, each tenant's takes travel in an EVALSHA of their own.
     """
 
-    def __init__(self, url: str, timeout: float = 0.25) -> None:
+    def __init__(self, url: str, *, timeout: float = 0.25) -> None:
         self._nodes = Nodes(url, timeout)
         self._main = self._nodes.main
         self._loop: asyncio.AbstractEventLoop | None = None

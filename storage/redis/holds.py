@@ -51,7 +51,7 @@ class _Owed:
 class RedisHolds:
     """The Holds port. A lease is free ``lease_s`` after its last renewal; ``timeout`` bounds a question. In seconds."""
 
-    def __init__(self, url: str, lease_s: float = 30.0, timeout: float = 0.25) -> None:
+    def __init__(self, url: str, lease_s: float = 30.0, *, timeout: float = 0.25) -> None:
         self._nodes = Nodes(url, timeout)
         self._timeout = timeout
         self._lease_ms = round(lease_s * 1000)

@@ -43,7 +43,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[list[OwnRedis]]:
         for node, client in zip(nodes[1:], clients[1:], strict=True):
             bus = dict(await client.config_get("cluster-port"))["cluster-port"]
             await clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.tcp_url.rpartition(":")[2], bus)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for client in clients:
                 while "cluster_state:ok" not in str(await _state(client)):  # noqa: ASYNC110  a cluster tells nobody
                     await asyncio.sleep(0.02)
@@ -95,8 +95,18 @@ async def test_takes_of_many_tenants_are_exact_on_a_cluster_and_follow_its_slots
     await counters.close()
 
 
+async def _ends(cluster: list[OwnRedis]) -> dict[bytes, float]:
+    """When each lease ends, by the key that holds it."""
+    ends = {}
+    for node in cluster:
+        async with node.client() as client:
+            for key in await client.keys("*:held"):
+                ((_, ends[key]),) = await client.zrange(key, 0, -1, withscores=True)
+    return ends
+
+
 async def test_leases_and_quotas_are_held_on_a_cluster(cluster: list[OwnRedis]) -> None:
-    holds = RedisHolds(cluster[0].tcp_url, lease_s=2.0, timeout=10.0)
+    holds = RedisHolds(cluster[0].tcp_url, lease_s=3.0, timeout=10.0)
     month = Allowance.parse(What.AUDIO, "100s/month")
     leases = []
     for n in range(6):
@@ -107,7 +117,11 @@ async def test_leases_and_quotas_are_held_on_a_cluster(cluster: list[OwnRedis]) 
         assert (await holds.hold(wanted)).answer.unknown
         await holds.tell(wanted[1], 10_000)
         leases.append((wanted, (await holds.hold(wanted)).lease))
-    await asyncio.sleep(2.2)  # longer than a lease lasts: every node was told to renew its own
+    ends = await _ends(cluster)
+    assert len(ends) == 2 * len(leases)
+    async with asyncio.timeout(30):
+        while not all(later > ends[one] for one, later in (await _ends(cluster)).items()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # until every node was told to renew its own
     for wanted, lease in leases:
         refused = await holds.hold(wanted)
         assert refused.lease is None

@@ -23,7 +23,7 @@ from storage.ports import Counters, Unavailable
 from storage.redis import counters as redis_counters
 from storage.redis.counters import RedisCounters
 from storage.redis.line import Script
-from tests.storage.own_redis import OwnRedis, own_redis
+from tests.storage.own_redis import OwnRedis, hurry, own_redis
 from tests.storage.scripted_redis import Command, obliging, scripted
 from tests.storage.waiting import until
 
@@ -479,8 +479,8 @@ async def own(tmp_path: Path) -> AsyncIterator[OwnRedis]:
         yield server
 
 
-async def refused(counters: RedisCounters, match: str, within_s: float = 3.0) -> None:
-    async with asyncio.timeout(within_s):
+async def refused(counters: RedisCounters, match: str) -> None:
+    async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match=match):
             await counters.take((charge("1/d"),))
 
@@ -488,8 +488,9 @@ async def refused(counters: RedisCounters, match: str, within_s: float = 3.0) ->
 async def test_a_server_that_hangs_is_unavailable_in_time_and_comes_back(own: OwnRedis) -> None:
     """F-01, F-06: an open connection first, then new ones that the kernel still accepts."""
     for url in (own.url, own.tcp_url):
-        counters = RedisCounters(url, timeout=0.2)
+        counters = RedisCounters(url)
         await counters.take((charge("1/d"),))
+        hurry(counters._nodes)
         own.freeze()
         await refused(counters, "does not answer in time")
         await refused(counters, "no answer in time|a moment ago")
@@ -507,12 +508,12 @@ async def test_a_server_that_hangs_is_unavailable_in_time_and_comes_back(own: Ow
 
 async def test_a_server_that_is_gone_is_not_tried_on_every_tick(own: OwnRedis) -> None:
     """F-06: no thundering herd; a hundred takes are one attempt."""
-    counters = RedisCounters(own.tcp_url, timeout=0.3)
+    counters = RedisCounters(own.tcp_url, timeout=30.0)
     own.process.kill()
     own.process.wait()
     outcomes = await asyncio.gather(*(counters.take((charge("1/d"),)) for _ in range(100)), return_exceptions=True)
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
-    await refused(counters, "a moment ago", within_s=0.2)
+    await refused(counters, "a moment ago")
 
 
 async def test_a_server_without_room_is_unavailable_and_serves_again_when_it_has_some(own: OwnRedis) -> None:

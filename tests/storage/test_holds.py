@@ -25,7 +25,7 @@ from storage.ports import Held, Holds, Unavailable
 from storage.redis import holds as redis_holds
 from storage.redis.holds import RedisHolds
 from storage.redis.line import Script
-from tests.storage.own_redis import OwnRedis, own_redis
+from tests.storage.own_redis import OwnRedis, hurry, own_redis
 from tests.storage.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -512,10 +512,11 @@ async def test_four_processes_never_overshoot_never_leak_and_a_killed_one_frees_
         processes[3].stdin.write(b"hold\n")
         assert await processes[3].stdout.readline() == b"holding\n"
         assert await redis.zcard(key) == 10
-        processes[3].kill()
-        await processes[3].wait()
         holds = RedisHolds(redis_url, lease_s=2.0, timeout=10.0)
         whole = Demand(Allowance.parse(What.CONCURRENCY, "40"), "limit:{hammered}:concurrency", 1)
+        await holds.look((whole,))  # so that it is connected
+        processes[3].kill()
+        await processes[3].wait()
         assert (await holds.look((whole,))).figures[0].left == 30
         await left_becomes(holds, whole, 40)
         await holds.close()
@@ -561,10 +562,11 @@ async def own(tmp_path: Path) -> AsyncIterator[OwnRedis]:
 
 async def test_what_is_given_back_while_redis_hangs_arrives_later_and_once(own: OwnRedis) -> None:
     """The reply is lost, the giving back may have been done: what was spent counts once."""
-    holds = RedisHolds(own.url, lease_s=3.0, timeout=0.2)
+    holds = RedisHolds(own.url, lease_s=3.0)
     month = Demand(limit(What.AUDIO, "100s/month"), "limit:{own}:month", 10_000, 4_000_000_000_000)
     await holds.tell(month, 0)
     lease = (await holds.hold((month,))).lease
+    hurry(holds._nodes)
     own.freeze()
     lease.settle(Spent(audio_ms=7_000))
     await until(lambda: not holds._nodes.main.wire.is_open)
@@ -576,9 +578,11 @@ async def test_what_is_given_back_while_redis_hangs_arrives_later_and_once(own: 
 
 async def test_an_answer_that_was_lost_leaves_nothing_behind(own: OwnRedis) -> None:
     """Nobody knows whether the place was taken: it is given back when Redis answers again."""
-    holds = RedisHolds(own.url, lease_s=3.0, timeout=0.2)
+    holds = RedisHolds(own.url, lease_s=3.0)
     places = demand(What.CONCURRENCY, "1")
     (await holds.hold((places,))).lease.settle(Spent())
+    await until(lambda: not holds._owed)
+    hurry(holds._nodes)
     own.freeze()
     with pytest.raises(Unavailable, match="limits cannot be counted"):
         await holds.hold((places,))
@@ -590,7 +594,7 @@ async def test_an_answer_that_was_lost_leaves_nothing_behind(own: OwnRedis) -> N
 
 async def test_a_redis_that_lost_everything_is_told_again_who_holds(own: OwnRedis) -> None:
     """FLUSHALL: renewal puts the places back, so that they are exact again within a third of the lease's time."""
-    holds = RedisHolds(own.url, lease_s=0.9, timeout=5.0)
+    holds = RedisHolds(own.url, lease_s=0.9)
     places = demand(What.CONCURRENCY, "2")
     one = (await holds.hold((places,))).lease
     async with own.client() as client:
@@ -604,7 +608,7 @@ async def test_a_redis_that_lost_everything_is_told_again_who_holds(own: OwnRedi
 
 async def test_a_key_of_another_kind_is_unavailable_and_takes_nothing(own: OwnRedis) -> None:
     """F-01: of none of the limits that were asked for with it."""
-    holds = RedisHolds(own.url, timeout=0.5)
+    holds = RedisHolds(own.url)
     good, bad = demand(What.CONCURRENCY, "1"), audio("60s/m", 5)
     async with own.client() as client:
         await client.set(bad.key, "x")
@@ -612,11 +616,12 @@ async def test_a_key_of_another_kind_is_unavailable_and_takes_nothing(own: OwnRe
             await holds.hold((good, bad))
         await client.delete(bad.key)
     assert (await holds.hold((good, bad))).lease is not None
+    holds._timeout = 0.1  # that nothing was taken is told to Redis again and again; the end need not wait for it
     await holds.close()
 
 
 async def test_closing_waits_for_what_was_given_back(own: OwnRedis) -> None:
-    holds = RedisHolds(own.url, timeout=5.0)
+    holds = RedisHolds(own.url)
     places = demand(What.CONCURRENCY, "1")
     (await holds.hold((places,))).lease.settle(Spent())
     await holds.close()
@@ -626,7 +631,7 @@ async def test_closing_waits_for_what_was_given_back(own: OwnRedis) -> None:
 
 async def test_every_key_ends_by_itself(own: OwnRedis) -> None:
     """Q-10, while its request is under way."""
-    holds = RedisHolds(own.url, timeout=5.0)
+    holds = RedisHolds(own.url)
     month = Demand(limit(What.AUDIO, "100s/month"), "limit:{own}:month", 10_000, 4_000_000_000_000)
     await holds.tell(month, 0)
     await holds.hold((demand(What.CONCURRENCY, "1"), audio("60s/m", 5), demand(What.REQUESTS, "1/s"), month))

@@ -44,7 +44,7 @@ async def portal(parts: Parts) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def holds(parts: Parts) -> AsyncIterator[RedisHolds]:
-    made = RedisHolds(parts.redis_url, timeout=5.0)
+    made = RedisHolds(parts.redis_url)
     yield made
     await made.close()
 
