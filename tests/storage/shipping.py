@@ -1,6 +1,6 @@
 """Ships journals until it is killed. A script: ``shipping.py DIRECTORY DATABASE_URL``.
 
-Says so after each batch that it brought to the ledger.
+Says so after each batch that it brought to the ledger, and goes on when it is told to, or when nobody can.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ class TellingLedger(PostgresLedger):
         """See the port."""
         accepted = await super().ship(journal_id, position, end, rows)
         print("shipped", flush=True)  # noqa: T201  the answer
+        sys.stdin.readline()
         return accepted
 
 

@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -43,9 +43,11 @@ def shipper(directory: Path, pool: Pool) -> Shipper:
 
 
 @asynccontextmanager
-async def process(script: str, *arguments: str | Path) -> AsyncIterator[Process]:
+async def process(script: str, *arguments: str | Path, stdin: int = DEVNULL) -> AsyncIterator[Process]:
     """A script that runs until it is killed, here at the latest."""
-    started = await asyncio.create_subprocess_exec(sys.executable, script, *map(str, arguments), stdout=PIPE)
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, script, *map(str, arguments), stdin=stdin, stdout=PIPE
+    )
     try:
         yield started
     finally:
@@ -107,10 +109,12 @@ async def test_kill_9_of_the_shipper_again_and_again(tmp_path: Path, pool: Pool,
         journal.append(encode(one))
     chance = random.Random(4)
     for _ in range(6):
-        async with process(shipping.__file__, tmp_path, migrated_url) as victim:
+        async with process(shipping.__file__, tmp_path, migrated_url, stdin=PIPE) as victim:
+            assert victim.stdin
             assert victim.stdout
             for _ in range(chance.randrange(1, 15)):
                 await victim.stdout.readline()
+                victim.stdin.write(b"\n")
             await asyncio.sleep(chance.random() * 0.004)  # anywhere in the next transaction
             victim.kill()
     before = len(await events(pool))
