@@ -12,7 +12,8 @@ from policies.usage import INTERIM, AudioSource, Measured
 from tests.gateway.cli.conftest import Operator
 from tests.gateway.cli.test_usage import Account
 
-MONTH = datetime.now(UTC).strftime("%Y-%m")
+MONTH = "2026-06"
+IN_IT = int(datetime(2026, 6, 15, tzinfo=UTC).timestamp() * 1000)
 PLANS = """
 default = "standard"
 [plans.standard]
@@ -29,7 +30,8 @@ minimum_s = 60
 def account(operator: Operator, state_dir: Path) -> Iterator[Account]:
     made = Account(operator, state_dir)
     for audio_ms, model in ((600_000, "whisper-1"), (600_000, "=cmd()"), (500, "whisper-1")):
-        made.use(measured=Measured(audio_ms=audio_ms, source=AudioSource.WALKED, walked_ms=audio_ms, model=model))
+        measured = Measured(audio_ms=audio_ms, source=AudioSource.WALKED, walked_ms=audio_ms, model=model)
+        made.use(measured=measured, ended_ms=IN_IT)
     made.known()
     yield made
     made.journal.close()
@@ -80,7 +82,7 @@ def test_a_csv_has_a_total_and_no_formula(account: Account, plans: str) -> None:
 def test_a_credit_is_a_line_of_its_own_below_nothing(account: Account, plans: str) -> None:
     """In words, in the difference to another list, and as a number in a spreadsheet; lines add up to the total."""
     taken = Measured(audio_ms=-600_000, before_ms=600_000, source=AudioSource.WALKED, model="whisper-1")
-    account.use(measured=taken, status=INTERIM)
+    account.use(measured=taken, status=INTERIM, ended_ms=IN_IT)
     words = ("--tenant", "acme", "--month", MONTH, "--plans", plans)
     made = account.operator.json("usage", "statement", *words, "--against-plan", "dear")
     lines = [(line["model"], line["kind"], line["requests"], line["amount"]) for line in made["lines"]]

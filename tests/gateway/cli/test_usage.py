@@ -21,7 +21,6 @@ from tests.gateway.cli.conftest import Operator
 from tests.storage.usage_samples import record
 
 FIGURES = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied", "unmeasured")
-MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 class Account:
@@ -77,6 +76,11 @@ def at(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
+def month_of(moment: datetime) -> datetime:
+    """Its beginning."""
+    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
 def test_a_report_counts_what_the_journal_still_holds(account: Account) -> None:
     """The very second after a request its figures are there, though nobody has shipped them yet."""
     account.known()
@@ -84,7 +88,7 @@ def test_a_report_counts_what_the_journal_still_holds(account: Account) -> None:
     account.use(bytes_in=100, bytes_out=10, status=429, outcome=Outcome.DENIED)
     report = account.totals()
     started, ended = datetime.fromisoformat(report.pop("from")), datetime.fromisoformat(report.pop("to"))
-    assert started == MONTH
+    assert started == month_of(ended)
     assert abs(ended - datetime.now(UTC)) < timedelta(seconds=30)
     figures = {"requests": 2, "audio_ms": 5_000, "bytes_in": 200, "bytes_out": 20, "errors": 1, "denied": 1}
     assert report == {"tenant": "acme", **figures, "unmeasured": 0}
@@ -216,8 +220,9 @@ def test_a_breakdown_by_anything_adds_up(account: Account, by: str, labels: list
 
 def test_export_is_one_object_a_line_in_order_of_time(account: Account) -> None:
     account.known()
-    late = account.use(ended_ms=at(MONTH) + 2)
-    early = account.use(ended_ms=at(MONTH) + 1)
+    month = at(month_of(datetime.now(UTC)))
+    late = account.use(ended_ms=month + 2)
+    early = account.use(ended_ms=month + 1)
     result = account.operator.run("usage", "export", "--tenant", "acme")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["event_id"] for line in lines] == [early.event_id, late.event_id]

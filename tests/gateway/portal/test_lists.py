@@ -74,7 +74,7 @@ async def peopled(houses: Houses, parts: Parts) -> tuple[Caller, dict[str, str]]
             "INSERT INTO platform.sessions SELECT (jsonb_populate_record(s, jsonb_build_object('id', s.id || n,"
             " 'digest', '\\x' || repeat('0' || n, 32)))).* FROM platform.sessions s, generate_series(1, 3) n"
         )
-    ended = int(parts.now().timestamp() * 1000) - 60_000
+    ended = int(parts.now().timestamp() * 1000) - FEWEST  # the month may be a minute old
     tenants = [owner.tenant.id] * FEWEST + [f"ten_gone{n}" for n in range(FEWEST)]
     rows = [encode(record(tenant_id=tenant, ended_ms=ended + n // 2)) for n, tenant in enumerate(tenants)]
     await PostgresLedger(parts.pool).ship("j", 0, 1, rows)
