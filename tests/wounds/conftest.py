@@ -10,10 +10,10 @@ from gateway.configuration.blueprint import Blueprint
 from gateway.configuration.sources import load
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
-from tests.gateway.conftest import gateway
+from tests.gateway.conftest import gateway, pytest_asyncio_loop_factories
 from tests.gateway.portal.api import Houses
 
-__all__ = ["gateway"]
+__all__ = ["gateway", "pytest_asyncio_loop_factories"]
 
 
 @pytest.fixture(autouse=True)
