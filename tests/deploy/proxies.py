@@ -91,7 +91,7 @@ async def running(name: str, directory: Path, *, gateway: int, transcriber: int)
     )  # fmt: skip
     assert process.stdout is not None
     said = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while line := await process.stdout.readline():
             said += line
             if program.ready in line:
@@ -100,7 +100,7 @@ async def running(name: str, directory: Path, *, gateway: int, transcriber: int)
             raise AssertionError(f"{name} did not start:\n{said.decode(errors='replace')}")
     reading = asyncio.get_running_loop().create_task(_read_on(process.stdout))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while program.empty and program.empty in await _said_by(port):  # noqa: ASYNC110  it tells nobody
                 await asyncio.sleep(0.02)
         yield port

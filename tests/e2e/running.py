@@ -122,7 +122,7 @@ class Process:
         """Send a signal and wait for the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(sign)
-        status = self.process.wait(30)
+        status = self.process.wait(120)
         if self._reader is not None:  # to the end of the output, which children may still hold open for a moment
             self._reader.join(30)
         if self.process.stdout is not None:
@@ -172,7 +172,7 @@ class Demo:
     def ops(self, path: str) -> str:
         """A page of the operations listener."""
         try:
-            with urllib.request.urlopen(self.facts["ops_url"] + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.facts["ops_url"] + path, timeout=60) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.read().decode()

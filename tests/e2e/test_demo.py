@@ -237,7 +237,7 @@ def test_after_kill_9_of_the_parent_nothing_is_left_and_nothing_is_lost(tmp_path
         family = [first.gateway.process.pid, *children(first.gateway.process.pid)]
         assert [first.curl("/v1/models")[0] for _ in range(3)] == [200] * 3
         first.gateway.process.kill()
-        first.gateway.process.wait(10)
+        first.gateway.process.wait(30)
         assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
     with Demo.started(state) as second:
         assert second.run("usage", "report", "--tenant", "demo")["requests"] == 3

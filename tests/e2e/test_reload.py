@@ -67,14 +67,14 @@ class Served:
     def get(self, path: str) -> int:
         """The status of an anonymous request."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return int(error.code)
 
     def metric(self, name: str) -> float:
         """A sample without labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}/metrics", timeout=60) as page:
             (value,) = re.findall(rf"^{name} (\S+)$", page.read().decode(), re.MULTILINE)
         return float(value)
 
@@ -136,7 +136,7 @@ def test_a_reload_under_load_fails_no_request(served: Served) -> None:
         assert eventually(lambda: load.outcomes["200"] > before + 100)
     assert load.failed == {}
     assert served.get("/v1/new") == 200
-    with urllib.request.urlopen(f"http://127.0.0.1:{served.port + 1}/metrics", timeout=10) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port + 1}/metrics", timeout=60) as page:
         samples = re.findall(rb'gateway_requests_total{.*route="openai.models".*} (.+)', page.read())
     counted = sum(map(float, samples))
     assert counted == load.outcomes["200"]

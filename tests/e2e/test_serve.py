@@ -40,7 +40,7 @@ class SlowUpstream(http.server.ThreadingHTTPServer):
 
             def do_GET(self) -> None:
                 upstream.asked.set()
-                upstream.go.wait(30)
+                upstream.go.wait(120)
                 self.send_response(200)
                 self.send_header("Content-Length", "4")
                 self.end_headers()
@@ -66,7 +66,7 @@ def upstream() -> Iterator[SlowUpstream]:
 
 def _get(url: str, key: str, answers: list[bytes]) -> None:
     request = urllib.request.Request(url + "/v1/models", headers={"Authorization": f"Bearer {key}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         answers.append(answer.read())
 
 
@@ -77,7 +77,7 @@ def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path, upstream: SlowUp
         answers: list[bytes] = []
         asking = threading.Thread(target=_get, args=(url, key, answers))
         asking.start()
-        assert upstream.asked.wait(10)
+        assert upstream.asked.wait(60)
         family = [gateway.process.pid, *children(gateway.process.pid)]
         gateway.process.send_signal(signal.SIGTERM)
 
@@ -155,10 +155,10 @@ def test_sigterm_lets_an_upload_in_flight_finish(tmp_path: Path, workers: str) -
     try:
         with serving(tmp_path / "state", uploads, workers=workers) as (gateway, url, key):
             host, _, port = url.removeprefix("http://").partition(":")
-            with socket.create_connection((host, int(port)), timeout=20) as client:
+            with socket.create_connection((host, int(port)), timeout=60) as client:
                 head = f"POST /v1/listen HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Length: 12\r\n\r\n"
                 client.sendall(head.encode() + b"half, ")
-                assert uploads.begun.wait(10)
+                assert uploads.begun.wait(60)
                 gateway.process.send_signal(signal.SIGTERM)
                 assert eventually(lambda: _refuses(url))
                 client.sendall(b"whole.")
@@ -177,15 +177,15 @@ def test_sigterm_lets_an_upload_in_flight_finish(tmp_path: Path, workers: str) -
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, upstream: SlowUpstream) -> None:
     """Nobody has to wait for the drain time."""
-    with serving(tmp_path / "state", upstream, workers="1", drain_timeout="60") as (gateway, url, key):
+    with serving(tmp_path / "state", upstream, workers="1", drain_timeout="600") as (gateway, url, key):
         asking = threading.Thread(target=_get_nothing, args=(url, key))
         asking.start()
-        assert upstream.asked.wait(10)
+        assert upstream.asked.wait(60)
         gateway.process.send_signal(signal.SIGTERM)
         gateway.wait_for('"event":"draining"')
         gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.process.wait(15) == 0
-        asking.join(10)
+        assert gateway.process.wait(60) == 0
+        asking.join(30)
 
 
 def _get_nothing(url: str, key: str) -> None:

@@ -81,11 +81,15 @@ def test_keys_rotate_under_traffic_and_no_token_is_refused(demo: Demo) -> None:
 
     caller = threading.Thread(target=traffic)
     caller.start()
-    demo.run("signing-keys", "rotate", "--after", "0s")
-    demo.run("signing-keys", "rotate", "--after", "1s", "--algorithm", "ES256")
-    assert eventually(lambda: len(signers) == 3)
-    done.set()
-    caller.join()
+    try:
+        assert eventually(lambda: len(signers) == 1)
+        demo.run("signing-keys", "rotate", "--after", "0s")
+        assert eventually(lambda: len(signers) == 2)
+        demo.run("signing-keys", "rotate", "--after", "1s", "--algorithm", "ES256")
+        assert eventually(lambda: len(signers) == 3)
+    finally:
+        done.set()
+        caller.join()
     assert set(seen) == {200}
 
 

@@ -6,6 +6,7 @@ more than look-ups, the e2e journeys use PostgreSQL and Valkey); everything betw
 
 import asyncio
 import contextlib
+import functools
 import io
 import os
 import tempfile
@@ -381,13 +382,17 @@ def unchunk(data: bytes) -> tuple[bytes, bytes]:
     return body, stream.read()
 
 
+@functools.cache
+def shipped_routes() -> RouteTable:
+    """What the gateway ships, and its own."""
+    return RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text())).with_own(RESERVED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a test's gateway differs from the shipped one."""
 
-    routes: RouteTable = field(
-        default_factory=lambda: RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text())).with_own(RESERVED)
-    )
+    routes: RouteTable = field(default_factory=shipped_routes)
     trusted: tuple[Network, ...] = ()
     manners: Manners = field(default_factory=Manners)
     default_rate: Rate | None = None

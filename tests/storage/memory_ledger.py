@@ -51,7 +51,7 @@ class MemoryLedger:
 
     async def until(self, count: int) -> None:
         """Wait until so many rows are there."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.rows) < count:
                 self.changed.clear()
                 await self.changed.wait()

@@ -151,7 +151,7 @@ class Client:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
             due: deque[str] = deque()
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while turns > 0:
                         turns -= 1
                         if not await self._turn((reader, writer), due):

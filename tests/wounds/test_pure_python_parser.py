@@ -14,7 +14,7 @@ RAW = (
 )  # fmt: skip
 
 
-@pytest.mark.timeout(330)
+@pytest.mark.timeout(900)
 def test_the_wounds_stay_closed_without_the_c_extension() -> None:
     """The tests that speak raw HTTP, once more, in a process where ``AIOHTTP_NO_EXTENSIONS`` is set."""
     here = Path(__file__).parent
@@ -33,7 +33,7 @@ def test_the_wounds_stay_closed_without_the_c_extension() -> None:
         env=os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=870,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4_000:]

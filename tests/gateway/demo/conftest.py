@@ -74,7 +74,7 @@ def transcriber(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = launch(tmp_path_factory.mktemp("transcriber"))
     yield running
     running.process.terminate()
-    out, _ = running.process.communicate(timeout=10)
+    out, _ = running.process.communicate(timeout=30)
     assert (out, running.errors.read_bytes()) == (b"", b"")
 
 

@@ -101,7 +101,7 @@ async def test_deepgrams_client_streams_live_audio(gateway: Gateway) -> None:
     async with (
         deepgram_client(gateway) as client,
         client.listen.v1.connect(model="nova-3", encoding="linear16", sample_rate="16000") as call,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
     ):
         await call.send_media(SOUND[44:])
         await call.send_close_stream()

@@ -60,7 +60,7 @@ async def held_up(parts: Parts, *statements: str, waiting: int = 1) -> AsyncIter
             while await connection.fetchval(blocked) < waiting:
                 await connection.execute("SELECT pg_stat_clear_snapshot()")
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(hold())
         await is_open.wait()
         yield

@@ -30,7 +30,7 @@ def test_it_listens_where_it_is_told(address: str) -> None:
         assert port_of(listening) > 0
         assert not listening.getblocking()
         host = listening.getsockname()[0].replace("0.0.0.0", "127.0.0.1")
-        with socket.create_connection((host, port_of(listening)), timeout=5):
+        with socket.create_connection((host, port_of(listening)), timeout=30):
             pass
 
 
@@ -49,7 +49,7 @@ def test_a_deaf_socket_gives_up_who_waits_and_answers_nobody_else() -> None:
     """Who is in the queue can be accepted, with what was and will be sent; who comes now is not connected."""
     with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening:
         address = ("127.0.0.1", port_of(listening))
-        with socket.create_connection(address, timeout=5) as early, socket.socket() as late:
+        with socket.create_connection(address, timeout=30) as early, socket.socket() as late:
             early.sendall(b"sent")
             turn_deaf(listening)
             late.setblocking(False)
@@ -60,7 +60,7 @@ def test_a_deaf_socket_gives_up_who_waits_and_answers_nobody_else() -> None:
             listening.shutdown(socket.SHUT_RDWR)
             with accepted:
                 early.sendall(b" later")
-                accepted.settimeout(5)
+                accepted.settimeout(30)
                 assert accepted.recv(4) == b"sent"
                 assert accepted.recv(6) == b" later"
             with pytest.raises(OSError, match="not connected"):
@@ -72,7 +72,7 @@ def test_every_address_means_both_families() -> None:
     """``[::]`` takes IPv4 as well, whatever the system's default is."""
     with (
         listen("[::]:0", "GATEWAY_LISTEN") as listening,
-        socket.create_connection(("127.0.0.1", port_of(listening)), timeout=5),
+        socket.create_connection(("127.0.0.1", port_of(listening)), timeout=30),
     ):
         pass
 

@@ -19,7 +19,7 @@ def manager(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str
     with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         name = str(Path(place) / "notify") if request.param == "path" else f"@tahoe-gateway-test-{os.getpid()}"
         heard.bind("\0" + name[1:] if name.startswith("@") else name)
-        heard.settimeout(5)
+        heard.settimeout(30)
         yield heard, name
 
 

@@ -185,7 +185,7 @@ async def test_kill_9_of_who_ships_and_sends_passes_nothing_over(
             await victim.wait()
     assert 0 < len(set(endpoint.ids)) < len(kept)
     journal.close()
-    async with sender(tmp_path / "journal", *urls), asyncio.timeout(20):
+    async with sender(tmp_path / "journal", *urls), asyncio.timeout(60):
         await until(lambda: not list((tmp_path / "journal").iterdir()))
         while await pool.read("SELECT FROM platform.usage_unsent"):  # noqa: ASYNC110  nothing would set an event
             await asyncio.sleep(0.01)
