@@ -229,7 +229,7 @@ class Holds(Protocol):
         """
 
     def hold_for(self, demands: tuple[Demand, ...], waiter: Waiter[Held]) -> None:
-        """The same for somebody who is told. What nobody takes any more is given back."""
+        """The same for somebody who is told. What nobody takes any more is given back, and comes to one request."""
 
     async def tell(self, demand: Demand, used: int) -> None:
         """What was used in a calendar period before its counter began. Counts only where nobody was first."""

@@ -15,7 +15,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from policies.allowances import Kind
-from policies.holding import NOTHING_SPENT, Answer, Demand, Figure, Step
+from policies.holding import Answer, Demand, Figure, Spent, Step
 from storage.held import HeldLease
 from storage.ports import Held, Unavailable, Waiter
 from storage.redis.line import Script
@@ -31,6 +31,8 @@ _TELL = Script(b"redis.call('HSETNX', KEYS[1], 'used', ARGV[1]) return redis.cal
 _KEPT_MS = 86_400_000
 """How long a calendar period's counter outlives it: what began in the period may end later."""
 _KINDS = {Kind.RATE: b"r", Kind.LEASE: b"l", Kind.WINDOW: b"w", Kind.QUOTA: b"q"}
+_LEFT = Spent()
+"""What was held for whoever had left by then comes to: one request, as the ledger counts it too."""
 _PIECE = 500
 """Leases renewed in one command: Redis serves nobody else meanwhile."""
 _MOST_OWED = 100_000
@@ -73,7 +75,7 @@ class RedisHolds:
             if not waiter.cancelled() and waiter.exception() is None:  # it had arrived, and nobody is left to take it
                 lease = waiter.result().lease
                 if lease is not None:
-                    lease.settle(NOTHING_SPENT)
+                    lease.settle(_LEFT)
             raise
 
     def hold_for(self, demands: tuple[Demand, ...], waiter: Waiter[Held]) -> None:
@@ -81,21 +83,23 @@ class RedisHolds:
         lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
 
         def deliver(reply: Reply) -> None:
-            if waiter.done() or not isinstance(reply, list | NotSent):
-                self._abandon(lease)  # it may have been carried out, and nobody will hear of it
-            if waiter.done():
-                return
             if not isinstance(reply, list):
-                waiter.set_exception(_unavailable(reply))
+                if not isinstance(reply, NotSent):
+                    self._abandon(lease)  # it may have been carried out, and nobody will hear of it
+                if not waiter.done():
+                    waiter.set_exception(_unavailable(reply))
                 return
             answer = _answer(reply)
-            if not answer.admitted or not lease.demands:
-                waiter.set_result(Held(demands, answer, None))
-                return
-            lease.granted(demands, answer)
-            self._held[lease.id] = lease
-            self._watch()
-            waiter.set_result(Held(demands, answer, lease))
+            has_lease = answer.admitted and bool(lease.demands)
+            if has_lease:
+                lease.granted(demands, answer)
+            if not waiter.done():
+                if has_lease:
+                    self._held[lease.id] = lease
+                    self._watch()
+                waiter.set_result(Held(demands, answer, lease if has_lease else None))
+            elif has_lease:
+                lease.settle(_LEFT)
 
         steps = [Step(demand, 0, 0, demand.want, demand.least) for demand in demands]
         self._nodes.run(_HOLD, *self._pack(lease, steps), deliver)
@@ -150,7 +154,7 @@ class RedisHolds:
         await self._nodes.close()
 
     def _abandon(self, lease: HeldLease) -> None:
-        """Nobody will settle it: whatever the question brought about, or may have, is given back."""
+        """Nobody knows what the question brought about: whatever it may have is given back."""
         self.give_back(lease, [Step(demand, demand.want, 0, 0) for demand in lease.demands])
 
     def _ask(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:

@@ -540,16 +540,19 @@ async def test_who_gives_up_while_asking_holds_nothing(redis_url: str) -> None:
     await holds.close()
 
 
-async def test_what_nobody_waits_for_any_more_is_given_back(redis_url: str) -> None:
-    """Who is told there and then, and has gone when the answer comes."""
+async def test_what_nobody_waits_for_any_more_is_given_back_and_was_a_request(redis_url: str) -> None:
+    """Who is told there and then, and has gone when the answer comes. The ledger counts what such a client began."""
     holds = RedisHolds(redis_url, timeout=10.0)
     places = demand(What.CONCURRENCY, "50")
+    month = demand(What.REQUESTS, "9/month", key=f"{places.key}:month")
+    await holds.tell(month, 0)
     gone, last = (asyncio.get_running_loop().create_future() for _ in range(2))
-    holds.hold_for((places,), gone)
+    holds.hold_for((places, month), gone)
     gone.cancel()
-    holds.hold_for((places,), last)
+    holds.hold_for((places, month), last)
     (await last).lease.settle(Spent())
     await left_becomes(holds, places, 50)
+    assert (await holds.look((month,))).figures[0].used == 2
     assert not holds._held
     await holds.close()
 
