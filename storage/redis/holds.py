@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from storage import ports
 
 _HOLD = Script.named("hold.lua")
-_RENEW = Script.named("renew.lua")
+_RENEW = Script.named("renew.lua", in_order=True)
+"""In order, because it puts back what it does not find: what is given back behind it must stay so."""
 _TELL = Script(b"redis.call('HSETNX', KEYS[1], 'used', ARGV[1]) return redis.call('PEXPIREAT', KEYS[1], ARGV[2])")
 _KEPT_MS = 86_400_000
 """How long a calendar period's counter outlives it: what began in the period may end later."""

@@ -87,16 +87,21 @@ class Line:
 
 
 class Script:
-    """A Lua script that ships with this package, called by its digest."""
+    """A Lua script that ships with this package, called by its digest.
 
-    def __init__(self, text: bytes) -> None:
+    A server that does not know it is sent it whole, behind what was sent meanwhile; with ``in_order`` it always is, and
+    at once.
+    """
+
+    def __init__(self, text: bytes, *, in_order: bool = False) -> None:
         self.text = text
-        self._digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+        digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+        self._call = (b"EVAL", text) if in_order else (b"EVALSHA", digest)
 
     @classmethod
-    def named(cls, name: str) -> "Script":
+    def named(cls, name: str, *, in_order: bool = False) -> "Script":
         """The one in a file beside this one."""
-        return cls(resources.files(__package__).joinpath(name).read_bytes())
+        return cls(resources.files(__package__).joinpath(name).read_bytes(), in_order=in_order)
 
     def run(
         self, wire: Wire, keys: Sequence[bytes], arguments: Sequence[bytes], deliver: Deliver, *,
@@ -121,7 +126,7 @@ class Script:
 
         if before:
             wire.send(before, _ignore, soon=soon)
-        wire.send(encode(b"EVALSHA", self._digest, *words), know_script, soon=soon)
+        wire.send(encode(*self._call, *words), know_script, soon=soon)
 
 
 def _ignore(_: Reply) -> None:

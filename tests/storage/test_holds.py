@@ -557,6 +557,20 @@ async def test_what_nobody_waits_for_any_more_is_given_back_and_was_a_request(re
     await holds.close()
 
 
+async def test_what_is_given_back_behind_its_renewal_stays_so(redis_url: str) -> None:
+    """Also by a Redis that has forgotten its scripts: the renewal, sent once more, came last and put the place back."""
+    holds = RedisHolds(redis_url)
+    places = demand(What.CONCURRENCY, "5")
+    lease = (await holds.hold((places,))).lease
+    async with Redis.from_url(redis_url) as client:
+        await client.script_flush()
+    assert (await holds.look((places,))).figures[0].left == 4
+    holds._renew()
+    lease.settle(Spent())
+    assert [(await holds.look((places,))).figures[0].left for _ in range(3)] == [5, 5, 5]
+    await holds.close()
+
+
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[OwnRedis]:
     async with own_redis(tmp_path) as server:
