@@ -15,9 +15,9 @@ RESET_S = 1_800
 EMAIL_CHANGE_S = 86_400
 INVITATION_S = 604_800
 FRESH_S = 300
+"""How long ago, in seconds, a password may have been given for what asks for a fresh log-in."""
 SET_UP_S = 1_800
 """To take a phone, install an app and scan a key: for a second factor that was begun while the proof was fresh."""
-"""How long ago, in seconds, a password may have been given for what asks for a fresh log-in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

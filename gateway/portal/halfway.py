@@ -4,13 +4,15 @@ There is no session until then, so that nothing else can be done with half a log
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from aiohttp import web
 
 from gateway.portal import browser
-from gateway.portal.identity import people
+from gateway.portal.identity import people, sessions
 from gateway.portal.oidc import pending
 from gateway.portal.oidc.pending import Pending
+from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.slips import LIFE_S, Slip
 from gateway.portal.trusted import is_trusted
@@ -77,14 +79,19 @@ async def paused(request: web.Request) -> Halfway | None:
     kept = await _SLIP.read(request)
     if kept is None:
         return None
-    user_id, tenant_id, methods, goal, proved, connects = kept
+    user_id, tenant_id, methods, goal, proved, connects, at, continued = kept
     account = await people(request).account_of(user_id)
     if account is not None and proved != _password_of(account.person):
         return None  # the password that was given is not the password any more
     place = next((p for p in account.places if p.tenant_id == tenant_id and p.active), None) if account else None
     if account is None or place is None or not account.may_sign_in:
         return None
-    proven = Proven(person=account.person, place=place, methods=tuple(methods))
+    living = await sessions(request).listed.of(user_id) if continued else ()
+    continues = next((one for one in living if one.id == continued), None)
+    if continued and continues is None:
+        return None  # nothing goes on from a session that has ended
+    proved_at = datetime.fromisoformat(at) if at else None
+    proven = Proven(person=account.person, place=place, methods=tuple(methods), at=proved_at, continues=continues)
     return Halfway(proven=proven, goal=goal, connects=pending.read(connects))
 
 
@@ -96,9 +103,13 @@ async def forget(request: web.Request, response: web.Response) -> None:
 async def _pause(
     request: web.Request, proven: Proven, goal: str, connects: Pending | None, where: str, life_s: int = LIFE_S
 ) -> web.Response:
-    """Have it wait. It goes on with a proof that is given then, so the session will be a fresh one."""
-    person = proven.person
-    kept = [person.id, proven.place.tenant_id, proven.methods, goal, _password_of(person), connects]
+    """Have it wait. A proof that is given then makes a fresh session; a factor that is made then proves nothing."""
+    person, continues = proven.person, proven.continues
+    at = (proven.at or request.app[PARTS].now()) if proven.next_step is Step.SET_UP else None
+    kept = [
+        person.id, proven.place.tenant_id, proven.methods, goal, _password_of(person), connects, at,
+        continues.id if continues is not None else "",
+    ]  # fmt: skip
     response = web.Response(status=303, headers={"Location": where})
     await _SLIP.leave(request, response, kept, life_s)
     return response

@@ -164,7 +164,8 @@ async def offer(request: web.Request) -> web.Response:
 async def take(request: web.Request) -> web.Response:
     """Confirm it; from now on it is asked for. The recovery codes are shown, this once.
 
-    Whoever was shown the secret had just proved who it is, and may take its time with the code.
+    Whoever was shown the secret had just proved who it is, and may take its time with the code; a wrong one shows it to
+    nobody else.
     """
     session = await browser.required_fresh(request, SET_UP_S)
     account = await own(request, session)
@@ -175,7 +176,9 @@ async def take(request: web.Request) -> web.Response:
     try:
         await prove_code(request, account.person, (await form_fields(request)).get("code", "")[:64])
     except Problem as problem:
-        return _offer(request, session, account, unsealed(request, factor.sealed, account.person.id), problem)
+        is_fresh = session.is_fresh(request.app[PARTS].now())
+        secret = unsealed(request, factor.sealed, account.person.id) if is_fresh else ""
+        return _offer(request, session, account, secret, problem)
     return await _show_codes(request, session, account)
 
 
@@ -245,10 +248,11 @@ def _offer(
     *,
     was_offered: bool = False,
 ) -> web.Response:
-    """``was_offered``: another secret was, which an app may have and which is worth nothing now."""
+    """``secret`` empty: not shown again. ``was_offered``: another was, which an app may have, worth nothing now."""
     return account_page(
         request, "second_factor_offer.html", account, session, title="Authenticator app", tab="security",
-        problem=problem, was_offered=was_offered, done="", **shown(secret, account.person.email),
+        problem=problem, was_offered=was_offered, done="",
+        **(shown(secret, account.person.email) if secret else {"picture": "", "uri": "", "key": ""}),
     )  # fmt: skip
 
 
