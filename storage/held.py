@@ -62,9 +62,7 @@ class HeldLease:
 
     def exceeds(self, expected: Spent) -> bool:
         """See :class:`policies.holding.Lease`."""
-        return self._changing is None and any(
-            expected.of(what) > self.amounts[place] + self._gone[place] for place, what in self._growing
-        )
+        return any(expected.of(what) > self.amounts[place] + self._gone[place] for place, what in self._growing)
 
     async def extend(self, expected: Spent, spent: Spent) -> Answer:
         """See :class:`policies.holding.Lease`. One at a time: a second call waits for the first."""

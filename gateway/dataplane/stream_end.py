@@ -59,8 +59,8 @@ class Between(Protocol):
 class StreamEnd(asyncio.Protocol):
     """One end: what comes from it is walked and goes on to the other one."""
 
-    __slots__ = ("_flood_at", "_flood_since", "finished", "heard", "look_at", "lost", "other", "paused_at", "said",
-                 "transport", "tunnel", "walker")  # fmt: skip
+    __slots__ = ("_flood_at", "_flood_since", "finished", "heard", "is_ahead", "look_at", "lost", "other", "paused_at",
+                 "said", "transport", "tunnel", "walker")  # fmt: skip
 
     def __init__(self, tunnel: Between, walker: FrameWalker, now: float) -> None:
         self.tunnel = tunnel
@@ -73,6 +73,8 @@ class StreamEnd(asyncio.Protocol):
         """Since when it has not taken what is written to it."""
         self.look_at = NEVER
         """At how many bytes of its messages the tunnel wants to be told."""
+        self.is_ahead = False
+        """Whether more of its limits is being reserved: no more of it is read before."""
         self.said = self.finished = self.lost = False
         """Whether it was sent a close frame; whether we have closed it; whether it is gone."""
 
@@ -108,7 +110,7 @@ class StreamEnd(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self.paused_at = NEVER
-        self.other.listen()
+        self.other.go_on()
 
     def watch(self) -> None:
         """Have the kernel notice a host that vanished without a word; who answers pings needs none of it."""
@@ -123,8 +125,8 @@ class StreamEnd(asyncio.Protocol):
             self.transport.resume_reading()
 
     def go_on(self) -> None:
-        """Read on, where what is read can be written."""
-        if self.other.paused_at == NEVER:
+        """Read on, where what is read can be written and has room in its limits."""
+        if self.other.paused_at == NEVER and not self.is_ahead:
             self.listen()
 
     def hold_back(self) -> None:

@@ -135,6 +135,7 @@ class Streams:
         try:
             deny = await hold.grow(expected, spent)
         finally:
+            tunnel.client.is_ahead = False
             tunnel.client.go_on()
         if deny is not None:
             tunnel.end(Ending.LIMIT_REACHED, deny.refusal.code, deny.message)

@@ -356,6 +356,7 @@ class Tunnel:
         spent = Spent(0 if exchange.measure is None else exchange.measure().audio_ms, exchange.bytes_in)
         hold = exchange.hold
         if hold is not None and hold.exceeds(spent):
+            self.client.is_ahead = True
             self.client.hold_back()
             self._home.reserve(self, hold, spent)
 

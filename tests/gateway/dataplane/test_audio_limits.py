@@ -13,7 +13,9 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from policies.allowances import Allowance, Scope, What
+from policies.holding import NOTHING_SPENT, Answer
 from policies.usage import Outcome
+from storage.ports import Unavailable
 from tests.gateway.harness import Gateway, running
 from tests.gateway.stream_harness import Site, closed, site
 from tests.policies.audio.build import wav
@@ -377,6 +379,40 @@ async def test_a_burst_is_stopped_where_the_allowance_ends_and_not_at_the_next_c
             accounted = sum(record.measured.audio_ms for record in journal.records if record.user_id == f"usr_{sent}")
             assert sent - 20_000 <= accounted <= sent + most_beyond
             assert (client.close_code == 4029) == (allowed == MINUTE)
+
+
+async def test_a_burst_goes_no_further_while_more_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the store takes, and however often the service has room again meanwhile."""
+    asked = asyncio.Event()
+    answers: list[asyncio.Future[Answer]] = []
+
+    def change(*_: object) -> asyncio.Future[Answer]:
+        asked.set()
+        answers.append(asyncio.get_running_loop().create_future())
+        return answers[-1]
+
+    async def listen(peer: ServerConnection) -> None:
+        async for _ in peer:
+            pass
+
+    async with site(listen, meter="deepgram") as here:
+        monkeypatch.setattr(here.gateway.holding.holds, "change", change)
+        key = here.gateway.add_key(allowances=(limit(What.AUDIO, "2h/month"),))
+        async with here.connect("/v1/listen?encoding=linear16&sample_rate=16000", key=key) as client:
+            (tunnel,) = here.gateway.streams._open
+            assert tunnel._exchange.hold is not None
+            here.gateway.streams.reserve(tunnel, tunnel._exchange.hold, NOTHING_SPENT)  # a checkpoint's, when it begins
+            await asked.wait()
+            for _ in range(4):
+                await client.send(bytes(128_000))
+            await until(lambda: tunnel.client.is_ahead)
+            tunnel.upstream.pause_writing()
+            tunnel.upstream.resume_writing()
+            assert not tunnel.client.transport.is_reading()
+            for place in range(2):
+                await until(lambda place=place: len(answers) > place)
+                answers[place].set_exception(Unavailable("Redis is down"))
+            await until(tunnel.client.transport.is_reading)
 
 
 async def drained(client: ClientConnection) -> AsyncIterator[str]:
