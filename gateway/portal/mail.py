@@ -24,6 +24,7 @@ from aiohttp import web
 from gateway.portal.caller import request_id
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.credentials import redacted
 from policies.verdict import Refusal
 
 _log = structlog.get_logger("gateway.portal.mail")
@@ -98,7 +99,8 @@ class Mailer:
                 timeout=_TIMEOUT_S,
             )
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            reason = f"the mail server {parts.hostname} did not take a message: {error}"
+            # A filter may repeat what it objects to, and that may be a link that signs somebody in.
+            reason = redacted(f"the mail server {parts.hostname} did not take a message: {error}")
             raise MailFailed(reason, for_good=_is_final(error)) from error
 
 

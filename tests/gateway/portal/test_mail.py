@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from gateway.portal.mail import Mailer, MailFailed
 from gateway.portal.parts import Parts
 from gateway.portal.posting import Postman
+from gateway.portal.recovery import link, mint
 from storage.ports import Unavailable
 from storage.postgres.letters import PostgresLetters
 from tests.gateway.portal.api import Houses
@@ -23,6 +24,7 @@ from tests.gateway.portal.conftest import EMAIL, Client, Town, fill, log_in
 from tests.storage.waiting import until
 
 SENDER = "Tahoe <no-reply@gw.test>"
+LINK = link("https://gw.test", mint("reset"))
 
 
 class Postbox:
@@ -115,6 +117,7 @@ async def test_a_letter_that_nobody_waits_for_survives_the_end_of_its_portal(
     [
         pytest.param(["451 later", "421 too busy"] * 3, 600, 2, id="its life is over before the next try"),
         pytest.param(["550 nobody here"], 600, 1, id="the server never takes it"),
+        pytest.param([f"554 not with {LINK}"], 600, 1, id="the server repeats what it says"),
         pytest.param([], 0, 0, id="no portal was there in its life"),
     ],
 )
@@ -127,7 +130,7 @@ async def test_a_letter_that_is_given_up_is_told_of(
         box.refusals = refusals
         with capture_logs() as log:
             async with postman(parts, port) as one:
-                await one.post(EMAIL, "Subject", "a link", life_s)
+                await one.post(EMAIL, "Subject", LINK, life_s)
                 await until(lambda: counted(parts)[2] == 1)
         assert len(box.letters) == tries
         (entry,) = await parts.pool.read(
@@ -135,7 +138,7 @@ async def test_a_letter_that_is_given_up_is_told_of(
         )
         (event,) = await parts.pool.read("SELECT data FROM platform.outbox WHERE type = 'mail.failed'")
         assert (entry["target_name"], '"subject":"Subject"' in entry["after"]) == (EMAIL, True)
-        assert "a link" not in f"{log}{entry['after']}{event['data']}"
+        assert LINK not in f"{log}{entry['after']}{event['data']}"
         assert [line["event"] for line in log if line["log_level"] == "error"] == ["a mail did not leave"]
         assert await parts.pool.read("SELECT * FROM platform.letters") == []
 
