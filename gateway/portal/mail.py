@@ -105,10 +105,13 @@ class Mailer:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether the server says that it will never take it (a reply 5yz, RFC 5321 section 4.2.1)."""
+    """Whether the server says that it will never take this letter (a reply 5yz, RFC 5321 section 4.2.1).
+
+    What it has against us, who connect, log in and send, may be set right while the letter waits.
+    """
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return all(_is_final(one) for one in error.recipients)
-    return isinstance(error, aiosmtplib.SMTPResponseException) and 500 <= error.code < 600
+    return isinstance(error, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError) and 500 <= error.code < 600
 
 
 def mailbox(address: str) -> Address:

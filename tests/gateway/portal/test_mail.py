@@ -78,6 +78,21 @@ async def test_a_server_that_is_away_is_known() -> None:
         await Mailer(url="smtp://127.0.0.1:1", sender=SENDER).send("a@b.example", "s", "t")
 
 
+@pytest.mark.parametrize(("step", "is_final"), [("handle_MAIL", False), ("handle_RCPT", True)])
+async def test_what_a_server_has_against_us_is_no_end_of_a_letter(step: str, *, is_final: bool) -> None:
+    """An operator may set it right while the letter waits; an address that it never takes stays one."""
+
+    async def refuse(*_: object) -> str:
+        return "550 no"
+
+    box = Postbox()
+    setattr(box, step, refuse)
+    async with serving(box) as (_, port):
+        with pytest.raises(MailFailed) as failed:
+            await Mailer(url=f"smtp://127.0.0.1:{port}", sender=SENDER).send("a@b.example", "s", "t")
+    assert failed.value.for_good is is_final
+
+
 @contextlib.asynccontextmanager
 async def postman(parts: Parts, port: int) -> AsyncIterator[Postman]:
     """One at work, as in each portal."""
