@@ -1,4 +1,7 @@
-"""What a browser is in the midst of: kept in Redis for minutes, named by a secret in a cookie of that browser."""
+"""What a browser is in the midst of: kept in Redis for minutes, sealed, named by a secret in a cookie of that browser.
+
+Whoever reads Redis finds no link to an invitation in it, and whoever writes there puts nobody else in anybody's place.
+"""
 
 import secrets
 from dataclasses import dataclass
@@ -7,11 +10,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from gateway.identity.sealed import Unsealable, seal, unseal
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import PARTS
 from storage.redis.client import asking
 
 LIFE_S = 600
+_PURPOSE = "slips"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,10 @@ class Slip:
     async def leave(self, request: web.Request, response: web.Response, kept: object, life_s: int = LIFE_S) -> None:
         """Keep what JSON can hold."""
         secret = secrets.token_urlsafe(32)
+        key = self._key(request, secret)
+        sealed = seal(request.app[PARTS].secret_for(_PURPOSE), orjson.dumps(kept), key)
         with asking():
-            await request.app[PARTS].redis.set(self._key(request, secret), orjson.dumps(kept), ex=life_s)
+            await request.app[PARTS].redis.set(key, sealed, ex=life_s)
         response.set_cookie(
             self._name(request), secret, max_age=life_s, httponly=True, secure=request.app[PARTS].is_https,
             samesite="Lax", path="/",
@@ -39,16 +46,18 @@ class Slip:
     async def read(self, request: web.Request) -> Any | None:
         """What is kept of this browser; looking uses nothing up."""
         secret = self._secret(request)
+        key = self._key(request, secret)
         with asking():
-            kept = await request.app[PARTS].redis.get(self._key(request, secret)) if secret else None
-        return None if kept is None else orjson.loads(kept)
+            kept = await request.app[PARTS].redis.get(key) if secret else None
+        return _opened(request, key, kept)
 
     async def take(self, request: web.Request) -> Any | None:
         """The same, and it is kept no more: of two who ask at once one gets it."""
         secret = self._secret(request)
+        key = self._key(request, secret)
         with asking():
-            kept = await request.app[PARTS].redis.getdel(self._key(request, secret)) if secret else None
-        return None if kept is None else orjson.loads(kept)
+            kept = await request.app[PARTS].redis.getdel(key) if secret else None
+        return _opened(request, key, kept)
 
     async def forget(self, request: web.Request, response: web.Response) -> None:
         """It is over, if there was any."""
@@ -72,3 +81,13 @@ class Slip:
     def _key(self, request: web.Request, secret: str) -> str:
         named = f"{self.bound_to}.{secret}" if self.bound_to else secret
         return f"platform:{self.kind}:{request.app[IDENTITY].digest(self.purpose, named).hex()}"
+
+
+def _opened(request: web.Request, key: str, sealed: object) -> Any | None:
+    """None as well for what another secret key, or a release before, has left."""
+    if not isinstance(sealed, bytes):
+        return None
+    try:
+        return orjson.loads(unseal(request.app[PARTS].secret_for(_PURPOSE), sealed, key))
+    except Unsealable:
+        return None

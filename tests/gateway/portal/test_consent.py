@@ -10,6 +10,7 @@ import pyotp
 import pytest
 from aiohttp import ClientResponse
 
+from gateway.identity.sealed import seal, unseal
 from policies.tenants import UserStatus
 from storage.postgres.identities import PostgresIdentities
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill
@@ -173,8 +174,9 @@ async def disabled(town: Town, _: FakeProvider) -> None:
 async def late(town: Town, _: FakeProvider) -> None:
     """Ten minutes pass while a second factor is looked for."""
     (waits,) = [key async for key in town.parts.redis.scan_iter("platform:oidc-consent:*")]
-    kept = orjson.loads(await town.parts.redis.get(waits))
-    await town.parts.redis.set(waits, orjson.dumps(kept | {"until_s": 0}))
+    secret, name = town.parts.secret_for("slips"), waits.decode()
+    kept = orjson.loads(unseal(secret, await town.parts.redis.get(waits), name))
+    await town.parts.redis.set(waits, seal(secret, orjson.dumps(kept | {"until_s": 0}), name))
 
 
 @pytest.mark.parametrize(("happens", "status"), [(moved, 401), (taken, 409), (disabled, 303), (late, 401)])

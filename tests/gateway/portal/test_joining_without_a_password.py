@@ -121,3 +121,22 @@ async def test_a_passkeys_answer_is_for_its_invitation_and_its_browser(client: C
     await town.add(NEW)
     assert (await ask(client, f"{first}/passkey/options")).status == 401
     assert set(await roles(town)) == {"ada@example.com", NEW}
+
+
+async def test_what_a_browser_is_in_the_midst_of_cannot_be_read_or_exchanged_in_redis(
+    town: Town, tmp_path: Path
+) -> None:
+    """Of two on their way to a provider, one with the link to an invitation, neither is put in the other's place."""
+    async with provider() as idp, portal_with(town.parts, tmp_path, corp=table(idp)) as portal:
+        link = await invited(portal, town, NEW)
+        location = await set_out(portal, link)
+        redis = town.parts.redis
+        (mine,) = [key async for key in redis.scan_iter("platform:oidc:*")]
+        kept = await redis.get(mine)
+        assert link.rpartition("/")[2].encode() not in kept
+        assert idp.authorize(location)["state"].encode() not in kept
+        other = await portal.get("/auth/oidc/corp", headers=PAGE, allow_redirects=False)
+        (theirs,) = [key async for key in redis.scan_iter("platform:oidc:*") if key != mine]
+        await redis.set(theirs, kept)
+        assert (await come_back(portal, idp.authorize(other.headers["Location"]))).status == 401
+        assert (await come_back(portal, idp.authorize(location))).headers["Location"] == "/account"
