@@ -81,6 +81,9 @@ async def paused(request: web.Request) -> Halfway | None:
         return None
     user_id, tenant_id, methods, goal, proved, connects, at, continued = kept
     account = await people(request).account_of(user_id)
+    connecting = pending.read(connects)
+    if connecting is not None and connecting.until_s <= request.app[PARTS].now().timestamp():
+        return None  # before a second factor is made that no log-in would follow
     if account is not None and proved != _password_of(account.person):
         return None  # the password that was given is not the password any more
     place = next((p for p in account.places if p.tenant_id == tenant_id and p.active), None) if account else None
@@ -92,7 +95,7 @@ async def paused(request: web.Request) -> Halfway | None:
         return None  # nothing goes on from a session that has ended
     proved_at = datetime.fromisoformat(at) if at else None
     proven = Proven(person=account.person, place=place, methods=tuple(methods), at=proved_at, continues=continues)
-    return Halfway(proven=proven, goal=goal, connects=pending.read(connects))
+    return Halfway(proven=proven, goal=goal, connects=connecting)
 
 
 async def forget(request: web.Request, response: web.Response) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import html
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyotp
@@ -116,6 +117,30 @@ async def test_consent_is_both_factors_where_the_account_has_two(client: Client,
     assert await linked(town) == [town.user.id]
 
 
+async def test_no_factor_is_set_up_for_a_connection_that_it_is_too_late_for(
+    client: Client, idp: FakeProvider, town: Town
+) -> None:
+    """It would be there without a log-in, and its recovery codes seen by nobody."""
+    await ask_for(town, "owner")
+    await come(client, idp)
+    await agree(client)
+    page = await (await client.get("/auth/mfa/setup", headers=PAGE)).text()
+    token = html.unescape(page.partition('name="csrf" value="')[2].partition('"')[0])
+    (half,) = [key async for key in town.parts.redis.scan_iter("platform:halfway:*")]
+    await rewrite(town, half, lambda kept: [{**one, "until_s": 0} if isinstance(one, dict) else one for one in kept])
+    given = {"csrf": token, "code": code(await secret_on(page))}
+    answer = await client.post("/auth/mfa/setup", data=given, headers=PAGE, allow_redirects=False)
+    assert answer.headers["Location"] == "/auth/login?said=over"
+    assert "second_factor.enabled" not in await actions(town.parts)
+
+
+async def rewrite(town: Town, key: bytes, change: Callable[[Any], Any]) -> None:
+    """Change what is kept of a browser."""
+    secret, name = town.parts.secret_for("slips"), key.decode()
+    kept = orjson.loads(unseal(secret, await town.parts.redis.get(key), name))
+    await town.parts.redis.set(key, seal(secret, orjson.dumps(change(kept)), name))
+
+
 async def test_what_waits_is_good_once_and_in_its_own_browser(client: Client, idp: FakeProvider, town: Town) -> None:
     """Of two who consent at once one is in; another browser has nothing to consent to; it is gone in ten minutes."""
     await come(client, idp)
@@ -174,9 +199,7 @@ async def disabled(town: Town, _: FakeProvider) -> None:
 async def late(town: Town, _: FakeProvider) -> None:
     """Ten minutes pass while a second factor is looked for."""
     (waits,) = [key async for key in town.parts.redis.scan_iter("platform:oidc-consent:*")]
-    secret, name = town.parts.secret_for("slips"), waits.decode()
-    kept = orjson.loads(unseal(secret, await town.parts.redis.get(waits), name))
-    await town.parts.redis.set(waits, seal(secret, orjson.dumps(kept | {"until_s": 0}), name))
+    await rewrite(town, waits, lambda kept: kept | {"until_s": 0})
 
 
 @pytest.mark.parametrize(("happens", "status"), [(moved, 401), (taken, 409), (disabled, 303), (late, 401)])
