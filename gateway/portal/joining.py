@@ -186,6 +186,14 @@ async def pending(request: web.Request, secret: str) -> Invitation:
     return invitation
 
 
+async def pending_new(request: web.Request, secret: str) -> Invitation:
+    """The same for somebody who has no account yet: whoever has one signs in to join. Raises Problem."""
+    invitation = await pending(request, secret)
+    if await people(request).account(invitation.email) is not None:
+        raise Problem(Refusal.LOGIN_REQUIRED)
+    return invitation
+
+
 async def invite_page(request: web.Request, secret: str, problem: Problem | None, name: str = "") -> web.Response:
     """What the invited sees, and what went wrong. Raises Problem where the link works no more."""
     invitation = await pending(request, secret)

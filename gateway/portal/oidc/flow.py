@@ -12,7 +12,7 @@ from gateway.portal import browser, halfway, login, security
 from gateway.portal.account import own
 from gateway.portal.caller import request_id
 from gateway.portal.identity import identities, people
-from gateway.portal.joining import invite_page, join, pending
+from gateway.portal.joining import invite_page, join, pending_new
 from gateway.portal.oidc import consent
 from gateway.portal.oidc.pending import tell
 from gateway.portal.oidc.provider import PROVIDERS, Provider, Refused, Request
@@ -181,7 +181,7 @@ async def _sign_in(request: web.Request, provider: Provider, flow: Flow, asserte
 
 async def _join(request: web.Request, provider: Provider, secret: str, asserted: Asserted) -> web.Response:
     """Somebody new accepts an invitation, and signs in with that account of the provider from now on."""
-    invitation = await pending(request, secret)
+    invitation = await pending_new(request, secret)
     refusal = may_join(asserted, provider.rules, invitation.email)
     if refusal is not None:
         await people(request).note("login.failed", "", asserted.email[:254], {"provider": provider.name})

@@ -6,7 +6,7 @@ from gateway.portal import browser
 from gateway.portal.account import back, own
 from gateway.portal.bodies import form_fields
 from gateway.portal.identity import identities
-from gateway.portal.joining import invite_page, pending
+from gateway.portal.joining import invite_page, pending_new
 from gateway.portal.oidc.flow import named, set_out
 from gateway.portal.oidc.leaving import leave
 from gateway.portal.problem import Problem
@@ -30,7 +30,7 @@ async def join_with(request: web.Request) -> web.Response:
     """Send the browser on to the provider, to come back as a member."""
     secret, provider = request.match_info["secret"], named(request)
     try:
-        await pending(request, secret)
+        await pending_new(request, secret)
         away = await set_out(request, provider, browser.HOME, invitation=secret)
     except Problem as problem:
         return await invite_page(request, secret, problem)

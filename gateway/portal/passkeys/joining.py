@@ -7,8 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.portal.bodies import read_json
 from gateway.portal.crosssite import token
-from gateway.portal.identity import people
-from gateway.portal.joining import FREE_TRIES, join, pending
+from gateway.portal.joining import FREE_TRIES, join, pending_new
 from gateway.portal.passkeys.ceremony import Owner, go_to, json_response, registered, registration, stored
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
@@ -61,10 +60,7 @@ async def accept(request: web.Request) -> web.Response:
 async def _new(request: web.Request) -> Invitation:
     """The invitation of somebody who has no account yet. Raises Problem."""
     await limit(request, "invite", free=FREE_TRIES)
-    invitation = await pending(request, request.match_info["secret"])
-    if await people(request).account(invitation.email) is not None:
-        raise Problem(Refusal.LOGIN_REQUIRED)
-    return invitation
+    return await pending_new(request, request.match_info["secret"])
 
 
 def _bound(request: web.Request, invitation: Invitation) -> str:

@@ -86,6 +86,21 @@ async def test_a_providers_account_of_somebody_else_joins_as_nobody(town: Town, 
         assert (await portal.get(link, headers=PAGE)).status == 200
 
 
+async def test_who_has_an_account_signs_in_and_is_told_so(town: Town, tmp_path: Path) -> None:
+    """Before the way to the provider, and behind it where the account was made meanwhile; the link goes on to work."""
+    async with provider() as idp, portal_with(town.parts, tmp_path, corp=table(idp)) as portal:
+        link = await invited(portal, town, NEW)
+        location = await set_out(portal, link)
+        other = await town.directory.create_tenant("other", "Other")
+        await town.add(NEW, tenant=other.id)
+        behind = await come_back(portal, idp.authorize(location))
+        token = re.search(r'name="csrf" value="([^"]+)"', page := await behind.text())[1]
+        before = await portal.post(f"{link}/provider/corp", data={"csrf": token}, headers=PAGE)
+        assert (behind.status, before.status, "Sign in" in page) == (401, 401, True)
+        assert "identity.linked" not in await actions(town.parts)
+        assert (await portal.get(link, headers=PAGE)).status == 200
+
+
 async def test_with_a_passkey(client: Client, town: Town) -> None:  # noqa: F811
     """Two factors in one; the person has no password, and the passkey signs in from now on."""
     link = await invited(client, town, NEW)
