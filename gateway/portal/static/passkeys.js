@@ -12,6 +12,8 @@ const send = async (path, body) => {
   return found;
 };
 
+const link = document.querySelector("[data-passkey=join]")?.dataset.link; // the page may stand at a provider's way back
+
 const ways = {
   login: {
     options: "/auth/passkey/options",
@@ -30,8 +32,8 @@ const ways = {
   },
   connect: { options: "/auth/connect/passkey/options", answer: "/auth/connect/passkey", more: () => ({}) },
   join: {
-    options: `${location.pathname}/passkey/options`,
-    answer: `${location.pathname}/passkey`,
+    options: `${link}/passkey/options`,
+    answer: `${link}/passkey`,
     more: () => ({ name: document.querySelector("#name").value }),
   },
   make: {

@@ -104,7 +104,8 @@ async def test_who_has_an_account_signs_in_and_is_told_so(town: Town, tmp_path: 
 async def test_with_a_passkey(client: Client, town: Town) -> None:  # noqa: F811
     """Two factors in one; the person has no password, and the passkey signs in from now on."""
     link = await invited(client, town, NEW)
-    await client.get(link, headers=PAGE)
+    page = await (await client.get(link, headers=PAGE)).text()
+    assert f'data-passkey="join" data-link="{link}"' in page  # which may stand at a provider's way back
     passkey = Authenticator()
     asked = await options(client, f"{link}/passkey/options")
     assert asked["user"]["name"] == NEW
