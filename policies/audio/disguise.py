@@ -9,7 +9,7 @@ from array import array
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.frames import FrameWalker
-from policies.audio.mpeg import MpegWalker
+from policies.audio.mpeg import ToldMpegWalker
 from policies.audio.walker import Chunk, Patience
 
 _LOOKED_AT_BYTES = 262_144
@@ -24,7 +24,7 @@ _KIND, _IN_BYTES = 31, frozenset({21, 22})
 """Which bits say what a burst holds; of E-AC-3 and MLP its length is in bytes, else in bits (IEC 61937-2)."""
 _BYTES_EACH = 64
 """Of a burst at least; true ones have 1536."""
-_KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
+_KINDS: tuple[type[FrameWalker], ...] = (ToldMpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
 
 
 class _Bursts:

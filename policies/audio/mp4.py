@@ -146,10 +146,9 @@ class Mp4Walker(ElementWalker):
 
     @property
     def claimed_ms(self) -> int | None:
-        """What the headers say of the whole."""
-        claims = [track.claimed_ms for track in self._heard]
-        claims.append(milliseconds_of(self._movie_ticks, self._movie_scale))
-        return min(max(claims), LONGEST_MS) or None
+        """What the headers say of the sound, or where they do not, of the whole: pictures may go on for longer."""
+        claimed = max((track.claimed_ms for track in self._heard), default=0)
+        return min(claimed or milliseconds_of(self._movie_ticks, self._movie_scale), LONGEST_MS) or None
 
     @property
     def ms(self) -> int | None:

@@ -766,6 +766,12 @@ def test_a_claim_comes_early_where_the_container_has_one():
         assert early.claimed_ms == pytest.approx(S * 1000, rel=0.1), name
 
 
+def test_pictures_that_go_on_behind_the_sound_are_no_false_claim():
+    longer = box_field(recorded("m4a"), b"mvhd", 16, 60_000)
+    heard = Heard.of(fed(Track(), longer))
+    assert (heard.claimed_ms, heard.is_doubtful) == (Heard.of(fed(Track(), recorded("m4a"))).claimed_ms, False)
+
+
 @pytest.mark.parametrize(
     ("codec", "rate", "said"), [("libmp3lame", 8_000, None), ("aac", 8_000, None), ("aac", 8_000, 1000.0)]
 )

@@ -209,6 +209,17 @@ def test_what_recorders_write_beside_the_samples_is_free(chunks):
     assert walk(riff(*chunks, fmt(), *chunks[:1], DATA, LIST)).ms == 2000
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("loudness", [0.3, 1, 2])
+def test_the_quietest_samples_are_not_taken_for_mpeg_audio(loudness, channels):
+    """Dithered silence is full of headers of the free format, of which FFmpeg plays none."""
+    chance = random.Random(7)
+    samples = [round(chance.gauss(0, loudness)) for _ in range(32_000 * channels)]
+    data = struct.pack(f"<{len(samples)}h", *samples)
+    walked = walk(riff(fmt(channels=channels), chunk(b"data", data)))
+    assert (walked.ms, walked.unsure) == (2000, False)
+
+
 def test_of_many_formats_few_are_kept_and_the_slowest_stays():
     rates = [48_000, 16_000, *range(17_000, 40_000, 100), 8000, *range(17_000, 40_000, 100)]
     walked = walk(riff(*[fmt(rate=rate) for rate in rates], DATA))
