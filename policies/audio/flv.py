@@ -3,6 +3,7 @@
 Behind the first one that does not readers search, so all that follows it is weighed; and so is sound in other codecs.
 """
 
+import struct
 from collections.abc import Callable
 
 from policies.audio.aac import SAMPLES, channels_of, frame_of
@@ -13,6 +14,9 @@ from policies.audio.walker import Chunk
 
 _HEADER_BYTES, _TAG_BYTES, _BEHIND_BYTES, _KIND_BYTES = 9, 11, 4, 2
 """Of the file; of a tag; what says behind it how long it was; and what says in front of sound which it is."""
+_FIRST_WORDS, _BEHIND = struct.Struct(">I7xH"), struct.Struct(">I")
+"""Of a tag: its type and length, and what it says in front of sound; and behind it."""
+_LEAST_BYTES = _TAG_BYTES + _KIND_BYTES + _BEHIND_BYTES
 _TYPE, _SOUND, _SILENT = 0x1F, 8, frozenset((9, 18))
 """Which bits are a tag's type, and those of sound, and of pictures and scripts."""
 _MP3, _AAC, _CONFIG, _FRAME = frozenset((2, 14)), 10, 0, 1
@@ -86,22 +90,52 @@ class FlvWalker:
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
         self.passed += len(chunk)
-        view = memoryview(chunk)
-        while view and not self._is_lost:
+        data, at = bytes(chunk), 0
+        while at < len(data) and not self._is_lost:
+            if self._then == self._open and not self._held:
+                at = self._follow(data, at)
             if self._left:
-                piece = view[: self._left]
+                piece = data[at : at + self._left]
                 self._left -= len(piece)
                 if self._sink is not None:
-                    self._sink(bytes(piece))
+                    self._sink(piece)
             else:
-                piece = view[: self._wanted - len(self._held)]
+                piece = data[at : at + self._wanted - len(self._held)]
                 self._held += piece
                 if len(self._held) == self._wanted:
                     held, self._held = bytes(self._held), bytearray()
                     self._then(held)
-            view = view[len(piece) :]
+            at += len(piece)
         if self._is_lost:
-            self.strange += len(view)
+            self.strange += len(data) - at
+
+    def _follow(self, data: bytes, at: int) -> int:
+        """Read the usual tags that are whole, one behind the other; where the first other one begins."""
+        aac, played, frames = self._aac, 0, []
+        last = len(data) - _LEAST_BYTES
+        while at <= last:
+            said, kind = _FIRST_WORDS.unpack_from(data, at)
+            length = said & 0xFF_FFFF
+            end = at + _TAG_BYTES + length
+            if end + _BEHIND_BYTES > len(data) or _BEHIND.unpack_from(data, end)[0] != length + _TAG_BYTES:
+                break
+            if said >> 24 & _TYPE == _SOUND and length > _KIND_BYTES:
+                codec = kind >> 12
+                if codec in _MP3:
+                    frames.append(data[at + _TAG_BYTES + 1 : end])
+                elif codec != _AAC or kind & 0xFF != _FRAME or length > _MOST_READ_BYTES:
+                    break
+                elif aac is None:
+                    played += SAMPLES
+                else:
+                    played += aac.samples(data, at + _TAG_BYTES + _KIND_BYTES, end)
+            elif said >> 24 & _TYPE not in _SILENT:
+                break
+            at = end + _BEHIND_BYTES
+        self._played += played
+        if frames:
+            self._mp3.feed(b"".join(frames))
+        return at
 
     def _want(self, size: int, then: Callable[[bytes], None]) -> None:
         self._wanted, self._then = size, then

@@ -8,6 +8,7 @@ walked, what no frames explain in it is weighed, and the longest counts.
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import compress
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
@@ -27,6 +28,8 @@ _HEAD_BYTES = 4
 _MOST_STREAMS = 64
 _TRIED_BYTES = 65_536
 """What is looked at of a stream before it is known what it is."""
+_AT_ONCE, _FEW = 512, 8
+"""Packets that are read together, and so many one by one behind one that may change what others are."""
 _WEIGHED_BITS = 32_000
 _KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
 
@@ -35,7 +38,7 @@ _METADATA, _PRIVATE = 0x15, 0x06
 _TEXT = frozenset((0x56, 0x59))
 """Descriptors of teletext and subtitles; beside any but these and a language (0x0A) private data may be sound."""
 _HARMLESS = _TEXT | {0x0A, 0x52}
-_PES_BYTES = 9
+_PES, _PES_BYTES = b"\0\0\1", 9
 _MOST_SECTIONS, _LEAST_SECTION_BYTES, _IN_FORCE = 1 << 10, 9, 1
 _LISTS, _DESCRIBES = 0, 2
 """Tables: of the programmes, and of one programme's streams."""
@@ -45,8 +48,8 @@ class TsWalker:
     """Walks packets in any cuts; keeps less than a few of them."""
 
     __slots__ = (
-        "_held", "_is_doubted", "_kinds", "_listed", "_sections", "_silent", "_skip", "_streams", "_stride", "passed",
-        "strange",
+        "_held", "_is_doubted", "_kinds", "_listed", "_sections", "_silent", "_skip", "_streams", "_stride", "_told",
+        "passed", "strange",
     )  # fmt: skip
 
     claimed_ms = None
@@ -66,6 +69,8 @@ class TsWalker:
         self._silent: frozenset[int] = frozenset()
         self._sections: set[tuple[int, bytes]] = set()
         """Those that were read, and where."""
+        self._told: set[bytes] = set()
+        """Packets that have nothing new to say."""
         self._is_doubted = False
 
     @property
@@ -139,30 +144,41 @@ class TsWalker:
         lost = _NO_SYNC.search(syncs)
         if lost:
             self._stride, count = 0, lost.start()
-        end = at + count * stride
-        high, low = data[at + 1 : end : stride], data[at + 2 : end : stride]
-        if len(self._silent) == 1:
-            (number,) = self._silent
-            told = int.from_bytes(high.translate(_others(number >> 8, 31)), "big") | int.from_bytes(
-                low.translate(_others(number & 0xFF, 0xFF)), "big"
-            )
-            for one in _ONE.finditer(told.to_bytes(count, "big")):
-                self._read(data, at + one.start() * stride)
-        else:
-            plain = data[at + 3 : end : stride].translate(_PLAIN)
-            n = 0
-            while n < count:
-                first, last = n, (high[n], low[n])
-                stream = self._streams.get(last[0] << 8 | last[1]) if plain[n] else None
-                if stream is None or not stream.is_judged:
-                    self._read(data, at + n * stride)
-                    n += 1
-                    continue
-                while n < count and plain[n] and (high[n], low[n]) == last:
-                    n += 1
-                begins = range(at + first * stride + _HEAD_BYTES, at + n * stride, stride)
-                stream.go_on(b"".join([data[one : one + _PACKET_BYTES - _HEAD_BYTES] for one in begins]))
-        return end
+        for first in range(0, count, _AT_ONCE):
+            self._read_many(data, at + first * stride, min(count - first, _AT_ONCE), stride)
+        return at + count * stride
+
+    def _read_many(self, data: bytes, at: int, count: int, stride: int) -> None:
+        """Read so many packets; one by one, for some time, behind each that may change what others are."""
+        n, singly = 0, _FEW
+        while n < count:
+            n += self._pass_known(_Packets(data, at + n * stride, count - n, stride))
+            for _ in range(min(singly, count - n)):
+                self._read(data, at + n * stride)
+                n += 1
+            singly *= _FEW
+
+    def _pass_known(self, packets: "_Packets") -> int:
+        """Read what belongs to streams that have been judged, up to the first packet that may change something."""
+        count, others, known = packets.count, _ones(packets.count), []
+        for number, stream in self._streams.items():
+            is_silent = number in self._silent
+            if is_silent or (stream.is_judged and not stream.is_in_header):
+                own = packets.of(number)
+                others ^= own
+                if not is_silent:
+                    known.append((stream, own))
+        for one in _ONE.finditer(others.to_bytes(count, "big")):
+            n = one.start()
+            packet = packets.one(n)
+            if packet not in self._told and (packet[1] & 0x40 or (packet[1] & 0x1F) << 8 | packet[2] in self._streams):
+                count = n
+                break
+        for _, own in known:
+            count = packets.pass_headers(own, count)
+        for stream, own in known:
+            stream.go_on(packets.payload(own, count))
+        return count
 
     def _read(self, data: bytes, at: int) -> None:
         first, flags, end = data[at + 1], data[at + 3], at + _PACKET_BYTES
@@ -174,7 +190,7 @@ class TsWalker:
         if not flags & 0x10 or begins >= end:
             return
         if first & 0x40:
-            if data.startswith(b"\0\0\1", begins):
+            if data.startswith(_PES, begins):
                 if stream is None:
                     if len(self._streams) >= _MOST_STREAMS:
                         self.strange += end - begins
@@ -183,15 +199,18 @@ class TsWalker:
                 stream.begin(data[begins:end])
             else:
                 self._tables(number, data[begins:end])
+                if len(self._told) < _MOST_SECTIONS:
+                    self._told.add(data[at:end])
         elif stream is not None:
             stream.go_on(data[begins:end])
         if stream is not None and stream.is_tried and not stream.is_judged:
             stream.is_judged = True
-            stream.flush()
             self._judge()
 
     def _judge(self) -> None:
         """Which streams are no sound, of those that have been looked at."""
+        for stream in self._streams.values():
+            stream.flush()
         self._silent = frozenset(
             number
             for number, stream in self._streams.items()
@@ -239,6 +258,60 @@ class TsWalker:
             self._judge()
 
 
+class _Packets:
+    """Many at once. A column has a byte for each of them, and is a number where it is reckoned with."""
+
+    __slots__ = ("_at", "_begins", "_data", "_high", "_low", "_stride", "count")
+
+    def __init__(self, data: bytes, at: int, count: int, stride: int) -> None:
+        self.count = count
+        self._data, self._at, self._stride = data, at, stride
+        self._high, self._low, flags, fields = (data[at + n : at + count * stride : stride] for n in range(1, 5))
+        begins = _number(flags.translate(_BEGINS))
+        begins += _number(flags.translate(_HAVE_FIELD)) & _number(fields.translate(_FIELD_BYTES))
+        self._begins = bytearray(begins.to_bytes(count, "big"))
+        """Where in each the payload does; at its end where there is none."""
+
+    def of(self, number: int) -> int:
+        """Which are of this stream."""
+        return _number(self._high.translate(_same(number >> 8, 0x1F))) & _number(
+            self._low.translate(_same(number & 0xFF, 0xFF))
+        )
+
+    def one(self, n: int) -> bytes:
+        """A whole one."""
+        at = self._at + n * self._stride
+        return self._data[at : at + _PACKET_BYTES]
+
+    def pass_headers(self, own: int, count: int) -> int:
+        """Pass those of a stream's elements; up to which packet all of them end in that where they begin."""
+        data, begins, stride, at = self._data, self._begins, self._stride, self._at
+        first = own & _number(self._high.translate(_IS_FIRST))
+        for n in compress(range(count), first.to_bytes(self.count, "big")):
+            begin = begins[n]
+            if begin == _PACKET_BYTES:
+                continue
+            if begin > _PACKET_BYTES - _PES_BYTES:
+                return n
+            payload = at + n * stride + begin
+            begin += _PES_BYTES + data[payload + _PES_BYTES - 1]
+            if begin > _PACKET_BYTES or not data.startswith(_PES, payload):
+                return n
+            begins[n] = begin
+        return count
+
+    def payload(self, own: int, count: int) -> bytes:
+        """What a stream's packets carry, of the first so many."""
+        data = self._data
+        starts = range(self._at, self._at + count * self._stride, self._stride)
+        return b"".join(
+            [
+                data[at + begin : at + _PACKET_BYTES]
+                for at, begin in compress(zip(starts, self._begins, strict=False), own.to_bytes(self.count, "big"))
+            ]
+        )
+
+
 class _Stream:
     """The bytes of one stream."""
 
@@ -256,6 +329,11 @@ class _Stream:
         header = _PES_BYTES + payload[8] if len(payload) >= _PES_BYTES else _PES_BYTES
         self._skip = max(header - len(payload), 0)
         self._add(payload[header:])
+
+    @property
+    def is_in_header(self) -> bool:
+        """Whether what comes next belongs to a header."""
+        return self._skip > 0
 
     def go_on(self, payload: bytes) -> None:
         """More of it."""
@@ -334,17 +412,26 @@ def _is_silent(kind: int, descriptors: bytes) -> bool:
     return bool(tags & _TEXT) and tags <= _HARMLESS
 
 
-_ONE = re.compile(rb"[^\0]")
-
-
-_PLAIN = bytes(flags & 0xF0 == 0x10 for flags in range(256))
-"""A packet with nothing but its share of the stream, and nothing scrambled."""
+_BEGINS = bytes(_HEAD_BYTES if flags & 0x10 else _PACKET_BYTES for flags in range(256))
+"""Where a payload does without a field of adaptation, by a packet's flags."""
+_HAVE_FIELD = bytes(0xFF * (flags & 0x30 == 0x30) for flags in range(256))
+_FIELD_BYTES = bytes(min(1 + size, _PACKET_BYTES - _HEAD_BYTES) for size in range(256))
+_ONE = re.compile(b"\1")
+_IS_FIRST = bytes(high >> 6 & 1 for high in range(256))
 
 
 @cache
-def _others(value: int, mask: int) -> bytes:
-    """A table that makes 0 of this value and 1 of all others."""
-    return bytes(other & mask != value for other in range(256))
+def _same(value: int, mask: int) -> bytes:
+    """A table that makes 1 of this value and 0 of all others."""
+    return bytes(other & mask == value for other in range(256))
+
+
+def _number(column: bytes) -> int:
+    return int.from_bytes(column, "big")
+
+
+def _ones(count: int) -> int:
+    return _number(b"\1" * count)
 
 
 @cache

@@ -71,6 +71,11 @@ RECORDINGS: Mapping[str, Callable[[], bytes]] = {
     "mp4 opus 2.5 ms": _opus("mp4", "2.5", 24_000),
     "mp4 opus 20 ms fragmented": _of("mp4", "libopus", 48_000, options=_FRAGMENTED),
     "mp4 flac noise": _of("mp4", "flac", 44_100, 2, sound=noise),
+    "flv aac": _of("flv", "aac", 44_100, 2),
+    "flv mp3": _of("flv", "libmp3lame", 44_100, 2),
+    "ts aac": _of("mpegts", "aac", 44_100, 2),
+    "ts mp2": _of("mpegts", "mp2", 48_000, 2),
+    "m2ts ac3": _of("mpegts", "ac3", 48_000, 2, options=(("mpegts_m2ts_mode", "1"),)),
     "amr": _of("amr", "libopencore_amrnb", 8_000),
 }
 
