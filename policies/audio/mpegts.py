@@ -160,14 +160,17 @@ class TsWalker:
 
     def _pass_known(self, packets: "_Packets") -> int:
         """Read what belongs to streams that have been judged, up to the first packet that may change something."""
-        count, others, known = packets.count, _ones(packets.count), []
+        count, others, known = packets.count, _number(b"\1" * packets.count), []
+        for number in self._silent:
+            others ^= packets.of(number)
+        if self._silent and others.bit_count() * _FEW < count:
+            return self._read_few(packets, others)
+        packets.find_payloads()
         for number, stream in self._streams.items():
-            is_silent = number in self._silent
-            if is_silent or (stream.is_judged and not stream.is_in_header):
+            if number not in self._silent and stream.is_judged and not stream.is_in_header:
                 own = packets.of(number)
                 others ^= own
-                if not is_silent:
-                    known.append((stream, own))
+                known.append((stream, own))
         for one in _ONE.finditer(others.to_bytes(count, "big")):
             n = one.start()
             packet = packets.one(n)
@@ -179,6 +182,15 @@ class TsWalker:
         for stream, own in known:
             stream.go_on(packets.payload(own, count))
         return count
+
+    def _read_few(self, packets: "_Packets", those: int) -> int:
+        """Read those one by one, up to one that changes which streams are silent; how many packets were passed."""
+        silent = self._silent
+        for one in _ONE.finditer(those.to_bytes(packets.count, "big")):
+            self._read(packets.data, packets.at(one.start()))
+            if self._silent is not silent:
+                return one.start() + 1
+        return packets.count
 
     def _read(self, data: bytes, at: int) -> None:
         first, flags, end = data[at + 1], data[at + 3], at + _PACKET_BYTES
@@ -261,16 +273,24 @@ class TsWalker:
 class _Packets:
     """Many at once. A column has a byte for each of them, and is a number where it is reckoned with."""
 
-    __slots__ = ("_at", "_begins", "_data", "_high", "_low", "_stride", "count")
+    __slots__ = ("_at", "_begins", "_high", "_low", "_stride", "count", "data")
 
     def __init__(self, data: bytes, at: int, count: int, stride: int) -> None:
         self.count = count
-        self._data, self._at, self._stride = data, at, stride
-        self._high, self._low, flags, fields = (data[at + n : at + count * stride : stride] for n in range(1, 5))
+        self.data, self._at, self._stride = data, at, stride
+        self._high, self._low = self._column(1), self._column(2)
+        self._begins = bytearray()
+        """Where in each the payload does; at its end where there is none."""
+
+    def _column(self, byte: int) -> bytes:
+        return self.data[self._at + byte : self._at + self.count * self._stride : self._stride]
+
+    def find_payloads(self) -> None:
+        """Look where the payloads begin."""
+        flags, fields = self._column(3), self._column(4)
         begins = _number(flags.translate(_BEGINS))
         begins += _number(flags.translate(_HAVE_FIELD)) & _number(fields.translate(_FIELD_BYTES))
-        self._begins = bytearray(begins.to_bytes(count, "big"))
-        """Where in each the payload does; at its end where there is none."""
+        self._begins = bytearray(begins.to_bytes(self.count, "big"))
 
     def of(self, number: int) -> int:
         """Which are of this stream."""
@@ -278,14 +298,18 @@ class _Packets:
             self._low.translate(_same(number & 0xFF, 0xFF))
         )
 
+    def at(self, n: int) -> int:
+        """Where one begins."""
+        return self._at + n * self._stride
+
     def one(self, n: int) -> bytes:
         """A whole one."""
-        at = self._at + n * self._stride
-        return self._data[at : at + _PACKET_BYTES]
+        at = self.at(n)
+        return self.data[at : at + _PACKET_BYTES]
 
     def pass_headers(self, own: int, count: int) -> int:
         """Pass those of a stream's elements; up to which packet all of them end in that where they begin."""
-        data, begins, stride, at = self._data, self._begins, self._stride, self._at
+        data, begins, stride, at = self.data, self._begins, self._stride, self._at
         first = own & _number(self._high.translate(_IS_FIRST))
         for n in compress(range(count), first.to_bytes(self.count, "big")):
             begin = begins[n]
@@ -302,7 +326,7 @@ class _Packets:
 
     def payload(self, own: int, count: int) -> bytes:
         """What a stream's packets carry, of the first so many."""
-        data = self._data
+        data = self.data
         starts = range(self._at, self._at + count * self._stride, self._stride)
         return b"".join(
             [
@@ -428,10 +452,6 @@ def _same(value: int, mask: int) -> bytes:
 
 def _number(column: bytes) -> int:
     return int.from_bytes(column, "big")
-
-
-def _ones(count: int) -> int:
-    return _number(b"\1" * count)
 
 
 @cache
