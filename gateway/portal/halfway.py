@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.portal import browser
 from gateway.portal.identity import people, sessions
+from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.oidc import pending
 from gateway.portal.oidc.pending import Pending
 from gateway.portal.parts import PARTS
@@ -79,14 +80,18 @@ async def paused(request: web.Request) -> Halfway | None:
     kept = await _SLIP.read(request)
     if kept is None:
         return None
-    user_id, tenant_id, methods, goal, proved, connects, at, continued = kept
+    user_id, continued, at = kept["user_id"], kept["continues"], kept["at"]
+    if kept["since_s"] <= _ended_s(request, user_id):
+        return None
     account = await people(request).account_of(user_id)
-    connecting = pending.read(connects)
+    connecting = pending.read(kept["connects"])
     if connecting is not None and connecting.until_s <= request.app[PARTS].now().timestamp():
         return None  # before a second factor is made that no log-in would follow
-    if account is not None and proved != _password_of(account.person):
+    if account is not None and kept["password"] != _password_of(account.person):
         return None  # the password that was given is not the password any more
-    place = next((p for p in account.places if p.tenant_id == tenant_id and p.active), None) if account else None
+    place = (
+        next((p for p in account.places if p.tenant_id == kept["tenant_id"] and p.active), None) if account else None
+    )
     if account is None or place is None or not account.may_sign_in:
         return None
     living = await sessions(request).listed.of(user_id) if continued else ()
@@ -94,8 +99,9 @@ async def paused(request: web.Request) -> Halfway | None:
     if continued and continues is None:
         return None  # nothing goes on from a session that has ended
     proved_at = datetime.fromisoformat(at) if at else None
-    proven = Proven(person=account.person, place=place, methods=tuple(methods), at=proved_at, continues=continues)
-    return Halfway(proven=proven, goal=goal, connects=connecting)
+    methods = tuple(kept["methods"])
+    proven = Proven(person=account.person, place=place, methods=methods, at=proved_at, continues=continues)
+    return Halfway(proven=proven, goal=kept["goal"], connects=connecting)
 
 
 async def forget(request: web.Request, response: web.Response) -> None:
@@ -109,13 +115,25 @@ async def _pause(
     """Have it wait. A proof that is given then makes a fresh session; a factor that is made then proves nothing."""
     person, continues = proven.person, proven.continues
     at = (proven.at or request.app[PARTS].now()) if proven.next_step is Step.SET_UP else None
-    kept = [
-        person.id, proven.place.tenant_id, proven.methods, goal, _password_of(person), connects, at,
-        continues.id if continues is not None else "",
-    ]  # fmt: skip
+    kept = {
+        "user_id": person.id,
+        "tenant_id": proven.place.tenant_id,
+        "methods": proven.methods,
+        "goal": goal,
+        "password": _password_of(person),
+        "connects": connects,
+        "at": at,
+        "continues": continues.id if continues is not None else "",
+        "since_s": max(int(request.app[PARTS].now().timestamp()), _ended_s(request, person.id) + 1),
+    }
     response = web.Response(status=303, headers={"Location": where})
     await _SLIP.leave(request, response, kept, life_s)
     return response
+
+
+def _ended_s(request: web.Request, user_id: str) -> int:
+    """The second up to which all that the person has begun is over: signed out everywhere, or shut out."""
+    return request.app[OAUTH].tokens.state.not_before(user_id)
 
 
 def _password_of(person: Person) -> str:

@@ -8,8 +8,10 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+from gateway.portal.oauth.parts import OAUTH
 from tests.gateway.portal.conftest import (
     PAGE,
+    PASSWORD,
     Client,
     Town,
     compiled_templates,
@@ -93,6 +95,22 @@ async def test_nothing_goes_on_from_a_session_that_was_ended_meanwhile(portal: C
     await town.parts.pool.read("UPDATE platform.sessions SET ended_at = now(), ended_by = 'revoked'")
     answer = await portal.get("/auth/mfa/setup", headers=PAGE, allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (303, "/auth/login?said=over")
+
+
+async def test_who_signs_out_everywhere_ends_what_others_have_half_begun(portal: Client, town: Town) -> None:
+    """What is begun afterwards goes on, in the same second too."""
+
+    async def begin() -> None:
+        half = await fill(portal, "/auth/login", email="ada@example.com", password=PASSWORD)
+        assert half.headers["Location"] == "/auth/mfa/setup"
+        assert (await portal.get("/auth/mfa/setup", headers=PAGE, allow_redirects=False)).status == 200
+
+    await ask_for(town, "owner")
+    await begin()
+    await portal.server.app[OAUTH].tokens.log_out_everywhere(town.user.id)
+    over = await portal.get("/auth/mfa/setup", headers=PAGE, allow_redirects=False)
+    assert (over.status, over.headers["Location"]) == (303, "/auth/login?said=over")
+    await begin()
 
 
 async def join_on_an_old_proof(portal: Client, town: Town) -> None:

@@ -127,7 +127,7 @@ async def test_no_factor_is_set_up_for_a_connection_that_it_is_too_late_for(
     page = await (await client.get("/auth/mfa/setup", headers=PAGE)).text()
     token = html.unescape(page.partition('name="csrf" value="')[2].partition('"')[0])
     (half,) = [key async for key in town.parts.redis.scan_iter("platform:halfway:*")]
-    await rewrite(town, half, lambda kept: [{**one, "until_s": 0} if isinstance(one, dict) else one for one in kept])
+    await rewrite(town, half, lambda kept: kept | {"connects": kept["connects"] | {"until_s": 0}})
     given = {"csrf": token, "code": code(await secret_on(page))}
     answer = await client.post("/auth/mfa/setup", data=given, headers=PAGE, allow_redirects=False)
     assert answer.headers["Location"] == "/auth/login?said=over"
