@@ -9,7 +9,7 @@ from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.amr import BareAmrWalker
 from policies.audio.mp4 import Mp4Walker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.mpegts import TsWalker
+from policies.audio.mpegts import PROBED_BYTES, TsWalker, is_transport
 from policies.audio.walker import Chunk, Walker
 
 _MOST_HUNTED_BYTES = 2 << 20
@@ -24,11 +24,14 @@ class HuntWalker:
     MP3 in an MP4 with more of it behind is played as the movie or as frames, by who reads it.
     """
 
-    __slots__ = ("_left", "_loas", "_movie", "_transport", "_walkers", "strange")
+    __slots__ = ("_head", "_is_settled", "_left", "_loas", "_movie", "_transport", "_walkers", "strange")
 
     claimed_ms = None
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_whole: bool = False) -> None:
+        """``is_whole`` says that the file begins here, with no tag in front of it."""
+        self._head = b""
+        self._is_settled = not is_whole
         self.strange = 0
         """Bytes that belong to no frame."""
         self._left = _MOST_HUNTED_BYTES
@@ -81,6 +84,11 @@ class HuntWalker:
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
+        if not self._is_settled:
+            self._head += chunk[: PROBED_BYTES - len(self._head)]
+            self._is_settled = len(self._head) == PROBED_BYTES
+            if is_transport(self._head):
+                self._walkers, self._left = (self._transport,), 0
         if 0 < self._left <= len(chunk):
             self._feed(chunk[: self._left])
             chunk, self._left = chunk[self._left :], 0

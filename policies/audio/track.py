@@ -187,7 +187,8 @@ class Track:
         self.is_file = self.tag_size > 0 or begins_a_file(self._held)
         make = WALKERS.get(self.container)
         if make:
-            self._walker = make()
+            is_bare = self.container is Container.UNKNOWN and not self.tag_size
+            self._walker = HuntWalker(is_whole=True) if is_bare else make()
             if self.container is Container.OGG and self._pages_in_tag and self._pages_in_tag.ms:
                 # FFmpeg passes over no tag here: it looks for pages from the file's first byte on.
                 self._walker = self._pages_in_tag

@@ -121,6 +121,17 @@ def test_a_table_that_no_reader_goes_by_makes_no_pictures_of_sound(lie):
     assert billed_ms(forged, (65_536,)) >= max(played_ms(forged) * 0.995, 10_000)
 
 
+@pytest.mark.parametrize(
+    ("filling", "is_sure"), [(b"", True), (b"G" * 170, False), (b"\0\0\1\xba\x21" + bytes(7), False)]
+)
+def test_frames_behind_packets_are_looked_for_unless_ffmpeg_is_sure_of_the_packets(filling, is_sure):
+    """FFmpeg is not where syncs stand all over them, or a programme stream's packs: then it may play what follows."""
+    head = [one[: 188 - len(filling)] + filling for one in packets(recorded("ts"))[:22]]
+    forged = b"".join(head) + recording("mp3", "libmp3lame", 8.0, 16_000, 1, 16_000)
+    assert fed(Track(), forged, (700,)).codec.startswith("mp") is not is_sure
+    assert played_ms(forged) <= billed_ms(forged) * 1.005 + 80
+
+
 @pytest.mark.parametrize("size", [16_000_000, 15_000, 5_000])
 def test_pictures_that_hide_sound_end_where_they_say_or_are_weighed(size):
     """FFmpeg searches behind a tag that does not end as it should, from its second byte on."""
