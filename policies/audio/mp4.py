@@ -173,7 +173,8 @@ class Mp4Walker(ElementWalker):
             return 0
         is_alone = len(self._tracks) <= 1
         packed = max(track.packed_ns(self._media, is_alone=is_alone) for track in heard) // len(heard)
-        return max(packed, *(track.block_ns(self._windows, self._flac) for track in heard))
+        of_several = [track.blocks_said for track in heard] if len(heard) > 1 else None
+        return max(packed, *(track.block_ns(self._windows, self._flac, of_several) for track in heard))
 
     @override
     def feed(self, chunk: Chunk) -> None:

@@ -130,29 +130,45 @@ class Windows(_Windows):
 
         By the window that has the most of them, and twice: who packs half of a file is not found out each time.
         """
-        read = self._read.get(blocks)
-        if read is None:
-            if len(self._read) >= _MOST_SET_UPS:
-                return size // _LEAST_BYTES
-            read = self._read[blocks] = {}
+        if not self._may_read(blocks):
+            return size // _LEAST_BYTES
         strange = most = 0
-        wanted, failures = 1 + self._passed // _WINDOW_EVERY, _MOST_FAILURES
+        for sizes in self._sizes_of(blocks, 1 + self._passed // _WINDOW_EVERY):
+            strange += sum(not pairs.has(first, second) for first, second in pairwise(sizes))
+            most = max(most, 2 * size * len(sizes) // sum(sizes))
+        return most if strange >= _FEW_STRANGE else 0
+
+    def most_of_several(self, blocks: Blocks, samples: int, size: int) -> int:
+        """How many blocks so many bytes of several tracks, with so many samples in all, may have; 0 where no more.
+
+        Whose block follows whose nobody knows there, only how many there are by their mean size.
+        """
+        if not self._may_read(blocks):
+            return size // _LEAST_BYTES
+        read = [one for sizes in self._sizes_of(blocks, _MOST_WINDOWS) for one in sizes]
+        count = size * len(read) // sum(read) if read else 0
+        return 2 * count if count > samples + samples // 2 else 0
+
+    def _may_read(self, blocks: Blocks) -> bool:
+        return blocks in self._read or len(self._read) < _MOST_SET_UPS
+
+    def _sizes_of(self, blocks: Blocks, wanted: int) -> Iterator[list[int]]:
+        """The sizes of the blocks in so many windows, a list for each."""
+        read, failures = self._read.setdefault(blocks, {}), _MOST_FAILURES
         for rank, window in self._kept or [(self._rank, bytes(self._window))]:
             if not wanted or not failures:
-                break
+                return
             key = rank, len(window)
             sizes = read.get(key)
             if sizes is None:
                 if len(read) > 2 * _MOST_WINDOWS:
                     read.clear()  # of windows that others have taken the place of
                 sizes = read[key] = _sizes(window, blocks)
-            strange += sum(not pairs.has(first, second) for first, second in pairwise(sizes))
             if sizes:
                 wanted -= 1
-                most = max(most, 2 * size * len(sizes) // sum(sizes))
+                yield sizes
             else:
                 failures -= 1
-        return most if strange >= _FEW_STRANGE else 0
 
 
 class FlacWindows(_Windows):

@@ -1,7 +1,7 @@
 """One track of an MP4 file: what its sample description says that a sample plays, and what its tables add up to."""
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from policies.audio import aac
@@ -316,14 +316,32 @@ class Track:
             gross = media.most_ns(frames.codec, self.bytes + self.run_bytes) if is_alone else 0
         return gross - self._trimmed(gross, frames.samples * _NS_PER_SECOND // frames.rate)
 
-    def block_ns(self, windows: Windows, flac: FlacWindows) -> int:
-        """What frames of AAC or FLAC that stand within its samples play, with all others; 0 where none were found."""
+    @property
+    def blocks_said(self) -> tuple[Blocks | None, int, int]:
+        """How its blocks of AAC are to be read, how many samples its tables have, and their bytes."""
+        return self._frames and self._frames.blocks, self.count + self.run_count, self.bytes + self.run_bytes
+
+    def block_ns(
+        self, windows: Windows, flac: FlacWindows, of_several: Sequence[tuple[Blocks | None, int, int]] | None
+    ) -> int:
+        """What frames of AAC or FLAC that stand within its samples play, with all others; 0 where none were found.
+
+        ``of_several`` has :attr:`blocks_said` of all tracks, where there are others.
+        """
         frames = self._frames
         if frames is None or self.pairs is None:
             return 0
         size = self.bytes + self.run_bytes
         blocks = frames.blocks
-        count = windows.most_blocks(blocks, self.pairs, size) if blocks else flac.most_frames(self.pairs, size)
+        if not blocks:
+            count = flac.most_frames(self.pairs, size)
+        elif of_several is None:
+            count = windows.most_blocks(blocks, self.pairs, size)
+        elif all(others == blocks for others, _, _ in of_several):
+            samples, of_all = sum(count for _, count, _ in of_several), sum(taken for _, _, taken in of_several)
+            count = windows.most_of_several(blocks, samples, of_all) * size // max(of_all, 1)
+        else:
+            count = 0  # read by what is another's, blocks end anywhere
         return count * frames.samples * _NS_PER_SECOND // frames.rate
 
     def _trimmed(self, gross: int, one: int) -> int:

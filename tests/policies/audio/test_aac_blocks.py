@@ -115,6 +115,20 @@ def test_windows_are_the_same_however_the_media_is_cut(lengths, seed):
     assert whole.most_blocks(blocks, none, len(media)) == cut.most_blocks(blocks, none, len(media)) > 100
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_of_several_tracks_in_turns_blocks_are_counted_and_those_within_samples_found_out(seed):
+    """Two tracks of one film, one of them hushed, follow each other in no table and are yet no more than that says."""
+    loud, hushed = (
+        [frame[7:] for frame in adts_frames(recording("adts", "aac", 1.0, 44_100, channels, rate))]
+        for channels, rate in ((2, 128_000), (1, 24_000))
+    )
+    chance, windows = random.Random(seed), Windows()
+    media = b"".join(chance.choice(loud) + chance.choice(hushed) for _ in range(1_000))
+    windows.feed(media)
+    assert windows.most_of_several(Blocks(44_100), 2_000, len(media)) == 0
+    assert windows.most_of_several(Blocks(44_100), 500, len(media)) > 2_000
+
+
 def test_media_without_a_block_costs_a_bounded_time_and_says_nothing():
     windows = Windows()
     windows.feed(random.Random(4).randbytes(1 << 20))
