@@ -8,8 +8,8 @@
 -- period counts, and a refusal corrects it, so that neither a clock set back nor a limit that was just raised locks
 -- anybody out. A request may come a microsecond early, but less than half an interval: rounding must refuse nobody and
 -- admit nobody beyond the burst.
--- What refills within a minute is kept in memory alone: to write it to the append-only file and to replicas would cost
--- the server as much again as to count it. One that starts anew grants each such limit one more burst at the most.
+-- What refills within a minute is kept in memory alone: to write it to the append-only file and to replicas costs a
+-- tenth of the run, for what is soon void. A server that starts anew grants each such limit one more burst at the most.
 -- Answer, flat: for each group: how many are admitted (the first ones), the refusing charge's place within the group
 -- (0 if none refused), milliseconds until one more fits; then for each charge: requests left, milliseconds to full.
 local KEYS, ARGV, tonumber = KEYS, ARGV, tonumber
