@@ -7,7 +7,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 from yarl import URL
 
-from policies.events import is_public
+from policies.account.events import is_public
 
 
 class NotAllowed(Exception):

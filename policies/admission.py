@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.allowances import Allowance, Kind, What
 from policies.authorise import Permit
-from policies.holding import NEVER, NOTHING_SPENT, RETRY_LEASE_MS, Answer, Demand, Spent
-from policies.limits import FREE, Taken
-from policies.ratelimit_fields import refusing_lines, tightest_lines
-from policies.verdict import Deny, Refusal
+from policies.http.verdict import Deny, Refusal
+from policies.limits.allowances import Allowance, Kind, What
+from policies.limits.holding import NEVER, NOTHING_SPENT, RETRY_LEASE_MS, Answer, Demand, Spent
+from policies.limits.ratelimit_fields import refusing_lines, tightest_lines
+from policies.limits.rates import FREE, Taken
 
 
 class Hold(Protocol):

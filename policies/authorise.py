@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 
 from policies.bounds import Bounds, bounds
-from policies.headers import ASSERTION, identity_lines
-from policies.limits import Charge, Rate
-from policies.principals import Method, Principal, Standing
-from policies.ratelimit_fields import policy_line
-from policies.routes import PORTAL, Access, Route
-from policies.verdict import Deny, Refusal
+from policies.http.headers import ASSERTION, identity_lines
+from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Method, Principal, Standing
+from policies.limits.ratelimit_fields import policy_line
+from policies.limits.rates import Charge, Rate
+from policies.routing.routes import PORTAL, Access, Route
 
 ANONYMOUS = Principal(method=Method.NONE, standing=Standing.GOOD, tenant_id="", tenant_slug="")
 

@@ -7,13 +7,13 @@ is usual for the format, and, before anybody is refused on such a guess, over th
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from policies.allowances import Allowance, Kind, Scope, What
-from policies.calendars import Calendar
-from policies.holding import Demand, Spent
-from policies.limits import Charge
+from policies.identity.principals import Principal
+from policies.limits.allowances import Allowance, Kind, Scope, What
+from policies.limits.calendars import Calendar
+from policies.limits.holding import Demand, Spent
+from policies.limits.rates import Charge
 from policies.networks import customer
-from policies.principals import Principal
-from policies.routes import Route
+from policies.routing.routes import Route
 
 STREAM_AHEAD = Spent(audio_ms=10_000, bytes_in=65_536)
 """What a stream reserves ahead of what it has sent."""

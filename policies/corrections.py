@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from policies.allowances import Allowance, What
+from policies.account.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
 from policies.audio.walker import LONGEST_MS
-from policies.holding import Demand
 from policies.jobs import NEVER_TOLD, Job, Ownership, has_failed, is_done, record_of
-from policies.routes import Route
-from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
+from policies.limits.allowances import Allowance, What
+from policies.limits.holding import Demand
+from policies.routing.routes import Route
 
 
 class Added(NamedTuple):

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from policies.foreign import Meaning, roles_of, tenant_of
+from policies.http.verdict import Refusal
+from policies.identity.foreign import Meaning, roles_of, tenant_of
+from policies.identity.tenants import Role
+from policies.identity.tokens import Fault
 from policies.people import folded_email
-from policies.tenants import Role
-from policies.tokens import Fault
-from policies.verdict import Refusal
 
 ID_TOKEN_TYPES = frozenset({"jwt", ""})
 """``typ`` of identity tokens: OpenID Connect Core asks for none. An access token's is another one (RFC 9068)."""

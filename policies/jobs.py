@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from policies.holding import Demand
-from policies.inquiry import is_plain_path
-from policies.json_depth import Shallows
-from policies.json_stream import JsonStream, Path
-from policies.routes import Route
-from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
-from policies.verdict import Refusal
+from policies.account.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
+from policies.http.inquiry import is_plain_path
+from policies.http.verdict import Refusal
+from policies.limits.holding import Demand
+from policies.metering.json_depth import Shallows
+from policies.metering.json_stream import JsonStream, Path
+from policies.routing.routes import Route
 
 LONGEST_ID = 256
 """Characters. No service has longer ones."""

@@ -6,9 +6,9 @@ import unicodedata
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from policies.inquiry import Target
-from policies.permissions import ROLES, Permission, excess
-from policies.tenants import Role, UserStatus
+from policies.http.inquiry import Target
+from policies.identity.permissions import ROLES, Permission, excess
+from policies.identity.tenants import Role, UserStatus
 
 RESET_S = 1_800
 """Seconds that a link for a new password works."""

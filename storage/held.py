@@ -1,14 +1,14 @@
-"""What a request holds, whichever store counts it: the Lease of ``policies.holding``."""
+"""What a request holds, whichever store counts it: the Lease of ``policies.limits.holding``."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from policies.allowances import Kind, What
-from policies.holding import Answer, Demand, Spent, Step
+from policies.limits.allowances import Kind, What
+from policies.limits.holding import Answer, Demand, Spent, Step
 
 if TYPE_CHECKING:
-    from policies import holding
+    from policies.limits import holding
 
 
 class Keeper(Protocol):
@@ -25,7 +25,7 @@ class Keeper(Protocol):
 
 
 class HeldLease:
-    """See :class:`policies.holding.Lease`. ``amounts`` are what is in reserve of each of ``demands``."""
+    """See :class:`policies.limits.holding.Lease`. ``amounts`` are what is in reserve of each of ``demands``."""
 
     __slots__ = ("_changing", "_doubts", "_final", "_gone", "_growing", "_keeper", "amounts", "demands", "hear", "id")
 
@@ -49,11 +49,11 @@ class HeldLease:
 
     @property
     def grows(self) -> bool:
-        """See :class:`policies.holding.Lease`."""
+        """See :class:`policies.limits.holding.Lease`."""
         return bool(self._growing)
 
     def settle(self, spent: Spent) -> None:
-        """See :class:`policies.holding.Lease`."""
+        """See :class:`policies.limits.holding.Lease`."""
         if self._final is not None:
             return
         self._final = spent
@@ -61,11 +61,11 @@ class HeldLease:
             self._give_back(spent)
 
     def exceeds(self, expected: Spent) -> bool:
-        """See :class:`policies.holding.Lease`."""
+        """See :class:`policies.limits.holding.Lease`."""
         return any(expected.of(what) > self.amounts[place] + self._gone[place] for place, what in self._growing)
 
     async def extend(self, expected: Spent, spent: Spent) -> Answer:
-        """See :class:`policies.holding.Lease`. One at a time: a second call waits for the first."""
+        """See :class:`policies.limits.holding.Lease`. One at a time: a second call waits for the first."""
         while self._changing is not None:
             await asyncio.wait([self._changing])
         if self._final is not None:

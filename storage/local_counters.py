@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from policies.limits import FREE, Charge, Rate, Taken, level, retry_after_ms, take
+from policies.limits.rates import FREE, Charge, Rate, Taken, level, retry_after_ms, take
 from storage.ports import Waiter
 
 _MOST = 100_000

@@ -6,8 +6,8 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from policies.allowances import Kind
-from policies.holding import Answer, Demand, Step, Tally, apply
+from policies.limits.allowances import Kind
+from policies.limits.holding import Answer, Demand, Step, Tally, apply
 from storage.held import HeldLease
 from storage.ports import Held, Waiter
 

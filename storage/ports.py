@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from policies.allowances import Allowance, What
+from policies.account.usage import UsageRecord
 from policies.audit import Entry, Fault, Head
-from policies.calendars import Calendar
 from policies.corrections import Lowered
-from policies.holding import Answer, Demand, Lease
+from policies.http.tickets import Ticket
+from policies.identity.principals import Principal
+from policies.identity.tenants import ApiKey, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
 from policies.jobs import Job, Ownership
-from policies.limits import Charge, Taken
-from policies.principals import Principal
-from policies.tenants import ApiKey, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
-from policies.tickets import Ticket
-from policies.usage import UsageRecord
+from policies.limits.allowances import Allowance, What
+from policies.limits.calendars import Calendar
+from policies.limits.holding import Answer, Demand, Lease
+from policies.limits.rates import Charge, Taken
 
 
 class StorageError(Exception):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from policies.principals import Principal
-from policies.refresh import Family
-from policies.signing_keys import SigningKey
-from policies.tenants import ServiceAccount
+from policies.identity.principals import Principal
+from policies.identity.refresh import Family
+from policies.identity.signing_keys import SigningKey
+from policies.identity.tenants import ServiceAccount
 
 
 class Subjects(Protocol):

@@ -17,7 +17,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Final, cast
 
-from policies.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
+from policies.account.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
 from storage.ports import StorageError
 
 Value = str | int | bool | None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from policies.usage import INTERIM, AudioSource, Outcome
+from policies.account.usage import INTERIM, AudioSource, Outcome
 from storage.ports import Rejected
 from storage.usage_rows import Encoding, unescape
 

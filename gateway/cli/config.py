@@ -11,8 +11,8 @@ import click
 
 from gateway.cli.command import Command, Given, common
 from gateway.cli.output import print_json, remark
-from policies.price_book import PlansInvalid
-from policies.route_table import RoutesInvalid
+from policies.account.price_book import PlansInvalid
+from policies.routing.route_table import RoutesInvalid
 
 if TYPE_CHECKING:
     from gateway.configuration.settings import Settings

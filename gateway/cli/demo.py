@@ -32,8 +32,8 @@ from gateway.processes.supervisor import Stores, Supervisor
 from gateway.shipped import shipped
 from gateway.telemetry import application_log
 from policies.audit import SYSTEM
-from policies.credentials import RANDOM_BYTES, mint_key
-from policies.tenants import Role
+from policies.http.credentials import RANDOM_BYTES, mint_key
+from policies.identity.tenants import Role
 from storage.embedded.account import Account
 from storage.embedded.process import Log, spawn, stop
 from storage.ports import AlreadyExists, NewKey, NotFound

@@ -10,8 +10,8 @@ from gateway.cli.key_rows import Held, facts, holder, owned
 from gateway.cli.known_routes import check_routes, check_scopes
 from gateway.cli.output import print_json, remark
 from gateway.cli.values import FUTURE, NAME, NONE, SCOPE, Written
+from policies.identity.principals import Standing
 from policies.networks import network
-from policies.principals import Standing
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.cli.people import members
 from gateway.times import maybe_stamp, stamp
-from policies.tenants import ApiKey, Tenant, User
+from policies.identity.tenants import ApiKey, Tenant, User
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores

@@ -15,7 +15,7 @@ from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.people import member
 from gateway.cli.values import DURATION, EMAIL, FUTURE, NAME, SCOPE, tenant_option
 from gateway.times import maybe_stamp, stamp
-from policies.tenants import ApiKey
+from policies.identity.tenants import ApiKey
 from storage.ports import Invalidation, NewKey
 
 if TYPE_CHECKING:

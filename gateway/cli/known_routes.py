@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from policies import permissions
-from policies.allowances import What
 from policies.bounds import limits_nothing, matters
-from policies.route_table import RoutesInvalid
+from policies.identity import permissions
+from policies.limits.allowances import What
+from policies.routing.route_table import RoutesInvalid
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from policies.routes import Route
+    from policies.routing.routes import Route
 
 
 def check_routes(stores: "Stores", routes: Sequence[str]) -> None:

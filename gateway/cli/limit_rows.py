@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.times import maybe_stamp
 from gateway.usage.limit_use import Quota, Use, quota, uses
-from policies.allowances import Kind, amount_text
-from policies.calendars import Calendar
-from policies.holding import Spent
-from policies.tenants import Tenant
+from policies.identity.tenants import Tenant
+from policies.limits.allowances import Kind, amount_text
+from policies.limits.calendars import Calendar
+from policies.limits.holding import Spent
 from storage.ports import Grant, Unavailable
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from gateway.cli.limit_rows import Row, rows
 from gateway.cli.output import print_json, print_table
 from gateway.cli.people import member
 from gateway.cli.values import AUDIO, BYTES, EMAIL, NONE, PLACES, REQUESTS, ROUTE, tenant_option
-from policies.allowances import Allowance, What, check_apart
-from policies.calendars import Calendar
+from policies.limits.allowances import Allowance, What, check_apart
+from policies.limits.calendars import Calendar
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from gateway.configuration.secrets import SERVICE_SECRETS
-from policies.credentials import RANDOM_BYTES, mint_client_secret, mint_key
+from policies.http.credentials import RANDOM_BYTES, mint_client_secret, mint_key
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores

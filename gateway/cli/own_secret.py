@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway.configuration.secrets import derived, generated_secret
 from gateway.configuration.settings import Settings
-from policies.signing_keys import SigningKey
+from policies.identity.signing_keys import SigningKey
 from storage.ports import StorageError, Unavailable
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gateway.times import stamp
-from policies.tenants import User
+from policies.identity.tenants import User
 from storage.ports import NotFound
 
 if TYPE_CHECKING:

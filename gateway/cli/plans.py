@@ -12,9 +12,9 @@ from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.tenant_life import facts as tenant_facts
 from gateway.cli.values import NONE, SLUG
 from gateway.times import stamp
-from policies.allowances import Allowance
-from policies.plans import MOST, Counted, Plan
-from policies.tenants import Tenant
+from policies.identity.tenants import Tenant
+from policies.limits.allowances import Allowance
+from policies.limits.plans import MOST, Counted, Plan
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:

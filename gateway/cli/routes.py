@@ -10,13 +10,13 @@ import click
 from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.output import print_facts, print_json, print_table, remark
 from policies.authorise import ANONYMOUS, Permit, authorise
-from policies.inquiry import Target
-from policies.limits import Rate
-from policies.principals import Principal
-from policies.questions import is_asked_at
-from policies.route_table import RoutesInvalid, RouteTable
-from policies.routes import PORTAL, Access, Route, WithoutLimiter
-from policies.verdict import Deny, Refusal
+from policies.http.inquiry import Target
+from policies.http.questions import is_asked_at
+from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Principal
+from policies.limits.rates import Rate
+from policies.routing.route_table import RoutesInvalid, RouteTable
+from policies.routing.routes import PORTAL, Access, Route, WithoutLimiter
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores

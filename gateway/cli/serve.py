@@ -18,8 +18,8 @@ from gateway.processes.members import StartFailed
 from gateway.processes.sockets import PortTaken
 from gateway.processes.supervisor import Supervisor
 from gateway.telemetry import application_log
-from policies.price_book import PlansInvalid
-from policies.route_table import RoutesInvalid
+from policies.account.price_book import PlansInvalid
+from policies.routing.route_table import RoutesInvalid
 from storage.ports import StorageError
 
 

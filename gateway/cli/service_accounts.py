@@ -11,8 +11,8 @@ from gateway.cli.minting import mint_secret
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, NAME, NONE, SCOPE, tenant_option
 from gateway.times import maybe_stamp, stamp
-from policies.permissions import INTROSPECT
-from policies.tenants import ServiceAccount
+from policies.identity.permissions import INTROSPECT
+from policies.identity.tenants import ServiceAccount
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:

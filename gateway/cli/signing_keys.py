@@ -9,7 +9,7 @@ from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION
 from gateway.times import maybe_stamp, stamp
-from policies.signing_keys import LEAD, OVERLAP, SigningKey, Stage
+from policies.identity.signing_keys import LEAD, OVERLAP, SigningKey, Stage
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from gateway.usage.statements import (
     read_price_lists,
     row,
 )
-from policies.price_book import PlansInvalid, PriceBook
-from policies.rating import Line, Plan, Statement
+from policies.account.price_book import PlansInvalid, PriceBook
+from policies.account.rating import Line, Plan, Statement
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores

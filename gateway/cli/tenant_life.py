@@ -11,7 +11,7 @@ from gateway.cli.minting import mint as mint_key
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION, EMAIL, NAME, SCOPE, SLUG
 from gateway.times import maybe_stamp, stamp
-from policies.tenants import Tenant
+from policies.identity.tenants import Tenant
 from storage.ports import Invalidation, NewKey
 
 if TYPE_CHECKING:

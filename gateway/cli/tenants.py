@@ -10,7 +10,7 @@ from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.tenant_life import delete, facts, onboard, purge, restore
 from gateway.cli.values import NAME, SLUG
 from gateway.times import maybe_stamp, stamp
-from policies.tenants import RouteOverride, Tenant, TenantStatus
+from policies.identity.tenants import RouteOverride, Tenant, TenantStatus
 from storage.ports import Invalidation
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from gateway.cli.people import facts, member
 from gateway.cli.values import EMAIL, NAME, SLUG, Written, tenant_option
 from gateway.locales import LANGUAGES, check_time_zone
 from gateway.times import stamp
-from policies.tenants import Membership, Role, User, UserStatus
+from policies.identity.tenants import Membership, Role, User, UserStatus
 from storage.ports import Invalidation, NotFound
 
 if TYPE_CHECKING:

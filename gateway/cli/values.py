@@ -8,8 +8,8 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from policies.allowances import Allowance, What
-from policies.routes import NAME as ROUTE_NAME
+from policies.limits.allowances import Allowance, What
+from policies.routing.routes import NAME as ROUTE_NAME
 from storage.postgres import values
 from storage.postgres.ids import Kind, is_id
 

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from gateway.configuration.values import Listed
-from policies.foreign import Meaning
-from policies.permissions import ROLES
-from policies.tenants import SLUG, Role
-from policies.tokens import SCOPE_TOKEN
-from policies.verification_keys import ALGORITHMS
+from policies.identity.foreign import Meaning
+from policies.identity.permissions import ROLES
+from policies.identity.tenants import SLUG, Role
+from policies.identity.tokens import SCOPE_TOKEN
+from policies.identity.verification_keys import ALGORITHMS
 from storage.postgres.ids import Kind, is_id
 
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from gateway.configuration.issuers import check_tenant, is_loopback, is_table, table
 from gateway.configuration.values import Listed
 from policies.federation import Rules
-from policies.foreign import Meaning
-from policies.tenants import Role
+from policies.identity.foreign import Meaning
+from policies.identity.tenants import Role
 
 _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _ROLES = tuple(role for role in Role if role is not Role.SERVICE)

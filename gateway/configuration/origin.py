@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from policies.inquiry import is_plain_host
+from policies.http.inquiry import is_plain_host
 
 
 @dataclass(frozen=True, slots=True)

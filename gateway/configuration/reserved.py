@@ -4,7 +4,7 @@ Their access is decided in the portal, which knows sessions: ``public`` here, or
 token may speak as well and the gateway says in the identity headers whose it is.
 """
 
-from policies.routes import PORTAL, Access, Route
+from policies.routing.routes import PORTAL, Access, Route
 
 _READ = ("GET", "HEAD", "OPTIONS")
 _PAGES = (*_READ, "POST")
@@ -38,4 +38,4 @@ ROUTES = (
     _route("api.docs", "/platform/docs", _READ),
     _route("well-known", "/.well-known/{rest...}", _READ),
 )
-"""Beside those of the table (:meth:`policies.route_table.RouteTable.with_own`)."""
+"""Beside those of the table (:meth:`policies.routing.route_table.RouteTable.with_own`)."""

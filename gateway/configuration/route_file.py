@@ -10,7 +10,7 @@ from gateway.configuration.reserved import ROUTES as RESERVED
 from gateway.configuration.settings import Settings
 from gateway.configuration.toml_lines import Lines, Place
 from gateway.shipped import shipped
-from policies.route_table import RoutesInvalid, RouteTable
+from policies.routing.route_table import RoutesInvalid, RouteTable
 
 _LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)$")
 

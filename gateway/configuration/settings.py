@@ -30,8 +30,8 @@ from gateway.configuration.values import (
     split,
     url,
 )
-from policies.questions import SOURCES
-from policies.routes import LONGEST_S
+from policies.http.questions import SOURCES
+from policies.routing.routes import LONGEST_S
 from storage.state import default_state_dir
 
 PREFIX = "GATEWAY_"

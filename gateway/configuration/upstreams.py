@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from gateway.configuration.origin import Origin
 from gateway.configuration.values import Listed
-from policies.inquiry import is_plain_path
-from policies.routes import LONGEST_S
-from policies.upstreams import Rules
+from policies.http.inquiry import is_plain_path
+from policies.routing.routes import LONGEST_S
+from policies.routing.upstreams import Rules
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A field name (RFC 9110 section 5.1)."""

@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from gateway.configuration.origin import Origin
-from policies.cors import ANY
-from policies.limits import Rate
+from policies.http.cors import ANY
+from policies.identity.tokens import SCOPE_TOKEN
+from policies.limits.rates import Rate
 from policies.networks import Network, proxies
-from policies.routes import PORTAL
-from policies.tokens import SCOPE_TOKEN
+from policies.routing.routes import PORTAL
 
 _SECRET_CHARACTERS = 32
 _LEAST_RETENTION_DAYS = 62

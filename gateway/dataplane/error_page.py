@@ -10,8 +10,8 @@ import html
 from pathlib import Path
 from string import Template
 
-from policies.browsers import LOGIN
-from policies.verdict import Deny
+from policies.http.browsers import LOGIN
+from policies.http.verdict import Deny
 
 TITLES = {
     401: "Please sign in",

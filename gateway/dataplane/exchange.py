@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from policies.account.usage import NOT_AUDIO, Measured, Outcome
 from policies.admission import Hold
-from policies.principals import Principal
-from policies.routes import Route
-from policies.usage import NOT_AUDIO, Measured, Outcome
-from policies.verdict import Deny
+from policies.http.verdict import Deny
+from policies.identity.principals import Principal
+from policies.routing.routes import Route
 
 
 @dataclass(slots=True)

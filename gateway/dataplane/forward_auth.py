@@ -19,18 +19,18 @@ from gateway.dataplane.recall import LONGEST, Asking, Memory, Question
 from gateway.dataplane.remembered import Remembered
 from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.dataplane.settlement import Settlement
-from policies import headers as algebra
 from policies.admission import Admit
 from policies.authorise import Permit
-from policies.browsers import login_location
-from policies.credentials import Presented
-from policies.inquiry import Inquiry
-from policies.principals import Method, Principal
-from policies.questions import CADDY, ENVOY, SOURCES, TRAEFIK, Dialect, nginx, question
-from policies.ratelimit_fields import state_line
-from policies.routes import PORTAL
-from policies.upgrade import from_same_origin, protocols_without_credentials
-from policies.verdict import Deny, Refusal
+from policies.http import headers as algebra
+from policies.http.browsers import login_location
+from policies.http.credentials import Presented
+from policies.http.inquiry import Inquiry
+from policies.http.questions import CADDY, ENVOY, SOURCES, TRAEFIK, Dialect, nginx, question
+from policies.http.upgrade import from_same_origin, protocols_without_credentials
+from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Method, Principal
+from policies.limits.ratelimit_fields import state_line
+from policies.routing.routes import PORTAL
 
 _NOT_STORED = b"Cache-Control: no-store"
 _REMEMBERED = 4_096

@@ -13,17 +13,17 @@ from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude
 from policies.authorise import ANONYMOUS, Permit, authorise
 from policies.bounds import Bound
-from policies.credentials import Conflict, Presented, present
-from policies.crosssite import from_own_page
-from policies.inquiry import Inquiry
-from policies.jws import looks_like_one
-from policies.limits import FREE, Rate, Taken
+from policies.http.credentials import Conflict, Presented, present
+from policies.http.crosssite import from_own_page
+from policies.http.inquiry import Inquiry
+from policies.http.tickets import is_ticket
+from policies.http.verdict import Deny, Refusal
+from policies.identity.jws import looks_like_one
+from policies.identity.principals import Method, Principal
+from policies.limits.rates import FREE, Rate, Taken
 from policies.networks import holds
-from policies.principals import Method, Principal
-from policies.route_table import RouteTable
-from policies.routes import PORTAL, Access, Route, WithoutLimiter
-from policies.tickets import is_ticket
-from policies.verdict import Deny, Refusal
+from policies.routing.route_table import RouteTable
+from policies.routing.routes import PORTAL, Access, Route, WithoutLimiter
 from storage.local_counters import LocalCounters
 from storage.ports import Counters, Held, Tickets, Unavailable, Waiter
 

@@ -13,16 +13,16 @@ from typing import Protocol
 from gateway.dataplane.limit_events import Events, LimitReached
 from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude_held, outgrown
-from policies.allowances import Kind, Scope, What
 from policies.authorise import Permit
 from policies.bounds import STREAM_AHEAD, Bound, Bounds, demands, least, usual, with_margin
 from policies.corrections import counted_in
-from policies.holding import NOTHING_SPENT, Answer, Demand, Lease, Spent
-from policies.inquiry import Inquiry
-from policies.limits import FREE
-from policies.principals import Principal
-from policies.routes import WithoutLimiter
-from policies.verdict import Deny, Refusal
+from policies.http.inquiry import Inquiry
+from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Principal
+from policies.limits.allowances import Kind, Scope, What
+from policies.limits.holding import NOTHING_SPENT, Answer, Demand, Lease, Spent
+from policies.limits.rates import FREE
+from policies.routing.routes import WithoutLimiter
 from storage.ports import Held, Holds, Unavailable, UsageOf, Waiter
 
 _SOFT = (80, 100)

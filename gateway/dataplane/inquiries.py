@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from gateway.dataplane.exchange import Caller
 from gateway.dataplane.remembered import Remembered
-from policies.cors import Cors
-from policies.credentials import Conflict, Nothing, Presented, present, redacted
-from policies.headers import RawHeaders, RequestHead, first, without_folded
-from policies.inquiry import Inquiry, Target, is_plain_host
+from policies.http.cors import Cors
+from policies.http.credentials import Conflict, Nothing, Presented, present, redacted
+from policies.http.headers import RawHeaders, RequestHead, first, without_folded
+from policies.http.inquiry import Inquiry, Target, is_plain_host
+from policies.http.questions import Dialect
+from policies.http.verdict import Deny, Refusal
 from policies.networks import Network, address
-from policies.questions import Dialect
-from policies.verdict import Deny, Refusal
 
 _LONGEST = 4_096
 """Bytes of a header that is worth keeping for the whole worker."""

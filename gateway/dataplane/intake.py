@@ -17,7 +17,7 @@ from gateway.dataplane.clients import Census
 from gateway.dataplane.inflow import BUFFER_BYTES, Inflow, Scratch, Take
 from gateway.dataplane.recall import Memory
 from gateway.outbox import Outbox
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -17,11 +17,11 @@ from gateway.dataplane.jobs import Jobs, JobState
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.failures import UpstreamError
-from policies.headers import identity
+from policies.http.headers import identity
+from policies.identity.principals import Method, Principal, Standing
 from policies.jobs import Job, Ownership, path_of, results_of
-from policies.principals import Method, Principal, Standing
-from policies.route_table import RouteTable
-from policies.routes import Route
+from policies.routing.route_table import RouteTable
+from policies.routing.routes import Route
 from storage.ports import JobBook, StorageError
 
 _log = structlog.get_logger("gateway.jobs")

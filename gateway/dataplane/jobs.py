@@ -14,10 +14,11 @@ import structlog
 
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.connection import UpstreamConnection
+from policies.account.usage import AudioSource, Measured, Outcome, UsageRecord
 from policies.admission import Admit, Hold
 from policies.authorise import Permit
 from policies.corrections import Added, Lowered, still_counted, told
-from policies.holding import NOTHING_SPENT, Demand, Spent
+from policies.http.verdict import Deny, Refusal
 from policies.jobs import (
     Job,
     Ownership,
@@ -32,9 +33,8 @@ from policies.jobs import (
     refusal_of,
     state_of,
 )
-from policies.routes import Route
-from policies.usage import AudioSource, Measured, Outcome, UsageRecord
-from policies.verdict import Deny, Refusal
+from policies.limits.holding import NOTHING_SPENT, Demand, Spent
+from policies.routing.routes import Route
 from storage.ports import JobBook, StorageError
 
 _log = structlog.get_logger("gateway.jobs")

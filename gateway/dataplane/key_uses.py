@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from policies.principals import Principal
+from policies.identity.principals import Principal
 from storage.ports import StorageError
 from storage.postgres.key_uses import KeyUse
 

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from policies.allowances import Allowance
+from policies.limits.allowances import Allowance
 from storage.ports import Unavailable
 
 _log = structlog.get_logger("gateway.limits")

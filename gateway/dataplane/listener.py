@@ -21,7 +21,7 @@ from gateway.dataplane.inflow import Inflow, Scratch
 from gateway.dataplane.intake import BodyTooSlow, Intake
 from gateway.dataplane.server import ClientConnection, Handler
 from gateway.outbox import Outbox
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 _log = structlog.get_logger("gateway.listener")
 

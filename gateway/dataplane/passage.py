@@ -26,14 +26,14 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Broke, NoneLeft, OutOfFiles, TooSlow, Unreachable, Unsent, UpstreamError
+from policies.account.usage import NOT_AUDIO, Measured, Outcome
 from policies.admission import Admit, Hold
 from policies.audio.reported import AnswerReader, answer_reader, asking_plainly
-from policies.headers import AnswerHead
-from policies.inquiry import Inquiry
-from policies.routes import PORTAL
-from policies.upgrade import Upgrade
-from policies.usage import NOT_AUDIO, Measured, Outcome
-from policies.verdict import Deny, Refusal
+from policies.http.headers import AnswerHead
+from policies.http.inquiry import Inquiry
+from policies.http.upgrade import Upgrade
+from policies.http.verdict import Deny, Refusal
+from policies.routing.routes import PORTAL
 from storage.ports import StorageError
 
 _TRIES = 3

@@ -23,17 +23,17 @@ from gateway.dataplane.server import CLOSE, KEEP, ClientConnection, Next
 from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.failures import Abandoned
+from policies.account.usage import Outcome
 from policies.admission import Admit
-from policies.browsers import head_so_far, login_path, path_so_far
-from policies.cors import Cors
-from policies.credentials import CONFLICT, NOTHING, Presented
-from policies.headers import RequestHead
-from policies.inquiry import Inquiry
-from policies.questions import PATH as FORWARD_AUTH
-from policies.routes import PORTAL, RESERVED, Route
-from policies.upgrade import Upgrade
-from policies.usage import Outcome
-from policies.verdict import Deny, Refusal
+from policies.http.browsers import head_so_far, login_path, path_so_far
+from policies.http.cors import Cors
+from policies.http.credentials import CONFLICT, NOTHING, Presented
+from policies.http.headers import RequestHead
+from policies.http.inquiry import Inquiry
+from policies.http.questions import PATH as FORWARD_AUTH
+from policies.http.upgrade import Upgrade
+from policies.http.verdict import Deny, Refusal
+from policies.routing.routes import PORTAL, RESERVED, Route
 
 _log = structlog.get_logger("gateway.proxy")
 

@@ -21,12 +21,12 @@ from gateway.dataplane.remembered import Remembered
 from gateway.dataplane.repeats import OVER, Desk, Errand, Line
 from policies.admission import Admit
 from policies.authorise import Permit
-from policies.credentials import Presented
-from policies.inquiry import Inquiry
-from policies.limits import Taken
-from policies.questions import Dialect
-from policies.ratelimit_fields import state_line
-from policies.verdict import Deny
+from policies.http.credentials import Presented
+from policies.http.inquiry import Inquiry
+from policies.http.questions import Dialect
+from policies.http.verdict import Deny
+from policies.limits.ratelimit_fields import state_line
+from policies.limits.rates import Taken
 
 LONGEST = 4_096
 """Bytes of a question that is worth keeping."""

@@ -20,9 +20,9 @@ from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Abandoned, OutOfFiles, Unsent, UpstreamError
 from policies.admission import Admit
-from policies.inquiry import Inquiry
-from policies.upgrade import Upgrade
-from policies.verdict import Deny
+from policies.http.inquiry import Inquiry
+from policies.http.upgrade import Upgrade
+from policies.http.verdict import Deny
 
 Asked: TypeAlias = tuple[UpstreamConnection, float]
 """Where a request was written already, and when, on the clock of an exchange."""

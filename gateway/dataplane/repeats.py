@@ -26,16 +26,16 @@ from gateway.dataplane.settlement import Settlement
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.connection import UpstreamConnection
+from policies.account.usage import Outcome
 from policies.admission import Admit
 from policies.authorise import Permit
 from policies.bounds import Bound
-from policies.credentials import Presented
-from policies.holding import Spent
-from policies.inquiry import Inquiry
-from policies.limits import Taken
-from policies.routes import PORTAL
-from policies.usage import Outcome
-from policies.verdict import Deny
+from policies.http.credentials import Presented
+from policies.http.inquiry import Inquiry
+from policies.http.verdict import Deny
+from policies.limits.holding import Spent
+from policies.limits.rates import Taken
+from policies.routing.routes import PORTAL
 from storage.ports import Held
 
 _ONE = Spent()

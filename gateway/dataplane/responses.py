@@ -10,16 +10,16 @@ import orjson
 from aiohttp.helpers import rfc822_formatted_time
 
 from gateway.dataplane import error_page
+from policies.account.usage import Outcome
 from policies.admission import Admit
-from policies.browsers import shows_pages
-from policies.cors import without_upstreams
-from policies.headers import AnswerHead, RequestHead
-from policies.questions import PATH as FORWARD_AUTH
-from policies.ratelimit_fields import refused_lines, state_line
-from policies.routes import PORTAL, RESERVED, Route
-from policies.streams import Ending
-from policies.usage import Outcome
-from policies.verdict import Deny, Refusal
+from policies.http.browsers import shows_pages
+from policies.http.cors import without_upstreams
+from policies.http.headers import AnswerHead, RequestHead
+from policies.http.questions import PATH as FORWARD_AUTH
+from policies.http.verdict import Deny, Refusal
+from policies.limits.ratelimit_fields import refused_lines, state_line
+from policies.metering.streams import Ending
+from policies.routing.routes import PORTAL, RESERVED, Route
 
 _REALM = b'Bearer realm="tahoe-gateway"'
 _OPENAI_TYPES = {Refusal.QUOTA_EXCEEDED: "insufficient_quota"}

@@ -24,8 +24,8 @@ from gateway.dataplane.inquiries import Known
 from gateway.dataplane.intake import Again, Listener
 from gateway.dataplane.recall import Memory
 from gateway.dataplane.repeats import Errand, Recurrent, Refrain
-from policies.usage import Outcome
-from policies.verdict import Refusal
+from policies.account.usage import Outcome
+from policies.http.verdict import Refusal
 
 _UNREAD_LOOK_S = 0.1
 """When a connection is looked at again that was to be closed for want of a request, and had one in its socket."""

@@ -14,10 +14,10 @@ from gateway.dataplane.exchange import Booked, Exchange, Likeness, Repetition, S
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.json_lines import json_line
 from gateway.telemetry.metrics import Metrics
-from policies.credentials import redacted
-from policies.holding import Spent
-from policies.principals import Principal
-from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
+from policies.account.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
+from policies.http.credentials import redacted
+from policies.identity.principals import Principal
+from policies.limits.holding import Spent
 from storage.journal.writer import JournalFull
 from storage.usage_rows import encode, fill, outline
 

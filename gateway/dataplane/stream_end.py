@@ -8,9 +8,9 @@ from typing import Protocol
 from aiohttp._websocket.helpers import websocket_mask
 from typing_extensions import override
 
-from policies.routes import Route
-from policies.streams import Ending
-from policies.websocket import FrameWalker
+from policies.http.websocket import FrameWalker
+from policies.metering.streams import Ending
+from policies.routing.routes import Route
 
 _CONTROLS, _WITHIN_S = 1_000, 10.0
 """More control frames than that, within so many seconds, are a flood."""
@@ -27,7 +27,7 @@ NEVER = float("inf")
 
 
 def unmasked(data: bytes, key: bytes) -> bytes:
-    """As ``policies.websocket.masked``, by aiohttp's C: a sixteenth of the time."""
+    """As ``policies.http.websocket.masked``, by aiohttp's C: a sixteenth of the time."""
     piece = bytearray(data)
     websocket_mask(key, piece)
     return bytes(piece)

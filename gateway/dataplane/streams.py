@@ -19,14 +19,14 @@ from gateway.upstreams.connection import UpstreamConnection
 from policies.admission import Hold
 from policies.authorise import Permit
 from policies.bounds import STREAM_AHEAD
-from policies.credentials import Conflict, Nothing, Presented
-from policies.holding import Spent
-from policies.inquiry import Inquiry
-from policies.principals import Method
-from policies.routes import Route
-from policies.stream_meters import stream_meter
-from policies.streams import Ending, StreamMeter
-from policies.verdict import Deny, Refusal
+from policies.http.credentials import Conflict, Nothing, Presented
+from policies.http.inquiry import Inquiry
+from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Method
+from policies.limits.holding import Spent
+from policies.metering.stream_meters import stream_meter
+from policies.metering.streams import Ending, StreamMeter
+from policies.routing.routes import Route
 from storage.ports import Invalidation, Unavailable
 
 _log = structlog.get_logger("gateway.streams")

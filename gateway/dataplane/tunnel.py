@@ -14,14 +14,14 @@ from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.server import ClientConnection
 from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.stream_end import NEVER, StreamEnd, unmasked
+from policies.account.usage import Outcome
 from policies.admission import Hold
-from policies.credentials import Presented
-from policies.holding import Spent
-from policies.principals import Method
-from policies.routes import Route
-from policies.streams import GOING_AWAY, Ending, StreamMeter
-from policies.usage import Outcome
-from policies.websocket import PING, TEXT, Fault, FrameWalker, close_frame, frame
+from policies.http.credentials import Presented
+from policies.http.websocket import PING, TEXT, Fault, FrameWalker, close_frame, frame
+from policies.identity.principals import Method
+from policies.limits.holding import Spent
+from policies.metering.streams import GOING_AWAY, Ending, StreamMeter
+from policies.routing.routes import Route
 from storage.ports import Invalidation
 
 _CHECKPOINT_S = 5.0

@@ -19,14 +19,14 @@ from gateway.dataplane.server import ClientConnection
 from gateway.tasks import Tasks
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import UpstreamError
+from policies.account.usage import NOT_AUDIO, AudioSource, Measured
 from policies.admission import Hold
 from policies.audio.reported import AnswerReader
 from policies.authorise import Permit
-from policies.holding import Spent
-from policies.inquiry import Inquiry
-from policies.metering import meter_for
-from policies.usage import NOT_AUDIO, AudioSource, Measured
-from policies.verdict import Deny, Refusal
+from policies.http.inquiry import Inquiry
+from policies.http.verdict import Deny, Refusal
+from policies.limits.holding import Spent
+from policies.metering.meters import meter_for
 
 Piece: TypeAlias = bytes | bytearray | memoryview
 

@@ -14,8 +14,8 @@ import structlog
 
 from gateway.identity.signing import CannotSign
 from gateway.identity.token_state import TokenState
-from policies.principals import Principal
-from policies.tokens import ASSERTION_TYPE, SERVICE_S
+from policies.identity.principals import Principal
+from policies.identity.tokens import ASSERTION_TYPE, SERVICE_S
 from storage.postgres.ids import Kind, new_id
 
 _log = structlog.get_logger("gateway.tokens")

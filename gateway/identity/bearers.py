@@ -7,11 +7,11 @@ from typing import Any
 
 from gateway.identity.strangers import Stranger, Strangers
 from gateway.identity.token_state import TokenState
-from policies.foreign import read_foreign
-from policies.jws import Jws, parse
-from policies.principals import Method, Principal, Standing
-from policies.tokens import AccessToken, Fault, Trust, read_access_token, verify
-from policies.verification_keys import KeySet
+from policies.identity.foreign import read_foreign
+from policies.identity.jws import Jws, parse
+from policies.identity.principals import Method, Principal, Standing
+from policies.identity.tokens import AccessToken, Fault, Trust, read_access_token, verify
+from policies.identity.verification_keys import KeySet
 from storage.ports import Unavailable
 from storage.token_ports import Subjects
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gateway.identity.digests import digest
-from policies.principals import Method, Principal
+from policies.identity.principals import Method, Principal
 from storage.sessions import Sessions
 from storage.token_ports import Subjects
 

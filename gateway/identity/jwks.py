@@ -14,8 +14,8 @@ import structlog
 
 from gateway.public_addresses import NotAllowed, PublicResolver, check_host
 from gateway.tasks import Tasks
-from policies import strict_json
-from policies.verification_keys import NO_KEYS, KeySet, read_key_set
+from policies.identity import strict_json
+from policies.identity.verification_keys import NO_KEYS, KeySet, read_key_set
 from storage.ports import Unavailable
 
 _log = structlog.get_logger("gateway.tokens")

@@ -13,8 +13,8 @@ from jwt import PyJWS
 from jwt.algorithms import get_default_algorithms
 
 from gateway.identity.sealed import Unsealable, seal, unseal
-from policies.signing_keys import LEAD, SigningKey, Stage, signer
-from policies.verification_keys import NO_KEYS, KeySet, read_key_set, thumbprint
+from policies.identity.signing_keys import LEAD, SigningKey, Stage, signer
+from policies.identity.verification_keys import NO_KEYS, KeySet, read_key_set, thumbprint
 
 SEALING = "signing-keys"
 """The purpose for which the sealing key is derived from the gateway's secret."""

@@ -20,11 +20,11 @@ from gateway.identity.bearers import Bearers, as_it_says, bounded, subject_of
 from gateway.identity.digests import digest
 from gateway.telemetry.metrics import Metrics
 from policies.authorise import Permit
-from policies.credentials import Presented, is_well_formed
-from policies.jws import looks_like_one
-from policies.principals import Method, Principal
-from policies.tokens import AccessToken, Fault
-from policies.verdict import Refusal
+from policies.http.credentials import Presented, is_well_formed
+from policies.http.verdict import Refusal
+from policies.identity.jws import looks_like_one
+from policies.identity.principals import Method, Principal
+from policies.identity.tokens import AccessToken, Fault
 from storage.ports import Invalidation, KeyRegistry, Unavailable
 
 if TYPE_CHECKING:

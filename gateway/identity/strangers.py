@@ -17,7 +17,7 @@ from gateway.identity.issuer_book import known
 from gateway.identity.jwks import JwksCache
 from gateway.identity.keeping_up import KeepingUp
 from gateway.tasks import Tasks
-from policies.foreign import Meaning
+from policies.identity.foreign import Meaning
 from storage.ports import Invalidation
 from storage.token_ports import Issuers, StoredIssuer
 

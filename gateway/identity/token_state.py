@@ -15,7 +15,7 @@ from gateway.configuration.secrets import derived
 from gateway.identity.keeping_up import KeepingUp
 from gateway.identity.signing import SEALING, KeyRing, new_key
 from policies.audit import SYSTEM
-from policies.tokens import LEEWAY_S, LONGEST_S, AccessToken
+from policies.identity.tokens import LEEWAY_S, LONGEST_S, AccessToken
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail

@@ -47,7 +47,7 @@ must lie under the prefixes of ``gateway.configuration.reserved``; nothing else 
         wish = await read_json(request, ThingWish)              # a pydantic model; its faults are a 422 that lists all
         who = caller(request)                                   # the identity that the gateway vouches for
         async with request.app[PARTS].pool.tenant(who.tenant_id) as connection: ...
-        raise Problem(Refusal.NOT_FOUND)                        # a refusal of policies.verdict, as problem or page
+        raise Problem(Refusal.NOT_FOUND)                        # a refusal of policies.http.verdict, as problem or page
 
 The portal trusts the identity headers of its requests. It may, because the gateway deletes a client's own and sets
 them, and because its Unix socket is 0600: nobody but the gateway can ask it anything.

@@ -16,9 +16,9 @@ from gateway.portal.oauth.tokens import FIRST_PARTY
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
 from policies.people import Proven, Session
-from policies.permissions import Permission
-from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres.identities import PostgresIdentities
 from storage.postgres.members import permissions_in

@@ -15,8 +15,8 @@ from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.recovery import LINKS, links, mint
+from policies.http.verdict import Refusal
 from policies.people import Person
-from policies.verdict import Refusal
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres import values
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from gateway.portal.crosssite import FIELD, FORM, posted
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from policies import strict_json
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity import strict_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -12,9 +12,9 @@ from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
-from policies.cookies import session_cookie, single
+from policies.http.cookies import session_cookie, single
+from policies.http.verdict import Refusal
 from policies.people import FRESH_S, Proven, Session, Step, safe_next
-from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.ids import Kind
 from storage.postgres.sessions import Also, NewSession

@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 from aiohttp import web
 
 from gateway.portal.parts import PARTS
-from policies.inquiry import is_plain_path
+from policies.http.inquiry import is_plain_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from gateway.portal.identity import IDENTITY, people
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.strength import Strength, strength
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 routes = web.RouteTableDef()
 

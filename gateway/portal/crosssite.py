@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway.portal.caller import split
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Handler, Problem
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 FIELD = "csrf"
 """The name of the form's field."""

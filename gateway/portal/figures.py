@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from policies.allowances import What
+from policies.limits.allowances import What
 
 _SPANS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _SIZES: Final = ("B", "kB", "MB", "GB", "TB")

@@ -17,8 +17,8 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.slips import LIFE_S, Slip
 from gateway.portal.trusted import is_trusted
+from policies.http.verdict import Refusal
 from policies.people import SET_UP_S, Person, Proven, Step
-from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound
 
 OVER = "/auth/login?said=over"

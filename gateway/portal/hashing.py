@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from gateway.identity import passwords
 from gateway.portal.problem import Problem
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 _T = TypeVar("_T")
 

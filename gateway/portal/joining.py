@@ -18,9 +18,9 @@ from gateway.portal.problem import Problem
 from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import limit
 from gateway.portal.recovery import mint
+from policies.http.verdict import Refusal
+from policies.identity.tenants import Role
 from policies.people import Invitation, InvitationState, Proven, Session, account_bucket
-from policies.tenants import Role
-from policies.verdict import Refusal
 from storage.ports import Invalidation
 from storage.postgres.invitations import Means, PostgresInvitations
 from storage.redis.attempts import Bucket

@@ -24,8 +24,8 @@ from aiohttp import web
 from gateway.portal.caller import request_id
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from policies.credentials import redacted
-from policies.verdict import Refusal
+from policies.http.credentials import redacted
+from policies.http.verdict import Refusal
 
 _log = structlog.get_logger("gateway.portal.mail")
 

@@ -13,9 +13,9 @@ from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission, excess
 from policies.people import Session
-from policies.permissions import Permission, excess
-from policies.verdict import Refusal
 from storage.ports import Invalidation, NewKey, NotFound
 from storage.postgres.members import permissions_in
 from storage.postgres.registry import PostgresKeyRegistry

@@ -19,10 +19,10 @@ from gateway.portal.turns import Turns
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from gateway.usage.statements import price_lists
+from policies.account.price_book import PriceBook
 from policies.audit import SYSTEM
-from policies.permissions import known_scopes
-from policies.price_book import PriceBook
-from policies.routes import PORTAL, Route
+from policies.identity.permissions import known_scopes
+from policies.routing.routes import PORTAL, Route
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from gateway.dataplane import error_page
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

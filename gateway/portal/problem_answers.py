@@ -1,4 +1,4 @@
-"""Errors: RFC 9457 problems for programs, a page for browsers. Every one is a refusal of ``policies.verdict``."""
+"""Errors: RFC 9457 problems for programs, a page for browsers. Every one is a refusal of ``policies.http.verdict``."""
 
 from urllib.parse import quote
 
@@ -11,9 +11,9 @@ from gateway.dataplane.responses import PROBLEM_TYPE
 from gateway.portal.caller import came_from, request_id
 from gateway.portal.pages import render
 from gateway.portal.problem import Handler, Problem
-from policies.browsers import LOGIN
+from policies.http.browsers import LOGIN
+from policies.http.verdict import Refusal
 from policies.people import safe_next
-from policies.verdict import Refusal
 from storage.ports import ExceedsOwner, Full, Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")

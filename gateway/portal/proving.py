@@ -17,9 +17,9 @@ from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.sealing import unsealed
 from policies.audit import Facts
+from policies.http.verdict import Refusal
+from policies.identity.tenants import UserStatus
 from policies.people import Person, Place, Proven, Step
-from policies.tenants import UserStatus
-from policies.verdict import Refusal
 from storage.postgres.people import Account
 from storage.redis.attempts import Bucket, address_names, again_name, code_name
 

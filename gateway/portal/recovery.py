@@ -16,9 +16,9 @@ from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.trusted import trusted_browsers
+from policies.http.verdict import Refusal
+from policies.identity.tenants import UserStatus
 from policies.people import RESET_S, Person
-from policies.tenants import UserStatus
-from policies.verdict import Refusal
 from storage.postgres.links import PostgresLinks
 
 routes = web.RouteTableDef()

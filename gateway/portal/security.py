@@ -22,8 +22,8 @@ from gateway.portal.problem_answers import wants_page
 from gateway.portal.proving import RECOVERY_PURPOSE, plain_code, prove_again, prove_code
 from gateway.portal.sealing import sealed, unsealed
 from gateway.portal.trusted import trusted_browsers
+from policies.http.verdict import Refusal
 from policies.people import SET_UP_S, Proven, Session, safe_next
-from policies.verdict import Refusal
 from storage.postgres.people import Account
 
 routes = web.RouteTableDef()

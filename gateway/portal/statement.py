@@ -18,10 +18,10 @@ from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.usage.statements import CREDITS, MONTH
-from policies.calendars import Calendar
-from policies.permissions import Permission
-from policies.tenants import Tenant
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Tenant
+from policies.limits.calendars import Calendar
 from storage.ports import NotFound
 from storage.postgres.directory import PostgresDirectory
 

@@ -18,12 +18,12 @@ from gateway.portal.caller import caller
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.http.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
+from policies.http.verdict import Deny, Refusal
+from policies.identity.tokens import AccessToken
 from policies.people import Session
-from policies.route_table import RouteTable
-from policies.routes import Route
-from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
-from policies.tokens import AccessToken
-from policies.verdict import Deny, Refusal
+from policies.routing.route_table import RouteTable
+from policies.routing.routes import Route
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.tickets import RedisTickets
 

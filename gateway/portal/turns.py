@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from gateway.portal.problem import Problem
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 _PATIENCE_S = 5.0
 """How long one waits for others of the same name."""

@@ -23,7 +23,7 @@ from gateway.portal.parts import PARTS, Parts
 from gateway.portal.rounds import repeat
 from gateway.public_addresses import NotAllowed, PublicResolver, check_host
 from gateway.tasks import Tasks
-from policies.events import Event, envelope, next_try, signature_headers
+from policies.account.events import Event, envelope, next_try, signature_headers
 from storage.ports import StorageError, Unavailable
 from storage.postgres.outbox import Outbox
 from storage.postgres.webhooks import Deliveries, Due

@@ -16,8 +16,8 @@ from gateway.configuration.sources import SettingsInvalid
 from gateway.processes.crew import Crew
 from gateway.processes.members import StartFailed
 from gateway.processes.systemd import Systemd
-from policies.price_book import PlansInvalid
-from policies.route_table import RoutesInvalid
+from policies.account.price_book import PlansInvalid
+from policies.routing.route_table import RoutesInvalid
 from storage.ports import StorageError
 
 _log = structlog.get_logger("gateway.reload")

@@ -43,10 +43,10 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from policies.audit import SYSTEM
-from policies.cookies import session_cookie
-from policies.cors import Cors
-from policies.headers import folded
-from policies.routes import PORTAL
+from policies.http.cookies import session_cookie
+from policies.http.cors import Cors
+from policies.http.headers import folded
+from policies.routing.routes import PORTAL
 from storage.journal.writer import Journal
 from storage.local_counters import LocalCounters
 from storage.local_holds import LocalHolds

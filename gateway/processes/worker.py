@@ -20,7 +20,7 @@ from gateway.processes.serving import Farewell, Make, Serving
 from gateway.processes.sockets import QUEUE
 from gateway.tasks import Tasks
 from gateway.telemetry import application_log
-from policies.streams import Ending
+from policies.metering.streams import Ending
 from storage.ports import Invalidation
 
 _ACCEPTS = 64

@@ -5,7 +5,7 @@ Counted in the parent from the records that were shipped, so it costs a request 
 
 from collections.abc import Callable, Iterable
 
-from policies.usage import INTERIM
+from policies.account.usage import INTERIM
 from storage.usage_rows import decode
 
 OTHERS = "(others)"

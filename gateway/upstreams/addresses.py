@@ -1,8 +1,8 @@
 """An upstream by its name: several addresses, of which each request gets one.
 
-``policies.upstreams`` chooses and judges; here names are looked up, connections made, checks asked, and what changed is
-told to the log and the metrics. Every worker judges for itself: a dead address costs each of them a few requests, and
-no worker is wrong because another one is.
+``policies.routing.upstreams`` chooses and judges; here names are looked up, connections made, checks asked, and what
+changed is told to the log and the metrics. Every worker judges for itself: a dead address costs each of them a few
+requests, and no worker is wrong because another one is.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.connection import Keeper, UpstreamConnection
 from gateway.upstreams.failures import NoneLeft, OutOfFiles, Unreachable, UpstreamError
 from gateway.upstreams.pool import UpstreamPool
-from policies import upstreams as policy
-from policies.upstreams import Health
+from policies.routing import upstreams as policy
+from policies.routing.upstreams import Health
 
 _log = structlog.get_logger("gateway.upstreams")
 

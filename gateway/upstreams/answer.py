@@ -5,7 +5,7 @@ from typing import NamedTuple
 import httptools
 
 from gateway.upstreams.failures import Broke
-from policies.headers import AnswerHead
+from policies.http.headers import AnswerHead
 
 _MAX_HEAD = 65_536
 """The largest answer header taken, in bytes, with the interim answers before it: a service that sends nothing but

@@ -21,8 +21,8 @@ from typing_extensions import override
 from gateway.outbox import Outbox
 from gateway.upstreams.answer import Answer, Familiar
 from gateway.upstreams.failures import Abandoned, Broke, Unsent
-from policies.headers import AnswerHead
-from policies.upstreams import Health
+from policies.http.headers import AnswerHead
+from policies.routing.upstreams import Health
 from storage.ports import Waiter
 
 _HIGH_WATER = 262_144

@@ -15,7 +15,7 @@ from gateway.upstreams.answer import Familiar
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import OutOfFiles, TooSlow, Unreachable
 from gateway.upstreams.tls_line import connect_tls
-from policies.upstreams import GOOD, Health
+from policies.routing.upstreams import GOOD, Health
 
 _TICK_S = 0.5
 _IDLE_S = 4.0

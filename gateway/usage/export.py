@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from gateway.times import stamp
-from policies.usage import UsageRecord
+from policies.account.usage import UsageRecord
 
 Value = str | int | bool | None
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from policies.allowances import Kind
 from policies.bounds import Bound, counter_key, demands
-from policies.calendars import Calendar, Period
-from policies.forecast import Forecast, forecast
-from policies.holding import Answer, Demand, Spent
+from policies.limits.allowances import Kind
+from policies.limits.calendars import Calendar, Period
+from policies.limits.forecast import Forecast, forecast
+from policies.limits.holding import Answer, Demand, Spent
 from storage.ports import Grant, UsageOf
 
 

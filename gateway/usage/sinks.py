@@ -17,8 +17,8 @@ import structlog
 from redis.asyncio import Redis
 
 from gateway.configuration.settings import Settings
-from policies.usage import UsageRecord
-from policies.usage_event import usage_event
+from policies.account.usage import UsageRecord
+from policies.account.usage_event import usage_event
 from storage.ports import StorageError, Unavailable
 from storage.postgres.pool import Pool
 from storage.postgres.usage_unsent import UsageUnsent

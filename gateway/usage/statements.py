@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.usage.export import harmless
-from policies.calendars import Calendar, Period
-from policies.price_book import PlansInvalid, PriceBook
-from policies.rating import Line, Plan, Rating, Statement
-from policies.usage import UsageRecord
+from policies.account.price_book import PlansInvalid, PriceBook
+from policies.account.rating import Line, Plan, Rating, Statement
+from policies.account.usage import UsageRecord
+from policies.limits.calendars import Calendar, Period
 
 if TYPE_CHECKING:
     from gateway.configuration.settings import Settings

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from policies.account.usage import AudioSource, Measured
 from policies.audio.track import UNKNOWN_BITRATE, Track
 from policies.audio.walker import LONGEST_MS
-from policies.usage import AudioSource, Measured
 
 SLOWEST_BYTES_PER_SECOND = 50
 """No speech codec takes less: a report of more audio than the bytes hold at 400 bit/s is not believed."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from graphlib import TopologicalSorter
 
 from policies.audit import Change
-from policies.tenants import Tenant
+from policies.identity.tenants import Tenant
 from storage.postgres.absences import no_tenant
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail

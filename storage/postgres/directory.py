@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from policies.audit import Change
-from policies.tenants import SLUG, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
+from policies.identity.tenants import SLUG, Membership, Role, RouteOverride, Tenant, TenantStatus, User, UserStatus
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres import values
 from storage.postgres.absences import no_tenant

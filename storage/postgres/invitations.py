@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from policies.audit import Change
+from policies.identity.permissions import permitted
+from policies.identity.tenants import Role
+from policies.limits.plans import Counted
 from policies.people import INVITATION_S, Invitation, InvitationState, may_invite
-from policies.permissions import permitted
-from policies.plans import Counted
-from policies.tenants import Role
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
 from storage.postgres.absences import no_tenant

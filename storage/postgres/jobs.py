@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import orjson
 
+from policies.account.usage import INTERIM, Outcome, UsageRecord
 from policies.corrections import Lowered, correction_of, read, written
 from policies.jobs import NEVER_TOLD, Job, Ownership, name_of, record_of
-from policies.usage import INTERIM, Outcome, UsageRecord
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from policies.permissions import excess
+from policies.identity.permissions import excess
 from storage.ports import ExceedsOwner
 from storage.postgres.absences import no_enabled_account
 from storage.postgres.ids import Kind, is_id

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from policies.audit import Facts
-from policies.calendars import Calendar
+from policies.identity.permissions import usable
+from policies.identity.principals import Method, Principal, Standing
+from policies.identity.tenants import ApiKey, KeyUsed, Role, TenantStatus, UserStatus
+from policies.limits.calendars import Calendar
 from policies.networks import network
-from policies.permissions import usable
-from policies.principals import Method, Principal, Standing
-from policies.tenants import ApiKey, KeyUsed, Role, TenantStatus, UserStatus
 from storage.postgres import values
 from storage.postgres.limits import limits_of, limits_sql
 from storage.postgres.members import held
@@ -32,7 +32,7 @@ STATUS = """CASE
     WHEN k.disabled_at IS NOT NULL THEN 'disabled'
     WHEN EXISTS (SELECT FROM platform.users u WHERE u.id = k.user_id AND u.status <> 'active') THEN 'user_disabled'
     WHEN k.expires_at <= now() THEN 'expired' ELSE 'active' END"""
-"""What :meth:`policies.tenants.ApiKey.status` says, where rows are chosen by it. A test compares them."""
+"""What :meth:`policies.identity.tenants.ApiKey.status` says, where rows are chosen by it. A test compares them."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 HOLDER = f"""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
-from policies.allowances import Allowance, Kind, Scope, What
 from policies.audit import Change, Facts, changed
-from policies.calendars import Calendar
-from policies.limits import Rate
-from policies.plans import in_force
+from policies.limits.allowances import Allowance, Kind, Scope, What
+from policies.limits.calendars import Calendar
+from policies.limits.plans import in_force
+from policies.limits.rates import Rate
 from storage.ports import Grant, NotFound
 from storage.postgres.absences import no_member, no_tenant
 from storage.postgres.address import Connection

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import asyncpg
 
 from policies.audit import Change, changed
-from policies.permissions import OPERATOR, ROLES, Permission, permitted
-from policies.tenants import Role, UserStatus
+from policies.identity.permissions import OPERATOR, ROLES, Permission, permitted
+from policies.identity.tenants import Role, UserStatus
 from storage.ports import AlreadyExists, StorageError
 from storage.postgres.absences import no_member, no_person, no_role
 from storage.postgres.address import Connection

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from policies.identity.tenants import ApiKey, Role, Tenant
 from policies.people import Invitation
-from policies.tenants import ApiKey, Role, Tenant
 from storage.ports import NewKey
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory

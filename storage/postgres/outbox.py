@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
-from policies.events import Event, envelope, is_wanted
+from policies.account.events import Event, envelope, is_wanted
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
 

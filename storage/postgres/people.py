@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from policies.audit import Change, Facts, changed
+from policies.identity.tenants import Role, TenantStatus, UserStatus
 from policies.people import Person, Place
-from policies.tenants import Role, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection

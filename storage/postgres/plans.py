@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import asyncpg
 
-from policies.allowances import Allowance, What
 from policies.audit import Change, Facts, changed
-from policies.plans import Counted, Plan, checked
-from policies.tenants import Tenant
+from policies.identity.tenants import Tenant
+from policies.limits.allowances import Allowance, What
+from policies.limits.plans import Counted, Plan, checked
 from storage.ports import AlreadyExists, NotFound, StorageError
 from storage.postgres import values
 from storage.postgres.absences import no_tenant

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from policies.audit import Change, Facts, changed
-from policies.credentials import redacted
-from policies.plans import Counted
-from policies.principals import Principal
-from policies.tenants import ApiKey
+from policies.http.credentials import redacted
+from policies.identity.principals import Principal
+from policies.identity.tenants import ApiKey
+from policies.limits.plans import Counted
 from storage.ports import AlreadyExists, NewKey, NotFound
 from storage.postgres import values
 from storage.postgres.absences import no_enabled_account, no_member, no_tenant

@@ -7,8 +7,8 @@ from datetime import datetime
 import asyncpg
 
 from policies.audit import Change, changed
-from policies.plans import Counted
-from policies.tenants import Role
+from policies.identity.tenants import Role
+from policies.limits.plans import Counted
 from storage.ports import AlreadyExists, StorageError
 from storage.postgres import values
 from storage.postgres.absences import no_role

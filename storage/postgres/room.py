@@ -2,7 +2,7 @@
 
 import json
 
-from policies.plans import MOST, Counted
+from policies.limits.plans import MOST, Counted
 from storage.ports import Full
 from storage.postgres.address import Connection
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Sequence
 
 from policies.audit import Change
+from policies.identity.tenants import Role
 from policies.people import SECOND_FACTORS
-from policies.tenants import Role
 from storage.postgres.absences import no_tenant
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from policies.audit import Change, changed
-from policies.plans import Counted
-from policies.tenants import ServiceAccount
+from policies.identity.tenants import ServiceAccount
+from policies.limits.plans import Counted
 from storage.ports import AlreadyExists, Full
 from storage.postgres import values
 from storage.postgres.absences import no_account, no_enabled_account, no_tenant

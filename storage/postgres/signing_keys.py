@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from policies.audit import Change
-from policies.signing_keys import OVERLAP, SigningKey, Stage, unsigned_from
+from policies.identity.signing_keys import OVERLAP, SigningKey, Stage, unsigned_from
 from storage.ports import NotFound
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from policies.calendars import Calendar
-from policies.principals import Method, Principal, Standing
-from policies.tenants import Role, TenantStatus, UserStatus
+from policies.identity.principals import Method, Principal, Standing
+from policies.identity.tenants import Role, TenantStatus, UserStatus
+from policies.limits.calendars import Calendar
 from storage.postgres.limits import limits_of, limits_sql
 from storage.postgres.members import held
 from storage.postgres.pool import Pool

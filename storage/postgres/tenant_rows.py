@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from policies.tenants import Tenant, TenantStatus
+from policies.identity.tenants import Tenant, TenantStatus
 
 TENANT = "id, slug, name, status, created_at, plan, delete_after"
 TENANTS = f"SELECT {TENANT} FROM platform.tenants"  # noqa: S608  made of this module's own column names

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from policies.audit import Change
-from policies.refresh import Family
-from policies.tokens import LEEWAY_S, LONGEST_S
+from policies.identity.refresh import Family
+from policies.identity.tokens import LEEWAY_S, LONGEST_S
 from storage.postgres import values
 from storage.postgres.absences import no_member
 from storage.postgres.address import Connection

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from policies.allowances import What
-from policies.usage import INTERIM, UsageRecord
+from policies.account.usage import INTERIM, UsageRecord
+from policies.limits.allowances import What
 from storage.ports import Difference, RawRemoved, Rejected, Unavailable, UsageOf, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool

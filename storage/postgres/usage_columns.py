@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-from policies.usage import INTERIM, UsageRecord
+from policies.account.usage import INTERIM, UsageRecord
 from storage.usage_rows import CURRENT, record_of
 
 DIMENSIONS: Final = ("tenant_id", "key_id", "user_id", "route", "outcome", "model")

@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from policies.usage import INTERIM, AudioSource, Outcome
+from policies.account.usage import INTERIM, AudioSource, Outcome
 from storage.ports import Difference, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.usage_columns import names

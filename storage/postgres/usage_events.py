@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from policies.usage import UsageRecord
+from policies.account.usage import UsageRecord
 from storage.postgres.pool import Pool
 from storage.postgres.usage_columns import names, record_from
 from storage.postgres.usage_ranges import cut

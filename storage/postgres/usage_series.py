@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from policies.usage import INTERIM
+from policies.account.usage import INTERIM
 from storage.ports import UsageTotals
 from storage.postgres.order import by_age
 from storage.postgres.pool import Pool

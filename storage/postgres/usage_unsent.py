@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from policies.usage import UsageRecord
+from policies.account.usage import UsageRecord
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
 from storage.postgres.usage_columns import names, record_from

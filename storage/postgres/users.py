@@ -7,8 +7,8 @@ from datetime import datetime
 import asyncpg
 
 from policies.audit import Change, Facts
+from policies.identity.tenants import UserStatus
 from policies.people import INVITATION_S
-from policies.tenants import UserStatus
 from storage.ports import AlreadyExists
 from storage.postgres import values
 from storage.postgres.absences import no_person

@@ -3,8 +3,8 @@
 import re
 from datetime import datetime
 
+from policies.identity.tenants import SLUG
 from policies.people import folded_email, is_unwritable
-from policies.tenants import SLUG
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """A scope-token of RFC 6749 section 3.3: scopes travel in headers and tokens with a space between them."""

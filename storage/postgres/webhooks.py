@@ -8,7 +8,7 @@ from typing import Literal
 import asyncpg
 
 from policies.audit import Change, Facts, changed
-from policies.plans import Counted
+from policies.limits.plans import Counted
 from storage.ports import NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection

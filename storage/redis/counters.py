@@ -7,7 +7,7 @@ times a take does not wait for the end of the iteration: there is nobody to shar
 
 import asyncio
 
-from policies.limits import FREE, Charge, Taken
+from policies.limits.rates import FREE, Charge, Taken
 from storage.ports import Unavailable, Waiter
 from storage.redis.line import Script
 from storage.redis.nodes import Nodes, slot_of

@@ -1,4 +1,4 @@
--- Leases and reservations over many limits, all or nothing: policies.holding.apply, which this is tested against.
+-- Leases and reservations over many limits, all or nothing: policies.limits.holding.apply, which this is tested against.
 --
 -- KEYS: two a limit, its counter and who holds of it. ARGV: the lease; its time in milliseconds; 1 when this may have been
 -- carried out already, and then what was spent counts only where the reservation is still there; then a word for each limit,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
-from policies.allowances import Kind
-from policies.holding import Answer, Demand, Figure, Spent, Step
+from policies.limits.allowances import Kind
+from policies.limits.holding import Answer, Demand, Figure, Spent, Step
 from storage.held import HeldLease
 from storage.ports import Held, Unavailable, Waiter
 from storage.redis.line import Script

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
-from policies.tickets import LIFE_S, Ticket
+from policies.http.tickets import LIFE_S, Ticket
 from storage.redis.client import asking
 
 if TYPE_CHECKING:

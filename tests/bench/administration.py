@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 from storage.embedded import attached
 from tests.bench.run import GATEWAY, run
 

@@ -28,8 +28,8 @@ from gateway.dataplane.listener import PublicServer
 from gateway.telemetry.access_log import AccessLog
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.pool import UpstreamPool
-from policies.allowances import Allowance, What
-from policies.limits import Charge, Rate, Taken
+from policies.limits.allowances import Allowance, What
+from policies.limits.rates import Charge, Rate, Taken
 from storage.journal.writer import Journal
 from storage.ports import Waiter
 from storage.redis.holds import RedisHolds

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from policies.usage import AudioSource, Measured, Outcome, UsageRecord
+from policies.account.usage import AudioSource, Measured, Outcome, UsageRecord
 from storage.archive_comparison import archive_differences
 from storage.embedded import EmbeddedServers
 from storage.journal.archive import Archive

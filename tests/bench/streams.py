@@ -25,7 +25,7 @@ from typing import cast
 
 import uvloop
 
-from policies.websocket import BINARY, CLOSE, PING, PONG, TEXT, frame
+from policies.http.websocket import BINARY, CLOSE, PING, PONG, TEXT, frame
 from tests.bench.run import GATEWAY, run
 
 KEY_LINE = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="

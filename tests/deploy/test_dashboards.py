@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry import exposition
 from gateway.telemetry.metrics import Metrics
-from policies.usage import AudioSource, Outcome
-from policies.verdict import Refusal
+from policies.account.usage import AudioSource, Outcome
+from policies.http.verdict import Refusal
 from tests.deploy import files
 
 RULES: list[dict[str, Any]] = [

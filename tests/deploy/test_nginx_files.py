@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from policies import headers
+from policies.http import headers
 from tests.deploy import nginx
 
 FORWARD_AUTH = (nginx.SHIPPED / "forward-auth.conf").read_text()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from policies import headers
-from policies.headers import CREDENTIALS, IDENTITY
+from policies.http import headers
+from policies.http.headers import CREDENTIALS, IDENTITY
 from tests.deploy.files import text
 
 CLAIMED = sorted({

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.demo import ADMIN
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 from tests.e2e.running import Demo
 
 # A cursor that a list has not given and a URL that is no place for events are well-formed by any schema and refused.

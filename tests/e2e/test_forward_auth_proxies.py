@@ -14,9 +14,9 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from policies.headers import CREDENTIALS, IDENTITY
-from policies.limits import Rate
-from policies.principals import Standing
+from policies.http.headers import CREDENTIALS, IDENTITY
+from policies.identity.principals import Standing
+from policies.limits.rates import Rate
 from tests.deploy import proxies
 from tests.deploy.tap import SOURCE, tapped
 from tests.e2e.site import Site

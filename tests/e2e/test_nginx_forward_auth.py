@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from policies.headers import IDENTITY
-from policies.limits import Rate
+from policies.http.headers import IDENTITY
+from policies.limits.rates import Rate
 from tests.deploy.tap import SOURCE
 from tests.e2e.site import Site
 from tests.e2e.test_forward_auth_proxies import CLAIMS

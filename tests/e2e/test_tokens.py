@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.demo import ADMIN
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 from tests.e2e.running import Demo, children, command_line, eventually
 from tests.policies.signing import signer
 

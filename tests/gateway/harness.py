@@ -41,15 +41,15 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.addresses import Upstream
 from gateway.upstreams.pool import UpstreamPool
-from policies.cors import Cors
-from policies.credentials import RANDOM_BYTES, mint_key
-from policies.headers import folded
-from policies.limits import Charge, Rate, Taken
-from policies.principals import Method, Principal, Standing
-from policies.route_table import RouteTable
-from policies.routes import PORTAL
-from policies.tickets import Ticket
-from policies.usage import UsageRecord
+from policies.account.usage import UsageRecord
+from policies.http.cors import Cors
+from policies.http.credentials import RANDOM_BYTES, mint_key
+from policies.http.headers import folded
+from policies.http.tickets import Ticket
+from policies.identity.principals import Method, Principal, Standing
+from policies.limits.rates import Charge, Rate, Taken
+from policies.routing.route_table import RouteTable
+from policies.routing.routes import PORTAL
 from storage.local_counters import LocalCounters
 from storage.ports import JobBook, Unavailable, Waiter
 from storage.postgres.key_uses import KeyUse

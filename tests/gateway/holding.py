@@ -9,7 +9,7 @@ from typing_extensions import override
 from gateway.dataplane.holder import Holder
 from gateway.dataplane.limit_events import LimitReached
 from gateway.telemetry.metrics import Metrics
-from policies.holding import Demand, Step
+from policies.limits.holding import Demand, Step
 from storage.held import HeldLease
 from storage.local_holds import LocalHolds
 from storage.ports import Held, Unavailable, UsageOf, Waiter

@@ -6,8 +6,8 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from policies.allowances import Allowance, Scope, What
 from policies.jobs import Job
+from policies.limits.allowances import Allowance, Scope, What
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.storage.memory_jobs import MemoryJobs
 

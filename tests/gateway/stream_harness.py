@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.configuration.reserved import ROUTES as RESERVED
 from gateway.shipped import shipped
-from policies.route_table import RouteTable
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, running
 
 PATH = "/v1/realtime"

@@ -11,9 +11,9 @@ from gateway.identity.assertions import Assertions
 from gateway.identity.bearers import Bearers
 from gateway.identity.signing import new_key
 from gateway.identity.token_state import TokenState
-from policies.principals import Method, Principal
-from policies.signing_keys import SigningKey, unsigned_from
-from policies.tokens import ACCESS_S, ACCESS_TYPE, AccessToken, access_claims
+from policies.identity.principals import Method, Principal
+from policies.identity.signing_keys import SigningKey, unsigned_from
+from policies.identity.tokens import ACCESS_S, ACCESS_TYPE, AccessToken, access_claims
 from storage.ports import Unavailable
 from storage.token_ports import Revocation
 from tests.gateway.harness import PRINCIPAL, Gateway, Options, running

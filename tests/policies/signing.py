@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import get_default_algorithms
 
-from policies.verification_keys import KeySet, read_key_set, thumbprint
+from policies.identity.verification_keys import KeySet, read_key_set, thumbprint
 
 ISSUER = "https://gateway.example.com"
 NOW_S = 1_800_000_000

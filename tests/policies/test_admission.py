@@ -2,10 +2,10 @@
 
 from policies.admission import Admit, conclude
 from policies.authorise import Permit
-from policies.limits import FREE, Charge, Level, Rate, Taken
-from policies.principals import Method, Principal, Standing
-from policies.routes import Route
-from policies.verdict import Deny, Refusal
+from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Method, Principal, Standing
+from policies.limits.rates import FREE, Charge, Level, Rate, Taken
+from policies.routing.routes import Route
 
 PRINCIPAL = Principal(method=Method.API_KEY, standing=Standing.GOOD, tenant_id="ten_a", tenant_slug="a")
 CHARGE = Charge("tenant-requests", "rate:{ten_a}", Rate(600, 60_000))

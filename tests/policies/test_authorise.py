@@ -6,10 +6,10 @@ import itertools
 import pytest
 
 from policies.authorise import ANONYMOUS, Permit, authorise, charges
-from policies.limits import Charge, Rate
-from policies.principals import Method, Principal, Standing
-from policies.routes import Access, Route
-from policies.verdict import Deny, Refusal
+from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Method, Principal, Standing
+from policies.limits.rates import Charge, Rate
+from policies.routing.routes import Access, Route
 
 NOW = 1_000_000
 PRINCIPAL = Principal(

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from policies.allowances import Allowance, Kind, Scope, What
 from policies.authorise import charges
 from policies.bounds import UNSAID_MS, bounds, counter_key, demands, least, usual, with_margin
-from policies.calendars import UTC_MONTHS
-from policies.holding import Spent
-from policies.limits import Rate
-from policies.principals import Method, Principal, Standing
-from policies.routes import Route
+from policies.identity.principals import Method, Principal, Standing
+from policies.limits.allowances import Allowance, Kind, Scope, What
+from policies.limits.calendars import UTC_MONTHS
+from policies.limits.holding import Spent
+from policies.limits.rates import Rate
+from policies.routing.routes import Route
 
 PRINCIPAL = Principal(
     method=Method.API_KEY, standing=Standing.GOOD, tenant_id="ten_a", tenant_slug="a", user_id="usr_u", key_id="key_k"

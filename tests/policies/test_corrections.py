@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.allowances import Allowance, What
+from policies.account.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome
 from policies.corrections import (
     Added,
     Lowered,
@@ -17,10 +17,10 @@ from policies.corrections import (
     told,
     written,
 )
-from policies.holding import Demand
 from policies.jobs import NEVER_TOLD, Job, Ownership
-from policies.routes import Route
-from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome
+from policies.limits.allowances import Allowance, What
+from policies.limits.holding import Demand
+from policies.routing.routes import Route
 from tests.storage.usage_samples import record
 
 ROUTE = Route(

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from policies.federation import Asserted, Outcome, Rules, check_id_token, outcome, read_asserted
-from policies.foreign import Meaning
+from policies.http.verdict import Refusal
+from policies.identity.foreign import Meaning
+from policies.identity.tenants import Role, UserStatus
+from policies.identity.tokens import Fault
 from policies.people import Person, Place, Proven, Step
-from policies.tenants import Role, UserStatus
-from policies.tokens import Fault
-from policies.verdict import Refusal
 
 
 def rules(*, makes: bool = False, links: bool = False, domains: str = "", tenant: str = "acme") -> Rules:

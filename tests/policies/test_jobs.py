@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.account.usage import AudioSource, Measured
+from policies.http.verdict import Refusal
 from policies.jobs import (
     LONGEST_ID,
     Job,
@@ -19,9 +21,7 @@ from policies.jobs import (
     path_of,
     refusal_of,
 )
-from policies.routes import Route
-from policies.usage import AudioSource, Measured
-from policies.verdict import Refusal
+from policies.routing.routes import Route
 
 READS = Route(
     name="r", path="/v2/jobs/{id}/transcript", methods=("GET",), owned="id", job_kind="k", job_done="job.status=done",

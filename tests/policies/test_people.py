@@ -10,6 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from policies.identity.permissions import ROLES
+from policies.identity.tenants import Role
 from policies.people import (
     FRESH_S,
     Invitation,
@@ -20,8 +22,6 @@ from policies.people import (
     may_invite,
     safe_next,
 )
-from policies.permissions import ROLES
-from policies.tenants import Role
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from policies.usage import INTERIM, AudioSource, Outcome, UsageRecord
+from policies.account.usage import INTERIM, AudioSource, Outcome, UsageRecord
 from storage.ports import UsageTotals
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from policies.account.usage import UsageRecord
 from policies.corrections import Lowered, correction_of
 from policies.jobs import NEVER_TOLD, Job, Ownership, name_of, record_of
-from policies.usage import UsageRecord
 from storage.ports import Unavailable
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.usage import UsageRecord
+from policies.account.usage import UsageRecord
 from storage.archive_comparison import archive_differences
 from storage.journal.archive import Archive
 from storage.journal.writer import Journal

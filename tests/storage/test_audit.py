@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from policies.audit import OPERATOR, Actor, ActorKind, Change
-from policies.tenants import RouteOverride, TenantStatus, UserStatus
+from policies.identity.tenants import RouteOverride, TenantStatus, UserStatus
 from storage.ports import NotFound, Sought, StorageError
 from storage.postgres.audit import AuditTrail, PostgresAuditLog
 from tests.storage.world import CHAIN_KEY, World

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from policies.allowances import Allowance, What
-from policies.holding import Demand, Spent
-from policies.limits import Charge, Rate
+from policies.limits.allowances import Allowance, What
+from policies.limits.holding import Demand, Spent
+from policies.limits.rates import Charge, Rate
 from storage.redis.counters import RedisCounters
 from storage.redis.holds import RedisHolds
 from storage.redis.nodes import slot_of

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from policies.limits import FREE, Charge, Rate, Taken
+from policies.limits.rates import FREE, Charge, Rate, Taken
 from storage.local_counters import LocalCounters
 from storage.ports import Counters, Unavailable
 from storage.redis import counters as redis_counters
@@ -318,7 +318,7 @@ async def test_takes_of_one_iteration_travel_together(counters: RedisCounters, r
 
 HAMMER = """
 import asyncio, json, sys
-from policies.limits import Charge, Rate
+from policies.limits.rates import Charge, Rate
 from storage.redis.counters import RedisCounters
 from storage.redis.line import Script
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies.limits import Rate
-from policies.principals import Standing
-from policies.tenants import Role, RouteOverride, Tenant, TenantStatus
+from policies.identity.principals import Standing
+from policies.identity.tenants import Role, RouteOverride, Tenant, TenantStatus
+from policies.limits.rates import Rate
 from storage.ports import NewKey, NotFound
 from storage.postgres.departures import PostgresDepartures
 from storage.postgres.directory import Leaving

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from policies.tenants import Role, RouteOverride, TenantStatus, UserStatus
+from policies.identity.tenants import Role, RouteOverride, TenantStatus, UserStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres.ids import Kind, is_id, new_id
 from tests.storage.world import World

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from policies.events import Event
+from policies.account.events import Event
 from storage.postgres.idempotency import IdempotencyBook
 from storage.postgres.outbox import Outbox
 from storage.postgres.pool import Pool

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from policies.allowances import Allowance, Kind, What
-from policies.holding import NEVER, NOTHING_SPENT, Answer, Demand, Lease, Spent, Step, Tally, apply
+from policies.limits.allowances import Allowance, Kind, What
+from policies.limits.holding import NEVER, NOTHING_SPENT, Answer, Demand, Lease, Spent, Step, Tally, apply
 from storage.held import HeldLease
 from storage.local_holds import LocalHolds
 from storage.ports import Held, Holds, Unavailable
@@ -307,7 +307,7 @@ _acts = st.one_of(
 @given(acts=st.lists(_acts, min_size=3, max_size=25))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_redis_does_what_the_rule_says(redis_subject: Subject, acts: list[tuple[object, ...]]) -> None:
-    """Any requests, extensions and ends, any pauses, expiry included: the same answers as policies.holding.apply.
+    """Any requests, extensions and ends, any pauses, expiry too: the same answers as policies.limits.holding.apply.
 
     The rule is run beside, as the model: on the very steps that were sent.
     """
@@ -441,8 +441,8 @@ async def test_renewal_keeps_it_and_puts_back_what_had_expired(redis_subject: Su
 
 HAMMER = """
 import asyncio, json, random, sys
-from policies.allowances import Allowance, What
-from policies.holding import Demand, Spent
+from policies.limits.allowances import Allowance, What
+from policies.limits.holding import Demand, Spent
 from storage.redis.holds import RedisHolds
 
 async def main():
@@ -659,9 +659,9 @@ async def test_every_key_ends_by_itself(own: OwnRedis) -> None:
 
 UPLOADS = """
 import asyncio, json, random, sys
-from policies.allowances import Allowance, What
+from policies.limits.allowances import Allowance, What
 from policies.bounds import with_margin
-from policies.holding import Demand, Spent
+from policies.limits.holding import Demand, Spent
 from storage.redis.holds import RedisHolds
 
 TAIL_MS = 100

@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from tests import programs
 from tests.storage.world import World
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policies.limits import Rate
-from policies.tenants import Role, RouteOverride, Tenant, UserStatus
+from policies.identity.tenants import Role, RouteOverride, Tenant, UserStatus
+from policies.limits.rates import Rate
 from storage.ports import NotFound, StorageError, Unavailable
 from storage.postgres.ids import Kind, new_id
 from tests.storage.world import World, a_digest

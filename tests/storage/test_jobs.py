@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from policies.allowances import Allowance, What
+from policies.account.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 from policies.corrections import Lowered
-from policies.holding import Demand
 from policies.jobs import NEVER_TOLD, Job, Ownership
-from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
+from policies.limits.allowances import Allowance, What
+from policies.limits.holding import Demand
 from storage.ports import JobBook, Unavailable
 from storage.postgres.jobs import PostgresJobs
 from storage.postgres.pool import Pool

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policies.allowances import What
-from policies.usage import AudioSource, Measured, Outcome, UsageRecord
+from policies.account.usage import AudioSource, Measured, Outcome, UsageRecord
+from policies.limits.allowances import What
 from storage.ports import Difference, Rejected, StorageError, Unavailable, UsageOf, UsageTotals
 from storage.postgres.history import MIGRATIONS
 from storage.postgres.pool import Pool

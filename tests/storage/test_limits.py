@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from policies.allowances import Allowance, Scope, What
-from policies.calendars import Calendar
-from policies.limits import Rate
+from policies.limits.allowances import Allowance, Scope, What
+from policies.limits.calendars import Calendar
+from policies.limits.rates import Rate
 from storage.ports import NotFound
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.limit_events import PostgresLimitEvents

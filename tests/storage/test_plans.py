@@ -2,9 +2,9 @@
 
 import pytest
 
-from policies.allowances import Allowance, What
-from policies.limits import Rate
-from policies.principals import Principal
+from policies.identity.principals import Principal
+from policies.limits.allowances import Allowance, What
+from policies.limits.rates import Rate
 from storage.ports import AlreadyExists, NewKey, NotFound
 from storage.postgres.onboarding import Newcomer, onboard
 from storage.postgres.plans import PlanInUse, PostgresPlans

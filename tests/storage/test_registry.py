@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies.limits import Rate
-from policies.principals import Method, Principal, Standing
-from policies.tenants import ApiKey, Role, RouteOverride, TenantStatus, UserStatus
+from policies.identity.principals import Method, Principal, Standing
+from policies.identity.tenants import ApiKey, Role, RouteOverride, TenantStatus, UserStatus
+from policies.limits.rates import Rate
 from storage.ports import AlreadyExists, ExceedsOwner, NewKey, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
 from storage.postgres.key_rows import IDENTIFY

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies.tenants import TenantStatus
+from policies.identity.tenants import TenantStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.service_accounts import PostgresServiceAccounts

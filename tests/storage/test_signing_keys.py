@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies.signing_keys import SigningKey, Stage, signer, unsigned_from
+from policies.identity.signing_keys import SigningKey, Stage, signer, unsigned_from
 from storage.ports import NotFound
 from storage.postgres.pool import Pool
 from storage.postgres.signing_keys import PostgresSigningKeys

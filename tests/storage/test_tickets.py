@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from policies.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
+from policies.http.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
 from storage.ports import Unavailable
 from storage.redis.client import client
 from storage.redis.tickets import RedisTickets

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies.permissions import ROLES
-from policies.refresh import LIFE, Family
-from policies.tenants import Role, UserStatus
+from policies.identity.permissions import ROLES
+from policies.identity.refresh import LIFE, Family
+from policies.identity.tenants import Role, UserStatus
 from storage.ports import NotFound
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.subjects import PostgresSubjects

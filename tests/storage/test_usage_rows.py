@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 
-from policies.usage import NOT_AUDIO, Measured, UsageRecord
+from policies.account.usage import NOT_AUDIO, Measured, UsageRecord
 from storage.journal.format import LONGEST_ROW, RECORD_MAGIC
 from storage.ports import StorageError
 from storage.usage_rows import CURRENT, DIMENSION_LIMIT, ENCODINGS, LONG, TEXT_LIMIT, decode, encode, fill, outline

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
+from policies.account.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 from storage.ports import Rejected
 from storage.usage_rows import CURRENT, encode
 from storage.usage_sums import ABSURD, sum_rows

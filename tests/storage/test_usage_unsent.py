@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from policies.usage import UsageRecord
+from policies.account.usage import UsageRecord
 from storage.postgres.pool import Pool
 from storage.postgres.usage import PostgresLedger
 from storage.postgres.usage_unsent import UsageUnsent

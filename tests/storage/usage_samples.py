@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
+from policies.account.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 from storage.usage_rows import CURRENT, ENCODINGS, encode
 
 ACME = "ten_acme"

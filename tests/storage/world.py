@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from policies.allowances import Allowance, What
 from policies.audit import OPERATOR
-from policies.limits import Rate
-from policies.tenants import ApiKey, Role, Tenant, User
+from policies.identity.tenants import ApiKey, Role, Tenant, User
+from policies.limits.allowances import Allowance, What
+from policies.limits.rates import Rate
 from storage.ports import NewKey
 from storage.postgres.audit import AuditTrail
 from storage.postgres.directory import PostgresDirectory

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policies.inquiry import Target
-from policies.route_table import RouteTable
-from policies.routes import Route
-from policies.verdict import Deny
+from policies.http.inquiry import Target
+from policies.http.verdict import Deny
+from policies.routing.route_table import RouteTable
+from policies.routing.routes import Route
 from tests.gateway.harness import Gateway, Options, running
 from tests.wounds.wire import byte_by_byte, in_pieces, request, statuses, targets
 

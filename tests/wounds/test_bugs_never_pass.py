@@ -9,13 +9,13 @@ from unittest.mock import Mock
 
 import pytest
 
-from policies.limits import Rate
+from policies.limits.rates import Rate
 from tests.gateway.harness import Answer, Gateway, Seen
 from tests.storage.waiting import until
 from tests.wounds.wire import request
 
 BEFORE_THE_RELAY = [
-    "policies.route_table.RouteTable.match",
+    "policies.routing.route_table.RouteTable.match",
     "gateway.dataplane.inquiries.Reader.read",
     "gateway.identity.snapshot.Snapshot.known",
     "gateway.identity.snapshot.Snapshot.identify",

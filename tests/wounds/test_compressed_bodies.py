@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from policies.route_table import RouteTable
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Options, running
 
 PLAIN = bytes(5_000_000)

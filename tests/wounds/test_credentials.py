@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from policies.credentials import is_well_formed
-from policies.principals import Standing
+from policies.http.credentials import is_well_formed
+from policies.identity.principals import Standing
 from tests.gateway.harness import Gateway
 from tests.wounds.wire import Send, answers, request, sent_both_ways
 

@@ -13,7 +13,7 @@ import aiohttp.http_parser
 import pytest
 
 from gateway.shipped import shipped
-from policies.route_table import RouteTable
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Answer, Gateway, Options, running
 from tests.storage.waiting import until
 from tests.wounds.wire import SMUGGLED, Send, answers, last, request, sent_both_ways, smuggled, statuses, targets

@@ -11,13 +11,13 @@ from urllib.parse import quote_from_bytes
 
 import pytest
 
-from policies.usage import AudioSource
+from policies.account.usage import AudioSource
 from tests.gateway.harness import Gateway, Seen
 from tests.gateway.job_service import answer
 from tests.policies.audio.build import chunk, ds64, flac, fmt, frame, riff, streaminfo, wav
 from tests.policies.audio.oracle import recording
 from tests.policies.audio.test_containers import box_field, recorded
-from tests.policies.test_multipart import TYPE, form, part
+from tests.policies.metering.test_multipart import TYPE, form, part
 
 PCM = bytes(range(1, 251)) * 128  # one second of 16 kHz
 TEXT = part("response_format", b"text")

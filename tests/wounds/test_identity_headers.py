@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from policies.headers import IDENTITY
-from policies.route_table import RouteTable
+from policies.http.headers import IDENTITY
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.wounds.wire import Send, answers, request, sent_both_ways, whole
 

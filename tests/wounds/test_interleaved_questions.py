@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from policies.limits import Charge, Rate, Taken
-from policies.principals import Standing
+from policies.identity.principals import Standing
+from policies.limits.rates import Charge, Rate, Taken
 from storage.ports import Invalidation, Unavailable, Waiter
 from tests.gateway.dataplane.test_recall import question
 from tests.gateway.dataplane.test_repeats import Errands, answer

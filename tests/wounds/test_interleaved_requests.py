@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gateway.configuration.upstreams import UpstreamSettings
-from policies.limits import Charge, Rate, Taken
+from policies.limits.rates import Charge, Rate, Taken
 from storage.ports import Unavailable, Waiter
 from tests.certificates import LOOPBACK, make_certificate
 from tests.gateway.dataplane.test_repeats import Errands

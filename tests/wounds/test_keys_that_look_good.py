@@ -5,8 +5,8 @@ A-07, T-09: the API says what the gateway does with a key now, be it for those o
 
 from datetime import UTC, datetime, timedelta
 
-from policies.principals import Standing
-from policies.tenants import Role, UserStatus
+from policies.identity.principals import Standing
+from policies.identity.tenants import Role, UserStatus
 from tests.gateway.portal.api import Caller, Houses
 
 

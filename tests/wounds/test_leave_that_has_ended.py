@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 
-from policies.allowances import Allowance, What
-from policies.limits import Rate
-from policies.principals import Method, Standing
-from policies.tokens import ACCESS_S
+from policies.identity.principals import Method, Standing
+from policies.identity.tokens import ACCESS_S
+from policies.limits.allowances import Allowance, What
+from policies.limits.rates import Rate
 from storage.ports import Invalidation
 from tests.gateway.dataplane.test_repeats import Client, ask, request, warm
 from tests.gateway.harness import PRINCIPAL, Gateway, Options, running

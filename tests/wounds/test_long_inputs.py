@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from gateway.dataplane.inquiries import TrustedProxies, usable_request_id
-from policies.credentials import present, redacted
-from policies.headers import RequestHead, connection_tokens
-from policies.inquiry import Target, is_plain_host
-from policies.metering import meter_for
+from policies.http.credentials import present, redacted
+from policies.http.headers import RequestHead, connection_tokens
+from policies.http.inquiry import Target, is_plain_host
+from policies.metering.meters import meter_for
 
 SIZE = 8_190
 SEEDS = [

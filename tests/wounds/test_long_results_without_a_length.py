@@ -7,7 +7,7 @@ import asyncio
 import json
 
 from gateway.dataplane.jobs import _HELD_STATE
-from policies.usage import AudioSource
+from policies.account.usage import AudioSource
 from tests.gateway.job_service import answer, workers
 from tests.storage.waiting import until
 from tests.wounds.wire import request

@@ -19,7 +19,7 @@ from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import OutOfFiles
 from gateway.upstreams.pool import UpstreamPool
 from policies.networks import customer
-from policies.upstreams import GOOD
+from policies.routing.upstreams import GOOD
 from tests.gateway.harness import Gateway, Options, running
 from tests.storage.waiting import until
 from tests.wounds.wire import HERE, answers, request

@@ -2,8 +2,8 @@
 
 import pytest
 
-from policies.headers import identity_lines
-from policies.principals import Method, Principal, Standing
+from policies.http.headers import identity_lines
+from policies.identity.principals import Method, Principal, Standing
 from tests.gateway.harness import Gateway
 from tests.wounds.wire import Send, answers, request, sent_both_ways
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from policies.limits import Rate
+from policies.limits.rates import Rate
 from tests.gateway.harness import Options, running
 from tests.gateway.job_service import BY_URL, JSON, Workers, answer, workers
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from policies.usage import Outcome
+from policies.account.usage import Outcome
 from tests.gateway.harness import Gateway, Seen, running
 from tests.policies.audio.build import wav
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from policies.allowances import Allowance, Scope, What
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.limits.allowances import Allowance, Scope, What
 from tests.gateway.harness import Answer, Gateway, running
 from tests.policies.audio.build import wav
 

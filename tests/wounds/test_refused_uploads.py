@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 
-from policies.route_table import RouteTable
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Answer, Gateway, Options, Seen, running
 from tests.storage.waiting import until
 from tests.wounds.wire import SMUGGLED, Send, answers, last, request, sent_both_ways, smuggled, statuses, targets

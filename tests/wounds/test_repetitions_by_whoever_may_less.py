@@ -5,8 +5,8 @@ A-08, J-14: what is kept under an ``Idempotency-Key`` is for whoever could have 
 
 from dataclasses import replace
 
-from policies.permissions import Permission
-from policies.tenants import Role
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Role
 from tests.gateway.portal.api import Caller, Houses
 
 ONCE = {"Idempotency-Key": "the-key-of-the-nightly-job"}

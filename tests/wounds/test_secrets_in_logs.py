@@ -13,8 +13,8 @@ import structlog
 
 from gateway.identity.digests import digest
 from gateway.telemetry import application_log
-from policies.limits import Rate
-from policies.route_table import RouteTable
+from policies.limits.rates import Rate
+from policies.routing.route_table import RouteTable
 from storage.ports import Invalidation
 from tests.gateway.harness import PEPPER, Answer, Gateway, Options, Seen, running
 from tests.storage.waiting import until

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from policies.route_table import RouteTable
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import OK, Answer, Gateway, Options, Seen, running
 from tests.storage.waiting import until
 from tests.wounds.wire import request

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.configuration.patience import Patience
-from policies.route_table import RouteTable
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Answer, Gateway, Options, running
 from tests.gateway.unread import LargeAnswer
 from tests.storage.waiting import until

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from policies.account.usage import INTERIM, Outcome
+from policies.http.verdict import Refusal
+from policies.http.websocket import BINARY, PING, PONG, TEXT, close_frame, frame
+from policies.identity.principals import Standing
+from policies.metering.streams import Ending
 from policies.networks import network
-from policies.principals import Standing
-from policies.streams import Ending
-from policies.usage import INTERIM, Outcome
-from policies.verdict import Refusal
-from policies.websocket import BINARY, PING, PONG, TEXT, close_frame, frame
 from storage.ports import Invalidation
 from tests.gateway.stream_harness import MASK, RawSite, RawUpstream, Site, closed, options_for, raw_site, site
 from tests.gateway.token_world import MEMBER, token_world

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from policies.principals import Standing
-from policies.usage import Outcome
-from policies.websocket import (
+from policies.account.usage import Outcome
+from policies.http.websocket import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -20,6 +19,7 @@ from policies.websocket import (
     frame,
     masked,
 )
+from policies.identity.principals import Standing
 from storage.ports import Invalidation
 from tests.gateway.stream_harness import MASK, RawPeer, RawSite, raw_site
 

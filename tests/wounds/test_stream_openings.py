@@ -9,10 +9,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from policies.principals import Method, Standing
-from policies.tickets import TICKET_BYTES, Ticket, mint_ticket
-from policies.usage import Outcome
-from policies.websocket import BINARY, TEXT, frame
+from policies.account.usage import Outcome
+from policies.http.tickets import TICKET_BYTES, Ticket, mint_ticket
+from policies.http.websocket import BINARY, TEXT, frame
+from policies.identity.principals import Method, Standing
 from storage.ports import Invalidation
 from tests.gateway.harness import PEPPER, PRINCIPAL, Answer, digest
 from tests.gateway.stream_harness import ACCEPT, MASK, NONCE, PATH, RawSite, Site, closed, opening, raw_site, site

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from gateway.configuration.reserved import ROUTES as RESERVED
-from policies.route_table import RouteTable
-from policies.usage import AudioSource, Outcome
+from policies.account.usage import AudioSource, Outcome
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.gateway.job_service import BY_URL, JSON, answer
 from tests.policies.audio.build import wav
-from tests.policies.test_elsewhere import PASSES_BY
+from tests.policies.metering.test_elsewhere import PASSES_BY
 from tests.storage.waiting import until
 
 LISTEN = "/v1/listen"

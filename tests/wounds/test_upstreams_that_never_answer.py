@@ -7,7 +7,7 @@ hung at a dead address while a healthy one had little to do.
 import asyncio
 import contextlib
 
-from policies.upstreams import Rules
+from policies.routing.upstreams import Rules
 from tests.gateway.harness import RecordingUpstream
 from tests.gateway.upstreams.test_addresses import in_front_of, recorders
 from tests.storage.waiting import until

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.configuration.patience import Patience
-from policies.inquiry import is_plain_path
-from policies.route_table import RouteTable
-from policies.routes import Route
-from policies.verdict import Deny
+from policies.http.inquiry import is_plain_path
+from policies.http.verdict import Deny
+from policies.routing.route_table import RouteTable
+from policies.routing.routes import Route
 from tests.gateway.harness import Gateway, Options, running
 from tests.wounds.wire import answers, in_pieces
 

@@ -12,8 +12,8 @@ from gateway.portal.api.audit import EntryShown, Value, list_audit
 from gateway.portal.api.paging import Page
 from gateway.portal.problem import Problem
 from policies.audit import ActorKind
-from policies.permissions import Permission
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
 
 routes = web.RouteTableDef()
 

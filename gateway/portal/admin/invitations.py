@@ -11,10 +11,10 @@ from gateway.portal.admin.visit import Visit, enter, filled, once_of
 from gateway.portal.api.invitations import create_invitation, list_invitations, revoke_invitation, send_invitation
 from gateway.portal.api.operations import Run
 from gateway.portal.problem import Problem
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Role
 from policies.people import InvitationState, may_invite
-from policies.permissions import Permission
-from policies.tenants import Role
-from policies.verdict import Refusal
 
 routes = web.RouteTableDef()
 

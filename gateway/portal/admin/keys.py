@@ -13,9 +13,9 @@ from gateway.portal.api.limit_use import LimitInUse, list_limit_use
 from gateway.portal.api.limits import set_limits
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from policies.allowances import What
-from policies.permissions import Permission
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.limits.allowances import What
 
 routes = web.RouteTableDef()
 

@@ -7,7 +7,7 @@ from gateway.portal.api.limit_use import LimitInUse, list_limit_use
 from gateway.portal.api.paging import LONGEST
 from gateway.portal.api.quotas import QuotaShown, list_quotas
 from gateway.portal.parts import PARTS
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 
 routes = web.RouteTableDef()
 

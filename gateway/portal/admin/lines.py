@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gateway.portal.admin.charts import Bars, stacked
 from gateway.portal.admin.times import Range
 from gateway.portal.api.usage import GroupShown
-from policies.usage import Outcome
+from policies.account.usage import Outcome
 
 ENDS = ("Answered", "Refused", "Failed")
 """What became of requests, as bars show it from the bottom up."""

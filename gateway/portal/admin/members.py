@@ -17,9 +17,9 @@ from gateway.portal.api.members import (
 )
 from gateway.portal.api.paging import LONGEST
 from gateway.portal.problem import Problem
-from policies.permissions import ROLES, Permission, excess
-from policies.tenants import Role, UserStatus
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import ROLES, Permission, excess
+from policies.identity.tenants import Role, UserStatus
 
 routes = web.RouteTableDef()
 

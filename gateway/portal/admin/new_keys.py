@@ -16,9 +16,9 @@ from gateway.portal.bodies import Known, validated
 from gateway.portal.own_keys import LIVES
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from policies.allowances import What
-from policies.permissions import ASSIGNABLE, Permission
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import ASSIGNABLE, Permission
+from policies.limits.allowances import What
 
 routes = web.RouteTableDef()
 

@@ -9,7 +9,7 @@ from gateway.portal.admin.visit import Visit, arrive, filled
 from gateway.portal.api.limit_use import LimitInUse, list_limit_use
 from gateway.portal.api.usage import UsageShown, show_usage
 from gateway.portal.parts import PARTS
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 
 routes = web.RouteTableDef()
 

@@ -3,7 +3,7 @@
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 
 
 class Section(NamedTuple):

@@ -13,8 +13,8 @@ from gateway.portal.admin.visit import Visit, enter, filled
 from gateway.portal.api.usage import GroupShown, UsageShown, show_usage
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from policies.permissions import Permission
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
 
 routes = web.RouteTableDef()
 

@@ -20,9 +20,9 @@ from gateway.portal.bodies import Known, validated
 from gateway.portal.pages import render
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
 from policies.people import Place, Session
-from policies.permissions import Permission
-from policies.verdict import Refusal
 from storage.postgres.labels import called
 from storage.postgres.people import Account
 

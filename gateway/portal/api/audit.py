@@ -14,7 +14,7 @@ from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.api.streaming import LINES, sent
 from gateway.usage.export import csv_record
 from policies.audit import ActorKind, Entry
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 from storage.ports import Sought
 from storage.postgres.audit import PURPOSE, PostgresAuditLog
 

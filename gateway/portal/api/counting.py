@@ -5,8 +5,8 @@ from typing import Any
 
 from gateway.portal.api.operations import Ask
 from gateway.usage.limit_use import Use, uses
-from policies.calendars import Calendar
-from policies.holding import NOTHING_SPENT, Spent
+from policies.limits.calendars import Calendar
+from policies.limits.holding import NOTHING_SPENT, Spent
 from storage.ports import Grant
 from storage.postgres.usage import PostgresLedger
 from storage.redis.holds import RedisHolds

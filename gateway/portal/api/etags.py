@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from gateway.portal.api.paging import Page
 from gateway.portal.problem import Problem
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 
 class Versioned(BaseModel):

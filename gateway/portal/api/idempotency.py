@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.identity.sealed import seal, unseal
 from gateway.portal.problem import Problem
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 from storage.postgres.idempotency import Found, IdempotencyBook
 
 HEADER = "Idempotency-Key"

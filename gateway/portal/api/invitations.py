@@ -7,10 +7,10 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Email, Instant
 from gateway.portal.problem import Problem
+from policies.http.verdict import Refusal
+from policies.identity.permissions import ROLES, Permission
+from policies.identity.tenants import Role
 from policies.people import Invitation, InvitationState
-from policies.permissions import ROLES, Permission
-from policies.tenants import Role
-from policies.verdict import Refusal
 
 operations = Operations("invitations")
 

@@ -19,9 +19,9 @@ from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant
 from gateway.portal.bodies import faults
 from gateway.portal.problem import Problem
-from policies.permissions import Permission
-from policies.verdict import Refusal
-from policies.verification_keys import ALGORITHMS
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.identity.verification_keys import ALGORITHMS
 from storage.ports import Invalidation
 from storage.postgres.issuers import PostgresIssuers
 

@@ -13,11 +13,11 @@ from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
 from gateway.portal.bodies import Known
 from gateway.portal.parts import Parts
 from gateway.portal.problem import Problem
-from policies.credentials import RANDOM_BYTES, mint_key
+from policies.http.credentials import RANDOM_BYTES, mint_key
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.identity.tenants import ApiKey
 from policies.networks import lie_within, network
-from policies.permissions import Permission
-from policies.tenants import ApiKey
-from policies.verdict import Refusal
 from storage.ports import Invalidation, NewKey
 from storage.postgres.key_rows import KeyChange
 

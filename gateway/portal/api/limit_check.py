@@ -9,16 +9,16 @@ from gateway.portal.api.counting import counted
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.problem import Problem
 from gateway.usage.limit_use import Use
+from policies.account.usage import Measured, Outcome
 from policies.admission import refusal_of
-from policies.allowances import Scope
 from policies.authorise import Permit, authorise
 from policies.bounds import STREAM_AHEAD, Bound, allowance_of, least, usual
-from policies.holding import Spent
-from policies.permissions import Permission
-from policies.principals import Principal
-from policies.routes import Route
-from policies.usage import Measured, Outcome
-from policies.verdict import Deny, Refusal
+from policies.http.verdict import Deny, Refusal
+from policies.identity.permissions import Permission
+from policies.identity.principals import Principal
+from policies.limits.allowances import Scope
+from policies.limits.holding import Spent
+from policies.routing.routes import Route
 from storage.ports import Grant, NotFound
 from storage.postgres.plans import PostgresPlans
 from storage.postgres.subjects import PostgresSubjects

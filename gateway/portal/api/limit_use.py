@@ -11,9 +11,9 @@ from gateway.portal.api.operations import Ask, Operations
 from gateway.portal.api.paging import Page
 from gateway.portal.api.shapes import Instant
 from gateway.usage.limit_use import Use
-from policies.allowances import Kind
-from policies.calendars import Calendar
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
+from policies.limits.allowances import Kind
+from policies.limits.calendars import Calendar
 from storage.postgres.limits import place
 
 operations = Operations("limits")

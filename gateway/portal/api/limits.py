@@ -9,10 +9,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
 from gateway.portal.problem import Problem
-from policies.allowances import Allowance, What, check_apart
 from policies.bounds import limits_nothing, matters
-from policies.permissions import Permission
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.limits.allowances import Allowance, What, check_apart
 from storage.ports import Grant, Invalidation
 from storage.postgres.limits import PostgresLimitBook, place
 

@@ -9,9 +9,9 @@ from gateway.portal.api.paging import ByEmail, ByName, Page
 from gateway.portal.api.second_factor import sign_out_who_lacks_it
 from gateway.portal.api.shapes import Instant, Slug, stamp
 from gateway.portal.problem import Problem
-from policies.permissions import ASSIGNABLE, ROLES, Permission
-from policies.tenants import Role, UserStatus
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import ASSIGNABLE, ROLES, Permission
+from policies.identity.tenants import Role, UserStatus
 from storage.ports import Invalidation
 from storage.postgres.absences import no_person
 from storage.postgres.members import LastOwner, Member, PostgresMembers, permissions_in

@@ -11,7 +11,7 @@ from gateway.portal.api.shapes import Email, Instant, Name, Scopes, Slug
 from gateway.portal.identity import IDENTITY
 from gateway.portal.mail import is_delivered
 from gateway.portal.recovery import mint
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 from storage.ports import NewKey
 from storage.postgres.onboarding import Newcomer, onboard
 

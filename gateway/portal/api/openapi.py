@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from gateway import __version__
 from gateway.portal.api.operations import Operation
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 _REFERENCE = "#/components/schemas/{model}"
 _ALWAYS = (

@@ -26,8 +26,8 @@ from gateway.portal.caller import request_id
 from gateway.portal.identity import trail
 from gateway.portal.parts import PARTS, Parts
 from gateway.portal.problem import Handler, Problem
-from policies.permissions import Permission
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
 from storage.ports import AlreadyExists, Invalidation, NotFound, Unavailable
 from storage.postgres.absences import no_tenant
 from storage.postgres.audit import AuditTrail

@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, Field, PrivateAttr
 
 from gateway.portal.problem import Problem
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 _Item = TypeVar("_Item")
 _SEAL_BYTES = 12

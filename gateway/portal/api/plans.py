@@ -11,10 +11,10 @@ from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant, Slug, stamp
 from gateway.portal.problem import Problem
-from policies.allowances import Allowance, What
-from policies.permissions import Permission
-from policies.plans import Counted, Plan
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.limits.allowances import Allowance, What
+from policies.limits.plans import Counted, Plan
 from storage.ports import Invalidation
 from storage.postgres.plans import PlanInUse, PostgresPlans
 

@@ -10,8 +10,8 @@ from gateway.portal.api.operations import Ask, InTenant, Operations
 from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.api.shapes import Instant
 from gateway.usage.limit_use import Quota, quota
-from policies.allowances import Kind
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
+from policies.limits.allowances import Kind
 from storage.postgres.limits import PostgresLimitBook, place
 
 operations = Operations("usage")

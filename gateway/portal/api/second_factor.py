@@ -7,8 +7,8 @@ from pydantic import Field
 from gateway.portal import browser
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.oauth.parts import OAUTH
-from policies.permissions import Permission
-from policies.tenants import Role
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Role
 from storage.postgres.second_factor import PostgresSecondFactor
 
 operations = Operations("tenants")

@@ -11,9 +11,9 @@ from gateway.identity.digests import digest
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant, Name, ServiceScopes
-from policies.credentials import RANDOM_BYTES, mint_client_secret
-from policies.permissions import Permission
-from policies.tenants import ServiceAccount
+from policies.http.credentials import RANDOM_BYTES, mint_client_secret
+from policies.identity.permissions import Permission
+from policies.identity.tenants import ServiceAccount
 from storage.ports import Invalidation
 from storage.postgres.absences import no_account
 from storage.postgres.service_accounts import PostgresServiceAccounts

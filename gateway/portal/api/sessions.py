@@ -7,7 +7,7 @@ from gateway.portal import browser
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
-from policies.permissions import Permission
+from policies.identity.permissions import Permission
 from storage.ports import NotFound
 from storage.postgres.log_ins import LogIn, log_in_of, log_ins_in
 from storage.postgres.members import permissions_in

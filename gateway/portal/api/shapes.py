@@ -7,7 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Plai
 
 from gateway.locales import LANGUAGES, check_language, check_time_zone
 from gateway.portal.bodies import Known
-from policies.permissions import INTROSPECT, check_scopes
+from policies.identity.permissions import INTROSPECT, check_scopes
 from storage.postgres import values
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)

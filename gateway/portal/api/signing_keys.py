@@ -6,8 +6,8 @@ from gateway.identity.signing import SEALING, heirs, successor
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import OldestFirst, Page
 from gateway.portal.api.shapes import Instant, stamp
-from policies.permissions import Permission
-from policies.signing_keys import OVERLAP, SigningKey, Stage
+from policies.identity.permissions import Permission
+from policies.identity.signing_keys import OVERLAP, SigningKey, Stage
 from storage.ports import Invalidation, NotFound
 from storage.postgres.signing_keys import PostgresSigningKeys
 

@@ -13,11 +13,11 @@ from gateway.portal.api.shapes import Instant
 from gateway.portal.parts import Parts
 from gateway.portal.problem import Problem
 from gateway.usage.statements import MONTH, NoPriceList, csv_text, month_of, price_list, rate, read_month
-from policies.calendars import Calendar, Period
-from policies.permissions import Permission
-from policies.rating import Line, Statement
-from policies.tenants import Tenant
-from policies.verdict import Refusal
+from policies.account.rating import Line, Statement
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Tenant
+from policies.limits.calendars import Calendar, Period
 from storage.ports import RawRemoved
 from storage.postgres.labels import called
 from storage.postgres.limits import PostgresLimitBook

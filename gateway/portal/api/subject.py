@@ -9,9 +9,9 @@ from gateway.portal.browser import current
 from gateway.portal.caller import caller
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission, excess, permitted
 from policies.people import Session
-from policies.permissions import Permission, excess, permitted
-from policies.verdict import Refusal
 from storage.postgres.ids import Kind
 from storage.postgres.members import permissions_in
 

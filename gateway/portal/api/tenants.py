@@ -9,9 +9,9 @@ from gateway.portal.api.operations import Ask, InTenant, Nothing, Operations, Se
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, Name, Slug
 from gateway.portal.problem import Problem
-from policies.permissions import Permission
-from policies.tenants import Tenant, TenantStatus
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Tenant, TenantStatus
 from storage.ports import Invalidation
 from storage.postgres.departures import PostgresDepartures
 from storage.postgres.directory import Leaving, PostgresDirectory

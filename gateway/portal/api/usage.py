@@ -15,9 +15,9 @@ from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.api.streaming import LINES, sent
 from gateway.portal.problem import Problem
 from gateway.usage.export import FORMATS, flat
-from policies.permissions import Permission
-from policies.usage import AudioSource, Outcome, UsageRecord
-from policies.verdict import Refusal
+from policies.account.usage import AudioSource, Outcome, UsageRecord
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
 from storage.ports import RawRemoved, UsageTotals
 from storage.postgres.labels import called
 from storage.postgres.usage import PostgresLedger

@@ -11,9 +11,9 @@ from gateway.portal.api.shapes import Email, Instant, Language, Name, TimeZone
 from gateway.portal.identity import IDENTITY
 from gateway.portal.mail import is_delivered
 from gateway.portal.problem import Problem
-from policies.permissions import Permission
-from policies.tenants import UserStatus
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
+from policies.identity.tenants import UserStatus
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres.newcomers import NewPerson
 from storage.postgres.people import PostgresPeople

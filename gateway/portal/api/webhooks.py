@@ -15,9 +15,9 @@ from gateway.portal.api.shapes import Instant
 from gateway.portal.problem import Problem
 from gateway.portal.webhooks import SECRETS
 from gateway.public_addresses import NotAllowed, check_host
-from policies.events import secret_text
-from policies.permissions import Permission
-from policies.verdict import Refusal
+from policies.account.events import secret_text
+from policies.http.verdict import Refusal
+from policies.identity.permissions import Permission
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.webhooks import Delivery, PostgresWebhooks, Webhook
 

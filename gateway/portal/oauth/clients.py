@@ -10,7 +10,7 @@ from gateway.configuration.secrets import SERVICE_SECRETS
 from gateway.identity.digests import digest
 from gateway.portal.oauth.requests import OAuthError
 from gateway.portal.parts import Parts
-from policies.tenants import ServiceAccount
+from policies.identity.tenants import ServiceAccount
 from storage.postgres.service_accounts import PostgresServiceAccounts
 
 

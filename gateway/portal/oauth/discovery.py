@@ -9,8 +9,8 @@ from gateway.portal.cached import kept
 from gateway.portal.oauth.grants import GRANTS
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
-from policies.permissions import ASSIGNABLE, INTROSPECT
-from policies.signing_keys import PUBLISHED_FOR
+from policies.identity.permissions import ASSIGNABLE, INTROSPECT
+from policies.identity.signing_keys import PUBLISHED_FOR
 
 routes = web.RouteTableDef()
 

@@ -10,12 +10,12 @@ from gateway.portal.oauth.grants import GRANTS
 from gateway.portal.oauth.parts import OAUTH, lifetime
 from gateway.portal.oauth.requests import OAuthError, endpoint, parameters, required
 from gateway.portal.parts import PARTS
-from policies.credentials import is_well_formed
-from policies.jws import parse
-from policies.permissions import INTROSPECT
-from policies.principals import Principal, Standing
-from policies.tenants import ServiceAccount
-from policies.tokens import AccessToken
+from policies.http.credentials import is_well_formed
+from policies.identity.jws import parse
+from policies.identity.permissions import INTROSPECT
+from policies.identity.principals import Principal, Standing
+from policies.identity.tenants import ServiceAccount
+from policies.identity.tokens import AccessToken
 from storage.postgres.registry import PostgresKeyRegistry
 
 __all__ = ["lifetime", "routes"]

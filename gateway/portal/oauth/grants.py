@@ -15,9 +15,9 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from gateway.portal.proving import prove
 from policies.audit import ActorKind
-from policies.refresh import Step
-from policies.tokens import ACCESS_S, read_scope
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.refresh import Step
+from policies.identity.tokens import ACCESS_S, read_scope
 
 Found = Mapping[str, str]
 Grant = Callable[[web.Request, Found], Awaitable[Issued]]

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.portal.caller import request_id
 from gateway.portal.crosssite import exempt
-from policies import strict_json
+from policies.identity import strict_json
 from storage.ports import Rejected, Unavailable
 
 _log = structlog.get_logger("gateway.portal")

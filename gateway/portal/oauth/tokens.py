@@ -12,9 +12,9 @@ from gateway.identity.bearers import Bearers
 from gateway.identity.signing import CannotSign
 from gateway.identity.token_state import TokenState
 from gateway.portal.parts import Parts
-from policies.principals import Principal, Standing
-from policies.refresh import LIFE, SEED_BYTES, Family, Step, judge, mint, read
-from policies.tokens import ACCESS_S, ACCESS_TYPE, SERVICE_S, AccessToken, access_claims
+from policies.identity.principals import Principal, Standing
+from policies.identity.refresh import LIFE, SEED_BYTES, Family, Step, judge, mint, read
+from policies.identity.tokens import ACCESS_S, ACCESS_TYPE, SERVICE_S, AccessToken, access_claims
 from storage.ports import Invalidation, Unavailable
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.subjects import PostgresSubjects

@@ -21,8 +21,8 @@ from gateway.portal.passkeys.using import FREE_TRIES, Answer
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit, prove_password
 from policies.federation import Asserted
+from policies.http.verdict import Refusal
 from policies.people import Place, Proven
-from policies.verdict import Refusal
 from storage.postgres.people import Account
 
 routes = web.RouteTableDef()

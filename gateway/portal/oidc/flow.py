@@ -21,8 +21,8 @@ from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
 from gateway.portal.slips import Slip
 from policies.federation import Asserted, Outcome, may_join, outcome, read_asserted
+from policies.http.verdict import Refusal
 from policies.people import FRESH_S, Place, Proven, safe_next
-from policies.verdict import Refusal
 from storage.ports import AlreadyExists, NotFound, Unavailable
 from storage.postgres.address import Connection
 from storage.postgres.identities import name_of

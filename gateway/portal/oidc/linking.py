@@ -11,7 +11,7 @@ from gateway.portal.oidc.flow import named, set_out
 from gateway.portal.oidc.leaving import leave
 from gateway.portal.problem import Problem
 from gateway.portal.security import told_there
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 
 routes = web.RouteTableDef()
 

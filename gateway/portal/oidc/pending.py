@@ -19,9 +19,9 @@ from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.slips import LIFE_S, Slip
 from policies.federation import Asserted
+from policies.http.verdict import Refusal
+from policies.identity.tenants import Role
 from policies.people import Person
-from policies.tenants import Role
-from policies.verdict import Refusal
 from storage.postgres.address import Connection
 from storage.postgres.sessions import Also
 

@@ -19,11 +19,11 @@ from aiohttp import web
 from gateway.configuration.oidc import OidcSettings, is_safe_url
 from gateway.identity.jwks import JwksCache
 from gateway.tasks import Tasks
-from policies import strict_json
 from policies.federation import ID_TOKEN_TYPES, Rules, check_id_token
-from policies.jws import Jws, parse
-from policies.tokens import Fault, Trust, verify
-from policies.verification_keys import ALGORITHMS, KeySet
+from policies.identity import strict_json
+from policies.identity.jws import Jws, parse
+from policies.identity.tokens import Fault, Trust, verify
+from policies.identity.verification_keys import ALGORITHMS, KeySet
 from storage.ports import Unavailable
 
 _log = structlog.get_logger("gateway.portal")

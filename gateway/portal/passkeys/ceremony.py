@@ -26,8 +26,8 @@ from gateway.portal.crosssite import token
 from gateway.portal.identity import IDENTITY, trail
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
-from policies import strict_json
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity import strict_json
 from storage.postgres.passkeys import NewPasskey, Passkey, PostgresPasskeys
 from storage.redis.client import asking
 

@@ -11,8 +11,8 @@ from gateway.portal.joining import FREE_TRIES, join, pending_new
 from gateway.portal.passkeys.ceremony import Owner, go_to, json_response, registered, registration, stored
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
+from policies.http.verdict import Refusal
 from policies.people import Invitation
-from policies.verdict import Refusal
 from storage.ports import AlreadyExists
 from storage.postgres.address import Connection
 from storage.postgres.invitations import newcomer

@@ -14,7 +14,7 @@ from gateway.portal.passkeys.ceremony import Owner, json_response, registered, r
 from gateway.portal.posting import post
 from gateway.portal.problem import Problem
 from gateway.portal.security import told_there
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
 from storage.ports import AlreadyExists
 
 routes = web.RouteTableDef()

@@ -12,8 +12,8 @@ from gateway.portal.identity import people, sessions
 from gateway.portal.passkeys.ceremony import answered, go_to, json_response, question, stored
 from gateway.portal.problem import Problem
 from gateway.portal.proving import limit
+from policies.http.verdict import Refusal
 from policies.people import Proven, Step, safe_next
-from policies.verdict import Refusal
 
 routes = web.RouteTableDef()
 

@@ -8,8 +8,8 @@ import pytest
 from gateway.configuration.secrets import derived
 from gateway.identity.digests import digest
 from policies.audit import SYSTEM
-from policies.credentials import is_well_formed
-from policies.principals import Principal, Standing
+from policies.http.credentials import is_well_formed
+from policies.identity.principals import Principal, Standing
 from storage.ports import Invalidation
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.usage import INTERIM, AudioSource, Measured
+from policies.account.usage import INTERIM, AudioSource, Measured
 from tests.gateway.cli.conftest import Operator
 from tests.gateway.cli.test_usage import Account
 

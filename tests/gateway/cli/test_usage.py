@@ -13,8 +13,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from policies.account.usage import INTERIM, Outcome, UsageRecord
 from policies.jobs import NEVER_TOLD
-from policies.usage import INTERIM, Outcome, UsageRecord
 from storage.journal.writer import Journal
 from storage.usage_rows import encode
 from tests.gateway.cli.conftest import Operator

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.configuration.origin import Origin
 from gateway.configuration.settings import Settings
 from gateway.configuration.sources import SettingsInvalid, load
-from policies.limits import Rate
+from policies.limits.rates import Rate
 
 SECRET = "correct-horse-battery-staple-0123456789"
 PASSWORD = "hunter2hunter2"

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from policies.usage import Outcome
+from policies.account.usage import Outcome
 from tests.gateway.harness import Answer, Gateway, Respond, Seen
 
 EVENTS = [b"data: %d\n\n" % number for number in range(5)]

@@ -12,9 +12,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from policies.allowances import Allowance, Scope, What
-from policies.holding import NOTHING_SPENT, Answer
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.limits.allowances import Allowance, Scope, What
+from policies.limits.holding import NOTHING_SPENT, Answer
 from storage.ports import Unavailable
 from tests.gateway.harness import Gateway, running
 from tests.gateway.stream_harness import Site, closed, site

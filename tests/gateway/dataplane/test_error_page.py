@@ -9,9 +9,9 @@ import pytest
 
 from gateway import portal
 from gateway.dataplane import error_page
-from policies.limits import Rate
-from policies.usage import Outcome
-from policies.verdict import Deny, Refusal
+from policies.account.usage import Outcome
+from policies.http.verdict import Deny, Refusal
+from policies.limits.rates import Rate
 from tests.gateway.harness import Gateway
 
 CHROME = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8")

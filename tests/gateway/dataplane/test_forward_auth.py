@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.dataplane.forward_auth import Manners
-from policies.headers import IDENTITY
-from policies.limits import Rate
-from policies.principals import Standing
-from policies.route_table import RouteTable
+from policies.http.headers import IDENTITY
+from policies.identity.principals import Standing
+from policies.limits.rates import Rate
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Answer, Gateway, Options, running
 
 HERE = ipaddress.ip_network("127.0.0.0/8")
@@ -388,7 +388,7 @@ async def test_both_doors_decide_alike_and_settle_alike(gateway: Gateway) -> Non
 @pytest.mark.parametrize(
     "where",
     [
-        "policies.route_table.RouteTable.match",
+        "policies.routing.route_table.RouteTable.match",
         "gateway.identity.snapshot.Snapshot.known",
         "gateway.identity.snapshot.Snapshot.identify",
         "gateway.dataplane.gatekeeper.authorise",

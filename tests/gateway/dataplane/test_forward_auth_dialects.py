@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from gateway.dataplane.forward_auth import Manners
-from policies.headers import CREDENTIALS, IDENTITY
-from policies.limits import Rate
-from policies.principals import Method, Standing
+from policies.http.headers import CREDENTIALS, IDENTITY
+from policies.identity.principals import Method, Standing
+from policies.limits.rates import Rate
 from tests.gateway.harness import PRINCIPAL, Answer, Gateway, Options, running
 
 HERE = ipaddress.ip_network("127.0.0.0/8")

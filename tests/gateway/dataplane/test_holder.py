@@ -7,8 +7,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from policies.allowances import Allowance, Scope, What
-from policies.route_table import RouteTable
+from policies.limits.allowances import Allowance, Scope, What
+from policies.routing.route_table import RouteTable
 from tests.gateway.harness import Gateway, Options, Seen, running
 from tests.storage.waiting import until
 

@@ -8,8 +8,8 @@ import pytest
 import uvloop
 
 from gateway.dataplane.inflow import Inflow
-from policies.allowances import What
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.limits.allowances import What
 from tests.gateway.dataplane.test_audio_limits import limit
 from tests.gateway.harness import OK, Answer, Gateway, running
 from tests.storage.waiting import until

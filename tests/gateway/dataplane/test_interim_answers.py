@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from websockets.utils import accept_key
 
-from policies.route_table import RouteTable
+from policies.routing.route_table import RouteTable
 from tests.gateway.dataplane.test_repeats import Errands
 from tests.gateway.harness import OK, SMALL, Answer, Gateway, Options, Respond, Seen, running
 from tests.gateway.stream_harness import PATH

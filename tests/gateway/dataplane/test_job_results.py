@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.dataplane.job_results import JobResults
-from policies.allowances import What
+from policies.account.usage import INTERIM, AudioSource, Outcome
+from policies.identity.principals import Principal
 from policies.jobs import Job
-from policies.principals import Principal
-from policies.usage import INTERIM, AudioSource, Outcome
+from policies.limits.allowances import What
 from tests.gateway.job_service import BY_URL, JSON, Workers, answer, limited, upload, workers
 from tests.policies.audio.build import wav
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.dataplane.jobs import _HELD_STATE
-from policies.allowances import What
+from policies.account.usage import INTERIM, NOT_AUDIO, AudioSource, Outcome
 from policies.jobs import Job
-from policies.usage import INTERIM, NOT_AUDIO, AudioSource, Outcome
+from policies.limits.allowances import What
 from tests.gateway.harness import Answer, Gateway, Options, Seen, running
 from tests.gateway.job_service import BY_URL, JSON, Workers, answer, limited, upload, workers
 from tests.policies.audio.build import wav

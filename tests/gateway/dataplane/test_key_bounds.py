@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.dataplane.key_uses import KeyUses
+from policies.identity.principals import Standing
 from policies.networks import holds, network
-from policies.principals import Standing
 from storage.ports import Unavailable
 from storage.postgres.key_uses import KeyUse
 from tests.gateway.harness import Gateway

@@ -9,7 +9,7 @@ from gateway.dataplane import limit_events
 from gateway.dataplane.limit_events import LimitEvents, LimitReached
 from gateway.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
-from policies.allowances import Allowance, Scope, What
+from policies.limits.allowances import Allowance, Scope, What
 from storage.ports import Unavailable
 from tests.storage.waiting import until
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from policies.limits import Rate
-from policies.principals import Standing
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.identity.principals import Standing
+from policies.limits.rates import Rate
 from storage.ports import Invalidation
 from tests.gateway.harness import SMALL, Answer, Gateway, Seen
 

@@ -12,10 +12,10 @@ import pytest
 from gateway.dataplane.forward_auth import Manners
 from gateway.dataplane.inquiries import Known
 from gateway.dataplane.remembered import Remembered
-from policies.allowances import Allowance, Scope, What
-from policies.limits import Charge, Rate, Taken
-from policies.principals import Standing
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.identity.principals import Standing
+from policies.limits.allowances import Allowance, Scope, What
+from policies.limits.rates import Charge, Rate, Taken
 from storage.journal.writer import JournalFull
 from storage.ports import Invalidation, Unavailable, Waiter
 from tests.gateway.dataplane.test_repeats import Client, Errands, answer, ask, replace_varying

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.configuration.patience import Patience
-from policies.allowances import Allowance, What
-from policies.limits import Charge, Rate, Taken
-from policies.usage import Outcome
+from policies.account.usage import Outcome
+from policies.limits.allowances import Allowance, What
+from policies.limits.rates import Charge, Rate, Taken
 from storage.journal.writer import JournalFull
 from storage.ports import Invalidation, Unavailable, Waiter
 from tests.gateway.harness import OK, SMALL, Answer, Gateway, Options, Respond, Seen, running, say_ok

@@ -7,9 +7,9 @@ import orjson
 import pytest
 
 from gateway.dataplane import responses
-from policies.limits import Charge, Level, Rate, Taken
-from policies.routes import DIALECTS, Route
-from policies.verdict import Deny, Refusal
+from policies.http.verdict import Deny, Refusal
+from policies.limits.rates import Charge, Level, Rate, Taken
+from policies.routing.routes import DIALECTS, Route
 from tests.gateway.harness import Answer
 
 CHARGE = Charge("tenant-requests", "rate:{ten_a}", Rate(600, 60_000))

@@ -19,8 +19,8 @@ from assemblyai.streaming.v3 import (
 )
 from speechmatics import batch, rt
 
-from policies.allowances import Allowance, Scope, What
-from policies.usage import AudioSource
+from policies.account.usage import AudioSource
+from policies.limits.allowances import Allowance, Scope, What
 from tests.gateway.dataplane.test_audio_limits import limit
 from tests.gateway.harness import Gateway, Options, running
 from tests.gateway.sdk_services import SECONDS, WORDS, services

@@ -13,8 +13,8 @@ from gateway.dataplane.settlement import Settlement
 from gateway.outbox import Outbox
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
-from policies.principals import Method, Principal, Standing
-from policies.routes import Access, Route
+from policies.identity.principals import Method, Principal, Standing
+from policies.routing.routes import Access, Route
 from storage.journal.writer import JournalFull
 from storage.usage_rows import decode
 

@@ -15,8 +15,8 @@ from gateway.configuration.issuers import IssuerSettings
 from gateway.identity.bearers import Bearers
 from gateway.identity.strangers import Strangers
 from gateway.tasks import Tasks
-from policies.credentials import Presented
-from policies.principals import Method, Principal, Standing
+from policies.http.credentials import Presented
+from policies.identity.principals import Method, Principal, Standing
 from storage.ports import Invalidation, Unavailable
 from storage.token_ports import StoredIssuer
 from tests.gateway.token_world import TokenWorld, token_world

@@ -14,8 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.configuration.upstreams import UpstreamSettings
 from gateway.dataplane.stream_end import unmasked
-from policies.usage import AudioSource, Outcome
-from policies.websocket import masked
+from policies.account.usage import AudioSource, Outcome
+from policies.http.websocket import masked
 from tests.certificates import LOCALHOST, make_certificate
 from tests.gateway.harness import Options, running
 from tests.gateway.stream_harness import PATH, Site, StreamUpstream, closed, site

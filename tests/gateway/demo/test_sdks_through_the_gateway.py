@@ -11,7 +11,7 @@ from deepgram.core.api_error import ApiError
 from deepgram.environment import DeepgramClientEnvironment
 
 from gateway.demo.samples import SAMPLES
-from policies.limits import Rate
+from policies.limits.rates import Rate
 from tests.gateway.demo.conftest import Running
 from tests.gateway.harness import Gateway, Options, running
 

@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestServer
 
 from gateway.identity.assertions import Assertions
 from gateway.identity.token_state import TokenState
-from policies.jws import parse
-from policies.tokens import SERVICE_S
+from policies.identity.jws import parse
+from policies.identity.tokens import SERVICE_S
 from tests.gateway.harness import PRINCIPAL, Options
 from tests.gateway.token_world import (
     SEALING_KEY,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policies.limits import Rate
-from policies.principals import Standing
+from policies.identity.principals import Standing
+from policies.limits.rates import Rate
 from storage.ports import Invalidation
 from tests.gateway.token_world import MEMBER, TokenWorld, another_key, token_world
 from tests.policies.signing import b64

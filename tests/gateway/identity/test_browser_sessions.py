@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from policies.principals import Method
+from policies.identity.principals import Method
 from storage.ports import Invalidation
 from tests.gateway.harness import PRINCIPAL, Gateway, Options, running
 

@@ -12,7 +12,7 @@ from yarl import URL
 
 from gateway.identity.jwks import JwksCache
 from gateway.tasks import Tasks
-from policies.verification_keys import ALGORITHMS
+from policies.identity.verification_keys import ALGORITHMS
 from storage.ports import Unavailable
 from tests.gateway.identity.test_snapshot import Clock
 from tests.policies.signing import Signer, signer

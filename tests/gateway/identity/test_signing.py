@@ -7,10 +7,10 @@ import pytest
 
 from gateway.identity.sealed import Unsealable, seal, unseal
 from gateway.identity.signing import ALGORITHMS, CannotSign, KeyRing, new_key, successor
-from policies.jws import parse
-from policies.signing_keys import LEAD
-from policies.tokens import Fault, Trust, verify
-from policies.verification_keys import MOST_KEYS
+from policies.identity.jws import parse
+from policies.identity.signing_keys import LEAD
+from policies.identity.tokens import Fault, Trust, verify
+from policies.identity.verification_keys import MOST_KEYS
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

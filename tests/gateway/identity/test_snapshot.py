@@ -7,8 +7,8 @@ import pytest
 
 from gateway.identity.digests import digest
 from gateway.identity.snapshot import Snapshot
-from policies.credentials import RANDOM_BYTES, Presented, mint_key
-from policies.principals import Principal, Standing
+from policies.http.credentials import RANDOM_BYTES, Presented, mint_key
+from policies.identity.principals import Principal, Standing
 from storage.ports import Invalidation, Unavailable
 from tests.gateway.harness import PEPPER, PRINCIPAL, Gateway, MemoryKeys
 

@@ -10,8 +10,8 @@ from gateway.configuration.secrets import derived
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from policies.audit import OPERATOR
-from policies.permissions import ASSIGNABLE, Permission
-from policies.tenants import Role, Tenant, User
+from policies.identity.permissions import ASSIGNABLE, Permission
+from policies.identity.tenants import Role, Tenant, User
 from storage.postgres.audit import PURPOSE, AuditTrail
 from storage.postgres.directory import PostgresDirectory
 from storage.postgres.pool import Pool

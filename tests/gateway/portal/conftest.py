@@ -21,7 +21,7 @@ from gateway.configuration.sources import load
 from gateway.identity.passwords import hash_password
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
-from policies.tenants import Role, Tenant, User
+from policies.identity.tenants import Role, Tenant, User
 from storage.postgres.directory import PostgresDirectory
 from tests.gateway.portal.api import Houses
 

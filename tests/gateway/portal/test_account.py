@@ -10,7 +10,7 @@ import pytest
 
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from storage.postgres.invitations import PostgresInvitations
 from storage.postgres.people import PostgresPeople
 from storage.postgres.trusted import PostgresTrustedBrowsers

@@ -8,7 +8,7 @@ import pytest
 from gateway.portal.mail import MAILER
 from gateway.portal.parts import Parts
 from gateway.portal.purging import purge
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from storage.postgres.members import permissions_in
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, log_in

@@ -14,8 +14,8 @@ from gateway.portal.api.openapi import document
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
 from policies.audit import SYSTEM
-from policies.permissions import Permission
-from policies.tenants import Role
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Role
 from storage.ports import Invalidation
 from storage.postgres.audit import AuditTrail
 from storage.postgres.key_uses import KeyUse, PostgresKeyUses

@@ -18,8 +18,8 @@ from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
 from gateway.tasks import Tasks
 from gateway.usage.export import FORMATS
+from policies.identity.permissions import Permission
 from policies.people import safe_next
-from policies.permissions import Permission
 from storage.postgres.people import PostgresPeople
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from gateway.identity.sealed import seal, unseal
-from policies.tenants import UserStatus
+from policies.identity.tenants import UserStatus
 from storage.postgres.identities import PostgresIdentities
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill
 from tests.gateway.portal.oidc_world import SUBJECT, FakeProvider, portal_with, provider, set_out, sign_in, table

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.portal import figures
-from policies.allowances import What
+from policies.limits.allowances import What
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from gateway.portal.application import application
 from gateway.portal.recovery import mint
 from gateway.shipped import shipped
 from gateway.usage.statements import read_price_lists
-from policies.tenants import Role
-from policies.verdict import Deny, Refusal
+from policies.http.verdict import Deny, Refusal
+from policies.identity.tenants import Role
 from storage.postgres.invitations import PostgresInvitations
 from tests import programs
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions

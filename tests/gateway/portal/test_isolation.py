@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from gateway.portal.api.operations import Operation
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from storage.postgres.sessions import NewSession, PostgresSessions
 from storage.postgres.signing_keys import PostgresSigningKeys
 from tests.gateway.portal.api import Caller, Houses

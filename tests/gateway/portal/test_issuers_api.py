@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.portal.parts import Parts
-from policies.permissions import Permission
-from policies.tenants import Role
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Role
 from storage.postgres.departures import PostgresDepartures
 from storage.postgres.subjects import PostgresSubjects
 from tests.gateway.portal.api import EVERYTHING, Houses

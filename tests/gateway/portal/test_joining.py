@@ -12,8 +12,8 @@ from gateway.portal.identity import IDENTITY
 from gateway.portal.mail import MAILER
 from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
+from policies.identity.tenants import Role, UserStatus
 from policies.people import InvitationState
-from policies.tenants import Role, UserStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres.invitations import PostgresInvitations
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in

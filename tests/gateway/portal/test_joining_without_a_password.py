@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from storage.postgres.people import PostgresPeople
 from tests.gateway.portal.conftest import PAGE, Client, Town, actions
 from tests.gateway.portal.oidc_world import come_back, portal_with, provider, table

@@ -9,7 +9,7 @@ import pytest
 from gateway.portal.api.openapi import document
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Caller, Houses

@@ -15,7 +15,7 @@ from gateway.identity.passwords import hash_password
 from gateway.portal.hashing import Hashing
 from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
-from policies.tenants import Role, TenantStatus, UserStatus
+from policies.identity.tenants import Role, TenantStatus, UserStatus
 from storage.ports import Invalidation
 from storage.postgres.sessions import PostgresSessions
 from storage.postgres.subjects import PostgresSubjects

@@ -15,12 +15,12 @@ from gateway.identity.digests import digest
 from gateway.identity.signing import SEALING, new_key
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
-from policies.credentials import RANDOM_BYTES, mint_client_secret
-from policies.jws import parse
-from policies.signing_keys import OVERLAP
-from policies.tenants import Role, ServiceAccount, Tenant, TenantStatus, User, UserStatus
-from policies.tokens import AccessToken, Fault
-from policies.verification_keys import read_key_set
+from policies.http.credentials import RANDOM_BYTES, mint_client_secret
+from policies.identity.jws import parse
+from policies.identity.signing_keys import OVERLAP
+from policies.identity.tenants import Role, ServiceAccount, Tenant, TenantStatus, User, UserStatus
+from policies.identity.tokens import AccessToken, Fault
+from policies.identity.verification_keys import read_key_set
 from storage.ports import Invalidation
 from storage.postgres.signing_keys import PostgresSigningKeys
 from tests.gateway.portal.api import Houses

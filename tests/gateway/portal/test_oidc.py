@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient
 
-from policies.tenants import Role, UserStatus
+from policies.identity.tenants import Role, UserStatus
 from storage.postgres.departures import PostgresDepartures
 from storage.postgres.people import PostgresPeople
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.portal import own_keys
 from gateway.portal.dates import written
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from storage.ports import Invalidation
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.conftest import PAGE, Client, Town, actions, fill, log_in

@@ -19,7 +19,7 @@ from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
 
 from gateway.configuration.sources import load
 from gateway.portal.application import application
-from policies.tenants import UserStatus
+from policies.identity.tenants import UserStatus
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, log_in
 from tests.storage.waiting import until
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gateway.portal.oauth.parts import OAUTH
-from policies.tenants import UserStatus
-from policies.tokens import AccessToken
+from policies.identity.tenants import UserStatus
+from policies.identity.tokens import AccessToken
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, SAME_ORIGIN, Client, Town, log_in
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.portal import joining
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, log_in
 from tests.gateway.portal.test_recovery import letters, link_in

@@ -11,11 +11,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
-from policies.allowances import Allowance, What
-from policies.calendars import Calendar
-from policies.holding import Demand, Spent
-from policies.price_book import PriceBook
-from policies.usage import AudioSource, Measured
+from policies.account.price_book import PriceBook
+from policies.account.usage import AudioSource, Measured
+from policies.limits.allowances import Allowance, What
+from policies.limits.calendars import Calendar
+from policies.limits.holding import Demand, Spent
 from storage.postgres.usage import PostgresLedger
 from storage.redis.holds import RedisHolds
 from storage.usage_rows import encode

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.portal.parts import Parts
-from policies.tenants import UserStatus
+from policies.identity.tenants import UserStatus
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 from tests.storage.waiting import until
 

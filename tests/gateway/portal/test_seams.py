@@ -9,9 +9,9 @@ import pytest
 
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
-from policies.permissions import ROLES
-from policies.tenants import Role, UserStatus
-from policies.tokens import AccessToken
+from policies.identity.permissions import ROLES
+from policies.identity.tenants import Role, UserStatus
+from policies.identity.tokens import AccessToken
 from storage.postgres.people import PostgresPeople
 from storage.postgres.tokens import PostgresRevocations
 from storage.postgres.users import PostgresUsers

@@ -9,8 +9,8 @@ import pyotp
 import pytest
 from aiohttp import ClientResponse
 
-from policies.permissions import ROLES
-from policies.tenants import Role
+from policies.identity.permissions import ROLES
+from policies.identity.tenants import Role
 from storage.postgres.members import PostgresMembers
 from storage.postgres.roles import PostgresRoles
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in

@@ -14,10 +14,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
-from policies.calendars import Calendar
-from policies.price_book import PriceBook
-from policies.tenants import Role
-from policies.usage import INTERIM, AudioSource, Measured
+from policies.account.price_book import PriceBook
+from policies.account.usage import INTERIM, AudioSource, Measured
+from policies.identity.tenants import Role
+from policies.limits.calendars import Calendar
 from storage.ports import NewKey
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.registry import PostgresKeyRegistry

@@ -4,8 +4,8 @@ from typing import Any
 
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
-from policies.tickets import LIFE_S
-from policies.tokens import AccessToken
+from policies.http.tickets import LIFE_S
+from policies.identity.tokens import AccessToken
 from storage.ports import NewKey
 from storage.postgres.registry import PostgresKeyRegistry
 from storage.redis.tickets import RedisTickets

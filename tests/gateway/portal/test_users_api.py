@@ -8,8 +8,8 @@ from gateway.identity.digests import digest
 from gateway.portal.mail import MAILER
 from gateway.portal.parts import Parts
 from gateway.portal.proving import RECOVERY_PURPOSE
-from policies.permissions import Permission
-from policies.tenants import Role
+from policies.identity.permissions import Permission
+from policies.identity.tenants import Role
 from storage.postgres.people import PostgresPeople
 from tests.gateway.portal.api import EVERYTHING, Caller, Houses
 from tests.gateway.portal.conftest import PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in

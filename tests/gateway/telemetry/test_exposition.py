@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.telemetry.exposition import CONTENT_TYPE, State, render
 from gateway.telemetry.metrics import COUNTERS, SECONDS, Metrics
 from gateway.telemetry.tenants import TenantFigures
-from policies.principals import Method
-from policies.usage import AudioSource, Outcome
+from policies.account.usage import AudioSource, Outcome
+from policies.identity.principals import Method
 
 CONTRACT = {
     "gateway_requests_total": {"route", "method", "status", "outcome"},

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.telemetry.json_lines import json_line
-from policies.usage import Outcome
+from policies.account.usage import Outcome
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = [

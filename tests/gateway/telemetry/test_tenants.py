@@ -3,7 +3,7 @@
 from gateway.telemetry.exposition import State, render
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tenants import OTHERS, TenantFigures
-from policies.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
+from policies.account.usage import INTERIM, AudioSource, Measured, Outcome, UsageRecord
 from storage.usage_rows import encode
 
 

@@ -18,7 +18,7 @@ from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Broke, NoneLeft, Unreachable, Unsent
 from gateway.upstreams.pool import UpstreamPool
 from gateway.upstreams.status import upstream_status
-from policies.upstreams import Rules
+from policies.routing.upstreams import Rules
 from tests.certificates import LOCALHOST, make_certificate
 from tests.gateway.harness import Gateway, Options, RecordingUpstream, running, say_ok
 from tests.gateway.upstreams.test_connection import ASK, Scripted, answer_of, ask, says

@@ -15,7 +15,7 @@ from gateway.configuration.origin import Origin
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import Abandoned, Broke, TooSlow, Unreachable
 from gateway.upstreams.pool import UpstreamPool
-from policies.headers import AnswerHead
+from policies.http.headers import AnswerHead
 from tests.certificates import LOOPBACK, make_certificate
 from tests.gateway.unread import LargeAnswer
 from tests.storage.waiting import until

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.account.usage import NOT_AUDIO, AudioSource
 from policies.audio.sources import Heard, conclude
 from policies.audio.walker import LONGEST_MS
-from policies.usage import NOT_AUDIO, AudioSource
 
 WALKED, REPORTED, ESTIMATED = AudioSource.WALKED, AudioSource.REPORTED, AudioSource.ESTIMATED
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from policies.usage import AudioSource, Measured, Outcome
+from policies.account.usage import AudioSource, Measured, Outcome
 from storage.postgres.usage import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.conftest import Town

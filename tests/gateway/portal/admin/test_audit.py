@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from tests.gateway.portal.admin.reading import raw, read
 from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from playwright.async_api import Browser
 
-from policies.allowances import Allowance, What
-from policies.tenants import Role
+from policies.identity.tenants import Role
+from policies.limits.allowances import Allowance, What
 from storage.ports import NewKey
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.registry import PostgresKeyRegistry

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.portal.api.idempotency import Repeatable
 from gateway.portal.problem import Problem
-from policies.tenants import Role
-from policies.verdict import Refusal
+from policies.http.verdict import Refusal
+from policies.identity.tenants import Role
 from storage.ports import NewKey, NotFound
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.reading import entries, forget_the_password, raw, read, text_of

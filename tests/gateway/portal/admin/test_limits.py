@@ -1,7 +1,7 @@
 """The page of limits: all that hold in the tenant, by whom, how much is in use and where it is heading."""
 
-from policies.allowances import Allowance, What
-from policies.tenants import Role
+from policies.identity.tenants import Role
+from policies.limits.allowances import Allowance, What
 from storage.ports import NewKey
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.registry import PostgresKeyRegistry

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from policies.permissions import ROLES
-from policies.tenants import Role
+from policies.identity.permissions import ROLES
+from policies.identity.tenants import Role
 from storage.postgres.members import PostgresMembers, permissions_in
 from storage.postgres.roles import PostgresRoles
 from tests.gateway.portal.admin.reading import entries, forget_the_password, raw, read, text_of

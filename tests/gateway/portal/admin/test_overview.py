@@ -6,8 +6,8 @@ import pytest
 from yarl import URL
 
 from gateway.portal.parts import Parts
-from policies.allowances import Allowance, What
-from policies.tenants import Role
+from policies.identity.tenants import Role
+from policies.limits.allowances import Allowance, What
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.roles import PostgresRoles
 from tests.gateway.portal.admin.busy import use

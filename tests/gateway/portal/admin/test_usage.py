@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from policies.tenants import Role
+from policies.identity.tenants import Role
 from storage.ports import NewKey
 from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
