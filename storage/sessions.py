@@ -7,7 +7,7 @@ should not have has ended in PostgreSQL. A store that cannot be asked is ``Unava
 from dataclasses import dataclass
 
 from policies.people import Session
-from storage.postgres.sessions import Also, NewSession, PostgresSessions
+from storage.postgres.people.sessions import Also, NewSession, PostgresSessions
 from storage.redis.sessions import RedisSessions
 
 

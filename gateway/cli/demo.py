@@ -39,9 +39,9 @@ from storage.embedded.process import Log, spawn, stop
 from storage.ports import AlreadyExists, NewKey, NotFound
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
-from storage.postgres.directory import PostgresDirectory
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.pool import Pool
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.tenants.directory import PostgresDirectory
 from storage.state import default_state_dir
 
 TENANT = "demo"

@@ -177,7 +177,7 @@ def _set(given: Given, name: str, *, enabled: bool) -> None:
 
 def _book(stores: "Stores") -> "IssuerBook":
     from gateway.identity.issuer_book import IssuerBook  # noqa: PLC0415  slow: see the package's docstring
-    from storage.postgres.issuers import PostgresIssuers  # noqa: PLC0415  the same
+    from storage.postgres.tokens.issuers import PostgresIssuers  # noqa: PLC0415  the same
 
     return IssuerBook(stores.settings, PostgresIssuers(stores.pool, stores.trail))
 

@@ -16,7 +16,7 @@ from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from storage.postgres.key_rows import KeyChange
+    from storage.postgres.keys.rows import KeyChange
 
 
 def _network(text: str) -> str:
@@ -62,7 +62,7 @@ def set_key(
     metadata: tuple[tuple[str, str], ...],
 ) -> None:
     """Change a key: in effect within a second. What is not named stays; 'none' lifts networks, routes or notes."""
-    from storage.postgres.key_rows import KeyChange  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.keys.rows import KeyChange  # noqa: PLC0415  slow: see the package's docstring
 
     if not (name or scopes or expires or networks or routes or metadata):
         raise click.UsageError("name what is to change, such as --expires 90d")
@@ -99,7 +99,7 @@ def _unless_none(written: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 async def _enable(stores: "Stores", key_id: str, *, enabled: bool) -> Held:
-    from storage.postgres.key_rows import KeyChange  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.keys.rows import KeyChange  # noqa: PLC0415  slow: see the package's docstring
 
     return await _change(stores, key_id, KeyChange(enabled=enabled))
 

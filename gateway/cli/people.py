@@ -8,7 +8,7 @@ from storage.ports import NotFound
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from storage.postgres.users import Known
+    from storage.postgres.people.users import Known
 
 
 async def members(stores: "Stores", tenant_id: str) -> dict[str, User]:

@@ -19,7 +19,7 @@ from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from storage.postgres.plans import PostgresPlans
+    from storage.postgres.tenants.plans import PostgresPlans
 
 _Amounts = tuple[Allowance | None, ...]
 
@@ -190,7 +190,7 @@ def delete(given: Given, name: str, *, yes: bool) -> None:
 
 
 def _plans(stores: "Stores") -> "PostgresPlans":
-    from storage.postgres.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.tenants.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
 
     return PostgresPlans(stores.pool, stores.trail)
 

@@ -112,7 +112,7 @@ async def _rated(
     wanted: Sequence[tuple[PriceBook, str | None, str]],
     by: str | None,
 ) -> tuple[Mapping[str, str], list[Statement]]:
-    from storage.postgres.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.tenants.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
 
     found = await stores.directory.tenant(tenant)
     rating = await PostgresPlans(stores.pool, stores.trail).rating_of(found.id)

@@ -21,16 +21,16 @@ from policies.audit import OPERATOR, Actor
 from storage.ports import Invalidation, NotFound, StorageError, Unavailable
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail, PostgresAuditLog
-from storage.postgres.directory import PostgresDirectory
 from storage.postgres.ids import Kind, is_id
-from storage.postgres.invitations import PostgresInvitations
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool
-from storage.postgres.registry import PostgresKeyRegistry
-from storage.postgres.service_accounts import PostgresServiceAccounts
-from storage.postgres.signing_keys import PostgresSigningKeys
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.tenants.directory import PostgresDirectory
+from storage.postgres.tenants.invitations import PostgresInvitations
+from storage.postgres.tokens.service_accounts import PostgresServiceAccounts
+from storage.postgres.tokens.signing_keys import PostgresSigningKeys
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.state import owner_of
 
 _T = TypeVar("_T")

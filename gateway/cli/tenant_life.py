@@ -125,7 +125,7 @@ def delete(given: Given, slug: str, grace: timedelta, *, yes: bool) -> None:
     confirm(f"Delete tenant {slug}? All of its credentials are refused at once.{ends}", yes=yes)
 
     async def leave(stores: "Stores") -> Tenant:
-        from storage.postgres.departures import PostgresDepartures  # noqa: PLC0415  slow
+        from storage.postgres.tenants.departures import PostgresDepartures  # noqa: PLC0415  slow
 
         found = await PostgresDepartures(stores.pool, stores.trail).delete(slug, grace)
         await stores.announce(Invalidation(tenant_id=found.id))
@@ -146,7 +146,7 @@ def restore(given: Given, slug: str) -> None:
     """Undo a deletion whose grace is not over. What was suspended before is suspended again."""
 
     async def come_back(stores: "Stores") -> Tenant:
-        from storage.postgres.departures import PostgresDepartures  # noqa: PLC0415  slow
+        from storage.postgres.tenants.departures import PostgresDepartures  # noqa: PLC0415  slow
 
         found = await PostgresDepartures(stores.pool, stores.trail).restore(slug)
         await stores.announce(Invalidation(tenant_id=found.id))
@@ -164,12 +164,12 @@ def purge(given: Given, *, dry_run: bool, yes: bool) -> None:
     """Remove the deleted tenants whose grace is over, for ever. A running gateway does it once a day by itself."""
 
     async def due(stores: "Stores") -> list[Tenant]:
-        from storage.postgres.departures import PostgresDepartures  # noqa: PLC0415  slow
+        from storage.postgres.tenants.departures import PostgresDepartures  # noqa: PLC0415  slow
 
         return [*await PostgresDepartures(stores.pool, stores.trail).due()]
 
     async def remove(stores: "Stores") -> list[Tenant]:
-        from storage.postgres.departures import PostgresDepartures  # noqa: PLC0415  slow
+        from storage.postgres.tenants.departures import PostgresDepartures  # noqa: PLC0415  slow
 
         gone = [*await PostgresDepartures(stores.pool, stores.trail).purge()]
         for tenant in gone:

@@ -156,7 +156,7 @@ def _check_order(since: datetime | None, until: datetime | None) -> None:
 async def _groups(
     stores: "Stores", tenant_id: str, since: datetime, until: datetime, by: str, bucket: str | None
 ) -> list[_Group]:
-    from storage.postgres.usage_series import PostgresUsageSeries  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.usage.series import PostgresUsageSeries  # noqa: PLC0415  slow: see the package's docstring
 
     names = await _names(stores, tenant_id, by)
     if bucket is None:

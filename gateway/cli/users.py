@@ -18,7 +18,7 @@ from storage.ports import Invalidation, NotFound
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
     from policies.people import Invitation
-    from storage.postgres.users import Known
+    from storage.postgres.people.users import Known
 
 _MOST_BYTES = 8_192
 """More than the longest password takes, in any script."""
@@ -191,16 +191,16 @@ def erase(given: Given, email: str, *, yes: bool) -> None:
 
 
 async def _edit(stores: "Stores", email: str, changes: dict[str, str | None]) -> "Known":
-    from storage.postgres.users import PostgresUsers  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  slow: see the package's docstring
 
     user_id = await _person_id(stores, email)
     return await PostgresUsers(stores.pool, stores.trail).change(user_id, **changes)  # type: ignore[arg-type]
 
 
 async def _erase(stores: "Stores", email: str) -> str:
-    from storage.postgres.sessions import PostgresSessions  # noqa: PLC0415  slow: see the package's docstring
-    from storage.postgres.tokens import PostgresFamilies  # noqa: PLC0415  the same
-    from storage.postgres.users import PostgresUsers  # noqa: PLC0415  the same
+    from storage.postgres.people.sessions import PostgresSessions  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  the same
+    from storage.postgres.tokens.families import PostgresFamilies  # noqa: PLC0415  the same
 
     user_id = await _person_id(stores, email)
     await PostgresUsers(stores.pool, stores.trail).erase(user_id)
@@ -212,7 +212,7 @@ async def _erase(stores: "Stores", email: str) -> str:
 
 async def _person_id(stores: "Stores", email: str) -> str:
     """Raises NotFound."""
-    from storage.postgres.people import PostgresPeople  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.people.accounts import PostgresPeople  # noqa: PLC0415  slow: see the package's docstring
 
     account = await PostgresPeople(stores.pool, stores.trail).account(email)
     if account is None:
@@ -247,8 +247,8 @@ async def _create_person(stores: "Stores", email: str, name: str, password: str 
     """The person, and the link to a first password if there is one and it was not mailed."""
     from gateway.identity.digests import digest  # noqa: PLC0415  slow: see the package's docstring
     from gateway.portal import letters, recovery  # noqa: PLC0415  the same
-    from storage.postgres.newcomers import NewPerson  # noqa: PLC0415  the same
-    from storage.postgres.users import PostgresUsers  # noqa: PLC0415  the same
+    from storage.postgres.people.newcomers import NewPerson  # noqa: PLC0415  the same
+    from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  the same
 
     new = NewPerson(email=email, name=name, password_hash=await _hashed(stores, password))
     users = PostgresUsers(stores.pool, stores.trail)
@@ -300,7 +300,7 @@ async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple[
 
 
 async def _unban(stores: "Stores", email: str | None, address: str | None) -> bool:
-    from storage.postgres.people import PostgresPeople  # noqa: PLC0415  slow
+    from storage.postgres.people.accounts import PostgresPeople  # noqa: PLC0415  slow
     from storage.redis.attempts import RedisAttempts, address_names  # noqa: PLC0415  slow
     from storage.redis.client import client  # noqa: PLC0415  slow
 
@@ -325,7 +325,7 @@ async def _unban(stores: "Stores", email: str | None, address: str | None) -> bo
 
 
 async def _remove(stores: "Stores", slug: str, email: str) -> str:
-    from storage.postgres.members import PostgresMembers  # noqa: PLC0415  slow: see the package's docstring
+    from storage.postgres.tenants.members import PostgresMembers  # noqa: PLC0415  slow: see the package's docstring
 
     tenant = await stores.directory.tenant(slug)
     user_id = await member(stores, tenant.id, slug, email)
@@ -335,8 +335,8 @@ async def _remove(stores: "Stores", slug: str, email: str) -> str:
 
 
 async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatus) -> User:
-    from storage.postgres.directory import PostgresDirectory  # noqa: PLC0415  slow
-    from storage.postgres.log_ins import end_log_ins, end_tokens  # noqa: PLC0415  slow
+    from storage.postgres.people.log_ins import end_log_ins, end_tokens  # noqa: PLC0415  slow
+    from storage.postgres.tenants.directory import PostgresDirectory  # noqa: PLC0415  slow
 
     tenant = await stores.directory.tenant(slug)
     async with stores.pool.together() as one:

@@ -8,7 +8,7 @@ import structlog
 
 from policies.identity.principals import Principal
 from storage.ports import StorageError
-from storage.postgres.key_uses import KeyUse
+from storage.postgres.keys.uses import KeyUse
 
 _log = structlog.get_logger("gateway.key_uses")
 

@@ -12,7 +12,7 @@ from gateway.configuration.issuers import IssuerSettings
 from gateway.configuration.settings import Settings
 from gateway.public_addresses import NotAllowed, check_host
 from storage.ports import AlreadyExists, StorageError
-from storage.postgres.issuers import Definition, PostgresIssuers
+from storage.postgres.tokens.issuers import Definition, PostgresIssuers
 from storage.token_ports import StoredIssuer
 
 

@@ -20,8 +20,8 @@ from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
 from storage.postgres.pool import Pool
-from storage.postgres.signing_keys import PostgresSigningKeys
-from storage.postgres.tokens import PostgresRevocations
+from storage.postgres.tokens.families import PostgresRevocations
+from storage.postgres.tokens.signing_keys import PostgresSigningKeys
 from storage.token_ports import Revocation, Revocations, SigningKeys
 
 _log = structlog.get_logger("gateway.tokens")

@@ -20,10 +20,10 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.people import Proven, Session
 from storage.ports import AlreadyExists, Invalidation
-from storage.postgres.identities import PostgresIdentities
-from storage.postgres.members import permissions_in
-from storage.postgres.passkeys import PostgresPasskeys
-from storage.postgres.people import Account
+from storage.postgres.people.accounts import Account
+from storage.postgres.people.identities import PostgresIdentities
+from storage.postgres.people.passkeys import PostgresPasskeys
+from storage.postgres.tenants.members import permissions_in
 
 routes = web.RouteTableDef()
 

@@ -17,7 +17,7 @@ from policies.http.verdict import Refusal
 from policies.people import FRESH_S, Proven, Session, Step, safe_next
 from storage.ports import Invalidation
 from storage.postgres.ids import Kind
-from storage.postgres.sessions import Also, NewSession
+from storage.postgres.people.sessions import Also, NewSession
 
 HOME = "/account"
 """Where a person goes who wanted to go nowhere else."""

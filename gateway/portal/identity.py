@@ -17,10 +17,10 @@ from gateway.portal.parts import PARTS, Parts
 from policies.audit import Actor, ActorKind
 from policies.people import Person, Session
 from storage.postgres.audit import AuditTrail
-from storage.postgres.identities import PostgresIdentities
-from storage.postgres.people import PostgresPeople
-from storage.postgres.sessions import PostgresSessions
-from storage.postgres.tokens import PostgresFamilies
+from storage.postgres.people.accounts import PostgresPeople
+from storage.postgres.people.identities import PostgresIdentities
+from storage.postgres.people.sessions import PostgresSessions
+from storage.postgres.tokens.families import PostgresFamilies
 from storage.redis.attempts import RedisAttempts
 from storage.redis.sessions import RedisSessions
 from storage.sessions import Sessions

@@ -22,7 +22,7 @@ from policies.http.verdict import Refusal
 from policies.identity.tenants import Role
 from policies.people import Invitation, InvitationState, Proven, Session, account_bucket
 from storage.ports import Invalidation
-from storage.postgres.invitations import Means, PostgresInvitations
+from storage.postgres.tenants.invitations import Means, PostgresInvitations
 from storage.redis.attempts import Bucket
 
 routes = web.RouteTableDef()

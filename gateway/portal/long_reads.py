@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from gateway.portal.turns import Turns
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 
 CONNECTIONS = 6
 _AT_ONE_TIME = 2

@@ -17,8 +17,8 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission, excess
 from policies.people import Session
 from storage.ports import Invalidation, NewKey, NotFound
-from storage.postgres.members import permissions_in
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
+from storage.postgres.tenants.members import permissions_in
 
 routes = web.RouteTableDef()
 

@@ -20,8 +20,8 @@ from gateway.portal.rounds import repeat
 from gateway.tasks import Tasks
 from policies.audit import Facts
 from storage.ports import StorageError
+from storage.postgres.events.letters import Letter, PostgresLetters
 from storage.postgres.ids import Kind, new_id
-from storage.postgres.letters import Letter, PostgresLetters
 
 _log = structlog.get_logger("gateway.portal.posting")
 

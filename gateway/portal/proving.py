@@ -20,7 +20,7 @@ from policies.audit import Facts
 from policies.http.verdict import Refusal
 from policies.identity.tenants import UserStatus
 from policies.people import Person, Place, Proven, Step
-from storage.postgres.people import Account
+from storage.postgres.people.accounts import Account
 from storage.redis.attempts import Bucket, address_names, again_name, code_name
 
 _FREE_BY_ACCOUNT = 5

@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.portal.parts import PARTS, Parts
 from gateway.tasks import Tasks
 from storage.ports import Invalidation, StorageError
-from storage.postgres.departures import PostgresDepartures
+from storage.postgres.tenants.departures import PostgresDepartures
 
 _log = structlog.get_logger("gateway.portal")
 _DAY_S = 86_400.0

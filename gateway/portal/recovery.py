@@ -19,7 +19,7 @@ from gateway.portal.trusted import trusted_browsers
 from policies.http.verdict import Refusal
 from policies.identity.tenants import UserStatus
 from policies.people import RESET_S, Person
-from storage.postgres.links import PostgresLinks
+from storage.postgres.people.links import PostgresLinks
 
 routes = web.RouteTableDef()
 

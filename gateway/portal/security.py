@@ -24,7 +24,7 @@ from gateway.portal.sealing import sealed, unsealed
 from gateway.portal.trusted import trusted_browsers
 from policies.http.verdict import Refusal
 from policies.people import SET_UP_S, Proven, Session, safe_next
-from storage.postgres.people import Account
+from storage.postgres.people.accounts import Account
 
 routes = web.RouteTableDef()
 

@@ -23,7 +23,7 @@ from policies.identity.permissions import Permission
 from policies.identity.tenants import Tenant
 from policies.limits.calendars import Calendar
 from storage.ports import NotFound
-from storage.postgres.directory import PostgresDirectory
+from storage.postgres.tenants.directory import PostgresDirectory
 
 routes = web.RouteTableDef()
 

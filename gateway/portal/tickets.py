@@ -24,7 +24,7 @@ from policies.identity.tokens import AccessToken
 from policies.people import Session
 from policies.routing.route_table import RouteTable
 from policies.routing.routes import Route
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.redis.tickets import RedisTickets
 
 routes = web.RouteTableDef()

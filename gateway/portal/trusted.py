@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.portal.caller import user_agent
 from gateway.portal.identity import IDENTITY, trail
 from gateway.portal.parts import PARTS
-from storage.postgres.trusted import PostgresTrustedBrowsers
+from storage.postgres.people.trusted import PostgresTrustedBrowsers
 
 DAYS = 30
 _PURPOSE = "trusted-browsers"

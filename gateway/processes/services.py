@@ -53,15 +53,15 @@ from storage.local_holds import LocalHolds
 from storage.ports import Invalidation, StorageError
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
-from storage.postgres.issuers import PostgresIssuers
-from storage.postgres.jobs import PostgresJobs
-from storage.postgres.key_uses import PostgresKeyUses
-from storage.postgres.limit_events import PostgresLimitEvents
+from storage.postgres.events.limit_events import PostgresLimitEvents
+from storage.postgres.keys.registry import PostgresKeyRegistry
+from storage.postgres.keys.uses import PostgresKeyUses
+from storage.postgres.people.sessions import PostgresSessions
 from storage.postgres.pool import Pool
-from storage.postgres.registry import PostgresKeyRegistry
-from storage.postgres.sessions import PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.tokens.issuers import PostgresIssuers
+from storage.postgres.usage.jobs import PostgresJobs
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.redis.client import client
 from storage.redis.counters import RedisCounters
 from storage.redis.holds import RedisHolds

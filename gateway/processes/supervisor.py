@@ -45,8 +45,8 @@ from storage.ports import StorageError
 from storage.postgres.history import MIGRATIONS, names
 from storage.postgres.migrate import migrate, pending
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_care import UsageCare
+from storage.postgres.usage.care import UsageCare
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.redis.bus import RedisBus
 from storage.redis.counters import RedisCounters
 from storage.shipper import Shipper

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from storage.ports import Difference, StorageError
-from storage.postgres.usage_care import Reconciled, UsageCare
+from storage.postgres.usage.care import Reconciled, UsageCare
 
 _log = structlog.get_logger("gateway.nightly")
 

@@ -21,7 +21,7 @@ from policies.account.usage import UsageRecord
 from policies.account.usage_event import usage_event
 from storage.ports import StorageError, Unavailable
 from storage.postgres.pool import Pool
-from storage.postgres.usage_unsent import UsageUnsent
+from storage.postgres.usage.unsent import UsageUnsent
 from storage.redis.client import asking, client
 
 _log = structlog.get_logger("gateway.usage_sinks")

@@ -19,9 +19,9 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind as IdKind
 from storage.postgres.ids import is_id
-from storage.postgres.plans import plan_limits
 from storage.postgres.pool import Pool
 from storage.postgres.room import before_memberships
+from storage.postgres.tenants.plans import plan_limits
 
 if TYPE_CHECKING:
     from storage import ports

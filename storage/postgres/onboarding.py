@@ -6,11 +6,11 @@ from policies.identity.tenants import ApiKey, Role, Tenant
 from policies.people import Invitation
 from storage.ports import NewKey
 from storage.postgres.audit import AuditTrail
-from storage.postgres.directory import PostgresDirectory
-from storage.postgres.invitations import PostgresInvitations
-from storage.postgres.plans import PostgresPlans
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.pool import Pool
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.tenants.directory import PostgresDirectory
+from storage.postgres.tenants.invitations import PostgresInvitations
+from storage.postgres.tenants.plans import PostgresPlans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from policies.identity.principals import Method, Principal, Standing
 from policies.identity.tenants import Role, TenantStatus, UserStatus
 from policies.limits.calendars import Calendar
 from storage.postgres.limits import limits_of, limits_sql
-from storage.postgres.members import held
 from storage.postgres.pool import Pool
 from storage.postgres.tenant_rows import MEANT
+from storage.postgres.tenants.members import held
 
 if TYPE_CHECKING:
     from storage import token_ports as ports

@@ -29,7 +29,7 @@ from storage.journal.writer import Journal
 from storage.ports import Unavailable
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.shipper import Shipper
 from storage.usage_rows import encode
 

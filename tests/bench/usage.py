@@ -17,9 +17,9 @@ from pathlib import Path
 from storage.embedded import attached
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_columns import DIMENSIONS, MEASURES, RAW_MEASURES, names
-from storage.postgres.usage_series import PostgresUsageSeries
+from storage.postgres.usage.columns import DIMENSIONS, MEASURES, RAW_MEASURES, names
+from storage.postgres.usage.ledger import PostgresLedger
+from storage.postgres.usage.series import PostgresUsageSeries
 
 TENANTS, DAYS, TENANT = 1_000, 30, "ten_1"
 

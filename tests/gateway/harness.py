@@ -52,7 +52,7 @@ from policies.routing.route_table import RouteTable
 from policies.routing.routes import PORTAL
 from storage.local_counters import LocalCounters
 from storage.ports import JobBook, Unavailable, Waiter
-from storage.postgres.key_uses import KeyUse
+from storage.postgres.keys.uses import KeyUse
 from storage.usage_rows import decode
 from tests.gateway.holding import Holding
 from tests.storage.memory_jobs import MemoryJobs

@@ -7,8 +7,8 @@ from pathlib import Path
 from gateway.usage.sinks import HttpSink, StreamSink, UsageSinks, http_session
 from storage.journal.archive import Archive
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_unsent import UsageUnsent
+from storage.postgres.usage.ledger import PostgresLedger
+from storage.postgres.usage.unsent import UsageUnsent
 from storage.redis.client import client
 from storage.shipper import Shipper
 

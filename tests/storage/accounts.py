@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from policies.account.usage import INTERIM, AudioSource, Outcome, UsageRecord
 from storage.ports import UsageTotals
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import encode
 from tests.storage.usage_samples import ACME
 

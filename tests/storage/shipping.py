@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage.journal.archive import Archive
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.shipper import Shipper
 
 BATCH_ROWS = 20

@@ -12,8 +12,8 @@ from storage.journal.archive import Archive
 from storage.journal.writer import Journal
 from storage.ports import Difference, UsageTotals
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_care import UsageCare
+from storage.postgres.usage.care import UsageCare
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.shipper import Shipper
 from storage.usage_rows import ENCODINGS, encode
 from tests.storage.accounts import EVER, totals

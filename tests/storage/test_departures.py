@@ -8,11 +8,11 @@ from policies.identity.principals import Standing
 from policies.identity.tenants import Role, RouteOverride, Tenant, TenantStatus
 from policies.limits.rates import Rate
 from storage.ports import NewKey, NotFound
-from storage.postgres.departures import PostgresDepartures
-from storage.postgres.directory import Leaving
-from storage.postgres.service_accounts import PostgresServiceAccounts
-from storage.postgres.sessions import NewSession, PostgresSessions
+from storage.postgres.people.sessions import NewSession, PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
+from storage.postgres.tenants.departures import PostgresDepartures
+from storage.postgres.tenants.directory import Leaving
+from storage.postgres.tokens.service_accounts import PostgresServiceAccounts
 from tests.storage.world import TRAIL, World, a_digest
 
 AT_ONCE = timedelta()

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from policies.account.events import Event
+from storage.postgres.events.outbox import Outbox
 from storage.postgres.idempotency import IdempotencyBook
-from storage.postgres.outbox import Outbox
 from storage.postgres.pool import Pool
 
 

@@ -13,9 +13,9 @@ from policies.jobs import NEVER_TOLD, Job, Ownership
 from policies.limits.allowances import Allowance, What
 from policies.limits.holding import Demand
 from storage.ports import JobBook, Unavailable
-from storage.postgres.jobs import PostgresJobs
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.jobs import PostgresJobs
+from storage.postgres.usage.ledger import PostgresLedger
 from tests.storage.accounts import exported, keep
 from tests.storage.memory_jobs import MemoryJobs
 from tests.storage.usage_samples import ACME, OTHER, record

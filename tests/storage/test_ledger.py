@@ -17,7 +17,7 @@ from policies.limits.allowances import What
 from storage.ports import Difference, Rejected, StorageError, Unavailable, UsageOf, UsageTotals
 from storage.postgres.history import MIGRATIONS
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import CURRENT, encode
 from tests.storage.accounts import EVER, at, exported, keep, totals
 from tests.storage.usage_samples import ACME, DAY_MS, HOUR_MS, NOON, NOON_MS, OTHER, STORABLE, record, records

@@ -10,8 +10,8 @@ from policies.limits.allowances import Allowance, Scope, What
 from policies.limits.calendars import Calendar
 from policies.limits.rates import Rate
 from storage.ports import NotFound
+from storage.postgres.events.limit_events import PostgresLimitEvents
 from storage.postgres.ids import Kind, new_id
-from storage.postgres.limit_events import PostgresLimitEvents
 from tests.storage.world import World, a_digest
 
 PER_MINUTE = Rate(600, 60_000)

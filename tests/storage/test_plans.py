@@ -7,8 +7,8 @@ from policies.limits.allowances import Allowance, What
 from policies.limits.rates import Rate
 from storage.ports import AlreadyExists, NewKey, NotFound
 from storage.postgres.onboarding import Newcomer, onboard
-from storage.postgres.plans import PlanInUse, PostgresPlans
 from storage.postgres.subjects import PostgresSubjects
+from storage.postgres.tenants.plans import PlanInUse, PostgresPlans
 from tests.storage.world import TRAIL, World, a_digest
 
 REQUESTS = Allowance.parse(What.REQUESTS, "600/m")

@@ -13,10 +13,10 @@ from policies.identity.tenants import ApiKey, Role, RouteOverride, TenantStatus,
 from policies.limits.rates import Rate
 from storage.ports import AlreadyExists, ExceedsOwner, NewKey, NotFound, StorageError
 from storage.postgres.ids import Kind, is_id, new_id
-from storage.postgres.key_rows import IDENTIFY
-from storage.postgres.members import PostgresMembers
-from storage.postgres.roles import PostgresRoles
-from storage.postgres.service_accounts import PostgresServiceAccounts
+from storage.postgres.keys.rows import IDENTIFY
+from storage.postgres.tenants.members import PostgresMembers
+from storage.postgres.tenants.roles import PostgresRoles
+from storage.postgres.tokens.service_accounts import PostgresServiceAccounts
 from tests.storage.world import TRAIL, World, a_digest
 
 NOW = datetime.now(UTC)

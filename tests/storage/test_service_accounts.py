@@ -7,8 +7,8 @@ import pytest
 from policies.identity.tenants import TenantStatus
 from storage.ports import AlreadyExists, NotFound
 from storage.postgres.ids import Kind, new_id
-from storage.postgres.service_accounts import PostgresServiceAccounts
 from storage.postgres.subjects import PostgresSubjects
+from storage.postgres.tokens.service_accounts import PostgresServiceAccounts
 from tests.storage.world import TRAIL, World, a_digest
 
 SCOPES = frozenset({"transcribe"})

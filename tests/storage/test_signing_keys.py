@@ -9,7 +9,7 @@ import pytest
 from policies.identity.signing_keys import SigningKey, Stage, signer, unsigned_from
 from storage.ports import NotFound
 from storage.postgres.pool import Pool
-from storage.postgres.signing_keys import PostgresSigningKeys
+from storage.postgres.tokens.signing_keys import PostgresSigningKeys
 from tests.storage.world import TRAIL
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from policies.identity.tenants import Role, UserStatus
 from storage.ports import NotFound
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.subjects import PostgresSubjects
-from storage.postgres.tokens import PostgresFamilies, PostgresRevocations
+from storage.postgres.tokens.families import PostgresFamilies, PostgresRevocations
 from tests.storage.world import TRAIL, World, world
 
 SCOPES = frozenset({"transcribe"})

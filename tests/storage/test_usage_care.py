@@ -7,8 +7,8 @@ import pytest
 
 from storage.ports import RawRemoved, Unavailable
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_care import UsageCare
+from storage.postgres.usage.care import UsageCare
+from storage.postgres.usage.ledger import PostgresLedger
 from tests.storage.accounts import EVER, exported, keep
 from tests.storage.usage_samples import ACME, DAY_MS, NOON, NOON_MS, OTHER, record
 

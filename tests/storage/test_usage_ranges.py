@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.postgres.usage_ranges import cut
+from storage.postgres.usage.ranges import cut
 
 INSTANTS = st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 5)).map(lambda naive: naive.replace(tzinfo=UTC)) | (  # noqa: DTZ001  Hypothesis takes naive bounds
     st.integers(0, 100).map(lambda hours: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours))

@@ -7,8 +7,8 @@ import pytest
 
 from policies.account.usage import UsageRecord
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_unsent import UsageUnsent
+from storage.postgres.usage.ledger import PostgresLedger
+from storage.postgres.usage.unsent import UsageUnsent
 from storage.usage_rows import encode
 from tests.storage.accounts import keep
 from tests.storage.usage_samples import HOUR_MS, NOON_MS, in_encoding, record

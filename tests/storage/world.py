@@ -13,10 +13,10 @@ from policies.limits.allowances import Allowance, What
 from policies.limits.rates import Rate
 from storage.ports import NewKey
 from storage.postgres.audit import AuditTrail
-from storage.postgres.directory import PostgresDirectory
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.limits import PostgresLimitBook
 from storage.postgres.pool import Pool
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.tenants.directory import PostgresDirectory
 
 CHAIN_KEY = b"k" * 32
 TRAIL = AuditTrail(lambda: CHAIN_KEY, OPERATOR)

@@ -24,7 +24,7 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.people import Place, Session
 from storage.postgres.labels import called
-from storage.postgres.people import Account
+from storage.postgres.people.accounts import Account
 
 _DECLARED = {operation.run: operation for operation in OPERATIONS}
 

@@ -8,7 +8,7 @@ from gateway.usage.limit_use import Use, uses
 from policies.limits.calendars import Calendar
 from policies.limits.holding import NOTHING_SPENT, Spent
 from storage.ports import Grant
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.redis.holds import RedisHolds
 
 _PATIENCE_S = 1.0

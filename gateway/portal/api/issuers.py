@@ -23,7 +23,7 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.verification_keys import ALGORITHMS
 from storage.ports import Invalidation
-from storage.postgres.issuers import PostgresIssuers
+from storage.postgres.tokens.issuers import PostgresIssuers
 
 operations = Operations("issuers")
 

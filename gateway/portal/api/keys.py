@@ -19,7 +19,7 @@ from policies.identity.permissions import Permission
 from policies.identity.tenants import ApiKey
 from policies.networks import lie_within, network
 from storage.ports import Invalidation, NewKey
-from storage.postgres.key_rows import KeyChange
+from storage.postgres.keys.rows import KeyChange
 
 operations = Operations("keys")
 

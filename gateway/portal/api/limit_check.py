@@ -20,8 +20,8 @@ from policies.limits.allowances import Scope
 from policies.limits.holding import Spent
 from policies.routing.routes import Route
 from storage.ports import Grant, NotFound
-from storage.postgres.plans import PostgresPlans
 from storage.postgres.subjects import PostgresSubjects
+from storage.postgres.tenants.plans import PostgresPlans
 
 operations = Operations("limits")
 

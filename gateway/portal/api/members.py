@@ -14,8 +14,8 @@ from policies.identity.permissions import ASSIGNABLE, ROLES, Permission
 from policies.identity.tenants import Role, UserStatus
 from storage.ports import Invalidation
 from storage.postgres.absences import no_person
-from storage.postgres.members import LastOwner, Member, PostgresMembers, permissions_in
-from storage.postgres.roles import CustomRole, InUse, PostgresRoles
+from storage.postgres.tenants.members import LastOwner, Member, PostgresMembers, permissions_in
+from storage.postgres.tenants.roles import CustomRole, InUse, PostgresRoles
 
 operations = Operations("members")
 

@@ -31,9 +31,9 @@ from policies.identity.permissions import Permission
 from storage.ports import AlreadyExists, Invalidation, NotFound, Unavailable
 from storage.postgres.absences import no_tenant
 from storage.postgres.audit import AuditTrail
-from storage.postgres.directory import PostgresDirectory
 from storage.postgres.idempotency import IdempotencyBook
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
+from storage.postgres.tenants.directory import PostgresDirectory
 
 _log = structlog.get_logger("gateway.portal")
 

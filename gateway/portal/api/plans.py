@@ -16,7 +16,7 @@ from policies.identity.permissions import Permission
 from policies.limits.allowances import Allowance, What
 from policies.limits.plans import Counted, Plan
 from storage.ports import Invalidation
-from storage.postgres.plans import PlanInUse, PostgresPlans
+from storage.postgres.tenants.plans import PlanInUse, PostgresPlans
 
 operations = Operations("plans")
 

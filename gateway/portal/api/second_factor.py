@@ -9,7 +9,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.oauth.parts import OAUTH
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Role
-from storage.postgres.second_factor import PostgresSecondFactor
+from storage.postgres.people.second_factor import PostgresSecondFactor
 
 operations = Operations("tenants")
 

@@ -16,7 +16,7 @@ from policies.identity.permissions import Permission
 from policies.identity.tenants import ServiceAccount
 from storage.ports import Invalidation
 from storage.postgres.absences import no_account
-from storage.postgres.service_accounts import PostgresServiceAccounts
+from storage.postgres.tokens.service_accounts import PostgresServiceAccounts
 
 operations = Operations("service-accounts")
 

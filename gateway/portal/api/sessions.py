@@ -9,8 +9,8 @@ from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
 from policies.identity.permissions import Permission
 from storage.ports import NotFound
-from storage.postgres.log_ins import LogIn, log_in_of, log_ins_in
-from storage.postgres.members import permissions_in
+from storage.postgres.people.log_ins import LogIn, log_in_of, log_ins_in
+from storage.postgres.tenants.members import permissions_in
 
 operations = Operations("sessions")
 

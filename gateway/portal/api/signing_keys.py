@@ -9,7 +9,7 @@ from gateway.portal.api.shapes import Instant, stamp
 from policies.identity.permissions import Permission
 from policies.identity.signing_keys import OVERLAP, SigningKey, Stage
 from storage.ports import Invalidation, NotFound
-from storage.postgres.signing_keys import PostgresSigningKeys
+from storage.postgres.tokens.signing_keys import PostgresSigningKeys
 
 operations = Operations("signing-keys")
 

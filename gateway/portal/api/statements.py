@@ -21,7 +21,7 @@ from policies.limits.calendars import Calendar, Period
 from storage.ports import RawRemoved
 from storage.postgres.labels import called
 from storage.postgres.limits import PostgresLimitBook
-from storage.postgres.plans import PostgresPlans
+from storage.postgres.tenants.plans import PostgresPlans
 
 operations = Operations("usage")
 

@@ -13,7 +13,7 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission, excess, permitted
 from policies.people import Session
 from storage.postgres.ids import Kind
-from storage.postgres.members import permissions_in
+from storage.postgres.tenants.members import permissions_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

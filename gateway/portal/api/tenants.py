@@ -13,9 +13,9 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Tenant, TenantStatus
 from storage.ports import Invalidation
-from storage.postgres.departures import PostgresDepartures
-from storage.postgres.directory import Leaving, PostgresDirectory
-from storage.postgres.plans import PostgresPlans
+from storage.postgres.tenants.departures import PostgresDepartures
+from storage.postgres.tenants.directory import Leaving, PostgresDirectory
+from storage.postgres.tenants.plans import PostgresPlans
 
 operations = Operations("tenants")
 

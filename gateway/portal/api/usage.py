@@ -20,9 +20,9 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from storage.ports import RawRemoved, UsageTotals
 from storage.postgres.labels import called
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_events import PostgresUsageEvents, UsageSought
-from storage.postgres.usage_series import PostgresUsageSeries, Sum, needs_records
+from storage.postgres.usage.events import PostgresUsageEvents, UsageSought
+from storage.postgres.usage.ledger import PostgresLedger
+from storage.postgres.usage.series import PostgresUsageSeries, Sum, needs_records
 
 operations = Operations("usage")
 

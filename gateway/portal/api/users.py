@@ -15,9 +15,9 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.tenants import UserStatus
 from storage.ports import AlreadyExists, Invalidation
-from storage.postgres.newcomers import NewPerson
-from storage.postgres.people import PostgresPeople
-from storage.postgres.users import Known, PostgresUsers
+from storage.postgres.people.accounts import PostgresPeople
+from storage.postgres.people.newcomers import NewPerson
+from storage.postgres.people.users import Known, PostgresUsers
 
 operations = Operations("users")
 

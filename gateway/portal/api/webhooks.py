@@ -18,8 +18,8 @@ from gateway.public_addresses import NotAllowed, check_host
 from policies.account.events import secret_text
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
+from storage.postgres.events.webhooks import Delivery, PostgresWebhooks, Webhook
 from storage.postgres.ids import Kind, new_id
-from storage.postgres.webhooks import Delivery, PostgresWebhooks, Webhook
 
 operations = Operations("webhooks")
 

@@ -11,7 +11,7 @@ from gateway.identity.digests import digest
 from gateway.portal.oauth.requests import OAuthError
 from gateway.portal.parts import Parts
 from policies.identity.tenants import ServiceAccount
-from storage.postgres.service_accounts import PostgresServiceAccounts
+from storage.postgres.tokens.service_accounts import PostgresServiceAccounts
 
 
 async def authenticated(

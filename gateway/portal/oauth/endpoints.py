@@ -16,7 +16,7 @@ from policies.identity.permissions import INTROSPECT
 from policies.identity.principals import Principal, Standing
 from policies.identity.tenants import ServiceAccount
 from policies.identity.tokens import AccessToken
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
 
 __all__ = ["lifetime", "routes"]
 

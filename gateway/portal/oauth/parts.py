@@ -8,9 +8,9 @@ from aiohttp import web
 from gateway.identity.token_state import TokenState
 from gateway.portal.oauth.tokens import Tokens
 from gateway.portal.parts import PARTS
-from storage.postgres.service_accounts import PostgresServiceAccounts
 from storage.postgres.subjects import PostgresSubjects
-from storage.postgres.tokens import PostgresFamilies, PostgresRevocations
+from storage.postgres.tokens.families import PostgresFamilies, PostgresRevocations
+from storage.postgres.tokens.service_accounts import PostgresServiceAccounts
 
 
 @dataclass(frozen=True, slots=True)

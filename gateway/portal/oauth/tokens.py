@@ -18,7 +18,7 @@ from policies.identity.tokens import ACCESS_S, ACCESS_TYPE, SERVICE_S, AccessTok
 from storage.ports import Invalidation, Unavailable
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.subjects import PostgresSubjects
-from storage.postgres.tokens import PostgresFamilies, PostgresRevocations
+from storage.postgres.tokens.families import PostgresFamilies, PostgresRevocations
 
 _log = structlog.get_logger("gateway.portal")
 

@@ -23,7 +23,7 @@ from gateway.portal.proving import limit, prove_password
 from policies.federation import Asserted
 from policies.http.verdict import Refusal
 from policies.people import Place, Proven
-from storage.postgres.people import Account
+from storage.postgres.people.accounts import Account
 
 routes = web.RouteTableDef()
 

@@ -25,8 +25,8 @@ from policies.http.verdict import Refusal
 from policies.people import FRESH_S, Place, Proven, safe_next
 from storage.ports import AlreadyExists, NotFound, Unavailable
 from storage.postgres.address import Connection
-from storage.postgres.identities import name_of
-from storage.postgres.people import Account
+from storage.postgres.people.accounts import Account
+from storage.postgres.people.identities import name_of
 
 _log = structlog.get_logger("gateway.portal")
 

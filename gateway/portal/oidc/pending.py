@@ -23,7 +23,7 @@ from policies.http.verdict import Refusal
 from policies.identity.tenants import Role
 from policies.people import Person
 from storage.postgres.address import Connection
-from storage.postgres.sessions import Also
+from storage.postgres.people.sessions import Also
 
 _SLIP = Slip("tahoe_connect", "oidc-consent", "oidc-consent")
 

@@ -28,7 +28,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity import strict_json
-from storage.postgres.passkeys import NewPasskey, Passkey, PostgresPasskeys
+from storage.postgres.people.passkeys import NewPasskey, Passkey, PostgresPasskeys
 from storage.redis.client import asking
 
 _LIFE_S = 300

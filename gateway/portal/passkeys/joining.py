@@ -15,7 +15,7 @@ from policies.http.verdict import Refusal
 from policies.people import Invitation
 from storage.ports import AlreadyExists
 from storage.postgres.address import Connection
-from storage.postgres.invitations import newcomer
+from storage.postgres.tenants.invitations import newcomer
 
 routes = web.RouteTableDef()
 

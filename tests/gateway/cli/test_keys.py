@@ -12,8 +12,8 @@ from policies.http.credentials import is_well_formed
 from policies.identity.principals import Principal, Standing
 from storage.ports import Invalidation
 from storage.postgres.audit import AuditTrail
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.pool import Pool
-from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.cli.conftest import SECRET, Operator
 from tests.gateway.cli.listening import invalidations
 

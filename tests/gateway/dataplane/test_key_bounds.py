@@ -10,7 +10,7 @@ from gateway.dataplane.key_uses import KeyUses
 from policies.identity.principals import Standing
 from policies.networks import holds, network
 from storage.ports import Unavailable
-from storage.postgres.key_uses import KeyUse
+from storage.postgres.keys.uses import KeyUse
 from tests.gateway.harness import Gateway
 
 

@@ -13,8 +13,8 @@ from policies.audit import OPERATOR
 from policies.identity.permissions import ASSIGNABLE, Permission
 from policies.identity.tenants import Role, Tenant, User
 from storage.postgres.audit import PURPOSE, AuditTrail
-from storage.postgres.directory import PostgresDirectory
 from storage.postgres.pool import Pool
+from storage.postgres.tenants.directory import PostgresDirectory
 
 EVERYTHING = " ".join(Permission)
 

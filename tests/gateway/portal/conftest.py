@@ -22,7 +22,7 @@ from gateway.identity.passwords import hash_password
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from policies.identity.tenants import Role, Tenant, User
-from storage.postgres.directory import PostgresDirectory
+from storage.postgres.tenants.directory import PostgresDirectory
 from tests.gateway.portal.api import Houses
 
 Client = TestClient[web.Request, web.Application]

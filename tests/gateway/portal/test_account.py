@@ -11,9 +11,9 @@ import pytest
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from policies.identity.tenants import Role
-from storage.postgres.invitations import PostgresInvitations
-from storage.postgres.people import PostgresPeople
-from storage.postgres.trusted import PostgresTrustedBrowsers
+from storage.postgres.people.accounts import PostgresPeople
+from storage.postgres.people.trusted import PostgresTrustedBrowsers
+from storage.postgres.tenants.invitations import PostgresInvitations
 from tests.gateway.portal.conftest import (
     EMAIL,
     PAGE,

@@ -9,7 +9,7 @@ from gateway.portal.mail import MAILER
 from gateway.portal.parts import Parts
 from gateway.portal.purging import purge
 from policies.identity.tenants import Role
-from storage.postgres.members import permissions_in
+from storage.postgres.tenants.members import permissions_in
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, log_in
 

@@ -18,10 +18,10 @@ from policies.identity.permissions import Permission
 from policies.identity.tenants import Role
 from storage.ports import Invalidation
 from storage.postgres.audit import AuditTrail
-from storage.postgres.key_uses import KeyUse, PostgresKeyUses
-from storage.postgres.registry import PostgresKeyRegistry
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_care import UsageCare
+from storage.postgres.keys.registry import PostgresKeyRegistry
+from storage.postgres.keys.uses import KeyUse, PostgresKeyUses
+from storage.postgres.usage.care import UsageCare
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in

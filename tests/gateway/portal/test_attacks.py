@@ -20,8 +20,8 @@ from gateway.tasks import Tasks
 from gateway.usage.export import FORMATS
 from policies.identity.permissions import Permission
 from policies.people import safe_next
-from storage.postgres.people import PostgresPeople
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.people.accounts import PostgresPeople
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in

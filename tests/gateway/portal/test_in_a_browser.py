@@ -26,7 +26,7 @@ from gateway.shipped import shipped
 from gateway.usage.statements import read_price_lists
 from policies.http.verdict import Deny, Refusal
 from policies.identity.tenants import Role
-from storage.postgres.invitations import PostgresInvitations
+from storage.postgres.tenants.invitations import PostgresInvitations
 from tests import programs
 from tests.gateway.portal.conftest import EMAIL, PASSWORD, Town, actions
 from tests.gateway.portal.test_recovery import letters

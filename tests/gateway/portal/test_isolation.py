@@ -11,8 +11,8 @@ from gateway.portal.api.operations import Operation
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
 from policies.identity.tenants import Role
-from storage.postgres.sessions import NewSession, PostgresSessions
-from storage.postgres.signing_keys import PostgresSigningKeys
+from storage.postgres.people.sessions import NewSession, PostgresSessions
+from storage.postgres.tokens.signing_keys import PostgresSigningKeys
 from tests.gateway.portal.api import Caller, Houses
 from tests.storage.world import a_digest
 

@@ -5,8 +5,8 @@ import pytest
 from gateway.portal.parts import Parts
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Role
-from storage.postgres.departures import PostgresDepartures
 from storage.postgres.subjects import PostgresSubjects
+from storage.postgres.tenants.departures import PostgresDepartures
 from tests.gateway.portal.api import EVERYTHING, Houses
 from tests.gateway.portal.conftest import actions
 

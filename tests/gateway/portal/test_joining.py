@@ -15,7 +15,7 @@ from gateway.portal.problem import Problem
 from policies.identity.tenants import Role, UserStatus
 from policies.people import InvitationState
 from storage.ports import AlreadyExists, NotFound
-from storage.postgres.invitations import PostgresInvitations
+from storage.postgres.tenants.invitations import PostgresInvitations
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 from tests.gateway.portal.test_recovery import letters, link_in
 from tests.storage.waiting import until

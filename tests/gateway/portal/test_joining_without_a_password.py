@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.identity.tenants import Role
-from storage.postgres.people import PostgresPeople
+from storage.postgres.people.accounts import PostgresPeople
 from tests.gateway.portal.conftest import PAGE, Client, Town, actions
 from tests.gateway.portal.oidc_world import come_back, portal_with, provider, table
 from tests.gateway.portal.test_joining import invited, roles

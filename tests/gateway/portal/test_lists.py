@@ -10,7 +10,7 @@ from gateway.portal.api.openapi import document
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
 from policies.identity.tenants import Role
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.conftest import ISSUERS

@@ -17,7 +17,7 @@ from gateway.portal.identity import IDENTITY
 from gateway.portal.parts import Parts
 from policies.identity.tenants import Role, TenantStatus, UserStatus
 from storage.ports import Invalidation
-from storage.postgres.sessions import PostgresSessions
+from storage.postgres.people.sessions import PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
 from storage.redis.bus import RedisBus
 from storage.sessions import Sessions

@@ -18,7 +18,7 @@ from gateway.portal.parts import Parts
 from gateway.portal.posting import Postman
 from gateway.portal.recovery import link, mint
 from storage.ports import Unavailable
-from storage.postgres.letters import PostgresLetters
+from storage.postgres.events.letters import PostgresLetters
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, Client, Town, fill, log_in
 from tests.storage.waiting import until

@@ -22,7 +22,7 @@ from policies.identity.tenants import Role, ServiceAccount, Tenant, TenantStatus
 from policies.identity.tokens import AccessToken, Fault
 from policies.identity.verification_keys import read_key_set
 from storage.ports import Invalidation
-from storage.postgres.signing_keys import PostgresSigningKeys
+from storage.postgres.tokens.signing_keys import PostgresSigningKeys
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import Client
 

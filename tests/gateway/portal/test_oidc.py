@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from policies.identity.tenants import Role, UserStatus
-from storage.postgres.departures import PostgresDepartures
-from storage.postgres.people import PostgresPeople
+from storage.postgres.people.accounts import PostgresPeople
+from storage.postgres.tenants.departures import PostgresDepartures
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 from tests.gateway.portal.oidc_world import (
     FakeProvider,

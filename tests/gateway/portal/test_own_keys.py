@@ -10,7 +10,7 @@ from gateway.portal import own_keys
 from gateway.portal.dates import written
 from policies.identity.tenants import Role
 from storage.ports import Invalidation
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from tests.gateway.portal.conftest import PAGE, Client, Town, actions, fill, log_in
 
 NEW, REVOKE = "/account/tokens/new", "/account/tokens/revoke"

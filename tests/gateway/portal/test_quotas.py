@@ -16,7 +16,7 @@ from policies.account.usage import AudioSource, Measured
 from policies.limits.allowances import Allowance, What
 from policies.limits.calendars import Calendar
 from policies.limits.holding import Demand, Spent
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.redis.holds import RedisHolds
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses

@@ -12,9 +12,9 @@ from gateway.portal.parts import Parts
 from policies.identity.permissions import ROLES
 from policies.identity.tenants import Role, UserStatus
 from policies.identity.tokens import AccessToken
-from storage.postgres.people import PostgresPeople
-from storage.postgres.tokens import PostgresRevocations
-from storage.postgres.users import PostgresUsers
+from storage.postgres.people.accounts import PostgresPeople
+from storage.postgres.people.users import PostgresUsers
+from storage.postgres.tokens.families import PostgresRevocations
 from storage.redis.tickets import RedisTickets
 from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in

@@ -11,8 +11,8 @@ from aiohttp import ClientResponse
 
 from policies.identity.permissions import ROLES
 from policies.identity.tenants import Role
-from storage.postgres.members import PostgresMembers
-from storage.postgres.roles import PostgresRoles
+from storage.postgres.tenants.members import PostgresMembers
+from storage.postgres.tenants.roles import PostgresRoles
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill, log_in
 
 

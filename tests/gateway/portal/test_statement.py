@@ -19,9 +19,9 @@ from policies.account.usage import INTERIM, AudioSource, Measured
 from policies.identity.tenants import Role
 from policies.limits.calendars import Calendar
 from storage.ports import NewKey
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.limits import PostgresLimitBook
-from storage.postgres.registry import PostgresKeyRegistry
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Houses, make_operator
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, log_in

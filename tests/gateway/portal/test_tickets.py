@@ -7,7 +7,7 @@ from gateway.portal.parts import Parts
 from policies.http.tickets import LIFE_S
 from policies.identity.tokens import AccessToken
 from storage.ports import NewKey
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.redis.tickets import RedisTickets
 from tests.gateway.portal.conftest import SAME_ORIGIN, Client, Town, log_in
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.portal.api.usage import EventShown
 from gateway.portal.parts import Parts
 from gateway.usage.export import COLUMNS
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.api import Caller, Houses
 from tests.storage.usage_samples import record

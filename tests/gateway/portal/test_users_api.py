@@ -10,7 +10,7 @@ from gateway.portal.parts import Parts
 from gateway.portal.proving import RECOVERY_PURPOSE
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Role
-from storage.postgres.people import PostgresPeople
+from storage.postgres.people.accounts import PostgresPeople
 from tests.gateway.portal.api import EVERYTHING, Caller, Houses
 from tests.gateway.portal.conftest import PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
 from tests.gateway.portal.test_recovery import letters, link_in

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.parts import Parts
-from storage.postgres.key_uses import KeyUse, PostgresKeyUses
-from storage.postgres.sessions import PostgresSessions
+from storage.postgres.keys.uses import KeyUse, PostgresKeyUses
+from storage.postgres.people.sessions import PostgresSessions
 from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.test_isolation import MARK, body_of, furnished, tried
 from tests.gateway.portal.test_issuers_api import CORP

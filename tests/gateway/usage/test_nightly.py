@@ -7,7 +7,7 @@ import pytest
 
 from gateway.usage.nightly import Nightly, last_due
 from storage.ports import Difference, Unavailable, UsageTotals
-from storage.postgres.usage_care import Reconciled
+from storage.postgres.usage.care import Reconciled
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_it_is_due_at_three_in_the_morning_of_utc(now: datetime, due: datetime) 
 
 
 class Care:
-    """Stands for storage.postgres.usage_care.UsageCare; its own promises are tested with PostgreSQL."""
+    """Stands for storage.postgres.usage.care.UsageCare; its own promises are tested with PostgreSQL."""
 
     def __init__(self, *, locked: bool = False) -> None:
         self.now = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -19,8 +19,8 @@ from gateway.usage.sinks import STREAM, HttpSink, StreamSink, UsageSinks, http_s
 from storage.journal.writer import Journal
 from storage.ports import Unavailable
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_unsent import UsageUnsent
+from storage.postgres.usage.ledger import PostgresLedger
+from storage.postgres.usage.unsent import UsageUnsent
 from storage.redis.client import client
 from storage.usage_rows import encode
 from tests.gateway import sending

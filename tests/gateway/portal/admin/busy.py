@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from policies.account.usage import AudioSource, Measured, Outcome
-from storage.postgres.usage import PostgresLedger
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import encode
 from tests.gateway.portal.conftest import Town
 from tests.storage.usage_samples import record

@@ -7,8 +7,8 @@ from playwright.async_api import Browser
 from policies.identity.tenants import Role
 from policies.limits.allowances import Allowance, What
 from storage.ports import NewKey
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.limits import PostgresLimitBook
-from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.conftest import Town
 from tests.gateway.portal.test_in_a_browser import (

@@ -11,7 +11,7 @@ from gateway.portal.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.tenants import Role
 from storage.ports import NewKey, NotFound
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.reading import entries, forget_the_password, raw, read, text_of
 from tests.gateway.portal.conftest import PAGE, SAME_ORIGIN, Client, Town, fill, form_of, log_in
 

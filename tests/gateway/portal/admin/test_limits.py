@@ -3,8 +3,8 @@
 from policies.identity.tenants import Role
 from policies.limits.allowances import Allowance, What
 from storage.ports import NewKey
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.postgres.limits import PostgresLimitBook
-from storage.postgres.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.admin.reading import raw, read
 from tests.gateway.portal.conftest import Client, Town, log_in

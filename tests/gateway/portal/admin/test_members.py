@@ -6,8 +6,8 @@ import pytest
 
 from policies.identity.permissions import ROLES
 from policies.identity.tenants import Role
-from storage.postgres.members import PostgresMembers, permissions_in
-from storage.postgres.roles import PostgresRoles
+from storage.postgres.tenants.members import PostgresMembers, permissions_in
+from storage.postgres.tenants.roles import PostgresRoles
 from tests.gateway.portal.admin.reading import entries, forget_the_password, raw, read, text_of
 from tests.gateway.portal.conftest import EMAIL, PAGE, SAME_ORIGIN, Client, Town, fill, log_in
 from tests.gateway.portal.test_recovery import letters

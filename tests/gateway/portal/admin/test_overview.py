@@ -9,7 +9,7 @@ from gateway.portal.parts import Parts
 from policies.identity.tenants import Role
 from policies.limits.allowances import Allowance, What
 from storage.postgres.limits import PostgresLimitBook
-from storage.postgres.roles import PostgresRoles
+from storage.postgres.tenants.roles import PostgresRoles
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.admin.reading import read
 from tests.gateway.portal.conftest import PAGE, Client, Town, fill, log_in

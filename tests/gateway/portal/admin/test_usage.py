@@ -7,7 +7,7 @@ import pytest
 
 from policies.identity.tenants import Role
 from storage.ports import NewKey
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.admin.reading import raw, read, text_of
 from tests.gateway.portal.conftest import Client, Town, log_in

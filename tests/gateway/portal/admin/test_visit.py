@@ -3,7 +3,7 @@
 import pytest
 
 from policies.identity.tenants import Role
-from storage.postgres.registry import PostgresKeyRegistry
+from storage.postgres.keys.registry import PostgresKeyRegistry
 from tests.gateway.portal.admin.reading import forget_the_password, raw, text_of
 from tests.gateway.portal.conftest import PAGE, SAME_ORIGIN, Client, Town, fill, form_of, log_in
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from storage.ports import Difference, UsageTotals
 from storage.postgres.address import Connection
-from storage.postgres.usage_columns import DIMENSIONS, MEASURES, RAW_MEASURES, TOTALS, names
+from storage.postgres.usage.columns import DIMENSIONS, MEASURES, RAW_MEASURES, TOTALS, names
 
 
 async def differences(connection: Connection, *, timeout: float) -> list[Difference]:

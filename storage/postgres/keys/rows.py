@@ -15,7 +15,7 @@ from policies.limits.calendars import Calendar
 from policies.networks import network
 from storage.postgres import values
 from storage.postgres.limits import limits_of, limits_sql
-from storage.postgres.members import held
+from storage.postgres.tenants.members import held
 
 OWN = """k.id, k.tenant_id, k.user_id, k.name, k.last4, k.scopes, k.created_at, k.expires_at, k.revoked_at,
     k.disabled_at, k.networks, k.routes, k.metadata, k.service_account_id,

@@ -18,11 +18,11 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
-from storage.postgres.members import held
-from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.order import by_age
+from storage.postgres.people.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.pool import Pool
 from storage.postgres.room import require_room
+from storage.postgres.tenants.members import held
 
 _INVITATION = """
     id, tenant_id, email, role, invited_by, created_at, sent_at, expires_at, accepted_at, revoked_at, declined

@@ -7,8 +7,8 @@ from policies.identity.permissions import excess
 from storage.ports import ExceedsOwner
 from storage.postgres.absences import no_enabled_account
 from storage.postgres.ids import Kind, is_id
-from storage.postgres.members import held
 from storage.postgres.pool import Pool
+from storage.postgres.tenants.members import held
 
 
 async def require_held(

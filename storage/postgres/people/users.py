@@ -15,11 +15,11 @@ from storage.postgres.absences import no_person
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
-from storage.postgres.links import PostgresLinks
-from storage.postgres.log_ins import end_log_ins, end_tokens
-from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.order import Order, by_age
-from storage.postgres.people import PostgresPeople
+from storage.postgres.people.accounts import PostgresPeople
+from storage.postgres.people.links import PostgresLinks
+from storage.postgres.people.log_ins import end_log_ins, end_tokens
+from storage.postgres.people.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.pool import Pool
 
 

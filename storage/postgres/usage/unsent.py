@@ -12,7 +12,7 @@ from typing import Final
 from policies.account.usage import UsageRecord
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
-from storage.postgres.usage_columns import names, record_from
+from storage.postgres.usage.columns import names, record_from
 from storage.usage_rows import CURRENT
 
 _HOLD: Final = timedelta(seconds=90)

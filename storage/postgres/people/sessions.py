@@ -12,7 +12,7 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, new_id
 from storage.postgres.pool import Pool
-from storage.postgres.tokens import revoke_in
+from storage.postgres.tokens.families import revoke_in
 
 _SESSION = """
     s.id, s.tenant_id, s.user_id, s.methods, s.address, s.agent, s.created_at, s.seen_at, s.authenticated_at,

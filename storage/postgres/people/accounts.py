@@ -16,9 +16,9 @@ from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
-from storage.postgres.log_ins import end_log_ins
+from storage.postgres.people.log_ins import end_log_ins
+from storage.postgres.people.second_factor import ASKED
 from storage.postgres.pool import Pool
-from storage.postgres.second_factor import ASKED
 
 _PERSON = """
     id, email, name, status, language, time_zone, created_at, password_changed_at, last_login_at,

@@ -7,8 +7,8 @@ from typing import Final
 
 from policies.account.usage import UsageRecord
 from storage.postgres.pool import Pool
-from storage.postgres.usage_columns import names, record_from
-from storage.postgres.usage_ranges import cut
+from storage.postgres.usage.columns import names, record_from
+from storage.postgres.usage.ranges import cut
 from storage.usage_rows import CURRENT
 
 _EVENTS: Final = f"""

@@ -13,8 +13,8 @@ from policies.corrections import Lowered, correction_of, read, written
 from policies.jobs import NEVER_TOLD, Job, Ownership, name_of, record_of
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
-from storage.postgres.usage import PostgresLedger
-from storage.postgres.usage_columns import names, record_from
+from storage.postgres.usage.columns import names, record_from
+from storage.postgres.usage.ledger import PostgresLedger
 from storage.usage_rows import CURRENT, encode
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from storage.ports import AlreadyExists, NotFound
 from storage.postgres import values
 from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
-from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
+from storage.postgres.people.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.pool import Pool
 from storage.postgres.tenant_rows import MEANT
 

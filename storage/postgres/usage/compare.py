@@ -10,7 +10,7 @@ import orjson
 from policies.account.usage import INTERIM, AudioSource, Outcome
 from storage.ports import Difference, UsageTotals
 from storage.postgres.address import Connection
-from storage.postgres.usage_columns import names
+from storage.postgres.usage.columns import names
 from storage.usage_rows import CURRENT, by_encoding
 
 

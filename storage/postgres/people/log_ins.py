@@ -12,9 +12,9 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.ids import Kind, is_id
 from storage.postgres.order import by_age
+from storage.postgres.people.sessions import end_sessions_in
 from storage.postgres.pool import Pool
-from storage.postgres.sessions import end_sessions_in
-from storage.postgres.tokens import end_families_in, revoke_in
+from storage.postgres.tokens.families import end_families_in, revoke_in
 
 _TIME = 5
 """Where the time begins in an id: its prefix is before it, and both kinds' are as long."""

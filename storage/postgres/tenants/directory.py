@@ -15,8 +15,8 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, new_id
-from storage.postgres.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.order import Order, by_age
+from storage.postgres.people.newcomers import NewPerson, add_person, tell_of_person
 from storage.postgres.pool import Pool
 from storage.postgres.tenant_rows import TENANT, TENANTS, tenant_of
 

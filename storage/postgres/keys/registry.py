@@ -17,8 +17,8 @@ from storage.postgres.address import Connection
 from storage.postgres.audit import AuditTrail
 from storage.postgres.faults import violating
 from storage.postgres.ids import Kind, is_id, new_id
-from storage.postgres.key_owners import require_held
-from storage.postgres.key_rows import (
+from storage.postgres.keys.owners import require_held
+from storage.postgres.keys.rows import (
     CHANGE,
     CREATE,
     HOLDER,

@@ -14,8 +14,8 @@ import asyncpg
 from storage.ports import Difference
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
-from storage.postgres.usage_ranges import day_of
-from storage.postgres.usage_reconcile import differences
+from storage.postgres.usage.ranges import day_of
+from storage.postgres.usage.reconcile import differences
 
 _LOCK: Final = "SELECT pg_try_advisory_xact_lock(x'7573616765'::bigint)"  # "usage"
 _STATEMENT_S: Final = 3600.0

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from policies.people import EMAIL_CHANGE_S, RESET_S
 from storage.postgres.address import Connection
-from storage.postgres.people import PostgresPeople
+from storage.postgres.people.accounts import PostgresPeople
 from storage.postgres.pool import Pool
 
 

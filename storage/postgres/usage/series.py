@@ -8,9 +8,9 @@ from policies.account.usage import INTERIM
 from storage.ports import UsageTotals
 from storage.postgres.order import by_age
 from storage.postgres.pool import Pool
-from storage.postgres.usage import BOOKS, LABELS, totals_of
-from storage.postgres.usage_columns import DIMENSIONS, TOTALS, names, sums
-from storage.postgres.usage_ranges import cut, day_of
+from storage.postgres.usage.columns import DIMENSIONS, TOTALS, names, sums
+from storage.postgres.usage.ledger import BOOKS, LABELS, totals_of
+from storage.postgres.usage.ranges import cut, day_of
 
 UNITS: Final = {"1m": "minute", "1h": "hour", "1d": "day"}
 """Buckets by their names: whole units of UTC."""

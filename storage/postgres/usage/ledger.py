@@ -14,11 +14,11 @@ from policies.limits.allowances import What
 from storage.ports import Difference, RawRemoved, Rejected, Unavailable, UsageOf, UsageTotals
 from storage.postgres.address import Connection
 from storage.postgres.pool import Pool
-from storage.postgres.usage_columns import DIMENSIONS, MEASURES, TOTALS, names, record_from, sums
-from storage.postgres.usage_compare import row_differences
-from storage.postgres.usage_ranges import cut, day_of
-from storage.postgres.usage_reconcile import differences
-from storage.postgres.usage_unsent import list_unsent
+from storage.postgres.usage.columns import DIMENSIONS, MEASURES, TOTALS, names, record_from, sums
+from storage.postgres.usage.compare import row_differences
+from storage.postgres.usage.ranges import cut, day_of
+from storage.postgres.usage.reconcile import differences
+from storage.postgres.usage.unsent import list_unsent
 from storage.usage_rows import CURRENT, Encoding, by_encoding
 from storage.usage_sums import Sums, sum_rows
 
