@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import uniform
 from typing import Final
@@ -181,16 +181,18 @@ class Shipper:
         """Bring a batch to the ledger and take note of where it stands then."""
         name = files.journal_id.hex
         assert course.position is not None  # known before anything is read
-        position = await self._ship_rows(name, course.position, batch, 0, len(batch.rows))
+        fresh = course.without_copies(batch)
+        position = await self._ship_rows(name, course.position, fresh, 0, len(fresh.rows))
         if position is None:
             course.position, course.sequence = await self._ledger.shipped(name), None
+            course.brought.clear()
             return
-        self._count_lost(files, batch.lost_bytes, course.missing(batch.first_sequence))
-        course.advance(position, batch.first_sequence + len(batch.rows), batch.ends[-1] + batch.lost_bytes)
+        self._count_lost(files, fresh.lost_bytes, course.missing(batch.first_sequence))
+        course.advance(position, batch.sequences, batch.ends[-1] + batch.lost_bytes)
 
     async def _ship_rows(self, journal: str, position: int, batch: Batch, first: int, last: int) -> int | None:
         """Ship ``batch.rows[first:last]``, by halves around what is rejected. The new position, or None: ask for it."""
-        end = batch.after(last - 1)
+        end = batch.after(last - 1)  # of no rows at all: all were copies
         rows = batch.rows[first:last]
         try:
             accepted = await self._ledger.ship(journal, position, end, rows)
@@ -270,6 +272,8 @@ class _Course:
     position: int | None = None
     sequence: int | None = None
     """The sequence of the record at ``position``; None when another process led the journal there."""
+    brought: list[range] = field(default_factory=list)
+    """The sequences of what this process has brought there since it last asked: one range, or more around damage."""
     shipped_at: float = float("-inf")
     """On the event loop's clock."""
     trouble_until: float = float("-inf")
@@ -292,11 +296,32 @@ class _Course:
         self.pending_bytes = behind.bytes
         self.pending_records = max(0, behind.records - self.known_sequence) if behind.bytes else 0
 
-    def advance(self, position: int, sequence: int, size: int) -> None:
-        """The ledger has everything before ``position``, ``size`` bytes more; ``sequence`` is the next record's."""
+    def without_copies(self, batch: Batch) -> Batch:
+        """Without rows that were brought already: copies, where a disk wrote records to a wrong place."""
+        sequences = batch.sequences
+        if all(sequences.start >= known.stop or sequences.stop <= known.start for known in self.brought):
+            return batch
+        fresh, copied = [], 0
+        for at, sequence in enumerate(sequences):
+            if any(sequence in known for known in self.brought):
+                copied += layout.RECORD_BYTES + len(batch.rows[at])
+            else:
+                fresh.append(at)
+        return replace(
+            batch,
+            rows=[batch.rows[at] for at in fresh],
+            ends=[*(batch.ends[at] for at in fresh[:-1]), batch.ends[-1]],
+            lost_bytes=batch.lost_bytes + copied,
+        )
+
+    def advance(self, position: int, sequences: range, size: int) -> None:
+        """The ledger has everything before ``position``, ``size`` bytes more: the records with these sequences."""
         self.pending_bytes = max(0, self.pending_bytes - size)
-        self.pending_records = max(0, self.pending_records - (sequence - self.known_sequence))
-        self.position, self.sequence = position, sequence
+        self.pending_records = max(0, self.pending_records - (sequences.stop - self.known_sequence))
+        self.position, self.sequence = position, max(sequences.stop, self.known_sequence)
+        if self.brought and self.brought[-1].stop == sequences.start:
+            sequences = range(self.brought.pop().start, sequences.stop)
+        self.brought.append(sequences)
 
     def missing(self, sequence: int) -> int:
         """Records between the position and the one with this number, as far as that can be known."""

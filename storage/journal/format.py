@@ -7,7 +7,8 @@ A segment is a header of 64 bytes and records to its end; what was never written
     64  record: magic 4 | length 4 | sequence 8 | CRC-32 of the payload 4 | payload
 
 Integers are little-endian. A record's checksum starts from the journal's id and the record's sequence, so bytes of
-another journal, or of another place in this one, are not taken for a record.
+another journal are not taken for a record. A copy of one of its own, where a disk wrote to the wrong place, is one: its
+sequence tells the shipper that it has it already.
 
 Invariant: a payload never holds ``RECORD_MAGIC``, because it is UTF-8 and the magic's first byte never occurs in UTF-8
 (RFC 3629 section 3). So nothing that a client sends can look like a record once the search for the next one is on.
@@ -56,7 +57,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Intact records that follow one another, and the offset where the run stops."""
+    """Intact records whose sequences follow one another, and the offset where the run stops."""
 
     rows: list[bytes]
     ends: list[int]
@@ -106,6 +107,8 @@ def read_run(data: bytes, start: int, seed: int, limit: int) -> Run:
             break
         if not rows:
             first_sequence = sequence
+        elif sequence != first_sequence + len(rows):
+            break
         rows.append(row)
         ends.append(end)
         at = end

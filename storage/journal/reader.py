@@ -14,6 +14,7 @@ can be told to a person, and not a SIGBUS.
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,14 @@ class Batch:
     """The position that ``ends`` count from."""
     ends: list[int]
     first_sequence: int
+    """Of the first row; those of the others follow."""
     lost_bytes: int
     """Damaged bytes that were passed over to reach the first row."""
+
+    @property
+    def sequences(self) -> range:
+        """Of its rows, in order."""
+        return range(self.first_sequence, self.first_sequence + len(self.rows))
 
     def after(self, index: int) -> int:
         """Where the ledger stands when it has the rows up to and including ``index``."""
@@ -57,7 +64,10 @@ class Exhausted:
     complete: bool
     """Nor will there ever be: the files can go."""
     lost_bytes: int = 0
-    """Damaged bytes, or a record that a dead writer never finished, with no intact record behind them."""
+    """Damaged bytes, or a record that a dead writer never finished, with no intact record behind them.
+
+    Of a segment that was emptied nobody knows how much it held: its header counts.
+    """
     records: int = 0
     """Where the writer got further than can be read, the records that it had appended by then; else 0."""
 
@@ -90,6 +100,8 @@ def read_batch(files: JournalFiles, position: int, *, max_rows: int, max_bytes: 
                     promised = max(promised, header.records)
                 if not (header.intact or found.run.rows or header.blank) and start == layout.HEADER_BYTES:
                     strange = segment
+                if header.blank and not found.run.rows and _is_file(descriptor):
+                    lost += layout.HEADER_BYTES  # emptied, or overwritten with zeros: no segment is made without one
         lost += found.skipped
         if found.run.rows:
             return Batch(
@@ -220,6 +232,11 @@ def _opened(files: JournalFiles, segment: SegmentFile) -> Iterator[tuple[int, la
         raise Unreadable(f"Cannot read the usage journal {segment.path}: {error.strerror}.") from error
     finally:
         os.close(descriptor)
+
+
+def _is_file(descriptor: int) -> bool:
+    """Whether it is still there, and not the stand-in for one that another shipper has removed."""
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def _check(header: layout.Header, files: JournalFiles, segment: SegmentFile) -> None:

@@ -242,6 +242,23 @@ async def test_damage_is_passed_over_counted_and_said(
     assert names(tmp_path) == set()
 
 
+@pytest.mark.parametrize(("source", "target"), [(2, 8), (8, 2)])
+async def test_a_record_that_a_disk_wrote_to_a_second_place_is_shipped_once(
+    tmp_path: Path, ledger: MemoryLedger, source: int, target: int
+) -> None:
+    """It is intact at both, and costs what it was written over: earlier or later in the journal."""
+    write_dead(tmp_path, [ROWS[:10]])  # of one length
+    data = bytearray(path(tmp_path).read_bytes())
+    first, second = (slice(start := layout.HEADER_BYTES + at * RECORD, start + RECORD) for at in (source, target))
+    data[second] = data[first]
+    path(tmp_path).write_bytes(data)
+    one = shipper(tmp_path, ledger)
+    await one.drain()
+    assert sorted(ledger.rows) == [row for row in ROWS[:10] if row != ROWS[target]]
+    assert one.lost_bytes == RECORD
+    assert one.lost_records >= 1
+
+
 @pytest.mark.parametrize("cut", [layout.HEADER_BYTES + size for size in (0, 3 * RECORD, 4 * RECORD - 5)])
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("rest", ["zeros", "nothing"])
