@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from policies.account.usage import NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord
+from policies.audio.sources import is_heard_more
 from policies.audio.walker import LONGEST_MS
 from policies.jobs import NEVER_TOLD, Job, Ownership, has_failed, is_done, record_of
 from policies.limits.allowances import Allowance, What
@@ -43,8 +44,12 @@ def told(route: Route, ownership: Ownership, state: str | None, seconds: str | N
     reported_ms = _milliseconds(seconds)
     if ownership.pending or not ownership.accounted_ms:
         return Added(_due(ownership, reported_ms), Outcome.OK)
-    if ownership.is_measured or reported_ms is None:  # what was walked has the last word; an estimate, where nobody has
+    if reported_ms is None:
         return Added(None, Outcome.OK)
+    if ownership.is_measured:
+        if not is_heard_more(ownership.accounted_ms, reported_ms, ownership.most_ms):
+            return Added(None, Outcome.OK)
+        return Added(replace(_due(ownership, reported_ms), discrepant=True), Outcome.OK)
     in_all_ms = max(reported_ms, ownership.floor_ms)
     if in_all_ms < ownership.accounted_ms:
         return Lowered(in_all_ms, Outcome.OK)

@@ -44,6 +44,8 @@ class Ownership:
     accounted_ms: int
     floor_ms: int = 0
     """What of that was walked: no result makes it less."""
+    most_ms: int = 0
+    """What the upload's bytes can hold: a report of more is not believed against what was walked."""
     model: str = ""
     channels: int | None = None
     counted: tuple[Demand, ...] = ()

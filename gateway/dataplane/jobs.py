@@ -16,6 +16,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.connection import UpstreamConnection
 from policies.account.usage import AudioSource, Measured, Outcome, UsageRecord
 from policies.admission import Admit, Hold
+from policies.audio.sources import most_held_ms
 from policies.authorise import Permit
 from policies.corrections import Added, Lowered, still_counted, told
 from policies.http.verdict import Deny, Refusal
@@ -59,7 +60,8 @@ class NewJob:
     """Reads the answer that makes a job, and stores whose it is."""
 
     __slots__ = (
-        "_goes_elsewhere", "_hold", "_jobs", "_measure", "_permit", "_picker", "_request_id", "is_pending", "name",
+        "_body_bytes", "_goes_elsewhere", "_hold", "_jobs", "_measure", "_permit", "_picker", "_request_id",
+        "is_pending", "name",
     )  # fmt: skip
 
     most = _HELD_NEW
@@ -73,8 +75,10 @@ class NewJob:
         hold: Hold | None,
         request_id: str,
         *,
+        body_bytes: int,
         goes_elsewhere: bool,
     ) -> None:
+        self._body_bytes = body_bytes
         self._hold = hold
         self._jobs = jobs
         self._permit = permit
@@ -112,6 +116,7 @@ class NewJob:
             route=route.name,
             accounted_ms=measured.audio_ms,
             floor_ms=measured.audio_ms if measured.source is AudioSource.WALKED else measured.walked_ms or 0,
+            most_ms=most_held_ms(self._body_bytes),
             model=measured.model,
             channels=measured.channels,
             counted=self._hold.audio if self._hold is not None else (),
@@ -292,16 +297,18 @@ class Jobs:
         hold: Hold | None,
         request_id: str,
         *,
+        body_bytes: int,
         goes_elsewhere: bool,
     ) -> NewJob | JobState | None:
         """What is to read a good answer on this route; None when nothing needs to be known. Raises StorageError.
 
         ``hold`` is what the request holds of its limits: audio that is accounted with it is taken from them.
+        ``body_bytes`` have come with it.
         ``goes_elsewhere``: the result does not pass here.
         """
         route = permit.route
         if route.job:
-            return NewJob(self, permit, measure, hold, request_id, goes_elsewhere=goes_elsewhere)
+            return NewJob(self, permit, measure, hold, request_id, body_bytes=body_bytes, goes_elsewhere=goes_elsewhere)
         if not route.job_done:
             return None
         job = named_in(route, path)

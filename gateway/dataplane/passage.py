@@ -290,6 +290,7 @@ class Passage:
                 self._measured,
                 self._exchange.hold,
                 self._exchange.request_id,
+                body_bytes=self._exchange.bytes_in,
                 goes_elsewhere=meter is not None and meter.passes_by,
             )
         except StorageError as error:

@@ -150,12 +150,12 @@ def _held(files: Sequence[Heard], body_bytes: int, reported_ms: int | None, weig
     if sound and not files:
         return _Chosen(AudioSource.NONE if reported_ms is None else AudioSource.REPORTED, reported_ms or 0)
     walked_ms = total(file.walked_ms for file in files) or 0
-    fits = reported_ms is not None and reported_ms * SLOWEST_BYTES_PER_SECOND <= body_bytes * 1000
+    most_ms = most_held_ms(body_bytes)
+    fits = reported_ms is not None and reported_ms <= most_ms
     if sound and all(file.walked_ms is not None for file in files):
         if reported_ms is None or not _report_differs(walked_ms, reported_ms):
             return _Chosen(AudioSource.WALKED, walked_ms)
-        if fits and reported_ms > walked_ms:
-            # It heard more than the container admits to: a header that only its reader sees through.
+        if is_heard_more(walked_ms, reported_ms, most_ms):
             return _Chosen(AudioSource.REPORTED, reported_ms, is_doubtful=True)
         return _Chosen(AudioSource.WALKED, walked_ms, is_doubtful=True)
     if reported_ms is not None and fits:
@@ -163,6 +163,19 @@ def _held(files: Sequence[Heard], body_bytes: int, reported_ms: int | None, weig
     best_ms = sum(file.best_ms for file in files)
     audio_ms = best_ms if sound else max(best_ms, weight_ms)
     return _Chosen(AudioSource.ESTIMATED, audio_ms, is_doubtful=reported_ms is not None)
+
+
+def most_held_ms(body_bytes: int) -> int:
+    """The most audio that so many bytes can hold."""
+    return body_bytes * 1000 // SLOWEST_BYTES_PER_SECOND
+
+
+def is_heard_more(walked_ms: int, reported_ms: int, most_ms: int) -> bool:
+    """Whether the upstream heard more than the container admits to: a header that only its reader sees through.
+
+    ``most_ms`` is what its bytes can hold.
+    """
+    return walked_ms < reported_ms <= most_ms and _report_differs(walked_ms, reported_ms)
 
 
 def foreseen(files: Sequence[Heard], seen: int, body_bytes: int | None) -> int | None:
@@ -174,7 +187,7 @@ def foreseen(files: Sequence[Heard], seen: int, body_bytes: int | None) -> int |
     claimed = total(file.claimed_ms for file in files)
     if claimed is not None:
         if body_bytes is not None:
-            claimed = min(claimed, body_bytes * 1000 // SLOWEST_BYTES_PER_SECOND)
+            claimed = min(claimed, most_held_ms(body_bytes))
         return min(max(claimed, so_far), LONGEST_MS)
     if body_bytes is None:
         return so_far or None

@@ -31,7 +31,7 @@ JOB = Job("k", "abc")
 BY_URL = Ownership(
     tenant_id="ten_acme", key_id="key_1", user_id="usr_1", route="m", accounted_ms=0, settled=False, pending=True
 )
-WALKED = replace(BY_URL, accounted_ms=2_500, floor_ms=2_500, pending=False)
+WALKED = replace(BY_URL, accounted_ms=2_500, floor_ms=2_500, most_ms=60_000, pending=False)
 ESTIMATED = replace(WALKED, floor_ms=1_000)
 FAILED = Outcome.UPSTREAM_FAILED
 
@@ -56,6 +56,10 @@ UNTOLD = ["null", "-1", "nan", "inf", "1e400", "1e12", "", None]
         (WALKED, "done", "2.5", Added(None, Outcome.OK)),
         (WALKED, "done", "1", Added(None, Outcome.OK)),
         (WALKED, "done", None, Added(None, Outcome.OK)),
+        # It heard more than the container admitted to, as far as the bytes can hold that.
+        (WALKED, "done", "60", Added(replace(added(57_500, 60_000).measured, discrepant=True), Outcome.OK)),
+        (WALKED, "done", "60.001", Added(None, Outcome.OK)),
+        (WALKED, "done", "3", Added(None, Outcome.OK)),  # whole seconds, rounded up
         (WALKED, "error", None, Lowered(0, FAILED)),
         (WALKED, "queued", "1", None),
         (ESTIMATED, "done", "4", added(1_500, 4_000)),
@@ -72,7 +76,7 @@ UNTOLD = ["null", "-1", "nan", "inf", "1e400", "1e12", "", None]
 def test_a_result_adds_or_takes_back_what_it_says(
     made: Ownership, state: str | None, seconds: str | None, due: Added | Lowered | None
 ) -> None:
-    """What was walked has the last word; an estimate has it where nobody tells; what failed is free."""
+    """What was walked is the least; an estimate stands where nobody tells; what failed is free."""
     assert told(ROUTE, made, state, seconds) == due
 
 

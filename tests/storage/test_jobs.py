@@ -21,7 +21,7 @@ from tests.storage.memory_jobs import MemoryJobs
 from tests.storage.usage_samples import ACME, OTHER, record
 
 JOB = Job("k", "abc")
-MINE = Ownership(tenant_id=ACME, key_id="key_1", user_id="usr_1", route="m", accounted_ms=7, settled=False)
+MINE = Ownership(tenant_id=ACME, key_id="key_1", user_id="usr_1", route="m", accounted_ms=7, most_ms=9, settled=False)
 UPLOADED = replace(MINE, accounted_ms=2_500, floor_ms=2_500, model="whisper-1", channels=1)
 FAILED = Lowered(0, Outcome.UPSTREAM_FAILED)
 THEIRS = replace(MINE, tenant_id=OTHER, key_id="key_2")

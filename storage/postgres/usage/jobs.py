@@ -56,6 +56,7 @@ class PostgresJobs:
                     ownership.route,
                     ownership.accounted_ms,
                     ownership.floor_ms,
+                    ownership.most_ms,
                     ownership.model,
                     ownership.channels,
                     orjson.dumps(written(ownership.counted)).decode(),
@@ -140,8 +141,8 @@ def _ownership(row: asyncpg.Record) -> Ownership:
     return Ownership(**values | {"counted": read(orjson.loads(values["counted"]))})
 
 
-_COLUMNS: Final = """tenant_id, key_id, user_id, route, accounted_ms, floor_ms, model, channels, counted, pending,
-    (extract(epoch FROM created_at) * 1000)::bigint AS made_ms,
+_COLUMNS: Final = """tenant_id, key_id, user_id, route, accounted_ms, floor_ms, most_ms, model, channels, counted,
+    pending, (extract(epoch FROM created_at) * 1000)::bigint AS made_ms,
     settled_at IS NOT NULL OR lower_at IS NOT NULL AS settled, contested_at IS NOT NULL AS contested"""
 _OWNER: Final = f"""
     SELECT {_COLUMNS} FROM platform.jobs WHERE kind = $1 AND job_id = $2 AND expires_at > now()
@@ -162,12 +163,12 @@ _FORGET: Final = f"""
 """  # noqa: S608  the same
 _BIND: Final = f"""
     INSERT INTO platform.jobs AS known
-        (kind, job_id, tenant_id, key_id, user_id, route, accounted_ms, floor_ms, model, channels, counted, settled_at,
-        pending, expires_at, ask_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN now() END,
-        $13, now() + make_interval(days => $14), now() + CASE
-            WHEN $7::bigint > 0 AND NOT $13::boolean THEN least({_EARLY}, make_interval(days => $14) * 0.9)
-            ELSE make_interval(days => $14) * 0.9 END)
+        (kind, job_id, tenant_id, key_id, user_id, route, accounted_ms, floor_ms, most_ms, model, channels, counted,
+        settled_at, pending, expires_at, ask_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $13 THEN now() END,
+        $14, now() + make_interval(days => $15), now() + CASE
+            WHEN $7::bigint > 0 AND NOT $14::boolean THEN least({_EARLY}, make_interval(days => $15) * 0.9)
+            ELSE make_interval(days => $15) * 0.9 END)
     ON CONFLICT (kind, job_id) DO UPDATE SET contested_at =
         CASE WHEN known.tenant_id = excluded.tenant_id THEN known.contested_at
             ELSE coalesce(known.contested_at, now()) END

@@ -104,6 +104,17 @@ async def test_audio_that_was_uploaded_with_the_job_is_not_accounted_again(w: Wo
     assert w.book.rows[Job("speechmatics", "job-1")].settled
 
 
+async def test_an_upload_of_which_its_result_heard_more_is_accounted_with_that_as_well(w: Workers) -> None:
+    """A container that hides sound from the walker is no cheaper where the answer is a job."""
+    await upload(w, wav(1.0))
+    w.service.sent["/v2/jobs/job-1"] = answer(b'{"job": {"id": "job-1", "status": "done", "duration": 61}}')
+    for _ in range(2):
+        assert (await w.second.ask("GET", "/v2/jobs/job-1")).status == 200
+    (record,) = w.book.accounted
+    assert (record.measured.audio_ms, record.measured.before_ms) == (60_000, 1_000)
+    assert record.measured.discrepant
+
+
 REJECTED = answer(b'{"job": {"id": "job-1", "status": "rejected"}}')
 
 
