@@ -117,10 +117,13 @@ class ForwardAuth:
         """Keep what it amounts to when it comes again, where there is no more to that than to any."""
         known, permit, inquiry = incoming.known, admit.permit, asking.inquiry
         data, presented = incoming.connection.whole(incoming.message), known.presented
+        if not isinstance(inquiry, Inquiry):
+            return
+        bound = () if permit.bounds is None else Holder.bound(permit.bounds, inquiry)
         is_usual = (
             0 < len(data) <= LONGEST
-            and isinstance(inquiry, Inquiry)
-            and (permit.bounds is None or not Holder.bound(permit.bounds, inquiry))
+            and not (bound and (known.head.content_lengths or permit.route.websocket))
+            and (admit.hold is None or not admit.hold.grows)
             and not permit.route.job_kind
             and not known.head.request_id
             and not known.head.upgrade
@@ -133,10 +136,10 @@ class ForwardAuth:
         if likeness is not None:
             beginning = responses.status_line(exchange.status) + b"X-Request-ID: "
             lines = [b"", *self._standing(asking.dialect, permit)]
-            if permit.charges:
+            if permit.charges and not bound:
                 lines += [permit.rate_policy, b""]
             question = Question.of(
-                incoming.message, known, asking, presented, permit, likeness, beginning, b"\r\n".join(lines)
+                incoming.message, known, asking, presented, permit, bound, likeness, beginning, b"\r\n".join(lines)
             )
             self._memory.keep(place, question)
 
@@ -165,12 +168,13 @@ class ForwardAuth:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
         decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
-        if route.job_kind and not isinstance(decision, Deny):
-            decision = await self._jobs.judge(decision, inquiry.path, is_seen=False)
+        if isinstance(decision, Admit):
+            exchange.hold = decision.hold  # settled with the answer: when the request itself ends is not told here
+            if route.job_kind:
+                decision = await self._jobs.judge(decision, inquiry.path, is_seen=False)
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal
-        exchange.hold = decision.hold  # settled with the answer: when the request itself ends is not told here
         by_session = exchange.principal.method is Method.SESSION
         if route.websocket and by_session and not from_same_origin(inquiry.head, self._manners.login_base.encode()):
             return Deny(refusal=Refusal.ORIGIN_NOT_ALLOWED, principal=exchange.principal)

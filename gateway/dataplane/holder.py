@@ -95,7 +95,15 @@ class Holder:
         self._holds.hold_for(wanted, waiter)
 
     def conclude(self, permit: Permit, held: Held, *, is_lasting: bool = True) -> Admit | Deny:
-        """The last word, counted."""
+        """The last word, counted. Where a bug of ours has it unsaid, nothing stays held."""
+        try:
+            return self._conclude(permit, held, is_lasting=is_lasting)
+        except Exception:
+            if held.lease is not None:
+                held.lease.settle(Spent())  # one request, as the account has it
+            raise
+
+    def _conclude(self, permit: Permit, held: Held, *, is_lasting: bool) -> Admit | Deny:
         self._count(held.demands, held.answer)
         self._notice(permit.principal, held.demands, held.answer)
         hold = None if held.lease is None else _Hold(self, permit, held.lease, is_lasting=is_lasting)

@@ -124,19 +124,18 @@ class Proxy:
         """What is left to do of an errand."""
         if errand.fault is not None:
             raise errand.fault
-        decision = errand.decision
+        decision, refrain = errand.decision, errand.refrain
+        if decision is None:
+            address = refrain.known.caller.address
+            decision = await self._gatekeeper.hold(refrain.permit, refrain.bound, refrain.inquiry, address)
+            if isinstance(decision, Admit):
+                exchange.hold = decision.hold
         if isinstance(errand, Reply):
-            assert decision is not None
             asking = errand.refrain.asking
             return self._forward_auth.say(decision, asking, incoming.connection, exchange, keep_alive=True)
         assert isinstance(errand, Passing)
-        refrain = errand.refrain
-        if decision is None:
-            held = refrain.permit, refrain.bound, refrain.inquiry, refrain.known.caller.address
-            decision = await self._gatekeeper.hold(*held)
         if not isinstance(decision, Admit):
             return decision
-        exchange.hold = decision.hold
         asked = None if errand.asked_on is None else (errand.asked_on, errand.asked)
         return await self._relay.carry(decision, refrain.inquiry, incoming, exchange, asked=asked)
 
@@ -184,13 +183,14 @@ class Proxy:
         """Judge what was read, and have it carried."""
         connection, message = incoming.connection, incoming.message
         decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
-        if route.job_kind and not isinstance(decision, Deny):
-            decision = await self._jobs.judge(decision, inquiry.path)
+        if isinstance(decision, Admit):
+            exchange.hold = decision.hold
+            if route.job_kind:
+                decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):
             login = login_path(inquiry, decision) if decision.refusal.status == 401 else None
             return decision if login is None else self._to_login(connection, exchange, decision, login)
         exchange.principal = decision.permit.principal
-        exchange.hold = decision.hold
         refusal = _unservable(inquiry, message.upgrade, route)
         if refusal is not None:
             return Deny(refusal=refusal, principal=exchange.principal)
@@ -215,12 +215,13 @@ class Proxy:
             alone = inquiry.presented is NOTHING
             inquiry.presented = Presented(upgrade.ticket) if alone else CONFLICT
         decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
-        if route.job_kind and not isinstance(decision, Deny):
-            decision = await self._jobs.judge(decision, inquiry.path)
+        if isinstance(decision, Admit):
+            exchange.hold = decision.hold
+            if route.job_kind:
+                decision = await self._jobs.judge(decision, inquiry.path)
         if isinstance(decision, Deny):
             return decision
         exchange.principal = decision.permit.principal
-        exchange.hold = decision.hold
         return await self._relay.carry(decision, inquiry, incoming, exchange, upgrade)
 
     async def _second_door(self, inquiry: Inquiry, incoming: Incoming, exchange: Exchange) -> Next | Deny:

@@ -38,7 +38,7 @@ from policies.limits.rates import Taken
 from policies.routing.routes import PORTAL
 from storage.ports import Held
 
-_ONE = Spent()
+ONE = Spent()
 """What a request without a body has spent that was not refused."""
 
 
@@ -98,6 +98,11 @@ class Recurrent(Protocol):
     known: Known
     presented: Presented
     permit: Permit
+    bound: tuple[Bound, ...]
+
+    @property
+    def inquiry(self) -> Inquiry:
+        """What is judged."""
 
     def errand(self, desk: "Desk", connection: "Line", request_id: str) -> "Errand":
         """It comes again."""
@@ -174,7 +179,11 @@ class Errand(Repetition):
             self._stop(error)
 
     def _take(self) -> None:
-        self._desk.gatekeeper.take_for(self.refrain.permit, self)
+        refrain = self.refrain
+        if refrain.bound:
+            self._desk.gatekeeper.hold_for(refrain.permit, refrain.bound, refrain.known.caller.address, self)
+        else:
+            self._desk.gatekeeper.take_for(refrain.permit, self)
 
     @property
     def is_stuck(self) -> bool:
@@ -189,6 +198,8 @@ class Errand(Repetition):
         exchange.started = self.started
         exchange.route = refrain.permit.route
         exchange.principal = refrain.permit.principal
+        if isinstance(self.decision, Admit):
+            exchange.hold = self.decision.hold
         return exchange
 
     @override
@@ -201,12 +212,15 @@ class Errand(Repetition):
         """Whether there is nothing to tell it any more."""
         return self._stage is not RUNNING
 
-    def set_result(self, result: Taken | None) -> None:
+    def set_result(self, result: Taken | Held | None) -> None:
         """Go on."""
         raise NotImplementedError  # where to, its subclasses know
 
     def set_exception(self, error: BaseException) -> None:  # noqa: ARG002  it is said once more
-        """Stop: the limiter cannot be asked."""
+        """Stop: the limiter cannot be asked. Where something was to be held the task asks again."""
+        if self.refrain.bound:
+            self._stop()
+            return
         try:
             self.decision = self._desk.gatekeeper.uncounted(self.refrain.permit)
         except Exception as bug:  # noqa: BLE001  whoever tells has others to tell
@@ -258,14 +272,6 @@ class Passing(Errand):
         self.asked = 0.0
 
     @override
-    def _take(self) -> None:
-        refrain = self.refrain
-        if refrain.bound:
-            self._desk.gatekeeper.hold_for(refrain.permit, refrain.bound, refrain.known.caller.address, self)
-        else:
-            super()._take()
-
-    @override
     def set_result(self, result: Taken | Held | None) -> None:
         """Go on: the limiter has said what was taken or is held, or the upstream has answered."""
         gatekeeper, permit = self._desk.gatekeeper, self.refrain.permit
@@ -281,8 +287,8 @@ class Passing(Errand):
 
     @override
     def set_exception(self, error: BaseException) -> None:
-        """Stop. That the upstream has failed its connection will say once more; the limiter is asked again."""
-        if self.asked_on is None and not self.refrain.bound:
+        """Stop. That the upstream has failed its connection will say once more."""
+        if self.asked_on is None:
             super().set_exception(error)
         else:
             self._stop()
@@ -331,7 +337,7 @@ class Passing(Errand):
         whole = responses.head(upstream.status, lines) + body
         self.ends_like(self.refrain.likeness, len(body), time.perf_counter() - self.asked)
         if decision.hold is not None:
-            decision.hold.settle(_ONE)
+            decision.hold.settle(ONE)
         self._stage = OVER  # nothing below can fail
         self._desk.settlement.settle_again(self)
         connection.write_soon(whole)
@@ -341,13 +347,6 @@ class Passing(Errand):
         metrics.inflight -= 1
         upstream.release()
         connection.ran()
-
-    @override
-    def exchange(self) -> Exchange:
-        exchange = super().exchange()
-        if isinstance(self.decision, Admit):
-            exchange.hold = self.decision.hold
-        return exchange
 
     @override
     def _stop(self, fault: Exception | None = None) -> None:

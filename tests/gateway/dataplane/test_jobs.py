@@ -378,11 +378,21 @@ async def test_audio_limits_are_charged_with_the_result(w: Workers) -> None:
     assert (refused.status, refused.code) == (429, "quota_exceeded")
 
 
-async def test_a_question_about_anothers_job_gives_its_place_back(w: Workers) -> None:
-    """Refused after the limits were taken, it holds nothing of them."""
+async def test_a_question_about_anothers_job_gives_its_place_back(
+    w: Workers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Refused after the limits were taken, it holds nothing of them; nor where it fails by a bug of ours."""
     key = w.first.add_key(tenant_id="ten_b", allowances=(limited(What.CONCURRENCY, "1"),))
     for _ in range(3):
         assert (await w.first.ask("GET", "/v2/transcript/job-1", key=key)).status == 404
+    assert w.first.holding.holds.held == 0
+
+    async def bug(_: Job) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(w.book, "owner", bug)
+    for _ in range(2):
+        assert (await w.first.ask("GET", "/v2/transcript/job-1", key=key)).status == 500
     assert w.first.holding.holds.held == 0
 
 

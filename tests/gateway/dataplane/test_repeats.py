@@ -564,7 +564,12 @@ BUGS = [
 
 LIMITERS = {
     "rates": ["tests.gateway.harness.SwitchableCounters.take_for", "gateway.dataplane.gatekeeper.conclude"],
-    "held": ["tests.gateway.holding.SwitchableHolds.hold_for", "gateway.dataplane.holder.demands"],
+    "held": [
+        "tests.gateway.holding.SwitchableHolds.hold_for",
+        "gateway.dataplane.holder.demands",
+        "gateway.dataplane.holder._Hold",
+        "gateway.dataplane.holder.conclude_held",
+    ],
 }
 CASES = [(limits, where) for limits, own in LIMITERS.items() for where in (*BUGS, *own)]
 
