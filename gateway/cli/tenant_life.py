@@ -80,7 +80,8 @@ async def _onboard(
 ) -> "tuple[Onboarded, str, str]":
     """What was made, the key itself, and the invitation's link unless it was mailed."""
     from gateway.identity.digests import digest  # noqa: PLC0415  the same
-    from gateway.portal import joining, letters, mail, recovery  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal.entry import joining, recovery  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal.mail import letters, sending  # noqa: PLC0415  the same
     from storage.postgres.onboarding import Newcomer  # noqa: PLC0415  the same
     from storage.postgres.onboarding import onboard as make  # noqa: PLC0415  the same
 
@@ -102,10 +103,10 @@ async def _onboard(
     link = joining.link(settings.base_url, invitation)
     if settings.mail is None:
         return made, key, link
-    mailer = mail.Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from)
+    mailer = sending.Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from)
     try:
         await mailer.send(owner, *letters.invitation(link, name, made.invitation.role))
-    except mail.MailFailed as error:
+    except sending.MailFailed as error:
         remark(f"The invitation could not be mailed: {error}.")
         return made, key, link
     return made, key, ""

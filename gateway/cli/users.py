@@ -246,7 +246,8 @@ async def _create(
 async def _create_person(stores: "Stores", email: str, name: str, password: str | None) -> tuple["Known", str]:
     """The person, and the link to a first password if there is one and it was not mailed."""
     from gateway.identity.digests import digest  # noqa: PLC0415  slow: see the package's docstring
-    from gateway.portal import letters, recovery  # noqa: PLC0415  the same
+    from gateway.portal.entry import recovery  # noqa: PLC0415  the same
+    from gateway.portal.mail import letters  # noqa: PLC0415  the same
     from storage.postgres.people.newcomers import NewPerson  # noqa: PLC0415  the same
     from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  the same
 
@@ -273,7 +274,7 @@ async def _hashed(stores: "Stores", password: str | None) -> str | None:
 
 async def _mail(stores: "Stores", email: str, letter: tuple[str, str]) -> bool:
     """Whether it was mailed: not where no mail is configured, nor where its server does not take it."""
-    from gateway.portal.mail import Mailer, MailFailed  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal.mail.sending import Mailer, MailFailed  # noqa: PLC0415  slow: see the package's docstring
 
     settings = stores.settings
     if settings.mail is None:
@@ -289,7 +290,8 @@ async def _mail(stores: "Stores", email: str, letter: tuple[str, str]) -> bool:
 async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple["Invitation", str]:
     """The invitation, and its link if it was not mailed."""
     from gateway.identity.digests import digest  # noqa: PLC0415  the same
-    from gateway.portal import joining, letters, recovery  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal.entry import joining, recovery  # noqa: PLC0415  slow: see the package's docstring
+    from gateway.portal.mail import letters  # noqa: PLC0415  slow: see the package's docstring
 
     tenant = await stores.directory.tenant(slug)
     secret = recovery.mint("invite")

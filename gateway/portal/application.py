@@ -4,40 +4,24 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.portal import (
-    account,
-    addresses,
-    choosing,
-    crosssite,
-    enrolling,
-    identity,
-    joining,
-    login,
-    mail,
-    own_keys,
-    pages,
-    posting,
-    problem_answers,
-    purging,
-    recovery,
-    security,
-    shield,
-    statement,
-    tickets,
-    webhooks,
-)
+from gateway.portal import purging, tickets, webhooks
 from gateway.portal.admin import audit, invitations, keys, limits, members, new_keys, overview, usage
 from gateway.portal.api import service
+from gateway.portal.entry import choosing, enrolling, identity, joining, login, recovery
+from gateway.portal.entry.oidc import consent, flow, linking
+from gateway.portal.entry.passkeys import joining as passkey_joining
+from gateway.portal.entry.passkeys import keeping, using
+from gateway.portal.mail import posting, sending
 from gateway.portal.oauth import discovery, endpoints
-from gateway.portal.oidc import consent, flow, linking
+from gateway.portal.own import account, addresses, security, statement
+from gateway.portal.own import keys as own_keys
 from gateway.portal.parts import PARTS, Parts
-from gateway.portal.passkeys import joining as passkey_joining
-from gateway.portal.passkeys import keeping, using
+from gateway.portal.web import crosssite, pages, problem_answers, shield
 
 MODULES: tuple[Any, ...] = (
     service, webhooks, purging, pages, endpoints, discovery, tickets,
-    identity, mail, posting, login, choosing, recovery, joining, account, security, enrolling, flow, linking, consent,
-    keeping, using, passkey_joining, addresses, own_keys, statement,
+    identity, sending, posting, login, choosing, recovery, joining, account, security, enrolling, flow, linking,
+    consent, keeping, using, passkey_joining, addresses, own_keys, statement,
     overview, new_keys, keys, members, invitations, usage, limits, audit,
 )  # fmt: skip
 """Each has ``routes``, and a ``lifetime`` if it opens something; one line to add another."""

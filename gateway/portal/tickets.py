@@ -12,12 +12,12 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.configuration.route_file import load_routes
-from gateway.portal import browser
-from gateway.portal.bodies import read_json
 from gateway.portal.caller import caller
+from gateway.portal.entry import browser
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
+from gateway.portal.web.bodies import read_json
+from gateway.portal.web.problem import Problem
 from policies.http.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
 from policies.http.verdict import Deny, Refusal
 from policies.identity.tokens import AccessToken

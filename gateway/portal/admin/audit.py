@@ -10,7 +10,7 @@ from gateway.portal.admin.times import day_begins
 from gateway.portal.admin.visit import Visit, enter, filled
 from gateway.portal.api.audit import EntryShown, Value, list_audit
 from gateway.portal.api.paging import Page
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.audit import ActorKind
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway.portal.account import back
 from gateway.portal.admin.members import PATH as MEMBERS
 from gateway.portal.admin.members import roles_of
 from gateway.portal.admin.visit import Visit, enter, filled, once_of
 from gateway.portal.api.invitations import create_invitation, list_invitations, revoke_invitation, send_invitation
 from gateway.portal.api.operations import Run
-from gateway.portal.problem import Problem
+from gateway.portal.own.account import back
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Role

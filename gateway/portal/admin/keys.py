@@ -6,13 +6,13 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.portal.account import back
 from gateway.portal.admin.visit import Visit, enter, filled, version_of
 from gateway.portal.api.keys import KeyShown, change_key, list_keys, revoke_key, show_key
 from gateway.portal.api.limit_use import LimitInUse, list_limit_use
 from gateway.portal.api.limits import set_limits
+from gateway.portal.own.account import back
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.limits.allowances import What

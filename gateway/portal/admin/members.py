@@ -4,7 +4,6 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.portal.account import back
 from gateway.portal.admin.visit import Visit, enter, filled, version_of
 from gateway.portal.api.members import (
     MemberShown,
@@ -16,7 +15,8 @@ from gateway.portal.api.members import (
     show_member,
 )
 from gateway.portal.api.paging import LONGEST
-from gateway.portal.problem import Problem
+from gateway.portal.own.account import back
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import ROLES, Permission, excess
 from policies.identity.tenants import Role, UserStatus

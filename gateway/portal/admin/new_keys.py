@@ -12,10 +12,10 @@ from gateway.portal.api.keys import KeyMade, KeyShown, KeyWish, create_key, rota
 from gateway.portal.api.limits import LimitsWish, set_limits
 from gateway.portal.api.members import list_members
 from gateway.portal.api.paging import LONGEST
-from gateway.portal.bodies import Known, validated
-from gateway.portal.own_keys import LIVES
+from gateway.portal.own.keys import LIVES
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
+from gateway.portal.web.bodies import Known, validated
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import ASSIGNABLE, Permission
 from policies.limits.allowances import What

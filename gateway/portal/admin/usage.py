@@ -12,7 +12,7 @@ from gateway.portal.admin.times import PRESETS, Range, bucketed, day_begins, lat
 from gateway.portal.admin.visit import Visit, enter, filled
 from gateway.portal.api.usage import GroupShown, UsageShown, show_usage
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 

@@ -8,18 +8,18 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.portal import browser
-from gateway.portal.account import fields_in, own
 from gateway.portal.admin.sections import open_to
 from gateway.portal.api.etags import etag
 from gateway.portal.api.idempotency import Kept
 from gateway.portal.api.operations import Ask, Run, perform
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.api.subject import Subject, of_session
-from gateway.portal.bodies import Known, validated
-from gateway.portal.pages import render
+from gateway.portal.entry import browser
+from gateway.portal.own.account import fields_in, own
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
+from gateway.portal.web.bodies import Known, validated
+from gateway.portal.web.pages import render
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.people import Place, Session

@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.portal.api.paging import Page
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 
 

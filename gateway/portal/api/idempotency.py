@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.identity.sealed import seal, unseal
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from storage.postgres.idempotency import Found, IdempotencyBook
 

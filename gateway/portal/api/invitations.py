@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from gateway.portal import joining
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Email, Instant
-from gateway.portal.problem import Problem
+from gateway.portal.entry import joining
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import ROLES, Permission
 from policies.identity.tenants import Role

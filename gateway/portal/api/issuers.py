@@ -17,8 +17,8 @@ from gateway.identity.issuer_book import InSettings, IssuerBook, KnownIssuer, Un
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant
-from gateway.portal.bodies import faults
-from gateway.portal.problem import Problem
+from gateway.portal.web.bodies import faults
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.verification_keys import ALGORITHMS

@@ -10,9 +10,9 @@ from gateway.identity.digests import digest
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant, Name, Scopes, SentInstant
-from gateway.portal.bodies import Known
 from gateway.portal.parts import Parts
-from gateway.portal.problem import Problem
+from gateway.portal.web.bodies import Known
+from gateway.portal.web.problem import Problem
 from policies.http.credentials import RANDOM_BYTES, mint_key
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from gateway.portal.api.counting import counted
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from gateway.usage.limit_use import Use
 from policies.account.usage import Measured, Outcome
 from policies.admission import refusal_of

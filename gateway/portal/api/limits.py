@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.bounds import limits_nothing, matters
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission

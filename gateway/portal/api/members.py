@@ -8,7 +8,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByEmail, ByName, Page
 from gateway.portal.api.second_factor import sign_out_who_lacks_it
 from gateway.portal.api.shapes import Instant, Slug, stamp
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import ASSIGNABLE, ROLES, Permission
 from policies.identity.tenants import Role, UserStatus

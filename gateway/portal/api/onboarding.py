@@ -4,13 +4,14 @@ from typing import Any
 
 from pydantic import Field
 
-from gateway.portal import joining, letters
 from gateway.portal.api import keys, tenants
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.shapes import Email, Instant, Name, Scopes, Slug
-from gateway.portal.identity import IDENTITY
-from gateway.portal.mail import is_delivered
-from gateway.portal.recovery import mint
+from gateway.portal.entry import joining
+from gateway.portal.entry.identity import IDENTITY
+from gateway.portal.entry.recovery import mint
+from gateway.portal.mail import letters
+from gateway.portal.mail.sending import is_delivered
 from policies.identity.permissions import Permission
 from storage.ports import NewKey
 from storage.postgres.onboarding import Newcomer, onboard

@@ -21,11 +21,11 @@ from gateway.portal.api import etags
 from gateway.portal.api.idempotency import Kept, Repeatable, fingerprint, idempotency_key
 from gateway.portal.api.paging import Cursors
 from gateway.portal.api.subject import Subject, subject
-from gateway.portal.bodies import read_json, validated
 from gateway.portal.caller import request_id
-from gateway.portal.identity import trail
+from gateway.portal.entry.identity import trail
 from gateway.portal.parts import PARTS, Parts
-from gateway.portal.problem import Handler, Problem
+from gateway.portal.web.bodies import read_json, validated
+from gateway.portal.web.problem import Handler, Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from storage.ports import AlreadyExists, Invalidation, NotFound, Unavailable

@@ -9,7 +9,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import orjson
 from pydantic import BaseModel, Field, PrivateAttr
 
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 
 _Item = TypeVar("_Item")

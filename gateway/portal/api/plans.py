@@ -10,7 +10,7 @@ from gateway.portal.api.limits import Texts, parsed
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByName, Page
 from gateway.portal.api.shapes import Instant, Slug, stamp
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.limits.allowances import Allowance, What

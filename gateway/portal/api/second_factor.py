@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from gateway.portal import browser
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
+from gateway.portal.entry import browser
 from gateway.portal.oauth.parts import OAUTH
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Role

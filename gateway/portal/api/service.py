@@ -30,8 +30,8 @@ from gateway.portal.api import (
 )
 from gateway.portal.api.openapi import document
 from gateway.portal.api.operations import PREFIX, Operation, handler
-from gateway.portal.cached import kept
-from gateway.portal.pages import render
+from gateway.portal.web.cached import kept
+from gateway.portal.web.pages import render
 
 RESOURCES = (
     me, tenants, second_factor, onboarding, plans, users, members, invitations, sessions, keys, service_accounts,

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Any, Literal
 
-from gateway.portal import browser
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
+from gateway.portal.entry import browser
 from policies.identity.permissions import Permission
 from storage.ports import NotFound
 from storage.postgres.people.log_ins import LogIn, log_in_of, log_ins_in

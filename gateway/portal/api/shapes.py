@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer, ValidationInfo
 
 from gateway.locales import LANGUAGES, check_language, check_time_zone
-from gateway.portal.bodies import Known
+from gateway.portal.web.bodies import Known
 from policies.identity.permissions import INTROSPECT, check_scopes
 from storage.postgres import values
 

@@ -1,4 +1,4 @@
-"""A tenant's statements: a month's usage by its price list. The page shows the same (``gateway.portal.statement``)."""
+"""A tenant's statements: a month's usage by its price list. ``gateway.portal.own.statement`` is the page of it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pydantic import Field
 from gateway.portal.api.operations import Ask, InTenant, Operations, Shown
 from gateway.portal.api.shapes import Instant
 from gateway.portal.parts import Parts
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from gateway.usage.statements import MONTH, NoPriceList, csv_text, month_of, price_list, rate, read_month
 from policies.account.rating import Line, Statement
 from policies.http.verdict import Refusal

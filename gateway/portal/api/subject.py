@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.portal.browser import current
 from gateway.portal.caller import caller
+from gateway.portal.entry.browser import current
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission, excess, permitted
 from policies.people import Session

@@ -8,7 +8,7 @@ from pydantic import Field
 from gateway.portal.api.operations import Ask, InTenant, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, Name, Slug
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Tenant, TenantStatus

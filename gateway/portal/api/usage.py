@@ -13,7 +13,7 @@ from gateway.portal.api.operations import Ask, InTenant, Operations, Run, Sent, 
 from gateway.portal.api.paging import ByAge, OldestFirst, Page
 from gateway.portal.api.shapes import Instant, SentInstant
 from gateway.portal.api.streaming import LINES, sent
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from gateway.usage.export import FORMATS, flat
 from policies.account.usage import AudioSource, Outcome, UsageRecord
 from policies.http.verdict import Refusal

@@ -4,13 +4,14 @@ from typing import Any
 
 from pydantic import Field
 
-from gateway.portal import browser, letters, recovery
 from gateway.portal.api.operations import Ask, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import ByEmail, Page
 from gateway.portal.api.shapes import Email, Instant, Language, Name, TimeZone
-from gateway.portal.identity import IDENTITY
-from gateway.portal.mail import is_delivered
-from gateway.portal.problem import Problem
+from gateway.portal.entry import browser, recovery
+from gateway.portal.entry.identity import IDENTITY
+from gateway.portal.mail import letters
+from gateway.portal.mail.sending import is_delivered
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.tenants import UserStatus

@@ -12,7 +12,7 @@ from gateway.identity.sealed import seal
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from gateway.portal.webhooks import SECRETS
 from gateway.public_addresses import NotAllowed, check_host
 from policies.account.events import secret_text

@@ -5,10 +5,10 @@ from datetime import timedelta
 import orjson
 from aiohttp import web
 
-from gateway.portal.cached import kept
 from gateway.portal.oauth.grants import GRANTS
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
+from gateway.portal.web.cached import kept
 from policies.identity.permissions import ASSIGNABLE, INTROSPECT
 from policies.identity.signing_keys import PUBLISHED_FOR
 

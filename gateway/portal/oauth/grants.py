@@ -6,14 +6,14 @@ from dataclasses import replace
 from aiohttp import web
 
 from gateway.portal.caller import client_address, user_agent
-from gateway.portal.identity import actor, people
+from gateway.portal.entry.identity import actor, people
+from gateway.portal.entry.proving import prove
 from gateway.portal.oauth import clients
 from gateway.portal.oauth.parts import OAUTH, OAuth
 from gateway.portal.oauth.requests import OAuthError, required
 from gateway.portal.oauth.tokens import FIRST_PARTY, Issued
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
-from gateway.portal.proving import prove
+from gateway.portal.web.problem import Problem
 from policies.audit import ActorKind
 from policies.http.verdict import Refusal
 from policies.identity.refresh import Step

@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from gateway.portal.caller import request_id
-from gateway.portal.crosssite import exempt
+from gateway.portal.web.crosssite import exempt
 from policies.identity import strict_json
 from storage.ports import Rejected, Unavailable
 

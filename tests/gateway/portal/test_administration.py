@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.portal.mail import MAILER
+from gateway.portal.mail.sending import MAILER
 from gateway.portal.parts import Parts
 from gateway.portal.purging import purge
 from policies.identity.tenants import Role

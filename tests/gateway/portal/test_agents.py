@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.portal.agents import browser_name
+from gateway.portal.entry.agents import browser_name
 
 MOZILLA = "Mozilla/5.0 (%s) AppleWebKit/537.36 (KHTML, like Gecko) "
 

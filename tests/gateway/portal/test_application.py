@@ -9,12 +9,12 @@ from aiohttp import CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel, Field
 
-from gateway.portal import pages
 from gateway.portal.application import application
-from gateway.portal.bodies import read_form, read_json
 from gateway.portal.caller import caller, client_address
-from gateway.portal.crosssite import token
 from gateway.portal.parts import Parts
+from gateway.portal.web import pages
+from gateway.portal.web.bodies import read_form, read_json
+from gateway.portal.web.crosssite import token
 from storage.ports import Unavailable
 from tests.gateway.portal.conftest import Client
 
@@ -146,8 +146,8 @@ async def test_a_static_file_that_changes_gets_another_address(
 
     shipped = address()
     assert f'portal.css?v={shipped}"' in await (await client.get("/auth/login", headers=HTML)).text()
-    shutil.copytree(Path(pages.__file__).parent, tmp_path / "portal", ignore=shutil.ignore_patterns("swagger*"))
-    monkeypatch.setattr(pages, "_HERE", tmp_path / "portal")
+    shutil.copytree(Path(pages.__file__).parents[1], tmp_path / "portal", ignore=shutil.ignore_patterns("swagger*"))
+    monkeypatch.setattr(pages, "_PORTAL", tmp_path / "portal")
     before = address()
     (tmp_path / "portal/static/portal.css").write_text("body {}")
     assert len({shipped, before, address()}) == 3

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.configuration.settings import Settings
 from gateway.portal.api.service import OPERATIONS
 from gateway.portal.application import MODULES, application
-from gateway.portal.identity import IDENTITY
+from gateway.portal.entry.identity import IDENTITY
 from gateway.portal.parts import Parts
 from gateway.tasks import Tasks
 from gateway.usage.export import FORMATS

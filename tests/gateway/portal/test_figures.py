@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.portal import figures
+from gateway.portal.web import figures
 from policies.limits.allowances import What
 
 

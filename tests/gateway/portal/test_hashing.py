@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from gateway.portal import hashing as module
-from gateway.portal.hashing import Busy, Hashing
+from gateway.portal.entry import hashing as module
+from gateway.portal.entry.hashing import Busy, Hashing
 
 
 @pytest.mark.parametrize(("took_s", "threads", "room"), [(0.2, 1, 32), (5, 1, 4), (5, 2, 7), (60, 1, 1)])

@@ -19,9 +19,9 @@ from playwright.async_api import Browser, BrowserContext, CDPSession, Page, asyn
 from gateway.configuration.sources import load
 from gateway.dataplane import error_page
 from gateway.identity.digests import digest
-from gateway.portal import joining
 from gateway.portal.application import application
-from gateway.portal.recovery import mint
+from gateway.portal.entry import joining
+from gateway.portal.entry.recovery import mint
 from gateway.shipped import shipped
 from gateway.usage.statements import read_price_lists
 from policies.http.verdict import Deny, Refusal

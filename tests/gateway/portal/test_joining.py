@@ -7,11 +7,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from gateway.portal import joining
-from gateway.portal.identity import IDENTITY
-from gateway.portal.mail import MAILER
+from gateway.portal.entry import joining
+from gateway.portal.entry.identity import IDENTITY
+from gateway.portal.mail.sending import MAILER
 from gateway.portal.parts import PARTS
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.identity.tenants import Role, UserStatus
 from policies.people import InvitationState
 from storage.ports import AlreadyExists, NotFound

@@ -12,8 +12,8 @@ from redis.asyncio import ConnectionPool
 
 from gateway.identity.browser_sessions import PURPOSE, BrowserSessions
 from gateway.identity.passwords import hash_password
-from gateway.portal.hashing import Hashing
-from gateway.portal.identity import IDENTITY
+from gateway.portal.entry.hashing import Hashing
+from gateway.portal.entry.identity import IDENTITY
 from gateway.portal.parts import Parts
 from policies.identity.tenants import Role, TenantStatus, UserStatus
 from storage.ports import Invalidation
@@ -263,7 +263,7 @@ async def test_one_address_is_counted_over_all_accounts(
     portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L-04: one password at a thousand people. Of IPv6 it is the customer's network; good tries do not count."""
-    monkeypatch.setattr("gateway.portal.proving.FREE_BY_ADDRESS", 6)
+    monkeypatch.setattr("gateway.portal.entry.proving.FREE_BY_ADDRESS", 6)
     for number in range(6):
         headers = {"X-Client-IP": f"2001:db8:0:1::{number:x}"}
         assert (await log_in(portal, f"user{number}@example.com", "wrong", headers=headers)).status == 401

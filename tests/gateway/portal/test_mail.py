@@ -13,10 +13,10 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from structlog.testing import capture_logs
 
-from gateway.portal.mail import Mailer, MailFailed
+from gateway.portal.entry.recovery import link, mint
+from gateway.portal.mail.posting import Postman
+from gateway.portal.mail.sending import Mailer, MailFailed
 from gateway.portal.parts import Parts
-from gateway.portal.posting import Postman
-from gateway.portal.recovery import link, mint
 from storage.ports import Unavailable
 from storage.postgres.events.letters import PostgresLetters
 from tests.gateway.portal.api import Houses
@@ -110,7 +110,7 @@ async def test_a_letter_that_nobody_waits_for_survives_the_end_of_its_portal(
     parts: Parts, town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits cannot be read in the database; of two portals one sends it, and nothing of it is left."""
-    monkeypatch.setattr("gateway.portal.posting._AGAIN_S", (600.0,))
+    monkeypatch.setattr("gateway.portal.mail.posting._AGAIN_S", (600.0,))
     async with serving(Postbox()) as (box, port):
         box.refusals = ["451 later"]
         async with postman(parts, port) as first:
@@ -140,7 +140,7 @@ async def test_a_letter_that_is_given_up_is_told_of(
     parts: Parts, town: Town, monkeypatch: pytest.MonkeyPatch, refusals: list[str], life_s: int, tries: int
 ) -> None:
     """In the log, the figures and the trail, and so by an event; what the letter says is in none of them."""
-    monkeypatch.setattr("gateway.portal.posting._AGAIN_S", (0.0, 3_600.0))
+    monkeypatch.setattr("gateway.portal.mail.posting._AGAIN_S", (0.0, 3_600.0))
     async with serving(Postbox()) as (box, port):
         box.refusals = refusals
         with capture_logs() as log:

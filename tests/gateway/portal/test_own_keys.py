@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from gateway.portal import own_keys
-from gateway.portal.dates import written
+from gateway.portal.own import keys as own_keys
+from gateway.portal.web.dates import written
 from policies.identity.tenants import Role
 from storage.ports import Invalidation
 from storage.postgres.keys.registry import PostgresKeyRegistry

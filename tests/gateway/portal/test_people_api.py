@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.portal import joining
+from gateway.portal.entry import joining
 from policies.identity.tenants import Role
 from tests.gateway.portal.api import Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, log_in

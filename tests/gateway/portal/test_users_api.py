@@ -5,9 +5,9 @@ import json
 import pytest
 
 from gateway.identity.digests import digest
-from gateway.portal.mail import MAILER
+from gateway.portal.entry.proving import RECOVERY_PURPOSE
+from gateway.portal.mail.sending import MAILER
 from gateway.portal.parts import Parts
-from gateway.portal.proving import RECOVERY_PURPOSE
 from policies.identity.permissions import Permission
 from policies.identity.tenants import Role
 from storage.postgres.people.accounts import PostgresPeople

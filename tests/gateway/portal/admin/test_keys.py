@@ -7,7 +7,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from gateway.portal.api.idempotency import Repeatable
-from gateway.portal.problem import Problem
+from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.tenants import Role
 from storage.ports import NewKey, NotFound
