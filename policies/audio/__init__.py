@@ -22,7 +22,8 @@ matroska  Matroska and WebM, live or not; which element may stand where in ``mat
           ``matroska_contents``, a track of it in ``matroska_tracks``
 mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``, a table
           that is longer than its box in ``mp4_overreads``, frames found in the media itself in ``mp4_media``,
-          packets of Opus in ``mp4_opus``, frames packed together in ``mp4_packed``
+          packets of Opus in ``mp4_opus``, frames packed together in ``mp4_packed``: some samples are read
+          (``mp4_looks``) where its tables say that they stand (``mp4_places``)
 pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text
 reported  the upstream's own figure, read from its answer as it passes; ``sources`` ranks the figures

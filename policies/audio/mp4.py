@@ -28,6 +28,8 @@ _MAY_BE_MOVIES = frozenset((b"free", b"hoov"))
 _FROM_MOOF = 0x2_0000
 _DEEPEST = 16
 _MOST_TRACKS = 64
+_MOST_LOOKED_AT = 8
+"""Tracks of AAC, of those: more are odd."""
 _TO_THE_END = 1 << 63
 _MOST_READ_BYTES = 65_536
 """Of a box that is read whole: a sample description may hold a decoder's whole set-up."""
@@ -43,7 +45,7 @@ _WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_REA
 _TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 12}
 """Boxes whose entries pass, and how much stands before them."""
 _OFFSETS = {b"stco": 4, b"co64": 8}
-"""Tables of which only tracks of Opus need more than the head, and how long an entry is."""
+"""Tables of which only tracks of AAC and Opus need more than the head, and how long an entry is."""
 _LEAST = _TABLES | {b"trun": 8, b"tkhd": 24, b"hdlr": 12, b"tfhd": 32, b"trex": 24, b"stco": 8, b"co64": 8, b"stsd": 16}
 """What FFmpeg reads even of a box that is shorter: from behind its end."""
 _HEADS = _WHOLE | _TABLES | dict.fromkeys(_MAY_BE_MOVIES, 8)
@@ -74,6 +76,9 @@ class Mp4Walker(ElementWalker):
         "_pairs",
         "_pass_entries",
         "_run_base",
+        "_run_begins",
+        "_run_bytes",
+        "_run_ends",
         "_sampled",
         "_table",
         "_table_ends",
@@ -98,7 +103,7 @@ class Mp4Walker(ElementWalker):
         self._front_begins = 0
         self._moof = 0
         self._is_first_fragment = False
-        self._run_base: int | None = None  # from where on a run's offset counts, where that is told
+        self._run_base = self._run_begins = self._run_bytes = self._run_ends = 0
         self._ends: list[int] = []
         self._default = self._default_bytes = 0
         # the table that is passing: who takes its entries, how long one is, how many there are, where it ends
@@ -187,12 +192,14 @@ class Mp4Walker(ElementWalker):
             media = memoryview(chunk)[: self._mdat_ends - self.passed]
             self._media.feed(media)
             for windows in self._sampled:
-                windows.feed(media)
+                windows.feed(media, self.passed)
             if not self._tracks and len(self._front) < MOST_FRONT_BYTES:
                 self._front += media[: MOST_FRONT_BYTES - len(self._front)]
         for track in self._tracks.values():
             if track.heads and track.heads.waiting:
                 track.heads.feed(chunk, self.passed)
+            if track.looks:
+                track.looks.take(chunk, self.passed)
         super().feed(chunk)
 
     def _walk(self, data: bytes, at: int) -> int:
@@ -262,7 +269,7 @@ class Mp4Walker(ElementWalker):
                 self._open(name, self.passed - len(data) + at)
                 self._ends.append(ends)
                 return body
-        elif name in _TABLES or (name in _OFFSETS and self._track.heads):
+        elif name in _TABLES or (name in _OFFSETS and (self._track.heads or self._track.places)):
             return self._begin_table(name, data, body, after)
         elif name in _WHOLE:
             self._read(name, whole)
@@ -280,7 +287,7 @@ class Mp4Walker(ElementWalker):
             media = memoryview(data)[body:after]
             self._media.feed(media)
             for windows in self._sampled:
-                windows.feed(media)
+                windows.feed(media, self.passed - len(data) + body)
         return after
 
     def _open(self, name: bytes, begins: int) -> None:
@@ -289,6 +296,8 @@ class Mp4Walker(ElementWalker):
         if name == b"trak":
             if self._track.is_audio and self._track not in self._tracks.values():
                 self._register(0)  # a track that has no number
+            if self._track.places:
+                self._track.places.end()
             self._track = Track()
             self._track.media_in_front = self._mdat - max(self._mdat_ends - self.passed, 0)
 
@@ -306,7 +315,8 @@ class Mp4Walker(ElementWalker):
                     # QuickTime has a second one in the same track, for where its data lies.
                     track.kind = body[8:12] if track.kind != b"soun" else track.kind
                 case b"stsd":
-                    track.describe(body, self._pairs)
+                    is_looked_at = sum(one.looks is not None for one in self._tracks.values()) < _MOST_LOOKED_AT
+                    track.describe(body, self._pairs, self._windows.kept_of if is_looked_at else None)
                 case b"elst":
                     track.edit(body)
                 case b"mehd":
@@ -337,7 +347,7 @@ class Mp4Walker(ElementWalker):
         elif flags & _FROM_MOOF or self._is_first_fragment:
             self._run_base = self._moof
         else:
-            self._run_base = None  # behind what the last one holds
+            self._run_base = self._run_ends
         self._is_first_fragment = False
         self._track = self._tracks.get(number) or self._track
         at = 8 + 8 * (flags & 1) + 4 * (flags >> 1 & 1)
@@ -348,11 +358,13 @@ class Mp4Walker(ElementWalker):
     def _begin_table(self, name: bytes, data: bytes, body: int, after: int) -> int:
         """Read the head of a table whose box ends at ``after``; where to go on."""
         track, room = self._track, after - body
+        track.begin_table(self.passed - len(data) + body)
         count, at, width = int.from_bytes(data[body + 4 : body + 8], "big"), body + 8, 8
         take: Take = Track.pass_times
         match name:
             case b"stsz" | b"stz2":
                 size, count, at = count, int.from_bytes(data[body + 8 : body + 12], "big"), body + 12
+                track.expect(count)
                 take, width = Track.pass_sizes, 4
                 if name == b"stz2" and data[body + 7] in {8, 16}:
                     width = data[body + 7] // 8
@@ -372,9 +384,9 @@ class Mp4Walker(ElementWalker):
                 flags = int.from_bytes(data[body + 1 : body + 4], "big")
                 at = body + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1)
                 width = 4 * (flags >> 8 & 15).bit_count()
-                if track.heads:
-                    offset = int.from_bytes(data[body + 8 : body + 12], "big", signed=True) if flags & 1 else None
-                    track.heads.begin_run(self._run_base, offset)
+                offset = int.from_bytes(data[body + 8 : body + 12], "big", signed=True) if flags & 1 else 0
+                self._run_begins, self._run_bytes = self._run_base + offset, track.run_bytes
+                track.begin_run(self._run_begins)
                 if not width:
                     count = min(count, _MOST_UNSIZED)
                     track.add_run(count, count * self._default_bytes, self._default, count * self._default)
@@ -413,14 +425,21 @@ class Mp4Walker(ElementWalker):
     def _read_on(self, data: bytes, at: int) -> None:
         """End a table. What it has no room for stands from ``at`` on."""
         take, self._pass_entries = self._pass_entries, None
-        if self._track.heads:
-            self._find_heads(self._track.heads, data, at)
+        track = self._track
+        if self._table == b"trun":
+            self._run_ends = self._run_begins + track.run_bytes - self._run_bytes
+        if track.heads:
+            self._find_heads(track.heads, data, at)
+        if track.places and track.looks:
+            track.places.end_table(self._table, is_whole=not self._entries)
+            track.looks.settle(track.bytes)
+            track.looks.take(data, self.passed - len(data))
         if not self._entries or take is None:
             return
         if len(self._overreads) >= MOST_OVERREADS:
             self.patience.lose(self.passed - len(data) + at)
             return
-        overread = Overread(self._track, take, self._entry_bytes, self._entries, max(at - len(data), 0))
+        overread = Overread(track, take, self._entry_bytes, self._entries, max(at - len(data), 0))
         overread.feed(data[at:])
         if not overread.is_over:
             self._overreads.append(overread)

@@ -112,10 +112,10 @@ class OpusHeads:
             if not here or not self._queue(offset, here):
                 return
 
-    def begin_run(self, base: int | None, offset: int | None) -> None:
-        """``trun``: its packets stand from there on, one behind the other; None where that is not told."""
+    def begin_run(self, position: int) -> None:
+        """``trun``: its packets stand from there on, one behind the other."""
         self._forget()
-        self._run_begins = -1 if base is None or offset is None else base + offset
+        self._run_begins = position
 
     def _forget(self) -> None:
         self._sizes, self._offsets, self._spreads = array("H"), array("Q"), []

@@ -10,12 +10,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from typing_extensions import override
 
 from policies.audio.aac_blocks import Blocks
-from policies.audio.aac_packed import Chance
+from policies.audio.aac_packed import Chance, blocks_in
 from policies.audio.flac import frame_sizes
 from policies.audio.walker import Chunk
 
@@ -65,10 +65,14 @@ class SizePairs:
         return len(self._seen) > 0 and self._seen[spot >> 3] >> (spot & 7) & 1 > 0
 
 
+Spans: TypeAlias = list[tuple[int, int]]
+"""Where in the file the parts of a window begin, and where in itself."""
+
+
 class _Windows(ABC):
     """Looks at a window of each stretch of the media, which chance chooses."""
 
-    __slots__ = ("_begins", "_chance", "_ends", "_passed", "_plans", "_rank", "_window")
+    __slots__ = ("_begins", "_chance", "_ends", "_passed", "_plans", "_rank", "_spans", "_window")
 
     _SIZE: ClassVar[int]
     _STRETCHES: ClassVar[Sequence[int]]
@@ -87,13 +91,18 @@ class _Windows(ABC):
         self._begins = begins + self._chance.below(size - self._SIZE + 1)
         self._rank = self._chance.below(1 << 61) * self._STRETCHES[-1] // size
         self._window = bytearray()
+        self._spans: Spans = []
 
-    def feed(self, chunk: Chunk) -> None:
-        """The next bytes of the media."""
+    def feed(self, chunk: Chunk, position: int = 0) -> None:
+        """The next bytes of the media, which stand there in the file."""
         before, self._passed = self._passed, self._passed + len(chunk)
         while self._passed > self._begins:
-            at = self._begins + len(self._window) - before
-            self._window += memoryview(chunk)[at : at + self._SIZE - len(self._window)]
+            held = len(self._window)
+            at = self._begins + held - before
+            place = position + at - held
+            if not self._spans or self._spans[-1][0] - self._spans[-1][1] != place:
+                self._spans.append((position + at, held))
+            self._window += memoryview(chunk)[at : at + self._SIZE - held]
             if len(self._window) < self._SIZE:
                 return
             self._take(bytes(self._window))
@@ -114,7 +123,7 @@ class Windows(_Windows):
     _STRETCHES = (4_096, 12_288, 49_152, 65_536, 262_144)
 
     def __init__(self) -> None:
-        self._kept: list[tuple[int, bytes]] = []  # by rank, which chance gives
+        self._kept: list[tuple[int, bytes, Spans]] = []  # by rank, which chance gives
         self._read: dict[
             Blocks, dict[tuple[int, int], list[int]]
         ] = {}  # sizes of blocks, by a window's rank and length
@@ -123,7 +132,18 @@ class Windows(_Windows):
     @override
     def _take(self, window: bytes) -> None:
         if len(self._kept) < _MOST_WINDOWS or self._rank < self._kept[-1][0]:
-            self._kept = sorted([*self._kept, (self._rank, window)])[:_MOST_WINDOWS]
+            self._kept = sorted([*self._kept, (self._rank, window, self._spans)])[:_MOST_WINDOWS]
+
+    @property
+    def _windows(self) -> Sequence[tuple[int, bytes, Spans]]:
+        return self._kept or [(self._rank, bytes(self._window), self._spans)]
+
+    def kept_of(self, begins: int, ends: int) -> Iterator[tuple[int, int, memoryview]]:
+        """What was kept of that part of the file: a window's rank, where in the file it begins, and its bytes."""
+        for rank, window, spans in self._windows:
+            for (place, at), (_, behind) in zip(spans, [*spans[1:], (0, len(window))], strict=False):
+                if place < ends and place + behind - at > begins:
+                    yield rank, place, memoryview(window)[at:behind]
 
     def most_blocks(self, blocks: Blocks, pairs: SizePairs, size: int) -> int:
         """How many blocks so many bytes may have; 0 where all those that were read are samples.
@@ -155,7 +175,7 @@ class Windows(_Windows):
     def _sizes_of(self, blocks: Blocks, wanted: int) -> Iterator[list[int]]:
         """The sizes of the blocks in so many windows, a list for each."""
         read, failures = self._read.setdefault(blocks, {}), _MOST_FAILURES
-        for rank, window in self._kept or [(self._rank, bytes(self._window))]:
+        for rank, window, _ in self._windows:
             if not wanted or not failures:
                 return
             key = rank, len(window)
@@ -197,6 +217,22 @@ class FlacWindows(_Windows):
                 most = max(most, 2 * size * len(sizes) // sum(sizes))
         # Once in some GB chance makes a header within a frame.
         return most if strange > (len(self._read) >= _FEW_FLAC_WINDOWS) else 0
+
+
+def blocks_of(part: bytes, size: int, is_begin: bool, blocks: Blocks) -> int:  # noqa: FBT001
+    """How many blocks a sample of this size has; by what it begins with, or by some part within it, twice as many."""
+    if not is_begin:
+        sizes = _sizes(part, blocks)
+        return 2 * size * len(sizes) // sum(sizes) if sizes else 1
+    if len(part) == size:
+        return blocks_in(part, blocks)
+    at = count = 0
+    while count < _MOST_READ:
+        after, has_sound = blocks.pass_block(part, at)
+        if after == at:
+            break
+        at, count = after, count + has_sound
+    return 2 * size * count // at if count > 1 else 1
 
 
 def _sizes(window: bytes, blocks: Blocks) -> list[int]:

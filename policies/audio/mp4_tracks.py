@@ -2,14 +2,17 @@
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from policies.audio import aac
 from policies.audio.aac_blocks import Blocks
 from policies.audio.flac import StreamInfo
+from policies.audio.mp4_looks import Kept, SampleLooks
 from policies.audio.mp4_media import Media
 from policies.audio.mp4_opus import OpusHeads
-from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows
+from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows, blocks_of
+from policies.audio.mp4_places import Places
 from policies.audio.opus import RATE as OPUS_RATE
 
 _NS_PER_SECOND = 1_000_000_000
@@ -22,6 +25,8 @@ _OPUS_NS = 20_000_000
 """What an Opus packet is said to play at least, where it could not be read."""
 _MOST_OPUS_NS = 120_000_000
 _MOST_EDITS = 64
+_MOST_ALIKE = 64
+"""Samples of a run without entries whose places are told."""
 _UNSIGNED = {1: "B", 2: "H", 4: "I"}
 _MOST_MPEG_BYTES = 1729
 """Of a frame: 384 kbit/s of layer II at 32 kHz."""
@@ -84,8 +89,10 @@ class Track:
         "last_chunk",
         "last_spread",
         "longest_delta",
+        "looks",
         "media_in_front",
         "pairs",
+        "places",
         "rate",
         "run_bytes",
         "run_count",
@@ -104,7 +111,10 @@ class Track:
         self.heads: OpusHeads | None = None
         """Of a track of Opus."""
         self.pairs: SizePairs | None = None
-        """Where the sizes of its samples are noted, if it is of AAC."""
+        """Where the sizes of its samples are noted, if it is of AAC or FLAC."""
+        self.places: Places | None = None
+        self.looks: SampleLooks | None = None
+        """Of a track of AAC: where its samples stand, and some that are read there."""
         self.channels = 0
         self.rate = 0
         self.codec = ""
@@ -145,6 +155,23 @@ class Track:
 
     # --- tables ------------------------------------------------------------------------------------------------------
 
+    def begin_table(self, position: int) -> None:
+        """One stands there in the file."""
+        if self.looks:
+            self.looks.begin(position, self.bytes)
+
+    def expect(self, count: int) -> None:
+        """``stsz`` and ``stz2``: so many sizes are to come."""
+        if self.places:
+            self.places.expect(count)
+
+    def begin_run(self, position: int) -> None:
+        """``trun``: its samples stand from there on, one behind the other."""
+        if self.places:
+            self.places.begin_run(position)
+        if self.heads:
+            self.heads.begin_run(position)
+
     def pass_times(self, entries: bytes) -> None:
         """``stts``: pairs of a count and what each of so many samples lasts."""
         for count, delta in struct.iter_unpack(">II", entries):
@@ -161,6 +188,8 @@ class Track:
         self.bytes += sum(sizes)
         if self.pairs:
             self.pairs.add(sizes)
+        if self.places:
+            self.places.pass_sizes(sizes)
         if self.heads:
             self.heads.pass_sizes(sizes)
 
@@ -170,6 +199,8 @@ class Track:
         self.constant = size
         if self.pairs:
             self.pairs.add((size, size))
+        if self.places:
+            self.places.pass_alike(count, size)
         if self.heads:
             self.heads.refuse()
         self.bytes += count * size
@@ -178,6 +209,8 @@ class Track:
         """``trun`` whose samples have no entries."""
         if self.pairs:
             self.pairs.add((size,) * min(count, 2))
+        if self.places:
+            self.places.pass_alike(min(count, _MOST_ALIKE), size)
         if self.heads:
             self.heads.pass_alike(count, size)
 
@@ -186,11 +219,15 @@ class Track:
         for first, spread, _ in struct.iter_unpack(">III", entries):
             self.chunk_runs += max(first - self.last_chunk, 0) * self.last_spread
             self.last_chunk, self.last_spread = first, spread
+        if self.places:
+            self.places.pass_spreads(entries)
         if self.heads:
             self.heads.pass_spreads(entries)
 
     def pass_offsets(self, entries: bytes, width: int) -> None:
-        """``stco`` and ``co64``, which only a track of Opus needs."""
+        """``stco`` and ``co64``, which only tracks of AAC and Opus need."""
+        if self.places:
+            self.places.pass_offsets(entries, width)
         if self.heads:
             self.heads.pass_offsets(entries, width)
 
@@ -213,6 +250,8 @@ class Track:
         sizes = values[run.has_duration :: words] if run.has_size else (run.size,) * count
         if self.pairs:
             self.pairs.add(sizes)
+        if self.places:
+            self.places.pass_sizes(sizes)
         if self.heads:
             self.heads.pass_sizes(sizes)
         ticks = sum(values[::words]) if run.has_duration else count * run.duration
@@ -238,8 +277,11 @@ class Track:
 
     # --- descriptions ------------------------------------------------------------------------------------------------
 
-    def describe(self, body: bytes, pairs: SizePairs) -> None:
-        """``stsd``: the first entry. Raises struct.error for one that is cut short. ``pairs``: for tracks of AAC."""
+    def describe(self, body: bytes, pairs: SizePairs, kept: Kept | None) -> None:
+        """``stsd``: the first entry. Raises struct.error for one that is cut short.
+
+        ``pairs``: for tracks of AAC and FLAC. ``kept``: of the media so far, if samples of AAC are to be read in it.
+        """
         entry = body[8:]
         name = entry[4:8]
         version, channels, bits, rate = struct.unpack_from(">H6xHH4xI", entry, 16)
@@ -253,6 +295,9 @@ class Track:
         self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
         self.codec = frames.codec if frames else ""
         self.pairs = pairs if frames and (frames.blocks or frames.codec == "flac") else None
+        if frames and frames.blocks and kept and not self.looks:
+            self.looks = SampleLooks(partial(blocks_of, blocks=frames.blocks), kept)
+            self.places = Places(self.looks.found)
         if self.codec == "opus":
             self.heads = self.heads or OpusHeads()
 
@@ -332,16 +377,18 @@ class Track:
         if frames is None or self.pairs is None:
             return 0
         size = self.bytes + self.run_bytes
-        blocks = frames.blocks
-        if not blocks:
+        blocks, samples = frames.blocks, self.count + self.run_count
+        if self.looks and self.looks.looks:
+            count = samples * self.looks.most if self.looks.most > 1 else 0
+        elif not blocks:
             count = flac.most_frames(self.pairs, size)
         elif of_several is None:
             count = windows.most_blocks(blocks, self.pairs, size)
-        elif all(others == blocks for others, _, _ in of_several):
-            samples, of_all = sum(count for _, count, _ in of_several), sum(taken for _, _, taken in of_several)
-            count = windows.most_of_several(blocks, samples, of_all) * size // max(of_all, 1)
         else:
-            count = 0  # read by what is another's, blocks end anywhere
+            count = 0 if self.places and not self.places.is_odd else 2 * samples
+            if all(others == blocks for others, _, _ in of_several):  # read by what is another's, they end anywhere
+                named, of_all = sum(count for _, count, _ in of_several), sum(taken for _, _, taken in of_several)
+                count = max(count, windows.most_of_several(blocks, named, of_all) * size // max(of_all, 1))
         return count * frames.samples * _NS_PER_SECOND // frames.rate
 
     def _trimmed(self, gross: int, one: int) -> int:
