@@ -25,6 +25,9 @@ from gateway.demo.workshop import RecogniserGone, Session, Workshop
 
 _ENCODINGS = {"linear16": Encoding.S16, "mulaw": Encoding.MULAW, "alaw": Encoding.ALAW, "linear32": Encoding.F32}
 _PING_SECONDS = 30
+_MODEL_UUID = str(uuid.uuid5(uuid.NAMESPACE_URL, MODEL))
+_MODEL_INFO = {"name": MODEL, "version": "5", "arch": "pocketsphinx"}
+"""Said with every result: Deepgram's SDK for Python before version 5 cannot read one without."""
 
 
 class Deepgram:
@@ -46,7 +49,7 @@ class Deepgram:
         transcript = await recordings.transcribed(self._workshop, job, upload.audio)
         digest = hashlib.sha256(upload.audio).hexdigest()
         metadata = _metadata(str(uuid.uuid4()), digest, transcript.duration_ms)
-        metadata |= {"models": [MODEL], "model_info": {MODEL: {"name": MODEL, "version": "5", "arch": "pocketsphinx"}}}
+        metadata |= {"models": [MODEL], "model_info": {MODEL: _MODEL_INFO}}
         channel = {"alternatives": [_alternative(transcript.words)]}
         return web.json_response({"metadata": metadata, "results": {"channels": [channel]}})
 
@@ -124,7 +127,7 @@ class _Call:
             "is_final": heard.final,
             "speech_final": heard.final,
             "channel": {"alternatives": [_alternative(heard.words)]},
-            "metadata": {"request_id": self._id},
+            "metadata": {"request_id": self._id, "model_info": _MODEL_INFO, "model_uuid": _MODEL_UUID},
         }
 
 
