@@ -200,7 +200,7 @@ class ForwardAuth:
         whole, exchange.bytes_out = responses.refusal(
             deny,
             exchange.request_id,
-            responses.dialect_of(exchange.route, exchange.path, head),
+            responses.dialect_of(exchange.route, exchange.path, head, self._gatekeeper.routes),
             keep_alive=keep_alive,
             send_body=isinstance(asked, Deny) or asked.method != "HEAD",
             pages=self._manners.login_base or None,  # the proxy's own host need not have them

@@ -236,7 +236,7 @@ class Proxy:
     ) -> Next:  # fmt: skip
         """Settle, then answer a refusal, in the shape of ``path`` where the exchange has none."""
         exchange.denied(deny)
-        dialect = responses.dialect_of(exchange.route, path or exchange.path, head)
+        dialect = responses.dialect_of(exchange.route, path or exchange.path, head, self._gatekeeper.routes)
         is_ours = exchange.route is not None and exchange.route.upstream == PORTAL
         answer, exchange.bytes_out = responses.refusal(
             deny,

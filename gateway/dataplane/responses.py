@@ -19,6 +19,7 @@ from policies.http.questions import PATH as FORWARD_AUTH
 from policies.http.verdict import Deny, Refusal
 from policies.limits.ratelimit_fields import refused_lines, state_line
 from policies.metering.streams import Ending
+from policies.routing.route_table import RouteTable
 from policies.routing.routes import PORTAL, RESERVED, Route
 
 _REALM = b'Bearer realm="tahoe-gateway"'
@@ -87,18 +88,20 @@ def plain(
     return head(status, [*lines, *framing]) + (body if send_body else b"")
 
 
-def dialect_of(route: Route | None, path: str, head: RequestHead | None) -> str:
+def dialect_of(route: Route | None, path: str, head: RequestHead | None, routes: RouteTable) -> str:
     """In which shape errors are told: a page to a person before a browser, except on what is the portal's API.
 
-    To others in the route's; where no route was found, in the portal's on what would be its own. The second door stands
-    there too, and answers for routes of the table. ``head`` is None where the request could not be read that far.
+    To others in the route's; where no route was found, in the portal's on what would be its own, elsewhere as nearby.
+    The second door stands among the portal's paths, and answers for routes of the table. ``head`` is None where the
+    request could not be read that far.
     """
     if head is not None and shows_pages(head) and not path.startswith(_API):
         return "page"
     if route is not None:
         return route.dialect
-    own = path[1:].partition("/")[0] in RESERVED and not path.startswith(FORWARD_AUTH)
-    return "problem" if own else "openai"
+    if path.startswith(FORWARD_AUTH):
+        return "openai"
+    return "problem" if path[1:].partition("/")[0] in RESERVED else routes.dialect_near(path)
 
 
 def refusal(

@@ -111,15 +111,15 @@ def conclude(
         channels=max((file.channels for file in files if file.channels is not None), default=None),
         container=main.container,
         codec=main.codec,
-        model=_first(fields, _MODEL),
-        language=_first(fields, _LANGUAGE),
+        model=_first(fields, MODEL),
+        language=_first(fields, LANGUAGE),
         response_format=fields.get("response_format", ""),
     )
 
 
-_MODEL = ("model", "model_id", "speech_model")
+MODEL = ("model", "model_id", "speech_model")
 """OpenAI's and most others' name for it, ElevenLabs', AssemblyAI's."""
-_LANGUAGE = ("language", "language_code")
+LANGUAGE = ("language", "language_code")
 
 
 def _first(fields: Mapping[str, str], names: Sequence[str]) -> str:

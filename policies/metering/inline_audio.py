@@ -219,5 +219,7 @@ class InlineAudio:
         text = self._current.text.decode("utf-8", "replace")
         if name in _NOTED and len(self._path) <= 2:
             self.fields[name] = text
+        elif self._path == ("speech_models",):  # AssemblyAI's, the wanted one first
+            self.fields.setdefault("speech_model", text)
         else:
             self._elsewhere.note(self._path, text)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from policies.account.usage import Measured
 from policies.audio.pcm import Format, PcmCounter, read_query
-from policies.audio.sources import Heard, conclude
+from policies.audio.sources import LANGUAGE, MODEL, Heard, conclude
 from policies.audio.track import Track
 from policies.audio.transfer import Base64Stream
 from policies.audio.walker import LONGEST_MS
@@ -95,7 +95,7 @@ class ProtocolMeter(ABC):
 
     def __init__(self, query: str) -> None:
         self._query = read_query(query)
-        self._fields = {name: self._query.get(name, [""])[-1] for name in ("model", "language")}
+        self._fields = {name: self._query.get(name, [""])[-1] for name in (*MODEL, *LANGUAGE)}
         self._reported_ms: int | None = None
         self._tokens: list[int | None] = [None, None]
         self._sound = _Sound(self._declared())

@@ -164,10 +164,6 @@ class _ElevenLabs(ProtocolMeter):
     _READ = frozenset({("sample_rate",), ("config", "audio_format")})
 
     def _declared(self) -> Format | None:
-        self._fields = {
-            "model": self._query.get("model_id", [""])[-1],
-            "language": self._query.get("language_code", [""])[-1],
-        }
         forms = [_elevenlabs_format(name) for name in self._query.get("audio_format", [""])]
         return min(forms, key=lambda form: form.rate * form.frame)
 

@@ -487,6 +487,7 @@ def test_text_in_front_of_frames_makes_them_no_text():
         (form(part("model", b"m"), part("language", b"en"), file(wav(0.1))), TYPE),
         (form(part("model_id", b"m"), part("language_code", b"en"), file(wav(0.1))), TYPE),  # ElevenLabs
         (json.dumps({"audio_url": URL, "speech_model": "m", "language_code": "en"}).encode(), "application/json"),
+        (b'{"audio_url": "https://a.test/a", "speech_models": ["m", "n"], "language_code": "en"}', "application/json"),
         (form(part("config", b'{"transcription_config": {"model": "m", "language": "en"}}'), file(wav(0.1))), TYPE),
     ],
 )  # fmt: skip

@@ -171,6 +171,7 @@ def test_some_name_the_model_otherwise():
     assert talk("openai_realtime", "api-version=2025&deployment=whisper", [append(bytes(480))]).model == "whisper"
     measured = talk("elevenlabs", "model_id=scribe&language_code=en", [eleven(SECOND_16K, 16_000)])
     assert (measured.model, measured.language) == ("scribe", "en")
+    assert talk("assemblyai", "sample_rate=16000&speech_model=universal", [SECOND_16K]).model == "universal"
 
 
 def test_a_format_that_changes_counts_from_there_on():

@@ -68,6 +68,8 @@ OPEN = [
     ("GET", "/v2/transcript/x/paragraphs", "assemblyai.paragraphs", "none"),
     ("GET", "/v2/transcript/x/srt", "assemblyai.srt", "none"),
     ("GET", "/v2/transcript/x/vtt", "assemblyai.vtt", "none"),
+    ("GET", "/v2/transcript/x/word-search", "assemblyai.words", "none"),
+    ("GET", "/v2/transcript/x/redacted-audio", "assemblyai.redacted", "none"),
     ("GET", "/v3/ws", "assemblyai.stream", "assemblyai"),
     ("GET", "/v2", "speechmatics.stream", "speechmatics"),
     ("POST", "/v2/jobs", "speechmatics.create", "multipart"),
