@@ -30,6 +30,8 @@ class RoutesInvalid(ValueError):
 
 
 _ByMethod = Mapping[str, Route]
+_DEEPEST = 12
+"""Segments above which nobody looks for a route nearby, however long the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,19 @@ class RouteTable:
         if "%" in path and self._find(method, plain_reading(path)) != found:
             return Deny(refusal=Refusal.AMBIGUOUS_TARGET)
         return found
+
+    def dialect_near(self, path: str) -> str:
+        """In which shape a path is refused that no route takes: in that of the nearest one above it, or OpenAI's.
+
+        Versions alone (``/v2``) say nothing: several services have them.
+        """
+        segments = path.split("/", _DEEPEST)[:_DEEPEST]
+        for depth in range(len(segments), min(len(segments) - 1, 2), -1):
+            above = "/".join(segments[:depth])
+            by_method = self.exact.get(above) or self._by_pattern(above)
+            if by_method is not None:
+                return next(iter(by_method.values())).dialect
+        return "openai"
 
     def _find(self, method: str, path: str) -> Route | Deny:
         by_method = self.exact.get(path) or self._by_pattern(path)

@@ -81,7 +81,7 @@ async def test_partial_words_come_before_the_audio_has_ended_and_the_final_ones_
         *results, metadata = [message.json() async for message in call]
     assert [result["is_final"] for result in results] == [False] * (len(results) - 1) + [True]
     assert transcript(results[-1]["channel"]) == FIRST.words
-    assert all(result["metadata"]["model_info"]["name"] == "pocketsphinx-en-us" for result in results)  # old SDKs need it
+    assert all(result["metadata"]["model_info"]["name"] == "pocketsphinx-en-us" for result in results)
     assert (metadata["type"], metadata["duration"]) == ("Metadata", FIRST.duration_ms / 1000)
     assert metadata["sha256"] == hashlib.sha256(PCM).hexdigest()
     assert call.close_code == 1000
