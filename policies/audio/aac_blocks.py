@@ -8,6 +8,7 @@ of ones, four times as often as chance. What stands behind such a header is then
 up to the first channel's scale factors, do not fill the bands that they are for.
 """
 
+import struct
 from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
@@ -18,6 +19,7 @@ from policies.audio.aac_spectrum import PADDING_BITS, SCALE_FACTORS, pass_words
 
 LOOKED_AT_BYTES = 320
 """Behind a header. What more of filling stands before a block costs its sender as much as the block may save."""
+_HEAD = struct.Struct(">I")
 _HEAD_BYTES = 4
 _USUAL_BYTES = 16
 """As many as tell it nearly always."""
@@ -63,6 +65,7 @@ def _bands(rate: int, length: int, *, is_short: bool) -> Sequence[int]:
 
 _SCE, _CPE, _CCE, _LFE, _DSE, _PCE, _FIL, _END = range(8)
 _SHORT_WINDOWS = 2
+_INSTANCE_BITS = 4
 _RANGE_CONTROL, _MOST_LEFT_OUT = 11, 9
 _BOTH = 3
 """Of a pair's channels that a third one is coupled to."""
@@ -303,23 +306,22 @@ class Blocks(NamedTuple):
             bits.pass_words(SCALE_FACTORS, 1 if is_single or bits.read(1) else channel.sounding_bands)
 
 
-def begins_block(data: bytes, rate: int, kind: int, channels: int) -> bool:
-    """Whether a decoder would find sound in the block that ``data`` begins; True where the stream ends too early.
+def begins_block(data: bytes, at: int, rate: int, kind: int, channels: int) -> bool:
+    """Whether a decoder would find sound in the block that begins at ``at``; True where the stream ends too early.
 
     ``kind`` is the audio object type that the header in front says, ``channels`` its channel configuration: none but
     the one that is described elsewhere (0) has coupling channels.
     """
-    head = int.from_bytes(data[:_HEAD_BYTES], "big")
-    if len(data) >= _HEAD_BYTES and _is_none(head, rate, kind, channels):
+    if at + _HEAD_BYTES <= len(data) and _is_none(_HEAD.unpack_from(data, at)[0], rate, kind, channels):
         return False
-    for size in (_USUAL_BYTES, len(data)):
+    for size in (_USUAL_BYTES, LOOKED_AT_BYTES):
         try:
-            return _read_block(_Bits(data[:size]), rate, kind, channels)
+            return _read_block(_Bits(data[at : at + size]), rate, kind, channels)
         except _EndError:
             continue
         except ValueError:
             return False
-    return len(data) < LOOKED_AT_BYTES
+    return len(data) - at < LOOKED_AT_BYTES
 
 
 def _is_none(head: int, rate: int, kind: int, channels: int) -> bool:
@@ -330,13 +332,20 @@ def _is_none(head: int, rate: int, kind: int, channels: int) -> bool:
     if element not in {_SCE, _LFE, _CPE}:
         return False
     windows = head >> 1 if element != _CPE else head >> 8 if head >> 24 & 1 else head
+    most, most_short = _most_bands(rate)
     if windows >> 13 & 3 == _SHORT_WINDOWS:
-        return windows >> 8 & 15 >= len(_bands(rate, SAMPLES // 8, is_short=True))
-    return windows >> 6 & 63 >= len(_bands(rate, SAMPLES, is_short=False)) or (kind == _LC and windows >> 5 & 1 > 0)
+        return windows >> 8 & 15 > most_short
+    return windows >> 6 & 63 > most or (kind == _LC and windows >> 5 & 1 > 0)
+
+
+@cache
+def _most_bands(rate: int) -> tuple[int, int]:
+    """In a long window and in a short one."""
+    return len(_bands(rate, SAMPLES, is_short=False)) - 1, len(_bands(rate, SAMPLES // 8, is_short=True)) - 1
 
 
 def _read_block(bits: _Bits, rate: int, kind: int, channels: int) -> bool:
-    described: set[tuple[int, int]] | None = None
+    described: set[int] | None = None
     while (element := bits.read(3)) != _END:
         if element == _CCE and channels:
             return False
@@ -347,7 +356,7 @@ def _read_block(bits: _Bits, rate: int, kind: int, channels: int) -> bool:
             _pass_silent(bits, element)
             continue
         instance = bits.read(4)
-        if described is not None and (element, instance) not in described:
+        if described is not None and element << _INSTANCE_BITS | instance not in described:
             return False
         if element == _CPE and bits.read(1):
             channel = _Channel(bits, rate, kind, SAMPLES)
@@ -407,19 +416,25 @@ def _pass_range_control(bits: _Bits) -> int:
     return size + bands
 
 
-def _described(bits: _Bits) -> set[tuple[int, int]]:
+def _described(bits: _Bits) -> set[int]:
     """Read a description of the channels (section 4.4.1.1): their elements, by kind and instance. No others come."""
     bits.skip(10)
     front, side, back, low, data, coupled = (bits.read(width) for width in (4, 4, 4, 2, 3, 4))
     for width in (4, 4, 3):
         bits.skip(width * bits.read(1))
-    elements = {(bits.read(1), bits.read(4)) for _ in range(front + side + back)}  # of a pair the first is set: _CPE
-    elements |= {(_LFE, bits.read(4)) for _ in range(low)}
+    elements = set(_each(bits, front + side + back, 5))  # of a pair the first bit is set: _CPE
+    elements.update(_LFE << _INSTANCE_BITS | instance for instance in _each(bits, low, 4))
     bits.skip(4 * data)
-    elements |= {(_CCE, bits.read(5) & 15) for _ in range(coupled)}
+    elements.update(_CCE << _INSTANCE_BITS | instance & 15 for instance in _each(bits, coupled, 5))
     bits.align()
     bits.skip(8 * bits.read(8))
     return elements
+
+
+def _each(bits: _Bits, count: int, size: int) -> list[int]:
+    """So many numbers of so many bits, read at once."""
+    together, mask = bits.read(count * size), (1 << size) - 1
+    return [together >> at & mask for at in range(0, count * size, size)]
 
 
 def _pass_coupling(bits: _Bits) -> tuple[int, bool]:

@@ -5,7 +5,6 @@ how many words each length has, from one bit on, and what stands behind each wor
 zero, and of book 11 escapes.
 """
 
-from array import array
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -14,6 +13,8 @@ SCALE_FACTORS = 0
 PADDING_BITS = 64
 """What must stand behind the bits that are read: a word is looked at before it is known to be there."""
 _LOOK_BITS = 16
+_WINDOW_BITS = 240
+_WINDOW_MASK = (1 << _WINDOW_BITS) - 1
 _LONGEST_BITS = 19
 _WITH_ESCAPES, _ESCAPE = 11, 3
 _LEAST_ESCAPE_BITS, _MOST_ESCAPE_BITS = 4, 8
@@ -57,8 +58,12 @@ class Book(NamedTuple):
     """By length: the first word behind those of this length; the number of the first one less its value; the length."""
     behind: Sequence[tuple[int, int]]
     """By a word's number: its escapes, and its signs."""
-    known: "array[int]"
-    """Bits of the first word with its signs; then how many words fit into 16 bits, and their bits."""
+    counts: bytearray
+    """By a look at 16 bits, how many words fit into them; 0 where none does, or nobody has looked yet."""
+    bits: bytearray
+    """Of those words."""
+    first: bytearray
+    """Bits of the first one."""
 
 
 @cache
@@ -72,7 +77,7 @@ def book(number: int) -> Book:
     signs = _SIGNS.get(number)
     most_signs = _ESCAPE if number == _WITH_ESCAPES else 10
     behind = [divmod(int(sign), most_signs) for sign in signs] if signs else [(0, 0)] * index
-    return Book(limits, behind, array("I", bytes(4 << _LOOK_BITS)))
+    return Book(limits, behind, *(bytearray(1 << _LOOK_BITS) for _ in range(3)))
 
 
 def _word_bits(words: Book, bits: int, left: int) -> int:
@@ -100,7 +105,7 @@ def _escape_bits(bits: int, left: int) -> int:
 
 
 def _look(words: Book, look: int) -> int:
-    """What so many words of which the first one begins the 16 bits are: see :class:`Book`."""
+    """Note what so many words are of which the first one begins the 16 bits; how many: see :class:`Book`."""
     left, count, first = _LOOK_BITS + PADDING_BITS, 0, 0
     bits = look << PADDING_BITS
     while True:
@@ -113,9 +118,8 @@ def _look(words: Book, look: int) -> int:
         first = first or length
         left -= length
         count += 1
-    known = first << 16 | count << 8 | _LOOK_BITS + PADDING_BITS - left
-    words.known[look] = known or 1
-    return known
+    words.counts[look], words.bits[look], words.first[look] = count, _LOOK_BITS + PADDING_BITS - left, first
+    return count
 
 
 def pass_words(number: int, count: int, bits: int, left: int) -> int:
@@ -124,20 +128,23 @@ def pass_words(number: int, count: int, bits: int, left: int) -> int:
     Raises ValueError where a decoder finds none.
     """
     words = book(number)
-    known = words.known
+    _, _, counts, lengths, first = words
+    window = ahead = 0  # some of the bits, and how many follow them
     while count > 0:
         if left <= PADDING_BITS:
             return 0
-        look = bits >> left - _LOOK_BITS & 0xFFFF
-        found = known[look] or _look(words, look)
-        here = found >> 8 & 0xFF
+        if left < ahead + _LOOK_BITS or not ahead:
+            ahead = max(left - _WINDOW_BITS, 1)
+            window = bits >> ahead & _WINDOW_MASK
+        look = window >> left - ahead - _LOOK_BITS & 0xFFFF
+        here = counts[look] or _look(words, look)
         if not here:
             left -= _word_bits(words, bits, left)
             count -= 1
         elif here <= count:
-            left -= found & 0xFF
+            left -= lengths[look]
             count -= here
         else:
-            left -= found >> 16
+            left -= first[look]
             count -= 1
     return left

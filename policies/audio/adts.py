@@ -6,6 +6,7 @@ twice as many at twice the rate, which plays as long.
 
 import re
 import struct
+from bisect import bisect_left
 
 from typing_extensions import override
 
@@ -17,8 +18,10 @@ from policies.audio.walker import Chunk
 
 _ADTS_BYTES = 7
 _CRC_BYTES = 2
-_FIRST_WORDS = struct.Struct(">HI")
-"""Sync word, version, layer and whether there is a CRC; then profile, rate, channels and length."""
+_FIRST_WORDS = struct.Struct(">HIB")
+"""Sync word, version, layer and whether there is a CRC; profile, rate, channels and length; how many blocks."""
+_SHAPE = 0x3DC0_0000
+"""Of the second of them, what says rate and channels."""
 _HEADER = re.compile(rb"\xff[\xf0\xf1\xf8\xf9][\x00-\x33\x40-\x73\x80-\xb3\xc0-\xf3]")
 """The third byte says the rate."""
 _HEADER_BEGINS_BYTES = 3
@@ -54,7 +57,7 @@ class AdtsWalker(FrameWalker):
 
     def __init__(self, *, is_linked: bool = True) -> None:
         super().__init__(is_linked=is_linked)
-        self._begins: set[int] = set()  # where frames do that are in the tail
+        self._begins: list[int] = []  # where frames do that are in the tail
         self._tail = b""
         self._searched = 0  # so many bytes of the stream
         self._looks = self._hidden = self._hidden_ns = 0
@@ -103,7 +106,7 @@ class AdtsWalker(FrameWalker):
                     self._hidden += 1
                     self._hidden_ns += _ns_of(data, at)
             self._searched += told
-            self._begins = {begin for begin in self._begins if begin >= self._searched}
+            self._begins = [begin - told for begin in self._begins[bisect_left(self._begins, told) :]]
             data = data[told:]
         self._tail = data
 
@@ -114,16 +117,15 @@ class AdtsWalker(FrameWalker):
 
     def _hidden_in(self, data: bytes, stop: int) -> set[int]:
         """Where in the bytes behind those that were searched headers stand, before ``stop``, that begin no frame."""
-        searched, end = self._searched, stop + _HEADER_BEGINS_BYTES - 1
-        headers = {header.start() for header in _HEADER.finditer(data, 0, end)}
-        headers.difference_update([begin - searched for begin in self._begins])
-        return headers
+        end = stop + _HEADER_BEGINS_BYTES - 1
+        return {header.start() for header in _HEADER.finditer(data, 0, end)}.difference(self._begins)
 
     def _follow(self, data: bytes, at: int, last: int) -> int:
-        read, begins, before, chosen = _FIRST_WORDS.unpack_from, self._begins.add, self.passed - len(data), self._chosen
+        read, begins, chosen = _FIRST_WORDS.unpack_from, self._begins.append, self._chosen
+        before = self.passed - len(data) - self._searched
         while at <= last:
-            sync, said = read(data, at)
-            length, rate, more = said >> 5 & 0x1FFF, said >> 26 & 15, data[at + 6] & 3
+            sync, said, more = read(data, at)
+            length, rate, more = said >> 5 & 0x1FFF, said >> 26 & 15, more & 3
             if sync & 0xFFF6 != 0xFFF0 or length < _ADTS_BYTES or rate >= len(RATES):
                 break
             kind = self._kinds.get(rate << 2 | more) or self._kind(rate << 2 | more, SAMPLES * (more + 1), RATES[rate])
@@ -139,13 +141,26 @@ class AdtsWalker(FrameWalker):
             if self.channels is None:
                 configuration = said >> 22 & 7
                 self.channels = (_MOST_CHANNELS if configuration == _EIGHT else configuration) or None
-            if self._is_linked:
-                kind.linked += 1
-                at += length
-                continue
-            at = self._seek(kind, at, length, data, last)
             if not self._is_linked:
-                break
+                at = self._seek(kind, at, length, data, last)
+                if not self._is_linked:
+                    break
+                continue
+            # The fast way: as long as frames of this kind follow each other, and none is chosen.
+            like, shape, left, count = sync, said & _SHAPE, chosen.left, 0
+            while True:
+                count += 1
+                at += length
+                if at > last:
+                    break
+                sync, said, behind = read(data, at)
+                length = said >> 5 & 0x1FFF
+                if sync != like or said & _SHAPE != shape or behind & 3 != more or not _ADTS_BYTES <= length <= left:
+                    break
+                left -= length
+                begins(before + at)
+            kind.linked += count
+            chosen.left = left
         return at
 
     def _ns_at(self, data: bytes, at: int) -> int:
@@ -172,7 +187,7 @@ def _has_block(data: bytes, at: int) -> bool:
     second, third, fourth = data[at + 1 : at + 4]
     sound = at + (_ADTS_BYTES if second & 1 else _ADTS_BYTES + _CRC_BYTES)
     channels = (third & 1) << 2 | fourth >> 6
-    return begins_block(data[sound : sound + LOOKED_AT_BYTES], RATES[third >> 2 & 15], (third >> 6) + 1, channels)
+    return begins_block(data, sound, RATES[third >> 2 & 15], (third >> 6) + 1, channels)
 
 
 class LatmWalker(FrameWalker):

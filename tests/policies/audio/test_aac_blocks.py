@@ -33,7 +33,7 @@ FILLED = "000001 0 0001 00001"  # a band, no prediction, a section of one band
 @pytest.mark.parametrize("rate", [8_000, 44_100, 96_000])
 def test_every_block_of_an_encoder_is_one(rate, channels):
     for frame in adts_frames(recording("adts", "aac", 1.0, rate, channels)):
-        assert begins_block(frame[7:], rate, _LC, channels)
+        assert begins_block(frame[7:], 0, rate, _LC, channels)
 
 
 @pytest.mark.parametrize("bitrate", [None, 24_000])
@@ -140,7 +140,7 @@ def test_media_without_a_block_costs_a_bounded_time_and_says_nothing():
 
 def test_what_chance_makes_is_hardly_ever_one():
     chance = random.Random(5)
-    assert sum(begins_block(chance.randbytes(320), 44_100, _LC, 2) for _ in range(2000)) < 2000 * 0.12
+    assert sum(begins_block(chance.randbytes(320), 0, 44_100, _LC, 2) for _ in range(2000)) < 2000 * 0.12
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_what_chance_makes_is_hardly_ever_one():
     ],
 )
 def test_a_block_is_judged_as_ffmpeg_does(written, kind, channels, expected):
-    assert begins_block(bits(written), 44_100, kind, channels) is expected
+    assert begins_block(bits(written), 0, 44_100, kind, channels) is expected
 
 
 @given(data=st.binary(max_size=330), rate=st.sampled_from(RATES), kind=st.integers(1, 4), channels=st.integers(0, 7))
 def test_nothing_raises_and_too_few_bytes_may_be_one(data, rate, kind, channels):
-    if begins_block(data, rate, kind, channels):
-        assert begins_block(data[:1], rate, kind, channels)
+    if begins_block(data, 0, rate, kind, channels):
+        assert begins_block(data[:1], 0, rate, kind, channels)
