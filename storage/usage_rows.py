@@ -200,8 +200,7 @@ def encode(record: UsageRecord) -> bytes:
         numbers = (_numbers_format % _numbers_of(record)).replace("None", r"\N")
     if "-" in numbers:
         numbers = _bounded(numbers, record.measured)
-    seconds, milliseconds = divmod(record.ended_ms, 1000)
-    row = f"{_prefix}{_second(seconds)}.{milliseconds:03d}Z\t{texts}\t{numbers}\n"
+    row = f"{_prefix}{instant(record.ended_ms)}\t{texts}\t{numbers}\n"
     try:
         return row.encode()
     except UnicodeEncodeError:
@@ -220,18 +219,24 @@ def outline(record: UsageRecord) -> str:
         return ""
     own[_event_at] = own[_request_at] = "%s"
     numbers = _silent_numbers % (record.status, "%d", "%d", "%d", "%d", record.attempt)
-    return f"{_prefix}%s.%03dZ\t{chr(9).join(own)}{_silent_texts}\t{numbers}\n"
+    return f"{_prefix}%s\t{chr(9).join(own)}{_silent_texts}\t{numbers}\n"
 
 
 def fill(
-    outline: str, ended_ms: int, event_id: str, request_id: str, bytes_in: int, bytes_out: int,
+    outline: str, ended: str, event_id: str, request_id: str, bytes_in: int, bytes_out: int,
     duration_us: int, upstream_us: int,
 ) -> bytes:  # fmt: skip
-    """The row that :func:`encode` would make. Ids are plain ASCII of at most ``LONGEST_ID``, no figure is negative."""
+    """The row that :func:`encode` would make, of what ended at that :func:`instant`.
+
+    Ids are plain ASCII of at most ``LONGEST_ID``, no figure is negative.
+    """
+    return (outline % (ended, event_id, request_id, bytes_in, bytes_out, duration_us, upstream_us)).encode()
+
+
+def instant(ended_ms: int) -> str:
+    """An instant as it stands in a row."""
     seconds, milliseconds = divmod(ended_ms, 1000)
-    return (
-        outline % (_second(seconds), milliseconds, event_id, request_id, bytes_in, bytes_out, duration_us, upstream_us)
-    ).encode()
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
 
 
 def decode(row: bytes) -> UsageRecord:

@@ -131,7 +131,10 @@ class Likeness:
 
 
 class Repetition:
-    """The facts of a request that is like one before it, where they differ. For its subclass to fill in."""
+    """The facts of a request that is like one before it, where they differ. For its subclass to fill in.
+
+    Whoever makes it notes ``started`` and ``request_id``.
+    """
 
     __slots__ = (
         "bytes_out", "cause", "common", "ended", "method", "outcome", "outline", "request_id", "route", "started",
@@ -141,11 +144,9 @@ class Repetition:
     bytes_in = 0
     code = ""
     measured = NOT_AUDIO
-
-    def __init__(self, request_id: str) -> None:
-        self.started = time.perf_counter()
-        self.request_id = request_id
-        self.ended = 0.0
+    started: float
+    request_id: str
+    ended: float
 
     def ends_like(self, like: Likeness, bytes_out: int, upstream_s: float) -> None:
         """Note how it ended."""

@@ -113,8 +113,12 @@ class Gatekeeper:
 
     def conclude(self, permit: Permit, taken: Taken) -> Admit | Deny:
         """The last word, counted."""
-        for charge in permit.charges if taken.refused_by is None else (taken.refused_by,):
-            self._metrics.ratelimit[(charge.name, "admitted" if taken.refused_by is None else "refused")] += 1
+        counts, refused_by = self._metrics.ratelimit, taken.refused_by
+        if refused_by is not None:
+            counts[(refused_by.name, "refused")] += 1
+        else:
+            for charge in permit.charges:
+                counts[(charge.name, "admitted")] += 1
         return conclude(permit, taken)
 
     def stands(self, permit: Permit, presented: Presented) -> bool:

@@ -111,7 +111,7 @@ class Proxy:
                 return False
         except Exception:  # noqa: BLE001  a bug of ours: the task comes upon it once more, and answers for it
             return False
-        refrain.errand(self._desk, connection, self._ids.make(self._now_ms())).begin()
+        refrain.errand(self._desk, connection, self._ids.make(int(time.time() * 1000))).begin()
         return True
 
     async def go_on(self, connection: ClientConnection, errand: Errand) -> Next:

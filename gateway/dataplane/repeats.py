@@ -30,10 +30,13 @@ from policies.account.usage import Outcome
 from policies.admission import Admit
 from policies.authorise import Permit
 from policies.bounds import Bound
+from policies.http.cors import without_upstreams
 from policies.http.credentials import Presented
+from policies.http.headers import AnswerHead
 from policies.http.inquiry import Inquiry
 from policies.http.verdict import Deny
 from policies.limits.holding import Spent
+from policies.limits.ratelimit_fields import state_line
 from policies.limits.rates import Taken
 from policies.routing.routes import PORTAL
 from storage.ports import Held
@@ -44,7 +47,7 @@ ONE = Spent()
 
 @dataclass(slots=True)
 class Refrain:
-    """What a request amounts to when it comes again. Immutable by use."""
+    """What a request amounts to when it comes again."""
 
     message: RawRequestMessage
     inquiry: Inquiry
@@ -61,6 +64,20 @@ class Refrain:
     status: int
     """The answer's status: with another one it is another request to the account."""
     likeness: Likeness
+    answer: AnswerHead | None = None
+    """The last answer's header, and what an answer with that header begins with: up to the request id, and from behind
+    that up to what the limits have left."""
+    beginning: bytes = b""
+    rest: bytes = b""
+
+    def expect(self, head: AnswerHead) -> None:
+        """The answers have another header from now on."""
+        cors, permit = self.known.cors, self.permit
+        lines = without_upstreams(head.lines) if cors else head.lines
+        self.beginning = responses.head_so_far(self.status, [*lines, b"X-Request-ID: "])
+        behind = [*cors, permit.rate_policy, b""] if permit.charges and not self.bound else cors
+        self.rest = b"\r\n".join([b"", *behind])
+        self.answer = head
 
     def errand(self, desk: "Desk", connection: "Line", request_id: str) -> "Errand":
         """It comes again."""
@@ -157,10 +174,11 @@ RUNNING, STUCK, OVER = Stage.RUNNING, Stage.STUCK, Stage.OVER
 class Errand(Repetition):
     """One time that the request comes. It waits as a future would, first of all for ``Taken``."""
 
-    __slots__ = ("_connection", "_desk", "_stage", "decision", "fault", "refrain")
+    __slots__ = ("_connection", "_desk", "_stage", "asked", "asked_on", "decision", "fault", "refrain")
 
     def __init__(self, desk: Desk, connection: Line, refrain: Recurrent, request_id: str) -> None:
-        super().__init__(request_id)
+        self.started = time.perf_counter()
+        self.request_id = request_id
         self.refrain = refrain
         self.decision: Admit | Deny | None = None
         self.fault: Exception | None = None
@@ -168,22 +186,22 @@ class Errand(Repetition):
         self._desk = desk
         self._connection = connection
         self._stage = RUNNING
+        self.asked_on: UpstreamConnection | None = None
+        """The connection that an upstream was asked on, and when."""
+        self.asked = 0.0
 
     def begin(self) -> None:
         """Ask the limiter."""
+        refrain, desk = self.refrain, self._desk
         self._connection.run(self)
-        self._desk.metrics.inflight += 1
+        desk.metrics.inflight += 1
         try:
-            self._take()
+            if refrain.bound:
+                desk.gatekeeper.hold_for(refrain.permit, refrain.bound, refrain.known.caller.address, self)
+            else:
+                desk.gatekeeper.take_for(refrain.permit, self)
         except Exception as error:  # noqa: BLE001  whoever reads has others to read for
             self._stop(error)
-
-    def _take(self) -> None:
-        refrain = self.refrain
-        if refrain.bound:
-            self._desk.gatekeeper.hold_for(refrain.permit, refrain.bound, refrain.known.caller.address, self)
-        else:
-            self._desk.gatekeeper.take_for(refrain.permit, self)
 
     @property
     def is_stuck(self) -> bool:
@@ -260,16 +278,9 @@ class Errand(Repetition):
 class Passing(Errand):
     """A request to an upstream. Behind ``Taken``, or ``Held``, it waits for the answer."""
 
-    __slots__ = ("_id_line", "asked", "asked_on")
+    __slots__ = ()
 
     refrain: Refrain
-
-    def __init__(self, desk: Desk, connection: Line, refrain: Refrain, request_id: str) -> None:
-        super().__init__(desk, connection, refrain, request_id)
-        self._id_line = b"X-Request-ID: " + request_id.encode()
-        self.asked_on: UpstreamConnection | None = None
-        """The connection that it was asked on."""
-        self.asked = 0.0
 
     @override
     def set_result(self, result: Taken | Held | None) -> None:
@@ -304,38 +315,42 @@ class Passing(Errand):
         self.asked_on = upstream
         self.asked = time.perf_counter()
         route = permit.route
-        upstream.begin(
-            request_head(
-                refrain.line, upstream.pool.host_line, refrain.known.passing, self._id_line, b"", permit.identity,
-            ),
-            bodyless_answer=False,
-            idle_s=route.idle_s,
-            total_s=route.total_s,
+        id_line = b"X-Request-ID: " + self.request_id.encode()
+        upstream.ask(
+            request_head(refrain.line, upstream.pool.host_line, refrain.known.passing, id_line, b"", permit.identity),
+            self, first_byte_s=route.first_byte_s, idle_s=route.idle_s, total_s=route.total_s,
         )  # fmt: skip
-        upstream.expect_answer(route.first_byte_s)
         if self._desk.metrics.inflight <= 1:
             upstream.flush()
-        upstream.tell(self)
 
     def _answer(self) -> None:
         upstream, connection, decision = self.asked_on, self._connection, self.decision
         assert upstream is not None
         assert isinstance(decision, Admit)
-        head = upstream.head
+        refrain, head = self.refrain, upstream.head
         if (
             head is None
             or not upstream.body_done
-            or upstream.status != self.refrain.status
+            or upstream.status != refrain.status
             or upstream.pool.is_suspect
             or connection.is_gone
         ):
             self._stop()
             return
         body = upstream.take()
-        lines = responses.passed_on(head, decision, self._id_line, self.refrain.known.cors)
-        lines.append(b"Content-Length: %d" % len(body))
-        whole = responses.head(upstream.status, lines) + body
-        self.ends_like(self.refrain.likeness, len(body), time.perf_counter() - self.asked)
+        if head is not refrain.answer:
+            refrain.expect(head)
+        taken = decision.taken
+        whole = b"%b%b%b%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
+            refrain.beginning,
+            self.request_id.encode(),
+            b"" if head.is_dated else responses.date_line(),
+            refrain.rest,
+            state_line(taken) if taken.charges else b"".join([b"\r\n" + line for line in decision.limit_lines]),
+            len(body),
+            body,
+        )
+        self.ends_like(refrain.likeness, len(body), time.perf_counter() - self.asked)
         if decision.hold is not None:
             decision.hold.settle(ONE)
         self._stage = OVER  # nothing below can fail

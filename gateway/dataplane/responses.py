@@ -43,7 +43,12 @@ def status_line(status: int) -> bytes:
 
 def head(status: int, lines: Sequence[bytes]) -> bytes:
     """A whole header, ready to write."""
-    return status_line(status) + b"\r\n".join(lines) + b"\r\n\r\n"
+    return head_so_far(status, lines) + b"\r\n\r\n"
+
+
+def head_so_far(status: int, lines: Sequence[bytes]) -> bytes:
+    """The beginning of a header, up to the end of the last of these lines."""
+    return status_line(status) + b"\r\n".join(lines)
 
 
 def interim(status: int, answer: AnswerHead, cors: Sequence[bytes]) -> bytes:
@@ -72,6 +77,11 @@ def passed_on(answer: AnswerHead, admit: Admit, id_line: bytes, cors: Sequence[b
 
 def _date() -> bytes:
     return b"Date: " + rfc822_formatted_time().encode()
+
+
+def date_line() -> bytes:
+    """The line that says now, behind the end of the one before."""
+    return b"\r\n" + _date()
 
 
 def plain(

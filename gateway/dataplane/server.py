@@ -205,7 +205,10 @@ class ClientConnection(Delivery):
     def ran(self) -> None:
         """It has been answered, or nobody waits for it. What came behind it is the task's."""
         self._errand = self.client_gone = None
-        self._finish_request()
+        if self._handler_waiter is None:
+            self._request_in_progress = False
+        else:
+            self._finish_request()
         if self._messages:
             self.resume()
         elif not self._force_close:

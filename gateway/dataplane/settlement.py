@@ -19,7 +19,7 @@ from policies.http.credentials import redacted
 from policies.identity.principals import Principal
 from policies.limits.holding import Spent
 from storage.journal.writer import JournalFull
-from storage.usage_rows import encode, fill, outline
+from storage.usage_rows import encode, fill, instant, outline
 
 _MISSED = "(none)"
 """The route label of requests that no route names: one label, however many paths are tried."""
@@ -55,7 +55,8 @@ class Settlement:
         Once: later calls for the same exchange do nothing.
         """
         if not exchange.settled and self._end(exchange):
-            row = self._row(exchange, time.time())
+            now = time.time()
+            row = self._row(exchange, now, instant(int(now * 1000)))
             if row:
                 self._append(exchange, row)
             self._tell_soon([exchange])
@@ -117,16 +118,17 @@ class Settlement:
         if not settled:
             return
         now = time.time()
-        written: list[Settled] = []
+        ended = instant(int(now * 1000))
+        written: Sequence[Settled] = settled
         owners: list[Settled] = []
         rows = []
         for exchange in settled:
             try:
-                row = self._row(exchange, now)
+                row = self._row(exchange, now, ended)
             except Exception:  # noqa: BLE001  handed to the last resort: a bug with one of them is not the others'
                 exchange.retract(exchange)  # type: ignore[arg-type]  # its own
+                written = [one for one in written if one is not exchange]
                 continue
-            written.append(exchange)
             if row:
                 owners.append(exchange)
                 rows.append(row)
@@ -149,18 +151,18 @@ class Settlement:
         """Count and log what was written down in this turn of the loop."""
         told, self._told = self._told, []
         for exchange in told:
-            route, measured, took = exchange.route, exchange.measured, exchange.took
+            route, measured, took, upstream_s = exchange.route, exchange.measured, exchange.took, exchange.upstream_s
             figures = self._metrics.route(route.name if route is not None else _MISSED)
             figures.count(
                 exchange.method if route is not None else "-", exchange.status, exchange.outcome, took,
-                took - exchange.upstream_s, exchange.bytes_in, exchange.bytes_out,
+                took - upstream_s, exchange.bytes_in, exchange.bytes_out,
             )  # fmt: skip
             if measured is not NOT_AUDIO and measured.source is not AudioSource.NONE:
                 figures.audio_ms[measured.source] += measured.audio_ms
                 if measured.source is AudioSource.UNMEASURED and route is not None:
                     self._metrics.unmeasured[(route.name,)] += 1
             if exchange.upstream:
-                self._metrics.upstream[exchange.upstream].observe(exchange.upstream_s)
+                self._metrics.upstream[exchange.upstream].observe(upstream_s)
             if exchange.code:
                 self._metrics.denials[(exchange.code,)] += 1
             self._log.emit(_line(exchange, took, exchange.ended, measured), exchange.common)
@@ -215,18 +217,25 @@ class Settlement:
         booked.took, booked.measured = took, measured
         return measured
 
-    def _row(self, exchange: Settled, now: float) -> bytes:
+    def _row(self, exchange: Settled, now: float, ended: str) -> bytes:
         """The usage row of a request that ended now; empty where there is no tenant to account it to."""
         if isinstance(exchange, Repetition):
             exchange.ended = now
-            return self._filled(exchange.outline, exchange, now)
+            self._events += 1  # once more what stands below: a call for each would be a tenth of this
+            return fill(
+                exchange.outline, ended, f"{self._prefix}{self._events}", exchange.request_id, 0, exchange.bytes_out,
+                int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
+            )  # fmt: skip
         measured, principal, route, caller = exchange.measured, exchange.principal, exchange.route, exchange.caller
         exchange.ended = now
         exchange.common = _common(exchange, measured)
         if principal is None or not principal.tenant_id or route is None:
             return b""
         if measured is NOT_AUDIO and caller.outline:
-            return self._filled(caller.outline, exchange, now)
+            return fill(
+                caller.outline, ended, self._event_id(), exchange.request_id, exchange.bytes_in, exchange.bytes_out,
+                int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
+            )  # fmt: skip
         record = self._record(exchange, principal, route.name, measured, now, exchange.took)
         if measured is NOT_AUDIO and caller.repeats and caller.outline is None:
             caller.outline = outline(record)
@@ -254,12 +263,6 @@ class Settlement:
             int(now * 1000),
             measured,
         )
-
-    def _filled(self, outline: str, exchange: Settled, now: float) -> bytes:
-        return fill(
-            outline, int(now * 1000), self._event_id(), exchange.request_id, exchange.bytes_in, exchange.bytes_out,
-            int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
-        )  # fmt: skip
 
     def _event_id(self) -> str:
         self._events += 1

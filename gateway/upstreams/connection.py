@@ -110,6 +110,20 @@ class UpstreamConnection(Answer, asyncio.Protocol):
         self._later = head
         self.pool.outbox.put(self)
 
+    def ask(self, head: bytes, waiter: Waiter[None], *, first_byte_s: float, idle_s: float, total_s: float) -> None:
+        """``begin``, ``expect_answer`` and ``tell`` in one, for a request without a body: polls pay for each call."""
+        if self._transport is None:
+            raise self._failure or Unsent("it closed the connection")
+        self._expect(bodyless=False, upgrade=False)
+        now = self._loop.time()
+        self._rested = now - self.idle_since > _RESTED_S
+        self.end_by = now + total_s
+        self.deadline = now + first_byte_s
+        self._idle_s = idle_s
+        self._later = head
+        self._answer_waiter = waiter
+        self.pool.outbox.put(self)
+
     def flush(self) -> None:
         """Write what waits, if the upstream is still there; else whoever waits for the answer gets Unsent."""
         later = self._later
@@ -377,7 +391,7 @@ class UpstreamConnection(Answer, asyncio.Protocol):
         waiter = self._answer_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        if self.body_done:
+        if self.body_done and self._drain_waiter is not None:
             self._wake_drain()
 
     def _wake_drain(self) -> None:

@@ -18,7 +18,7 @@ _LONGEST_RETRY_MS = 60_000
 """A longer wait than that is for people to plan: openai's Node SDK sleeps for as long as ``Retry-After`` says."""
 _NO_RETRY = b"X-Should-Retry: false"
 
-_shapes: dict[int, tuple[tuple[Charge, ...], bytes]] = {}
+_shapes: dict[int, "_Shape"] = {}
 _MOST_SHAPES = 10_000
 
 
@@ -28,20 +28,45 @@ def policy_line(charges: Iterable[Charge]) -> bytes:
     return f"RateLimit-Policy: {', '.join(items)}".encode() if items else b""
 
 
+class _Shape:
+    """The line of a permit's charges, but for what is left; and of the figures that it last told, what it tells."""
+
+    __slots__ = ("_text", "charges", "figures", "told")
+
+    def __init__(self, charges: tuple[Charge, ...]) -> None:
+        self.charges = charges
+        items = ", ".join(f'"{charge.name}";r=%d;t=%d' for charge in charges)
+        self._text = f"RateLimit: {items}".encode()
+        self.figures: tuple[int, ...] = ()
+        self.told: list[tuple[int, int, int]] = []
+        """For each charge what is left, and ``t``: where that is something, and where it is nothing."""
+
+    def read(self, figures: tuple[int, ...]) -> None:
+        """Work out what they come to; many requests of one turn have the same."""
+        resets = zip(self.charges, figures[::2], figures[1::2], strict=True)
+        self.told = [(left, -(-ms // 1000), -(-_wait_ms(one.rate, ms) // 1000)) for one, left, ms in resets]
+        self.figures = figures
+
+    def line(self, behind: int) -> bytes:
+        """The line."""
+        told: list[int] = []
+        for left, pace, wait in self.told:
+            left_then = left + behind
+            told += (left_then, pace if left_then else wait)
+        return self._text % tuple(told)
+
+
 def state_line(taken: Taken) -> bytes:
     """The whole ``RateLimit`` line."""
     charges, figures = taken.charges, taken.figures
-    known = _shapes.get(id(charges))
-    if known is None or known[0] is not charges:  # a permit's charges are one tuple for as long as it is kept
+    shape = _shapes.get(id(charges))
+    if shape is None or shape.charges is not charges:  # a permit's charges are one tuple for as long as it is kept
         if len(_shapes) >= _MOST_SHAPES:
             _shapes.clear()
-        shape = ", ".join(f'"{charge.name}";r=%d;t=%d' for charge in charges)
-        known = _shapes[id(charges)] = (charges, f"RateLimit: {shape}".encode())
-    told = list(figures)
-    for place in range(0, len(told), 2):
-        window_ms = told[place + 1] if told[place] else _wait_ms(charges[place // 2].rate, told[place + 1])
-        told[place + 1] = (window_ms + 999) // 1000
-    return known[1] % tuple(told)
+        shape = _shapes[id(charges)] = _Shape(charges)
+    if shape.figures is not figures:
+        shape.read(figures)
+    return shape.line(taken.behind)
 
 
 def refused_lines(taken: Taken) -> list[bytes]:

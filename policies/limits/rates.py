@@ -67,12 +67,15 @@ class Taken:
     ``figures`` holds for each charge in turn what remains and the milliseconds until it is full: flat, because most
     answers only write them down again; :attr:`levels` reads them apart. ``refused_by`` is the charge that did not fit
     and ``retry_ms`` when it will; both empty when admitted, and then every charge was taken. A refusal takes nothing.
+    Equal requests that were taken together share their figures, which are the last one's: ``behind`` it so many were
+    admitted, and what they took remained as yet.
     """
 
     charges: tuple[Charge, ...]
     figures: tuple[int, ...]
     refused_by: Charge | None = None
     retry_ms: int = 0
+    behind: int = 0
 
     @classmethod
     def of(cls, levels: Sequence[Level], refused_by: Charge | None = None, retry_ms: int = 0) -> "Taken":
@@ -83,7 +86,7 @@ class Taken:
     @property
     def levels(self) -> tuple[Level, ...]:
         """What each limit says."""
-        left, reset = self.figures[::2], self.figures[1::2]
+        left, reset = [figure + self.behind for figure in self.figures[::2]], self.figures[1::2]
         return tuple(Level(*row) for row in zip(self.charges, left, reset, strict=True))
 
 

@@ -16,6 +16,7 @@ Invariant: a payload never holds ``RECORD_MAGIC``, because it is UTF-8 and the m
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -90,6 +91,20 @@ def pack_record(row: bytes, sequence: int, seed: int) -> bytes:
     """One record: header and payload."""
     checksum = zlib.crc32(row, (seed + sequence + (sequence >> 32)) & _MASK)
     return _RECORD.pack(RECORD_MAGIC, len(row), sequence, checksum) + row
+
+
+def pack_records(rows: Sequence[bytes], sequence: int, seed: int, room: int) -> list[bytes]:
+    """Records of rows that follow one another, from the first on: as many as fit in that many bytes."""
+    records = []
+    for row in rows:
+        size = len(row)
+        room -= RECORD_BYTES + size
+        if room < 0 or size > LONGEST_ROW:
+            break
+        checksum = zlib.crc32(row, (seed + sequence + (sequence >> 32)) & _MASK)
+        records.append(_RECORD.pack(RECORD_MAGIC, size, sequence, checksum) + row)
+        sequence += 1
+    return records
 
 
 def read_run(data: bytes, start: int, seed: int, limit: int) -> Run:

@@ -151,16 +151,9 @@ class Journal:
 
     def append_all(self, rows: Sequence[bytes]) -> int:
         """Keep rows in one go, from the first on, as many as the current segment has room for; how many."""
-        records, sequence, end = [], self._sequence, self._offset
-        for row in rows:
-            record = layout.pack_record(row, sequence, self._seed)
-            if end + len(record) > self._size or len(row) > layout.LONGEST_ROW:
-                break
-            records.append(record)
-            end += len(record)
-            sequence += 1
+        records = layout.pack_records(rows, self._sequence, self._seed, self._size - self._offset)
         if records:
-            self._put(b"".join(records), sequence)
+            self._put(b"".join(records), self._sequence + len(records))
         return len(records)
 
     def _put(self, data: bytes, sequence: int) -> None:

@@ -160,19 +160,14 @@ def _hand_out(groups: list[_Group], reply: list[int]) -> None:
     at = 0
     for group in groups:
         charges, (admitted, refusing, retry_ms) = group.charges, reply[at : at + 3]
-        figures = reply[at + 3 : at + 3 + 2 * len(charges)]
-        at += 3 + len(figures)
-        at_last = tuple(figures)
-        for number, waiter in enumerate(group.waiting, start=1):
+        at += 3 + 2 * len(charges)
+        at_last = tuple(reply[at - 2 * len(charges) : at])
+        behind = admitted
+        for waiter in group.waiting:
+            behind -= 1
             if waiter.done():
                 continue
-            if number == admitted:
-                waiter.set_result(Taken(charges, at_last))
-                continue
-            if number > admitted:
+            if behind >= 0:
+                waiter.set_result(Taken(charges, at_last, None, 0, behind))
+            else:
                 waiter.set_result(Taken(charges, at_last, charges[refusing - 1], retry_ms))
-                continue
-            told = figures.copy()
-            for place in range(0, len(told), 2):
-                told[place] += admitted - number  # what those behind it took was there when it was admitted
-            waiter.set_result(Taken(charges, tuple(told)))

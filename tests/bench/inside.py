@@ -96,6 +96,7 @@ class Counters:
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
+        self._figures: tuple[int, ...] = ()
 
     def take(self, charges: tuple[Charge, ...]) -> asyncio.Future[Taken]:
         """As the port."""
@@ -105,7 +106,9 @@ class Counters:
 
     def take_for(self, charges: tuple[Charge, ...], waiter: Waiter[Taken]) -> None:
         """As the port."""
-        self._turns.call(waiter.set_result, Taken(charges, (RATE.count - 1, 1) * len(charges)))
+        if len(self._figures) != 2 * len(charges):  # requests that are counted together share them
+            self._figures = (RATE.count - 1, 1) * len(charges)
+        self._turns.call(waiter.set_result, Taken(charges, self._figures))
 
 
 class Nodes:

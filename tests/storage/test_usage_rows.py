@@ -8,7 +8,18 @@ from hypothesis import given
 from policies.account.usage import NOT_AUDIO, Measured, UsageRecord
 from storage.journal.format import LONGEST_ROW, RECORD_MAGIC
 from storage.ports import StorageError
-from storage.usage_rows import CURRENT, DIMENSION_LIMIT, ENCODINGS, LONG, TEXT_LIMIT, decode, encode, fill, outline
+from storage.usage_rows import (
+    CURRENT,
+    DIMENSION_LIMIT,
+    ENCODINGS,
+    LONG,
+    TEXT_LIMIT,
+    decode,
+    encode,
+    fill,
+    instant,
+    outline,
+)
 from tests.storage.usage_samples import HOSTILE, STORABLE, in_encoding, record, records
 
 
@@ -35,7 +46,8 @@ def test_a_filled_outline_is_the_row_that_encoding_makes(given_record: UsageReco
     """Of another record, with other ids, instant, sizes and times; or there is no outline."""
     like = given_record._replace(event_id="event-1", request_id="request-1", measured=NOT_AUDIO)
     found = outline(like._replace(event_id="event-2", request_id="", ended_ms=0, bytes_in=1, duration_us=2))
-    filled = like.ended_ms, "event-1", "request-1", like.bytes_in, like.bytes_out, like.duration_us, like.upstream_us
+    ended = instant(like.ended_ms)
+    filled = ended, "event-1", "request-1", like.bytes_in, like.bytes_out, like.duration_us, like.upstream_us
     assert not found or fill(found, *filled) == encode(like)
 
 
