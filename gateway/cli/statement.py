@@ -183,8 +183,7 @@ def _print(head: Mapping[str, str], made: Sequence[Statement], by: str | None) -
     )
     headings = [*([by.upper()] if by else []), *(column.upper() for column in COLUMNS), "KIND"]
     rows = [tuple(row(line, by).values()) for line in now.lines]
-    total = ("total", now.requests, now.audio_ms, now.billable_ms, "", f"{now.amount:f}", "")
-    print_table(headings, [*rows, (*([""] if by else []), *total)])
+    print_table(headings, [*rows, _total(now, by)])
     if any(line.credit for line in now.lines):
         click.echo(f"\n{CREDITS}")
     if now.unmeasured:
@@ -192,4 +191,13 @@ def _print(head: Mapping[str, str], made: Sequence[Statement], by: str | None) -
     for other in made[1:]:
         if other.plan.currency != now.plan.currency:
             remark("The two plans are in different currencies: their difference means nothing.")
-        click.echo(f"\nPlan {other.plan.name}: {other.amount:f} {other.plan.currency}, {other.amount - now.amount:+f}")
+        click.echo(
+            f"\nPlan {other.plan.name}: {other.amount:f} {other.plan.currency}, {other.amount - now.amount:+f}\n"
+        )
+        rows = [(*row(two, by).values(), f"{two.amount - one.amount:+f}") for one, two in _paired(now, other)]
+        print_table([*headings, "DIFFERENCE"], [*rows, (*_total(other, by), f"{other.amount - now.amount:+f}")])
+
+
+def _total(made: Statement, by: str | None) -> tuple[object, ...]:
+    figures = made.requests, made.audio_ms, made.billable_ms
+    return (*([""] if by else []), "total", *figures, "", f"{made.amount:f}", "")

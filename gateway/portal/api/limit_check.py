@@ -1,5 +1,6 @@
 """A request that somebody thinks of making: judged as the gateway would, counted nowhere, and what it would cost."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,8 +17,8 @@ from policies.bounds import STREAM_AHEAD, Bound, allowance_of, least, usual
 from policies.http.verdict import Deny, Refusal
 from policies.identity.permissions import Permission
 from policies.identity.principals import Principal
-from policies.limits.allowances import Scope
-from policies.limits.holding import Spent
+from policies.limits.allowances import Kind, Scope
+from policies.limits.holding import RETRY_LEASE_MS, Spent
 from policies.routing.routes import Route
 from storage.ports import Grant, NotFound
 from storage.postgres.subjects import PostgresSubjects
@@ -79,6 +80,12 @@ class _Guess:
 
     likely: Spent
     least: Spent
+    unread: Spent
+    """The least that is known before its body is read: what does not fit then is refused first."""
+
+    def least_of(self, use: Use) -> int:
+        """What of a limit has to fit."""
+        return min(use.wanted, self.least.of(use.grant.allowance.what))
 
 
 @operations.post("/limits/check", Permission.LIMITS_READ, body=Intended, answer=Verdict, status=200)
@@ -94,7 +101,7 @@ async def check_limits(ask: Ask[InTenant, Intended]) -> Verdict:
         grants = [_grant(bound, who) for bound in _bounds(judged)]
         found = await counted(ask, grants, who.calendar, now_ms, guess.likely)
     limits = [_judged(use, guess) for use in found]
-    decisive = _decisive(limits)
+    decisive = _decisive(guess, found, limits)
     return Verdict(
         allowed=isinstance(judged, Permit) and (decisive is None or limits[decisive].fits),
         refusal=_refusal(judged, guess, found, limits, decisive),
@@ -128,13 +135,14 @@ async def _principal(ask: Ask[InTenant, Intended], route: Route) -> Principal:
 
 def _guess(wish: Intended, route: Route) -> _Guess:
     """As the gateway has it before the first byte of the body."""
+    has_audio = route.meter != "none"
+    unread = least(wish.bytes, has_audio=has_audio)
     if wish.duration_s is not None:
         told = Spent(round(wish.duration_s * 1000), wish.bytes)
-        return _Guess(told, told)
+        return _Guess(told, told, unread)
     if route.websocket:
-        return _Guess(STREAM_AHEAD, STREAM_AHEAD)
-    has_audio = route.meter != "none"
-    return _Guess(usual(wish.bytes, "", has_audio=has_audio), least(wish.bytes, has_audio=has_audio))
+        return _Guess(STREAM_AHEAD, STREAM_AHEAD, STREAM_AHEAD)
+    return _Guess(usual(wish.bytes, "", has_audio=has_audio), unread, unread)
 
 
 def _bounds(permit: Permit) -> Sequence[Bound]:
@@ -153,26 +161,50 @@ def _grant(bound: Bound, who: Principal) -> Grant:
 
 def _judged(use: Use, guess: _Guess) -> LimitVerdict:
     allowance = use.grant.allowance
-    at_least = min(use.wanted, guess.least.of(allowance.what))
     return LimitVerdict(
         name=allowance.name,
         limit=str(allowance),
         allowed=allowance.count,
         used=use.used,
         wanted=use.wanted,
-        fits=at_least <= allowance.count - use.used,
+        fits=guess.least_of(use) <= allowance.count - use.used,
         whole_in_s=(use.whole_ms + 999) // 1000,
         shadow=allowance.shadow,
     )
 
 
-def _decisive(limits: Sequence[LimitVerdict]) -> int | None:
-    """The place of the limit that decides: whichever refuses for the longest, else the tightest; none in shadow."""
+def _decisive(guess: _Guess, found: Sequence[Use], limits: Sequence[LimitVerdict]) -> int | None:
+    """The place of the limit that decides: whichever refuses first, and for the longest, else the tightest.
+
+    None in shadow does.
+    """
     known = [place for place, one in enumerate(limits) if not one.shadow]
     refusing = [place for place in known if not limits[place].fits]
     if refusing:
-        return max(refusing, key=lambda place: limits[place].whole_in_s)
+        at_once = [place for place in refusing if _lacks(found[place], guess.unread) > 0]
+        return max(at_once or refusing, key=lambda place: _wait_ms(found[place], guess))
     return min(known, key=lambda place: _left(limits[place]), default=None)
+
+
+def _lacks(use: Use, spent: Spent) -> int:
+    allowance = use.grant.allowance
+    return use.used + min(use.wanted, spent.of(allowance.what)) - allowance.count
+
+
+def _wait_ms(use: Use, guess: _Guess) -> float:
+    """How long a limit refuses it, as the gateway counts that."""
+    allowance = use.grant.allowance
+    if guess.least_of(use) > allowance.count:
+        return math.inf
+    if allowance.kind is Kind.LEASE or (allowance.kind is Kind.QUOTA and _is_only_held(use, guess)):
+        return RETRY_LEASE_MS
+    if allowance.kind is Kind.QUOTA:
+        return use.whole_ms
+    return _lacks(use, guess.least) * allowance.period_ms / allowance.count
+
+
+def _is_only_held(use: Use, guess: _Guess) -> bool:
+    return guess.least_of(use) <= use.grant.allowance.count - (use.used - use.held)
 
 
 def _left(one: LimitVerdict) -> float:
@@ -190,10 +222,8 @@ def _refusal(
         return judged.refusal.code
     if decisive is None or limits[decisive].fits:
         return None
-    verdict, use = limits[decisive], found[decisive]
-    at_least = min(use.wanted, guess.least.of(use.grant.allowance.what))
-    is_held = at_least <= verdict.allowed - (use.used - use.held)
-    return refusal_of(use.grant.allowance, is_held=is_held).code
+    use = found[decisive]
+    return refusal_of(use.grant.allowance, is_held=_is_only_held(use, guess)).code
 
 
 async def _cost(ask: Ask[InTenant, Intended], who: Principal, likely: Spent) -> Cost | None:

@@ -73,7 +73,15 @@ async def test_a_request_is_tried_without_taking_anything(houses: Houses, holds:
         ({"duration_s": 29.5, "bytes": 1_000}, set(), None, "tenant-audio-month"),
         ({"duration_s": 30.5}, {"tenant-audio-month"}, "audio_limit_exceeded", "tenant-audio-month"),  # only held
         ({"bytes": 2_000_000}, {"key-bytes"}, "bytes_limit_exceeded", "key-bytes"),  # a guess refuses nobody
-        ({"bytes": 20_000_000}, {"tenant-audio-month", "key-bytes"}, "audio_limit_exceeded", "tenant-audio-month"),
+        ({"bytes": 20_000_000}, {"tenant-audio-month", "key-bytes"}, "bytes_limit_exceeded", "key-bytes"),  # for ever
+        # Its bytes are known before its audio, so they are refused before that is looked at.
+        (
+            {"duration_s": 61, "bytes": 2_000_000},
+            {"tenant-audio-month", "key-bytes"},
+            "bytes_limit_exceeded",
+            "key-bytes",
+        ),
+        ({"duration_s": 61, "bytes": 1_000}, {"tenant-audio-month"}, "quota_exceeded", "tenant-audio-month"),
     ):
         for _ in range(3):
             said = await operator.ask("POST", "/limits/check", listen | wish)
