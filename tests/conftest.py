@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,6 +18,9 @@ from storage.redis.holds import RedisHolds
 from tests import servers
 
 _T = TypeVar("_T")
+
+# Whoever imports aiohttp reads all authorities that the machine trusts, a fifth of its start; no test asks one of them.
+os.environ["SSL_CERT_FILE"] = os.devnull
 
 # How long an example takes says how busy the machine is, and nothing of the promise. The gate (.ci/run) tries the same
 # examples each time, so that red speaks of the change; everybody else looks for new ones.
@@ -106,10 +109,17 @@ def shared_database(postgres_server: str, migrated_template: str) -> Iterator[st
         _run(servers.drop_database(postgres_server, name))
 
 
+@pytest.fixture(scope="session")
+def empty_shared_database(shared_database: str) -> Iterator[Callable[[], object]]:
+    """Delete all its rows."""
+    with servers.emptying(shared_database) as empty:
+        yield empty
+
+
 @pytest.fixture
-async def emptied_url(shared_database: str) -> str:
+def emptied_url(shared_database: str, empty_shared_database: Callable[[], object]) -> str:
     """A migrated database without a row, for tests that leave the schema alone: a new one costs more than they do."""
-    await servers.empty_database(shared_database)
+    empty_shared_database()
     return shared_database
 
 
@@ -122,9 +132,9 @@ async def pool(migrated_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-async def redis_url(redis_server: str) -> str:
+def redis_url(redis_server: str) -> str:
     """Redis, emptied before this test."""
-    await servers.empty_redis(redis_server)
+    servers.empty_redis(redis_server)
     return redis_server
 
 

@@ -22,6 +22,7 @@ from gateway.usage.statements import price_lists
 from policies.account.price_book import PriceBook
 from policies.audit import SYSTEM
 from policies.identity.permissions import known_scopes
+from policies.routing.route_table import RouteTable
 from policies.routing.routes import PORTAL, Route
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
@@ -51,6 +52,8 @@ class Parts:
     tasks: Tasks
     metrics: Metrics
     secret_key: str
+    table: RouteTable
+    """The route table, and the gateway's own routes with it."""
     routes: Mapping[str, Route]
     """The route table's by name, without the gateway's own."""
     price_lists: PriceBook | None
@@ -96,6 +99,7 @@ class Parts:
             stack.push_async_callback(redis.aclose)
             tasks = Tasks()
             stack.push_async_callback(tasks.close)
+            table = load_routes(blueprint.settings)
             yield cls(
                 settings=blueprint.settings,
                 pool=pool,
@@ -107,9 +111,8 @@ class Parts:
                 tasks=tasks,
                 metrics=Metrics(),
                 secret_key=blueprint.secret_key,
-                routes={
-                    route.name: route for route in load_routes(blueprint.settings).routes if route.upstream != PORTAL
-                },
+                table=table,
+                routes={route.name: route for route in table.routes if route.upstream != PORTAL},
                 price_lists=price_lists(blueprint.settings),
                 trail=AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM),
             )

@@ -5,13 +5,11 @@ stream as whoever asked. A ticket grants no ticket.
 """
 
 import secrets
-from collections.abc import AsyncIterator
 from math import inf
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.configuration.route_file import load_routes
 from gateway.portal.caller import caller
 from gateway.portal.entry import browser
 from gateway.portal.oauth.parts import OAUTH
@@ -30,13 +28,6 @@ from storage.redis.tickets import RedisTickets
 routes = web.RouteTableDef()
 
 _CLIENT = "ticket"
-_TABLE = web.AppKey("routes", RouteTable)
-
-
-async def lifetime(app: web.Application) -> AsyncIterator[None]:
-    """The routes are the gateway's own; they are read once."""
-    app[_TABLE] = load_routes(app[PARTS].settings)
-    yield
 
 
 class Wish(BaseModel):
@@ -57,7 +48,7 @@ async def grant(request: web.Request) -> web.Response:
     if session is None and not is_known:
         raise Problem(Refusal.MISSING_CREDENTIAL)
     wish = await read_json(request, Wish)
-    route = _route(request.app[_TABLE], wish)
+    route = _route(request.app[PARTS].table, wish)
     longest_s = min(wish.max_session_seconds or route.stream_longest_s, route.stream_longest_s)
     tenant_id, credential, left_s = await _credential(request, session, route)
     longest_s = min(longest_s, left_s)

@@ -292,18 +292,23 @@ def b64(data):
     return base64.b64encode(data).decode()
 
 
+def slow(seconds):
+    """So small that it can be fed in single bytes; all letters of base64 are in it."""
+    return riff(fmt(rate=2_000, bits=8), chunk(b"data", bytes(range(250)) * round(seconds * 8)))
+
+
 @pytest.mark.parametrize(
     "value",
     [
-        {"model": "m", "messages": [{"content": [{"input_audio": {"data": b64(wav(2.0)), "format": "wav"}}]}]},
-        {"model": "m", "audio": {"content": b64(wav(2.0))}},
-        {"model": "m", "file": "data:audio/wav;base64," + b64(wav(2.0))},
+        {"model": "m", "messages": [{"content": [{"input_audio": {"data": b64(slow(2.0)), "format": "wav"}}]}]},
+        {"model": "m", "audio": {"content": b64(slow(2.0))}},
+        {"model": "m", "file": "data:audio/wav;base64," + b64(slow(2.0))},
         {
             "model": "m",
-            "file": "data:;base64," + b64(wav(1.0)),
-            "file2": b64(wav(1.0)).replace("+", "-").replace("/", "_"),
+            "file": "data:;base64," + b64(slow(1.0)),
+            "file2": b64(slow(1.0)).replace("+", "-").replace("/", "_"),
         },
-        {"audio": b64(wav(2.0)), "prompt": "a long text, " * 500, "model": "m"},
+        {"audio": b64(slow(2.0)), "prompt": "a long text, " * 500, "model": "m"},
     ],
 )
 @pytest.mark.parametrize("lengths", [(1 << 30,), (1,), (777,)])
