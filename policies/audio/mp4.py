@@ -28,8 +28,8 @@ _MAY_BE_MOVIES = frozenset((b"free", b"hoov"))
 _FROM_MOOF = 0x2_0000
 _DEEPEST = 16
 _MOST_TRACKS = 64
-_MOST_LOOKED_AT = 8
-"""Tracks of AAC, of those: more are odd."""
+_MOST_LOOKED_AT = 32
+"""Tracks of AAC and Opus, of those: more are odd."""
 _TO_THE_END = 1 << 63
 _MOST_READ_BYTES = 65_536
 """Of a box that is read whole: a sample description may hold a decoder's whole set-up."""
@@ -282,7 +282,7 @@ class Mp4Walker(ElementWalker):
             if self._media is None:
                 codecs = {track.codec for track in self._heard}
                 self._media = Media(codecs)
-                self._sampled += [self._windows] if not codecs or "aac" in codecs else []
+                self._sampled += [self._windows] if not codecs or codecs & {"aac", "opus"} else []
                 self._sampled += [self._flac] if not codecs or "flac" in codecs else []
             media = memoryview(data)[body:after]
             self._media.feed(media)

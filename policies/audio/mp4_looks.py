@@ -32,7 +32,8 @@ class SampleLooks:
     """Looks at samples of one track; ``most`` is the most that one of them came to."""
 
     __slots__ = (
-        "_ahead", "_behind", "_chance", "_judge", "_kept", "_left", "_seen", "_stretch", "_table", "looks", "most",
+        "_ahead", "_behind", "_chance", "_judge", "_kept", "_left", "_read", "_seen", "_stretch", "_table", "looks",
+        "most",
     )  # fmt: skip
 
     def __init__(self, judge: Judge, kept: Kept) -> None:
@@ -41,6 +42,7 @@ class SampleLooks:
         self._stretch = _STRETCH
         self._left = self._chance.below(_FIRST_STRETCH)  # bytes up to the next one that is chosen
         self._ahead: list[tuple[int, int, bytearray]] = []  # by place: what was chosen, its size, what has come of it
+        self._read: set[int] = set()  # places of those that have been
         self._behind: dict[int, tuple[memoryview, int, bool]] = {}  # by the rank of the window
         self._seen: set[int] = set()  # such ranks
         self._table = 0  # where the one stands that is passing: what is in front of it has been
@@ -52,6 +54,7 @@ class SampleLooks:
         self._stretch = max(_STRETCH, size // _USUALLY_AHEAD)
         if self._ahead:
             self._ahead = [one for one in self._ahead if one[0] + min(one[1], READ_BYTES) > position]
+            self._read.intersection_update(place for place, _, _ in self._ahead)
 
     def found(self, position: int, sizes: Sequence[int]) -> None:
         """These samples stand there, one behind the other."""
@@ -117,10 +120,12 @@ class SampleLooks:
             if place >= ends:
                 return
             wanted, at = min(size, READ_BYTES), place + len(held)
-            if len(held) < wanted and begins <= at:
+            if begins <= at and place not in self._read:
                 held.extend(memoryview(data)[at - begins : place + wanted - begins])
                 if len(held) == wanted:
                     self._look(bytes(held), size, is_begin=True)
+                    self._read.add(place)
+                    held.clear()
 
     def _look(self, part: bytes, size: int, *, is_begin: bool) -> None:
         self.looks += 1

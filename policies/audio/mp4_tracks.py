@@ -14,6 +14,7 @@ from policies.audio.mp4_opus import OpusHeads
 from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows, blocks_of
 from policies.audio.mp4_places import Places
 from policies.audio.opus import RATE as OPUS_RATE
+from policies.audio.opus import packet_samples
 
 _NS_PER_SECOND = 1_000_000_000
 _SPEC_TYPE, _CONFIG_TYPE, _ELEMENTARY = 0x05, 0x04, 0x03
@@ -24,6 +25,8 @@ _MOST_TRIMMED = 4
 _OPUS_NS = 20_000_000
 """What an Opus packet is said to play at least, where it could not be read."""
 _MOST_OPUS_NS = 120_000_000
+_ENOUGH_LOOKS, _TIMED_PART = 4, 50
+"""Packets of a track that are like the rest, where the stated durations say so too, up to this part of them."""
 _MOST_EDITS = 64
 _MOST_ALIKE = 64
 """Samples of a run without entries whose places are told."""
@@ -114,7 +117,7 @@ class Track:
         """Where the sizes of its samples are noted, if it is of AAC or FLAC."""
         self.places: Places | None = None
         self.looks: SampleLooks | None = None
-        """Of a track of AAC: where its samples stand, and some that are read there."""
+        """Of a track of AAC or Opus: where its samples stand, and some that are read there."""
         self.channels = 0
         self.rate = 0
         self.codec = ""
@@ -146,7 +149,11 @@ class Track:
         """Whether its codec's frames are unknown, so that stated durations are all there is."""
         if self._frames is None or self._frames.samples:
             return self._frames is None
-        return self.heads is None or self.heads.count < self.count + self.run_count
+        unread = self.count + self.run_count - (self.heads.count if self.heads else 0)
+        if unread <= 0 or self.looks is None or self.looks.looks < _ENOUGH_LOOKS:
+            return unread > 0
+        stated = self._stated_ns
+        return abs(self.read_ns + unread * self._unread_ns - stated) * _TIMED_PART > stated
 
     @property
     def claimed_ms(self) -> int:
@@ -171,6 +178,7 @@ class Track:
             self.places.begin_run(position)
         if self.heads:
             self.heads.begin_run(position)
+            self.places = None  # all packets of fragments are read
 
     def pass_times(self, entries: bytes) -> None:
         """``stts``: pairs of a count and what each of so many samples lasts."""
@@ -295,8 +303,9 @@ class Track:
         self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
         self.codec = frames.codec if frames else ""
         self.pairs = pairs if frames and (frames.blocks or frames.codec == "flac") else None
-        if frames and frames.blocks and kept and not self.looks:
-            self.looks = SampleLooks(partial(blocks_of, blocks=frames.blocks), kept)
+        judge = partial(blocks_of, blocks=frames.blocks) if frames and frames.blocks else _opus_samples
+        if frames and (frames.blocks or frames.codec == "opus") and kept and not self.looks:
+            self.looks = SampleLooks(judge, kept)
             self.places = Places(self.looks.found)
         if self.codec == "opus":
             self.heads = self.heads or OpusHeads()
@@ -319,8 +328,7 @@ class Track:
     @property
     def ns(self) -> int:
         """What it plays, in nanoseconds."""
-        stated = (self.ticks + max(self.count - self.timed, 0) * self._last_delta + self.run_ticks) * _NS_PER_SECOND
-        stated //= self.scale
+        stated = self._stated_ns
         frames, count = self._frames, self.count + self.run_count
         if frames is None:
             return stated
@@ -346,6 +354,12 @@ class Track:
             short = one - self._last_delta * _NS_PER_SECOND // self.scale
             gross -= short if count and 0 < short < one else 0
         return gross - self._trimmed(gross, one)
+
+    @property
+    def _stated_ns(self) -> int:
+        """By the durations of its samples."""
+        ticks = self.ticks + max(self.count - self.timed, 0) * self._last_delta + self.run_ticks
+        return ticks * _NS_PER_SECOND // self.scale
 
     def packed_ns(self, media: Media, *, is_alone: bool) -> int:
         """What the frames in the media play, if they are this track's.
@@ -397,15 +411,25 @@ class Track:
         return start if start <= min(_MOST_TRIMMED * one, gross) else 0
 
     def _opus_ns(self, stated: int, count: int) -> int:
-        """Packets tell; those that could not be read are as long as is stated, and 20 ms at least."""
+        """Packets tell; those that could not be read are as long as is stated, and as :attr:`_unread_ns` says."""
         known = self.heads.count + self.heads.waiting if self.heads else 0
         unread = count - known
-        return max(stated, self.read_ns + unread * _OPUS_NS) if unread > 0 else self.read_ns
+        return max(stated, self.read_ns + unread * self._unread_ns) if unread > 0 else self.read_ns
+
+    @property
+    def _unread_ns(self) -> int:
+        """What a packet of Opus plays that was not read: as the longest of those that chance chose."""
+        return self.looks.most * _NS_PER_SECOND // OPUS_RATE if self.looks and self.looks.most else _OPUS_NS
 
     def _pcm_frames(self, frames: Frames) -> int:
         spread = self.chunk_runs + max(self.chunks - self.last_chunk + 1, 0) * self.last_spread
         frames_of_runs = self.run_bytes // frames.size
         return (max(self.count, spread) if self.constant else self.bytes // frames.size) + frames_of_runs
+
+
+def _opus_samples(part: bytes, size: int, is_begin: bool) -> int:  # noqa: ARG001, FBT001
+    """What a packet plays that begins so."""
+    return packet_samples(part, 0, len(part)) if is_begin else 0
 
 
 def _inner(entry: bytes, name: bytes) -> bytes:
