@@ -9,7 +9,9 @@ chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_form
           samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
 avi       AVI with thrifty speech; other sound in it is weighed
-flv       FLV; ``mpegts`` MPEG transport streams, ``wavpack`` and ``tta`` what their names say
+flv       FLV; ``wavpack`` and ``tta`` what their names say
+mpegts    MPEG transport streams: ``mpegts_packets`` by columns, what ``mpegts_tables`` say, and one of
+          ``mpegts_streams``
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
           two in the unknown
 aac       its set-up; ``aac_blocks`` where a block begins and ends (code words in ``aac_spectrum``); ``aac_packed``

@@ -29,7 +29,7 @@ _BY_FIRST = [
 ]
 """For narrow and for wide frames, by the first byte: the frame's size, and whether no frame begins so."""
 _NS_PER_FRAME = _FRAME_MS * 1_000_000
-_MAGICS = ((b"#!AMR-WB\n", _WIDE), (b"#!AMR\n", _NARROW))
+_MAGICS = ((b"#!AMR-WB\n", True), (b"#!AMR\n", False))
 _MAGIC_BYTES = 9
 
 
@@ -69,9 +69,9 @@ class AmrWalker:
         self._frames, self._skip = frames, at - end
 
     def _begin(self, head: bytes) -> bytes:
-        magic, sizes = next((known for known in _MAGICS if head.startswith(known[0])), (b"", _NARROW))
-        self._sizes = [sizes[first >> 3 & 15] for first in range(256)]
-        self.codec = "amr_wb" if sizes is _WIDE else "amr_nb"
+        magic, wide = next((known for known in _MAGICS if head.startswith(known[0])), (b"", False))
+        self._sizes, _ = _BY_FIRST[wide]
+        self.codec = "amr_wb" if wide else "amr_nb"
         return head[len(magic) :]
 
 
@@ -85,8 +85,7 @@ class BareAmrWalker:
     unsure = True
 
     def __init__(self, *, wide: bool) -> None:
-        sizes = _WIDE if wide else _NARROW
-        self._sizes = [sizes[first >> 3 & 15] for first in range(256)]
+        self._sizes, _ = _BY_FIRST[wide]
         self.codec = "amr_wb" if wide else "amr_nb"
         self._frames = 0
         self._run = 0
@@ -96,7 +95,11 @@ class BareAmrWalker:
 
     @property
     def _is_found(self) -> bool:
-        return self._run >= max(_RUN, self._invalid * _RUN_TO_INVALID)
+        return self._run >= self._least_run
+
+    @property
+    def _least_run(self) -> int:
+        return max(_RUN, self._invalid * _RUN_TO_INVALID)
 
     @property
     def ms(self) -> int | None:
@@ -113,18 +116,20 @@ class BareAmrWalker:
         self._passed += len(chunk)
         if self._invalid > _MOST_INVALID:
             return
-        sizes, at, end = self._sizes, self._skip, len(chunk)
-        while at < end and not self._is_found:
-            if chunk[at] & _GOOD and sizes[chunk[at]] > 1:
-                self._frames, self._run = self._frames + 1, self._run + 1
-                at += sizes[chunk[at]]
+        sizes, at, end, frames, least = self._sizes, self._skip, len(chunk), 0, self._least_run
+        while at < end and self._run < least:
+            size = sizes[chunk[at]]
+            if chunk[at] & _GOOD and size > 1:
+                frames += 1
+                self._run += 1
+                at += size
                 continue
+            at += 1
             self._run = 0
             self._invalid += 1
             if self._invalid > _MOST_INVALID:
                 return
-            at += 1
-        frames = 0
+            least = self._least_run
         while at < end:
             at += sizes[chunk[at]]
             frames += 1

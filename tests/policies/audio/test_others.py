@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.audio.mpegts import _checksum
+from policies.audio.mpegts_tables import checksum
 from policies.audio.sources import Heard
 from policies.audio.track import Track
 from tests.policies.audio.feeding import cuts, fed
@@ -109,7 +109,7 @@ def test_a_table_that_no_reader_goes_by_makes_no_pictures_of_sound(lie):
             if lie == "elsewhere":
                 size = int.from_bytes(packet[6:8], "big") & 0xFFF
                 section = (packet[5:7] + said)[: size - 1]
-                said = section[2:] + _checksum(section).to_bytes(4, "big") + b"\xff" * (183 - size)
+                said = section[2:] + checksum(section).to_bytes(4, "big") + b"\xff" * (183 - size)
             kept.append({"elsewhere": elsewhere, "cut": head[:-1] + b"\xb7"}.get(lie, head) + said)
         elif is_of(packet, SOUND) and rubbish:
             rubbish -= 1
@@ -121,12 +121,22 @@ def test_a_table_that_no_reader_goes_by_makes_no_pictures_of_sound(lie):
     assert billed_ms(forged, (65_536,)) >= max(played_ms(forged) * 0.995, 10_000)
 
 
+SYNCS, PACK = b"G" * 170, b"\0\0\1\xba\x21" + bytes(7)
+
+
 @pytest.mark.parametrize(
-    ("filling", "is_sure"), [(b"", True), (b"G" * 170, False), (b"\0\0\1\xba\x21" + bytes(7), False)]
+    ("name", "begins", "filling", "is_sure"),
+    [("ts", b"", b"", True), ("ts", b"", SYNCS, False), ("ts", b"", PACK, False), ("m2ts", b"", b"", True)]
+    + [("m2ts", time, b"", False) for time in (b"\x0b\x77", b"\0\0\1\0")],
 )
-def test_frames_behind_packets_are_looked_for_unless_ffmpeg_is_sure_of_the_packets(filling, is_sure):
-    """FFmpeg is not where syncs stand all over them, or a programme stream's packs: then it may play what follows."""
-    head = [one[: 188 - len(filling)] + filling for one in packets(recorded("ts"))[:22]]
+def test_frames_behind_packets_are_looked_for_unless_ffmpeg_is_sure_of_the_packets(name, begins, filling, is_sure):
+    """FFmpeg is not where syncs stand all over them, or a programme stream's packs: then it may play what follows.
+
+    Nor where the time in front of the first one begins AC-3, or is the size of a box in front of an MP4's.
+    """
+    stride = 192 if name == "m2ts" else 188
+    data = begins + recorded(name)[len(begins) :]
+    head = [data[at : at + stride - len(filling)] + filling for at in range(0, 22 * stride, stride)]
     forged = b"".join(head) + recording("mp3", "libmp3lame", 8.0, 16_000, 1, 16_000)
     assert fed(Track(), forged, (700,)).codec.startswith("mp") is not is_sure
     assert played_ms(forged) <= billed_ms(forged) * 1.005 + 80

@@ -1,0 +1,102 @@
+"""One stream of a transport stream: the frames of sound in it, if there are any; what no frames explain is weighed."""
+
+from collections.abc import Sequence
+
+from policies.audio.ac3 import Ac3Walker
+from policies.audio.adts import AdtsWalker, LatmWalker
+from policies.audio.frames import FrameWalker
+from policies.audio.mpeg import MpegWalker
+from policies.audio.mpegts_packets import PES_BYTES
+
+_CLEAR_BYTES, _TRIED_BYTES = 8_192, 65_536
+"""What is looked at of a stream before it is known what it is: where frames of one kind explain all of it, and else."""
+_WEIGHED_BITS = 32_000
+_KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
+
+
+class Stream:
+    """Its bytes, as they come in packets."""
+
+    __slots__ = ("_due", "_passed", "_pieces", "_skip", "_walkers")
+
+    def __init__(self) -> None:
+        self._walkers: Sequence[FrameWalker] = [kind(is_linked=False) for kind in _KINDS]
+        self._pieces: list[bytes] = []
+        self._passed = self._skip = 0
+        self._due: int | None = _CLEAR_BYTES
+
+    def begin(self, payload: bytes) -> None:
+        """A packetised element begins (section 2.4.3.6)."""
+        header = PES_BYTES + payload[8] if len(payload) >= PES_BYTES else PES_BYTES
+        self._skip = max(header - len(payload), 0)
+        self._add(payload[header:])
+
+    @property
+    def is_in_header(self) -> bool:
+        """Whether what comes next belongs to a header."""
+        return self._skip > 0
+
+    def go_on(self, payload: bytes) -> None:
+        """More of it."""
+        if self._skip:
+            skipped = min(self._skip, len(payload))
+            self._skip -= skipped
+            payload = payload[skipped:]
+        self._add(payload)
+
+    def _add(self, payload: bytes) -> None:
+        self._pieces.append(payload)
+        self._passed += len(payload)
+
+    def flush(self) -> None:
+        """Walk what has come."""
+        if self._pieces:
+            data = b"".join(self._pieces)
+            self._pieces = []
+            for walker in self._walkers:
+                walker.feed(data)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it is known what it is."""
+        return self._due is None
+
+    @property
+    def room(self) -> int | None:
+        """Bytes up to the next look at it; None where there is none."""
+        return None if self._due is None else self._due - self._passed
+
+    def look(self) -> None:
+        """Look what its bytes are, of which there are as many as were waited for."""
+        self.flush()
+        speaking = [one for one in self._walkers if self._speaks(one)]
+        if self._passed >= _TRIED_BYTES or (len(speaking) == 1 and not speaking[0].strange):
+            self._walkers, self._due = speaking or self._walkers[:1], None
+        else:
+            self._due = _TRIED_BYTES
+
+    @staticmethod
+    def _speaks(walker: FrameWalker) -> bool:
+        return bool(walker.ms) and walker.strange * 2 <= walker.passed
+
+    @property
+    def frames(self) -> FrameWalker | None:
+        """Who walks those that explain most of it; None where none do."""
+        return max((one for one in self._walkers if self._speaks(one)), key=lambda one: one.ms or 0, default=None)
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether some of it is no frames."""
+        frames = self.frames
+        return frames is None or frames.strange > 0
+
+    @property
+    def ms(self) -> int:
+        """Of the frames, and by its weight what is none."""
+        frames = self.frames
+        return weight_ms(self._passed) if frames is None else (frames.ms or 0) + weight_ms(frames.strange)
+
+
+def weight_ms(size: int) -> int:
+    """How long so many bytes play, at the bit rate of thrifty speech."""
+    return size * 8000 // _WEIGHED_BITS
