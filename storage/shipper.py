@@ -98,9 +98,10 @@ class Shipper:
                 # Not in step with the other gateways that lost the same server.
                 pause = min(pause * 2, LONGEST_PAUSE_S) * uniform(0.8, 1.0)  # noqa: S311  no secret
             else:
-                if down:
+                if down and self._courses:  # without a journal nothing was asked
                     logger.warning("The ledger is there again.")
-                down, pause = False, self._poll_s * (_RARER if self._is_calm else 1)
+                    down = False
+                pause = self._poll_s * (_RARER if self._is_calm else 1)
             if not busy:
                 await asyncio.sleep(pause)
 

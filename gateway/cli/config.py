@@ -105,20 +105,31 @@ def _faults_of_routes(settings: "Settings | None", unusable: Collection[tuple[st
     return route_faults(settings.routes_file or default, upstreams)
 
 
+_REQUIRED = {
+    "database_url": "such as postgresql://tahoe:PASSWORD@HOST/tahoe",
+    "redis_url": "such as redis://:PASSWORD@HOST:6379/0",
+    "secret_key": "make one with: openssl rand -hex 32",
+}
+
+
 def _missing(settings: "Settings", unusable: Collection[tuple[str, ...]]) -> list[str]:
     """What was set, but is ``unusable``, is a fault already."""
     return [
-        f"GATEWAY_{name.upper()}: it is required, unless --embedded brings the stores along"
-        for name in ("database_url", "redis_url", "secret_key")
+        f"GATEWAY_{name.upper()}: it is required, unless --embedded brings the stores along; {how}"
+        for name, how in _REQUIRED.items()
         if getattr(settings, name) is None and (name,) not in unusable
     ]
+
+
+_BEHIND_TLS = ("addresses", "ca_file", "client_certificate", "client_key")
 
 
 def _upstream_faults(settings: "Settings", unusable: Collection[tuple[str, ...]]) -> list[str]:
     """What is wrong with the files that settings of upstreams name; of those that are whole."""
     faults = []
     for name, upstream in settings.every_upstream().items():
-        if any(path[:2] == ("upstreams", name) for path in unusable):
+        needed = {("upstreams", name), *(("upstreams", name, field) for field in _BEHIND_TLS)}
+        if not needed.isdisjoint(unusable):
             continue
         try:
             upstream.tls()

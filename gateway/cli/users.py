@@ -75,6 +75,8 @@ def _make_member(given: Given, tenant: str, email: str, *, name: str, role: str,
     # Both are made in one transaction, which has one time; an older person was there before.
     if made.created_at < membership.created_at:
         remark(f"{made.email} was known already and keeps name{', password' if password else ''} and status.")
+    elif password is None:
+        remark(f"{made.email} has no password and no link to one: next time ask by `gateway user invite`.")
 
 
 @user.command("list")

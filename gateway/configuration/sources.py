@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ class _Gathered:
         known = Settings.model_fields
         for path in [path for path in self.values if path[0] not in known]:
             del self.values[path]
-            self.faults.append(f"{self.named[path]}: no such setting{_suggestion(path[0], list(known))}")
+            self.faults.append(f"{self.named[path]}: no such setting{_suggestion(path[0], known, self.named[path])}")
         self.faults += _without_addresses(self.named)
         self.unusable = (self.unusable | set(self.named)) - set(self.values)
 
@@ -234,9 +234,13 @@ def _from_options(overrides: Mapping[str, Any]) -> _Found:
     return {(name,): (value, "--" + name.replace("_", "-")) for name, value in overrides.items()}
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+def _suggestion(name: str, known: Iterable[str], spelling: str = "") -> str:
+    """The nearest name, as it would be written where ``spelling`` was."""
+    close = difflib.get_close_matches(name, [*known], n=1)
+    if not close:
+        return ""
+    meant = PREFIX + close[0].upper() if spelling.startswith(PREFIX) else close[0]
+    return f"; did you mean '{meant}'?"
 
 
 def _line(config: Path | None, fault: str) -> int:
@@ -286,7 +290,7 @@ def _sentence(path: _Path, message: str, detail: Any, named: Mapping[_Path, str]
     if detail["type"] in _FORMS:
         message = _FORMS[detail["type"]].format(**detail.get("ctx", {}))
     if detail["type"] == "extra_forbidden":
-        message = f"no such setting{_suggestion(path[-1], list(NESTED[path[0]].model_fields))}"
+        message = f"no such setting{_suggestion(path[-1], NESTED[path[0]].model_fields)}"
     # Of several settings together: the one that the sentence begins with, else whatever was written of the table.
     first = message.partition(" ")[0]
     if spelling := named.get((*path, first.removesuffix(":"))):

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("pocketsphinx") is None:
-        print("The demo needs PocketSphinx: pip install 'tahoe-gateway[demo]'", file=sys.stderr)  # noqa: T201 - as above
+        print("The demo needs PocketSphinx: in a checkout, make install", file=sys.stderr)  # noqa: T201 - as above
         return 1
     control = workshop.fork()
     return asyncio.run(serve(Workshop(control), host=options.host, port=options.port, unix=options.unix))

@@ -29,6 +29,10 @@ _log = structlog.get_logger("gateway.tokens")
 _SOONEST_S = 1.0
 """How often an unknown key's name may make us ask: anybody can make one up."""
 _COUNTS_FOR_S = LONGEST_S + 2 * LEEWAY_S
+_NOT_ITS_OWN = (
+    "With another secret than the data was made with no API key, password or second factor is good either: give the "
+    "gateway its own. If it was changed on purpose: gateway signing-keys rotate --new-secret"
+)
 
 
 class TokenState:
@@ -110,9 +114,9 @@ class TokenState:
             self._take(each)
         self._purge()
         if not ring.can_sign(datetime.now(UTC)):
-            help_ = " --new-secret, if it was changed on purpose" if ring.broken else ""
             why = "; ".join(ring.broken) or "none is active"
-            self._reading.complain(f"no key signs: {why}. gateway signing-keys rotate{help_}")
+            todo = _NOT_ITS_OWN if ring.broken else "Make one: gateway signing-keys rotate"
+            self._reading.complain(f"no key signs: {why}. {todo}")
         else:
             self._reading.complain("")
 

@@ -165,6 +165,8 @@ class Supervisor:
             if not reason:
                 facts = {"listen": settings.listen, "ops": settings.ops_listen, "workers": settings.workers}
                 _log.info("ready", **facts, **await self.room())
+                if lacking := await ops.lacking(self._checks):
+                    _log.warning("degraded", **lacking)
                 return
             if reason != told:
                 _log.warning("not ready", reason=reason, listen=settings.listen, ops=settings.ops_listen)
@@ -256,7 +258,8 @@ class Supervisor:
         async def database() -> None:
             missing = await pending(pool, needed)
             if missing:
-                raise StorageError(f"migrations are missing: {', '.join(missing)}; run: gateway migrate")
+                which = missing[0] if len(missing) == 1 else f"{missing[0]} to {missing[-1]}"
+                raise StorageError(f"migrations are missing ({len(missing)}: {which}); run: gateway migrate")
 
         self._checks |= {
             "postgres": ops.Check(database, required=True),

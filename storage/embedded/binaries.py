@@ -17,7 +17,7 @@ from storage.state import PASSABLE, default_state_dir, make_directory
 
 _BINDIR = "GATEWAY_EMBEDDED_PG_BINDIR"
 _SYSTEM = Path("/usr/lib/postgresql")  # Debian's layout
-_INSTALL = "Install them with the extra of this package (pip install 'tahoe-gateway[embedded]')"
+_INSTALL = "Install them: in a checkout, make install"
 
 
 @dataclass(frozen=True, slots=True)

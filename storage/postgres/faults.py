@@ -46,6 +46,15 @@ _UNPREPARED = (
     asyncpg.InsufficientPrivilegeError,
 )
 
+_MIGRATE = (
+    "Run `gateway migrate` as the role that owns the schema `platform`, and let the gateway connect as that role."
+)
+JOIN = (
+    "Ask a database administrator to run this, once: GRANT platform_app TO {role}; (before it CREATE ROLE platform_app "
+    "NOLOGIN; where there is no such role)"
+)
+"""What to do when the connecting role may not become the one that tenants' rows are shown to."""
+
 
 @contextmanager
 def connecting() -> Iterator[None]:
@@ -70,10 +79,9 @@ def asking() -> Iterator[None]:
     except _PASSING as error:
         raise Unavailable(f"PostgreSQL cannot answer now: {_redacted(error)}") from error
     except _UNPREPARED as error:
-        raise Unavailable(
-            f"The database is not ready for this release: {_redacted(error)}. Run `gateway migrate` as the role that "
-            "owns the schema `platform`, and let the gateway connect as that role."
-        ) from error
+        what = str(_redacted(error))
+        todo = JOIN.format(role="the gateway's role") if "role" in what and "platform_app" in what else _MIGRATE
+        raise Unavailable(f"The database is not ready for this release: {what}. {todo}") from error
     except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError) as error:
         raise Rejected("A text holds a character that PostgreSQL cannot keep, such as NUL.") from _redacted(error)
     except asyncpg.PostgresError as error:

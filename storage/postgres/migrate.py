@@ -15,7 +15,7 @@ import asyncpg
 
 from storage.ports import StorageError
 from storage.postgres.address import Address, Connection
-from storage.postgres.faults import asking
+from storage.postgres.faults import JOIN, asking
 from storage.postgres.history import (
     MIGRATIONS,
     Applied,
@@ -79,7 +79,8 @@ async def pending(pool: Pool, needed: Sequence[str]) -> list[str]:
     """
     (seen,) = await pool.read(
         "SELECT to_regclass('platform.schema_migrations') IS NOT NULL AS begun, "
-        "coalesce(row_security_active(to_regclass('platform.tenants')), false) AS blind, current_user AS role"
+        "coalesce(row_security_active(to_regclass('platform.tenants')), false) AS blind, current_user AS role, "
+        "EXISTS (SELECT FROM pg_roles WHERE rolname = 'platform_app' AND pg_has_role(oid, 'MEMBER')) AS joined"
     )
     if seen["blind"]:
         raise StorageError(
@@ -88,6 +89,11 @@ async def pending(pool: Pool, needed: Sequence[str]) -> list[str]:
         )
     if not seen["begun"]:
         return [*needed]
+    if not seen["joined"]:
+        raise StorageError(
+            f"The database user {seen['role']} may not take on the role platform_app, as which it reads tenants' rows. "
+            + JOIN.format(role=seen["role"])
+        )
     done = {row["name"] for row in await pool.read("SELECT name FROM platform.schema_migrations")}
     return [name for name in needed if name not in done]
 
@@ -145,8 +151,8 @@ async def _apply(session: Connection, migration: Migration) -> None:
             await session.execute(migration.sql)
         except asyncpg.PostgresError as error:
             raise MigrationError(
-                f"Migration {migration.name} stopped{_where(migration, error)} and may have left something behind, an "
-                "index marked INVALID for example: remove that first."
+                f"Migration {migration.name} stopped{_where(migration, error)}. It may have left something behind, "
+                "an index marked INVALID for example: remove that, then migrate again."
             ) from error
         await _record(session, migration)
         return

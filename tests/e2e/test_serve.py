@@ -117,7 +117,7 @@ def test_every_fault_of_the_configuration_is_said_at_once(tmp_path: Path) -> Non
     assert done.returncode == 1
     for said in (
         "GATEWAY_WORKERS", "GATEWAY_LISTEN", "GATEWAY_SECRET_KEY", "GATEWAY_REDIS_URL", "GATEWAY_DATABSE_URL",
-        "did you mean 'database_url'", "upstrem", "did you mean 'upstream'", "trust everybody",
+        "did you mean 'GATEWAY_DATABASE_URL'", "upstrem", "did you mean 'upstream'", "trust everybody",
     ):  # fmt: skip
         assert said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr

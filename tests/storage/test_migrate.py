@@ -293,13 +293,16 @@ async def test_a_database_newer_than_the_release_is_ready(database_url: str, wri
 
 
 async def test_a_role_that_row_level_security_blinds_is_not_ready(migrated_url: str, weak: str) -> None:
-    """It would find every key unknown, and answer 401 where nobody knows."""
+    """It would find every key unknown, and answer 401 where nobody knows. Nor is one that cannot be `platform_app`."""
     async with connected(migrated_url) as owner:
         await owner.execute(f"GRANT USAGE ON SCHEMA platform TO {weak}")
         await owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA platform TO {weak}")
         try:
             async with world(migrated_url) as w:
                 with pytest.raises(StorageError, match=f"{weak} does not own the tables"):
+                    await pending(w.pool, SHIPPED)
+                await owner.execute(f"ALTER ROLE {weak} BYPASSRLS")
+                with pytest.raises(StorageError, match=f"GRANT platform_app TO {weak};"):
                     await pending(w.pool, SHIPPED)
         finally:
             await owner.execute(f"DROP OWNED BY {weak}")

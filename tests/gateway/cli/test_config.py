@@ -78,7 +78,7 @@ def test_what_needs_whole_settings_is_checked_beside_faults_of_others(stranger: 
     )
     config.write_text(
         f'workers = "many"\nroutes_file = "{routes}"\ndatabase_url = "mysql://db"\n'
-        '[upstreams.two]\naddresses = ["https://b"]\nca_file = "/absent.pem"\n'
+        '[upstreams.two]\naddresses = ["https://b"]\nca_file = "/absent.pem"\nfaults = 0\n'
         '[upstreams.broken]\naddresses = ["ftp://c"]\nca_file = "/absent.pem"\n'
     )
     checked = stranger.run("check-config", "--config", str(config), status=1).stderr
@@ -86,7 +86,8 @@ def test_what_needs_whole_settings_is_checked_beside_faults_of_others(stranger: 
     for expected in (
         "workers: it is a whole number",
         "database_url: ",
-        "upstreams.two: ",
+        "upstreams.two: ca_file: /absent.pem: No such file",
+        "upstreams.two.faults: ",
         "GATEWAY_REDIS_URL: it is req",
     ):
         assert expected in checked
@@ -95,7 +96,7 @@ def test_what_needs_whole_settings_is_checked_beside_faults_of_others(stranger: 
     assert checked.splitlines()[:-1] == served.splitlines()[:-1]
     assert "GATEWAY_DATABASE_URL: it is required" not in checked
     assert "'broken'" not in checked
-    assert "7 to correct" in checked
+    assert "8 to correct" in checked
 
 
 def test_all_faults_are_shown_at_once_settings_and_routes(stranger: Operator, routes: Path, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_all_faults_are_shown_at_once_settings_and_routes(stranger: Operator, ro
         f"{config}:2: worker: no such setting; did you mean 'workers'?",
         f"{config}:4: trusted_proxies: 0.0.0.0/0 would trust everybody",
         f"{config}:5: workers: ",
-        "GATEWAY_LISTNE: no such setting; did you mean 'listen'?",
+        "GATEWAY_LISTNE: no such setting; did you mean 'GATEWAY_LISTEN'?",
         "GATEWAY_UPSTREAM: an upstream is",
         "GATEWAY_SECRET_KEY: a secret key has at least 32",
         "GATEWAY_DATABASE_URL: the address begins with postgresql://",

@@ -137,7 +137,7 @@ def test_all_faults_are_told_at_once_each_by_the_name_that_was_written(tmp_path:
         f"{config}:2: workers: ",
         f"{config}:3: upstream: ",
         "GATEWAY_OPS_LISTEN: write an address and a port",
-        "GATEWAY_TRUSTED_PROXY: no such setting; did you mean 'trusted_proxies'?",
+        "GATEWAY_TRUSTED_PROXY: no such setting; did you mean 'GATEWAY_TRUSTED_PROXIES'?",
         "GATEWAY_LISTEN__HOST: no such setting",
         "GATEWAY_DEFAULT_REQUESTS: 'lots' is not a rate",
         "GATEWAY_REDIS_URL: the address begins with redis:// or rediss:// or unix://",

@@ -38,9 +38,12 @@ async def test_ready_is_said_when_it_is_true_and_until_then_what_to_do(monkeypat
     parent._checks |= {"postgres": Check(database, required=True), "redis": Check(away, required=False)}
     with capture_logs() as lines:
         await parent._say_ready()
-    assert [(line["event"], line["log_level"]) for line in lines] == [("not ready", "warning"), ("ready", "info")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("not ready", "warning"), ("ready", "info"), ("degraded", "warning"),
+    ]  # fmt: skip
     assert lines[0]["reason"] == "postgres: migrations are missing; run: gateway migrate"
     assert (lines[1]["listen"], lines[1]["workers"]) == ("127.0.0.1:1", 2)
+    assert lines[2]["redis"] == "nobody listens"
 
 
 async def test_the_next_release_installed_over_it_does_not_take_it_out_of_service(
