@@ -1,4 +1,4 @@
-"""API keys: listed by what they need, looked at one by one, enabled, disabled, revoked. ``new_keys`` makes them."""
+"""API keys: listed, looked at one by one, renamed, enabled, disabled, revoked. ``new_keys`` makes them."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -61,13 +61,22 @@ async def look(request: web.Request) -> web.Response:
 async def enable(request: web.Request) -> web.Response:
     """Let it be used again: that is giving it anew, and asks for the password as making one does."""
     visit = await enter(request, Permission.KEYS_WRITE, fresh=True)
-    return await _change(visit, enabled=True)
+    return await _change(visit, await visit.fields(), "key-enabled", {"enabled": True})
 
 
 @routes.post(f"{PATH}/{{key_id}}/disable")
 async def disable(request: web.Request) -> web.Response:
     """Refuse it until it is enabled."""
-    return await _change(await enter(request, Permission.KEYS_WRITE), enabled=False)
+    visit = await enter(request, Permission.KEYS_WRITE)
+    return await _change(visit, await visit.fields(), "key-disabled", {"enabled": False})
+
+
+@routes.post(f"{PATH}/{{key_id}}/name")
+async def rename(request: web.Request) -> web.Response:
+    """Call it something else; the key itself stays."""
+    visit = await enter(request, Permission.KEYS_WRITE)
+    fields = await visit.fields()
+    return await _change(visit, fields, "key-renamed", {"name": fields.get("name", "")})
 
 
 @routes.post(f"{PATH}/{{key_id}}/revoke")
@@ -100,18 +109,17 @@ def texts(field: str) -> list[str]:
     return field.replace(",", " ").split()
 
 
-async def _change(visit: Visit, *, enabled: bool) -> web.Response:
-    fields = await visit.fields()
+async def _change(visit: Visit, fields: Mapping[str, str], done: str, edit: Mapping[str, object]) -> web.Response:
     try:
-        await visit.ask(
-            change_key, body={"enabled": enabled}, path=_parts(visit.request), version=fields.get("version", "")
-        )
+        await visit.ask(change_key, body=edit, path=_parts(visit.request), version=fields.get("version", ""))
     except Problem as problem:
-        return await _one(visit, problem)
-    return back(_path(visit.request), "key-enabled" if enabled else "key-disabled")
+        return await _one(visit, problem, name=fields.get("name"))
+    return back(_path(visit.request), done)
 
 
-async def _one(visit: Visit, problem: Problem | None, fields: Mapping[str, str] | None = None) -> web.Response:
+async def _one(
+    visit: Visit, problem: Problem | None, fields: Mapping[str, str] | None = None, *, name: str | None = None
+) -> web.Response:
     if problem is not None and problem.refusal is Refusal.NOT_FOUND:
         raise problem
     key: KeyShown = await visit.ask(show_key, path=_parts(visit.request))
@@ -121,7 +129,7 @@ async def _one(visit: Visit, problem: Problem | None, fields: Mapping[str, str] 
     owners = await visit.names("user", [key.user_id] if key.user_id else [])
     return visit.page(
         "admin_key.html", tab="keys", title=key.name, key=key, problem=problem, version=version_of(key), path=PATH,
-        limits=use, owner=owners.get(key.user_id or "", key.user_id),
+        name=key.name if name is None else name, limits=use, owner=owners.get(key.user_id or "", key.user_id),
         fields=fields if fields is not None else _as_fields(use), kinds=_kinds(use),
         ends_soon=_ends_soon(key, visit.request.app[PARTS].now()),
     )  # fmt: skip

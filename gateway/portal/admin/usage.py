@@ -20,7 +20,7 @@ routes = web.RouteTableDef()
 
 PATH = "/admin/usage"
 CHOICES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
-    "bucket": ("A bar for each", {"": "hour or day", "1h": "hour", "1d": "day of UTC"}),
+    "bucket": ("A bar for each", {"": "hour or day", "1h": "hour", "1d": "day (UTC)"}),
     "by": (
         "A line for each",
         {"key": "key", "user": "member", "model": "model", "route": "route", "outcome": "outcome"},

@@ -203,6 +203,8 @@ async def test_every_page_in_both_themes_at_two_widths(chromium: Browser, site: 
     await page.click("main button.primary")
     await page.wait_for_selector(".secret")
     await in_every_view(page, faults, "account-tokens-made")
+    await page.get_by_role("button", name="Copy").first.click()
+    await page.wait_for_selector("text=Copied")
     await page.goto("/account/tokens")
     await in_every_view(page, faults, "account-tokens-one")
     await context.close()

@@ -191,13 +191,16 @@ async def test_pages_are_turned_by_the_apis_cursors(
     assert 'rel="next"' not in later
 
 
-async def test_a_key_is_disabled_enabled_replaced_and_revoked(portal: Client, town: Town) -> None:
+async def test_a_key_is_disabled_enabled_renamed_replaced_and_revoked(portal: Client, town: Town) -> None:
     await log_in(portal)
     path = f"/admin/keys/{await a_key(portal, town)}"
     key_id = path.rpartition("/")[2]
     for verb, status in (("disable", "disabled"), ("enable", "active")):
         assert (await fill(portal, path, f"{path}/{verb}")).headers["Location"] == f"{path}?done=key-{verb}d"
         assert (await registry(town).key(town.tenant.id, key_id)).status(town.parts.now()) == status
+    assert (await fill(portal, path, f"{path}/name", name=" ")).status == 422
+    assert (await fill(portal, path, f"{path}/name", name="Reader")).headers["Location"] == f"{path}?done=key-renamed"
+    assert (await registry(town).key(town.tenant.id, key_id)).name == "Reader"
     answer = await fill(portal, f"{path}/rotate", f"{path}/rotate", overlap_s="3600")
     (secret,) = set(re.findall(r"thk_live_\w+", await answer.text()))
     successor, old = await registry(town).keys(town.tenant.id)
@@ -210,7 +213,7 @@ async def test_a_key_is_disabled_enabled_replaced_and_revoked(portal: Client, to
     assert "/revoke" not in await raw(portal, path)
     recorded = await town.parts.pool.read("SELECT action FROM platform.audit_entries WHERE action LIKE 'key.%'")
     assert {row["action"] for row in recorded} == {
-        "key.created", "key.disabled", "key.enabled", "key.rotated", "key.revoked"
+        "key.created", "key.disabled", "key.enabled", "key.changed", "key.rotated", "key.revoked"
     }  # fmt: skip
 
 
@@ -255,9 +258,11 @@ async def test_who_may_only_look_sees_no_form_and_has_none(portal: Client, town:
     listed, looked = await raw(portal, "/admin/keys"), await raw(portal, path)
     assert "Crawler" in listed
     for page in (listed, looked):
-        assert not re.search(r'(?:href|action)="/admin/keys[^"]*/(?:new|rotate|disable|enable|revoke|limits)', page)
+        assert not re.search(
+            r'(?:href|action)="/admin/keys[^"]*/(?:new|name|rotate|disable|enable|revoke|limits)', page
+        )
     hidden = dict(re.findall(r'name="(csrf|in)" value="([^"]*)"', looked))
-    for target in (NEW, *(f"{path}/{verb}" for verb in ("rotate", "disable", "enable", "revoke", "limits"))):
+    for target in (NEW, *(f"{path}/{verb}" for verb in ("name", "rotate", "disable", "enable", "revoke", "limits"))):
         assert (await portal.post(target, data=hidden | GOOD | {"in": town.tenant.id}, headers=PAGE)).status == 403, (
             target
         )
