@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from gateway.telemetry.metrics import Histogram, RouteFigures
 from policies.account.usage import NOT_AUDIO, Measured, Outcome
 from policies.admission import Hold
 from policies.http.verdict import Deny
@@ -119,15 +120,16 @@ class Exchange:
 class Likeness:
     """What a settled exchange has in common with the next one of the same request. Immutable by use."""
 
-    route: Route
-    method: str
     status: int
-    outcome: Outcome
     outline: str
     """The usage row's: what :func:`storage.usage_rows.fill` fills in."""
     common: bytes
     """The access line's: the fields that follow those of each request."""
-    upstream: str
+    figures: RouteFigures
+    labels: tuple[str, int, str]
+    """What it is counted under there."""
+    upstream: Histogram | None
+    """Where it is counted how long the upstream took, if one was asked."""
 
 
 class Repetition:
@@ -136,24 +138,19 @@ class Repetition:
     Whoever makes it notes ``started`` and ``request_id``.
     """
 
-    __slots__ = (
-        "bytes_out", "cause", "common", "ended", "method", "outcome", "outline", "request_id", "route", "started",
-        "status", "took", "upstream", "upstream_s",
-    )  # fmt: skip
+    __slots__ = ("bytes_out", "cause", "ended", "like", "request_id", "started", "took", "upstream_s")
 
     bytes_in = 0
-    code = ""
-    measured = NOT_AUDIO
     started: float
     request_id: str
     ended: float
 
-    def ends_like(self, like: Likeness, bytes_out: int, upstream_s: float) -> None:
-        """Note how it ended."""
-        self.took = time.perf_counter() - self.started
-        self.route, self.method, self.status, self.outcome = like.route, like.method, like.status, like.outcome
-        self.outline, self.common, self.upstream = like.outline, like.common, like.upstream
-        self.bytes_out, self.upstream_s, self.cause = bytes_out, upstream_s, ""
+    def ends_like(self, like: Likeness, bytes_out: int, asked: float | None = None) -> None:
+        """Note how it ended; ``asked`` is when the upstream was, if it was."""
+        now = time.perf_counter()
+        self.took = now - self.started
+        self.upstream_s = 0.0 if asked is None else now - asked
+        self.like, self.bytes_out, self.cause = like, bytes_out, ""
 
     def retract(self, _: "Repetition") -> None:
         """Have another answer leave in its place: its record cannot be made."""

@@ -122,7 +122,7 @@ class Reply(Errand):
             b"\r\nContent-Length: 0\r\n\r\n",
         )
         whole = b"".join(parts)
-        self.ends_like(question.likeness, 0, 0.0)
+        self.ends_like(question.likeness, 0)
         if decision.hold is not None:
             decision.hold.settle(ONE)
         self._stage = OVER  # nothing below can fail

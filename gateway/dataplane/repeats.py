@@ -350,7 +350,7 @@ class Passing(Errand):
             len(body),
             body,
         )
-        self.ends_like(refrain.likeness, len(body), time.perf_counter() - self.asked)
+        self.ends_like(refrain.likeness, len(body), self.asked)
         if decision.hold is not None:
             decision.hold.settle(ONE)
         self._stage = OVER  # nothing below can fail

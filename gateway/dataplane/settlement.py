@@ -21,6 +21,11 @@ from policies.limits.holding import Spent
 from storage.journal.writer import JournalFull
 from storage.usage_rows import encode, fill, instant, outline
 
+_LINE_AGAIN = (
+    b'{"ts":%b,"level":"info","event":"access","request_id":"%b","bytes_in":0,"bytes_out":%d,'
+    b'"duration_ms":%d.%03d,"upstream_ms":%d.%03d,"audio_ms":0%b'
+)
+"""What :func:`_line` says of a request without a body whose id is ours, and what it has in common with others."""
 _MISSED = "(none)"
 """The route label of requests that no route names: one label, however many paths are tried."""
 
@@ -79,17 +84,16 @@ class Settlement:
             asyncio.get_running_loop().call_soon(self.write_down)
         self._settled.append(settled)
 
-    @staticmethod
-    def likeness(exchange: Exchange) -> Likeness | None:
+    def likeness(self, exchange: Exchange) -> Likeness | None:
         """What the next one like this one will share with it; None where there is more to it, or nobody knows yet."""
         caller, route = exchange.caller, exchange.route
         if not exchange.settled or route is None or not caller.outline or exchange.measure is not None:
             return None
         if exchange.cause or _made_from(exchange, NOT_AUDIO) != caller.lately:
             return None
-        return Likeness(
-            route, exchange.method, exchange.status, exchange.outcome, caller.outline, caller.common, exchange.upstream
-        )
+        figures, labels = self._metrics.route(route.name), (exchange.method, exchange.status, exchange.outcome)
+        times = self._metrics.upstream[exchange.upstream] if exchange.upstream else None
+        return Likeness(exchange.status, caller.outline, caller.common, figures, labels, times)
 
     def likeness_of_many(self, exchange: Exchange) -> Likeness | None:
         """The same for an exchange that will come again on other connections: all of it is worked out now."""
@@ -150,13 +154,18 @@ class Settlement:
     def tell(self) -> None:
         """Count and log what was written down in this turn of the loop."""
         told, self._told = self._told, []
+        at, stamp = 0.0, b""
         for exchange in told:
+            if isinstance(exchange, Repetition):
+                if exchange.ended != at:  # those of one turn have one instant
+                    at = exchange.ended
+                    stamp = b"%d.%03d" % divmod(int(at * 1e3), 1000)
+                self._tell_again(exchange, exchange.like, stamp)
+                continue
             route, measured, took, upstream_s = exchange.route, exchange.measured, exchange.took, exchange.upstream_s
             figures = self._metrics.route(route.name if route is not None else _MISSED)
-            figures.count(
-                exchange.method if route is not None else "-", exchange.status, exchange.outcome, took,
-                took - upstream_s, exchange.bytes_in, exchange.bytes_out,
-            )  # fmt: skip
+            labels = exchange.method if route is not None else "-", exchange.status, exchange.outcome
+            figures.count(labels, took, took - upstream_s, exchange.bytes_in, exchange.bytes_out)
             if measured is not NOT_AUDIO and measured.source is not AudioSource.NONE:
                 figures.audio_ms[measured.source] += measured.audio_ms
                 if measured.source is AudioSource.UNMEASURED and route is not None:
@@ -166,6 +175,23 @@ class Settlement:
             if exchange.code:
                 self._metrics.denials[(exchange.code,)] += 1
             self._log.emit(_line(exchange, took, exchange.ended, measured), exchange.common)
+
+    def _tell_again(self, repetition: Repetition, like: Likeness, stamp: bytes) -> None:
+        """The same of one more that is like one before."""
+        took, upstream_s = repetition.took, repetition.upstream_s
+        like.figures.count(like.labels, took, took - upstream_s, 0, repetition.bytes_out)
+        if like.upstream is not None:
+            like.upstream.observe(upstream_s)
+        if repetition.cause:
+            self._log.emit(_line(repetition, took, repetition.ended, NOT_AUDIO), like.common)
+            return
+        took_us, upstream_us = int(took * 1e6), int(upstream_s * 1e6)
+        self._log.add(
+            _LINE_AGAIN % (
+                stamp, repetition.request_id.encode(), repetition.bytes_out, took_us // 1000, took_us % 1000,
+                upstream_us // 1000, upstream_us % 1000, like.common,
+            )
+        )  # fmt: skip
 
     def checkpoint(self, exchange: Exchange) -> None:
         """Write down what has passed of an open stream since the last time, so that a crash loses only what came after.
@@ -223,8 +249,8 @@ class Settlement:
             exchange.ended = now
             self._events += 1  # once more what stands below: a call for each would be a tenth of this
             return fill(
-                exchange.outline, ended, f"{self._prefix}{self._events}", exchange.request_id, 0, exchange.bytes_out,
-                int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
+                exchange.like.outline, ended, f"{self._prefix}{self._events}", exchange.request_id, 0,
+                exchange.bytes_out, int(exchange.took * 1e6), int(exchange.upstream_s * 1e6),
             )  # fmt: skip
         measured, principal, route, caller = exchange.measured, exchange.principal, exchange.route, exchange.caller
         exchange.ended = now

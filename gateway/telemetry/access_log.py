@@ -33,8 +33,10 @@ class AccessLog:
     def emit(self, line: dict[str, object], rest: bytes = b"") -> None:
         """Queue one line. ``rest`` are the fields that follow: another one, encoded, with a comma for its brace."""
         encoded = json_line(line)
-        if rest:
-            encoded = encoded[:-2] + rest
+        self.add(encoded[:-2] + rest if rest else encoded)
+
+    def add(self, encoded: bytes) -> None:
+        """Queue one line that is encoded."""
         self._buffer += encoded if len(encoded) <= _PIECE else _cut(encoded)
         if not self._scheduled:
             self._scheduled = True

@@ -58,11 +58,9 @@ class RouteFigures:
         self.audio_ms: defaultdict[str, int] = defaultdict(int)
         """source"""
 
-    def count(
-        self, method: str, status: int, outcome: str, took: float, overhead: float, bytes_in: int, bytes_out: int
-    ) -> None:
+    def count(self, labels: tuple[str, int, str], took: float, overhead: float, bytes_in: int, bytes_out: int) -> None:
         """Count one request. Times in seconds; both histograms are seen to here: a call less for each."""
-        self.requests[(method, status, outcome)] += 1
+        self.requests[labels] += 1
         histogram = self.duration
         histogram.counts[bisect_left(SECONDS, took)] += 1
         histogram.total += took
