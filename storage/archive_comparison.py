@@ -20,11 +20,16 @@ async def archive_differences(archive: Archive, journals: Path, ledger: Ledger) 
         yield difference
     for segment in await asyncio.to_thread(archive.segments):
         try:
-            rows = await asyncio.to_thread(read_archived, segment)
+            held = await asyncio.to_thread(read_archived, segment)
         except Unreadable as error:
-            yield _unread(error)
+            yield _untold(str(error))
             continue
-        journal = segment.journal_id.hex
+        journal, rows = segment.journal_id.hex, held.rows
+        if held.damaged_bytes:
+            yield _untold(
+                f"{held.damaged_bytes} bytes of the archived usage journal {segment.path} are no intact record: what"
+                " they were is not compared"
+            )
         if rows and not await ledger.shipped(journal):
             # One line: the ledger was restored from an older backup, or is that of another gateway.
             yield _missing(f"the account has never met the journal of {segment.path}", len(rows))
@@ -45,7 +50,7 @@ async def _open_differences(journals: Path, ledger: Ledger) -> AsyncIterator[Dif
             try:
                 rows = await asyncio.to_thread(read_shipped, files, segment, position)
             except Unreadable as error:
-                yield _unread(error)
+                yield _untold(str(error))
                 continue
             for difference in await _compare(ledger, files.journal_id.hex, rows):
                 yield difference
@@ -71,5 +76,6 @@ def _missing(where: str, records: int) -> Difference:
     return Difference(where=where, expected=UsageTotals(requests=records), found=UsageTotals())
 
 
-def _unread(error: Unreadable) -> Difference:
-    return Difference(where=str(error), expected=UsageTotals(), found=UsageTotals())
+def _untold(where: str) -> Difference:
+    """Where nobody can say how much differs."""
+    return Difference(where=where, expected=UsageTotals(), found=UsageTotals())

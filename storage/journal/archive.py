@@ -50,6 +50,16 @@ class Archived:
     """Seconds since the Unix epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an archived segment holds."""
+
+    rows: list[bytes]
+    """Every intact one."""
+    damaged_bytes: int = 0
+    """What is no intact record, of what its writer said that it had written."""
+
+
 class Archive:
     """``keep_days`` after it was shipped a segment goes, 0: at once; the oldest go when all take ``limit_bytes``."""
 
@@ -126,21 +136,23 @@ class Archive:
             logger.error("%s", complaint)
 
 
-def read_archived(segment: Archived) -> list[bytes]:
-    """Every intact row of it; none when it has gone meanwhile. Raises Unreadable."""
+def read_archived(segment: Archived) -> Contents:
+    """All of it; nothing when it has gone meanwhile. Raises Unreadable."""
     try:
         opened = gzip.open if segment.path.suffix == COMPRESSED else open
         with opened(segment.path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
-        return []
+        return Contents([])
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(f"The archived usage journal {segment.path} cannot be read: {error}.") from error
     if len(data) > _MOST_BYTES:
         raise Unreadable(f"The archived usage journal {segment.path} cannot be read: it is larger than any.")
     if len(data) < layout.HEADER_BYTES:
         raise Unreadable(f"The archived usage journal {segment.path} cannot be read: it was cut short.")
-    return layout.intact_rows(data, segment.journal_id)
+    header, rows = layout.unpack_header(data), layout.intact_rows(data, segment.journal_id)
+    said = header.end - layout.HEADER_BYTES if header.intact else len(data.rstrip(b"\0"))
+    return Contents(rows, max(said - sum(layout.RECORD_BYTES + len(row) for row in rows), 0))
 
 
 def _compress(segment: Archived) -> None:

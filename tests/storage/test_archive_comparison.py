@@ -151,9 +151,18 @@ async def test_days_whose_records_were_removed_are_left_out(
     assert [kept.event_id in difference.where for difference in await compared(archive, ledger)] == [True]
 
 
-async def test_a_file_that_cannot_be_read_is_a_difference(book: Book, ledger: PostgresLedger, archive: Archive) -> None:
+async def test_a_file_that_cannot_be_read_whole_is_a_difference(
+    book: Book, ledger: PostgresLedger, archive: Archive
+) -> None:
+    """Packed or not."""
     book.write()
     await book.ship()
+    (segment,) = archive.segments()
+    whole = segment.path.read_bytes()
+    segment.path.write_bytes(whole[:-5])
+    (difference,) = await compared(archive, ledger)
+    assert "are no intact record" in difference.where
+    segment.path.write_bytes(whole)
     archive.tidy()
     (segment,) = archive.segments()
     segment.path.write_bytes(segment.path.read_bytes()[:-5])

@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 
 from storage.journal import archive as module
-from storage.journal.archive import Archive, read_archived
+from storage.journal import format as layout
+from storage.journal.archive import Archive, Contents, read_archived
 from storage.journal.directory import survey
 from storage.journal.reader import Unreadable
 from tests.storage.journal.reading import path, write_dead
@@ -49,13 +50,13 @@ def test_a_segment_comes_whole_is_compressed_and_read_back(tmp_path: Path, make:
     archive = make()
     ship(archive, tmp_path)
     (plain,) = archive.segments()
-    assert read_archived(plain) == ROWS
+    assert read_archived(plain) == Contents(ROWS)
     archive.tidy()
     (packed,) = archive.segments()
     assert (packed.path.name, packed.shipped_at) == (plain.path.name + ".gz", plain.shipped_at)
     assert packed.size < plain.size / 10
-    assert read_archived(packed) == ROWS
-    assert read_archived(plain) == []  # as a reader finds it that looked before
+    assert read_archived(packed) == Contents(ROWS)
+    assert read_archived(plain) == Contents([])  # as a reader finds it that looked before
     assert [entry.stat().st_mode & 0o777 for entry in (tmp_path / "archive", packed.path)] == [0o700, 0o600]
     assert list((tmp_path / "journal").iterdir()) == []
 
@@ -120,7 +121,7 @@ def test_what_was_left_unfinished_is_made_anew(tmp_path: Path, make: MAKE) -> No
     plain.path.with_suffix(".journal.making").write_bytes(b"\x1f\x8b half")
     archive.tidy()
     (packed,) = archive.segments()
-    assert read_archived(packed) == ROWS
+    assert read_archived(packed) == Contents(ROWS)
     assert len(list((tmp_path / "archive").iterdir())) == 1
 
 
@@ -166,14 +167,19 @@ def test_links_pipes_and_directories_are_no_segments_and_stop_no_tidying(tmp_pat
     assert not archive.segments()
 
 
-def test_damage_within_costs_what_it_is_in(tmp_path: Path, make: MAKE) -> None:
+def test_damage_within_costs_what_it_is_in_and_is_told(tmp_path: Path, make: MAKE) -> None:
+    """Also at the end, where no later record tells that one is missing, and of the header itself."""
     archive = make()
     ship(archive, tmp_path)
-    archive.tidy()
-    (packed,) = archive.segments()
-    data = gzip.decompress(packed.path.read_bytes()).replace(ROWS[5], b"ROW 5\n")
-    packed.path.write_bytes(gzip.compress(data))
-    assert read_archived(packed) == ROWS[:5] + ROWS[6:]
+    (plain,) = archive.segments()
+    data, record = plain.path.read_bytes().rstrip(b"\0"), layout.RECORD_BYTES + len(ROWS[5])
+    for damaged, rows, lost in (
+        (data.replace(ROWS[5], b"ROW 5\n"), ROWS[:5] + ROWS[6:], record),
+        (data[:-5], ROWS[:-1], layout.RECORD_BYTES + len(ROWS[-1])),
+        (bytes(1) + data[1:], ROWS, layout.HEADER_BYTES),
+    ):
+        plain.path.write_bytes(damaged)
+        assert read_archived(plain) == Contents(rows, lost)
 
 
 def test_a_segment_that_another_shipper_took_is_no_trouble(tmp_path: Path, make: MAKE) -> None:
