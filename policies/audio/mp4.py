@@ -37,6 +37,9 @@ _MOST_UNSIZED = 1 << 20
 """Samples that one run may claim without a byte of its own for each."""
 _PACKED_PART = 50
 """Frames beyond the tables are none of an encoder when they are more than this part of them."""
+_BOX = struct.Struct(">I4s")
+_TABLE = struct.Struct(">II")
+"""The version and flags of a table, and its entries; of ``stsz`` what is before them."""
 _LANDMARK = re.compile(rb"moo[vf]|mdat")
 
 _WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_READ_BYTES, b"elst": 1024, b"mehd": 12,
@@ -203,16 +206,16 @@ class Mp4Walker(ElementWalker):
         super().feed(chunk)
 
     def _walk(self, data: bytes, at: int) -> int:
-        end = len(data)
+        end, before, is_lost = len(data), self.passed - len(data), self.patience.is_lost
+        self._need = 8
         while at < end:
-            self._need = 8
             if self._pass_entries is not None:
                 after = self._pass_table(data, at, end)
             elif self._is_lost:
                 after = self._search(data, at, end)
             else:
                 after = self._pass_box(data, at, end)
-                if after >= 0 and self.patience.is_lost(self.passed - end + after):
+                if after >= 0 and is_lost(before + after):
                     self.strange += max(end - after, 0)
                     return end
             if after < 0:
@@ -231,64 +234,77 @@ class Mp4Walker(ElementWalker):
 
     def _pass_box(self, data: bytes, at: int, end: int) -> int:
         """Pass one box, or descend into it; where to go on. -1, with ``_need`` set, while too little has arrived."""
-        begins = self.passed - end + at
-        while self._ends and begins >= self._ends[-1]:
-            self._ends.pop()
-        parent_ends = self._ends[-1] if self._ends else _TO_THE_END
+        before, parents = self.passed - end, self._ends
+        begins = before + at
+        while parents and begins >= parents[-1]:
+            parents.pop()
+        parent_ends = parents[-1] if parents else _TO_THE_END
         if parent_ends - begins < 8:
-            return at + parent_ends - begins
+            return parent_ends - before
         if end - at < 8:
             return -1
-        size, name, body = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+        size, name = _BOX.unpack_from(data, at)
+        body = at + 8
         if size == 1:
             if end - at < 16:
                 self._need = 16
                 return -1
             size, body = int.from_bytes(data[body : body + 8], "big"), body + 8
-        ends = min(begins + size, parent_ends) if size else parent_ends
-        after = at + ends - begins
+        ends = begins + size
+        if not size or ends > parent_ends:
+            ends = parent_ends
+        after = ends - before
         if after < body:
             # No box is smaller than its header: FFmpeg leaves the parent here.
-            self._is_lost = not self._ends
-            return at + 1 if self._is_lost else at + parent_ends - begins
-        return self._pass_body(name, data, at, body, after)
+            self._is_lost = not parents
+            return at + 1 if self._is_lost else parent_ends - before
+        if name in _CONTAINERS:
+            return self._descend(name, begins, ends, body, after)
+        return self._pass_body(name, data, at, body, after) if name in _READ else after
+
+    def _descend(self, name: bytes, begins: int, ends: int, body: int, after: int) -> int:
+        """Into a box; where to go on, which is behind it where that is too deep."""
+        if len(self._ends) >= _DEEPEST:
+            return after
+        self._open(name, begins)
+        self._ends.append(ends)
+        return body
 
     def _pass_body(self, name: bytes, data: bytes, at: int, body: int, after: int) -> int:
-        """The same, when the header has been read: the box begins at ``at``, its body at ``body``, the rest behind."""
-        if name not in _READ:
+        """The same, of a box that holds something: it begins at ``at``, its body at ``body``, the rest behind."""
+        if name == b"mdat":
+            self._pass_media(data, at, body, after)
             return after
-        head = max(min(_HEADS.get(name, 0), after - body), _LEAST.get(name, 0))
+        head = max(min(_HEADS[name], after - body), _LEAST.get(name, 0))
         if name == b"stsd" and len(data) - body >= head:
             head = max(head, min(8 + int.from_bytes(data[body + 8 : body + 12], "big"), _MOST_READ_BYTES))
         if len(data) - body < head:
             self._need = body - at + head
             return -1
-        whole, ends = data[body : body + head], self.passed - len(data) + after
-        if name in _CONTAINERS or (name in _MAY_BE_MOVIES and whole[4:] == b"mvhd"):
-            if len(self._ends) < _DEEPEST:
-                self._open(name, self.passed - len(data) + at)
-                self._ends.append(ends)
-                return body
-        elif name in _TABLES or (name in _OFFSETS and (self._track.heads or self._track.places)):
+        before, whole = self.passed - len(data), data[body : body + head]
+        if name in _MAY_BE_MOVIES:
+            return self._descend(name, before + at, before + after, body, after) if whole[4:] == b"mvhd" else after
+        if name in _TABLES or (name in _OFFSETS and (self._track.heads or self._track.places)):
             return self._begin_table(name, data, body, after)
-        elif name in _WHOLE:
-            self._read(name, whole)
-        elif name == b"mdat":
-            self._mdat += after - at
-            self._mdat_ends = ends
-            if not (self._tracks or self._media):
-                self._front_begins = self.passed - len(data) + body
-                self._front += memoryview(data)[body : min(after, body + MOST_FRONT_BYTES)]
-            if self._media is None:
-                codecs = {track.codec for track in self._heard}
-                self._media = Media(codecs)
-                self._sampled += [self._windows] if not codecs or codecs & {"aac", "opus"} else []
-                self._sampled += [self._flac] if not codecs or "flac" in codecs else []
-            media = memoryview(data)[body:after]
-            self._media.feed(media)
-            for windows in self._sampled:
-                windows.feed(media, self.passed - len(data) + body)
+        self._read(name, whole)
         return after
+
+    def _pass_media(self, data: bytes, at: int, body: int, after: int) -> None:
+        before = self.passed - len(data)
+        self._mdat += after - at
+        self._mdat_ends = before + after
+        if not (self._tracks or self._media):
+            self._front_begins = before + body
+            self._front += memoryview(data)[body : min(after, body + MOST_FRONT_BYTES)]
+        if self._media is None:
+            codecs = {track.codec for track in self._heard}
+            self._media = Media(codecs)
+            self._sampled += [self._windows] if not codecs or codecs & {"aac", "opus"} else []
+            self._sampled += [self._flac] if not codecs or "flac" in codecs else []
+        media = memoryview(data)[body:after]
+        self._media.feed(media)
+        for windows in self._sampled:
+            windows.feed(media, before + body)
 
     def _open(self, name: bytes, begins: int) -> None:
         if name == b"moof":
@@ -359,9 +375,23 @@ class Mp4Walker(ElementWalker):
         """Read the head of a table whose box ends at ``after``; where to go on."""
         track, room = self._track, after - body
         track.begin_table(self.passed - len(data) + body)
-        count, at, width = int.from_bytes(data[body + 4 : body + 8], "big"), body + 8, 8
+        flags, count = _TABLE.unpack_from(data, body)
+        at, width = body + 8, 8
         take: Take = Track.pass_times
         match name:
+            case b"trun":
+                at += 4 * (flags & 1) + 4 * (flags >> 2 & 1)
+                width = 4 * (flags >> 8 & 15).bit_count()
+                offset = int.from_bytes(data[body + 8 : body + 12], "big", signed=True) if flags & 1 else 0
+                self._run_begins, self._run_bytes = self._run_base + offset, track.run_bytes
+                track.begin_run(self._run_begins)
+                if not width:
+                    count = min(count, _MOST_UNSIZED)
+                    track.add_run(count, count * self._default_bytes, self._default, count * self._default)
+                    track.pass_alike(count, self._default_bytes)
+                    count = 0
+                run = Run(width // 4, flags >> 8 & 1, flags >> 9 & 1, self._default, self._default_bytes)
+                take = partial(Track.pass_run, run=run)
             case b"stsz" | b"stz2":
                 size, count, at = count, int.from_bytes(data[body + 8 : body + 12], "big"), body + 12
                 track.expect(count)
@@ -380,20 +410,6 @@ class Mp4Walker(ElementWalker):
             case b"stco" | b"co64":
                 track.chunks, width = count, _OFFSETS[name]
                 take, count = partial(Track.pass_offsets, width=width), min(count, (room - 8) // width)
-            case b"trun":
-                flags = int.from_bytes(data[body + 1 : body + 4], "big")
-                at = body + 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1)
-                width = 4 * (flags >> 8 & 15).bit_count()
-                offset = int.from_bytes(data[body + 8 : body + 12], "big", signed=True) if flags & 1 else 0
-                self._run_begins, self._run_bytes = self._run_base + offset, track.run_bytes
-                track.begin_run(self._run_begins)
-                if not width:
-                    count = min(count, _MOST_UNSIZED)
-                    track.add_run(count, count * self._default_bytes, self._default, count * self._default)
-                    track.pass_alike(count, self._default_bytes)
-                    count = 0
-                run = Run(width // 4, flags >> 8 & 1, flags >> 9 & 1, self._default, self._default_bytes)
-                take = partial(Track.pass_run, run=run)
             case _:
                 pass
         self._pass_entries, self._entry_bytes, self._entries, self._table = take, width or 4, count, name
