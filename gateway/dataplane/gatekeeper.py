@@ -13,7 +13,7 @@ from gateway.telemetry.metrics import Metrics
 from policies.admission import Admit, conclude
 from policies.authorise import ANONYMOUS, Permit, authorise
 from policies.bounds import Bound
-from policies.http.credentials import Conflict, Presented, present
+from policies.http.credentials import Conflict, Presented, present, stands_in
 from policies.http.crosssite import from_own_page
 from policies.http.inquiry import Inquiry
 from policies.http.tickets import is_ticket
@@ -71,6 +71,8 @@ class Gatekeeper:
                 self._uses.note(permit.principal, address, inquiry.head.user_agent.decode("utf-8", "replace")[:256])
         if isinstance(permit, Deny):
             return permit
+        if stands_in(inquiry.path, inquiry.query) and route.upstream != PORTAL:
+            return Deny(refusal=Refusal.CREDENTIAL_IN_QUERY, principal=permit.principal)
         if permit.principal.networks and not holds(permit.principal.networks, address):
             return Deny(refusal=Refusal.ADDRESS_NOT_ALLOWED, principal=permit.principal)
         if not self._accepts_usage():

@@ -24,6 +24,8 @@ from policies.networks import Network, address
 
 _LONGEST = 4_096
 """Bytes of a header that is worth keeping for the whole worker."""
+_LENGTH_DIGITS = 18
+"""Digits of the longest ``Content-Length`` that is read as a number; no route takes as much."""
 _VIA = b"Via: %d.%d tahoe-gateway"
 """Behind those of earlier hops, which pass as they are (RFC 9110 section 7.6.3: a gateway must, towards the origin)."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -235,9 +237,12 @@ def _fault(head: RequestHead, version: tuple[int, int]) -> Deny | None:
         or [v.strip().lower() for v in head.transfer_encodings] != [b"chunked"]
     ):
         return Deny(refusal=Refusal.MALFORMED_REQUEST)
-    # 2^64 - 1 means "no length" to aiohttp's C parser, and a number of 4 300 digits is an error to int().
-    if len(head.content_lengths) > 1 or not all(v.isdigit() and len(v) <= 18 for v in head.content_lengths):
+    if len(head.content_lengths) > 1 or not all(v.isdigit() for v in head.content_lengths):
         return Deny(refusal=Refusal.MALFORMED_REQUEST)
+    # 2^64 - 1 means "no length" to aiohttp's C parser, and a number of 4 300 digits is an error to int().
+    if head.content_lengths and len(head.content_lengths[0]) > _LENGTH_DIGITS:
+        huge = len(head.content_lengths[0].lstrip(b"0")) > _LENGTH_DIGITS
+        return Deny(refusal=Refusal.BODY_TOO_LARGE if huge else Refusal.MALFORMED_REQUEST)
     if not head.hosts and version == (1, 0):
         return None
     if len(head.hosts) != 1 or not is_plain_host(head.hosts[0].decode("latin-1")):

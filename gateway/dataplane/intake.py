@@ -4,6 +4,8 @@ Who takes too long is watched from outside, by the one ticker of the listener: h
 """
 
 import asyncio
+import contextlib
+import re
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -28,6 +30,7 @@ _MAX_HEADER = 65_536
 """The largest header taken, in bytes; its lines and their number have bounds of their own."""
 _BEGINNING = 4_096
 """How much is kept of a header that does not end, to know a browser by."""
+_HEADER_END = re.compile(rb"\r\n\r\n")
 
 
 class BodyTooSlow(Exception):
@@ -132,7 +135,7 @@ class Intake(RequestHandler):
         if isinstance(self._messages[-1][0], RawRequestMessage):
             self.beginning = b""
         elif not self._header_bytes:
-            self.beginning = data[:_BEGINNING]
+            self.beginning = data[self._good_part(data) if between else 0 :][:_BEGINNING]
         if between and len(self._messages) == queued + 1 and data.endswith(b"\r\n\r\n"):
             self._came_alone(data, may_repeat=not self._header_bytes and not queued)
         if self._header_bytes:
@@ -145,6 +148,22 @@ class Intake(RequestHandler):
             self._between = True
             if may_repeat and data.count(b"\r\n\r\n") == 1 and not message.should_close:
                 self._last, self._again = data, Again((message, body))
+
+    def _good_part(self, data: bytes) -> int:
+        """How much of this stands before the fault in it: the parser drops requests that came with one.
+
+        They are read once more, and answered first, as if the fault had come after them.
+        """
+        fault, parser, fed, good = self._messages.pop(), self._new_parser(), 0, 0
+        with contextlib.suppress(HttpProcessingError):
+            for header in _HEADER_END.finditer(data):
+                messages = parser.feed_data(data[fed : header.end()])[0]
+                fed = header.end()
+                if messages:
+                    self._messages.extend(messages)
+                    good = fed
+        self._messages.append(fault)
+        return good
 
     def whole(self, message: RawRequestMessage) -> bytes:
         """The bytes of this message, if it would be recognised by them; else none."""
@@ -235,15 +254,19 @@ class Intake(RequestHandler):
     def body_came(self, body: StreamReader, total_bytes: int) -> None:
         """All of a body has gone around the parser: a new one reads on behind it."""
         self._server.reading.pop(self, None)
-        self._parser = HttpRequestParser(
-            self, self._loop, self._read_bufsize, max_line_size=self.max_line_size,
-            max_field_size=self.max_field_size, max_headers=self.max_headers, payload_exception=RequestPayloadError,
-            auto_decompress=False, max_msg_queue_size=self._max_msg_queue_size,
-        )  # fmt: skip
+        self._parser = self._new_parser()
         if self.transport is not None:
             self.transport.set_protocol(self)
         body.total_bytes = total_bytes
         body.feed_eof()
+
+    def _new_parser(self) -> HttpRequestParser:
+        """A parser as aiohttp makes the first one."""
+        return HttpRequestParser(
+            self, self._loop, self._read_bufsize, max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size, max_headers=self.max_headers, payload_exception=RequestPayloadError,
+            auto_decompress=False, max_msg_queue_size=self._max_msg_queue_size,
+        )  # fmt: skip
 
     def trickles(self, body: StreamReader | Inflow) -> bool:
         """Whether a body that is waited for comes below the least rate. Asked at every tick of the server.

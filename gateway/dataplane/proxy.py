@@ -298,7 +298,7 @@ def _unservable(inquiry: Inquiry, upgrade: bool, route: Route) -> Refusal | None
         return Refusal.UPGRADE_NOT_SUPPORTED
     if route.websocket:
         return Refusal.UPGRADE_REQUIRED
-    if head.expect and head.expect.lower() != b"100-continue":
+    if head.expect and {one.strip() for one in head.expect.lower().split(b",")} != {b"100-continue"}:
         return Refusal.EXPECTATION_FAILED
     if route.meter != "none" and head.content_encoding.lower() not in (b"", b"identity"):
         return Refusal.ENCODED_BODY

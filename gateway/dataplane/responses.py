@@ -150,7 +150,7 @@ def advice(deny: Deny) -> list[bytes]:
         lines += refused_lines(deny.taken)
     elif deny.limit_lines:
         lines += deny.limit_lines
-    elif deny.refusal.status == 503:
+    elif deny.refusal.status in (502, 503, 504):
         lines.append(_RETRY_SOON)
     return lines
 

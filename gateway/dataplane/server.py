@@ -354,6 +354,8 @@ def _refusal_of(fault: HttpProcessingError, beginning: bytes) -> Refusal:
     """
     if _OTHER_VERSION.match(beginning):
         return Refusal.UNSUPPORTED_HTTP_VERSION
+    if fault.message.startswith("Content-Length overflow"):
+        return Refusal.BODY_TOO_LARGE  # a valid number (RFC 9110 section 8.6), and more than any route takes
     if isinstance(fault, LineTooLong) or fault.message == "Too many headers received":
         return Refusal.REQUEST_HEADERS_TOO_LARGE
     return Refusal.MALFORMED_REQUEST

@@ -8,6 +8,7 @@ made common). The alphabet ``A-Za-z0-9_`` also makes it a legal WebSocket subpro
 import binascii
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from policies.http.cookies import values
 from policies.http.headers import RequestHead
@@ -19,6 +20,11 @@ KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
 _KEY = re.compile(KEY_PATTERN)
 _ANY_KEY = re.compile(r"(thk_[a-z]{2,8}_|tkt_|thr_|ths_)[0-9A-Za-z_-]+")
 _ANY_TOKEN = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_.-]*")
+_OURS = re.compile(r"thk_[a-z]{2,8}_[0-9A-Za-z]{20}|ths_[0-9A-Za-z]{20}|thr_[0-9a-z]{20}_[0-9]|tkt_[0-9a-f]{40}")
+"""What nobody writes by chance: ``lengths_in_ms`` is none of them."""
+QUERY_NAMES = frozenset({"token", "access_token", "api_key", "api-key", "apikey", "key", "jwt"})
+"""Where clients put a credential that they have no header for: AssemblyAI's and ElevenLabs' token, Speechmatics' jwt,
+Azure's api-key, speaches' api_key."""
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARACTERS = 22
 _CHECK_CHARACTERS = 6
@@ -136,7 +142,23 @@ def redacted(text: str) -> str:
 def has_key(text: bytes) -> bool:
     """Whether there is something in it that looks like a key, a ticket or a token."""
     readable = text.decode("latin-1")
-    return _ANY_KEY.search(readable) is not None or _ANY_TOKEN.search(readable) is not None
+    return _OURS.search(readable) is not None or _ANY_TOKEN.search(readable) is not None
+
+
+def stands_in(path: str, query: str) -> bool:
+    """Whether a credential of ours stands in a target, which goes into the logs of whatever is behind.
+
+    A token alone may be somebody else's, and a callback's address have it: it counts where clients put ours.
+    """
+    if "_" in path and _OURS.search(path):
+        return True
+    if not query:
+        return False
+    plain = unquote(query, "latin-1") if "%" in query else query
+    if _OURS.search(plain):
+        return True
+    pairs = (pair.partition("=") for pair in plain.split("&"))
+    return "eyJ" in plain and any(name in QUERY_NAMES and _ANY_TOKEN.match(value) for name, _, value in pairs)
 
 
 def _checked(prefix: str, randomness: bytes) -> str:

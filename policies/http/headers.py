@@ -164,7 +164,6 @@ _REPEATABLE = {
 }
 _NOTED = {
     _Kind.CONTENT_TYPE: "content_type",
-    _Kind.EXPECT: "expect",
     _Kind.UPGRADE: "upgrade",
     _Kind.USER_AGENT: "user_agent",
     _Kind.REQUEST_ID: "request_id",
@@ -225,6 +224,8 @@ class RequestHead:
         elif kind is _Kind.CONTENT_ENCODING:
             self.content_encoding = _listed(self.content_encoding, value)
             self.lines.append(name + b": " + value)
+        elif kind is _Kind.EXPECT:
+            self.expect = _listed(self.expect, value)
         else:
             setattr(self, _NOTED[kind], value)
             if kind in _PASSED_AND_NOTED:

@@ -5,16 +5,13 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 
-from policies.http.credentials import has_key
+from policies.http.credentials import QUERY_NAMES, has_key
 from policies.http.headers import AnswerHead, RequestHead
 from policies.http.subprotocols import Offer
 from policies.http.tickets import is_ticket
 from policies.http.verdict import Deny, Refusal
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_QUERY_NAMES = frozenset({"token", "access_token", "api_key", "api-key", "apikey", "key", "jwt"})
-"""Where clients put a credential that they have no header for: AssemblyAI's and ElevenLabs' token, Speechmatics' jwt,
-Azure's api-key, speaches' api_key."""
 _TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -110,7 +107,7 @@ def _ticket(query: str) -> tuple[bytes, str]:
     ticket, kept = b"", []
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        if not ticket and name in _QUERY_NAMES and is_ticket(value.encode()):
+        if not ticket and name in QUERY_NAMES and is_ticket(value.encode()):
             ticket = value.encode()
         else:
             kept.append(pair)

@@ -13,7 +13,7 @@ from policies.identity.principals import Principal
 from policies.limits.rates import Taken
 
 _ENDS_CONNECTION = frozenset(
-    {"MALFORMED_REQUEST", "UNSUPPORTED_HTTP_VERSION", "AMBIGUOUS_TARGET", "INVALID_HOST", "DRAINING"}
+    {"MALFORMED_REQUEST", "UNSUPPORTED_HTTP_VERSION", "AMBIGUOUS_TARGET", "INVALID_HOST", "BODY_TOO_LARGE", "DRAINING"}
 )
 """After these the connection is closed: what follows on it may not be what either side thinks."""
 

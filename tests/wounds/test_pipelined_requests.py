@@ -13,6 +13,7 @@ import pytest
 from tests.gateway.dataplane.test_repeats import Gate, after, answer, request, warm
 from tests.gateway.harness import Gateway, running, say_ok
 from tests.storage.waiting import until
+from tests.wounds.wire import answers
 
 
 @pytest.fixture
@@ -43,6 +44,28 @@ async def test_no_more_than_a_few_wait_and_all_are_answered_in_turn(gateway: Gat
         ids = [(await answer(reader))["x-request-id"] for _ in range(1 + behind)]
     assert [record.request_id for record in gateway.journal.records[before:]] == ids
     assert [seen.all("x-request-id")[0] for seen in gateway.upstream.seen[before:]] == ids
+
+
+@pytest.mark.parametrize("fault", [b"NONSENSE\r\n\r\n", b"GET /v1/models HTTP/1.1\r\nHost : a\r\n\r\n"])
+@pytest.mark.parametrize("behind", [b"", b"5\r\nhello\r\n0\r\n\r\n"], ids=["", "chunks"])
+async def test_those_before_one_that_is_none_are_answered_first(gateway: Gateway, fault: bytes, behind: bytes) -> None:
+    """In one piece with it the parser drops them; those after it are never looked at."""
+    good = request(gateway)
+    upload = good.replace(b"GET /v1/models", b"POST /v1/listen").removesuffix(b"\r\n")
+    upload += b"Transfer-Encoding: chunked\r\n\r\n" + behind
+    data = good + good + (upload if behind else b"") + fault + good
+    got = answers(await gateway.raw(data))
+    before = 2 + bool(behind)
+    assert [answer.status for answer in got] == before * [200] + [400]
+    assert [len(seen.body) for seen in gateway.upstream.seen] == [0, 0, 5][:before]
+
+
+async def test_nothing_behind_a_last_request_takes_its_answer(gateway: Gateway) -> None:
+    """Who says ``close`` and goes on all the same gets the answer to what came first (RFC 9112 section 9.6)."""
+    good = request(gateway)
+    closing = good.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n"
+    assert [answer.status for answer in answers(await gateway.raw(closing + good))] == [200]
+    assert len(gateway.upstream.seen) == 1
 
 
 @pytest.mark.parametrize("uploads", [1, 3, 40])

@@ -140,12 +140,24 @@ async def test_http_1_0_is_never_asked_to_go_on(gateway: Gateway) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize("value", [b"200-ok", b"100-continue, x", b"100", b"x" * 1_000])
+@pytest.mark.parametrize(
+    "value",
+    [b"200-ok", b"100-continue, x", b"x\r\nExpect: 100-continue", b"100-continue\r\nExpect: x", b"100", b"x" * 1_000],
+)
 async def test_another_expectation_is_417(gateway: Gateway, value: bytes) -> None:
     """S-11."""
     data = request(gateway.key, POST, b"Expect: " + value, b"Content-Length: 5", b"Connection: close", body=b"hello")
     assert [answer.status for answer in answers(await gateway.raw(data))] == [417]
     assert not gateway.upstream.seen
+
+
+@pytest.mark.parametrize("length", [b"1" + 18 * b"0", b"%d" % (2**64 - 1), b"%d" % 2**64, 4_000 * b"9"])
+async def test_a_length_that_no_machine_word_holds_is_too_large_and_no_body(gateway: Gateway, length: bytes) -> None:
+    """RFC 9110 section 8.6: a number like others. 2^64 - 1 is no length to aiohttp: what follows is no request."""
+    data = request(gateway.key, POST, b"Content-Length: " + length, body=smuggled(gateway.key) + last(gateway.key))
+    got = answers(await gateway.raw(data))
+    assert [(answer.status, answer.code) for answer in got] == [(413, "body_too_large")]
+    assert not gateway.upstream.connections
 
 
 @pytest.mark.parametrize("limit", [SMALL_LIMIT, LIMIT])

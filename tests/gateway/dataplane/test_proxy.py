@@ -191,7 +191,7 @@ async def test_an_answer_streams_as_it_comes(gateway: Gateway) -> None:
 async def test_an_upstream_that_is_not_there_is_502(gateway: Gateway) -> None:
     await gateway.upstream.stop()
     answer = await gateway.ask()
-    assert (answer.status, answer.code) == (502, "upstream_unreachable")
+    assert (answer.status, answer.code, answer["retry-after"]) == (502, "upstream_unreachable", "2")
     assert gateway.journal.records[0].outcome is Outcome.UPSTREAM_FAILED
     assert "127.0.0.1" not in answer.body.decode()
 

@@ -1,0 +1,48 @@
+"""Wound: a key in the URL, which the logs of all that is behind keep (A-01; RFC 6750 section 2.3, RFC 9700).
+
+It opens nothing. Beside a good credential in its place, or where none is asked for, it went on to the upstream.
+"""
+
+import pytest
+
+from policies.http.credentials import mint_key, stands_in
+from tests.gateway.harness import Gateway
+
+KEY = mint_key(bytes(17))
+TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ4In0.c2ln"
+TICKET = "tkt_" + 48 * "a"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"/v1/models?api_key={KEY}",
+        f"/v1/models?a=1&x={KEY}&b=2",
+        f"/v1/models?x=thk%5Flive%5f{KEY[9:]}",
+        f"/v1/models?token={TICKET}",
+        f"/v1/models?access_token={TOKEN}",
+        f"/v1/models/{KEY}",
+    ],
+)
+async def test_a_target_with_a_credential_in_it_goes_no_further(gateway: Gateway, target: str) -> None:
+    """Without another one it is no credential at all; with one the request is refused."""
+    assert (await gateway.ask("GET", target, key=None)).status == 401
+    answer = await gateway.ask("GET", target)
+    assert (answer.status, answer.code) == (400, "credential_in_query")
+    assert not gateway.upstream.connections
+    assert (await gateway.ask("GET", "/v1/models?x=1")).status == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "lengths_in_ms=20&months_of_the_year_in_all_of_them=1",
+        "q=thk_live_",
+        f"callback=https://elsewhere.test/?t={TOKEN}",
+        "token=theirs&key=sk-theirs",
+        "",
+    ],
+)
+def test_what_is_no_credential_of_ours_is_the_upstreams_business(query: str) -> None:
+    """Nor is a token that somebody else's address needs."""
+    assert not stands_in("/v1/months_of_the_year_in_all_of_them", query)
