@@ -113,6 +113,19 @@ class ForwardAuth:
             connection.write(whole)
         return KEEP if keep_alive else CLOSE
 
+    def refuse_unread(self, path: str, refusal: Refusal, connection: ClientConnection, exchange: Exchange) -> bool:
+        """Answer nginx where its subrequest could not be read, as a client's header may be too large: 403 as well.
+
+        False where it is somebody else who asks, or a dialect that hands on what the first door says.
+        """
+        dialect = self.dialect(path)
+        if dialect is None or dialect.relays_answers or connection.peer not in self._trusted:
+            return False
+        exchange.door = "forward_auth"
+        deny = Deny(refusal=refusal)
+        self.say(deny, Asking(dialect, deny, deny), connection, exchange, keep_alive=False)
+        return True
+
     def _remember(self, admit: Admit, asking: Asking, incoming: Incoming, exchange: Exchange) -> None:
         """Keep what it amounts to when it comes again, where there is no more to that than to any."""
         known, permit, inquiry = incoming.known, admit.permit, asking.inquiry

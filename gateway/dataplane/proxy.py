@@ -144,6 +144,8 @@ class Proxy:
         exchange = Exchange(self._ids.make(self._now_ms()), "-", "-", Caller(connection.peer, ""))
         head = None if refusal is Refusal.MALFORMED_REQUEST else head_so_far(connection.beginning)
         path = path_so_far(connection.beginning)
+        if self._forward_auth.refuse_unread(path, refusal, connection, exchange):
+            return
         self._refuse(connection, exchange, Deny(refusal=refusal), head, keep_alive=False, path=path)
 
     def failed(self, connection: ClientConnection, exchange: Exchange) -> None:

@@ -114,6 +114,22 @@ async def test_an_upload_that_is_under_way_is_refused_with_an_answer(site: Site)
     assert not site.seen
 
 
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ([(f"X-{n}", "x") for n in range(200)], 431, "request_headers_too_large"),
+        ([("X-A", "a\x01b")], 400, "malformed_request"),
+    ],
+)
+async def test_a_header_that_nginx_takes_and_the_gateway_does_not_is_the_clients_fault(
+    site: Site, fields: list[tuple[str, str]], status: int, code: str
+) -> None:
+    """And no 500 of nginx's, which it makes of everything but yes, 401 and 403."""
+    answer = await site.edge.ask("GET", "/v1/models", fields)
+    assert (answer.status, answer.code) == (status, code)
+    assert not site.seen
+
+
 async def test_who_passes_learns_what_is_left(site: Site) -> None:
     """With an answer of 200 as well, the RateLimit fields reach the client."""
     key = site.gateway.add_key(key_rate=Rate(2, 60_000))
