@@ -41,7 +41,8 @@ def audit() -> None:
 @click.option("--target", default="", help="Id of what was changed.")
 @click.option("--from", "since", type=PAST, help="Not before: 24h, 7d, or a date.")
 @click.option("--to", "until", type=PAST, help="Before: 24h, 7d, or a date.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True,
+              help="So many entries, the latest.")  # fmt: skip
 @common
 def list_entries(
     given: Given,

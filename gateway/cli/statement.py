@@ -54,7 +54,8 @@ _MONTH, _BOOK = Written("month", read_month), Written("file", _read_book)
 @click.option("--against", type=_BOOK, help="Rate again by this file, and show what changes.")
 @click.option("--against-plan", help="Rate again by this price list. Default: the tenant's in that file.")
 @click.option("--by", type=click.Choice(list(LABELS)), help="A line for each of them, not only for each model.")
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True,
+              help="What is printed.")  # fmt: skip
 @common
 def statement(
     given: Given,

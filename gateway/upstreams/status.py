@@ -1,10 +1,12 @@
 """How an upstream is, for ``/readyz``: whether its addresses can be connected to now, and what the workers think.
 
 Both, because either alone misleads: a worker learns of a death only from requests, or from checks where they are
-configured, and a port that accepts connections may answer nothing.
+configured, and a port that accepts connections may answer nothing. To https the handshake
+belongs: a certificate that has expired is no connection.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +22,14 @@ async def upstream_status(settings: UpstreamSettings, workers: Mapping[str, Sequ
 
     ``workers``: by address, how many workers use it, try it, and know it.
     """
-    reached = await asyncio.gather(*map(_reach, settings.origins))
+    try:
+        context = await asyncio.to_thread(settings.tls)
+    except ValueError as fault:
+        reached = [str(fault)] * len(settings.origins)
+    else:
+        reached = await asyncio.gather(
+            *(_reach(origin, context, settings.server_name or origin.host) for origin in settings.origins)
+        )
     addresses = dict(zip(map(str, settings.origins), reached, strict=True))
     some = "ok" in reached and (not workers or any(using for using, _, _ in workers.values()))
     every = set(reached) == {"ok"} and all(using == knowing for using, _, knowing in workers.values())
@@ -35,11 +44,13 @@ def _opinion(using: int, trying: int, knowing: int) -> str:
     return f"{using} of {knowing} use it" + (f", {trying} try it with the next request" if trying else "")
 
 
-async def _reach(origin: Origin) -> str:
+async def _reach(origin: Origin, context: ssl.SSLContext | None, name: str) -> str:
     try:
         async with asyncio.timeout(_CONNECT_S):
             if origin.path:
                 _, writer = await asyncio.open_unix_connection(origin.path)
+            elif origin.tls:
+                _, writer = await asyncio.open_connection(origin.host, origin.port, ssl=context, server_hostname=name)
             else:
                 _, writer = await asyncio.open_connection(origin.host, origin.port)
     except TimeoutError:

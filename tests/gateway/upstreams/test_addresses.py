@@ -493,8 +493,12 @@ async def test_https_to_an_ip_is_verified_by_its_name_and_own_authority(tmp_path
         assert await taken(good) == b"ok"
         assert Upstream("x", good, Metrics()).addresses[0].host_line == b"Host: localhost\r\n"
         for bad in ({"ca_file": certificate}, {"server_name": "localhost"}):
+            settings = UpstreamSettings(addresses=address, **bad)  # type: ignore[arg-type]
             with pytest.raises(Unreachable, match=r"(?i)certificate"):
-                await taken(UpstreamSettings(addresses=address, **bad))  # type: ignore[arg-type]
+                await taken(settings)
+            told = await upstream_status(settings, {})
+            assert (told["status"], "certificate verify failed" in told["addresses"][address[0]]) == ("down", True)
+        assert (await upstream_status(good, {}))["status"] == "ok"
 
 
 async def test_a_service_that_wants_our_certificate_gets_it(tmp_path: Path) -> None:
