@@ -72,6 +72,7 @@ OPEN = [
     ("GET", "/v2/transcript/x/redacted-audio", "assemblyai.redacted", "none"),
     ("GET", "/v3/ws", "assemblyai.stream", "assemblyai"),
     ("GET", "/v2", "speechmatics.stream", "speechmatics"),
+    ("GET", "/v2/agent", "speechmatics.agent", "speechmatics"),
     ("POST", "/v2/jobs", "speechmatics.create", "multipart"),
     ("POST", "/v2/jobs/", "speechmatics.create_too", "multipart"),
     ("GET", "/v2/jobs/x", "speechmatics.job", "none"),
@@ -107,7 +108,7 @@ def test_the_shipped_table_opens_what_transcribes() -> None:
     assert {route.name for route in made.routes} == {name for _, _, name, _ in OPEN}
     assert [route.name for route in made.routes if route.websocket] == [
         "openai.realtime", "azure.realtime", "azure.realtime_preview", "mistral.realtime", "deepgram.stream",
-        "deepgram.flux", "elevenlabs.realtime", "assemblyai.stream", "speechmatics.stream",
+        "deepgram.flux", "elevenlabs.realtime", "assemblyai.stream", "speechmatics.stream", "speechmatics.agent",
     ]  # fmt: skip
 
 
