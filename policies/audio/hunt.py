@@ -9,7 +9,7 @@ from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.amr import BareAmrWalker
 from policies.audio.mp4 import Mp4Walker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.mpegts import PROBED_BYTES, TsWalker, is_transport
+from policies.audio.mpegts import PROBED_BYTES, TsWalker, is_transport, seems_transport
 from policies.audio.walker import Chunk, Walker
 
 _MOST_HUNTED_BYTES = 2 << 20
@@ -24,14 +24,14 @@ class HuntWalker:
     MP3 in an MP4 with more of it behind is played as the movie or as frames, by who reads it.
     """
 
-    __slots__ = ("_head", "_is_settled", "_left", "_loas", "_movie", "_transport", "_walkers", "strange")
+    __slots__ = ("_head", "_is_whole", "_left", "_loas", "_movie", "_transport", "_walkers", "strange")
 
     claimed_ms = None
 
     def __init__(self, *, is_whole: bool = False) -> None:
         """``is_whole`` says that the file begins here, with no tag in front of it."""
         self._head = b""
-        self._is_settled = not is_whole
+        self._is_whole = is_whole
         self.strange = 0
         """Bytes that belong to no frame."""
         self._left = _MOST_HUNTED_BYTES
@@ -53,12 +53,14 @@ class HuntWalker:
     def _best(self) -> Walker | None:
         """Chance makes LOAS of any bytes, its sync being short: it speaks of a file that is mostly that.
 
-        In a transport stream without rubbish others find what it holds as well, in pieces.
+        In a transport stream without rubbish others find what it holds as well, in pieces. FFmpeg plays those where it
+        takes the file for something else, because the packets are full of syncs.
         """
-        if self._transport.explains and self._transport.strange <= _LEAST_STRANGE_BYTES:
-            return self._transport
-        loas = self._loas
-        able = [one for one in self._walkers if one is not loas or loas.strange * 2 <= loas.passed]
+        able: list[Walker] = [self._transport, self._movie]
+        is_clean = self._transport.explains and self._transport.strange <= _LEAST_STRANGE_BYTES
+        if not (is_clean and seems_transport(self._head)):
+            loas = self._loas
+            able = [one for one in self._walkers if one is not loas or loas.strange * 2 <= loas.passed]
         return max(able, key=lambda walker: (walker.ms or 0, -walker.strange), default=None)
 
     @property
@@ -84,10 +86,9 @@ class HuntWalker:
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
-        if not self._is_settled:
+        if len(self._head) < PROBED_BYTES:
             self._head += chunk[: PROBED_BYTES - len(self._head)]
-            self._is_settled = len(self._head) == PROBED_BYTES
-            if is_transport(self._head):
+            if self._is_whole and is_transport(self._head):
                 self._walkers, self._left = (self._transport,), 0
         if 0 < self._left <= len(chunk):
             self._feed(chunk[: self._left])
@@ -103,5 +104,5 @@ class HuntWalker:
     def _feed(self, chunk: Chunk) -> None:
         for walker in self._walkers:
             walker.feed(chunk)
-        best = self._transport if self._transport.explains else self._best
+        best = self._best
         self.strange = best.strange if best else self.strange + len(chunk)

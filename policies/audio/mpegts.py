@@ -25,6 +25,11 @@ _PACKET = rb"G..[\x10-\x3f\x50-\x7f\x90-\xbf\xd0-\xff].{184}"
 _NO_TIME = rb"\x0b\x77|\x77\x0b|\0\0(?:\0[\x08-\xff]|[\1-\7])"
 """Begins of AC-3 and of a box in front of another one within the first 2 KiB, where FFmpeg looks first."""
 _PLAIN = re.compile(rb"(?:%b){21}G|(?!%b)(?:.{4}%b){21}" % (_PACKET, _NO_TIME, _PACKET), re.DOTALL)
+_CUT = re.compile(
+    rb"(?!\x0b\x77|\x77\x0b).{0,203}?(?:(?:%b){9}|(?:%b.{4}){9}|(?:%b.{16}){9})" % (_PACKET, _PACKET, _PACKET),
+    re.DOTALL,
+)
+"""As many as FFmpeg wants in the first 2 KiB, behind a part of one."""
 _PACK = b"\0\0\1\xba"
 _MOST_STREAMS = 64
 _AT_ONCE, _FEW = 512, 4
@@ -36,12 +41,16 @@ def is_transport(head: bytes) -> bool:
 
     It takes away for each sync that stands elsewhere, above ten a packet, and prefers programme streams.
     """
-    return (
-        len(head) >= PROBED_BYTES
-        and _PLAIN.match(head) is not None
-        and head.count(_SYNC) <= _MOST_SYNCS
-        and _PACK not in head
-    )
+    return len(head) >= PROBED_BYTES and _PLAIN.match(head) is not None and _is_orderly(head)
+
+
+def seems_transport(head: bytes) -> bool:
+    """Whether no frames seem likelier to it: so it is where the first packet was cut. Boxes may."""
+    return _CUT.match(head) is not None and _is_orderly(head)
+
+
+def _is_orderly(head: bytes) -> bool:
+    return head.count(_SYNC) <= _MOST_SYNCS and _PACK not in head
 
 
 class TsWalker:

@@ -142,6 +142,30 @@ def test_frames_behind_packets_are_looked_for_unless_ffmpeg_is_sure_of_the_packe
     assert played_ms(forged) <= billed_ms(forged) * 1.005 + 80
 
 
+@pytest.mark.parametrize("number", [SOUND, 0x1FF])
+def test_frames_that_go_through_packets_full_of_syncs_are_no_transport_stream(number):
+    """Wound: FFmpeg plays the MP3 that it is as well, 73 s; the stream of 0x1FF never begins: it was half a second."""
+    begins = bytes(20) + b"G000" * 42
+    forged = bytearray(b"".join(one[:20] + begins[20:] for one in packets(recorded("ts"))[:22]))
+    size = len(forged)
+    while len(forged) < 80_000:
+        lengths = [pad + 36 * times for times in (1, 2) for pad in (0, 1)]
+        length = next(length for length in lengths if 4 <= (len(forged) + length) % 188 <= 184)
+        times, pad = divmod(length, 36)
+        forged += (bytes((0xFF, 0xF3, times << 4 | 8 | pad << 1, 0xC4)) + bytes(12) + b"G000" * 16)[:length]
+    for at in range(size, len(forged) - 3, 188):
+        forged[at : at + 4] = bytes((0x47, number >> 8, number & 0xFF, 0x10))
+    assert played_ms(forged) > 70_000
+    assert billed_ms(forged) >= played_ms(forged) * 0.995
+
+
+@pytest.mark.parametrize("name", ["ts", "m2ts"])
+@pytest.mark.parametrize("cut", [1, 100, 5_657])
+def test_a_recording_that_begins_within_a_packet_is_measured_all_the_same(name, cut):
+    data = recorded(name)[cut:]
+    assert billed_ms(data) == pytest.approx(played_ms(data), abs=80)
+
+
 @pytest.mark.parametrize("size", [16_000_000, 15_000, 5_000])
 def test_pictures_that_hide_sound_end_where_they_say_or_are_weighed(size):
     """FFmpeg searches behind a tag that does not end as it should, from its second byte on."""
