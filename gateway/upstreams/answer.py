@@ -23,11 +23,15 @@ class Usual(NamedTuple):
 
 
 class Familiar:
-    """What an address has answered last. A service sends the same header again and again: that is walked once."""
+    """What an address has answered last. A service sends the same header again and again: that is walked once.
 
-    __slots__ = ("_last_head", "usual")
+    ``host``: what it is asked by, in Host.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_host", "_last_head", "usual")
+
+    def __init__(self, host: bytes) -> None:
+        self._host = host
         self._last_head = (b"", AnswerHead())
         self.usual = Usual(b"", 0, AnswerHead(), -1)
         """The last answer that a connection took for repeatable."""
@@ -44,6 +48,8 @@ class Familiar:
                 raise ValueError("it speaks another protocol")
             if head.chunked and first.startswith(b"HTTP/1.0"):
                 raise ValueError("chunks under HTTP/1.0, which knows none (RFC 9112 section 6.1)")
+            if head.location:
+                head.found_at(self._host)
             self._last_head = (raw, head)
         return self._last_head[1]
 

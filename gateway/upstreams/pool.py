@@ -45,14 +45,15 @@ class UpstreamPool:
         self.origin = origin = Origin.parse(url) if isinstance(url, str) else url
         self.address = f"unix:{origin.path}" if origin.path else f"{bracketed(ip or origin.host)}:{origin.port}"
         self.ip = ip
-        self.host_line = b"Host: %b\r\n%b" % ((server_name or origin.authority).encode(), credential_line)
+        host = (server_name or origin.authority).encode()
+        self.host_line = b"Host: %b\r\n%b" % (host, credential_line)
         self._connect_s = connect_s
         self._server_name = server_name or origin.host
         self._tls = (tls or ssl.create_default_context()) if origin.tls else None
         self.outbox = Outbox()
         self.health: Health = GOOD
         self.is_suspect = False
-        self.familiar = Familiar()
+        self.familiar = Familiar(host)
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self.others = 0

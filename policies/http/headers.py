@@ -83,6 +83,7 @@ class _Kind(enum.Enum):
     FORWARDED_FOR = enum.auto()
     SET_COOKIE = enum.auto()
     DATE = enum.auto()
+    LOCATION = enum.auto()
     WEBSOCKET = enum.auto()
 
 
@@ -147,6 +148,7 @@ _ANSWER = _Table(
         b"content-encoding": _Kind.CONTENT_ENCODING,
         b"set-cookie": _Kind.SET_COOKIE,
         b"date": _Kind.DATE,
+        b"location": _Kind.LOCATION,
     } | dict.fromkeys(_HANDSHAKE, _Kind.WEBSOCKET),
     (b"x-auth-", b"x-internal-"),
 )  # fmt: skip
@@ -247,6 +249,8 @@ class AnswerHead:
     content_encoding: bytes = b""
     is_dated: bool = False
     """Whether ``Date`` is among the lines; who passes it on must add one otherwise (RFC 9110 section 6.6.1)."""
+    location: bytes = b""
+    """Where the client is sent; empty where it is not."""
     own_cookies: list[bytes] = field(default_factory=list)
     """The lines that set a cookie of the gateway's own: only the portal may."""
     websocket: tuple[tuple[bytes, bytes], ...] = ()
@@ -291,6 +295,9 @@ class AnswerHead:
         elif kind is _Kind.DATE:
             self.is_dated = True
             self.lines.append(line)
+        elif kind is _Kind.LOCATION:
+            self.location = value.strip()
+            self.lines.append(line)
         elif kind is _Kind.WEBSOCKET:
             self.websocket += ((line.partition(b":")[0].lower(), value.strip()),)
         elif value.lstrip(b"= \t").lower().startswith(_OWN_COOKIES):  # SET_COOKIE
@@ -298,6 +305,24 @@ class AnswerHead:
             self.own_cookies.append(line)
         else:
             self.lines.append(line)
+
+    def found_at(self, host: bytes) -> None:
+        """Let the client look here for what the upstream says is at the upstream: that name is for us alone.
+
+        ``host`` is what it was asked by. A path that a browser would read as another host's stays where it was.
+        """
+        scheme, mark, rest = self.location.partition(b"://")
+        path = rest[len(host) :]
+        if (
+            mark
+            and scheme.lower() in (b"http", b"https")
+            and rest[: len(host)].lower() == host.lower()
+            and path[:1] in (b"/", b"?", b"#", b"")
+            and path[1:2] not in (b"/", b"\\", b"\t")
+        ):
+            self.location = path if path[:1] == b"/" else b"/" + path
+            kept = [line for line in self.lines if line.partition(b":")[0].lower() != b"location"]
+            self.lines = [*kept, b"Location: " + self.location]
 
 
 def _listed(before: bytes, value: bytes) -> bytes:

@@ -29,6 +29,38 @@ async def test_a_redirect_is_the_clients_to_follow(gateway: Gateway, status: int
     assert record.outcome is Outcome.UPSTREAM_REFUSED
 
 
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("http://{host}/v1/models?x=%2f#y", "/v1/models?x=%2f#y"),
+        ("HTTPS://{host}", "/"),
+        ("http://{host}?x", "/?x"),
+        ("/v1/models", "/v1/models"),
+        ("http://{host}//evil.test/", None),
+        ("http://{host}/\\evil.test/", None),
+        ("http://{host}/\t/evil.test/", None),
+        ("http://{host}@evil.test/", None),
+        ("http://{host}.evil.test/", None),
+        ("ftp://{host}/", None),
+        ("//{host}/", None),
+    ],
+)
+async def test_what_is_at_the_upstream_is_found_here(gateway: Gateway, said: str, heard: str | None) -> None:
+    """U-04: services that name themselves in Location name what only we may know, and nobody else can reach.
+
+    What would become another host's is left alone.
+    """
+    said = said.format(host=f"127.0.0.1:{gateway.upstream.port}")
+
+    async def away(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: Seen) -> None:
+        writer.write(f"HTTP/1.1 307 Away\r\nX-A: b\r\nlocation:{said}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    gateway.upstream.respond = away
+    answer = await gateway.ask()
+    assert [value for name, value in answer.headers if name == "location"] == [said if heard is None else heard]
+    assert answer["x-a"] == "b"
+
+
 async def test_no_variable_of_the_environment_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """U-03: HTTP_PROXY and its kin, which ``Proxy:`` of a client becomes under CGI, are not looked at."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
