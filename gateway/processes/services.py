@@ -80,6 +80,7 @@ class Services:
     server: PublicServer
     proxy: Proxy
     metrics: Metrics
+    journal: Journal
     snapshot: Snapshot
     streams: Streams
     tokens: TokenState
@@ -141,7 +142,7 @@ class Services:
             server = PublicServer(proxy, census, settings.patience, settlement.write_down)
             stack.callback(server.stop_ticking)
             await _keys_read(tokens)
-            yield cls(server, proxy, base.metrics, snapshot, streams, tokens, strangers)
+            yield cls(server, proxy, base.metrics, base.journal, snapshot, streams, tokens, strangers)
 
 
 async def _keys_read(tokens: TokenState) -> None:

@@ -265,6 +265,7 @@ class Supervisor:
             "postgres": ops.Check(database, required=True),
             "redis": ops.Check(counters.ping, required=False),
             "portal": ops.Check(self._reach_portal, required=False),
+            "journal": ops.Check(self._look_at_journals, required=True),
         }
         self._look_at_upstreams(self._settings)
         runner = web.AppRunner(ops.application(self, self._checks), access_log=None, handle_signals=False)
@@ -291,6 +292,14 @@ class Supervisor:
             await self._crew.ping_portal()
         except Gone as error:
             raise OSError(str(error)) from error
+
+    async def _look_at_journals(self) -> None:
+        figures = await self._figures_soon()
+        if figures.full_journals:
+            raise StorageError(
+                f"{figures.full_journals} of the workers have no room for usage records and refuse requests: make room"
+                f" on the disk of {self._settings.state_dir}, or see that PostgreSQL takes what is there"
+            )
 
     def workers(self) -> Mapping[str, bool]:
         """Each worker, and whether it serves."""

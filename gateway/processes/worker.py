@@ -72,6 +72,7 @@ class Worker:
     def snapshot(self) -> dict[str, Any]:
         """The metrics of this worker."""
         assert self.services is not None
+        self.services.metrics.full_journals = int(self.services.journal.full)
         return self.services.metrics.snapshot()
 
     def forget(self, change: Invalidation) -> None:

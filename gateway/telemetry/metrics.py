@@ -76,7 +76,7 @@ COUNTERS = (
     "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs", "unmeasured", "credited_s",
     "mail",
 )  # fmt: skip
-GAUGES = ("inflight", "open_streams", "connections", "connections_most")
+GAUGES = ("inflight", "open_streams", "connections", "connections_most", "full_journals")
 
 
 class Metrics:
@@ -124,6 +124,8 @@ class Metrics:
         self.connections = 0
         self.connections_most = 0
         """How many of them are taken at most."""
+        self.full_journals = 0
+        """How many workers refuse what they could not account for. ``/readyz`` tells."""
         self.fail_open |= {("ratelimit",): 0, ("quota",): 0, ("token_subject",): 0}
         self.refused_connections |= {("address",): 0, ("total",): 0, ("files",): 0, ("unheard",): 0}
         self.journal_full |= {("request",): 0, ("record",): 0}

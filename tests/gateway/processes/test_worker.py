@@ -5,10 +5,16 @@ import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from gateway.processes.serving import Farewell
 from gateway.processes.sockets import listen
+from gateway.processes.supervisor import Supervisor
 from gateway.processes.worker import Worker
+from gateway.telemetry.metrics import Metrics
+from storage.ports import StorageError
 from tests.gateway.processes.test_crew import blueprint
 
 
@@ -27,6 +33,34 @@ async def test_who_waits_in_the_queue_when_it_declines_is_answered(tmp_path: Pat
             assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
         writer.close()
         await worker.drain(Farewell(within_s=1.0, idle_s=0.0))
+
+
+async def test_a_worker_without_room_for_records_says_so(tmp_path: Path) -> None:
+    """It refuses every request, so no balancer should send it any."""
+    one = blueprint(tmp_path, 0)
+    (tmp_path / "journal").mkdir()
+    with (tmp_path / "journal" / f"{0:032x}.00000000.journal").open("wb") as other:
+        other.truncate(one.settings.journal_max_bytes)
+    worker = Worker(one, [])
+    await worker.open()
+    parent = Supervisor(one.settings, embedded=False, read=lambda: one.settings)
+    parent._crew = Crew(worker.snapshot())
+    with pytest.raises(StorageError, match="1 of the workers have no room"):
+        await parent._look_at_journals()
+    await worker.drain(Farewell(within_s=1.0, idle_s=0.0))
+
+
+class Crew:
+    """What the parent asks, of one worker."""
+
+    def __init__(self, snapshot: dict[str, Any]) -> None:
+        self._snapshot = snapshot
+
+    async def metrics(self) -> Metrics:
+        """As :meth:`gateway.processes.crew.Crew.metrics`."""
+        figures = Metrics()
+        figures.merge(self._snapshot, alive=True)
+        return figures
 
 
 async def test_a_worker_that_is_open_can_sign(tmp_path: Path, migrated_url: str) -> None:
