@@ -9,7 +9,7 @@ from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.amr import BareAmrWalker
 from policies.audio.mp4 import Mp4Walker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.mpegts import PROBED_BYTES, TsWalker, is_transport, seems_transport
+from policies.audio.mpegts import PROBED_BYTES, PROBES, TsWalker, is_transport, seems_transport
 from policies.audio.walker import Chunk, Walker
 
 _MOST_HUNTED_BYTES = 2 << 20
@@ -24,7 +24,9 @@ class HuntWalker:
     MP3 in an MP4 with more of it behind is played as the movie or as frames, by who reads it.
     """
 
-    __slots__ = ("_head", "_is_whole", "_left", "_loas", "_movie", "_transport", "_walkers", "strange")
+    __slots__ = (
+        "_head", "_is_whole", "_left", "_loas", "_movie", "_seems_transport", "_transport", "_walkers", "strange",
+    )  # fmt: skip
 
     claimed_ms = None
 
@@ -32,6 +34,7 @@ class HuntWalker:
         """``is_whole`` says that the file begins here, with no tag in front of it."""
         self._head = b""
         self._is_whole = is_whole
+        self._seems_transport = False
         self.strange = 0
         """Bytes that belong to no frame."""
         self._left = _MOST_HUNTED_BYTES
@@ -58,7 +61,7 @@ class HuntWalker:
         """
         able: list[Walker] = [self._transport, self._movie]
         is_clean = self._transport.explains and self._transport.strange <= _LEAST_STRANGE_BYTES
-        if not (is_clean and seems_transport(self._head)):
+        if not (is_clean and self._seems_transport):
             loas = self._loas
             able = [one for one in self._walkers if one is not loas or loas.strange * 2 <= loas.passed]
         return max(able, key=lambda walker: (walker.ms or 0, -walker.strange), default=None)
@@ -86,9 +89,13 @@ class HuntWalker:
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
-        if len(self._head) < PROBED_BYTES:
-            self._head += chunk[: PROBED_BYTES - len(self._head)]
-            if self._is_whole and is_transport(self._head):
+        known = len(self._head)
+        if known < PROBES[-1]:
+            self._head += chunk[: PROBES[-1] - known]
+            for size in PROBES:
+                if known < size <= len(self._head) and not self._seems_transport:
+                    self._seems_transport = seems_transport(self._head[:size])
+            if self._is_whole and known < PROBED_BYTES and is_transport(self._head):
                 self._walkers, self._left = (self._transport,), 0
         if 0 < self._left <= len(chunk):
             self._feed(chunk[: self._left])
@@ -104,5 +111,5 @@ class HuntWalker:
     def _feed(self, chunk: Chunk) -> None:
         for walker in self._walkers:
             walker.feed(chunk)
-        best = self._best
+        best = self._transport if self._transport.explains else self._best
         self.strange = best.strange if best else self.strange + len(chunk)

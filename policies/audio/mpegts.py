@@ -5,6 +5,7 @@ no frames explain in it is weighed, and the longest counts.
 """
 
 import re
+from collections import Counter
 from itertools import compress
 
 from policies.audio.frames import FrameWalker
@@ -22,14 +23,17 @@ _ALIGNED_BYTES = 3 * max(_STRIDES)
 _SYNC, _NO_SYNC = b"G", re.compile(rb"[^G]")
 PROBED_BYTES, _MOST_SYNCS = 4096, 100
 _PACKET = rb"G..[\x10-\x3f\x50-\x7f\x90-\xbf\xd0-\xff].{184}"
-_NO_TIME = rb"\x0b\x77|\x77\x0b|\0\0(?:\0[\x08-\xff]|[\1-\7])"
+_AC3 = (b"\x0b\x77", b"\x77\x0b")
+_NO_TIME = b"|".join(_AC3) + rb"|\0\0(?:\0[\x08-\xff]|[\1-\7])"
 """Begins of AC-3 and of a box in front of another one within the first 2 KiB, where FFmpeg looks first."""
 _PLAIN = re.compile(rb"(?:%b){21}G|(?!%b)(?:.{4}%b){21}" % (_PACKET, _NO_TIME, _PACKET), re.DOTALL)
-_CUT = re.compile(
-    rb"(?!\x0b\x77|\x77\x0b).{0,203}?(?:(?:%b){9}|(?:%b.{4}){9}|(?:%b.{16}){9})" % (_PACKET, _PACKET, _PACKET),
-    re.DOTALL,
+_COUNTED = re.compile(
+    rb"G(?=(?:[\x1f\x3f\x5f\x7f\x9f\xbf\xdf\xff]\xff|..[\x10-\x3f\x50-\x7f\x90-\xbf\xd0-\xff]))", re.DOTALL
 )
-"""As many as FFmpeg wants in the first 2 KiB, behind a part of one."""
+"""A sync that FFmpeg counts: of a packet that carries something, or fills up."""
+PROBES = (2048, 4096, 8192)
+"""So many bytes FFmpeg looks at, one after the other, before 200 frames of MP3 find room in them."""
+_ENOUGH, _PROBED_EACH = 6, 204
 _PACK = b"\0\0\1\xba"
 _MOST_STREAMS = 64
 _AT_ONCE, _FEW = 512, 4
@@ -41,16 +45,27 @@ def is_transport(head: bytes) -> bool:
 
     It takes away for each sync that stands elsewhere, above ten a packet, and prefers programme streams.
     """
-    return len(head) >= PROBED_BYTES and _PLAIN.match(head) is not None and _is_orderly(head)
+    return (
+        len(head) >= PROBED_BYTES
+        and _PLAIN.match(head) is not None
+        and head.count(_SYNC, 0, PROBED_BYTES) <= _MOST_SYNCS
+        and _PACK not in head[:PROBED_BYTES]
+    )
 
 
 def seems_transport(head: bytes) -> bool:
-    """Whether no frames seem likelier to it: so it is where the first packet was cut. Boxes may."""
-    return _CUT.match(head) is not None and _is_orderly(head)
+    """Whether FFmpeg takes it for nothing but one by so many first bytes, where what the first ones say is no box.
 
-
-def _is_orderly(head: bytes) -> bool:
-    return head.count(_SYNC) <= _MOST_SYNCS and _PACK not in head
+    It does so where syncs stand a packet apart, from wherever on, and few stand elsewhere.
+    """
+    packets = len(head) // _PROBED_EACH
+    places = [sync.start() for sync in _COUNTED.finditer(head)]
+    most = 0
+    for stride in _STRIDES:
+        counts = Counter(place % stride for place in places if place < stride * packets - 3)
+        best = max(counts.values(), default=0)
+        most = max(most, best - max(counts.total() - 10 * best, 0) // 10)
+    return most * 10 // packets > _ENOUGH and not head.startswith(_AC3) and _PACK not in head
 
 
 class TsWalker:
