@@ -65,6 +65,7 @@ class Shipper:
         self._batch_bytes = batch_bytes
         self._courses: dict[UUID, _Course] = {}
         self._said: set[str] = set()
+        self._unseen = 0
         self._at_work = asyncio.Lock()
         self.shipped = 0
         """Records that this shipper brought to the ledger."""
@@ -84,6 +85,11 @@ class Shipper:
     def pending_records(self) -> int:
         """Records in the journals that the ledger does not have, at the last look; rather too many than too few."""
         return sum(course.pending_records for course in self._courses.values())
+
+    @property
+    def stuck(self) -> int:
+        """Journals that wait for somebody, and in no figure above as far as they cannot be read; the log says why."""
+        return self._unseen + sum(course.is_stuck for course in self._courses.values())
 
     async def run(self) -> None:
         """Ship until cancelled; come back by itself when the ledger does."""
@@ -130,6 +136,9 @@ class Shipper:
                 except StorageError as error:  # this journal's own trouble: the others go on
                     self._say_once(str(error))
                     course.trouble_until = asyncio.get_running_loop().time() + LONGEST_PAUSE_S
+                    course.is_stuck = True
+                else:
+                    course.is_stuck &= asyncio.get_running_loop().time() < course.trouble_until
             return busy
 
     def _look(self) -> Sequence[JournalFiles]:
@@ -143,6 +152,7 @@ class Shipper:
             self._say_once(f"{name} in {self._directory} is no usage journal and is left alone. Move it elsewhere.")
         for complaint in found.unreadable:
             self._say_once(complaint)
+        self._unseen = len(found.unreadable)
         self._courses = {files.journal_id: self._courses.get(files.journal_id) or _Course() for files in found.journals}
         readable = []
         for files in found.journals:
@@ -150,6 +160,7 @@ class Shipper:
                 self._courses[files.journal_id].measure(files)
             except Unreadable as error:
                 self._say_once(str(error))
+                self._courses[files.journal_id].is_stuck = True
             else:
                 readable.append(files)
         return readable
@@ -279,6 +290,8 @@ class _Course:
     """On the event loop's clock."""
     trouble_until: float = float("-inf")
     """When to try again what no other journal suffers from; on the same clock."""
+    is_stuck: bool = False
+    """Whether it was so at the last try."""
     finished: bool = False
     """Its writer is dead and the ledger has all of it."""
     pending_bytes: int = 0

@@ -329,6 +329,7 @@ class Supervisor:
             shipped=self._shipper.shipped,
             lost_bytes=self._shipper.lost_bytes,
             lost_records=self._shipper.lost_records,
+            journals_stuck=self._shipper.stuck,
             comparisons=self._nightly.comparisons if self._nightly is not None else {},
             workers=self.workers(),
             sink_lags=self._sinks.lags() if self._sinks is not None else {},

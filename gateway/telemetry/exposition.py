@@ -52,6 +52,7 @@ class State:
     shipped: int = 0
     lost_bytes: int = 0
     lost_records: int = 0
+    journals_stuck: int = 0
     comparisons: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """By what the account was compared with: when, in seconds since 1970 (0: never), and how much differed."""
     sink_lags: Mapping[str, float] = field(default_factory=dict)
@@ -147,6 +148,8 @@ class _Gathered(Collector):
         yield _counter("gateway_usage_shipped", "Usage records shipped to the ledger.", (), {(): state.shipped})
         yield _counter("gateway_usage_lost_bytes", "Journal bytes that could not be read.", (), {(): state.lost_bytes})
         lost: dict[Labels, float] = {(): state.lost_records}
+        stuck = "Journals that wait for somebody: they cannot be read, or their records are not taken."
+        yield GaugeMetricFamily("gateway_usage_journals_stuck", stuck, state.journals_stuck)
         yield _counter("gateway_usage_lost_records", "Records that a journal had and has no more.", (), lost)
 
     def _comparisons(self) -> Iterator[Metric]:

@@ -225,6 +225,11 @@ async def test_one_journals_trouble_is_its_own_and_is_said_once(
     assert caplog.text.count("no usage journal") == 1
     assert caplog.text.count("are trouble") == 1
     assert names(tmp_path) == {path(tmp_path, 0, UUID(int=3)).name, path(tmp_path, 0, TWO).name, "notes"}
+    assert one.stuck == 2
+    path(tmp_path, 0, UUID(int=3)).unlink()
+    one._courses[TWO].trouble_until, ledger.trouble = 0.0, lambda _: False
+    await one.drain()
+    assert (one.stuck, ledger.rows[6:]) == (0, [b"trouble"])
 
 
 async def test_damage_is_passed_over_counted_and_said(

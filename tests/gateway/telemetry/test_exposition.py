@@ -44,6 +44,7 @@ CONTRACT = {
     "gateway_config_last_reload_successful": set(),
     "gateway_connections": set(),
     "gateway_connections_most": set(),
+    "gateway_usage_journals_stuck": set(),
     "gateway_usage_lost_bytes_total": set(),
     "gateway_usage_lost_records_total": set(),
     "gateway_usage_reconcile_last_success_timestamp_seconds": {"against"},
