@@ -3,7 +3,7 @@
 import hashlib
 import mimetypes
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -34,8 +34,8 @@ def setup(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "moment": _moment, "day": _day, "number": figures.number, "minutes": figures.minutes, "size": figures.size,
-        "amount": figures.amount,
+        "moment": _moment, "day": _day, "utc_day": _utc_day, "number": figures.number, "minutes": figures.minutes,
+        "size": figures.size, "amount": figures.amount,
     }  # fmt: skip
     app[STATIC] = static = {path.name: path.read_bytes() for path in sorted((_PORTAL / "static").iterdir())}
     environment.globals["version"] = hashlib.sha256(b"".join(static.values())).hexdigest()[:12]
@@ -53,11 +53,20 @@ def _day(context: jinja2.runtime.Context, at: datetime) -> Markup:
     return _time(context, at, "")
 
 
-def _time(context: jinja2.runtime.Context, at: datetime, clock: str) -> Markup:
-    """``clock`` is what follows the date, for strftime. A date in another language than the page's says so."""
+@jinja2.pass_context
+def _utc_day(context: jinja2.runtime.Context, at: datetime) -> Markup:
+    """The date in UTC, as days of figures are."""
+    return _time(context, at, "", UTC)
+
+
+def _time(context: jinja2.runtime.Context, at: datetime, clock: str, zone: tzinfo | None = None) -> Markup:
+    """``clock`` is what follows the date, for strftime; ``zone`` is the person's if nothing else is said.
+
+    A date in another language than the page's says so.
+    """
     person, utc = context.get("person"), at.astimezone(UTC)
     language = person.language if person else "en"
-    local = at.astimezone(ZoneInfo(person.time_zone) if person else UTC)
+    local = at.astimezone(zone or (ZoneInfo(person.time_zone) if person else UTC))
     return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
         utc.isoformat(),
         f"{utc:%Y-%m-%d %H:%M} UTC",

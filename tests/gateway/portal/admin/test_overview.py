@@ -21,8 +21,8 @@ async def test_it_says_what_was_used_refused_and_failed(portal: Client, town: To
     await log_in(portal)
     for period in ("24h", "7d", "30d"):
         said = await read(portal, f"/admin?period={period}")
-        for figure in ("Requests 12 before", "Audio, minutes 7.5 before", "Refused 3 before", "Errors 6 before"):
-            assert figure in said, (period, figure)
+        for figure in ("Requests 12", "Audio, minutes 7.5", "Refused 3", "Errors 6"):
+            assert f"{figure} previously" in said, (period, figure)
     page = await (await portal.get("/admin", headers=PAGE)).text()
     assert len(re.findall(r'<rect class="series-0" x=', page)) == 3
     assert not re.search(r"<style|<script(?! src=)|\sstyle=|\son\w+=", page)

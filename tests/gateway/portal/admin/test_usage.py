@@ -45,7 +45,11 @@ async def test_days_are_the_persons_own_and_both_whole(portal: Client, town: Tow
         (f"since={today}", 4), (f"since={yesterday}&until={yesterday}", 4), (f"since={yesterday}&until={today}", 8),
     ):  # fmt: skip
         said = await read(portal, f"/admin/usage?{query}&bucket=1h")
-        assert f"Requests {requests} before" in said, query
+        assert f"Requests {requests} previously" in said, query
+    begun = town.parts.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    assert re.search(
+        rf'"{re.escape(begun.isoformat())}"[^>]*>{begun.day} {begun:%b %Y}</time>', await raw(portal, "/admin/usage")
+    )
 
 
 @pytest.mark.parametrize(
