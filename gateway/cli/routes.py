@@ -10,6 +10,7 @@ import click
 from gateway.cli.command import Given, Group, common, with_stores
 from gateway.cli.output import print_facts, print_json, print_table, remark
 from policies.authorise import ANONYMOUS, Permit, authorise
+from policies.http.credentials import stands_in
 from policies.http.inquiry import Target
 from policies.http.questions import is_asked_at
 from policies.http.verdict import Deny, Refusal
@@ -97,7 +98,12 @@ def _match(settings: "Settings", method: str, path: str) -> Route | Deny:
     """As both doors do: the target must have one reading before any route is looked for."""
     table = _table(settings)
     target = Target.parse(path)
-    return Deny(refusal=Refusal.AMBIGUOUS_TARGET) if target is None else table.match(method, target.path)
+    if target is None:
+        return Deny(refusal=Refusal.AMBIGUOUS_TARGET)
+    found = table.match(method, target.path)
+    if isinstance(found, Route) and found.upstream != PORTAL and stands_in(target.path, target.query):
+        return Deny(refusal=Refusal.CREDENTIAL_IN_QUERY)
+    return found
 
 
 def _holder(given: Given, key_id: str) -> Principal:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.shipped import shipped
+from policies.http.credentials import mint_key
 from tests.gateway.cli.conftest import Operator
 
 TABLE = """\
@@ -74,6 +75,7 @@ def test_a_table_of_ones_own_is_explained_with_its_lines(stranger: Operator, tmp
         ("GET", "/v1//models", 400, "ambiguous_target"),
         ("GET", "v1/models", 400, "ambiguous_target"),
         ("GET", "/v1/models#x", 400, "ambiguous_target"),
+        ("GET", f"/v1/models?api_key={mint_key(bytes(17))}", 400, "credential_in_query"),
     ],
 )
 def test_a_refusal_is_explained_and_is_no_failure_of_the_command(
