@@ -191,9 +191,13 @@ def _openai(deny: Deny, request_id: str) -> bytes:
 
 
 def _deepgram(deny: Deny, request_id: str) -> bytes:
-    """Deepgram's legacy error object, which its SDKs read, before ours."""
+    """Deepgram's legacy error object, which its SDKs read, before ours.
+
+    Its Node SDK before version 5 says what stands in ``message``, and of a body that has none ``error``, an object.
+    """
     said = {"err_code": deny.refusal.code.upper(), "err_msg": deny.message, "request_id": request_id}
-    return orjson.dumps(said | _error(deny, request_id))
+    message = f"{deny.message} (request id {request_id})"
+    return orjson.dumps(said | {"message": message} | _error(deny, request_id))
 
 
 def _assemblyai(deny: Deny, request_id: str) -> bytes:

@@ -223,7 +223,7 @@ class Settlement:
         The audio is accounted whatever the end is: it was worked on as it came.
         """
         measured = NOT_AUDIO if exchange.measure is None else exchange.measure()
-        gained = measured.since(booked.measured)
+        gained = (measured.so_far() if exchange.status == INTERIM else measured).since(booked.measured)
         passed = exchange.bytes_in - booked.bytes_in, exchange.bytes_out - booked.bytes_out
         booked.records += 1
         principal, route = exchange.principal, exchange.route

@@ -67,6 +67,11 @@ class Measured:
     before_ms: int | None = None
     """In a record about a job: what had been accounted of it before this record."""
 
+    def so_far(self) -> "Measured":
+        """Of a stream that goes on: what the upstream has not got to yet is no discrepancy, or may not stay one."""
+        late = self.walked_ms is not None and self.reported_ms is not None and self.reported_ms < self.walked_ms
+        return replace(self, discrepant=False) if late else self
+
     def since(self, before: "Measured") -> "Measured":
         """The same facts, with the times that have been added since an earlier figure."""
         return replace(

@@ -1,6 +1,7 @@
 """How streams end is public interface: codes and sentences, as the page for users has them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,11 @@ def test_a_figure_since_an_earlier_one_is_the_difference() -> None:
     gained = now.since(earlier)
     assert (gained.audio_ms, gained.walked_ms, gained.reported_ms, gained.estimated_ms) == (500, 500, 1_400, None)
     assert now.since(Measured()) == now
+
+
+def test_an_upstream_that_is_behind_a_stream_that_goes_on_is_no_discrepancy() -> None:
+    """It has not heard the last second yet. One that has heard more than was walked is one at once."""
+    late = Measured(audio_ms=5_000, walked_ms=5_000, reported_ms=4_000, discrepant=True)
+    assert not late.so_far().discrepant
+    assert replace(late, reported_ms=6_000).so_far().discrepant
+    assert replace(late, reported_ms=None).so_far().discrepant
