@@ -8,7 +8,7 @@ elements  boxes and elements that say how long they are: most of a file is passe
 chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``, frames that it calls plain
           samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
-avi       AVI with thrifty speech; other sound in it is weighed
+avi       AVI; its head is in ``avi_head``, its codecs in ``avi_sounds``, and one that cannot be read in ``avi_unread``
 flv       FLV; ``wavpack`` and ``tta`` what their names say
 mpegts    MPEG transport streams: ``mpegts_packets`` by columns, what ``mpegts_tables`` say, and one of
           ``mpegts_streams``

@@ -1,127 +1,261 @@
-"""AVI with a thrifty speech codec (GSM, G.723.1 and their like), which the weight of what is unknown would undercut.
+"""AVI (RIFF ``AVI ``, OpenDML's further parts too): the chunks of each stream of sound behind ``movi``.
 
-Other sound in it is weighed, or found by its frames, as in any container that is not walked. Of the chunks behind
-``movi`` all count but their headers, and an index of as many entries: what follows no order counts whole.
+The head says which stream is sound, and in which format; a chunk's name begins with its stream's number. The walker
+slides, as FFmpeg does, over what is no chunk. An index is a claim of its own, and FFmpeg may play what it points at: so
+it must name the chunks of sound that have passed, and no others, which sums over their places and sizes tell. Where it
+does not, all bytes count at the least bit rate there may be.
 """
 
 import re
+import struct
 
-from policies.audio.hunt import HuntWalker
-from policies.audio.walker import Chunk
-from policies.audio.wav_formats import Layout, read_format
+from policies.audio.avi_head import Head, Stream, read_head
+from policies.audio.avi_sounds import Sound
+from policies.audio.avi_unread import UnreadAvi
+from policies.audio.walker import Chunk, Patience
 
 _MOST_HEAD_BYTES = 65_536
-_HEAD_IS_NO_SOUND = 16_384
-_MOVIE = re.compile(rb"LIST....movi", re.DOTALL)
-_MOVIE_BYTES = 12
-_CHUNK = re.compile(rb"[0-9A-Za-z]{2}[0-9A-Za-z ]{2}")
-_HEADER_BYTES, _NAME_BYTES, _ENTRY_BYTES = 8, 4, 16
-_FORMAT_BYTES, _LEAST_FORMAT_BYTES = 40, 14
-_MOST_FORMATS = 64
+_HEADER, _LIST_BYTES = struct.Struct("<4sI"), 12
+_LISTS = frozenset((b"LIST", b"RIFF"))
+_PASSED = frozenset((b"JUNK", b"idx1"))
+_MOST_NAMES = 64
+_INDEX_HEAD = struct.Struct("<4xI4xQ4x")
+_ENTRY, _SHORT_ENTRY = struct.Struct("<2s6xII"), struct.Struct("<II")
+_SHORT_SIZE = 0x7FFF_FFFF
+_LEAST_CUT_BYTES = 262_144
+
+
+class _Index:
+    """Sums over the entries of an index, as they pass: of ``idx1`` for all streams, or of a part of one stream's."""
+
+    __slots__ = ("_base", "_held", "_stream", "_streams", "is_wrong")
+
+    def __init__(self, head: Head, stream: Stream | None = None) -> None:
+        self._streams, self._stream = head.streams, stream
+        self._base: int | None = None if stream else head.begins
+        self._held = b""
+        self.is_wrong = False
+        """Whether it has ended and names other chunks than those that have passed."""
+
+    def feed(self, piece: bytes, *, is_end: bool) -> None:
+        """More of it."""
+        data = self._held + piece
+        if self._stream is None:
+            ends = len(data) - len(data) % _ENTRY.size
+            self._sum_all(data[:ends])
+            self._held = data[ends:]
+            self.is_wrong = is_end and any(one.sound and one.indexed != one.passed for one in self._streams.values())
+            return
+        at = 0
+        if self._base is None and len(data) >= _INDEX_HEAD.size:
+            self._base, at = _INDEX_HEAD.unpack_from(data)[0] - _HEADER.size, _INDEX_HEAD.size
+        if self._base is not None:
+            ends = len(data) - (len(data) - at) % _SHORT_ENTRY.size
+            entries = _SHORT_ENTRY.iter_unpack(data[at:ends])
+            self._stream.indexed += sum(hash((self._base + offset, size & _SHORT_SIZE)) for offset, size in entries)
+            at = ends
+        self._held = data[at:]
+        self.is_wrong = is_end and self._stream.indexed != self._stream.passed
+
+    def _sum_all(self, data: bytes) -> None:
+        streams = self._streams
+        for number, offset, size in _ENTRY.iter_unpack(data):
+            stream = streams.get(number)
+            if stream is not None and stream.sound is not None:
+                if self._base and offset > self._base and not stream.indexed:
+                    self._base = 0  # places in the file, not behind the list's name
+                stream.indexed += hash(((self._base or 0) + offset, size))
 
 
 class AviWalker:
-    """Counts the bytes of chunks, for the slowest codec that the head describes."""
+    """Feeds each stream of sound its chunks; keeps the head, up to 64 KiB, and what the sounds keep."""
 
     __slots__ = (
-        "_chunks", "_free", "_has_index", "_held", "_hunt", "_is_begun", "_is_lost", "_layouts",
-        "_left", "_pad", "_passed", "_sound",
+        "_begun", "_ends", "_head", "_held", "_is_misled", "_known", "_left", "_passed", "_patience", "_search",
+        "_sink", "_slid", "_unread",
     )  # fmt: skip
-
-    def __init__(self) -> None:
-        self._hunt = HuntWalker()
-        self._passed = 0
-        self._held = bytearray()  # the head; then of a chunk's header what is here
-        self._is_begun = self._is_lost = self._has_index = False
-        self._layouts: list[Layout] = []
-        self._left = 0  # of the chunk that is passing
-        self._free = self._pad = 0  # bytes at its begin that are no sound, and behind its end
-        self._chunks = self._sound = 0
 
     claimed_ms = None
 
+    def __init__(self) -> None:
+        self._passed = self._slid = 0
+        self._held = bytearray()  # the head; then what of a chunk's header is here
+        self._head: Head | None = None
+        self._unread: UnreadAvi | None = None
+        self._patience = Patience(32)
+        self._search = re.compile(b"")  # for the next chunk, where there is none
+        self._known: dict[bytes, Stream] = {}  # by the names of their chunks
+        self._is_misled = False
+        self._ends = 0  # where the list of chunks does, until that has passed; 0: nobody says, or it has
+        # the chunk that is passing: what is left of it, who takes it, where it begins
+        self._left = self._begun = 0
+        self._sink: Sound | _Index | None = None
+
+    @property
+    def _sounds(self) -> list[Sound]:
+        return [stream.sound for stream in self._head.streams.values() if stream.sound] if self._head else []
+
+    @property
+    def _guess(self) -> UnreadAvi | None:
+        """What speaks where the head is none, or not yet."""
+        if self._head or self._unread:
+            return self._unread
+        guess = UnreadAvi()
+        guess.feed(self._held)
+        return guess
+
+    @property
+    def _best(self) -> Sound | None:
+        return max(self._sounds, key=lambda sound: sound.ms, default=None)
+
     @property
     def codec(self) -> str:
-        """Of the frames found; else what was described."""
-        return self._hunt.codec or (self._layouts[0].codec if self._layouts else "")
+        """Of the stream that plays longest."""
+        speaker = self._guess or self._best
+        return speaker.codec if speaker else ""
 
     @property
     def channels(self) -> int | None:
         """Of the same."""
-        return self._hunt.channels or (self._layouts[0].channels if self._layouts else None)
+        speaker = self._guess or self._best
+        return speaker.channels if speaker else None
 
     @property
     def strange(self) -> int:
-        """All, where no frames were found: what was described is no less than its weight."""
-        return self._hunt.strange if self._hunt.ms else self._passed
+        """Bytes of no chunk; all, where no stream is sound."""
+        guess = self._guess
+        return guess.strange if guess else self._slid if self._sounds else self._passed
+
+    @property
+    def _is_hiding(self) -> bool:
+        """Whether something else may play: what an index names, or what the last chunk hides, which is cut off."""
+        cut = self._passed - self._begun if self._left and not self._sink else 0
+        return self._is_misled or (cut > _LEAST_CUT_BYTES and 2 * cut > self._passed)
 
     @property
     def unsure(self) -> bool:
-        """Whether there is any sound: no reader's ways were followed."""
-        return self.ms is not None
+        """Whether the figure rests on a guess."""
+        guess, best = self._guess, self._best
+        return guess.unsure if guess else self._is_hiding or (best is not None and best.unsure)
 
     @property
     def ms(self) -> int | None:
-        """By the frames found or by what was described, whichever plays longer."""
-        described = max((layout.ms(self._sound) for layout in self._layouts), default=0)
-        return max(self._hunt.ms or 0, described) or None
+        """Of the stream that plays longest."""
+        guess = self._guess
+        if guess:
+            return guess.ms
+        hidden = self._passed if self._is_hiding else 0
+        ms = max((max(sound.ms, sound.most_ms(hidden)) for sound in self._sounds), default=0)
+        return self._patience.extended(ms, self._passed) or None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
-        self._hunt.feed(chunk)
         self._passed += len(chunk)
-        view = memoryview(chunk)
-        if not self._is_begun:
-            view = self._pass_head(view)
-        while view and not self._is_lost:
-            step = min(self._left or _HEADER_BYTES - len(self._held), len(view))
-            if self._left:
-                self._left -= step
-                self._sound += max(step - self._free, 0)
-                self._free = max(self._free - step, 0)
-                if self._pad and not self._left:
-                    self._left = self._free = self._pad
-                    self._pad = 0
-            else:
-                self._held += view[:step]
-                if len(self._held) == _HEADER_BYTES:
-                    self._open()
-            view = view[step:]
-        self._sound += len(view)
+        if self._unread:
+            self._unread.feed(chunk)
+        elif self._head:
+            self._walk(bytes(self._held) + chunk)
+        else:
+            self._read_head(chunk)
 
-    def _pass_head(self, view: memoryview) -> memoryview:
-        """What of these bytes stands behind the head."""
+    def _read_head(self, chunk: Chunk) -> None:
         seen = len(self._held)
-        self._held += view[: _MOST_HEAD_BYTES - seen]
-        rest = view[_MOST_HEAD_BYTES - seen :]
-        found = _MOVIE.search(self._held, max(seen - _MOVIE_BYTES + 1, 0))
-        if found is None and len(self._held) < _MOST_HEAD_BYTES:
-            return rest
-        self._is_begun, self._is_lost = True, found is None
-        head = bytes(self._held[: found.start() if found else _MOST_HEAD_BYTES])
-        self._held = self._held[found.end() if found else _MOST_HEAD_BYTES :]
-        self._sound += max(len(head) - _HEAD_IS_NO_SOUND, 0)
-        for at in [found.end() for found in re.finditer(b"strf", head)][:_MOST_FORMATS]:
-            body = head[at + 4 : at + 4 + _FORMAT_BYTES]
-            layout = read_format(body, "<") if len(body) >= _LEAST_FORMAT_BYTES else None
-            if layout:
-                self._layouts.append(layout)
-        behind, self._held = memoryview(bytes(self._held)), bytearray()
-        return memoryview(b"".join((behind, rest))) if rest else behind
+        self._held += chunk
+        limit = min(len(self._held), _MOST_HEAD_BYTES)
+        if self._held.find(b"movi", max(seen - 3, 0), limit) >= 0:
+            self._head = read_head(bytes(self._held[:limit]))
+        if self._head:
+            self._ends = self._head.ends
+            self._search = self._head.pattern()
+            data, self._held = bytes(self._held[self._head.begins + 4 :]), bytearray()
+            self._walk(data)
+        elif limit == _MOST_HEAD_BYTES:
+            self._unread = UnreadAvi()
+            self._unread.feed(self._held)
+            self._held = bytearray()
 
-    def _open(self) -> None:
-        """A chunk begins, or a list of some."""
-        name, size = bytes(self._held[:4]), int.from_bytes(self._held[4:], "little")
+    def _walk(self, data: bytes) -> None:
+        base, end, at = self._passed - len(data), len(data), 0
         self._held = bytearray()
-        if not _CHUNK.match(name):
-            self._is_lost = True
-            self._sound += _HEADER_BYTES
+        if self._patience.lost_at:
             return
-        self._chunks += 1
-        if name in {b"LIST", b"RIFF"}:
-            self._left = self._free = _NAME_BYTES
-            return
-        self._left, self._pad = (size, size & 1) if size else (0, 0)
-        is_index = name == b"idx1" and not self._has_index
-        self._free = min(size, _ENTRY_BYTES * self._chunks) if is_index else 0
-        self._has_index = self._has_index or is_index
+        if self._left:
+            at = self._pass_on(data)
+        while at + _HEADER.size <= end:
+            name, size = _HEADER.unpack_from(data, at)
+            stream = self._known.get(name)
+            if stream is None or (self._ends and base + at >= self._ends):
+                at = self._pass_other(name, size, data, at)
+                continue
+            after = at + _HEADER.size + size
+            sound = stream.sound
+            if sound is None:
+                if self._is_too_long(base + at, size):
+                    at = self._slide(data, at)
+                    continue
+            else:
+                stream.passed += hash((base + at, size))
+                sound.feed(data[at + _HEADER.size : after], is_end=after <= end)
+            if after > end:
+                self._sink, self._left, self._begun, at = sound, after - end, base + at, end
+            elif size & 1 and data[after : after + 1] == b"\0":
+                self._slid, at = self._slid + 1, after + 1
+            else:
+                at = after
+        self._held = bytearray(data[at:])
+        for stream in self._head.streams.values() if self._head else ():
+            if stream.sound:
+                stream.sound.flush()
+            self._is_misled |= len(stream.indexes) > 0 and stream.indexes[-1] < base + at
+
+    def _is_too_long(self, begins: int, size: int) -> bool:
+        """Whether a chunk reaches behind the list that it is in: it hides sound from who believes that."""
+        return begins < self._ends < begins + size
+
+    def _slide(self, data: bytes, at: int) -> int:
+        """To what may be the next chunk, and no further than to the end of the list."""
+        found = self._search.search(data, at + 1)
+        to = found.start() if found else max(len(data) - _HEADER.size + 1, at + 1)
+        ends = self._ends - self._passed + len(data)
+        if self._ends and at < ends < to:
+            to = ends
+        self._slid += to - at
+        return to
+
+    def _pass_on(self, data: bytes) -> int:
+        """More of the chunk that is passing; where it ends."""
+        piece = data[: self._left]
+        self._left -= len(piece)
+        if self._sink is not None:
+            self._sink.feed(piece, is_end=not self._left)
+            self._is_misled |= isinstance(self._sink, _Index) and self._sink.is_wrong
+        return len(piece)
+
+    def _pass_other(self, name: bytes, size: int, data: bytes, at: int) -> int:
+        """What is none of the usual chunks; where to go on."""
+        begins = self._passed - len(data) + at
+        assert self._head is not None
+        if self._ends and begins >= self._ends:
+            self._is_misled |= begins > self._ends + 1
+            self._ends = 0
+            return at
+        if self._patience.is_lost(begins):
+            return len(data)
+        streams = self._head.streams
+        stream = streams.get(name[:2])
+        if stream and max(name[2:]) < 128 and name[2:] not in {b"ix", b"wc"}:
+            self._known = {name: stream, **self._known} if len(self._known) < _MOST_NAMES else {name: stream}
+            return at
+        if name in _LISTS:
+            self._left, self._sink, self._begun = _LIST_BYTES, None, begins
+            return at + self._pass_on(data[at:])
+        part = streams.get(name[2:]) if name[:2] == b"ix" else None
+        if (name not in _PASSED and part is None) or self._is_too_long(begins, size):
+            return self._slide(data, at)
+        index = _Index(self._head) if name == b"idx1" else None
+        if part and part.indexes and part.indexes[-1] == begins:
+            part.indexes.pop()
+            index = _Index(self._head, part)
+        self._left, self._sink, self._begun = size, index, begins
+        rest = at + _HEADER.size
+        return rest + self._pass_on(data[rest:])

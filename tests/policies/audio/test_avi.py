@@ -34,14 +34,58 @@ def avi(codec="gsm_ms"):
     return out.getvalue()
 
 
+@functools.cache
+def filmed(codec="libmp3lame", rate=16_000, channels=1):
+    """With pictures beside it."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(recording("avi", codec, 3.0, rate, channels))) as sound, av.open(out, "w", "avi") as film:
+        pictures = film.add_stream("mpeg4", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        heard = film.add_stream_from_template(sound.streams.audio[0])
+        for number, packet in enumerate(packet for packet in sound.demux() if packet.size):
+            picture = av.VideoFrame(64, 48, "yuv420p")
+            picture.pts = number
+            film.mux(pictures.encode(picture))
+            packet.stream = heard
+            film.mux(packet)
+        film.mux(pictures.encode(None))
+    return out.getvalue()
+
+
 def billed_ms(data, lengths=(1 << 30,)):
     return Heard.of(fed(Track(), data, lengths)).best_ms
 
 
-def test_gsm_counts_what_ffmpeg_plays_and_is_flagged():
+def test_gsm_counts_what_ffmpeg_plays():
     """Wound: a minute of it weighed as 34 s."""
     assert billed_ms(avi()) == pytest.approx(played_ms(avi()), rel=0.005)
-    assert Heard.of(fed(Track(), avi())).unsure
+    assert not Heard.of(fed(Track(), avi())).unsure
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize(
+    ("codec", "rate", "channels"),
+    [
+        ("pcm_s16le", 8_000, 1),
+        ("pcm_mulaw", 8_000, 1),
+        ("adpcm_ms", 22_050, 2),
+        ("libmp3lame", 16_000, 1),
+        ("libmp3lame", 44_100, 2),
+        ("mp2", 48_000, 2),
+        ("ac3", 48_000, 2),
+        ("eac3", 48_000, 2),
+        ("aac", 44_100, 2),
+        ("flac", 16_000, 1),
+    ],
+)
+def test_sound_in_avi_counts_as_ffmpeg_plays_it(codec, rate, channels, pictures):
+    """Wound: all but GSM was weighed 1.1 to 70 times too high."""
+    data = filmed(codec, rate, channels) if pictures else recording("avi", codec, 3.0, rate, channels)
+    track = fed(Track(), data)
+    assert track.walked_ms == pytest.approx(played_ms(data), rel=0.005)
+    assert not track.unsure
+    for lengths in ((7,), (1, 5_000), (977,)):
+        assert fed(Track(), data, lengths).walked_ms == track.walked_ms
 
 
 @pytest.mark.parametrize("codec", ["g723_1", "adpcm_ms", "pcm_s16le"])
@@ -49,12 +93,29 @@ def test_no_other_codec_weighs_less_than_it_plays(codec):
     assert billed_ms(avi(codec)) >= played_ms(avi(codec)) * 0.995
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [(b"01wb", b"JUNK"), (b"00wb", b"\0\0\0\0"), (b"00wb", b"idx1"), (b"00wb", b"LIST")],
-)
-def test_chunks_under_another_name_are_no_cheaper(old, new):
-    assert billed_ms(avi().replace(old, new)) >= billed_ms(avi()) * 0.995
+@pytest.mark.parametrize("new", [b"JUNK", b"\0\0\0\0", b"idx1", b"LIST", b"00dc", b"00ix", b"07wb"])
+def test_chunks_under_another_name_count_as_ffmpeg_plays_them(new):
+    data = avi().replace(b"00wb", new)
+    assert billed_ms(data) >= played_ms(data) * 0.995
+
+
+def test_an_index_that_names_other_bytes_as_sound_is_no_way_around():
+    """FFmpeg may play what it points at: thrifty frames in what is called a picture."""
+    data = bytearray(filmed())
+    index = data.rindex(b"idx1") + 8
+    entry = data.index(b"01wb", index)
+    data[entry + 8 : entry + 12] = data[entry + 24 : entry + 28]
+    track = fed(Track(), bytes(data))
+    assert track.walked_ms == len(data)
+    assert track.unsure
+
+
+def test_a_last_chunk_that_is_cut_off_hides_no_sound():
+    """FFmpeg believes no size that the file has no room for, and looks inside."""
+    data = bytearray(filmed())
+    first = data.index(b"00dc", data.index(b"movi"))
+    data[first + 4 : first + 8] = (len(data) * 2).to_bytes(4, "little")
+    assert billed_ms(bytes(data)) >= billed_ms(filmed()) > 2_900
 
 
 @given(at=st.integers(0, 12_000), strange=st.binary(max_size=9), lengths=cuts)

@@ -1,0 +1,221 @@
+"""Streams of sound in an AVI, by their format: what the bytes of their chunks play."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from policies.audio import aac, vorbis
+from policies.audio.ac3 import Ac3Walker
+from policies.audio.adts import AdtsWalker
+from policies.audio.flac import FlacWalker
+from policies.audio.mpeg import MpegWalker
+from policies.audio.packets import AacPackets, Packets, SpeexPackets, VorbisPackets
+from policies.audio.walker import Walker
+from policies.audio.wav_formats import Layout, read_format
+
+_LEAST_FORMAT_BYTES = 14
+_FORMAT_BYTES = 40
+_SET_UP_AT = 18
+"""Of what stands behind WAVEFORMATEX."""
+_OTHER_KBITS = 16
+_LEAST_KBITS = 8
+"""Of frames whose sizes nobody knows."""
+_MOST_READ_BYTES = 8_192
+"""Of a packet."""
+_AAC, _VORBIS, _SPEEX, _EXTENSIBLE = (0x00FF, 0x706D), 0x566F, 0xA109, 0xFFFE
+_VORBIS_HEAD_BYTES, _SPEEX_HEAD_BYTES = 30, 80
+_KIND_AT, _EAC3 = 24, b"\xaf\x87\xfb\xa7"
+"""Of what stands behind an extensible format: the kind that E-AC-3 is."""
+_SUPERFRAMES = frozenset(("wma",))
+"""Codecs of which a weight is nearer than the most that a block may hold."""
+_FRAMED: Mapping[int, Callable[[], Walker]] = {
+    0x0050: lambda: MpegWalker(is_linked=False),
+    0x0055: lambda: MpegWalker(is_linked=False),
+    0x1600: lambda: AdtsWalker(is_linked=False),
+    0x2000: lambda: Ac3Walker(is_linked=False),
+    0xF1AC: FlacWalker,
+}
+
+
+class Sound(Protocol):
+    """One stream: takes its chunks."""
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name; empty until known."""
+
+    @property
+    def channels(self) -> int | None:
+        """None until known."""
+
+    @property
+    def ms(self) -> int:
+        """What they play."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether that is a guess."""
+
+    def feed(self, piece: bytes, *, is_end: bool) -> None:
+        """More of a chunk; ``is_end`` says that it ends there."""
+
+    def flush(self) -> None:
+        """Nothing more comes for now."""
+
+    def most_ms(self, size: int) -> int:
+        """What so many bytes may play."""
+
+
+class _Plain:
+    """Samples, by their bytes."""
+
+    __slots__ = ("_layout", "_size", "channels", "codec")
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout, self._size = layout, 0
+        self.codec, self.channels = layout.codec, layout.channels
+
+    @property
+    def ms(self) -> int:
+        return self._layout.ms(self._size)
+
+    @property
+    def unsure(self) -> bool:
+        return self._layout.is_guess
+
+    def feed(self, piece: bytes, *, is_end: bool) -> None:  # noqa: ARG002
+        self._size += len(piece)
+
+    def flush(self) -> None:
+        pass
+
+    def most_ms(self, size: int) -> int:
+        return self._layout.ms(size)
+
+
+class _Framed:
+    """A stream of frames that is cut anywhere."""
+
+    __slots__ = ("_pieces", "_walker")
+
+    def __init__(self, walker: Walker) -> None:
+        self._walker = walker
+        self._pieces: list[bytes] = []
+
+    @property
+    def codec(self) -> str:
+        return self._walker.codec
+
+    @property
+    def channels(self) -> int | None:
+        return self._walker.channels
+
+    @property
+    def ms(self) -> int:
+        return self._walker.ms or 0
+
+    @property
+    def unsure(self) -> bool:
+        return self._walker.unsure
+
+    def feed(self, piece: bytes, *, is_end: bool) -> None:  # noqa: ARG002
+        self._pieces.append(piece)
+
+    def flush(self) -> None:
+        if self._pieces:
+            self._walker.feed(b"".join(self._pieces))
+            self._pieces = []
+
+    def most_ms(self, size: int) -> int:
+        return size * 8 // _LEAST_KBITS
+
+
+class _Packed:
+    """A packet to the chunk."""
+
+    __slots__ = ("_held", "_packets", "_played", "_size", "channels", "codec")
+
+    def __init__(self, packets: Packets, channels: int) -> None:
+        self._packets, self.codec, self.channels = packets, packets.codec, channels
+        self._held, self._size, self._played = bytearray(), 0, 0
+
+    @property
+    def ms(self) -> int:
+        rest = self._packets.samples_by_head(b"", 0, self._size) if self._size and self.codec == "aac" else 0
+        return self._packets.played(self._played + rest) * 1000 // self._packets.rate
+
+    @property
+    def unsure(self) -> bool:
+        return self._packets.unsure
+
+    def feed(self, piece: bytes, *, is_end: bool) -> None:
+        self._size += len(piece)
+        self._held += memoryview(piece)[: _MOST_READ_BYTES - len(self._held)]
+        if is_end and self._size:
+            is_whole = self._size == len(self._held)
+            count = self._packets.samples if is_whole else self._packets.samples_by_head
+            self._played += count(bytes(self._held), 0, self._size)
+            self._held, self._size = bytearray(), 0
+
+    def flush(self) -> None:
+        pass
+
+    def most_ms(self, size: int) -> int:
+        return size * 8 // _LEAST_KBITS
+
+
+class _Other:
+    """A codec that is not walked: its weight."""
+
+    __slots__ = ("_size", "channels")
+
+    codec = ""
+    unsure = True
+
+    def __init__(self, channels: int) -> None:
+        self.channels, self._size = channels, 0
+
+    @property
+    def ms(self) -> int:
+        return self.most_ms(self._size)
+
+    def feed(self, piece: bytes, *, is_end: bool) -> None:  # noqa: ARG002
+        self._size += len(piece)
+
+    def flush(self) -> None:
+        pass
+
+    def most_ms(self, size: int) -> int:
+        return size * 8 // _OTHER_KBITS
+
+
+def sound_of(form: bytes) -> Sound | None:
+    """Of a stream with this ``strf``; None where it says too little."""
+    if len(form) < _LEAST_FORMAT_BYTES:
+        return None
+    tag, channels = int.from_bytes(form[:2], "little"), int.from_bytes(form[2:4], "little")
+    if tag in _FRAMED:
+        return _Framed(_FRAMED[tag]())
+    packets = _packets(tag, form[_SET_UP_AT:])
+    if packets:
+        return _Packed(packets, channels)
+    if tag == _EXTENSIBLE and form[_KIND_AT:].startswith(_EAC3):
+        return _Framed(Ac3Walker(is_linked=False))
+    layout = read_format(form[:_FORMAT_BYTES], "<")
+    return _Plain(layout) if layout and layout.codec not in _SUPERFRAMES else _Other(channels)
+
+
+def _packets(tag: int, config: bytes) -> Packets | None:
+    """Of a codec that has one to the chunk, by its set-up."""
+    said = aac.frame_of(config) if tag in _AAC else None
+    if said:
+        return AacPackets(config, *said)
+    if tag == _VORBIS and config[:1] == b"\x02" and 0xFF not in config[1:3]:
+        head, sizes = config[3 : 3 + config[1]], config[1] + config[2]
+        if len(head) >= _VORBIS_HEAD_BYTES and vorbis.is_sound(head) and len(config) > 3 + sizes:
+            packets = VorbisPackets(head)
+            packets.set_up(config[-vorbis.KEPT_BYTES :])
+            return packets
+    if tag == _SPEEX and config.startswith(b"Speex   ") and len(config) >= _SPEEX_HEAD_BYTES:
+        speex = SpeexPackets(config)
+        return speex if speex.rate else None
+    return None
