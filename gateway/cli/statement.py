@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.command import Command, Given, common, with_stores
 from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.values import Written, tenant_option
+from gateway.cli.values import SLUG_OR_ID, Written
 from gateway.cli.whole_account import complete
 from gateway.times import stamp
 from gateway.usage.statements import (
@@ -31,6 +31,8 @@ from gateway.usage.statements import (
 )
 from policies.account.price_book import PlansInvalid, PriceBook
 from policies.account.rating import Line, Plan, Statement
+from policies.limits.calendars import UTC_MONTHS
+from storage.ports import NotFound
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
@@ -47,7 +49,7 @@ _MONTH, _BOOK = Written("month", read_month), Written("file", _read_book)
 
 
 @click.command(cls=Command)
-@tenant_option
+@click.option("--tenant", type=SLUG_OR_ID, required=True, help="The tenant's slug; of a removed one its id.")
 @click.option("--month", type=_MONTH, help="The one that begins in, say, 2026-11. Default: the last that is over.")
 @click.option("--plans", "book", type=_BOOK, help="TOML file with price lists. Default: the setting 'plans_file'.")
 @click.option("--plan", "name", help="The price list. Default: the tenant's in the file, else its plan's.")
@@ -115,10 +117,15 @@ async def _rated(
 ) -> tuple[Mapping[str, str], list[Statement]]:
     from storage.postgres.tenants.plans import PostgresPlans  # noqa: PLC0415  slow: see the package's docstring
 
-    found = await stores.directory.tenant(tenant)
-    rating = await PostgresPlans(stores.pool, stores.trail).rating_of(found.id)
+    tenant_id = await stores.tenant_id(tenant)
+    rating = await PostgresPlans(stores.pool, stores.trail).rating_of(tenant_id)
+    try:
+        calendar = await stores.limits.calendar(tenant_id)
+        tenant = (await stores.directory.tenant_by_id(tenant_id)).slug
+    except NotFound:
+        calendar = UTC_MONTHS
+        remark("It was removed, its calendar and its plan with it: months are those of UTC.")
     plans = [_plan(book, tenant, name, rating, option) for book, name, option in wanted]
-    calendar = await stores.limits.calendar(found.id)
     try:
         period = month_of(calendar, month, datetime.now(UTC))
     except ValueError as error:
@@ -131,7 +138,7 @@ async def _rated(
         "to": stamp(period.end),
         "time_zone": calendar.zone,
     }
-    return head, await rate(stores.ledger, found.id, period, plans, by)
+    return head, await rate(stores.ledger, tenant_id, period, plans, by)
 
 
 def _difference(made: Sequence[Statement]) -> dict[str, Any]:

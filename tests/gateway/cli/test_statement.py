@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +73,20 @@ def test_a_month_is_rated_again_and_compared(account: Account, plans: str) -> No
     said = account.operator.run("usage", "statement", *words).stdout
     _, _, compared = said.partition("Plan dear: 1.26 EUR, +1.14")
     assert [line.split()[-1] for line in compared.split("\n")[3:] if line] == ["+0.54", "+0.60", "+1.14"]
+
+
+def test_a_tenant_that_was_removed_can_still_be_billed(account: Account, plans: str) -> None:
+    """By its id, as its records are found; a living one by its own calendar also then."""
+    ((tenant_id, name),) = ((one["id"], one["slug"]) for one in account.operator.json("tenant", "list"))
+    words = ("--tenant", tenant_id, "--month", MONTH, "--plans", plans)
+    account.operator.run("limits", "set", "--tenant", name, "--time-zone", "Asia/Tokyo")
+    made = account.operator.json("usage", "statement", *words)
+    assert (made["tenant"], made["time_zone"]) == (name, "Asia/Tokyo")
+    account.operator.run("tenant", "delete", name, "--grace", "0s")
+    account.operator.run("tenant", "purge")
+    made = account.operator.run("usage", "statement", *words, "--json")
+    assert json.loads(made.stdout)["amount"] == "0.12"
+    assert "months are those of UTC" in made.stderr
 
 
 def test_a_csv_has_a_total_and_no_formula(account: Account, plans: str) -> None:
