@@ -10,7 +10,7 @@ from itertools import compress
 
 from policies.audio.frames import FrameWalker
 from policies.audio.mpegts_packets import FIRST, HEAD_BYTES, NUMBER, PACKET_BYTES, PES, Packets, said
-from policies.audio.mpegts_streams import Stream, weight_ms
+from policies.audio.mpegts_streams import Said, Stream, weight_ms
 from policies.audio.mpegts_tables import MOST_SECTIONS, Tables
 from policies.audio.walker import Chunk
 
@@ -89,9 +89,9 @@ class TsWalker:
         """What packets say that have nothing new to say."""
 
     @property
-    def _best(self) -> Stream | None:
-        streams = [stream for number, stream in self._streams.items() if number not in self._silent]
-        return max(streams, key=lambda stream: stream.ms, default=None)
+    def _best(self) -> Said | None:
+        streams = (stream.said for number, stream in self._streams.items() if number not in self._silent)
+        return max(streams, key=lambda said: said.ms, default=None)
 
     @property
     def _frames(self) -> FrameWalker | None:
@@ -101,12 +101,14 @@ class TsWalker:
     @property
     def codec(self) -> str:
         """Of the longest stream."""
-        return self._frames.codec if self._frames else ""
+        frames = self._frames
+        return frames.codec if frames else ""
 
     @property
     def channels(self) -> int | None:
         """Of the same."""
-        return self._frames.channels if self._frames else None
+        frames = self._frames
+        return frames.channels if frames else None
 
     @property
     def ms(self) -> int | None:
@@ -117,7 +119,8 @@ class TsWalker:
     @property
     def unsure(self) -> bool:
         """Whether any of it was weighed."""
-        return self.strange > 0 or (self._best is not None and self._best.is_weighed)
+        best = self._best
+        return self.strange > 0 or (best is not None and best.is_weighed)
 
     @property
     def explains(self) -> bool:
@@ -164,6 +167,10 @@ class TsWalker:
         lost = _NO_SYNC.search(syncs)
         if lost:
             self._stride, count = 0, lost.start()
+        if count <= _FEW:
+            for begins in range(at, at + count * stride, stride):
+                self._read(data, begins)
+            return at + count * stride
         for first in range(0, count, _AT_ONCE):
             self._read_many(data, Packets(data, at + first * stride, min(count - first, _AT_ONCE), stride))
         return at + count * stride
@@ -251,5 +258,5 @@ class TsWalker:
         self._silent = frozenset(
             number
             for number, stream in self._streams.items()
-            if stream.is_judged and not stream.frames and self._tables.is_silent(number)
+            if stream.is_judged and not stream.said.frames and self._tables.is_silent(number)
         )

@@ -1,6 +1,7 @@
 """One stream of a transport stream: the frames of sound in it, if there are any; what no frames explain is weighed."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
@@ -14,16 +15,26 @@ _WEIGHED_BITS = 32_000
 _KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
 
 
+class Said(NamedTuple):
+    """How long a stream plays, of frames and of what is weighed in it."""
+
+    ms: int
+    frames: FrameWalker | None
+    """Who walks those that explain most of it; None where none do."""
+    is_weighed: bool
+
+
 class Stream:
     """Its bytes, as they come in packets."""
 
-    __slots__ = ("_due", "_passed", "_pieces", "_skip", "_walkers")
+    __slots__ = ("_due", "_passed", "_pieces", "_said", "_skip", "_walkers")
 
     def __init__(self) -> None:
         self._walkers: Sequence[FrameWalker] = [kind(is_linked=False) for kind in _KINDS]
         self._pieces: list[bytes] = []
         self._passed = self._skip = 0
         self._due: int | None = _CLEAR_BYTES
+        self._said: Said | None = None
 
     def begin(self, payload: bytes) -> None:
         """A packetised element begins (section 2.4.3.6)."""
@@ -45,6 +56,7 @@ class Stream:
         self._add(payload)
 
     def _add(self, payload: bytes) -> None:
+        self._said = None
         self._pieces.append(payload)
         self._passed += len(payload)
 
@@ -71,7 +83,7 @@ class Stream:
         self.flush()
         speaking = [one for one in self._walkers if self._speaks(one)]
         if self._passed >= _TRIED_BYTES or (len(speaking) == 1 and not speaking[0].strange):
-            self._walkers, self._due = speaking or self._walkers[:1], None
+            self._walkers, self._due, self._said = speaking or self._walkers[:1], None, None
         else:
             self._due = _TRIED_BYTES
 
@@ -80,21 +92,14 @@ class Stream:
         return bool(walker.ms) and walker.strange * 2 <= walker.passed
 
     @property
-    def frames(self) -> FrameWalker | None:
-        """Who walks those that explain most of it; None where none do."""
-        return max((one for one in self._walkers if self._speaks(one)), key=lambda one: one.ms or 0, default=None)
-
-    @property
-    def is_weighed(self) -> bool:
-        """Whether some of it is no frames."""
-        frames = self.frames
-        return frames is None or frames.strange > 0
-
-    @property
-    def ms(self) -> int:
-        """Of the frames, and by its weight what is none."""
-        frames = self.frames
-        return weight_ms(self._passed) if frames is None else (frames.ms or 0) + weight_ms(frames.strange)
+    def said(self) -> Said:
+        """What is known of it so far; of many streams somebody may ask after every packet."""
+        if self._said is None:
+            speaking = (one for one in self._walkers if self._speaks(one))
+            frames = max(speaking, key=lambda one: one.ms or 0, default=None)
+            ms = weight_ms(self._passed) if frames is None else (frames.ms or 0) + weight_ms(frames.strange)
+            self._said = Said(ms, frames, is_weighed=frames is None or frames.strange > 0)
+        return self._said
 
 
 def weight_ms(size: int) -> int:
