@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from storage.postgres.pool import Pool
@@ -23,6 +24,14 @@ _T = TypeVar("_T")
 # Whoever imports aiohttp reads all authorities that the machine trusts, a fifth of its start; no test asks one of them.
 # One that is nobody's, not none: with an empty file httpx, and so most SDKs, cannot start.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
+
+# Where nobody sets up the log, structlog draws each error with all values of all frames: half a second of a core.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 # How long an example takes says how busy the machine is, and nothing of the promise. The gate (.ci/run) tries the same
 # examples each time, so that red speaks of the change; everybody else looks for new ones.

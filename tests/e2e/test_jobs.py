@@ -20,6 +20,7 @@ from tests.e2e.running import GATEWAY, Process, children, command_line, environm
 from tests.policies.audio.build import wav
 
 _WORKER = "-m gateway.processes.worker"
+_MANY = 32
 _BY_URL = b'{"type": "transcription", "fetch_data": {"url": "https://cdn.example/a.mp3"}}'
 
 
@@ -113,7 +114,7 @@ def test_a_job_is_settled_once_however_many_ask_while_a_worker_is_killed(tmp_pat
 
         def many_ask(job: str, *, kill: bool = False) -> None:
             with ThreadPoolExecutor(16) as pool:
-                asked = [pool.submit(ask, f"/v2/jobs/{job}") for _ in range(32)]
+                asked = [pool.submit(ask, f"/v2/jobs/{job}") for _ in range(_MANY)]
                 if kill:
                     kill_a_worker(gateway)
                 states = {one.result()["job"]["status"] for one in asked}
@@ -129,4 +130,6 @@ def test_a_job_is_settled_once_however_many_ask_while_a_worker_is_killed(tmp_pat
         service.state = "rejected"
         many_ask(failing)
         made += [(f"speechmatics:{by_url}", "reported", 9_000), (f"speechmatics:{failing}", "walked", -3_000)]
+        made += [(f"speechmatics:{uploaded}", "reported", 7_000)]  # what its result heard more
+        assert eventually(lambda: shipped() >= 3 + _MANY + 1 + _MANY)
         assert eventually(lambda: exported() == sorted(made)), exported()

@@ -180,7 +180,7 @@ async def test_the_path_judged_is_the_path_received(gateway: Gateway, target: by
     table = gateway.proxy._gatekeeper.routes
 
     class Spy:
-        exact = table.exact
+        exact, dialect_near = table.exact, table.dialect_near
 
         def match(self, method: str, path: str) -> Route | Deny:
             judged.append(path)

@@ -2,7 +2,6 @@
 
 import bcrypt
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from gateway.identity import passwords
@@ -88,7 +87,6 @@ def test_a_stolen_database_is_of_no_use_without_the_pepper() -> None:
 )
 def test_a_stored_hash_that_is_none_matches_nothing_and_is_reported(stored: str) -> None:
     """Neither an exception at log-in nor a core for days (cost 31)."""
-    structlog.reset_defaults()
     with capture_logs() as logs:
         assert not verify("x" * 20, stored, PEPPER)
     assert [line["log_level"] for line in logs] == ["error"]
