@@ -19,6 +19,7 @@ TICKET = "tkt_" + 48 * "a"
         f"/v1/models?api_key={KEY}",
         f"/v1/models?a=1&x={KEY}&b=2",
         f"/v1/models?x=thk%5Flive%5f{KEY[9:]}",
+        "/v1/models?x=" + "".join(f"%{ord(letter):02x}" for letter in KEY),
         f"/v1/models?token={TICKET}",
         f"/v1/models?access_token={TOKEN}",
         f"/v1/models/{KEY}",
