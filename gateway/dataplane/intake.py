@@ -130,12 +130,11 @@ class Intake(RequestHandler):
                 self._between = between and not queued and not self._request_in_progress  # so it holds no message back
                 self._header_grew(data)
             return
+        held, self.beginning = self.beginning, b""
+        if not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._fault_came(held + data, is_all=between and len(held) == self._header_bytes)
         if len(data) + self._header_bytes > _MAX_HEADER:
-            self._refuse_oversize(queued)
-        if isinstance(self._messages[-1][0], RawRequestMessage):
-            self.beginning = b""
-        elif not self._header_bytes:
-            self.beginning = data[self._good_part(data) if between else 0 :][:_BEGINNING]
+            self._refuse_oversize(queued, held + data)
         if between and len(self._messages) == queued + 1 and data.endswith(b"\r\n\r\n"):
             self._came_alone(data, may_repeat=not self._header_bytes and not queued)
         if self._header_bytes:
@@ -149,21 +148,23 @@ class Intake(RequestHandler):
             if may_repeat and data.count(b"\r\n\r\n") == 1 and not message.should_close:
                 self._last, self._again = data, Again((message, body))
 
-    def _good_part(self, data: bytes) -> int:
-        """How much of this stands before the fault in it: the parser drops requests that came with one.
+    def _fault_came(self, piece: bytes, *, is_all: bool) -> None:
+        """The parser drops requests that came in one piece with a fault: they are read once more, and answered first.
 
-        They are read once more, and answered first, as if the fault had come after them.
+        ``is_all``: the parser held nothing before this piece.
         """
-        fault, parser, fed, good = self._messages.pop(), self._new_parser(), 0, 0
-        with contextlib.suppress(HttpProcessingError):
-            for header in _HEADER_END.finditer(data):
-                messages = parser.feed_data(data[fed : header.end()])[0]
-                fed = header.end()
-                if messages:
-                    self._messages.extend(messages)
-                    good = fed
+        fault, good = self._messages.pop(), 0
+        if is_all:
+            parser, fed = self._new_parser(), 0
+            with contextlib.suppress(HttpProcessingError):
+                for header in _HEADER_END.finditer(piece):
+                    messages = parser.feed_data(piece[fed : header.end()])[0]
+                    fed = header.end()
+                    if messages:
+                        self._messages.extend(messages)
+                        good = fed
         self._messages.append(fault)
-        return good
+        self.beginning = piece[good:][:_BEGINNING]
 
     def whole(self, message: RawRequestMessage) -> bytes:
         """The bytes of this message, if it would be recognised by them; else none."""
@@ -180,9 +181,10 @@ class Intake(RequestHandler):
     def _header_grew(self, piece: bytes) -> None:
         """A piece of a header: its time runs from the first one, and is not renewed."""
         if not self._header_bytes:
-            self.beginning = piece[:_BEGINNING]
+            self.beginning = b""
             self._server.heading[self] = self._loop.time() + self._server.patience.header_s
         self._header_bytes += len(piece)
+        self.beginning += piece[: _BEGINNING - len(self.beginning)]
         if self._header_bytes > _MAX_HEADER:
             self.give_up_header(Refusal.REQUEST_HEADERS_TOO_LARGE)
 
@@ -190,13 +192,14 @@ class Intake(RequestHandler):
         self._header_bytes = 0
         self._server.heading.pop(self, None)
 
-    def _refuse_oversize(self, queued: int) -> None:
+    def _refuse_oversize(self, queued: int, piece: bytes) -> None:
         """Judge the headers that came complete as those in pieces are: how they were cut decides nothing."""
         for place in range(queued, len(self._messages)):
             message = self._messages[place][0]
             if isinstance(message, RawRequestMessage) and _size(message) > _MAX_HEADER:
                 while len(self._messages) > place:
                     self._messages.pop()
+                self.beginning = piece[:_BEGINNING]
                 self.give_up_header(Refusal.REQUEST_HEADERS_TOO_LARGE)
                 return
 

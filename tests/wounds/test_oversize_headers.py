@@ -33,6 +33,14 @@ async def test_a_header_that_is_too_large_is_431(gateway: Gateway, case: str) ->
     assert len(gateway.lines) == 1
 
 
+@pytest.mark.parametrize("behind", [b"", b"NONSENSE\r\n\r\n"])
+async def test_fields_that_are_too_large_together_are_431_in_one_piece_too(gateway: Gateway, behind: bytes) -> None:
+    """Also where the parser found a fault behind them, and what stands before it is read once more."""
+    large = request(gateway.key, MODELS, *((b"X: " + b"y" * 8_000,) * 9))
+    assert [answer.status for answer in answers(await gateway.raw(large + behind))] == [431]
+    assert not gateway.upstream.connections
+
+
 @pytest.mark.parametrize("case", ["field", "cookie of 64 kB", "fields", "5 000 fields", "64 kB in fields"])
 async def test_a_browser_with_too_many_cookies_gets_a_page_that_says_so(gateway: Gateway, case: str) -> None:
     """In one piece and in several; a program gets what it got, and so does who says it is both."""

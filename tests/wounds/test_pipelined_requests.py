@@ -13,7 +13,7 @@ import pytest
 from tests.gateway.dataplane.test_repeats import Gate, after, answer, request, warm
 from tests.gateway.harness import Gateway, running, say_ok
 from tests.storage.waiting import until
-from tests.wounds.wire import answers
+from tests.wounds.wire import answers, in_pieces
 
 
 @pytest.fixture
@@ -47,14 +47,17 @@ async def test_no_more_than_a_few_wait_and_all_are_answered_in_turn(gateway: Gat
 
 
 @pytest.mark.parametrize("fault", [b"NONSENSE\r\n\r\n", b"GET /v1/models HTTP/1.1\r\nHost : a\r\n\r\n"])
+@pytest.mark.parametrize("cut", [0, 10])
 @pytest.mark.parametrize("behind", [b"", b"5\r\nhello\r\n0\r\n\r\n"], ids=["", "chunks"])
-async def test_those_before_one_that_is_none_are_answered_first(gateway: Gateway, fault: bytes, behind: bytes) -> None:
+async def test_those_before_one_that_is_none_are_answered_first(
+    gateway: Gateway, fault: bytes, behind: bytes, cut: int
+) -> None:
     """In one piece with it the parser drops them; those after it are never looked at."""
     good = request(gateway)
     upload = good.replace(b"GET /v1/models", b"POST /v1/listen").removesuffix(b"\r\n")
     upload += b"Transfer-Encoding: chunked\r\n\r\n" + behind
     data = good + good + (upload if behind else b"") + fault + good
-    got = answers(await gateway.raw(data))
+    got = answers(await in_pieces(gateway, [data[:cut], data[cut:]]))
     before = 2 + bool(behind)
     assert [answer.status for answer in got] == before * [200] + [400]
     assert [len(seen.body) for seen in gateway.upstream.seen] == [0, 0, 5][:before]
