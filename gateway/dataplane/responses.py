@@ -246,10 +246,17 @@ _ELEVENLABS_TYPES = {
 }  # fmt: skip
 
 
-def stream_error(dialect: str, ending: Ending, code: str, message: str, request_id: str, audio_ms: int | None) -> bytes:
-    """A last message on a stream, in the shape that the route's clients know; with the audio that is accounted."""
+def stream_error(
+    dialect: str, ending: Ending, code: str, message: str, request_id: str, audio_ms: int | None, session: str = ""
+) -> bytes:
+    """A last message on a stream, in the shape that the route's clients know; with the audio that is accounted.
+
+    ``session``: see :class:`policies.metering.streams.StreamMeter`.
+    """
     usage = {} if audio_ms is None else {"usage": {"type": "duration", "seconds": audio_ms / 1000}}
     error: dict[str, object]
+    if session:
+        return orjson.dumps({"uid": session, "status": "ERROR", "message": f"{code}: {message}"} | usage)
     match dialect:
         case "openai":
             usual = "invalid_request_error" if ending.outcome is Outcome.DENIED else "server_error"
@@ -270,14 +277,14 @@ def stream_error(dialect: str, ending: Ending, code: str, message: str, request_
     return orjson.dumps(error | usage)
 
 
-def stream_warning(protocol: str) -> bytes:
+def stream_warning(protocol: str, session: str) -> bytes:
     """That a limit is nearly used up, in a protocol that has such a message; empty in all others."""
     text = "A limit of this credential or its organisation is nearly used up: the stream will end then."
     match protocol:
         case "speechmatics":
             return orjson.dumps({"message": "Warning", "type": "duration_limit_exceeded", "reason": text})
         case "whisperlive":
-            return orjson.dumps({"status": "WARNING", "message": text})
+            return orjson.dumps({"uid": session, "status": "WARNING", "message": text})
         case _:
             return b""
 

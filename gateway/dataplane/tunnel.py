@@ -63,8 +63,8 @@ class Tunnel:
 
     __slots__ = (
         "_by", "_connection", "_deadline", "_ends_at", "_exchange", "_home", "_is_warned", "_last", "_message",
-        "_overdue", "_pinged", "_route", "_written", "_written_at", "client", "code", "due", "ending", "loop", "over",
-        "presented", "route", "spoken", "upstream",
+        "_meter", "_overdue", "_pinged", "_route", "_written", "_written_at", "client", "code", "due", "ending",
+        "loop", "over", "presented", "route", "spoken", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class Tunnel:
         self._connection = connection
         self._exchange = exchange
         self.presented = presented
+        self._meter = meter
         self.over: asyncio.Future[None] = self.loop.create_future()
         most, watch = route.max_message, (meter.client_piece, meter.upstream_piece) if meter else (None, None)
         self.client = StreamEnd(
@@ -166,7 +167,7 @@ class Tunnel:
         if self._is_warned or self.code or source.in_message or not source.at_boundary:
             return
         self._is_warned = True
-        warning = responses.stream_warning(self.route.meter)
+        warning = responses.stream_warning(self.route.meter, self._session)
         if warning:
             self.client.say(frame(TEXT, warning))
 
@@ -201,9 +202,13 @@ class Tunnel:
             return b""
         exchange = self._exchange
         text = responses.stream_error(
-            self.route.dialect, self.ending, exchange.code, self._message, exchange.request_id, audio_ms
+            self.route.dialect, self.ending, exchange.code, self._message, exchange.request_id, audio_ms, self._session
         )
         return frame(TEXT, text)
+
+    @property
+    def _session(self) -> str:
+        return "" if self._meter is None else self._meter.session
 
     def noticed(self, source: StreamEnd) -> None:
         """Nothing more goes on from one end: it broke the rules, sent a close frame, or we are ending."""

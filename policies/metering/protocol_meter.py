@@ -91,9 +91,12 @@ class ProtocolMeter(ABC):
     _READ: ClassVar[frozenset[Path]]
     """Where in a message of either side stands what is read."""
 
-    __slots__ = ("_client", "_fields", "_query", "_reported_ms", "_said", "_sound", "_tokens", "_told", "_upstream")
+    __slots__ = (
+        "_client", "_fields", "_query", "_reported_ms", "_said", "_sound", "_tokens", "_told", "_upstream", "session"
+    )  # fmt: skip
 
     def __init__(self, query: str) -> None:
+        self.session = ""
         self._query = read_query(query)
         self._fields = {name: self._query.get(name, [""])[-1] for name in (*MODEL, *LANGUAGE)}
         self._reported_ms: int | None = None

@@ -221,7 +221,7 @@ class _WhisperLive(ProtocolMeter):
 
     __slots__ = ("_is_started",)
 
-    _READ = frozenset({("model",), ("language",), ("audio_format",)})
+    _READ = frozenset({("uid",), ("model",), ("language",), ("audio_format",)})
 
     def __init__(self, query: str) -> None:
         super().__init__(query)
@@ -239,6 +239,7 @@ class _WhisperLive(ProtocolMeter):
             return
         self._is_started = True
         self._note(values, ("model",), ("language",))
+        self.session = values.get(("uid",), "")
         named = values.get(("audio_format",))
         if named:
             self._sound.change(Format.of(named, 16_000) or Format.of("uint8", 16_000))

@@ -46,6 +46,9 @@ GOING_AWAY = 1001
 class StreamMeter(Protocol):
     """Measures the audio of one stream. Pieces are as ``policies.http.websocket.Consumer`` has them. Never raises."""
 
+    session: str
+    """What the client calls its session, where it hears no message that does not name that (WhisperLive); or empty."""
+
     def client_piece(self, opcode: int, piece: bytes, last: bool) -> None:  # noqa: FBT001  called by position alone
         """A piece of a message on its way to the upstream."""
 

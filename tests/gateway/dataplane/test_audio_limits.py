@@ -328,7 +328,7 @@ RAW = {"type": "raw", "encoding": "pcm_s16le", "sample_rate": 16_000}
     ("protocol", "dialect", "first", "is_warned"),
     [
         ("speechmatics", "openai", {"message": "StartRecognition", "audio_format": RAW}, True),
-        ("whisperlive", "detail", {"audio_format": "int16"}, True),
+        ("whisperlive", "detail", {"uid": "u1", "audio_format": "int16"}, True),
         ("deepgram", "deepgram", {"type": "KeepAlive"}, False),
     ],
 )
@@ -355,6 +355,8 @@ async def test_a_stream_that_uses_its_audio_up_is_warned_and_told_what_it_came_t
     accounted = sum(record.measured.audio_ms for record in journal.records)
     assert ["nearly used up" in str(text) for text in said[:-1]] == [True] * is_warned
     assert said[-1]["usage"] == {"type": "duration", "seconds": accounted / 1000}
+    # WhisperLive's client prints "invalid client uid" in place of whatever does not name its session.
+    assert all(one.get("uid") == first.get("uid") for one in said)
     assert 48_000 <= accounted <= 60_000
     assert client.close_code == 4029
     assert str(client.close_reason).startswith(f"quota_exceeded: {accounted / 1000:.3f} s of audio. ")
