@@ -56,7 +56,7 @@ class Holder:
         self._events = events
         self._metrics = metrics
         self._now_ms = now_ms
-        self._told: set[tuple[str, int]] = set()
+        self._told: set[str] = set()
         self._looking_up: dict[str, asyncio.Task[int]] = {}
 
     @staticmethod
@@ -196,7 +196,7 @@ class Holder:
                 counts[(allowance.name, "admitted")] += 1
 
     def _notice(self, principal: Principal, wanted: Sequence[Demand], answer: Answer) -> None:
-        """Tell once, per process and counter, that an allowance is nearly used up, and that it is."""
+        """Tell once, per process, counter and size, that an allowance is nearly used up, and that it is."""
         for demand, figure in zip(wanted, answer.figures, strict=False):
             allowance = demand.allowance
             if allowance.kind is not Kind.QUOTA:
@@ -205,11 +205,12 @@ class Holder:
             is_used_up = figure.overrun and figure.used + demand.need > allowance.count >= demand.need
             reached = 100 if is_used_up else 100 * figure.used // allowance.count
             for mark in _SOFT:
-                if reached >= mark and (demand.key, mark) not in self._told:
+                told = f"{demand.key}:{allowance.count}:{mark}"
+                if reached >= mark and told not in self._told:
                     if len(self._told) >= _MOST_TOLD:
                         self._told.clear()
-                    self._told.add((demand.key, mark))
-                    event_id = "evt_" + hashlib.sha256(f"{demand.key}:{mark}".encode()).hexdigest()[:32]
+                    self._told.add(told)
+                    event_id = "evt_" + hashlib.sha256(told.encode()).hexdigest()[:32]
                     holders = {Scope.KEY: principal.key_id, Scope.USER: principal.user_id}
                     holder = holders.get(allowance.scope, principal.tenant_id)
                     self._events.limit_reached(

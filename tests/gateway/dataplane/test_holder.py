@@ -133,6 +133,11 @@ async def test_requests_of_a_calendar_period_go_on_from_the_ledger(gateway: Gate
         (80, "tenant-requests-month"),
         (100, "tenant-requests-month"),
     ]
+    raised = gateway.add_key(allowances=(limit(What.REQUESTS, "110/month", Scope.TENANT),))
+    assert (await gateway.ask(key=raised)).status == 200
+    told = gateway.holding.events  # who was given more is warned before that is used up as well
+    assert [event.per_cent for event in told] == [80, 100, 80]
+    assert len({event.event_id for event in told}) == 3
 
 
 async def test_when_neither_redis_nor_the_ledger_can_tell_the_route_decides(gateway: Gateway) -> None:
