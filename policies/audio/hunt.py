@@ -89,14 +89,8 @@ class HuntWalker:
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
-        known = len(self._head)
-        if known < PROBES[-1]:
-            self._head += chunk[: PROBES[-1] - known]
-            for size in PROBES:
-                if known < size <= len(self._head) and not self._seems_transport:
-                    self._seems_transport = seems_transport(self._head[:size])
-            if self._is_whole and known < PROBED_BYTES and is_transport(self._head):
-                self._walkers, self._left = (self._transport,), 0
+        if len(self._head) < PROBES[-1]:
+            self._probe(chunk)
         if 0 < self._left <= len(chunk):
             self._feed(chunk[: self._left])
             chunk, self._left = chunk[self._left :], 0
@@ -107,6 +101,16 @@ class HuntWalker:
         elif self._left:
             self._left -= len(chunk)
         self._feed(chunk)
+
+    def _probe(self, chunk: Chunk) -> None:
+        """Judge by the file's first bytes whether FFmpeg takes it for a transport stream."""
+        known = len(self._head)
+        self._head += chunk[: PROBES[-1] - known]
+        if self._is_whole and known < PROBED_BYTES and is_transport(self._head):
+            self._walkers, self._left = (self._transport,), 0
+        elif len(self._walkers) > 1 and not self._seems_transport:
+            sizes = (size for size in PROBES if known < size <= len(self._head))
+            self._seems_transport = any(seems_transport(self._head[:size]) for size in sizes)
 
     def _feed(self, chunk: Chunk) -> None:
         for walker in self._walkers:

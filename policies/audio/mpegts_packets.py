@@ -1,8 +1,7 @@
 """Packets of a transport stream (ISO/IEC 13818-1 section 2.4.3), many at once, by columns."""
 
-import struct
 from functools import cache
-from itertools import chain, compress
+from itertools import compress
 
 PACKET_BYTES, HEAD_BYTES = 188, 4
 PES, PES_BYTES = b"\0\0\1", 9
@@ -14,7 +13,6 @@ _BEGINS = bytes(HEAD_BYTES if flags & 0x10 else PACKET_BYTES for flags in range(
 _HAVE_FIELD = bytes(0xFF * (flags & 0x30 == 0x30) for flags in range(256))
 _FIELD_BYTES = bytes(min(1 + size, _LONGEST) for size in range(256))
 _IS_FIRST = bytes(high >> 6 & 1 for high in range(256))
-_IS_LATE = bytes(begin != HEAD_BYTES for begin in range(256))
 
 
 class Packets:
@@ -64,17 +62,17 @@ class Packets:
         self._pass_headers()
 
     def _pass_headers(self) -> None:
+        """Pass those of elements; note where something else begins, or one that does not end."""
         data, begins, stride, at = self._data, self._begins, self._stride, self._at
         odd = bytearray(self.count)
-        for n in compress(range(self.count), self.flags(self.first)):
-            begin = begins[n]
+        for n, begin in compress(enumerate(begins), self.flags(self.first)):
             payload = at + n * stride + begin
             if begin == PACKET_BYTES:
                 continue
             if begin <= PACKET_BYTES - PES_BYTES and data.startswith(PES, payload):
-                begin += PES_BYTES + data[payload + PES_BYTES - 1]
-                if begin <= PACKET_BYTES:
-                    begins[n] = begin
+                behind = begin + PES_BYTES + data[payload + PES_BYTES - 1]
+                if behind <= PACKET_BYTES:
+                    begins[n] = behind
                     continue
             odd[n] = 1
         self.odd = _number(odd)
@@ -92,33 +90,15 @@ class Packets:
 
     def payload(self, own: bytes, n: int, end: int) -> bytes:
         """What a stream's packets carry, from one on up to another."""
-        data, begins, at, stride, count = self._data, self._begins, self.at(n), self._stride, own.count(1, n, end)
-        if count * 2 < end - n:
-            begun = zip(range(at, self.at(end), stride), begins[n:end], strict=False)
-            return b"".join([data[at + begin : at + PACKET_BYTES] for at, begin in compress(begun, own[n:end])])
-        pieces = _payloads(data, at, end - n, stride)
-        for late in compress(range(end - n), begins[n:end].translate(_IS_LATE)):
-            pieces[late] = pieces[late][begins[n + late] - HEAD_BYTES :]
-        return b"".join(pieces if count == end - n else compress(pieces, own[n:end]))
-
-
-def _payloads(data: bytes, at: int, count: int, stride: int) -> list[bytes]:
-    """All that stands behind the heads."""
-    last = at + (count - 1) * stride
-    pieces = list(chain.from_iterable(_cutter(stride).iter_unpack(memoryview(data)[at:last])))
-    pieces.append(data[last + HEAD_BYTES : last + PACKET_BYTES])
-    return pieces
+        data, starts = self._data, range(self.at(n), self.at(end), self._stride)
+        begun = compress(zip(starts, self._begins[n:end], strict=False), own[n:end])
+        return b"".join([data[at + begin : at + PACKET_BYTES] for at, begin in begun])
 
 
 def said(data: bytes, at: int) -> bytes:
     """What one packet says: all of it but its sync byte and its counter."""
     flags = data[at + 3] & 0xF0
     return b"%b%c%b" % (data[at + 1 : at + 3], flags, data[at + HEAD_BYTES : at + PACKET_BYTES])
-
-
-@cache
-def _cutter(stride: int) -> struct.Struct:
-    return struct.Struct(f"{HEAD_BYTES}x{_LONGEST}s{stride - PACKET_BYTES}x")
 
 
 @cache

@@ -192,6 +192,5 @@ class Track:
             if self.container is Container.OGG and self._pages_in_tag and self._pages_in_tag.ms:
                 # FFmpeg passes over no tag here: it looks for pages from the file's first byte on.
                 self._walker = self._pages_in_tag
-            self._walker.feed(self._held)
-            self._walker.feed(view)
+            self._walker.feed(b"".join((self._held, view)))
         self._held, self._pages_in_tag = b"", None

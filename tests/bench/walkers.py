@@ -1,39 +1,45 @@
-"""What walking costs, in CPU per hour of audio: ``python -m tests.bench.walkers [--only WORDS] [--rounds N]``.
+"""What walking costs, in CPU per hour of audio: ``python -m tests.bench.walkers --help``.
 
-Each recording is made by FFmpeg, 10 seconds of a tone or of white noise, and fed in pieces of 64 KiB. The cheapest
-round is what the code takes, the dearest what a machine with other work makes of it.
+Each recording is made by FFmpeg, a minute of a tone or of white noise, and fed in pieces of 64 KiB. The cheapest
+round is what the code takes, the dearest what a machine with other work makes of it. With ``--seconds 10`` what every
+file costs, however short it is, counts six times as much.
 """
 
 import argparse
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TypeAlias
 
 from policies.audio.track import Track
 from tests.policies.audio.oracle import recording
 
-SECONDS = 10.0
 PIECE = 65_536
 BAR_MS = 250
+
+Recording: TypeAlias = Callable[[float], bytes]
+"""Of so many seconds."""
 
 _STRICT = (("strict", "-2"),)
 _FRAGMENTED = (("movflags", "+frag_keyframe+empty_moov"), ("frag_duration", "300000"))
 
 
+@cache
 def noise(seconds: float, rate: int, channels: int = 1) -> bytes:
     """White noise of full scale, s16 interleaved: what compresses worst."""
     return random.Random(1).randbytes(round(seconds * rate) * channels * 2)
 
 
-def _of(container: str, codec: str, rate: int, channels: int = 1, **more: object) -> Callable[[], bytes]:
-    return lambda: recording(container, codec, SECONDS, rate, channels, **more)
+def _of(container: str, codec: str, rate: int, channels: int = 1, **more: object) -> Recording:
+    return lambda seconds: recording(container, codec, seconds, rate, channels, **more)
 
 
-def _opus(container: str, duration: str, bitrate: int) -> Callable[[], bytes]:
+def _opus(container: str, duration: str, bitrate: int) -> Recording:
     return _of(container, "libopus", 48_000, bitrate=bitrate, stream_options=(("frame_duration", duration),))
 
 
-RECORDINGS: Mapping[str, Callable[[], bytes]] = {
+RECORDINGS: Mapping[str, Recording] = {
     "wav 44.1 kHz stereo": _of("wav", "pcm_s16le", 44_100, 2),
     "wav float": _of("wav", "pcm_f32le", 44_100, 2),
     "wav mp3": _of("wav", "libmp3lame", 44_100, 2),
@@ -102,14 +108,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="recordings whose names hold this")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each recording")
     options = parser.parse_args()
     print(f"{'CPU ms per hour of audio':28} {'best':>6} {'worst':>6}   MB/h")
     for name, make in RECORDINGS.items():
         if options.only not in name:
             continue
-        data = make()
+        data = make(options.seconds)
         costs = [cost_ms(data) for _ in range(options.rounds)]
-        size = len(data) * 3600 / SECONDS / 1e6
+        size = len(data) * 3600 / options.seconds / 1e6
         print(f"{name:28} {min(costs):6.0f} {max(costs):6.0f} {size:6.0f}{'  above the bar' * (max(costs) > BAR_MS)}")
 
 

@@ -16,6 +16,7 @@ av.logging.set_level(av.logging.PANIC)
 _LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 
 
+@functools.cache
 def tone(seconds, rate, channels=1):
     """Samples of a chord that moves, s16 interleaved."""
     count = round(seconds * rate)
