@@ -117,8 +117,8 @@ def conclude(
     )
 
 
-MODEL = ("model", "model_id", "speech_model")
-"""OpenAI's and most others' name for it, ElevenLabs', AssemblyAI's."""
+MODEL = ("model", "model_id", "speech_model", "operating_point")
+"""OpenAI's and most others' name for it, ElevenLabs', AssemblyAI's, Speechmatics' of old."""
 LANGUAGE = ("language", "language_code")
 
 

@@ -20,7 +20,7 @@ _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
 _TELLING_BYTES = 2048
 """From this many decoded bytes on a string of base64 is taken for audio even if no container is known in it."""
 _NUMBERS_BEGIN = frozenset("-0123456789")
-_NOTED = frozenset({"model", "speech_model", "language", "language_code", "response_format"})
+_NOTED = frozenset({"model", "speech_model", "operating_point", "language", "language_code", "response_format"})
 _MOST_STRINGS = 256
 """Strings of audio told apart; the rest is one."""
 _ONE_IN = 20

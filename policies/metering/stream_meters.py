@@ -134,7 +134,7 @@ class _Speechmatics(ProtocolMeter):
     __slots__ = ("_is_started",)
 
     _READ = frozenset((
-        ("transcription_config", "language"), ("message",),
+        *(("transcription_config", name) for name in ("language", "model", "operating_point")), ("message",),
         *(("audio_format", name) for name in ("type", "encoding", "sample_rate")),
     ))  # fmt: skip
 
@@ -150,6 +150,7 @@ class _Speechmatics(ProtocolMeter):
         if self._is_started or values.get(("message",)) != "StartRecognition":
             return
         self._is_started = True
+        self._note(values, ("transcription_config", "model"), ("transcription_config", "operating_point"))
         if values.get(("audio_format", "type")) == "raw":
             rate = values.get(("audio_format", "sample_rate"), "")
             form = Format.of(values.get(("audio_format", "encoding"), ""), rate)

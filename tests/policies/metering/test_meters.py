@@ -494,6 +494,7 @@ def test_text_in_front_of_frames_makes_them_no_text():
         (json.dumps({"audio_url": URL, "speech_model": "m", "language_code": "en"}).encode(), "application/json"),
         (b'{"audio_url": "https://a.test/a", "speech_models": ["m", "n"], "language_code": "en"}', "application/json"),
         (form(part("config", b'{"transcription_config": {"model": "m", "language": "en"}}'), file(wav(0.1))), TYPE),
+        (form(part("config", b'{"transcription_config": {"operating_point": "m", "language": "en"}}')), TYPE),
     ],
 )  # fmt: skip
 def test_model_and_language_are_noted_by_the_names_that_services_give_them(body, content_type):

@@ -172,6 +172,10 @@ def test_some_name_the_model_otherwise():
     measured = talk("elevenlabs", "model_id=scribe&language_code=en", [eleven(SECOND_16K, 16_000)])
     assert (measured.model, measured.language) == ("scribe", "en")
     assert talk("assemblyai", "sample_rate=16000&speech_model=universal", [SECOND_16K]).model == "universal"
+    for name in ("model", "operating_point"):
+        begin, later = ({"transcription_config": {name: value}} for value in ("enhanced", "standard"))
+        said = [RAW | begin, bytes(64_000), {"message": "SetRecognitionConfig"} | later]
+        assert talk("speechmatics", "", said).model == "enhanced"
 
 
 def test_a_format_that_changes_counts_from_there_on():
