@@ -30,7 +30,7 @@ _MAX_HEADER = 65_536
 """The largest header taken, in bytes; its lines and their number have bounds of their own."""
 _BEGINNING = 4_096
 """How much is kept of a header that does not end, to know a browser by."""
-_HEADER_END = re.compile(rb"\r\n\r\n")
+_HEADER_END = re.compile(rb"(?:\r\n){2,}")
 
 
 class BodyTooSlow(Exception):
