@@ -20,7 +20,7 @@ KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
 _KEY = re.compile(KEY_PATTERN)
 _ANY_KEY = re.compile(r"(thk_[a-z]{2,8}_|tkt_|thr_|ths_)[0-9A-Za-z_-]+")
 _ANY_TOKEN = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_.-]*")
-_OURS = re.compile(r"thk_[a-z]{2,8}_[0-9A-Za-z]{20}|ths_[0-9A-Za-z]{20}|thr_[0-9a-z]{20}_[0-9]|tkt_[0-9a-f]{40}")
+_OURS = re.compile(r"thk_[a-z]{2,8}_[0-9A-Za-z]|ths_[0-9A-Za-z]{20}|thr_[0-9a-z]{20}_[0-9]|tkt_[0-9a-f]{40}")
 """What nobody writes by chance: ``lengths_in_ms`` is none of them."""
 _NEEDLESS = re.compile(r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
 """An escape of what a credential may hold. Most queries have none, and undoing escapes is dear."""
