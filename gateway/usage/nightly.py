@@ -62,6 +62,8 @@ class Nightly:
 
     async def look(self, now: datetime) -> None:
         """Do what is due, unless another replica has done it or does it now. Raises StorageError."""
+        # One clock that is wrong, here or there, must not take records for too old: they cannot be had again.
+        now = min(now, await self._care.clock())
         due = last_due(now)
         await self._look_at_books(now, due)
         if self.archive_compared is None or self.archive_compared.at < due:

@@ -43,6 +43,12 @@ class UsageCare:
         )
         return Reconciled(**rows[0]) if rows else None
 
+    async def clock(self) -> datetime:
+        """What time the server has."""
+        (row,) = await self._pool.read("SELECT now() AS at")
+        at: datetime = row["at"]
+        return at
+
     async def reconcile(self, due: datetime) -> Sequence[Difference] | None:
         """Compare the books if nobody has since ``due``. None when somebody has, or is about it."""
         async with self._pool.operator() as connection:

@@ -31,6 +31,10 @@ class Care:
         self.done: list[str] = []
         self.last: Reconciled | None = None
         self.locked = locked
+        self.server = datetime.max.replace(tzinfo=UTC)
+
+    async def clock(self) -> datetime:
+        return self.server
 
     async def reconciled(self) -> Reconciled | None:
         return self.last
@@ -69,6 +73,15 @@ async def test_without_a_retention_nothing_is_removed() -> None:
     care = Care()
     await Nightly(care, nothing, keep_days=lambda: 0).look(care.now)
     assert care.done == ["compared, due 26 03"]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=300), timedelta(days=-300)])
+async def test_a_clock_that_is_wrong_removes_nothing_that_the_other_has_not_for_too_old(ahead: timedelta) -> None:
+    """A gateway that starts in another year must not take everybody's records; nor a server that does."""
+    care = Care()
+    care.server = care.now + min(ahead, timedelta())
+    await Nightly(care, nothing, keep_days=lambda: 62).look(care.now + max(ahead, timedelta()))
+    assert care.done[0] == f"removed before {care.server - timedelta(days=62):%m-%d}"
 
 
 async def test_records_that_cannot_be_removed_now_do_not_keep_the_books_from_being_compared() -> None:
