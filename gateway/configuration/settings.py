@@ -54,6 +54,14 @@ def _holds(everywhere: str, host: str) -> bool:
     return everywhere == ("[::]" if ":" in host else "0.0.0.0")  # noqa: S104  a comparison
 
 
+def _leads_to(listening: str, host: str) -> bool:
+    """Whether who connects to ``host`` comes to who listens there, as far as can be told without looking names up."""
+    here = listening.strip("[]")
+    if host == "localhost":
+        return here in ("0.0.0.0", "127.0.0.1", "::", "::1")  # noqa: S104  a comparison
+    return host == here or (host, here) in (("127.0.0.1", "0.0.0.0"), ("::1", "::"))  # noqa: S104  as above
+
+
 class Settings(BaseSettings):
     """The gateway's settings. A field's description is its line in ``config/gateway.example.toml``."""
 
@@ -305,6 +313,15 @@ class Settings(BaseSettings):
         for name, one in self.upstreams.items():
             if name != "default" and not one.model_fields_set:  # of others it is told beside what is in them
                 yield f"upstreams.{name}: it has no addresses"
+        host, _, port = self.listen.rpartition(":")
+        for name, one in self.every_upstream().items():
+            written = (
+                f"upstreams.{name}" if name != "default" or (default is not None and default.addresses) else "upstream"
+            )
+            for origin in one.origins:
+                if not origin.path and str(origin.port) == port and _leads_to(host, origin.host):
+                    setting = "listen" if written == "upstream" and written not in self.model_fields_set else written
+                    yield f"{setting}: listen ({self.listen}) is what {written} leads to, as {origin.authority}"
 
     def _faults_of_the_endpoint(self) -> Iterator[str]:
         if self.usage_http_url is not None:

@@ -445,6 +445,31 @@ def test_the_two_listeners_have_ports_of_their_own(listen: str, ops_listen: str,
     assert "need ports of their own" in fault
 
 
+@pytest.mark.parametrize(
+    ("listen", "upstream", "loop"),
+    [
+        ("0.0.0.0:9400", "http://127.0.0.1:9400", True),
+        ("[::]:9400", "http://10.0.0.7:9400, https://localhost:9400", True),
+        ("10.0.0.7:9400", "http://10.0.0.7:9400", True),
+        ("127.0.0.1:9400", "http://[::1]:9400", False),
+        ("127.0.0.1:9400", "http://10.0.0.7:9400", False),
+        ("0.0.0.0:80", "unix:/run/asr.sock", False),
+    ],
+)
+def test_the_gateway_is_not_its_own_upstream(listen: str, upstream: str, *, loop: bool) -> None:
+    """A public route would send each request around until no file is left."""
+    if not loop:
+        assert loaded(listen=listen, upstream=upstream).listen == listen
+        return
+    (fault,) = faults(listen=listen, upstream=upstream)
+    assert fault.startswith(f"--upstream: listen ({listen}) is what upstream leads to, as ")
+
+
+def test_the_default_upstream_counts_as_well() -> None:
+    (fault,) = faults(listen="0.0.0.0:9300")
+    assert fault == "--listen: listen (0.0.0.0:9300) is what upstream leads to, as 127.0.0.1:9300"
+
+
 def test_the_default_of_the_other_listener_counts_as_well() -> None:
     (fault,) = faults(listen="0.0.0.0:9201")
     assert fault.startswith("--listen: listen (0.0.0.0:9201) and ops_listen (127.0.0.1:9201)")
