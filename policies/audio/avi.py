@@ -28,11 +28,12 @@ _LEAST_CUT_BYTES = 262_144
 class _Index:
     """Sums over the entries of an index, as they pass: of ``idx1`` for all streams, or of a part of one stream's."""
 
-    __slots__ = ("_base", "_held", "_stream", "_streams", "is_wrong")
+    __slots__ = ("_base", "_held", "_is_first", "_stream", "_streams", "is_wrong")
 
     def __init__(self, head: Head, stream: Stream | None = None) -> None:
         self._streams, self._stream = head.streams, stream
         self._base: int | None = None if stream else head.begins
+        self._is_first = True
         self._held = b""
         self.is_wrong = False
         """Whether it has ended and names other chunks than those that have passed."""
@@ -59,11 +60,13 @@ class _Index:
 
     def _sum_all(self, data: bytes) -> None:
         streams = self._streams
+        if self._is_first and data:
+            self._is_first = False
+            if _ENTRY.unpack_from(data)[1] > (self._base or 0):
+                self._base = 0  # places in the file, not behind the list's name
         for number, offset, size in _ENTRY.iter_unpack(data):
             stream = streams.get(number)
             if stream is not None and stream.sound is not None:
-                if self._base and offset > self._base and not stream.indexed:
-                    self._base = 0  # places in the file, not behind the list's name
                 stream.indexed += hash(((self._base or 0) + offset, size))
 
 

@@ -25,8 +25,8 @@ _MOST_TRIMMED = 4
 _OPUS_NS = 20_000_000
 """What an Opus packet is said to play at least, where it could not be read."""
 _MOST_OPUS_NS = 120_000_000
-_ENOUGH_LOOKS, _TIMED_PART = 4, 50
-"""Packets of a track that are like the rest, where the stated durations say so too, up to this part of them."""
+_TIMED_PART = 50
+"""Of the stated durations, up to which they are like those that were looked at."""
 _MOST_EDITS = 64
 _MOST_ALIKE = 64
 """Samples of a run without entries whose places are told."""
@@ -150,7 +150,7 @@ class Track:
         if self._frames is None or self._frames.samples:
             return self._frames is None
         unread = self.count + self.run_count - (self.heads.count if self.heads else 0)
-        if unread <= 0 or self.looks is None or self.looks.looks < _ENOUGH_LOOKS:
+        if unread <= 0 or self.looks is None or not self.looks.looks:
             return unread > 0
         stated = self._stated_ns
         return abs(self.read_ns + unread * self._unread_ns - stated) * _TIMED_PART > stated
@@ -341,7 +341,7 @@ class Track:
             stated = self._opus_ns(stated, count)
             return stated - self._trimmed(stated, _OPUS_NS)
         if self.constant:
-            count = min(count, max(self.bytes // self.constant, self.run_count))
+            count = min(count, self.bytes // self.constant + self.run_count)
         if frames.most:
             count = max(count, (self.bytes + self.run_bytes) // frames.most)
         one = frames.samples * _NS_PER_SECOND // frames.rate

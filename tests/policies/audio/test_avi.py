@@ -110,6 +110,19 @@ def test_an_index_that_names_other_bytes_as_sound_is_no_way_around():
     assert track.unsure
 
 
+def test_sound_that_begins_late_is_no_less_indexed():
+    """Wound of the walker's first day: the index' places were taken for those in the file."""
+    late = bytearray(filmed("pcm_s16le", 48_000, 2))
+    index = late.rindex(b"idx1") + 8
+    entries = [late[at : at + 16] for at in range(index, len(late) - 15, 16)]
+    pictures = [entry for entry in entries if entry.startswith(b"00dc")]
+    sounds = [entry for entry in entries if entry.startswith(b"01wb")]
+    late[index:] = b"".join((pictures[0], *sounds[::-1], *pictures[1:]))
+    track = fed(Track(), bytes(late))
+    assert track.walked_ms == fed(Track(), filmed("pcm_s16le", 48_000, 2)).walked_ms
+    assert not track.unsure
+
+
 def test_a_last_chunk_that_is_cut_off_hides_no_sound():
     """FFmpeg believes no size that the file has no room for, and looks inside."""
     data = bytearray(filmed())

@@ -58,6 +58,11 @@ RECORDINGS = {
     "m4a moov first": (("ipod", "aac", S, 44_100, 2, None, _FASTSTART), "mp4", "aac"),
     "m4a 8 kHz": (("ipod", "aac", S, 8_000), "mp4", "aac"),
     "m4a fragmented": (("mp4", "aac", S, 44_100, 1, None, _FRAGMENTED), "mp4", "aac"),
+    "mp4 ac3 in tables and fragments": (
+        ("mp4", "ac3", S, 48_000, 1, None, (("movflags", "+frag_keyframe"), ("frag_duration", "300000"))),
+        "mp4",
+        "ac3",
+    ),
     "alac": (("ipod", "alac", S, 44_100), "mp4", "alac"),
     "mov alac": (("mov", "alac", S, 8_000), "mp4", "alac"),
     "mov fragmented": (("mov", "pcm_s16le", S, 16_000, 2, None, _FRAGMENTED), "mp4", "pcm_sowt"),
