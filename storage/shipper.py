@@ -28,8 +28,8 @@ GATHER_S: Final = 1.0
 CALM_S: Final = 2.0
 """After so long without a record it looks :data:`_RARER` times more rarely: a look at nothing costs 0.6 ms."""
 _RARER: Final = 5
-BATCH_ROWS: Final = 4000
-BATCH_BYTES: Final = 2 << 20
+BATCH_ROWS: Final = 8_000
+BATCH_BYTES: Final = 4 << 20
 LONGEST_PAUSE_S: Final = 5.0
 REJECTED: Final = "rejected"
 
