@@ -118,6 +118,7 @@ async def test_assemblyais_client_streams(gateway: Gateway) -> None:
     assert await live_assemblyai(gateway, gateway.key) == ([WORDS], [])
     measured = gateway.journal.records[-1].measured
     assert (measured.audio_ms, measured.reported_ms) == (2500, SECONDS * 1000)
+    assert measured.model == "universal-streaming-english"
 
 
 @pytest.mark.usefixtures("quick")
@@ -177,7 +178,7 @@ async def test_speechmatics_client_streams(gateway: Gateway) -> None:
     (transcript,) = await live_speechmatics(gateway, gateway.key)
     assert transcript["message"] == "AddTranscript"
     measured = gateway.journal.records[-1].measured
-    assert (measured.audio_ms, measured.language) == (2500, "en")
+    assert (measured.audio_ms, measured.model, measured.language) == (2500, "enhanced", "en")
 
 
 @pytest.mark.usefixtures("quick")
