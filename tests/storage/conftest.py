@@ -15,9 +15,9 @@ def ledger(pool: Pool) -> PostgresLedger:
 
 
 @pytest.fixture
-async def w(migrated_url: str) -> AsyncIterator[World]:
-    """The registry in a database of this test's own."""
-    async with world(migrated_url) as opened:
+async def w(emptied_url: str) -> AsyncIterator[World]:
+    """The registry in an empty database."""
+    async with world(emptied_url) as opened:
         yield opened
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -11,10 +12,17 @@ from policies.audit import OPERATOR, Actor, ActorKind, Change
 from policies.identity.tenants import RouteOverride, TenantStatus, UserStatus
 from storage.ports import NotFound, Sought, StorageError
 from storage.postgres.audit import AuditTrail, PostgresAuditLog
-from tests.storage.world import CHAIN_KEY, World
+from tests.storage.world import CHAIN_KEY, World, world
 
 ANY = Sought()
 ADA = Actor(kind=ActorKind.USER, id="usr_ada", name="Ada", address="192.0.2.7", agent="curl", request_id="req-1")
+
+
+@pytest.fixture
+async def w(migrated_url: str) -> AsyncIterator[World]:
+    """In a database of its own: the schema is changed here."""
+    async with world(migrated_url) as opened:
+        yield opened
 
 
 @pytest.fixture

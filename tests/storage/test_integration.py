@@ -1,6 +1,7 @@
 """A transcription service's job table beside ours: tenants come into it without a stop, and are kept apart by it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -8,10 +9,17 @@ import pytest
 
 from policies.identity.tenants import Role
 from tests import programs
-from tests.storage.world import World
+from tests.storage.world import World, world
 
 SCRIPTS = Path(__file__).parents[2] / "config" / "integration"
 ROWS = 12_000
+
+
+@pytest.fixture
+async def w(migrated_url: str) -> AsyncIterator[World]:
+    """In a database of its own: the schema is changed here."""
+    async with world(migrated_url) as opened:
+        yield opened
 
 
 async def psql(url: str, script: str, **variables: str) -> tuple[int, str]:
