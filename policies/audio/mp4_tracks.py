@@ -77,6 +77,7 @@ class Track:
         "_edit_start",
         "_frames",
         "_last_delta",
+        "_pre_skip",
         "bytes",
         "channels",
         "chunk_runs",
@@ -137,7 +138,8 @@ class Track:
         self.chunk_runs = 0
         self.last_chunk = 0
         self.last_spread = 0
-        self._edit_start = 0
+        self._edit_start: int | None = None  # where the first edit begins, if there is a list of them
+        self._pre_skip = 0  # of Opus, by its description: where no edits are listed decoders leave it out
 
     @property
     def is_audio(self) -> bool:
@@ -309,6 +311,7 @@ class Track:
             self.places = Places(self.looks.found)
         if self.codec == "opus":
             self.heads = self.heads or OpusHeads()
+            self._pre_skip = int.from_bytes(_inner(entry, b"dOps")[2:4], "big")
 
     def edit(self, body: bytes) -> None:
         """``elst``: where its first true edit begins; an empty one has a start of -1."""
@@ -407,7 +410,10 @@ class Track:
 
     def _trimmed(self, gross: int, one: int) -> int:
         """What an edit list leaves out at the start, as far as it is believed. Decoders play the end to the end."""
-        start = self._edit_start * _NS_PER_SECOND // self.scale
+        if self._edit_start is None:
+            start = self._pre_skip * _NS_PER_SECOND // OPUS_RATE
+        else:
+            start = self._edit_start * _NS_PER_SECOND // self.scale
         return start if start <= min(_MOST_TRIMMED * one, gross) else 0
 
     def _opus_ns(self, stated: int, count: int) -> int:

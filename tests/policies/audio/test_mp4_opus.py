@@ -52,6 +52,16 @@ def test_packets_of_any_length_count_as_ffmpeg_plays_them_and_are_not_flagged(ki
     assert not track.unsure
 
 
+@pytest.mark.parametrize(("delay", "believed"), [(0, 0), (312, 6), (3_840, 80), (3_841, 0), (48_000, 0)])
+def test_the_delay_that_its_description_notes_is_left_out_up_to_80_ms(delay, believed):
+    """Where no edits are listed, as browsers write it: theirs is 80 ms."""
+    data = bytearray(opus("fragments", "20"))
+    at = data.index(b"dOps") + 6
+    data[at : at + 2] = delay.to_bytes(2, "big")
+    assert fed(Track(), bytes(data)).walked_ms == pytest.approx(2_020 - believed, abs=1)
+    assert fed(Track(), bytes(data)).walked_ms >= played_ms(bytes(data)) * 0.995
+
+
 @pytest.mark.parametrize("ticks", [1, 120])
 @pytest.mark.parametrize("kind", _KINDS)
 def test_packets_that_are_stated_to_be_shorter_count_as_long_as_they_are(kind, ticks):
