@@ -332,7 +332,9 @@ class Mp4Walker(ElementWalker):
                     track.kind = body[8:12] if track.kind != b"soun" else track.kind
                 case b"stsd":
                     is_looked_at = sum(one.looks is not None for one in self._tracks.values()) < _MOST_LOOKED_AT
-                    track.describe(body, self._pairs, self._windows.kept_of if is_looked_at else None)
+                    track.describe(
+                        body, self._pairs, (self._windows.kept_of, self._flac.kept_of) if is_looked_at else None
+                    )
                 case b"elst":
                     track.edit(body)
                 case b"mehd":

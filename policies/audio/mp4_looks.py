@@ -32,12 +32,13 @@ class SampleLooks:
     """Looks at samples of one track; ``most`` is the most that one of them came to."""
 
     __slots__ = (
-        "_ahead", "_behind", "_chance", "_judge", "_kept", "_left", "_read", "_seen", "_stretch", "_table", "looks",
-        "most",
+        "_ahead", "_behind", "_chance", "_judge", "_kept", "_left", "_read", "_read_bytes", "_seen", "_stretch",
+        "_table", "looks", "most",
     )  # fmt: skip
 
-    def __init__(self, judge: Judge, kept: Kept) -> None:
-        self._judge, self._kept = judge, kept
+    def __init__(self, judge: Judge, kept: Kept, read_bytes: int = READ_BYTES) -> None:
+        """``read_bytes`` of a sample are read at most."""
+        self._judge, self._kept, self._read_bytes = judge, kept, read_bytes
         self._chance = Chance()
         self._stretch = _STRETCH
         self._left = self._chance.below(_FIRST_STRETCH)  # bytes up to the next one that is chosen
@@ -53,7 +54,7 @@ class SampleLooks:
         self._table = position
         self._stretch = max(_STRETCH, size // _USUALLY_AHEAD)
         if self._ahead:
-            self._ahead = [one for one in self._ahead if one[0] + min(one[1], READ_BYTES) > position]
+            self._ahead = [one for one in self._ahead if one[0] + min(one[1], self._read_bytes) > position]
             self._read.intersection_update(place for place, _, _ in self._ahead)
 
     def found(self, position: int, sizes: Sequence[int]) -> None:
@@ -79,8 +80,8 @@ class SampleLooks:
     def _plan(self, place: int, size: int) -> None:
         self._chance.mix(struct.pack("<QI", place & (1 << 64) - 1, size))
         at = bisect_left(self._ahead, (place,))
-        ends = place + min(size, READ_BYTES)
-        if at and self._ahead[at - 1][0] + min(self._ahead[at - 1][1], READ_BYTES) > place:
+        ends = place + min(size, self._read_bytes)
+        if at and self._ahead[at - 1][0] + min(self._ahead[at - 1][1], self._read_bytes) > place:
             return
         if at < len(self._ahead) and self._ahead[at][0] < ends:
             return
@@ -119,7 +120,7 @@ class SampleLooks:
         for place, size, held in self._ahead:
             if place >= ends:
                 return
-            wanted, at = min(size, READ_BYTES), place + len(held)
+            wanted, at = min(size, self._read_bytes), place + len(held)
             if begins <= at and place not in self._read:
                 held.extend(memoryview(data)[at - begins : place + wanted - begins])
                 if len(held) == wanted:

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from policies.audio.aac_blocks import Blocks
 from policies.audio.aac_packed import Chance, blocks_in
-from policies.audio.flac import frame_sizes
+from policies.audio.flac import frame_sizes, frames_in
 from policies.audio.walker import Chunk
 
 _WINDOW_BYTES = 4_096
@@ -113,6 +113,18 @@ class _Windows(ABC):
     def _take(self, window: bytes) -> None:
         """One is complete."""
 
+    @property
+    @abstractmethod
+    def _windows(self) -> Sequence[tuple[int, bytes, Spans]]:
+        """Those that were kept, by their rank; or else the one that is not complete."""
+
+    def kept_of(self, begins: int, ends: int) -> Iterator[tuple[int, int, memoryview]]:
+        """What was kept of that part of the file: a window's rank, where in the file it begins, and its bytes."""
+        for rank, window, spans in self._windows:
+            for (place, at), (_, behind) in zip(spans, [*spans[1:], (0, len(window))], strict=False):
+                if place < ends and place + behind - at > begins:
+                    yield rank, place, memoryview(window)[at:behind]
+
 
 class Windows(_Windows):
     """Some bytes of the media, and the sizes of the blocks of AAC in them."""
@@ -135,15 +147,9 @@ class Windows(_Windows):
             self._kept = sorted([*self._kept, (self._rank, window, self._spans)])[:_MOST_WINDOWS]
 
     @property
+    @override
     def _windows(self) -> Sequence[tuple[int, bytes, Spans]]:
         return self._kept or [(self._rank, bytes(self._window), self._spans)]
-
-    def kept_of(self, begins: int, ends: int) -> Iterator[tuple[int, int, memoryview]]:
-        """What was kept of that part of the file: a window's rank, where in the file it begins, and its bytes."""
-        for rank, window, spans in self._windows:
-            for (place, at), (_, behind) in zip(spans, [*spans[1:], (0, len(window))], strict=False):
-                if place < ends and place + behind - at > begins:
-                    yield rank, place, memoryview(window)[at:behind]
 
     def most_blocks(self, blocks: Blocks, pairs: SizePairs, size: int) -> int:
         """How many blocks so many bytes may have; 0 where all those that were read are samples.
@@ -194,19 +200,27 @@ class Windows(_Windows):
 class FlacWindows(_Windows):
     """The sizes of the frames of FLAC that stand in some of the media."""
 
-    __slots__ = ("_read",)
+    __slots__ = ("_kept", "_read")
 
     _SIZE = 65_536
     _STRETCHES = (65_536, 1 << 20)
 
     def __init__(self) -> None:
         self._read: list[list[int]] = []
+        self._kept: tuple[int, bytes, Spans] | None = None  # the first one by rank
         super().__init__()
 
     @override
     def _take(self, window: bytes) -> None:
         if len(self._read) < _MOST_FLAC_WINDOWS:
             self._read.append(frame_sizes(window))
+        if self._kept is None or self._rank < self._kept[0]:
+            self._kept = self._rank, window, self._spans
+
+    @property
+    @override
+    def _windows(self) -> Sequence[tuple[int, bytes, Spans]]:
+        return [self._kept or (self._rank, bytes(self._window), self._spans)]
 
     def most_frames(self, pairs: SizePairs, size: int) -> int:
         """How many frames so many bytes may have, like :meth:`Windows.most_blocks`."""
@@ -233,6 +247,12 @@ def blocks_of(part: bytes, size: int, is_begin: bool, blocks: Blocks) -> int:  #
             break
         at, count = after, count + has_sound
     return 2 * size * count // at if count > 1 else 1
+
+
+def frames_of(part: bytes, size: int, is_begin: bool) -> int:  # noqa: ARG001, FBT001
+    """The same of frames of FLAC."""
+    count = frames_in(part, 0, len(part))
+    return count if len(part) == size or count < _FEW_STRANGE else 2 * count * size // len(part)
 
 
 def _sizes(window: bytes, blocks: Blocks) -> list[int]:

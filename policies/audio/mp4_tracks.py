@@ -11,7 +11,7 @@ from policies.audio.flac import StreamInfo
 from policies.audio.mp4_looks import Kept, SampleLooks
 from policies.audio.mp4_media import Media
 from policies.audio.mp4_opus import OpusHeads
-from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows, blocks_of
+from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows, blocks_of, frames_of
 from policies.audio.mp4_places import Places
 from policies.audio.opus import RATE as OPUS_RATE
 from policies.audio.opus import packet_samples
@@ -35,6 +35,7 @@ _MOST_MPEG_BYTES = 1729
 """Of a frame: 384 kbit/s of layer II at 32 kHz."""
 _MOST_AC3_BYTES = 4096
 _MOST_AMR_BYTES, _MOST_AMR_WB_BYTES = 32, 61
+_FLAC_READ_BYTES = 32_768
 _FLAC_FRAME_BYTES = 64
 """Around its samples, with room."""
 _SHORT_MPEG = 576
@@ -287,10 +288,11 @@ class Track:
 
     # --- descriptions ------------------------------------------------------------------------------------------------
 
-    def describe(self, body: bytes, pairs: SizePairs, kept: Kept | None) -> None:
+    def describe(self, body: bytes, pairs: SizePairs, kept: tuple[Kept, Kept] | None) -> None:
         """``stsd``: the first entry. Raises struct.error for one that is cut short.
 
-        ``pairs``: for tracks of AAC and FLAC. ``kept``: of the media so far, if samples of AAC are to be read in it.
+        ``pairs``: for tracks of AAC and FLAC. ``kept``: of the media so far, of FLAC more at once, if samples are to
+        be read in it.
         """
         entry = body[8:]
         name = entry[4:8]
@@ -305,10 +307,9 @@ class Track:
         self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
         self.codec = frames.codec if frames else ""
         self.pairs = pairs if frames and (frames.blocks or frames.codec == "flac") else None
-        judge = partial(blocks_of, blocks=frames.blocks) if frames and frames.blocks else _opus_samples
-        if frames and (frames.blocks or frames.codec == "opus") and kept and not self.looks:
-            self.looks = SampleLooks(judge, kept)
-            self.places = Places(self.looks.found)
+        if frames and kept and not self.looks:
+            self.looks = _looks_at(frames, *kept)
+            self.places = Places(self.looks.found) if self.looks else None
         if self.codec == "opus":
             self.heads = self.heads or OpusHeads()
             self._pre_skip = int.from_bytes(_inner(entry, b"dOps")[2:4], "big")
@@ -431,6 +432,14 @@ class Track:
         spread = self.chunk_runs + max(self.chunks - self.last_chunk + 1, 0) * self.last_spread
         frames_of_runs = self.run_bytes // frames.size
         return (max(self.count, spread) if self.constant else self.bytes // frames.size) + frames_of_runs
+
+
+def _looks_at(frames: Frames, kept: Kept, more: Kept) -> SampleLooks | None:
+    if frames.blocks:
+        return SampleLooks(partial(blocks_of, blocks=frames.blocks), kept)
+    if frames.codec == "flac":
+        return SampleLooks(frames_of, more, _FLAC_READ_BYTES)
+    return SampleLooks(_opus_samples, kept) if frames.codec == "opus" else None
 
 
 def _opus_samples(part: bytes, size: int, is_begin: bool) -> int:  # noqa: ARG001, FBT001

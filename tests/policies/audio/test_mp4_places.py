@@ -1,8 +1,11 @@
 """Samples of an MP4 are read where its tables say that they stand, whatever else is in its media."""
 
+import io
 import struct
+import tempfile
 from itertools import accumulate
 
+import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +15,7 @@ from policies.audio.sources import Heard
 from policies.audio.track import Track
 from tests.policies.audio.feeding import cuts, fed
 from tests.policies.audio.oracle import played_ms, recording
-from tests.policies.audio.test_containers import adts_frames
+from tests.policies.audio.test_containers import adts_frames, noise
 
 ORDERS = [(b"stsc", b"stsz", b"stco"), (b"stsz", b"stsc", b"stco"), (b"stco", b"stsz", b"stsc")]
 EACH = 10  # samples to the chunk
@@ -92,6 +95,27 @@ def test_sound_that_no_table_names_any_more_costs_nothing(named, is_first):
     """Editors and phones leave it in the media: it looked packed, and was billed up to 23 times."""
     samples = blocks(8.0, *LOUD)
     data = movie([(*LOUD[:2], samples[:named])], is_first=is_first, left_over=together(samples[named:], 40))
+    assert fed(Track(), data).walked_ms == pytest.approx(played_ms(data), rel=0.005)
+    assert not fed(Track(), data).unsure
+
+
+@pytest.mark.parametrize("options", [(), (("movflags", "+faststart"),)])
+def test_flac_beside_pictures_is_what_its_tables_say(options):
+    """Wound: its frames follow no other in the media there, so it looked packed, and was billed 1.3 to 1.5 times."""
+    out = tempfile.NamedTemporaryFile()  # noqa: SIM115  ends with it
+    sound = recording("mp4", "flac", 6.0, 16_000, sound=noise)
+    with av.open(io.BytesIO(sound)) as heard, av.open(out.name, "w", "mp4", options=dict(options)) as film:
+        pictures = film.add_stream("mpeg4", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        stream = film.add_stream_from_template(heard.streams.audio[0])
+        for number, packet in enumerate(packet for packet in heard.demux() if packet.size):
+            picture = av.VideoFrame(64, 48, "yuv420p")
+            picture.pts = number * 6
+            film.mux(pictures.encode(picture))
+            packet.stream = stream
+            film.mux(packet)
+        film.mux(pictures.encode(None))
+    data = out.read()
     assert fed(Track(), data).walked_ms == pytest.approx(played_ms(data), rel=0.005)
     assert not fed(Track(), data).unsure
 
