@@ -98,7 +98,7 @@ def test_an_empty_database_is_not_begun_beside_data_of_another_version(tmp_path,
 
 def test_a_machine_without_servers_is_told_every_remedy(tmp_path, bare):
     for find in (lambda: find_postgres(tmp_path), find_valkey):
-        with pytest.raises(StartFailed, match=r"pip install.*system's.*GATEWAY_DATABASE_URL"):
+        with pytest.raises(StartFailed, match=r"make install.*system's.*GATEWAY_DATABASE_URL"):
             find()
 
 
