@@ -26,7 +26,7 @@ _MOST_READ_BYTES = 65_536
 """Of a tag of AAC; in a longer one nobody looks for blocks."""
 _MOST_DESCRIPTIONS = 4096
 """Behind more different ones the rest is weighed."""
-_UNKNOWN_KBITS, _OTHER_KBITS = 32, 16
+_UNKNOWN_KBITS, _OTHER_KBITS = 32, 15
 """Of what is in no tag, and of sound in codecs that are not walked: Nellymoser, Speex, ADPCM, plain samples."""
 _NS_PER_MS = 1_000_000
 
