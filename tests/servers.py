@@ -3,8 +3,8 @@
 A process, because each test has its own event loop while the servers live for the whole run, and because the servers
 end with the thread that started them. It ends when its standard input does, so a killed test run leaves nothing.
 
-``TEST_DATABASE_URL`` and ``TEST_REDIS_URL`` name other servers to test against. The role must be allowed to make
-databases; the Redis database that the URL names is emptied again and again.
+``TEST_DATABASE_URL`` and ``TEST_REDIS_URL`` name other servers to test against. The role makes databases, and empties
+one past its triggers, so it is a superuser; the Redis database that the URL names is emptied again and again.
 """
 
 import asyncio
