@@ -130,12 +130,12 @@ async def obstacle(checks: Mapping[str, Check]) -> str:
     )
 
 
-async def lacking(checks: Mapping[str, Check]) -> Mapping[str, str]:
+async def lacking(checks: Mapping[str, Check]) -> Mapping[str, Any]:
     """What is served without, and why: dependencies that are down and not needed by everything."""
     optional = {name: check for name, check in checks.items() if not check.required}
     answers = await asyncio.gather(*map(_ask, optional.values()))
     return {
-        name: str(answer.get("detail") or answer.get("addresses"))
+        name: answer.get("detail") or answer.get("addresses")
         for name, answer in zip(optional, answers, strict=True)
         if answer["status"] == "down"
     }
