@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gateway.cli.output import remark
 from gateway.times import maybe_stamp
 from gateway.usage.limit_use import Quota, Use, quota, uses
 from policies.identity.tenants import Tenant
@@ -133,7 +134,8 @@ async def _uses(
         return [None] * len(grants)
     try:
         return await uses(grants, tenant_id, calendar, now_ms, holds, stores.ledger, Spent())
-    except Unavailable:
+    except Unavailable as error:
+        remark(f"What is in use is not known: {error}")
         return [None] * len(grants)
     finally:
         await holds.close()

@@ -27,6 +27,7 @@ from gateway.configuration.upstreams import UpstreamSettings
 from gateway.processes import ops
 from gateway.processes.control import Gone
 from gateway.processes.crew import Crew
+from gateway.processes.members import StartFailed
 from gateway.processes.noted_address import note
 from gateway.processes.reload import Reloader
 from gateway.processes.sockets import close_privately, listen, listen_for_each, listen_privately, turn_deaf
@@ -143,7 +144,12 @@ class Supervisor:
                 settings, stores.database_url, stores.redis_url, stores.secret_key, portal.getsockname()
             )
             self._crew = Crew(blueprint, self._public, self._tasks, portal)
-            await self._crew.start()
+            try:
+                await self._crew.start()
+            except StartFailed:
+                if self._hurry.is_set():  # we have ended them ourselves
+                    return
+                raise
             self._reloader = Reloader(
                 blueprint, self._crew, self._systemd, read=self._read, applied=self._look_at_upstreams
             )

@@ -50,8 +50,8 @@ _MIGRATE = (
     "Run `gateway migrate` as the role that owns the schema `platform`, and let the gateway connect as that role."
 )
 JOIN = (
-    "Ask a database administrator to run this, once: GRANT platform_app TO {role}; (before it CREATE ROLE platform_app "
-    "NOLOGIN; where there is no such role)"
+    "Ask a database administrator to run, once: `GRANT platform_app TO {role};` (where there is no such role, before "
+    "it `CREATE ROLE platform_app NOLOGIN;`)."
 )
 """What to do when the connecting role may not become the one that tenants' rows are shown to."""
 
@@ -80,7 +80,7 @@ def asking() -> Iterator[None]:
         raise Unavailable(f"PostgreSQL cannot answer now: {_redacted(error)}") from error
     except _UNPREPARED as error:
         what = str(_redacted(error))
-        todo = JOIN.format(role="the gateway's role") if "role" in what and "platform_app" in what else _MIGRATE
+        todo = JOIN.format(role="ROLE_OF_THE_GATEWAY") if "role" in what and "platform_app" in what else _MIGRATE
         raise Unavailable(f"The database is not ready for this release: {what}. {todo}") from error
     except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError) as error:
         raise Rejected("A text holds a character that PostgreSQL cannot keep, such as NUL.") from _redacted(error)

@@ -30,6 +30,11 @@ def test_a_key_has_a_rate_of_its_own(acme: Operator) -> None:
     shown = acme.json("limits", "show", "--tenant", "acme")
     assert (shown["requests"], shown["keys"]) == (None, [{"id": key, "name": "ci", "requests": "10/h"}])
     assert acme.table("limits", "show", "--tenant", "acme")[2][:4] == [key, "ci", "requests", "10/h"]
+    acme.environment["GATEWAY_REDIS_URL"] = "redis://127.0.0.1:1"
+    assert (
+        "What is in use is not known: limits cannot be counted: Redis"
+        in acme.run("limits", "show", "--tenant", "acme").stderr
+    )
 
 
 def test_the_default_is_shown_where_it_holds(acme: Operator) -> None:
