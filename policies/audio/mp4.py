@@ -198,7 +198,7 @@ class Mp4Walker(ElementWalker):
                 windows.feed(media, self.passed)
             if not self._tracks and len(self._front) < MOST_FRONT_BYTES:
                 self._front += media[: MOST_FRONT_BYTES - len(self._front)]
-        for track in self._tracks.values():
+        for track in dict.fromkeys((*self._tracks.values(), self._track)):
             if track.heads and track.heads.waiting:
                 track.heads.feed(chunk, self.passed)
             if track.looks:

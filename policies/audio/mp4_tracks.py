@@ -153,7 +153,7 @@ class Track:
         if self._frames is None or self._frames.samples:
             return self._frames is None
         unread = self.count + self.run_count - (self.heads.count if self.heads else 0)
-        if unread <= 0 or self.looks is None or not self.looks.looks:
+        if unread <= 0 or not (self.looks and self.looks.looks and self.heads and self.heads.count):
             return unread > 0
         stated = self._stated_ns
         return abs(self.read_ns + unread * self._unread_ns - stated) * _TIMED_PART > stated
@@ -425,8 +425,12 @@ class Track:
 
     @property
     def _unread_ns(self) -> int:
-        """What a packet of Opus plays that was not read: as the longest of those that chance chose."""
-        return self.looks.most * _NS_PER_SECOND // OPUS_RATE if self.looks and self.looks.most else _OPUS_NS
+        """What a packet of Opus plays that was not read: as the longest of those that chance chose.
+
+        Of tables that lead to no packet at all nobody knows where they lead a decoder.
+        """
+        looks, heads = self.looks, self.heads
+        return looks.most * _NS_PER_SECOND // OPUS_RATE if looks and looks.most and heads and heads.count else _OPUS_NS
 
     def _pcm_frames(self, frames: Frames) -> int:
         spread = self.chunk_runs + max(self.chunks - self.last_chunk + 1, 0) * self.last_spread

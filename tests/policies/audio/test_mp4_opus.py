@@ -69,6 +69,14 @@ def test_packets_that_are_stated_to_be_shorter_count_as_long_as_they_are(kind, t
     assert fed(Track(), data).walked_ms == fed(Track(), opus(kind, "60")).walked_ms
 
 
+def test_a_track_without_a_number_is_read_however_the_bytes_are_cut():
+    data = opus("tables in front", "2.5").replace(b"tkhd", b"free")
+    whole = fed(Track(), data)
+    assert whole.walked_ms >= played_ms(data) * 0.995
+    for length in (7, 100, 997):
+        assert fed(Track(), data, (length,)).walked_ms == whole.walked_ms
+
+
 def test_packets_that_no_table_leads_to_count_twenty_milliseconds():
     data = opus("tables in front", "10")
     at = data.index(b"stco") + 12
