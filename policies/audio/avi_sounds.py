@@ -31,6 +31,7 @@ _FRAMED: Mapping[int, Callable[[], Walker]] = {
     0x0050: lambda: MpegWalker(is_linked=False),
     0x0055: lambda: MpegWalker(is_linked=False),
     0x1600: lambda: AdtsWalker(is_linked=False),
+    0x1610: lambda: AdtsWalker(is_linked=False),
     0x2000: lambda: Ac3Walker(is_linked=False),
     0xF1AC: FlacWalker,
 }
@@ -198,6 +199,8 @@ def sound_of(form: bytes) -> Sound | None:
     packets = _packets(tag, form[_SET_UP_AT:])
     if packets:
         return _Packed(packets, channels)
+    if tag in _AAC:  # without a set-up
+        return _Framed(AdtsWalker(is_linked=False))
     if tag == _EXTENSIBLE and form[_KIND_AT:].startswith(_EAC3):
         return _Framed(Ac3Walker(is_linked=False))
     layout = read_format(form[:_FORMAT_BYTES], "<")

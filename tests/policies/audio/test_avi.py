@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.audio.avi_sounds import sound_of
 from policies.audio.sources import Heard
 from policies.audio.track import Track
 from tests.policies.audio.build import chunk, fmt, riff
@@ -86,6 +87,16 @@ def test_sound_in_avi_counts_as_ffmpeg_plays_it(codec, rate, channels, pictures)
     assert not track.unsure
     for lengths in ((7,), (1, 5_000), (977,)):
         assert fed(Track(), data, lengths).walked_ms == track.walked_ms
+
+
+@pytest.mark.parametrize("tag", [0x00FF, 0x1600, 0x1610])
+def test_aac_that_was_copied_with_its_headers_counts_by_them(tag):
+    """As FFmpeg's stream copy leaves it, without a set-up."""
+    data = recording("adts", "aac", 3.0, 44_100)
+    sound = sound_of(fmt(tag=tag, rate=44_100, bits=0, block=0)[8:])
+    sound.feed(data, is_end=True)
+    sound.flush()
+    assert sound.ms == pytest.approx(played_ms(data), abs=1)
 
 
 @pytest.mark.parametrize("codec", ["g723_1", "adpcm_ms", "pcm_s16le"])
