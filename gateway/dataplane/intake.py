@@ -6,6 +6,7 @@ Who takes too long is watched from outside, by the one ticker of the listener: h
 import asyncio
 import contextlib
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -31,6 +32,8 @@ _MAX_HEADER = 65_536
 _BEGINNING = 4_096
 """How much is kept of a header that does not end, to know a browser by."""
 _HEADER_END = re.compile(rb"(?:\r\n){2,}")
+_MOST_STEPS = 256
+"""In how many steps a piece with a fault is read again; a body may hold an empty line every few bytes."""
 
 
 class BodyTooSlow(Exception):
@@ -157,12 +160,13 @@ class Intake(RequestHandler):
         if is_all:
             parser, fed = self._new_parser(), 0
             with contextlib.suppress(HttpProcessingError):
-                for header in _HEADER_END.finditer(piece):
+                for header in islice(_HEADER_END.finditer(piece), _MOST_STEPS):
                     messages = parser.feed_data(piece[fed : header.end()])[0]
                     fed = header.end()
                     if messages:
                         self._messages.extend(messages)
                         good = fed
+                parser.feed_data(piece[fed:])  # the last body's end may be in it
         self._messages.append(fault)
         self.beginning = piece[good:][:_BEGINNING]
 

@@ -7,9 +7,12 @@ earlier where the body is late. It then stopped one short of the bound, and noth
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from aiohttp.http_parser import HttpRequestParser
 
+from gateway.dataplane.intake import Intake
 from tests.gateway.dataplane.test_repeats import Gate, after, answer, request, warm
 from tests.gateway.harness import Gateway, running, say_ok
 from tests.storage.waiting import until
@@ -61,6 +64,38 @@ async def test_those_before_one_that_is_none_are_answered_first(
     before = 2 + bool(behind)
     assert [answer.status for answer in got] == before * [200] + [400]
     assert [len(seen.body) for seen in gateway.upstream.seen] == [0, 0, 5][:before]
+
+
+@pytest.mark.parametrize("fault", [b"NONSENSE", b"NONSENSE\r\n\r\n"])
+async def test_a_body_before_one_that_is_none_is_whole(gateway: Gateway, fault: bytes) -> None:
+    """Wherever its empty lines stand, and whether or not the fault ends in one."""
+    body = b"\r\n\r\nhello"
+    head = f"POST /v1/listen HTTP/1.1\r\nHost: a\r\nX-API-Key: {gateway.key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    got = answers(await gateway.raw(head.encode() + body + fault))
+    assert [answer.status for answer in got] == [200, 400]
+    assert [seen.body for seen in gateway.upstream.seen] == [body]
+
+
+async def test_reading_once_more_takes_few_steps(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of nothing but empty lines, which needs no key, once held the loop for a sixth of a second."""
+    steps = 0
+
+    class Counting:
+        def __init__(self, parser: HttpRequestParser) -> None:
+            self.parser = parser
+
+        def feed_data(self, data: bytes) -> Any:
+            nonlocal steps
+            steps += 1
+            return self.parser.feed_data(data)
+
+    make = Intake._new_parser
+    monkeypatch.setattr(Intake, "_new_parser", lambda intake: Counting(make(intake)))
+    body = 9_000 * b"\r\n\r\nx"
+    head = b"POST /v1/listen HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    got = answers(await gateway.raw(head + body + b"NONSENSE\r\n\r\n"))
+    assert [answer.status for answer in got] == [401, 400]
+    assert 2 < steps < 300
 
 
 async def test_nothing_behind_a_last_request_takes_its_answer(gateway: Gateway) -> None:
