@@ -14,13 +14,17 @@ from policies.audio.wav_formats import Layout, read_format
 
 _LEAST_FORMAT_BYTES = 14
 _FORMAT_BYTES = 40
-_SET_UP_AT = 18
-"""Of what stands behind WAVEFORMATEX."""
+_BLOCK_AT, _SET_UP_SIZE_AT, _SET_UP_AT = 12, 16, 18
+"""Of a frame's size, of that of what stands behind WAVEFORMATEX, and of that."""
+_FEW_BYTES, _FEW_TIMES = 32, 1024
+"""Below so many bytes to the sample a packet has so many samples."""
 _OTHER_KBITS = 16
 _LEAST_KBITS = 8
 """Of frames whose sizes nobody knows."""
 _MOST_READ_BYTES = 8_192
 """Of a packet."""
+_MOST_CUT_BYTES = 2_048
+"""Of a packet that has not ended: more may be many."""
 _AAC, _VORBIS, _SPEEX, _EXTENSIBLE = (0x00FF, 0x706D), 0x566F, 0xA109, 0xFFFE
 _VORBIS_HEAD_BYTES, _SPEEX_HEAD_BYTES = 30, 80
 _KIND_AT, _EAC3 = 24, b"\xaf\x87\xfb\xa7"
@@ -131,24 +135,29 @@ class _Framed:
 
 
 class _Packed:
-    """A packet to the chunk."""
+    """A packet to the chunk, or to so many bytes (``step``) of it."""
 
-    __slots__ = ("_held", "_packets", "_played", "_size", "channels", "codec")
+    __slots__ = ("_held", "_packets", "_played", "_size", "_step", "channels", "codec")
 
-    def __init__(self, packets: Packets, channels: int) -> None:
-        self._packets, self.codec, self.channels = packets, packets.codec, channels
+    def __init__(self, packets: Packets, channels: int, step: int) -> None:
+        self._packets, self.codec, self.channels, self._step = packets, packets.codec, channels, step
         self._held, self._size, self._played = bytearray(), 0, 0
 
     @property
     def ms(self) -> int:
         rest = self._packets.samples_by_head(b"", 0, self._size) if self._size and self.codec == "aac" else 0
-        return self._packets.played(self._played + rest) * 1000 // self._packets.rate
+        cut_ms = self.most_ms(self._size) if self._size > _MOST_CUT_BYTES else 0
+        return self._packets.played(self._played + rest) * 1000 // self._packets.rate + cut_ms
 
     @property
     def unsure(self) -> bool:
         return self._packets.unsure
 
     def feed(self, piece: bytes, *, is_end: bool) -> None:
+        while self._step and self._size + len(piece) > self._step:
+            room = self._step - self._size
+            self.feed(piece[:room], is_end=True)
+            piece = piece[room:]
         self._size += len(piece)
         self._held += memoryview(piece)[: _MOST_READ_BYTES - len(self._held)]
         if is_end and self._size:
@@ -189,16 +198,19 @@ class _Other:
         return size * 8 // _OTHER_KBITS
 
 
-def sound_of(form: bytes) -> Sound | None:
-    """Of a stream with this ``strf``; None where it says too little."""
-    if len(form) < _LEAST_FORMAT_BYTES:
+def sound_of(form: bytes, sample_size: int = 0) -> Sound | None:
+    """Of a stream with this ``strf``; None where it says too little. ``sample_size`` is what ``strh`` says."""
+    if len(form) < _SET_UP_AT and len(form) not in {_LEAST_FORMAT_BYTES, _SET_UP_SIZE_AT}:
         return None
     tag, channels = int.from_bytes(form[:2], "little"), int.from_bytes(form[2:4], "little")
     if tag in _FRAMED:
         return _Framed(_FRAMED[tag]())
-    packets = _packets(tag, form[_SET_UP_AT:])
+    config = form[_SET_UP_AT:][: int.from_bytes(form[_SET_UP_SIZE_AT:_SET_UP_AT], "little")]
+    packets = _packets(tag, config)
     if packets:
-        return _Packed(packets, channels)
+        size = (int.from_bytes(form[_BLOCK_AT : _BLOCK_AT + 2], "little") or sample_size) if sample_size else 0
+        step = 0 if size <= 1 else size if size >= _FEW_BYTES else size * _FEW_TIMES
+        return _Packed(packets, channels, step)
     if tag in _AAC:  # without a set-up
         return _Framed(AdtsWalker(is_linked=False))
     if tag == _EXTENSIBLE and form[_KIND_AT:].startswith(_EAC3):
