@@ -63,7 +63,10 @@ class UnreadAvi:
     @property
     def ms(self) -> int | None:
         """By the frames found or by what was described, whichever plays longer."""
-        described = max((layout.ms(self._sound) for layout in self._layouts), default=0)
+        layouts, sound = self._layouts, self._sound
+        if not self._is_begun:  # FFmpeg begins behind the first chunk that is too large for a head
+            layouts, sound = _layouts_in(self._held), len(self._held) - self._held.rfind(b"strf")
+        described = max((layout.ms(sound) for layout in layouts), default=0)
         return max(self._hunt.ms or 0, described) or None
 
     def feed(self, chunk: Chunk) -> None:
@@ -101,11 +104,7 @@ class UnreadAvi:
         head = bytes(self._held[: found.start() if found else _MOST_HEAD_BYTES])
         self._held = self._held[found.end() if found else _MOST_HEAD_BYTES :]
         self._sound += max(len(head) - _HEAD_IS_NO_SOUND, 0)
-        for at in [found.end() for found in re.finditer(b"strf", head)][:_MOST_FORMATS]:
-            body = head[at + 4 : at + 4 + _FORMAT_BYTES]
-            layout = read_format(body, "<") if len(body) >= _LEAST_FORMAT_BYTES else None
-            if layout:
-                self._layouts.append(layout)
+        self._layouts = _layouts_in(head)
         behind, self._held = memoryview(bytes(self._held)), bytearray()
         return memoryview(b"".join((behind, rest))) if rest else behind
 
@@ -125,3 +124,14 @@ class UnreadAvi:
         is_index = name == b"idx1" and not self._has_index
         self._free = min(size, _ENTRY_BYTES * self._chunks) if is_index else 0
         self._has_index = self._has_index or is_index
+
+
+def _layouts_in(head: bytes | bytearray) -> list[Layout]:
+    """What a head describes."""
+    layouts = []
+    for at in [found.end() for found in re.finditer(b"strf", head)][:_MOST_FORMATS]:
+        body = bytes(head[at + 4 : at + 4 + _FORMAT_BYTES])
+        layout = read_format(body, "<") if len(body) >= _LEAST_FORMAT_BYTES else None
+        if layout:
+            layouts.append(layout)
+    return layouts

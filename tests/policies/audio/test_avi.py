@@ -249,6 +249,14 @@ def test_sound_that_ffmpeg_finds_in_avi_is_billed(forgery):
     assert billed_ms(data, (977,)) == billed_ms(data)
 
 
+def test_a_thrifty_codec_in_a_short_file_without_a_list_of_chunks_weighs_no_less_than_it_plays():
+    """Wound: FFmpeg begins behind a chunk that is too large for a head."""
+    data = avi().replace(b"LIST", b"STOP").replace(b"STOP", b"LIST", 2)
+    data = data[: data.index(b"movi") - 8] + b"NONE\xff\xff\xff\x7f" + data[data.index(b"movi") + 4 :]
+    assert played_ms(data) > 7_000
+    assert billed_ms(data) >= played_ms(data)
+
+
 def test_packets_of_which_several_are_in_a_chunk_count_each():
     """Wound: FFmpeg takes a chunk apart by the size that its stream says of a sample."""
     frames, at, sound = [], 0, recording("adts", "aac", 10.0, 8_000, 1, 8_000)
