@@ -30,7 +30,7 @@ class Origin:
             raise ValueError(f"an upstream is http://host:port, https://host:port or unix:/path, not {url!r}")
         if parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError(f"an upstream is an origin, without path and query: {url!r}")
-        if parts.port == 0 or not is_plain_host(parts.netloc):
+        if parts.port == 0 or not is_plain_host(parts.netloc) or not can_be_asked_for(parts.hostname):
             raise ValueError(f"{url!r} has no plain host and port; a name in other letters is written as xn--...")
         tls = parts.scheme == "https"
         return cls(parts.hostname, parts.port or (443 if tls else 80), "", tls)
@@ -59,3 +59,12 @@ class Origin:
 def bracketed(host: str) -> str:
     """A host as it stands before a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def can_be_asked_for(host: str) -> bool:
+    """Whether it can be looked up, and named to a server: parts of 1 to 63 letters (RFC 1035 section 2.3.4)."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from gateway.configuration.origin import Origin
+from gateway.configuration.origin import Origin, can_be_asked_for
 from gateway.configuration.values import Listed
 from policies.http.inquiry import is_plain_path
 from policies.routing.routes import LONGEST_S
@@ -104,7 +104,7 @@ class UpstreamSettings(BaseModel):
     @field_validator("server_name")
     @classmethod
     def _host(cls, name: str) -> str:
-        if name and not re.fullmatch(r"[0-9A-Za-z._-]+", name):
+        if name and not (re.fullmatch(r"[0-9A-Za-z._-]+", name) and can_be_asked_for(name)):
             raise ValueError("a host name")
         return name
 

@@ -25,7 +25,7 @@ class Usual(NamedTuple):
 class Familiar:
     """What an address has answered last. A service sends the same header again and again: that is walked once.
 
-    ``host``: what it is asked by, in Host.
+    ``host``: what it is asked by, in Host, and must not name itself by to clients; empty where it may.
     """
 
     __slots__ = ("_host", "_last_head", "usual")
@@ -48,7 +48,7 @@ class Familiar:
                 raise ValueError("it speaks another protocol")
             if head.chunked and first.startswith(b"HTTP/1.0"):
                 raise ValueError("chunks under HTTP/1.0, which knows none (RFC 9112 section 6.1)")
-            if head.location:
+            if head.location and self._host:
                 head.found_at(self._host)
             self._last_head = (raw, head)
         return self._last_head[1]

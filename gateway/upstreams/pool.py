@@ -15,6 +15,7 @@ from gateway.upstreams.answer import Familiar
 from gateway.upstreams.connection import UpstreamConnection
 from gateway.upstreams.failures import OutOfFiles, TooSlow, Unreachable
 from gateway.upstreams.tls_line import connect_tls
+from policies.routing.routes import PORTAL
 from policies.routing.upstreams import GOOD, Health
 
 _TICK_S = 0.5
@@ -53,7 +54,8 @@ class UpstreamPool:
         self.outbox = Outbox()
         self.health: Health = GOOD
         self.is_suspect = False
-        self.familiar = Familiar(host)
+        # The portal is asked by a name that it never says itself: an identity provider may have it, localhost.
+        self.familiar = Familiar(b"" if name == PORTAL else host)
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self.others = 0

@@ -159,8 +159,10 @@ def stands_in(path: str, query: str) -> bool:
     plain = unquote(query, "latin-1") if _NEEDLESS.search(query) else query
     if _OURS.search(plain):
         return True
-    pairs = (pair.partition("=") for pair in plain.split("&"))
-    return "eyJ" in plain and any(name in QUERY_NAMES and _ANY_TOKEN.match(value) for name, _, value in pairs)
+    if "eyJ" not in plain:
+        return False
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return any(unquote(name).lower() in QUERY_NAMES and _ANY_TOKEN.search(unquote(value)) for name, _, value in pairs)
 
 
 def _checked(prefix: str, randomness: bytes) -> str:

@@ -22,6 +22,7 @@ TICKET = "tkt_" + 48 * "a"
         "/v1/models?x=" + "".join(f"%{ord(letter):02x}" for letter in KEY),
         f"/v1/models?token={TICKET}",
         f"/v1/models?access_token={TOKEN}",
+        f"/v1/models?Token=Bearer%20{TOKEN}",
         f"/v1/models/{KEY}",
     ],
 )
@@ -40,6 +41,7 @@ async def test_a_target_with_a_credential_in_it_goes_no_further(gateway: Gateway
         "lengths_in_ms=20&months_of_the_year_in_all_of_them=1",
         "q=thk_live_",
         f"callback=https://elsewhere.test/?t={TOKEN}",
+        f"callback=https%3A%2F%2Felsewhere%2Etest%2F%3Fa%3D1%26token%3D{TOKEN}",
         "token=theirs&key=sk-theirs",
         "",
     ],

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from gateway.upstreams.pool import UpstreamPool
 from policies.account.usage import Outcome
+from policies.routing.routes import PORTAL
 from tests.gateway.harness import Gateway, Seen, running
 from tests.policies.audio.build import wav
 
@@ -59,6 +61,16 @@ async def test_what_is_at_the_upstream_is_found_here(gateway: Gateway, said: str
     answer = await gateway.ask()
     assert [value for name, value in answer.headers if name == "location"] == [said if heard is None else heard]
     assert answer["x-a"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [(PORTAL, b"Location: https://localhost/authorize"), ("asr", b"Location: /authorize")]
+)
+def test_the_portal_sends_to_whom_it_says(name: str, kept: bytes) -> None:
+    """An identity provider at localhost has the name by which sockets are asked: its log-in was looked for here."""
+    pool = UpstreamPool(name, "unix:/run/portal.sock", 1.0)
+    head = pool.familiar.read_head(b"HTTP/1.1 302 Found\r\nLocation: https://localhost/authorize\r\nContent-Length: 0")
+    assert head.lines == [kept]
 
 
 async def test_no_variable_of_the_environment_stands_between(monkeypatch: pytest.MonkeyPatch) -> None:

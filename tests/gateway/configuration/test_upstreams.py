@@ -30,6 +30,13 @@ def test_the_short_form_lists_addresses_of_the_default_upstream() -> None:
     assert (one[0], one[1].addresses) == ("default", ("http://a:1", "https://b", "unix:/run/c.sock"))
 
 
+@pytest.mark.parametrize("name", [".a", "a..b", 64 * "a", "a b"])
+def test_a_name_that_nobody_can_be_asked_by_is_a_fault(name: str) -> None:
+    """Every request was 500 instead, and so was /readyz."""
+    with pytest.raises(ValueError, match="a host name"):
+        UpstreamSettings(addresses=("https://127.0.0.1",), server_name=name)
+
+
 def test_tables_and_environment_meet_setting_by_setting(tmp_path: Path) -> None:
     """The environment comes first, as everywhere; what it does not name stays the file's."""
     secret = tmp_path / "secret"

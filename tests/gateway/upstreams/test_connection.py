@@ -781,6 +781,7 @@ def test_an_origin_is_read_from_a_url(url: str, origin: Origin, authority: str) 
     [
         "", "a", "ftp://a", "http://", "http://a/b", "http://a?b", "http://u:p@a", "http://a:99999", "http://a:x",
         "//a", "unix:", "unix:/", "unix:run/a.sock", "http://a b", "http://\xe4", "http://a:0", "http://a#b",
+        f"http://{64 * 'a'}.test",
     ],
 )  # fmt: skip
 def test_what_is_no_origin_is_refused(url: str) -> None:
