@@ -7,6 +7,7 @@ made common). The alphabet ``A-Za-z0-9_`` also makes it a legal WebSocket subpro
 
 import binascii
 import re
+import string
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
 _KEY = re.compile(KEY_PATTERN)
 _ANY_KEY = re.compile(r"(thk_[a-z]{2,8}_|tkt_|thr_|ths_)[0-9A-Za-z_-]+")
 _ANY_TOKEN = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_.-]*")
+_TOKEN_LETTERS = string.ascii_letters + string.digits + "_-"
 _OURS = re.compile(r"thk_[a-z]{2,8}_[0-9A-Za-z]|ths_[0-9A-Za-z]{20}|thr_[0-9a-z]{20}_[0-9]|tkt_[0-9a-f]{40}")
 """What nobody writes by chance: ``lengths_in_ms`` is none of them."""
 _NEEDLESS = re.compile(r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
@@ -144,7 +146,13 @@ def redacted(text: str) -> str:
 def has_key(text: bytes) -> bool:
     """Whether there is something in it that looks like a key, a ticket or a token."""
     readable = text.decode("latin-1")
-    return _OURS.search(readable) is not None or _ANY_TOKEN.search(readable) is not None
+    return _OURS.search(readable) is not None or _has_token(readable)
+
+
+def _has_token(text: str) -> bool:
+    """What ``_ANY_TOKEN`` finds, in one pass: of a query that is nothing but beginnings it would take 20 ms."""
+    tails = (part[len(part.rstrip(_TOKEN_LETTERS)) :] for part in text.split(".")[:-1])
+    return any(0 <= tail.find("eyJ") <= len(tail) - 11 for tail in tails)
 
 
 def stands_in(path: str, query: str) -> bool:
@@ -162,7 +170,7 @@ def stands_in(path: str, query: str) -> bool:
     if "eyJ" not in plain:
         return False
     pairs = (pair.partition("=") for pair in query.split("&"))
-    return any(unquote(name).lower() in QUERY_NAMES and _ANY_TOKEN.search(unquote(value)) for name, _, value in pairs)
+    return any(unquote(name).lower() in QUERY_NAMES and _has_token(unquote(value)) for name, _, value in pairs)
 
 
 def _checked(prefix: str, randomness: bytes) -> str:

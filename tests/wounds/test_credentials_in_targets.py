@@ -23,6 +23,7 @@ TICKET = "tkt_" + 48 * "a"
         f"/v1/models?token={TICKET}",
         f"/v1/models?access_token={TOKEN}",
         f"/v1/models?Token=Bearer%20{TOKEN}",
+        f"/v1/models?jwt=Bearer+{TOKEN}",
         f"/v1/models/{KEY}",
     ],
 )
@@ -43,6 +44,7 @@ async def test_a_target_with_a_credential_in_it_goes_no_further(gateway: Gateway
         f"callback=https://elsewhere.test/?t={TOKEN}",
         f"callback=https%3A%2F%2Felsewhere%2Etest%2F%3Fa%3D1%26token%3D{TOKEN}",
         "token=theirs&key=sk-theirs",
+        "token=eyJ1234567.c2ln&key=eyJhbGciOiJFZERTQSJ9",
         "",
     ],
 )
