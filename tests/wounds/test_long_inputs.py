@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.dataplane.inquiries import TrustedProxies, usable_request_id
-from policies.http.credentials import present, redacted
+from policies.http.credentials import has_key, present, redacted, stands_in
 from policies.http.headers import RequestHead, connection_tokens
 from policies.http.inquiry import Target, is_plain_host
 from policies.metering.meters import meter_for
@@ -57,6 +57,9 @@ CHECKS: dict[str, Callable[[str], object]] = {
     ),
     "key": lambda text: present(RequestHead.walk([(b"X-API-Key", text.encode("latin-1"))])),
     "name": lambda text: RequestHead.walk([(text.encode("latin-1"), b"")]),
+    "credential in a path": lambda text: stands_in(text, ""),
+    "credential in a query": lambda text: stands_in("/", "token=" + text),
+    "credential among subprotocols": lambda text: has_key(text.encode("latin-1")),
     "log line": lambda text: redacted(text[:1_024]),
     "form": lambda text: meter_for("multipart", "multipart/form-data; " + text),
     "forwarded for": lambda text: TRUSTED.client_address("10.0.0.1", text.encode("latin-1")),
