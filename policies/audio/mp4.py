@@ -31,6 +31,7 @@ _MOST_TRACKS = 64
 _MOST_LOOKED_AT = 32
 """Tracks of AAC and Opus, of those: more are odd."""
 _TO_THE_END = 1 << 63
+_MOST_PLACE = (1 << 64) - 1
 _MOST_READ_BYTES = 65_536
 """Of a box that is read whole: a sample description may hold a decoder's whole set-up."""
 _MOST_UNSIZED = 1 << 20
@@ -259,7 +260,7 @@ class Mp4Walker(ElementWalker):
             self._is_lost = not parents
             return at + 1 if self._is_lost else parent_ends - before
         if name in _CONTAINERS:
-            return self._descend(name, begins, ends, body, after)
+            return self._descend(name, before + body - 8, ends, body, after)  # where FFmpeg says that it begins
         return self._pass_body(name, data, at, body, after) if name in _READ else after
 
     def _descend(self, name: bytes, begins: int, ends: int, body: int, after: int) -> int:
@@ -385,7 +386,7 @@ class Mp4Walker(ElementWalker):
                 at += 4 * (flags & 1) + 4 * (flags >> 2 & 1)
                 width = 4 * (flags >> 8 & 15).bit_count()
                 offset = int.from_bytes(data[body + 8 : body + 12], "big", signed=True) if flags & 1 else 0
-                self._run_begins, self._run_bytes = self._run_base + offset, track.run_bytes
+                self._run_begins, self._run_bytes = self._run_base + offset & _MOST_PLACE, track.run_bytes
                 track.begin_run(self._run_begins)
                 if not width:
                     count = min(count, _MOST_UNSIZED)

@@ -17,8 +17,8 @@ READ_BYTES = 4_096
 """Of a sample."""
 _LEAST_PART = 2_048
 """That tells something of a longer one."""
-_FIRST_STRETCH, _STRETCH = 4_096, 262_144
-"""Bytes of the track of which one is chosen, and the sample that has it looked at."""
+_FIRST_STRETCH, _STRETCH, _GROWS = 4_096, 262_144, 4
+"""Bytes of the track of which one is chosen, and the sample that has it looked at: first, last, and how they grow."""
 _MOST_AHEAD, _USUALLY_AHEAD = 64, 32
 _FEW_BEHIND = 1
 
@@ -32,15 +32,15 @@ class SampleLooks:
     """Looks at samples of one track; ``most`` is the most that one of them came to."""
 
     __slots__ = (
-        "_ahead", "_behind", "_chance", "_judge", "_kept", "_left", "_read", "_read_bytes", "_seen", "_stretch",
-        "_table", "looks", "most",
+        "_ahead", "_behind", "_chance", "_judge", "_kept", "_left", "_reach", "_read", "_read_bytes", "_seen",
+        "_stretch", "_table", "looks", "most",
     )  # fmt: skip
 
     def __init__(self, judge: Judge, kept: Kept, read_bytes: int = READ_BYTES) -> None:
         """``read_bytes`` of a sample are read at most."""
         self._judge, self._kept, self._read_bytes = judge, kept, read_bytes
         self._chance = Chance()
-        self._stretch = _STRETCH
+        self._stretch, self._reach = _STRETCH, _FIRST_STRETCH
         self._left = self._chance.below(_FIRST_STRETCH)  # bytes up to the next one that is chosen
         self._ahead: list[tuple[int, int, bytearray]] = []  # by place: what was chosen, its size, what has come of it
         self._read: set[int] = set()  # places of those that have been
@@ -74,7 +74,8 @@ class SampleLooks:
             while pick < total and len(self._ahead) < _MOST_AHEAD:
                 index = bisect_right(starts, pick) - 1
                 self._plan(position + starts[index], sizes[index])
-                pick = max(pick + 1 + self._chance.below(2 * self._stretch), starts[index + 1])
+                self._reach = min(_GROWS * self._reach, self._stretch)
+                pick = max(pick + 1 + self._chance.below(2 * self._reach), starts[index + 1])
         self._left = max(pick - total, 0)
 
     def _plan(self, place: int, size: int) -> None:

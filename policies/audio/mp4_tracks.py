@@ -396,14 +396,16 @@ class Track:
             return 0
         size = self.bytes + self.run_bytes
         blocks, samples = frames.blocks, self.count + self.run_count
-        if self.looks and self.looks.looks:
-            count = samples * self.looks.most if self.looks.most > 1 else 0
+        is_followed = self.places is not None and not self.places.is_odd
+        count = samples * self.looks.most if self.looks and self.looks.most > 1 else 0
+        if self.looks and self.looks.looks and is_followed:
+            pass  # else the tables that were followed may be a decoy's
         elif not blocks:
-            count = flac.most_frames(self.pairs, size)
+            count = max(count, flac.most_frames(self.pairs, size))
         elif of_several is None:
-            count = windows.most_blocks(blocks, self.pairs, size)
+            count = max(count, windows.most_blocks(blocks, self.pairs, size))
         else:
-            count = 0 if self.places and not self.places.is_odd else 2 * samples
+            count = count if is_followed else max(count, 2 * samples)
             if all(others == blocks for others, _, _ in of_several):  # read by what is another's, they end anywhere
                 named, of_all = sum(count for _, count, _ in of_several), sum(taken for _, _, taken in of_several)
                 count = max(count, windows.most_of_several(blocks, named, of_all) * size // max(of_all, 1))
