@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 
 from gateway.demo.samples import SAMPLES
-from tests.e2e.running import GATEWAY, Demo, children, command_line, environment, eventually, serving
+from tests.e2e.running import GATEWAY, Demo, Process, children, command_line, environment, eventually, serving
 
 FIRST = SAMPLES[0]
 PCM = FIRST.path.read_bytes()[44:]
@@ -133,11 +133,23 @@ def metrics(url: str) -> str:
         return answer.read().decode()
 
 
-def listeners(url: str) -> int:
-    """How many sockets listen on its port: proc_pid_net(5), state 0A."""
+def listening(process: int, url: str) -> int:
+    """How many files of this process are sockets that listen on that port (proc_pid_net(5): state 0A, and the inode).
+
+    One is in its hands all its life, and one more while it accepts.
+    """
     port = f"{urlsplit(url).port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[1].endswith(f":{port}") and row[3] == "0A" for row in rows)
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port}") and row[3] == "0A"}
+    held = []
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            held.append(str(file.readlink()))
+    return sum(file in sockets for file in held)
+
+
+def workers_of(gateway: Process) -> list[int]:
+    return [p for p in children(gateway.process.pid) if "gateway.processes.worker" in command_line(p)]
 
 
 def test_a_reload_lets_streams_go_on_and_the_next_one_ends_those_before_it(tmp_path: Path, echo: Echo) -> None:
@@ -151,11 +163,12 @@ def test_a_reload_lets_streams_go_on_and_the_next_one_ends_those_before_it(tmp_p
 
         with opened(url, "/v1/realtime", additional_headers=header) as old:
             assert says(old, "before")
-            assert (usual := listeners(url))
+            (worker,) = workers_of(gateway)
+            accepting = listening(worker, url)
             gateway.process.send_signal(signal.SIGHUP)
             gateway.wait_for('"event":"reloaded"')
             assert says(old, "after")
-            assert eventually(lambda: listeners(url) == usual)  # those before it take nothing any more
+            assert eventually(lambda: listening(worker, url) < accepting)  # who comes now comes to the new one
             with opened(url, "/v1/realtime", additional_headers=header) as new:
                 assert says(new, "new")
                 gateway.process.send_signal(signal.SIGHUP)
@@ -175,7 +188,7 @@ def test_a_killed_worker_loses_seconds_and_a_drain_says_goodbye(tmp_path: Path, 
         with opened(url, "/v1/realtime", additional_headers=header) as stream:
             stream.send(bytes(100_000))
             assert len(stream.recv(60)) == 100_000
-            (worker,) = [p for p in children(gateway.process.pid) if "gateway.processes.worker" in command_line(p)]
+            (worker,) = workers_of(gateway)
             assert eventually(lambda: 'direction="in",route="openai.realtime"} 100000.0' in metrics(url)), metrics(url)
             os.kill(worker, signal.SIGKILL)
             with pytest.raises(ConnectionClosed):
