@@ -36,6 +36,8 @@ PROBES = (2048, 4096, 8192)
 _ENOUGH, _PROBED_EACH = 6, 204
 _PACK = b"\0\0\1\xba"
 _MOST_STREAMS = 64
+_OTHERS = NUMBER + 1
+"""All streams beyond so many, as one."""
 _AT_ONCE, _FEW = 512, 4
 """Packets that are read together, and so many one by one behind one that may change what others are."""
 
@@ -179,7 +181,8 @@ class TsWalker:
         """Read them; one by one, for some time, behind each that may change what others are."""
         n, singly = 0, _FEW
         while n < packets.count:
-            n = self._pass_known(data, packets, n)
+            if _OTHERS not in self._streams:
+                n = self._pass_known(data, packets, n)
             end = min(n + singly, packets.count)
             for one in range(n, end):
                 self._read(data, packets.at(one))
@@ -231,14 +234,11 @@ class TsWalker:
         stream = self._streams.get(number)
         if not flags & 0x10 or begins >= end:
             return
+        if stream is None and not self._tables.is_silent(number):
+            stream = self._streams.get(_OTHERS)
         if first & FIRST:
-            if data.startswith(PES, begins):
-                if stream is None:
-                    if len(self._streams) >= _MOST_STREAMS:
-                        self.strange += end - begins
-                        return
-                    stream = self._streams[number] = Stream()
-                stream.begin(data[begins:end])
+            if PES.startswith(data[begins : min(begins + len(PES), end)]):
+                stream = self._begin(number, data[begins:end])
             else:
                 if self._tables.read(number, data[begins:end]):
                     self._judge()
@@ -250,6 +250,18 @@ class TsWalker:
             stream.look()
             if stream.is_judged:
                 self._judge()
+
+    def _begin(self, number: int, payload: bytes) -> Stream | None:
+        """An element of a stream, or what may be a table's first bytes."""
+        if len(payload) < len(PES):
+            self._tables.doubt()
+        if number not in self._streams and len(self._streams) >= _MOST_STREAMS:
+            if self._tables.is_silent(number):
+                return None
+            number = _OTHERS
+        stream = self._streams[number] = self._streams.get(number) or Stream()
+        stream.begin(payload)
+        return stream
 
     def _judge(self) -> None:
         """Which streams are no sound, of those that have been looked at."""

@@ -27,28 +27,35 @@ class Said(NamedTuple):
 class Stream:
     """Its bytes, as they come in packets."""
 
-    __slots__ = ("_due", "_passed", "_pieces", "_said", "_skip", "_walkers")
+    __slots__ = ("_due", "_head", "_passed", "_pieces", "_said", "_skip", "_walkers")
 
     def __init__(self) -> None:
         self._walkers: Sequence[FrameWalker] = [kind(is_linked=False) for kind in _KINDS]
         self._pieces: list[bytes] = []
         self._passed = self._skip = 0
+        self._head = b""  # of an element, while it is too short to say how long it is
         self._due: int | None = _CLEAR_BYTES
         self._said: Said | None = None
 
     def begin(self, payload: bytes) -> None:
         """A packetised element begins (section 2.4.3.6)."""
-        header = PES_BYTES + payload[8] if len(payload) >= PES_BYTES else PES_BYTES
+        self._head = payload if len(payload) < PES_BYTES else b""
+        if self._head:
+            return
+        header = PES_BYTES + payload[8]
         self._skip = max(header - len(payload), 0)
         self._add(payload[header:])
 
     @property
     def is_in_header(self) -> bool:
         """Whether what comes next belongs to a header."""
-        return self._skip > 0
+        return self._skip > 0 or len(self._head) > 0
 
     def go_on(self, payload: bytes) -> None:
         """More of it."""
+        if self._head:
+            self.begin(self._head + payload)
+            return
         if self._skip:
             skipped = min(self._skip, len(payload))
             self._skip -= skipped

@@ -37,6 +37,10 @@ class Tables:
         """Whether a stream is no sound."""
         return not self._is_doubted and self._kinds.get(number, False)
 
+    def doubt(self) -> None:
+        """Something may be a table, and was not read."""
+        self._is_doubted = True
+
     def read(self, number: int, payload: bytes) -> bool:
         """Read the sections that begin in a packet; whether any was new.
 

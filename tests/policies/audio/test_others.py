@@ -200,3 +200,36 @@ def test_a_damaged_file_is_billed_no_less_than_ffmpeg_plays_of_it(name):
     for seed in range(6):
         data = mutated(recorded(name), random.Random(f"{name} {seed}"))
         assert played_ms(data) <= billed_ms(data) * 1.005 + 80, seed
+
+
+def test_sound_behind_more_streams_than_are_told_apart_counts():
+    """Wound: a second was billed of a minute, behind 64 streams of a frame each."""
+    sound = recording("mpegts", "libmp3lame", 20.0, 8_000, 1, 8_000)
+    first = next(packet for packet in packets(sound) if is_of(packet, SOUND) and packet[1] & 0x40)
+    decoys = [first[:1] + (0x4200 + number).to_bytes(2, "big") + first[3:] for number in range(64)]
+    data = b"".join((*packets(sound)[:3], *decoys, *packets(sound)[3:]))
+    assert played_ms(data) > 19_900
+    assert Heard.of(fed(Track(), data)).best_ms >= played_ms(data) * 0.995
+    assert fed(Track(), data, (700, 3)).walked_ms == fed(Track(), data).walked_ms
+
+
+def test_a_stream_whose_elements_begin_at_the_end_of_packets_counts():
+    """Wound: FFmpeg joins what begins an element; two bytes of that were taken for a table."""
+    out, count = [], 0
+    for packet in packets(recording("mpegts", "libmp3lame", 20.0, 8_000, 1, 8_000)):
+        begins, payloads = 5 + packet[4] if packet[3] & 0x20 else 4, [packet]
+        if is_of(packet, SOUND):
+            payloads = [packet[begins : begins + 2], packet[begins + 2 :]] if packet[1] & 0x40 else [packet[begins:]]
+        for payload in payloads:
+            if is_of(packet, SOUND):
+                fill = 183 - len(payload)
+                field = bytes((fill,)) + b"\0".ljust(fill, b"\xff")[:fill] if fill >= 0 else b""
+                first = packet[1] & 0x40 if payload is payloads[0] else 0
+                flags = 0x30 if field else 0x10
+                out.append(bytes((0x47, first | SOUND >> 8, SOUND & 0xFF, flags | count & 15)) + field + payload)
+                count += 1
+            else:
+                out.append(packet)
+    data = b"".join(out)
+    assert played_ms(data) > 19_900
+    assert fed(Track(), data).walked_ms == pytest.approx(played_ms(data), rel=0.005)
