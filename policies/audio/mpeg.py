@@ -138,7 +138,8 @@ class MpegWalker(FrameWalker):
             if shape.key & _FREE:
                 kind.sought += 1
                 self._is_linked = False
-                return at + shape.length - 1
+                at += shape.length
+                continue
             if not self._is_linked:
                 at = self._seek(kind, at, shape.length, data, last)
                 if not self._is_linked:

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from policies.audio.hunt import _MOST_HUNTED_BYTES, HuntWalker
+from policies.audio.mpeg import MpegWalker, shapes
 from tests.policies.audio.feeding import fed
 from tests.policies.audio.oracle import recording
 
@@ -57,3 +58,15 @@ def test_a_frame_that_waits_is_looked_at_once_though_somebody_asks_after_every_p
         assert walker.ms is None or walker.ms > 0
     assert time.process_time() - started < 1.0
     assert walker.ms == fed(HuntWalker(), b"\x1fC\xb6u\xff\xff\xf8" * 9000).ms
+
+
+def test_a_frame_of_the_free_format_ends_at_one_place_in_any_cuts():
+    """Wound: its last byte might begin another frame, or not, by where the cuts fell."""
+    chance, all_heads = random.Random(0), list(shapes())
+    free = [head for head, shape in shapes().items() if shape.is_free and shape.length > 4]
+    fill = bytes(shapes()[free[0]].length - 4)
+    data = b"".join(chance.choice(free) + fill + chance.choice(all_heads) for _ in range(500))
+    whole = fed(MpegWalker(is_linked=False), data)
+    for lengths in ((1,), (7,), (188,)):
+        walker = fed(MpegWalker(is_linked=False), data, lengths)
+        assert (walker.ms, walker.strange) == (whole.ms, whole.strange)
