@@ -9,8 +9,9 @@ does not, all bytes count at the least bit rate there may be.
 import re
 import secrets
 import struct
+from collections.abc import Generator
 
-from policies.audio.avi_head import Head, Stream, read_head
+from policies.audio.avi_head import Head, Stream, reading
 from policies.audio.avi_sounds import Sound
 from policies.audio.avi_unread import UnreadAvi
 from policies.audio.walker import Chunk, Patience
@@ -111,7 +112,7 @@ class AviWalker:
 
     __slots__ = (
         "_begun", "_ends", "_first", "_head", "_held", "_hidden_at", "_hides", "_is_misled", "_known", "_left",
-        "_passed", "_patience", "_search", "_sink", "_slid", "_sync", "_tail", "_unread",
+        "_passed", "_patience", "_reading", "_search", "_sink", "_slid", "_sync", "_tail", "_unread",
     )  # fmt: skip
 
     claimed_ms = None
@@ -119,8 +120,9 @@ class AviWalker:
     def __init__(self) -> None:
         self._passed = self._slid = 0
         self._held = bytearray()  # the head; then what of a chunk's header is here
+        self._reading: Generator[None, None, Head | None] | None = reading(self._held)
         self._head: Head | None = None
-        self._unread: UnreadAvi | None = None
+        self._unread: UnreadAvi | None = UnreadAvi()  # speaks until the head is known, and where it is none
         self._patience = Patience(32)
         self._search = re.compile(b"")  # for the next chunk, where there is none
         self._known: dict[bytes, Stream] = {}  # by the names of their chunks
@@ -141,35 +143,26 @@ class AviWalker:
         return [stream.sound for stream in self._head.streams.values() if stream.sound] if self._head else []
 
     @property
-    def _guess(self) -> UnreadAvi | None:
-        """What speaks where the head is none, or not yet."""
-        if self._head or self._unread:
-            return self._unread
-        guess = UnreadAvi()
-        guess.feed(self._held)
-        return guess
-
-    @property
     def _best(self) -> Sound | None:
         return max(self._sounds, key=lambda sound: sound.ms, default=None)
 
     @property
     def codec(self) -> str:
         """Of the stream that plays longest."""
-        speaker = self._guess or self._best
+        speaker = self._unread or self._best
         return speaker.codec if speaker else ""
 
     @property
     def channels(self) -> int | None:
         """Of the same."""
-        speaker = self._guess or self._best
+        speaker = self._unread or self._best
         return speaker.channels if speaker else None
 
     @property
     def strange(self) -> int:
         """Bytes of no chunk; all, where no stream is sound."""
-        guess = self._guess
-        return guess.strange if guess else self._slid if self._sounds else self._passed
+        unread = self._unread
+        return unread.strange if unread else self._slid if self._sounds else self._passed
 
     @property
     def _hidden(self) -> int:
@@ -179,16 +172,15 @@ class AviWalker:
     @property
     def unsure(self) -> bool:
         """Whether the figure rests on a guess."""
-        guess, best = self._guess, self._best
+        unread, best = self._unread, self._best
         is_hiding = self._is_misled or self._hidden > 0
-        return guess.unsure if guess else is_hiding or (best is not None and best.unsure)
+        return unread.unsure if unread else is_hiding or (best is not None and best.unsure)
 
     @property
     def ms(self) -> int | None:
         """Of the stream that plays longest."""
-        guess = self._guess
-        if guess:
-            return guess.ms
+        if self._unread:
+            return self._unread.ms
         misled, hidden = self._passed if self._is_misled else 0, self._hidden
         ms = max((max(one.ms + one.most_ms(hidden), one.most_ms(misled)) for one in self._sounds), default=0)
         return self._patience.extended(ms, self._passed) or None
@@ -196,28 +188,29 @@ class AviWalker:
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
         self._passed += len(chunk)
-        if self._unread:
-            self._unread.feed(chunk)
-        elif self._head:
+        if self._unread is None:
             self._walk(bytes(self._held) + chunk)
-        else:
-            self._read_head(chunk)
+        elif self._reading is None or not self._has_begun(self._reading, chunk):
+            self._unread.feed(chunk)
 
-    def _read_head(self, chunk: Chunk) -> None:
-        seen = len(self._held)
-        self._held += chunk
-        limit = min(len(self._held), _MOST_HEAD_BYTES)
-        if self._held.find(b"movi", max(seen - 3, 0), limit) >= 0:
-            self._head = read_head(bytes(self._held[:limit]))
-        if self._head:
-            self._ends = self._head.ends
-            self._search, self._hides = self._head.pattern(), self._head.sound_pattern()
-            data, self._held = bytes(self._held[self._head.begins + 4 :]), bytearray()
-            self._walk(data)
-        elif limit == _MOST_HEAD_BYTES:
-            self._unread = UnreadAvi()
-            self._unread.feed(self._held)
-            self._held = bytearray()
+    def _has_begun(self, reading: Generator[None, None, Head | None], chunk: Chunk) -> bool:
+        """Whether the head ends in these bytes, or in front of them: then what is behind it has been walked."""
+        room = _MOST_HEAD_BYTES - len(self._held)
+        self._held += memoryview(chunk)[:room]
+        head, is_over = None, len(self._held) == _MOST_HEAD_BYTES
+        try:
+            next(reading)
+        except StopIteration as end:
+            head, is_over = end.value, True
+        if head is None:
+            if is_over:
+                self._reading, self._held = None, bytearray()
+            return False
+        self._head, self._reading, self._unread = head, None, None
+        self._ends = head.ends
+        self._search, self._hides = head.pattern(), head.sound_pattern()
+        self._walk(bytes(self._held[head.begins + 4 :]) + memoryview(chunk)[room:])
+        return True
 
     def _walk(self, data: bytes) -> None:
         base, end, at = self._passed - len(data), len(data), 0

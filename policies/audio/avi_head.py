@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from policies.audio.avi_sounds import Sound, sound_of
@@ -60,12 +60,16 @@ class Head(NamedTuple):
         return re.compile(rb"(?:%b|00(?=wb))[\0-\x7f]{2}...[\0-\x0f]" % (b"|".join(sounds) or b"(?!)"), re.DOTALL)
 
 
-def read_head(head: bytes) -> Head | None:
-    """None where the chunks have not begun, or where something stands that no recorder writes."""
+def reading(head: bytearray) -> Generator[None, None, Head | None]:
+    """Read a head as it grows, each chunk once; None in the end where something stands that no recorder writes."""
     streams: dict[bytes, Stream] = {}
     stream, kind, sample_size = Stream(None), b"", 0
-    for name, at, size in _chunks(head):
-        body = head[at : at + size]
+    for chunk in _chunks(head):
+        if chunk is None:
+            yield
+            continue
+        name, at, size = chunk
+        body = bytes(head[at : at + size])
         if name == b"movi":
             return None if kind else Head(at, at + size if size else 0, streams)
         if (size & 1 and name not in _PADDED) or size < _LEAST_BYTES.get(name, 0):
@@ -94,17 +98,21 @@ def _is_full(info: bytes) -> bool:
     return at == len(info)
 
 
-def _chunks(head: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(head: bytearray) -> Iterator[tuple[bytes, int, int] | None]:
     """Name, body and size of each, within the head's lists too; the last one is the list of all others.
+
+    None as long as there must be more of the head first.
 
     One that does not end within the last list that was opened in front of it is cut short by FFmpeg: it has no name.
     """
     at, ends = _LIST_BYTES, 0
-    while at + _LIST_BYTES <= len(head):
+    while True:
+        while at + _LIST_BYTES > len(head):
+            yield None
         name, size = _HEADER.unpack_from(head, at)
         at += _HEADER.size
         if name == b"LIST":
-            name = head[at : at + 4]
+            name = bytes(head[at : at + 4])
             ends = at + size
             if name in _OPEN:
                 at += 4
@@ -112,9 +120,9 @@ def _chunks(head: bytes) -> Iterator[tuple[bytes, int, int]]:
             name = name if name in _LISTS else b""
         elif name in _LISTS or at < ends < at + size:
             name = b""
+        while name != b"movi" and at + size > len(head):
+            yield None
         yield name, at, size
-        if name == b"movi":
-            return
         at += size + (size & 1)
 
 

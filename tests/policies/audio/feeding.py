@@ -1,5 +1,7 @@
 """Feeds a walker in cuts, and looks at everything that it says."""
 
+import sys
+
 from hypothesis import strategies as st
 
 cuts = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -20,6 +22,27 @@ def fed(walker, data, lengths=(1 << 30,)):
             walker.feed(piece)
         at, turn = at + length, turn + 1
     return walker
+
+
+def calls_to_watch(walker, data, length):
+    """How many functions are called where somebody asks for the figure after every piece, as a reservation does.
+
+    What a walker does over and over shows in it, on any machine alike.
+    """
+    count, before = 0, sys.getprofile()
+
+    def note(_frame, event, _function):
+        nonlocal count
+        count += event.endswith("call")
+
+    sys.setprofile(note)
+    try:
+        for at in range(0, len(data), length):
+            walker.feed(data[at : at + length])
+            assert walker.ms is None or walker.ms > 0
+    finally:
+        sys.setprofile(before)
+    return count
 
 
 def said(walker):

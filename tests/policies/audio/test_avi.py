@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.audio.avi import AviWalker
 from policies.audio.avi_sounds import sound_of
 from policies.audio.sources import Heard
 from policies.audio.track import Track
 from tests.policies.audio.build import chunk, fmt, riff
-from tests.policies.audio.feeding import cuts, fed
+from tests.policies.audio.feeding import calls_to_watch, cuts, fed
 from tests.policies.audio.oracle import played_ms, recording
 
 
@@ -305,3 +306,9 @@ def test_a_damaged_one_raises_nothing_and_any_cut_of_it_says_the_same(at, strang
     data = avi()[:at] + strange + avi()[at : at + 9_000]
     assert billed_ms(data, lengths) == billed_ms(data)
     assert played_ms(data) <= billed_ms(data) * 1.005 + 80
+
+
+def test_a_head_is_read_once_in_whatever_pieces_it_comes():
+    """Wound: it was read and weighed anew for each piece, half a second a kilobyte."""
+    data = b"RIFF\xff\xff\xff\x7fAVI " + b"JUNK\0\0\0\0" * 7_000 + b"JUNK\0\0\1\0" + b"movi" * 1_000
+    assert calls_to_watch(AviWalker(), data, 4) < 1_500 * len(data) // 4
