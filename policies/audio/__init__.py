@@ -8,24 +8,18 @@ elements  boxes and elements that say how long they are: most of a file is passe
 chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``, frames that it calls plain
           samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
-avi       AVI; its head is in ``avi_head``, its codecs in ``avi_sounds``, and one that cannot be read in ``avi_unread``
+avi       AVI
 flv       FLV; ``wavpack`` and ``tta`` what their names say
-mpegts    MPEG transport streams: ``mpegts_packets`` by columns, what ``mpegts_tables`` say, and one of
-          ``mpegts_streams``
+mpegts    MPEG transport streams, M2TS
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
           two in the unknown
-aac       its set-up; ``aac_blocks`` where a block begins and ends (code words in ``aac_spectrum``); ``aac_packed``
-          finds out several of them in what is called one sample
+aac       its set-up, its blocks, and several of them in what is called one sample
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
 ogg       pages of any number of streams, chained or multiplexed
-matroska  Matroska and WebM, live or not; which element may stand where in ``matroska_levels``, what they say in
-          ``matroska_contents``, a track of it in ``matroska_tracks``
-mp4       MP4, M4A, MOV, 3GP, fragmented or not; a track of it is in ``mp4_tracks``, a table
-          that is longer than its box in ``mp4_overreads``, frames found in the media itself in ``mp4_media``,
-          packets of Opus in ``mp4_opus``, frames packed together in ``mp4_packed``: some samples are read
-          (``mp4_looks``) where its tables say that they stand (``mp4_places``)
+matroska  Matroska and WebM, live or not
+mp4       MP4, M4A, MOV, 3GP, fragmented or not
 pcm       plain samples in a format that was declared beside them
 transfer  base64 undone in stream, for file parts that arrive as text
 reported  the upstream's own figure, read from its answer as it passes; ``sources`` ranks the figures

@@ -10,9 +10,9 @@ from bisect import bisect_left
 
 from typing_extensions import override
 
-from policies.audio.aac import MOST_BYTES, RATES, SAMPLES
-from policies.audio.aac_blocks import LOOKED_AT_BYTES, Blocks, begins_block
-from policies.audio.aac_packed import Looks, blocks_in
+from policies.audio.aac.blocks import LOOKED_AT_BYTES, Blocks, begins_block
+from policies.audio.aac.packed import Looks, blocks_in
+from policies.audio.aac.setup import MOST_BYTES, RATES, SAMPLES
 from policies.audio.frames import NS_PER_SECOND, FrameWalker
 from policies.audio.walker import Chunk
 

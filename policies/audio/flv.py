@@ -6,7 +6,7 @@ Behind the first one that does not readers search, so all that follows it is wei
 import struct
 from collections.abc import Callable
 
-from policies.audio.aac import SAMPLES, channels_of, frame_of
+from policies.audio.aac.setup import SAMPLES, channels_of, frame_of
 from policies.audio.frames import NS_PER_SECOND
 from policies.audio.mpeg import MpegWalker
 from policies.audio.packets import AacPackets

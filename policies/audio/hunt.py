@@ -7,9 +7,9 @@ MP4 whose first box has a name that nobody knows, and transport streams. Other c
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.amr import BareAmrWalker
-from policies.audio.mp4 import Mp4Walker
+from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.mpegts import PROBED_BYTES, PROBES, TsWalker, is_transport, seems_transport
+from policies.audio.mpegts.walker import PROBED_BYTES, PROBES, TsWalker, is_transport, seems_transport
 from policies.audio.walker import Chunk, Walker
 
 _MOST_HUNTED_BYTES = 2 << 20

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from policies.audio import aac, opus, vorbis
-from policies.audio.aac_blocks import Blocks
-from policies.audio.aac_packed import Looks, blocks_in
+from policies.audio import opus, vorbis
+from policies.audio.aac import setup as aac
+from policies.audio.aac.blocks import Blocks
+from policies.audio.aac.packed import Looks, blocks_in
 from policies.audio.ac3 import ENDLESS, LAST_AC3, frame_bytes, frame_of
 from policies.audio.flac import StreamInfo, frames_in, header_of, tells_all
 from policies.audio.mpeg import shapes

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.aiff import AiffWalker
 from policies.audio.amr import AmrWalker
-from policies.audio.avi import AviWalker
+from policies.audio.avi.walker import AviWalker
 from policies.audio.chunks import ChunkWalker
 from policies.audio.flac import FlacWalker
 from policies.audio.flv import FlvWalker
 from policies.audio.hunt import HuntWalker
-from policies.audio.matroska import MatroskaWalker
-from policies.audio.mp4 import Mp4Walker
+from policies.audio.matroska.walker import MatroskaWalker
+from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.ogg import OggWalker
 from policies.audio.plain import AuWalker, CafWalker, Wave64Walker

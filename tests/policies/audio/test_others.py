@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.audio.mpegts import TsWalker
-from policies.audio.mpegts_tables import checksum
+from policies.audio.mpegts.tables import checksum
+from policies.audio.mpegts.walker import TsWalker
 from policies.audio.sources import Heard
 from policies.audio.track import Track
 from tests.policies.audio.feeding import calls_to_watch, cuts, fed

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from policies.audio import aac
-from policies.audio.aac_blocks import Blocks
+from policies.audio.aac import setup as aac
+from policies.audio.aac.blocks import Blocks
 from policies.audio.flac import StreamInfo
-from policies.audio.mp4_looks import Kept, SampleLooks
-from policies.audio.mp4_media import Media
-from policies.audio.mp4_opus import OpusHeads
-from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows, blocks_of, frames_of
-from policies.audio.mp4_places import Places
+from policies.audio.mp4.looks import Kept, SampleLooks
+from policies.audio.mp4.media import Media
+from policies.audio.mp4.opus import OpusHeads
+from policies.audio.mp4.packed import FlacWindows, SizePairs, Windows, blocks_of, frames_of
+from policies.audio.mp4.places import Places
 from policies.audio.opus import RATE as OPUS_RATE
 from policies.audio.opus import packet_samples
 

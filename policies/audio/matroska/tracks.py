@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from policies.audio import aac, vorbis
+from policies.audio import vorbis
+from policies.audio.aac import setup as aac
 from policies.audio.flac import StreamInfo
 from policies.audio.opus import MOST_SKIP
 from policies.audio.packets import (

@@ -7,7 +7,7 @@ and counts when all of it has come.
 
 from collections.abc import Callable
 
-from policies.audio.mp4_tracks import Track
+from policies.audio.mp4.tracks import Track
 from policies.audio.walker import Chunk
 
 MOST_OVERREADS = 8

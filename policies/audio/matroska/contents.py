@@ -3,8 +3,8 @@
 import math
 import struct
 
-from policies.audio.matroska_levels import BLOCK_DURATION, CLUSTER_TIME, DISCARD, DURATION, SCALE
-from policies.audio.matroska_tracks import Track
+from policies.audio.matroska.levels import BLOCK_DURATION, CLUSTER_TIME, DISCARD, DURATION, SCALE
+from policies.audio.matroska.tracks import Track
 from policies.audio.walker import LONGEST_MS
 
 _NS_PER_MS = 1_000_000

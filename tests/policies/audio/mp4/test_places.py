@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.mp4_places import Places
+from policies.audio.mp4.places import Places
 from policies.audio.sources import Heard
 from policies.audio.track import Track
 from tests.policies.audio.feeding import cuts, fed

@@ -14,8 +14,8 @@ from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
-from policies.audio.aac import MOST_BYTES, RATES, SAMPLES
-from policies.audio.aac_spectrum import PADDING_BITS, SCALE_FACTORS, pass_words
+from policies.audio.aac.setup import MOST_BYTES, RATES, SAMPLES
+from policies.audio.aac.spectrum import PADDING_BITS, SCALE_FACTORS, pass_words
 
 LOOKED_AT_BYTES = 320
 """Behind a header. What more of filling stands before a block costs its sender as much as the block may save."""

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.aac import RATES
-from policies.audio.aac_blocks import Blocks, begins_block
-from policies.audio.aac_packed import Looks, blocks_in
-from policies.audio.mp4_packed import SizePairs, Windows
+from policies.audio.aac.blocks import Blocks, begins_block
+from policies.audio.aac.packed import Looks, blocks_in
+from policies.audio.aac.setup import RATES
+from policies.audio.mp4.packed import SizePairs, Windows
 from tests.policies.audio.feeding import cuts
 from tests.policies.audio.oracle import recording, tone
 from tests.policies.audio.test_containers import adts_frames, noise

@@ -10,7 +10,7 @@ such are more.
 import hashlib
 import secrets
 
-from policies.audio.aac_blocks import Blocks
+from policies.audio.aac.blocks import Blocks
 
 _SECRET = secrets.token_bytes(16)
 """Of this process. No input and no time: the same bytes are looked at alike, in whatever cuts they come."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from policies.audio.aac_packed import Chance
+from policies.audio.aac.packed import Chance
 
 _STRETCH = 4_096
 _MOST_KEPT = 65_536

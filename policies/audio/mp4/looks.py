@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import TypeAlias
 
-from policies.audio.aac_packed import Chance
+from policies.audio.aac.packed import Chance
 from policies.audio.walker import Chunk
 
 READ_BYTES = 4_096

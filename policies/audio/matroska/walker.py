@@ -1,6 +1,6 @@
 """Matroska and WebM (RFC 9559, EBML: RFC 8794): the frames of every block, by what their codec says that each plays.
 
-Which element is what, and which one is a fault, is in ``matroska_levels``. Behind a fault what is hidden in the last
+Which element is what, and which one is a fault, is in ``levels``. Behind a fault what is hidden in the last
 good element is played: an element's bytes are kept until the next good one begins, or, of a large one, read a second
 way beside it. Duration and timestamps are claims, read only where the codec is unknown.
 """
@@ -11,8 +11,8 @@ import struct
 from itertools import islice
 
 from policies.audio.elements import NOWHERE, ElementWalker
-from policies.audio.matroska_contents import FIGURES, MOST_READ_BYTES, READ, Contents
-from policies.audio.matroska_levels import (
+from policies.audio.matroska.contents import FIGURES, MOST_READ_BYTES, READ, Contents
+from policies.audio.matroska.levels import (
     BLOCK,
     CLUSTER,
     HEADS,

@@ -12,11 +12,11 @@ from functools import partial
 from typing_extensions import override
 
 from policies.audio.elements import ElementWalker
-from policies.audio.mp4_media import Media
-from policies.audio.mp4_opus import MOST_FRONT_BYTES, OpusHeads
-from policies.audio.mp4_overreads import MOST_OVERREADS, Overread, Take
-from policies.audio.mp4_packed import FlacWindows, SizePairs, Windows
-from policies.audio.mp4_tracks import Run, Track, milliseconds_of
+from policies.audio.mp4.media import Media
+from policies.audio.mp4.opus import MOST_FRONT_BYTES, OpusHeads
+from policies.audio.mp4.overreads import MOST_OVERREADS, Overread, Take
+from policies.audio.mp4.packed import FlacWindows, SizePairs, Windows
+from policies.audio.mp4.tracks import Run, Track, milliseconds_of
 from policies.audio.walker import LONGEST_MS, Chunk
 
 _NS_PER_MS = 1_000_000

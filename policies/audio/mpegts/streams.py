@@ -7,7 +7,7 @@ from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.frames import FrameWalker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.mpegts_packets import PES_BYTES
+from policies.audio.mpegts.packets import PES_BYTES
 
 _CLEAR_BYTES, _TRIED_BYTES = 8_192, 65_536
 """What is looked at of a stream before it is known what it is: where frames of one kind explain all of it, and else."""

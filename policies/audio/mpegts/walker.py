@@ -9,9 +9,9 @@ from collections import Counter
 from itertools import compress
 
 from policies.audio.frames import FrameWalker
-from policies.audio.mpegts_packets import FIRST, HEAD_BYTES, NUMBER, PACKET_BYTES, PES, Packets, said
-from policies.audio.mpegts_streams import Said, Stream, weight_ms
-from policies.audio.mpegts_tables import MOST_SECTIONS, Tables
+from policies.audio.mpegts.packets import FIRST, HEAD_BYTES, NUMBER, PACKET_BYTES, PES, Packets, said
+from policies.audio.mpegts.streams import Said, Stream, weight_ms
+from policies.audio.mpegts.tables import MOST_SECTIONS, Tables
 from policies.audio.walker import Chunk
 
 _TIMED, _TIME_BYTES = 192, 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.mp4_opus import OpusHeads
+from policies.audio.mp4.opus import OpusHeads
 from policies.audio.opus import packet_samples
 from policies.audio.track import Track
 from tests.policies.audio.feeding import cuts, fed

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from policies.audio import aac, vorbis
+from policies.audio import vorbis
+from policies.audio.aac import setup as aac
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker
 from policies.audio.flac import FlacWalker

@@ -14,8 +14,8 @@ from typing import ClassVar, TypeAlias
 
 from typing_extensions import override
 
-from policies.audio.aac_blocks import Blocks
-from policies.audio.aac_packed import Chance, blocks_in
+from policies.audio.aac.blocks import Blocks
+from policies.audio.aac.packed import Chance, blocks_in
 from policies.audio.flac import frame_sizes, frames_in
 from policies.audio.walker import Chunk
 
