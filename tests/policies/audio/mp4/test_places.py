@@ -1,15 +1,18 @@
 """Samples of an MP4 are read where its tables say that they stand, whatever else is in its media."""
 
 import io
+import random
 import struct
 import tempfile
 from itertools import accumulate
+from statistics import fmean
 
 import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.audio.aac import packed
 from policies.audio.mp4.places import Places
 from policies.audio.sources import Heard
 from policies.audio.track import Track
@@ -235,9 +238,16 @@ def fragmented(samples, packed, *, again=b"", is_wide=False, base=0):
 @pytest.mark.parametrize(
     "forgery", [{"is_wide": True}, {"base": 500}, {"again": b"stsc"}], ids=["large headers", "wraps", "a table twice"]
 )
-def test_fragments_that_ffmpeg_finds_elsewhere_hide_no_blocks(forgery):
-    """Wound: an eighth was billed. What was looked at stood 8 bytes off, never came, or was in the movie."""
+def test_fragments_that_ffmpeg_finds_elsewhere_hide_no_blocks(forgery, monkeypatch):
+    """Wound: an eighth was billed. What was looked at stood 8 bytes off, never came, or was in the movie.
+
+    On average: chance chooses what is looked at, and in so short a file it may be an honest sample.
+    """
     samples = blocks(16.0, *HUSHED)
     data = fragmented(samples[: 100 if "again" in forgery else 4], together(samples, 8), **forgery)
     assert played_ms(data) > 15_900
-    assert Heard.of(fed(Track(), data)).best_ms >= played_ms(data) * 0.995
+    billed_ms = []
+    for number in range(40):
+        monkeypatch.setattr(packed, "_SECRET", random.Random(number).randbytes(16))
+        billed_ms.append(Heard.of(fed(Track(), data)).best_ms)
+    assert fmean(billed_ms) >= played_ms(data)
