@@ -70,8 +70,8 @@ $(VENV)/.nginx:
 	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || sh tests/fetch-nginx.sh $(VENV)/nginx
 	@touch $@
 
-# Each of the processes has servers of its own, so that none disturbs another. Three are for two cores: they wait a good part of their time.
-JOBS ?= 3
+# Each of the processes has servers of its own, so that none disturbs another.
+JOBS ?= 2
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.nginx  ## the whole suite, with its own servers (TESTS=tests/policies for a part, JOBS=0 in one process)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
