@@ -1,11 +1,13 @@
 """``gateway signing-keys``. Private keys are on no screen: they are made here, sealed, and stored."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
+from typing_extensions import override
 
-from gateway.cli.command import Given, Group, common, confirm, with_stores, yes_option
+from gateway.cli.command import Command, Given, Group, common, confirm, with_stores, yes_option
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import DURATION
 from gateway.times import maybe_stamp, stamp
@@ -15,6 +17,8 @@ from storage.ports import Invalidation
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
 
+# RFC 7638 with SHA-256, in base64url.
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _LEAD = f"{LEAD // timedelta(minutes=1)}m"
 
 
@@ -78,7 +82,18 @@ def rotate(given: Given, after: timedelta, algorithm: str | None, *, new_secret:
     _print_new(given, with_stores(given, make, new_secret=new_secret))
 
 
-@signing_keys.command()
+class _TakesThumbprint(Command):
+    """Takes an id for an id: one thumbprint of 64 begins with a hyphen, as an option does."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ids = [word for word in args if _THUMBPRINT.fullmatch(word)]
+        if ids and "--" not in args:
+            args = [*(word for word in args if word not in ids), "--", *ids]
+        return super().parse_args(ctx, args)
+
+
+@signing_keys.command(cls=_TakesThumbprint)
 @click.argument("key_id", metavar="ID")
 @yes_option
 @common

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.gateway.cli.conftest import Operator
 
 
@@ -28,6 +30,15 @@ def test_a_key_that_leaked_is_gone_and_another_signs(operator: Operator) -> None
     assert stages(operator) == {ended["successor"]: "active"}
     assert stages(operator, "--all") == {first["id"]: "gone", ended["successor"]: "active"}
     assert "no signing key 'x'" in operator.run("signing-keys", "revoke", "x", status=1).stderr
+
+
+@pytest.mark.parametrize(
+    "key_id", ["-HJwyOS6OhUJHFSUI1-IjhSNqxoPtW0KcOdUjEbGuyU", "--yeshjwyOS6OhUJHFSUI1-IjhSNqxoPtW0KcOdUjEb"]
+)
+def test_an_id_that_begins_with_a_hyphen_is_no_option(operator: Operator, key_id: str) -> None:
+    """An id is a thumbprint in base64url (RFC 7638): one of 64 begins with a hyphen."""
+    for words in ([key_id, "--yes"], ["--yes", key_id], ["--yes", "--", key_id]):
+        assert f"no signing key '{key_id}'" in operator.run("signing-keys", "revoke", *words, status=1).stderr
 
 
 def test_no_private_key_is_ever_printed(operator: Operator) -> None:
