@@ -16,6 +16,7 @@ frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``
 aac       its set-up, its blocks, and several of them in what is called one sample
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
+speech    files of one other speech codec: Codec 2, iLBC, bare GSM, DSS
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
 ogg       pages of any number of streams, chained or multiplexed
 matroska  Matroska and WebM, live or not

@@ -37,6 +37,19 @@ class Container(enum.StrEnum):
     TTA = "tta"
     LATM = "latm"
     """LOAS frames around it."""
+    CODEC2 = "codec2"
+    ILBC = "ilbc"
+    DSS = "dss"
+    """Dictation."""
+    DS2 = "ds2"
+    REAL = "rm"
+    """RealAudio too."""
+    NUT = "nut"
+    WTV = "wtv"
+    QCP = "qcp"
+    XWMA = "xwma"
+    AUDIBLE = "aa"
+    TWINVQ = "vqf"
 
 
 _MAGICS = (
@@ -49,6 +62,17 @@ _MAGICS = (
     (rb"TTA1[\x01\x02]\0", Container.TTA),
     (rb"fLaC", Container.FLAC),
     (rb"OggS\0[\0-\x07]", Container.OGG),
+    (rb"\xc0\xde\xc2\0[\x08-\xff]", Container.CODEC2),
+    (rb"#!iLBC[23]0\n", Container.ILBC),
+    (rb"[\2\3]dss", Container.DSS),
+    (rb"[\1-\x08]ds2", Container.DS2),
+    (rb"\.RMF|\.ra\xfd", Container.REAL),
+    (rb"nut/multimedia", Container.NUT),
+    (rb"\xb7\xd8\x00\x20\x37\x49\xda\x11", Container.WTV),
+    (rb"RIFF....QLCM", Container.QCP),
+    (rb"RIFF....XWMA", Container.XWMA),
+    (rb"....\x57\x90\x75\x36", Container.AUDIBLE),
+    (rb"TWIN97012000", Container.TWINVQ),
     (rb"\x1aE\xdf\xa3", Container.MATROSKA),
     (rb"#!AMR", Container.AMR),
     (rb"\.snd(?:(?!\0{4}).{4}){5}", Container.AU),
@@ -63,10 +87,10 @@ _KNOWN = tuple((re.compile(magic, re.DOTALL).match, container) for magic, contai
 that is played behind it. What begins like nothing is hunted through, MP4 behind an unknown box too."""
 
 _FOREIGN = re.compile(
-    rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11|\xb7\xd8\x00\x20\x37\x49\xda\x11"  # ASF (WMA), WTV
-    rb"|RIF[FX]....(?:AVI[ X\x19]|AMV |XWMA|QLCM)|FORM....(?:8SVX|16SV|MAUD)|FRM8....|DSD "
-    rb"|\.RMF|\.ra\xfd|FLV\x01|\0\0\x01[\xb3\xba\xe0]|wvpk|MAC |TTA[12]|MP\+|MPCK|tBaK|ajkg|Creative Voice File\x1a"
-    rb"|nut/multimedia|\x06\x0e\x2b\x34|\x7f\xfe\x80\x01|....\xf8\x72\x6f\xba|ea3\x03|EA3|NIST_1A|\.SoX|XoS\.|\x64\xa3.\0",
+    rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # ASF (WMA)
+    rb"|RIF[FX]....(?:AVI[ X\x19]|AMV )|FORM....(?:8SVX|16SV|MAUD)|FRM8....|DSD "
+    rb"|FLV\x01|\0\0\x01[\xb3\xba\xe0]|wvpk|MAC |TTA[12]|MP\+|MPCK|tBaK|ajkg|Creative Voice File\x1a"
+    rb"|\x06\x0e\x2b\x34|\x7f\xfe\x80\x01|....\xf8\x72\x6f\xba|ea3\x03|EA3|NIST_1A|\.SoX|XoS\.|\x64\xa3.\0",
     re.DOTALL,
 ).match
 """Containers that FFmpeg plays and nothing here walks, as far as they are told by their first bytes."""

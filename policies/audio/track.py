@@ -16,6 +16,7 @@ from policies.audio.mpeg import MpegWalker
 from policies.audio.ogg import OggWalker
 from policies.audio.plain import AuWalker, CafWalker, Wave64Walker
 from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
+from policies.audio.speech import DssWalker, SpeechWalker
 from policies.audio.tta import TtaWalker
 from policies.audio.walker import LONGEST_MS, Chunk, Walker
 from policies.audio.wav import WavWalker
@@ -39,6 +40,9 @@ WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.FLV: FlvWalker,
     Container.WAVPACK: WavPackWalker,
     Container.TTA: TtaWalker,
+    Container.CODEC2: SpeechWalker,
+    Container.ILBC: SpeechWalker,
+    Container.DSS: DssWalker,
     Container.UNKNOWN: HuntWalker,
 }
 """A new container is one line here, and a file beside this one."""
@@ -53,8 +57,21 @@ ASSUMED_BITRATES: Mapping[Container, int] = {
     Container.AMR: 4_750,
     Container.CAF: 16_000,
     Container.WAVE64: 4_750,
+    Container.CODEC2: 700,
+    Container.DSS: 5_300,
+    Container.DS2: 13_000,
+    Container.REAL: 4_750,
+    Container.NUT: 4_750,
+    Container.WTV: 4_750,
+    Container.QCP: 4_750,
+    Container.XWMA: 4_750,
+    Container.AUDIBLE: 8_000,
+    Container.TWINVQ: 8_000,
 }
-"""Bits per second of thrifty speech recordings, for a file whose walker found nothing, or less than half of it."""
+"""Bits per second of thrifty speech recordings, for a file whose walker found nothing, or less than half of it.
+
+What is not in the table of walkers is always weighed: there, of the codecs that it may hold, the thriftiest speech.
+"""
 
 UNKNOWN_BITRATE = 32_000
 """For bytes that nothing explains: a foreign container, a foreign codec in a known one, a file that says nothing.
