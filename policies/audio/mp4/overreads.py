@@ -7,25 +7,25 @@ and counts when all of it has come.
 
 from collections.abc import Callable
 
-from policies.audio.mp4.tracks import Track
+from policies.audio.mp4.tables import Tables
 from policies.audio.walker import Chunk
 
 MOST_OVERREADS = 8
 """Of one file at one time: each byte is looked at so often. Honest files have none."""
 
-Take = Callable[[Track, bytes], None]
-"""Adds whole entries to a track."""
+Take = Callable[[Tables, bytes], None]
+"""Adds whole entries to a track's tables."""
 
 
 class Overread:
-    """The rest of one table: its entries are added to ``track`` together, when the last one has come."""
+    """The rest of one table: its entries are added to ``tables`` together, when the last one has come."""
 
-    __slots__ = ("_held", "_left", "_skip", "_sums", "_take", "_track", "_width")
+    __slots__ = ("_held", "_left", "_skip", "_sums", "_tables", "_take", "_width")
 
-    def __init__(self, track: Track, take: Take, width: int, entries: int, skip: int) -> None:
+    def __init__(self, tables: Tables, take: Take, width: int, entries: int, skip: int) -> None:
         """``entries`` of ``width`` bytes begin behind the next ``skip`` bytes."""
-        self._track = track
-        self._sums = track.beginning_beside()
+        self._tables = tables
+        self._sums = tables.beginning_beside()
         self._take = take
         self._width = width
         self._left = entries
@@ -49,4 +49,4 @@ class Overread:
         self._left -= here
         self._held = data[here * self._width :] if self._left else b""
         if not self._left:
-            self._track.add(self._sums)
+            self._tables.add(self._sums)

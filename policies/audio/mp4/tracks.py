@@ -1,69 +1,27 @@
-"""One track of an MP4 file: what its sample description says that a sample plays, and what its tables add up to."""
+"""One track of an MP4 file: what it plays, by its description, its tables and what was read of its samples."""
 
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
-from policies.audio.aac import setup as aac
 from policies.audio.aac.blocks import Blocks
-from policies.audio.flac import StreamInfo
+from policies.audio.mp4.descriptions import SHORT_MPEG, Description, Frames
+from policies.audio.mp4.edits import Edits
 from policies.audio.mp4.looks import Kept, SampleLooks
 from policies.audio.mp4.media import Media
 from policies.audio.mp4.opus import OpusHeads
 from policies.audio.mp4.packed import FlacWindows, SizePairs, Windows, blocks_of, frames_of
 from policies.audio.mp4.places import Places
+from policies.audio.mp4.tables import Tables
 from policies.audio.opus import RATE as OPUS_RATE
 from policies.audio.opus import packet_samples
 
 _NS_PER_SECOND = 1_000_000_000
-_SPEC_TYPE, _CONFIG_TYPE, _ELEMENTARY = 0x05, 0x04, 0x03
-_ENTRY_BYTES = 36
-"""Of an audio sample entry, up to its own boxes (QuickTime's later versions have more)."""
-_MOST_TRIMMED = 4
-"""Frames that an edit list is believed to leave out at the start: an encoder's delay."""
 _OPUS_NS = 20_000_000
 """What an Opus packet is said to play at least, where it could not be read."""
 _MOST_OPUS_NS = 120_000_000
 _TIMED_PART = 50
 """Of the stated durations, up to which they are like those that were looked at."""
-_MOST_EDITS = 64
-_MOST_ALIKE = 64
-"""Samples of a run without entries whose places are told."""
-_UNSIGNED = {1: "B", 2: "H", 4: "I"}
-_MOST_MPEG_BYTES = 1729
-"""Of a frame: 384 kbit/s of layer II at 32 kHz."""
-_MOST_AC3_BYTES = 4096
-_MOST_AMR_BYTES, _MOST_AMR_WB_BYTES = 32, 61
 _FLAC_READ_BYTES = 32_768
-_FLAC_FRAME_BYTES = 64
-"""Around its samples, with room."""
-_SHORT_MPEG = 576
-"""Samples of an MP3 frame below 32 kHz."""
-
-
-class Frames(NamedTuple):
-    """What one sample plays: ``samples`` at ``rate``; of plain PCM, a frame of ``size`` bytes is one.
-
-    ``most`` is what a codec's frame takes at most: decoders play on in a sample that holds several. ``blocks``: of AAC.
-    """
-
-    codec: str
-    samples: int
-    rate: int
-    size: int = 0
-    most: int = 0
-    blocks: Blocks | None = None
-
-
-class Run(NamedTuple):
-    """What each entry of a ``trun`` says: ``words`` of 32 bits, and what is the fragment's default instead."""
-
-    words: int
-    has_duration: int
-    has_size: int
-    duration: int
-    size: int
 
 
 def milliseconds_of(ticks: int, scale: int) -> int:
@@ -72,39 +30,11 @@ def milliseconds_of(ticks: int, scale: int) -> int:
 
 
 class Track:
-    """The sums of its tables; each table may come in any order, and may lie."""
+    """Its boxes may come in any order, and may lie."""
 
     __slots__ = (
-        "_edit_start",
-        "_frames",
-        "_last_delta",
-        "_pre_skip",
-        "bytes",
-        "channels",
-        "chunk_runs",
-        "chunks",
-        "claimed",
-        "codec",
-        "constant",
-        "count",
-        "default",
-        "default_bytes",
-        "heads",
-        "kind",
-        "last_chunk",
-        "last_spread",
-        "longest_delta",
-        "looks",
-        "media_in_front",
-        "pairs",
-        "places",
-        "rate",
-        "run_bytes",
-        "run_count",
-        "run_ticks",
-        "scale",
-        "ticks",
-        "timed",
+        "_frames", "channels", "claimed", "codec", "default", "default_bytes", "edits", "kind", "media_in_front",
+        "scale", "tables",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -113,34 +43,13 @@ class Track:
         """Bytes of media that had passed when it began: of a file behind another one, or with its tables at its end."""
         self.scale = 1
         self.claimed = 0
-        self.heads: OpusHeads | None = None
-        """Of a track of Opus."""
-        self.pairs: SizePairs | None = None
-        """Where the sizes of its samples are noted, if it is of AAC or FLAC."""
-        self.places: Places | None = None
-        self.looks: SampleLooks | None = None
-        """Of a track of AAC or Opus: where its samples stand, and some that are read there."""
         self.channels = 0
-        self.rate = 0
         self.codec = ""
-        self.default = self.default_bytes = 0
-        self.bytes = 0
-        """Of all samples together, by the table of sizes."""
-        self.count = 0
-        self.constant = 0
-        """The size that all samples share; 0 where each has its own."""
-        self.chunks = 0
-        self.timed = 0
-        self.ticks = 0
-        self.run_bytes = self.run_count = 0
-        self.run_ticks = 0
-        self._last_delta = self.longest_delta = 0
         self._frames: Frames | None = None
-        self.chunk_runs = 0
-        self.last_chunk = 0
-        self.last_spread = 0
-        self._edit_start: int | None = None  # where the first edit begins, if there is a list of them
-        self._pre_skip = 0  # of Opus, by its description: where no edits are listed decoders leave it out
+        self.edits = Edits()
+        self.tables = Tables()
+        self.default = self.default_bytes = 0
+        """Of a sample in a fragment, where that says nothing."""
 
     @property
     def is_audio(self) -> bool:
@@ -152,8 +61,9 @@ class Track:
         """Whether its codec's frames are unknown, so that stated durations are all there is."""
         if self._frames is None or self._frames.samples:
             return self._frames is None
-        unread = self.count + self.run_count - (self.heads.count if self.heads else 0)
-        if unread <= 0 or not (self.looks and self.looks.looks and self.heads and self.heads.count):
+        heads, looks = self.tables.heads, self.tables.looks
+        unread = self.tables.samples - (heads.count if heads else 0)
+        if unread <= 0 or not (looks and looks.looks and heads and heads.count):
             return unread > 0
         stated = self._stated_ns
         return abs(self.read_ns + unread * self._unread_ns - stated) * _TIMED_PART > stated
@@ -163,207 +73,95 @@ class Track:
         """By its header."""
         return milliseconds_of(self.claimed, self.scale)
 
-    # --- tables ------------------------------------------------------------------------------------------------------
-
-    def begin_table(self, position: int) -> None:
-        """One stands there in the file."""
-        if self.looks:
-            self.looks.begin(position, self.bytes)
-
-    def expect(self, count: int) -> None:
-        """``stsz`` and ``stz2``: so many sizes are to come."""
-        if self.places:
-            self.places.expect(count)
-
-    def begin_run(self, position: int) -> None:
-        """``trun``: its samples stand from there on, one behind the other."""
-        if self.places:
-            self.places.begin_run(position)
-        if self.heads:
-            self.heads.begin_run(position)
-            self.places = None  # all packets of fragments are read
-
-    def pass_times(self, entries: bytes) -> None:
-        """``stts``: pairs of a count and what each of so many samples lasts."""
-        for count, delta in struct.iter_unpack(">II", entries):
-            self.timed += count
-            self.ticks += count * delta
-            self._last_delta = delta
-            self.longest_delta = max(self.longest_delta, delta)
-
-    def pass_sizes(self, entries: bytes, width: int = 4) -> None:
-        """``stsz`` and ``stz2``: one size a sample."""
-        count = len(entries) // width
-        self.count += count
-        sizes = struct.unpack(f">{count}{_UNSIGNED[width]}", entries)
-        self.bytes += sum(sizes)
-        if self.pairs:
-            self.pairs.add(sizes)
-        if self.places:
-            self.places.pass_sizes(sizes)
-        if self.heads:
-            self.heads.pass_sizes(sizes)
-
-    def add_sizes(self, count: int, size: int) -> None:
-        """``stsz`` where all samples have one size; and ``stz2`` of four bits."""
-        self.count += count
-        self.constant = size
-        if self.pairs:
-            self.pairs.add((size, size))
-        if self.places:
-            self.places.pass_alike(count, size)
-        if self.heads:
-            self.heads.refuse()
-        self.bytes += count * size
-
-    def pass_alike(self, count: int, size: int) -> None:
-        """``trun`` whose samples have no entries."""
-        if self.pairs:
-            self.pairs.add((size,) * min(count, 2))
-        if self.places:
-            self.places.pass_alike(min(count, _MOST_ALIKE), size)
-        if self.heads:
-            self.heads.pass_alike(count, size)
-
-    def pass_chunks(self, entries: bytes) -> None:
-        """``stsc``: from which chunk on a chunk has how many samples."""
-        for first, spread, _ in struct.iter_unpack(">III", entries):
-            self.chunk_runs += max(first - self.last_chunk, 0) * self.last_spread
-            self.last_chunk, self.last_spread = first, spread
-        if self.places:
-            self.places.pass_spreads(entries)
-        if self.heads:
-            self.heads.pass_spreads(entries)
-
-    def pass_offsets(self, entries: bytes, width: int) -> None:
-        """``stco`` and ``co64``, which only tracks of AAC and Opus need."""
-        if self.places:
-            self.places.pass_offsets(entries, width)
-        if self.heads:
-            self.heads.pass_offsets(entries, width)
-
-    def add_run(self, count: int, size: int, last: int, ticks: int) -> None:
-        """``trun``: samples of a fragment, their bytes, what the last one lasts, and all."""
-        self.run_count += count
-        self.run_bytes += size
-        self.run_ticks += ticks
-        if count:
-            self._last_delta = last
-            self.longest_delta = max(self.longest_delta, min(last, ticks))
-
-    def pass_run(self, entries: bytes, run: Run) -> None:
-        """``trun`` whose samples have entries."""
-        words = run.words
-        count = len(entries) // (4 * words)
-        if not count:
-            return
-        values = struct.unpack(f">{count * words}I", entries)
-        sizes = values[run.has_duration :: words] if run.has_size else (run.size,) * count
-        if self.pairs:
-            self.pairs.add(sizes)
-        if self.places:
-            self.places.pass_sizes(sizes)
-        if self.heads:
-            self.heads.pass_sizes(sizes)
-        ticks = sum(values[::words]) if run.has_duration else count * run.duration
-        self.add_run(count, sum(sizes), values[-words] if run.has_duration else run.duration, ticks)
-
-    def beginning_beside(self) -> "Track":
-        """A track for entries that are read beside this one's."""
-        beside = Track()
-        beside.last_chunk, beside.last_spread = self.last_chunk, self.last_spread
-        return beside
-
-    def add(self, beside: "Track") -> None:
-        """What was read beside it."""
-        self.count += beside.count
-        self.bytes += beside.bytes
-        self.timed += beside.timed
-        self.ticks += beside.ticks
-        self.run_count += beside.run_count
-        self.run_bytes += beside.run_bytes
-        self.run_ticks += beside.run_ticks
-        self.chunk_runs += beside.chunk_runs + max(self.chunks - beside.last_chunk + 1, 0) * beside.last_spread
-        self.longest_delta = max(self.longest_delta, beside.longest_delta)
-
-    # --- descriptions ------------------------------------------------------------------------------------------------
-
     def describe(self, body: bytes, pairs: SizePairs, kept: tuple[Kept, Kept] | None) -> None:
         """``stsd``: the first entry. Raises struct.error for one that is cut short.
 
         ``pairs``: for tracks of AAC and FLAC. ``kept``: of the media so far, of FLAC more at once, if samples are to
         be read in it.
         """
-        entry = body[8:]
-        name = entry[4:8]
-        version, channels, bits, rate = struct.unpack_from(">H6xHH4xI", entry, 16)
-        self.rate, self.channels = rate >> 16, channels
-        if version == 2 and len(entry) >= 72:
-            exact, channels, bits = struct.unpack_from(">dI4xI", entry, 40)
-            self.rate, self.channels = int(exact) if 0 < exact < 1 << 31 else self.rate, channels
-        make = _CODECS.get(name)
-        bits = (_inner(entry, b"pcmC")[5:6] or bytes((bits & 0xFF,)))[0]
-        frames = make(entry, self.rate) if make else _pcm(name, self.rate, self.channels, bits)
-        self._frames = frames if frames is not None and 0 < frames.rate < 1 << 31 else None
-        self.codec = frames.codec if frames else ""
-        self.pairs = pairs if frames and (frames.blocks or frames.codec == "flac") else None
-        if frames and kept and not self.looks:
-            self.looks = _looks_at(frames, *kept)
-            self.places = Places(self.looks.found) if self.looks else None
+        said = Description.read(body)
+        tables, frames = self.tables, said.frames
+        self.channels, self.codec = said.channels, frames.codec if frames else ""
+        self._frames = frames if frames and 0 < frames.rate < 1 << 31 else None
+        tables.pairs = pairs if frames and (frames.blocks or frames.codec == "flac") else None
+        if frames and kept and not tables.looks:
+            tables.looks = _looks_at(frames, *kept)
+            tables.places = Places(tables.looks.found) if tables.looks else None
         if self.codec == "opus":
-            self.heads = self.heads or OpusHeads()
-            self._pre_skip = int.from_bytes(_inner(entry, b"dOps")[2:4], "big")
-
-    def edit(self, body: bytes) -> None:
-        """``elst``: where its first true edit begins; an empty one has a start of -1."""
-        pattern = ">Qq4x" if body[0] else ">Ii4x"
-        width = struct.calcsize(pattern)
-        count = min(int.from_bytes(body[4:8], "big"), _MOST_EDITS, (len(body) - 8) // width)
-        edits = [struct.unpack_from(pattern, body, 8 + width * index) for index in range(count)]
-        self._edit_start = next((start for _, start in edits if start >= 0), 0)
+            tables.heads = tables.heads or OpusHeads()
+            self.edits.pre_skip = said.pre_skip
 
     # --- the figure --------------------------------------------------------------------------------------------------
 
     @property
     def read_ns(self) -> int:
         """What its packets of Opus play, as far as they have been read."""
-        return self.heads.samples * _NS_PER_SECOND // OPUS_RATE if self.heads else 0
+        heads = self.tables.heads
+        return heads.samples * _NS_PER_SECOND // OPUS_RATE if heads else 0
 
     @property
     def ns(self) -> int:
         """What it plays, in nanoseconds."""
-        stated = self._stated_ns
-        frames, count = self._frames, self.count + self.run_count
+        tables, frames = self.tables, self._frames
         if frames is None:
-            return stated
+            return self._stated_ns
         if frames.size:
             return self._pcm_frames(frames) * _NS_PER_SECOND // frames.rate
         if not frames.samples:
-            # The last packet is said to end where the sound does, and is played whole.
-            longest, last = (n * _NS_PER_SECOND // self.scale for n in (self.longest_delta, self._last_delta))
-            stated += max(min(longest, _MOST_OPUS_NS) - last, 0)
-            stated = self._opus_ns(stated, count)
-            return stated - self._trimmed(stated, _OPUS_NS)
-        if self.constant:
-            count = min(count, self.bytes // self.constant + self.run_count)
+            played = self._opus_ns
+            return played - self._left_out_ns(played, _OPUS_NS)
+        count = tables.samples
+        if tables.constant:
+            count = min(count, tables.bytes // tables.constant + tables.run_count)
         if frames.most:
-            count = max(count, (self.bytes + self.run_bytes) // frames.most)
+            count = max(count, tables.size // frames.most)
         one = frames.samples * _NS_PER_SECOND // frames.rate
         gross = count * frames.samples * _NS_PER_SECOND // frames.rate
-        if frames.codec == "mp3" and frames.samples == _SHORT_MPEG:
+        if frames.codec == "mp3" and frames.samples == SHORT_MPEG:
             # Of layer II each has twice as many, and only its duration says so.
-            gross = max(gross, min(stated, 2 * gross))
+            gross = max(gross, min(self._stated_ns, 2 * gross))
         if frames.codec in {"alac", "flac"}:
             # The last frame alone may be shorter, and only its duration says so.
-            short = one - self._last_delta * _NS_PER_SECOND // self.scale
+            short = one - tables.last_delta * _NS_PER_SECOND // self.scale
             gross -= short if count and 0 < short < one else 0
-        return gross - self._trimmed(gross, one)
+        return gross - self._left_out_ns(gross, one)
 
     @property
     def _stated_ns(self) -> int:
         """By the durations of its samples."""
-        ticks = self.ticks + max(self.count - self.timed, 0) * self._last_delta + self.run_ticks
-        return ticks * _NS_PER_SECOND // self.scale
+        return self.tables.stated_ticks * _NS_PER_SECOND // self.scale
+
+    def _left_out_ns(self, gross: int, one: int) -> int:
+        return self.edits.left_out_ns(gross, one, self.scale)
+
+    def _pcm_frames(self, frames: Frames) -> int:
+        tables = self.tables
+        spread = max(tables.count, tables.spread_over(tables.chunks))
+        in_tables = spread if tables.constant else tables.bytes // frames.size
+        return in_tables + tables.run_bytes // frames.size
+
+    @property
+    def _opus_ns(self) -> int:
+        """Packets tell; those that could not be read are as long as is stated, and as :attr:`_unread_ns` says."""
+        tables, heads = self.tables, self.tables.heads
+        unread = tables.samples - (heads.count + heads.waiting if heads else 0)
+        if unread <= 0:
+            return self.read_ns
+        # The last packet is said to end where the sound does, and is played whole.
+        longest, last = (n * _NS_PER_SECOND // self.scale for n in (tables.longest_delta, tables.last_delta))
+        stated = self._stated_ns + max(min(longest, _MOST_OPUS_NS) - last, 0)
+        return max(stated, self.read_ns + unread * self._unread_ns)
+
+    @property
+    def _unread_ns(self) -> int:
+        """What a packet of Opus plays that was not read: as the longest of those that chance chose.
+
+        Of tables that lead to no packet at all nobody knows where they lead a decoder.
+        """
+        looks, heads = self.tables.looks, self.tables.heads
+        return looks.most * _NS_PER_SECOND // OPUS_RATE if looks and looks.most and heads and heads.count else _OPUS_NS
+
+    # --- frames beyond its tables ------------------------------------------------------------------------------------
 
     def packed_ns(self, media: Media, *, is_alone: bool) -> int:
         """What the frames in the media play, if they are this track's.
@@ -376,13 +174,13 @@ class Track:
             return 0
         gross = media.ns(frames.codec)
         if gross is None:
-            gross = media.most_ns(frames.codec, self.bytes + self.run_bytes) if is_alone else 0
-        return gross - self._trimmed(gross, frames.samples * _NS_PER_SECOND // frames.rate)
+            gross = media.most_ns(frames.codec, self.tables.size) if is_alone else 0
+        return gross - self._left_out_ns(gross, frames.samples * _NS_PER_SECOND // frames.rate)
 
     @property
     def blocks_said(self) -> tuple[Blocks | None, int, int]:
         """How its blocks of AAC are to be read, how many samples its tables have, and their bytes."""
-        return self._frames and self._frames.blocks, self.count + self.run_count, self.bytes + self.run_bytes
+        return self._frames and self._frames.blocks, self.tables.samples, self.tables.size
 
     def block_ns(
         self, windows: Windows, flac: FlacWindows, of_several: Sequence[tuple[Blocks | None, int, int]] | None
@@ -391,53 +189,24 @@ class Track:
 
         ``of_several`` has :attr:`blocks_said` of all tracks, where there are others.
         """
-        frames = self._frames
-        if frames is None or self.pairs is None:
+        frames, tables = self._frames, self.tables
+        if frames is None or tables.pairs is None:
             return 0
-        size = self.bytes + self.run_bytes
-        blocks, samples = frames.blocks, self.count + self.run_count
-        is_followed = self.places is not None and not self.places.is_odd
-        count = samples * self.looks.most if self.looks and self.looks.most > 1 else 0
-        if self.looks and self.looks.looks and is_followed:
+        blocks, samples, size = frames.blocks, tables.samples, tables.size
+        looks, is_followed = tables.looks, tables.places is not None and not tables.places.is_odd
+        count = samples * looks.most if looks and looks.most > 1 else 0
+        if looks and looks.looks and is_followed:
             pass  # else the tables that were followed may be a decoy's
         elif not blocks:
-            count = max(count, flac.most_frames(self.pairs, size))
+            count = max(count, flac.most_frames(tables.pairs, size))
         elif of_several is None:
-            count = max(count, windows.most_blocks(blocks, self.pairs, size))
+            count = max(count, windows.most_blocks(blocks, tables.pairs, size))
         else:
             count = count if is_followed else max(count, 2 * samples)
             if all(others == blocks for others, _, _ in of_several):  # read by what is another's, they end anywhere
                 named, of_all = sum(count for _, count, _ in of_several), sum(taken for _, _, taken in of_several)
                 count = max(count, windows.most_of_several(blocks, named, of_all) * size // max(of_all, 1))
         return count * frames.samples * _NS_PER_SECOND // frames.rate
-
-    def _trimmed(self, gross: int, one: int) -> int:
-        """What an edit list leaves out at the start, as far as it is believed. Decoders play the end to the end."""
-        if self._edit_start is None:
-            start = self._pre_skip * _NS_PER_SECOND // OPUS_RATE
-        else:
-            start = self._edit_start * _NS_PER_SECOND // self.scale
-        return start if start <= min(_MOST_TRIMMED * one, gross) else 0
-
-    def _opus_ns(self, stated: int, count: int) -> int:
-        """Packets tell; those that could not be read are as long as is stated, and as :attr:`_unread_ns` says."""
-        known = self.heads.count + self.heads.waiting if self.heads else 0
-        unread = count - known
-        return max(stated, self.read_ns + unread * self._unread_ns) if unread > 0 else self.read_ns
-
-    @property
-    def _unread_ns(self) -> int:
-        """What a packet of Opus plays that was not read: as the longest of those that chance chose.
-
-        Of tables that lead to no packet at all nobody knows where they lead a decoder.
-        """
-        looks, heads = self.looks, self.heads
-        return looks.most * _NS_PER_SECOND // OPUS_RATE if looks and looks.most and heads and heads.count else _OPUS_NS
-
-    def _pcm_frames(self, frames: Frames) -> int:
-        spread = self.chunk_runs + max(self.chunks - self.last_chunk + 1, 0) * self.last_spread
-        frames_of_runs = self.run_bytes // frames.size
-        return (max(self.count, spread) if self.constant else self.bytes // frames.size) + frames_of_runs
 
 
 def _looks_at(frames: Frames, kept: Kept, more: Kept) -> SampleLooks | None:
@@ -451,105 +220,3 @@ def _looks_at(frames: Frames, kept: Kept, more: Kept) -> SampleLooks | None:
 def _opus_samples(part: bytes, size: int, is_begin: bool) -> int:  # noqa: ARG001, FBT001
     """What a packet plays that begins so."""
     return packet_samples(part, 0, len(part)) if is_begin else 0
-
-
-def _inner(entry: bytes, name: bytes) -> bytes:
-    """What stands behind the first four bytes of this name inside an entry; empty without it."""
-    at = entry.find(name, _ENTRY_BYTES)
-    return entry[at + 4 :] if at >= 0 else b""
-
-
-def _mp4a(entry: bytes, rate: int) -> Frames | None:
-    """ISO/IEC 14496-1 section 7.2.6: descriptors within ``esds``."""
-    body = _inner(entry, b"esds")[4:]
-    at, kind = 0, 0x40
-    config = b""
-    while at + 2 <= len(body):
-        tag, size = body[at], 0
-        at += 1
-        for _ in range(4):
-            if at >= len(body):
-                break
-            size = size << 7 | body[at] & 0x7F
-            at += 1
-            if not body[at - 1] & 0x80:
-                break
-        if tag == _ELEMENTARY:
-            at += 3
-        elif tag == _CONFIG_TYPE and at < len(body):
-            kind = body[at]
-            at += 13
-        elif tag == _SPEC_TYPE:
-            config = body[at : at + size]
-            break
-        else:
-            at += size
-    if kind in {0x69, 0x6B}:
-        return _mp3(entry, rate)
-    if kind in {0x40, 0x66, 0x67, 0x68}:
-        samples, core = aac.frame_of(config) or (aac.SAMPLES, rate)
-        most = aac.MOST_BYTES * aac.channels_of(config)
-        said = aac.blocks_of(config)
-        return Frames("aac", samples, core, most=most, blocks=Blocks(*said) if said else None)
-    return {0xA5: _ac3, 0xA6: _ac3}.get(kind, lambda *_: None)(entry, rate)
-
-
-def _mp3(entry: bytes, rate: int) -> Frames:  # noqa: ARG001  one shape for all
-    return Frames("mp3", 1152 if rate >= 32_000 else _SHORT_MPEG, rate, most=_MOST_MPEG_BYTES)
-
-
-def _ac3(entry: bytes, rate: int) -> Frames:
-    return Frames("eac3" if entry[4:8] == b"ec-3" else "ac3", 1536, rate, most=_MOST_AC3_BYTES)
-
-
-def _alac(entry: bytes, rate: int) -> Frames:
-    # QuickTime names the format once more in front of it.
-    cookie = _inner(entry, b"\0\0\0\x24alac")[8:]
-    samples, exact = int.from_bytes(cookie[:4], "big"), int.from_bytes(cookie[20:24], "big")
-    return Frames("alac", samples if 0 < samples < 1 << 20 else 4096, exact or rate)
-
-
-def _flac(entry: bytes, rate: int) -> Frames:
-    info = _inner(entry, b"dfLa")[8:]  # version and flags, and the metadata block's header
-    exact = int.from_bytes(info[10:13], "big") >> 4
-    # A rate that does not fit the entry's 16 bits is cut there, or left out; of two others the slower one plays longer.
-    slowest = exact if rate in {0, exact & 0xFFFF} else min(exact or rate, rate)
-    samples, stream = int.from_bytes(info[2:4], "big"), StreamInfo.read(info)
-    plain = samples * stream.channels * ((stream.bits + 7) // 8)  # a frame that does not get smaller stays as it is
-    return Frames("flac", samples, slowest, most=plain + _FLAC_FRAME_BYTES if plain else 0)
-
-
-def _opus(entry: bytes, rate: int) -> Frames:  # noqa: ARG001
-    return Frames("opus", 0, 48_000)
-
-
-def _amr(entry: bytes, rate: int) -> Frames:
-    wide = entry[4:8] == b"sawb"
-    packed = max(_inner(entry, b"damr")[8:9].ljust(1, b"\1")[0], 1)  # frames to the sample (3GPP TS 26.244)
-    samples, rate, most = (320, 16_000, _MOST_AMR_WB_BYTES) if wide else (160, 8_000, _MOST_AMR_BYTES)
-    return Frames("amr_wb" if wide else "amr_nb", samples * packed, rate, most=most * packed)
-
-
-_CODECS: Mapping[bytes, Callable[[bytes, int], Frames | None]] = {
-    b"mp4a": _mp4a,
-    b".mp3": _mp3,
-    b"ac-3": _ac3,
-    b"ec-3": _ac3,
-    b"alac": _alac,
-    b"fLaC": _flac,
-    b"Opus": _opus,
-    b"samr": _amr,
-    b"sawb": _amr,
-}
-
-_PCM_BITS = {b"sowt": 16, b"twos": 16, b"raw ": 8, b"in24": 24, b"in32": 32, b"fl32": 32, b"fl64": 64, b"ulaw": 8,
-             b"alaw": 8, b"lpcm": 0, b"ipcm": 0, b"fpcm": 0}  # fmt: skip
-
-
-def _pcm(name: bytes, rate: int, channels: int, bits: int) -> Frames | None:
-    known = _PCM_BITS.get(name)
-    if known is None:
-        return None
-    wide = bits if name in {b"sowt", b"twos", b"raw "} and bits in {8, 16, 24, 32} else known or bits
-    size = channels * (wide // 8)
-    return Frames(f"pcm_{name.decode().strip()}", 1, rate, size) if size else None
