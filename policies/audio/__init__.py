@@ -9,6 +9,8 @@ chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_form
           samples in ``disguise``) and ``aiff``
 plain     a header and samples: AU, Wave64, CAF
 avi       AVI
+asf       Windows Media: .wma, .asf, .wmv
+sounds    streams of sound by WAVEFORMATEX, for those two; ``wma`` counts Windows Media Audio by its blocks
 flv       FLV; ``wavpack`` and ``tta`` what their names say
 mpegts    MPEG transport streams, M2TS
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first

@@ -19,6 +19,7 @@ from policies.audio.disguise import Disguise
 from policies.audio.frames import FrameWalker
 from policies.audio.walker import Chunk
 from policies.audio.wav_formats import Layout
+from policies.audio.wma import Wma
 
 FORM = b"form"
 """Stands for the file's header: magic, size and form."""
@@ -111,7 +112,7 @@ class Reading(ABC):
         """The same by the sizes they state; None once one of them states none."""
         self.unpadded: Reading | None = None
         self.pads_data = True
-        self.inner: FrameWalker | None = None
+        self.inner: FrameWalker | Wma | None = None
         """Takes the data of a codec whose frames must be walked."""
         self.disguise: Disguise | None = None
         """Takes data that a decoder may find frames in, whatever the file says."""

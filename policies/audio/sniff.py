@@ -37,6 +37,8 @@ class Container(enum.StrEnum):
     TTA = "tta"
     LATM = "latm"
     """LOAS frames around it."""
+    ASF = "asf"
+    """Windows Media: .wma, .asf, .wmv."""
     CODEC2 = "codec2"
     ILBC = "ilbc"
     DSS = "dss"
@@ -62,6 +64,7 @@ _MAGICS = (
     (rb"TTA1[\x01\x02]\0", Container.TTA),
     (rb"fLaC", Container.FLAC),
     (rb"OggS\0[\0-\x07]", Container.OGG),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", Container.ASF),
     (rb"\xc0\xde\xc2\0[\x08-\xff]", Container.CODEC2),
     (rb"#!iLBC[23]0\n", Container.ILBC),
     (rb"[\2\3]dss", Container.DSS),
@@ -87,8 +90,7 @@ _KNOWN = tuple((re.compile(magic, re.DOTALL).match, container) for magic, contai
 that is played behind it. What begins like nothing is hunted through, MP4 behind an unknown box too."""
 
 _FOREIGN = re.compile(
-    rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # ASF (WMA)
-    rb"|RIF[FX]....(?:AVI[ X\x19]|AMV )|FORM....(?:8SVX|16SV|MAUD)|FRM8....|DSD "
+    rb"RIF[FX]....(?:AVI[ X\x19]|AMV )|FORM....(?:8SVX|16SV|MAUD)|FRM8....|DSD "
     rb"|FLV\x01|\0\0\x01[\xb3\xba\xe0]|wvpk|MAC |TTA[12]|MP\+|MPCK|tBaK|ajkg|Creative Voice File\x1a"
     rb"|\x06\x0e\x2b\x34|\x7f\xfe\x80\x01|....\xf8\x72\x6f\xba|ea3\x03|EA3|NIST_1A|\.SoX|XoS\.|\x64\xa3.\0",
     re.DOTALL,

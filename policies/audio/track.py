@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.aiff import AiffWalker
 from policies.audio.amr import AmrWalker
+from policies.audio.asf import AsfWalker
 from policies.audio.avi.walker import AviWalker
 from policies.audio.chunks import ChunkWalker
 from policies.audio.flac import FlacWalker
@@ -40,6 +41,7 @@ WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.FLV: FlvWalker,
     Container.WAVPACK: WavPackWalker,
     Container.TTA: TtaWalker,
+    Container.ASF: AsfWalker,
     Container.CODEC2: SpeechWalker,
     Container.ILBC: SpeechWalker,
     Container.DSS: DssWalker,
@@ -57,6 +59,7 @@ ASSUMED_BITRATES: Mapping[Container, int] = {
     Container.AMR: 4_750,
     Container.CAF: 16_000,
     Container.WAVE64: 4_750,
+    Container.ASF: 4_000,
     Container.CODEC2: 700,
     Container.DSS: 5_300,
     Container.DS2: 13_000,

@@ -9,6 +9,8 @@ from policies.audio.chunks import FORM, ChunkWalker, Reading
 from policies.audio.disguise import Disguise
 from policies.audio.mpeg import MpegWalker
 from policies.audio.wav_formats import read_format
+from policies.audio.wma import TAGS as WMA
+from policies.audio.wma import Wma
 
 _METADATA_NAMES = (
     b"LISTlistbextiXMLid3 ID3 factcue smplinstPEAKcartaxmlchna_PMXlevlacidDISPumidminfelm1regnafspubxtSAUR"
@@ -16,6 +18,7 @@ _METADATA_NAMES = (
 _LARGEST_SIZE = (1 << 63) - 1
 _FRAMED = {0x0050: MpegWalker, 0x0055: MpegWalker, 0x1600: AdtsWalker}
 """Format tags whose data is a stream of frames."""
+_LEAST_WMA_BYTES = 18
 _PLAIN = 0x0001
 """The one whose data FFmpeg probes for another codec's."""
 
@@ -34,8 +37,11 @@ class _Reading(Reading):
         elif kind == b"ds64":
             self.long_size = min(int.from_bytes(whole[8:16], "little"), _LARGEST_SIZE)
         else:
-            self.add_layout(read_format(whole, self.order))
             tag = int.from_bytes(whole[:2], "little" if self.order == "<" else "big")
+            if tag in WMA and self.order == "<" and len(whole) >= _LEAST_WMA_BYTES and not (self.layouts or self.inner):
+                self.inner = Wma(whole)
+                return
+            self.add_layout(read_format(whole, self.order))
             framed = _FRAMED.get(tag)
             if tag == _PLAIN and not self.disguise:
                 self.disguise = Disguise()

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
-from policies.audio.avi.sounds import Sound, sound_of
+from policies.audio.sounds import Sound, sound_of
 
 _HEADER, _LIST_BYTES = struct.Struct("<4sI"), 12
 _SILENT_KINDS = frozenset((b"vids", b"txts", b"mids"))

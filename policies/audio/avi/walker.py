@@ -12,8 +12,8 @@ import struct
 from collections.abc import Generator
 
 from policies.audio.avi.head import Head, Stream, reading
-from policies.audio.avi.sounds import Sound
 from policies.audio.avi.unread import UnreadAvi
+from policies.audio.sounds import Sound
 from policies.audio.walker import Chunk, Patience
 
 _MOST_HEAD_BYTES = 65_536

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.audio.avi.sounds import sound_of
 from policies.audio.avi.walker import AviWalker
+from policies.audio.sounds import sound_of
 from policies.audio.sources import Heard
 from policies.audio.track import Track
 from tests.policies.audio.build import chunk, fmt, riff

@@ -1,4 +1,4 @@
-"""Streams of sound in an AVI, by their format: what the bytes of their chunks play."""
+"""Streams of sound in an AVI or an ASF, by their format (WAVEFORMATEX): what the bytes of their chunks play."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -12,6 +12,8 @@ from policies.audio.mpeg import MpegWalker
 from policies.audio.packets import AacPackets, Packets, SpeexPackets, VorbisPackets
 from policies.audio.walker import Walker
 from policies.audio.wav_formats import Layout, read_format
+from policies.audio.wma import TAGS as WMA
+from policies.audio.wma import Wma
 
 _LEAST_FORMAT_BYTES = 14
 _FORMAT_BYTES = 40
@@ -30,8 +32,6 @@ _AAC, _VORBIS, _SPEEX, _EXTENSIBLE = (0x00FF, 0x706D), 0x566F, 0xA109, 0xFFFE
 _VORBIS_HEAD_BYTES, _SPEEX_HEAD_BYTES = 30, 80
 _KIND_AT, _EAC3 = 24, b"\xaf\x87\xfb\xa7"
 """Of what stands behind an extensible format: the kind that E-AC-3 is."""
-_SUPERFRAMES = frozenset(("wma",))
-"""Codecs of which a weight is nearer than the most that a block may hold."""
 _FRAMED: Mapping[int, Callable[[], Walker]] = {
     0x0050: lambda: MpegWalker(is_linked=False),
     0x0055: lambda: MpegWalker(is_linked=False),
@@ -216,8 +216,10 @@ def sound_of(form: bytes, sample_size: int = 0) -> Sound | None:
         return _Framed(AdtsWalker(is_linked=False))
     if tag == _EXTENSIBLE and form[_KIND_AT:].startswith(_EAC3):
         return _Framed(Ac3Walker(is_linked=False))
+    if tag in WMA and len(form) >= _SET_UP_AT:
+        return Wma(form, sample_size if sample_size > 1 else 0)
     layout = read_format(form[:_FORMAT_BYTES], "<")
-    return _Plain(layout) if layout and layout.codec not in _SUPERFRAMES else _Other(channels)
+    return _Plain(layout) if layout else _Other(channels)
 
 
 def _packets(tag: int, config: bytes) -> Packets | None:

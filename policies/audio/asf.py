@@ -1,0 +1,290 @@
+"""ASF (.wma, .asf, .wmv): the objects that the payloads of each stream of sound make up, by its format.
+
+A packet is as long as the header says, and each payload in it says of which stream and which object it is a piece. From
+the first one on that is not as recorders write it readers search, or guess: what follows is weighed.
+"""
+
+import struct
+from collections.abc import Generator
+from typing import NoReturn
+
+from policies.audio.sounds import Sound, sound_of
+from policies.audio.walker import Chunk, Patience
+
+_HEAD_BYTES, _OBJECT, _DATA_HEAD_BYTES = 30, struct.Struct("<16sQ"), 26
+_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
+_EXTENSION, _EXTENSION_BYTES = bytes.fromhex("b503bf5f2ea9cf118ee300c00c205365"), 22
+_DETAILS, _DETAILS_BYTES = bytes.fromhex("cba5e61472c632439983a96952065b5a"), 64
+"""The extended properties of a stream, behind which its own may stand."""
+_SOUND = bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b")
+_TELEVISION = bytes.fromhex("e265fb3aef47f240ac2c70a90d71d343")
+"""What recordings of broadcasts say, whose own kind stands further on."""
+_SIZES = (0, 1, 2, 4)
+"""Of a field, by the two bits that say it."""
+_FILE_PROPERTIES = struct.Struct("<40xQ8xQIII")
+"""Playing time in units of 100 ns, the time that is to be buffered in ms, flags, and the least and greatest packet."""
+_LIVE = 1
+_FORM_AT, _FORM_SIZE_AT, _NUMBER_AT = 54, 40, 48
+_MARK = b"\x82\0\0"
+_MANY, _MOST_PAYLOADS, _MOST_PACKET_BYTES, _LEAST_PAYLOAD_BYTES = 1, 63, 1 << 20, 6
+_SHORT, _LEAST_REPLICATED_BYTES = 1, 8
+_MOST_OBJECT_BYTES = 1 << 24
+_LEAST_DATA_BYTES = 100
+_MOST_PROPERTIES_BYTES = 4096
+_WEIGHED_BITS = 4_000
+"""A second, of what no payload explains: speech in WMA Voice."""
+_MS_PER_S, _UNITS_PER_MS = 1000, 10_000
+
+_Steps = Generator[int, bytes, NoReturn]
+"""How many bytes are wanted next, and those; below 0 that so many are to be passed on to the sink, or over."""
+
+
+class _Lost(Exception):
+    """Something stands here that no recorder writes."""
+
+
+class _Stream:
+    """One stream: its sound if it is one, and of the object that is under way its size and what has come of it."""
+
+    __slots__ = ("came", "size", "sound")
+
+    def __init__(self, sound: Sound | None) -> None:
+        self.sound = sound
+        self.size = self.came = 0
+
+
+class AsfWalker:
+    """Walks payloads in any cuts; keeps headers of them."""
+
+    __slots__ = (
+        "_held", "_is_live", "_is_lost", "_least_packet", "_packet", "_passed", "_patience", "_sink", "_steps",
+        "_streams", "_wanted", "_weighed", "claimed_ms",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.claimed_ms: int | None = None
+        self._passed = self._weighed = 0
+        self._held = bytearray()
+        self._streams: dict[int, _Stream] = {}
+        self._sink: tuple[Sound, bool] | None = None
+        """Who takes what is passed on, and whether an object ends there."""
+        self._least_packet = self._packet = 0
+        self._patience = Patience(32)
+        self._is_live = self._is_lost = False
+        self._steps = self._read()
+        self._wanted = next(self._steps)
+
+    @property
+    def _best(self) -> Sound | None:
+        sounds = (stream.sound for stream in self._streams.values() if stream.sound)
+        return max(sounds, key=lambda sound: sound.ms, default=None)
+
+    @property
+    def codec(self) -> str:
+        """Of the stream that plays longest."""
+        return self._best.codec if self._best else ""
+
+    @property
+    def channels(self) -> int | None:
+        """Of the same."""
+        return self._best.channels if self._best else None
+
+    @property
+    def strange(self) -> int:
+        """All, where no stream is sound."""
+        return 0 if self._best else self._passed
+
+    @property
+    def unsure(self) -> bool:
+        """Whether any of it was weighed."""
+        return self._weighed > 0 or (self._best is not None and self._best.unsure)
+
+    @property
+    def ms(self) -> int | None:
+        """Of the stream that plays longest, and of what is weighed."""
+        best_ms = self._best.ms if self._best else 0
+        return best_ms + self._weighed * 8 * _MS_PER_S // _WEIGHED_BITS or None
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes."""
+        self._passed += len(chunk)
+        data, at = bytes(chunk), 0
+        while at < len(data) and not self._is_lost:
+            if self._wanted < 0:
+                piece = data[at : at - self._wanted]
+                self._wanted += len(piece)
+                if self._sink:
+                    sound, is_end = self._sink
+                    sound.feed(piece, is_end=is_end and not self._wanted)
+                if not self._wanted:
+                    self._go_on(b"")
+            else:
+                piece = data[at : at + self._wanted - len(self._held)]
+                self._held += piece
+                if len(self._held) == self._wanted:
+                    held, self._held = bytes(self._held), bytearray()
+                    self._go_on(held)
+            at += len(piece)
+        if self._is_lost:
+            self._weighed += len(data) - at
+        for stream in self._streams.values():
+            if stream.sound:
+                stream.sound.flush()
+
+    def _go_on(self, came: bytes) -> None:
+        self._sink = None
+        try:
+            self._wanted = self._steps.send(came)
+            while not self._wanted:
+                self._wanted = self._steps.send(b"")
+        except _Lost:
+            self._is_lost = True
+            self._weighed += len(came)
+
+    def _read(self) -> _Steps:
+        """The whole file."""
+        yield _HEAD_BYTES
+        while True:
+            name, size = _OBJECT.unpack((yield _OBJECT.size))
+            if name == _DATA:
+                break
+            if name == _EXTENSION:
+                yield _EXTENSION_BYTES
+            elif name == _DETAILS:
+                yield from self._pass_details()
+            elif size < _OBJECT.size:
+                raise _Lost
+            elif name in {_FILE, _STREAM}:
+                if size > _MOST_PROPERTIES_BYTES:
+                    raise _Lost
+                self._take(name, (yield size - _OBJECT.size))
+            else:
+                yield _OBJECT.size - size
+        yield _DATA_HEAD_BYTES
+        if not 0 < self._packet <= _MOST_PACKET_BYTES or self._least_packet > _MOST_PACKET_BYTES:
+            raise _Lost
+        left = size - _OBJECT.size - _DATA_HEAD_BYTES if size >= _LEAST_DATA_BYTES and not self._is_live else 1 << 63
+        while left > 0:
+            left -= yield from self._pass_packet()
+        while True:
+            _, size = _OBJECT.unpack((yield _OBJECT.size))
+            if size < _OBJECT.size:
+                raise _Lost
+            yield _OBJECT.size - size
+
+    def _pass_details(self) -> Generator[int, bytes, None]:
+        """What is said beside a stream: names and kinds of fields in front of its payloads."""
+        names, fields = struct.unpack_from("<HH", (yield _DETAILS_BYTES), _DETAILS_BYTES - 4)
+        for _ in range(names):
+            yield -int.from_bytes((yield 4)[2:], "little")
+        for _ in range(fields):
+            size = int.from_bytes((yield 22)[18:], "little")
+            if size > _MOST_PROPERTIES_BYTES:
+                raise _Lost
+            yield -size
+
+    def _take(self, name: bytes, body: bytes) -> None:
+        """What the file says of itself, or of one stream."""
+        if name == _FILE:
+            if len(body) < _FILE_PROPERTIES.size:
+                raise _Lost
+            units, buffered_ms, flags, self._least_packet, self._packet = _FILE_PROPERTIES.unpack_from(body)
+            self._is_live = flags & _LIVE > 0
+            self.claimed_ms = None if self._is_live else max(units // _UNITS_PER_MS - buffered_ms, 0) or None
+            return
+        if len(body) < _FORM_AT or body.startswith(_TELEVISION):
+            raise _Lost
+        number = body[_NUMBER_AT] & 0x7F
+        sound = None
+        if body.startswith(_SOUND):
+            form = body[_FORM_AT:][: int.from_bytes(body[_FORM_SIZE_AT : _FORM_SIZE_AT + 4], "little")]
+            sound = sound_of(form)
+            spread = body[_FORM_AT + len(form) :]
+            if sound is None or (spread and spread[0] > 1):  # whose pieces are exchanged
+                raise _Lost
+        if number in self._streams:
+            raise _Lost
+        self._streams[number] = _Stream(sound)
+
+    def _pass_packet(self) -> Generator[int, bytes, int]:
+        """One packet; how long it is."""
+        head = yield len(_MARK) + 2
+        flags, fields = head[-2:]
+        if not head.startswith(_MARK):
+            raise _Lost
+        sizes = [_SIZES[flags >> shift & 3] for shift in (5, 1, 3)]
+        has_many = flags & _MANY
+        said = yield sum(sizes) + 6 + has_many
+        length, _, padding = _numbers(said, sizes)
+        length = length if sizes[0] else self._packet
+        many = said[-1] if has_many else 1
+        left = length - padding - len(head) - len(said)
+        if left < 0 or length > _MOST_PACKET_BYTES or self._patience.is_lost(self._passed):
+            raise _Lost
+        width = _SIZES[many >> 6] if has_many else 0
+        for _ in range(many & _MOST_PAYLOADS):
+            if left < _LEAST_PAYLOAD_BYTES:
+                break
+            left -= yield from self._pass_payload(fields, left, width if has_many else None)
+        filled = max(self._least_packet - length, 0)
+        yield -(left + padding + filled)
+        return length + filled
+
+    def _pass_payload(self, fields: int, left: int, width: int | None) -> Generator[int, bytes, int]:
+        """One payload of a packet that has so many bytes left; how long it is. ``width`` is that of its size."""
+        sizes = [_SIZES[fields >> shift & 3] for shift in (4, 2, 0)]
+        head = yield 1 + sum(sizes)
+        _, offset, replicated = _numbers(head[1:], sizes)
+        stream = self._streams.get(head[0] & 0x7F)
+        if replicated > left or not (replicated == _SHORT or replicated >= _LEAST_REPLICATED_BYTES):
+            raise _Lost
+        more = yield replicated
+        size = left - len(head) - replicated
+        if width is not None:
+            said = int.from_bytes((yield width), "little")
+            if not width or not 0 < said <= size - width:
+                raise _Lost
+            used, size = len(head) + replicated + width, said
+        else:
+            used = len(head) + replicated
+        if size < 0 or self._patience.is_lost(self._passed):
+            raise _Lost
+        if replicated == _SHORT:
+            if not offset and not more[0]:
+                raise _Lost
+            yield from self._pass_short(stream, size)
+        else:
+            yield self._take_piece(stream, offset, int.from_bytes(more[:4], "little"), size)
+        return used + size
+
+    def _pass_short(self, stream: _Stream | None, size: int) -> Generator[int, bytes, None]:
+        """Whole objects, each behind a byte that says how long it is."""
+        while size:
+            length = (yield 1)[0]
+            size -= 1 + length
+            if size < 0 or self._patience.is_lost(self._passed):
+                raise _Lost
+            yield self._take_piece(stream, 0, length, length)
+
+    def _take_piece(self, stream: _Stream | None, offset: int, whole: int, size: int) -> int:
+        """A piece of an object of a stream is next; what to pass on."""
+        if stream is None or stream.sound is None or (offset and not stream.came):
+            return -size
+        is_same = offset == stream.came and (not offset or whole == stream.size)
+        if not is_same or not size <= whole - offset < _MOST_OBJECT_BYTES:
+            raise _Lost
+        is_end = offset + size == whole
+        stream.size, stream.came = whole, 0 if is_end else offset + size
+        self._sink = stream.sound, is_end
+        return -size
+
+
+def _numbers(data: bytes, sizes: list[int]) -> list[int]:
+    """The numbers that fields of these sizes make up."""
+    numbers, at = [], 0
+    for size in sizes:
+        numbers.append(int.from_bytes(data[at : at + size], "little"))
+        at += size
+    return numbers
