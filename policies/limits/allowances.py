@@ -74,6 +74,8 @@ class Allowance:
     scope: Scope = Scope.TENANT
     route: str = ""
     shadow: bool = False
+    unit: str = field(default="", repr=False, compare=False)
+    """In which it was written (``m``, ``GiB``), and is shown again; empty where that is not known, or none."""
     kind: Kind = field(init=False, repr=False, compare=False)
     """How it is counted."""
     name: str = field(init=False, repr=False, compare=False)
@@ -112,6 +114,7 @@ class Allowance:
             count=count,
             period_ms=_WINDOWS_MS.get(period, 0),
             calendar=period if period in _CALENDARS else "",
+            unit=match[2],
         )
 
     def _kind(self) -> Kind:
@@ -122,11 +125,17 @@ class Allowance:
         return Kind.RATE if self.what is What.REQUESTS else Kind.WINDOW
 
     def __str__(self) -> str:
-        """As :meth:`parse` reads it."""
+        """As :meth:`parse` reads it, in the unit in which it was written."""
         if self.kind is Kind.LEASE:
             return str(self.count)
         period = self.calendar or next((u for u, ms in _WINDOWS_MS.items() if ms == self.period_ms), "")
-        return f"{amount_text(self.what, self.count)}/{period or f'{self.period_ms}ms'}"
+        return f"{self._amount()}/{period or f'{self.period_ms}ms'}"
+
+    def _amount(self) -> str:
+        size = _UNITS[self.what][1].get(self.unit, 0) if self.unit else 0
+        if size and self.count % size == 0:
+            return f"{self.count // size}{self.unit}"
+        return amount_text(self.what, self.count)
 
 
 def check_apart(allowances: Iterable[Allowance]) -> None:
@@ -154,10 +163,12 @@ _PLURAL = {
 
 
 def amount_text(what: What, count: int) -> str:
-    """A figure with its unit: ``3600s``, ``100h``, ``10GB``, ``600``."""
+    """A figure with a unit that fits: ``3600s``, ``100m``, ``100h``, ``10GB``, ``600``."""
     if what is What.AUDIO:
         if count >= _LONG_MS and count % 3_600_000 == 0:
             return f"{count // 3_600_000}h"
+        if count > _LENGTHS_MS["h"] and count % _LENGTHS_MS["m"] == 0:
+            return f"{count // _LENGTHS_MS['m']}m"
         return f"{count // 1000}s" if count % 1000 == 0 else f"{count / 1000:.3f}s"
     if what is What.BYTES:
         unit = next((u for u in ("TB", "GB", "MB", "KB") if count and count % _SIZES[u] == 0), "B")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _LIMITS = """
-    SELECT key_id, user_id, what, count, coalesce(period_ms, 0) AS period_ms, calendar, route, shadow
+    SELECT key_id, user_id, what, count, coalesce(period_ms, 0) AS period_ms, calendar, route, shadow, unit
     FROM platform.limits WHERE tenant_id = $1
 """
 _PLACE = ("coalesce(key_id, '')", "coalesce(user_id, '')", "route", "what", "calendar")
@@ -36,7 +36,8 @@ _IN_ORDER = f"ORDER BY {', '.join(f'{part} ASC' for part in _PLACE)}"
 """As the index limits_order_idx has it."""
 _PLAN = "SELECT p.name, p.limits FROM platform.plans p JOIN platform.tenants t ON t.plan = p.name WHERE t.id = $1"
 _VERSION = f"""
-    SELECT count(*), sum(hashtextextended(concat_ws(',', holder, what, calendar, route, count, period_ms, shadow), 0)),
+    SELECT count(*),
+        sum(hashtextextended(concat_ws(',', holder, what, calendar, route, count, period_ms, shadow, unit), 0)),
         ({_PLAN.replace("p.name, p.limits", "p.name || p.limits")}) AS plan
     FROM platform.limits WHERE tenant_id = $1
 """  # noqa: S608  made of this module's own words
@@ -56,7 +57,7 @@ def limits_sql(tenant: str, user: str, key: str) -> str:
     return f"""(
         SELECT json_agg(json_build_array(
             CASE WHEN l.key_id IS NOT NULL THEN 'key' WHEN l.user_id IS NOT NULL THEN 'user' ELSE 'tenant' END,
-            l.what, l.count, coalesce(l.period_ms, 0), l.calendar, l.route, l.shadow
+            l.what, l.count, coalesce(l.period_ms, 0), l.calendar, l.route, l.shadow, l.unit
         ) ORDER BY l.key_id NULLS FIRST, l.user_id NULLS FIRST, l.what, l.calendar, l.route)
         FROM platform.limits l
         WHERE l.tenant_id = {tenant} AND l.holder IN ({tenant}, {user}, {key})
@@ -238,7 +239,7 @@ class _Holder:
         """What is set, for the audit trail: ``{"audio-month": "100h/month"}``."""
         rows = await connection.fetch(
             """
-            SELECT what, count, coalesce(period_ms, 0), calendar, route, shadow FROM platform.limits
+            SELECT what, count, coalesce(period_ms, 0), calendar, route, shadow, unit FROM platform.limits
             WHERE tenant_id = $1 AND holder = $2 AND route = $3
             """,
             self.tenant_id,
@@ -263,10 +264,11 @@ class _Holder:
         """One limit, in the place of another for the same sort of period."""
         await connection.execute(
             """
-            INSERT INTO platform.limits (tenant_id, key_id, user_id, route, what, count, period_ms, calendar, shadow)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            INSERT INTO platform.limits
+                (tenant_id, key_id, user_id, route, what, count, period_ms, calendar, shadow, unit)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             ON CONFLICT (tenant_id, holder, what, calendar, route) DO UPDATE
-            SET count = excluded.count, period_ms = excluded.period_ms, shadow = excluded.shadow
+            SET count = excluded.count, period_ms = excluded.period_ms, shadow = excluded.shadow, unit = excluded.unit
             """,
             self.tenant_id,
             self.key_id,
@@ -277,6 +279,7 @@ class _Holder:
             allowance.period_ms or None,
             allowance.calendar,
             allowance.shadow,
+            allowance.unit,
         )
 
 
@@ -302,7 +305,7 @@ def _check(user_id: str | None, key_id: str | None, granted: Sequence[Allowance]
 
 def _missing(tenant_id: str, user_id: str | None, key_id: str | None) -> NotFound:
     if key_id is not None:
-        return NotFound(f"This tenant has no key {key_id!r}.")
+        return NotFound(f"This tenant has no key {key_id!r}.", what="key")
     return no_member(user_id) if user_id else no_tenant(tenant_id)
 
 
@@ -334,7 +337,7 @@ def _grant(key_id: str | None, user_id: str | None, *row: Any) -> Grant:
 
 
 def _allowance(scope: str, what: str, count: int, period_ms: int, *rest: Any) -> Allowance:
-    calendar, route, shadow = rest
+    calendar, route, shadow, unit = rest
     return Allowance(
         scope=Scope(scope),
         what=What(what),
@@ -343,6 +346,7 @@ def _allowance(scope: str, what: str, count: int, period_ms: int, *rest: Any) ->
         calendar=calendar,
         route=route,
         shadow=shadow,
+        unit=unit,
     )
 
 

@@ -135,7 +135,7 @@ async def test_lifting_is_of_one_kind_one_holder_and_one_route(w: World) -> None
     await w.limits.set_limits(acme.id, lifted=[What.AUDIO], granted=[limit(What.AUDIO, "1h/d")])
     found = [(g.user_id, g.allowance.route, str(g.allowance)) for g in await w.limits.limits(acme.id)]
     assert found == [
-        (None, "", "3600s/d"), (None, "", "2"), (None, "listen", "60s/m"), (None, "listen", "100h/month"),
+        (None, "", "1h/d"), (None, "", "2"), (None, "listen", "60s/m"), (None, "listen", "100h/month"),
         (None, "listen", "2"), (user.id, "", "60s/m"), (user.id, "", "100h/month"), (user.id, "", "2"),
     ]  # fmt: skip
 

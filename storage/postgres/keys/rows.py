@@ -83,8 +83,8 @@ LOCK_USABLE = """
 
 SUCCEED = f"""
     WITH limit_copied AS (
-        INSERT INTO platform.limits (tenant_id, key_id, what, count, period_ms, calendar, route, shadow)
-        SELECT tenant_id, $3, what, count, period_ms, calendar, route, shadow
+        INSERT INTO platform.limits (tenant_id, key_id, what, count, period_ms, calendar, route, shadow, unit)
+        SELECT tenant_id, $3, what, count, period_ms, calendar, route, shadow, unit
         FROM platform.limits WHERE tenant_id = $1 AND key_id = $2
     ), old_ended AS (
         UPDATE platform.api_keys SET expires_at = least(expires_at, $6) WHERE tenant_id = $1 AND id = $2

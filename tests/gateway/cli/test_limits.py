@@ -107,7 +107,7 @@ def test_limits_of_every_kind_are_set_and_shown_together(acme: Operator) -> None
         ("tenant-requests", "600/m", 0, False),
         ("tenant-streams", "5", 0, False),
         ("tenant-streams:deepgram.stream", "2", 0, False),
-        ("user-audio-day", "3600s/day", 0, True),
+        ("user-audio-day", "1h/day", 0, True),
     ]
     month = shown["limits"][1]
     assert (month["forecast"], month["exhausted_at"]) in ((0, None), (None, None))  # in a month's first hours
@@ -115,7 +115,7 @@ def test_limits_of_every_kind_are_set_and_shown_together(acme: Operator) -> None
     assert acme.table("limits", "show", "--tenant", "acme")[8][1:5] == [
         "ann@example.com",
         "audio",
-        "3600s/day",
+        "1h/day",
         "0s (0 %)",
     ]
 

@@ -120,7 +120,7 @@ def test_a_key_is_judged_as_the_gateway_would(operator: Operator) -> None:
     assert told["verdict"] == "admitted, within the limits"
     assert told["asked as"] == f"key {key} of tenant acme; scopes: transcribe; good"
     assert (told["limit tenant-requests"], told["limit key-requests"]) == ("600/m", "5/s")
-    assert told["limit key-audio"].startswith("5400s/d")
+    assert told["limit key-audio"].startswith("90m/d")
     said = operator.json("routes", "explain", *words)
     assert said["as"]["tenant"] == "acme"
     assert {limit["name"] for limit in said["limits"]} == {"tenant-requests", "key-requests", "key-audio"}

@@ -1,5 +1,7 @@
 """What operators write for a limit: read, written back, and refused with a sentence."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,22 @@ def test_an_allowance_is_read_and_written_alike(
     read = Allowance.parse(what, text)
     assert (read.count, read.period_ms, read.calendar, read.kind) == (count, period_ms, calendar, kind)
     assert Allowance.parse(what, str(read)) == read
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        (What.AUDIO, "100m/month"), (What.AUDIO, "3600s/h"), (What.AUDIO, "30m/d"), (What.AUDIO, "1h/day"),
+        (What.BYTES, "10GiB/day"), (What.BYTES, "1000MB/h"), (What.BYTES, "5B/s"), (What.REQUESTS, "600/m"),
+    ],
+)  # fmt: skip
+def test_a_limit_is_shown_in_the_unit_in_which_it_was_written(what: What, text: str) -> None:
+    written = Allowance.parse(what, text)
+    assert str(written) == text
+
+
+def test_a_share_that_is_not_whole_in_that_unit_is_shown_in_another() -> None:
+    assert str(replace(Allowance.parse(What.AUDIO, "1h/day"), count=1_800_000)) == "1800s/day"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +105,8 @@ def test_two_limits_that_would_be_one_are_refused_and_neither_is_dropped_unsaid(
     ("what", "count", "text"),
     [
         (What.AUDIO, 1_500, "1.500s"), (What.AUDIO, 0, "0s"), (What.AUDIO, 3_600_000, "3600s"),
-        (What.AUDIO, 36_000_000, "10h"), (What.BYTES, 1_500, "1500B"), (What.BYTES, 2_000_000, "2MB"),
-        (What.BYTES, 0, "0B"), (What.REQUESTS, 7, "7"),
+        (What.AUDIO, 36_000_000, "10h"), (What.AUDIO, 6_000_000, "100m"), (What.BYTES, 1_500, "1500B"),
+        (What.BYTES, 2_000_000, "2MB"), (What.BYTES, 0, "0B"), (What.REQUESTS, 7, "7"),
     ],
 )  # fmt: skip
 def test_figures_have_units(what: What, count: int, text: str) -> None:
