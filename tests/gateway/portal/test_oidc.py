@@ -72,6 +72,17 @@ async def test_the_second_time_the_same_account_is_meant_whatever_its_address(
     assert rows[0]["n"] == 1
 
 
+@pytest.mark.parametrize("path", ["/auth/oidc/nobody", "/auth/oidc/nobody/callback"])
+async def test_a_provider_that_is_not_there_is_a_page_for_people_and_a_code_for_programs(
+    client: Client, path: str
+) -> None:
+    told = await client.get(path, headers={"Accept": "application/json"})
+    assert (told.status, told.content_type) == (404, "application/problem+json")
+    assert (await told.json())["code"] == "not_found"
+    shown = await client.get(path, headers=PAGE)
+    assert (shown.status, shown.content_type) == (404, "text/html")
+
+
 async def test_the_log_in_page_has_its_button(client: Client, town: Town) -> None:
     text = await (await client.get("/auth/login?next=/v1/models", headers=PAGE)).text()
     assert 'href="/auth/oidc/corp?next=/v1/models"' in text

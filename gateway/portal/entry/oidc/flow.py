@@ -21,6 +21,7 @@ from gateway.portal.own import security
 from gateway.portal.own.account import own
 from gateway.portal.parts import PARTS
 from gateway.portal.web.problem import Problem
+from gateway.portal.web.problem_answers import wants_page
 from policies.federation import Asserted, Outcome, may_join, outcome, read_asserted
 from policies.http.verdict import Refusal
 from policies.people import FRESH_S, Place, Proven, safe_next
@@ -72,6 +73,8 @@ async def start(request: web.Request) -> web.Response:
     try:
         return await set_out(request, named(request), goal, again="again" in request.query, user_id=user_id)
     except Problem as problem:
+        if not wants_page(request):
+            raise
         return await _refused(request, goal, problem, anew=bool(user_id))
 
 
@@ -112,6 +115,8 @@ async def come_back(request: web.Request) -> web.Response:
         else:
             response = await _sign_in(request, provider, flow, asserted)
     except Problem as problem:
+        if not wants_page(request):
+            raise
         if flow is not None and flow.invitation:
             response = await invite_page(request, flow.invitation, problem)
         else:
