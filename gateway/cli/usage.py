@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.cli.stores import Stores
 
 _BY_ID = ("key", "user")
+_LABELS = (*_BY_ID, "route", "model", "outcome", "day", "hour")
 _MOST_GROUPS = 1_000_000
 _TOTALS = ("requests", "audio_ms", "bytes_in", "bytes_out", "errors", "denied", "unmeasured")
 
@@ -61,7 +62,7 @@ def _of_a_range(command: Callable[..., None]) -> Callable[..., None]:
 
 @usage.command()
 @_of_a_range
-@click.option("--by", type=click.Choice(["key", "user", "route", "day", "hour"]), help="Break the totals down.")
+@click.option("--by", type=click.Choice(_LABELS), help="Break the totals down.")
 @click.option("--bucket", type=click.Choice(["1h", "1d"]), help="Each of these for itself, hour by hour or day by day.")
 @common
 def report(
@@ -83,7 +84,7 @@ def report(
 
     _check_order(since, until)
     if bucket is not None and by in (None, "day", "hour"):
-        raise click.UsageError("--bucket is for --by key, user or route; --by hour and --by day are series already.")
+        raise click.UsageError("--bucket is for --by key, user and such; --by hour and --by day are series already.")
     _print_report(given, tenant, by, bucket, with_stores(given, ask))
 
 

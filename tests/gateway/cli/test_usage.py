@@ -98,6 +98,7 @@ def test_a_report_says_how_much_was_not_measured(account: Account) -> None:
     account.known()
     account.use()
     account.use(measured=NEVER_TOLD, status=INTERIM, event_id=f"job:k:1:{at(datetime.now(UTC))}")
+    assert sum(one["requests"] for one in account.totals("--by", "model")["groups"]) == 1
     report = account.totals("--by", "route")
     assert (report["requests"], report["audio_ms"], report["unmeasured"]) == (1, 2_500, 1)
     assert report["groups"][0]["unmeasured"] == 1
