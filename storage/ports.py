@@ -24,7 +24,14 @@ from policies.limits.rates import Charge, Taken
 
 
 class StorageError(Exception):
-    """Base of what a store raises on purpose; the message is written for an operator."""
+    """Base of what a store raises on purpose; the message is written for an operator.
+
+    ``what`` is the kind of thing that it is about, such as ``plan``, where operators can list such things.
+    """
+
+    def __init__(self, message: str = "", *, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class Unavailable(StorageError):

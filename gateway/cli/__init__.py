@@ -19,7 +19,7 @@ config       ``check-config``
 migrate      ``migrate``
 tenants      ``tenant …``; how one comes and leaves is ``tenant_life``
 plans        ``plan …``
-users        ``user …``
+users        ``user …``; how people come is ``newcomers``
 operators    ``operator …``
 keys         ``key …``; ``key_changes`` changes one, ``key_rows`` says how one stands, ``minting`` makes secrets
 service_accounts, signing_keys

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gateway.times import stamp
-from policies.identity.tenants import User
+from policies.identity.tenants import Membership, User
 from storage.ports import NotFound
 
 if TYPE_CHECKING:
@@ -21,7 +21,17 @@ async def member(stores: "Stores", tenant_id: str, slug: str, email: str) -> str
     for user in (await members(stores, tenant_id)).values():
         if user.email == email:
             return user.id
-    raise NotFound(f"Tenant {slug} has no member {email}. See them: gateway user list --tenant {slug}")
+    raise NotFound(f"Tenant {slug} has no member {email}.", what="user")
+
+
+async def person_id(stores: "Stores", email: str) -> str:
+    """The id of whoever has the address, in whichever tenant. Raises NotFound."""
+    from storage.postgres.people.accounts import PostgresPeople  # noqa: PLC0415  slow: see the package's docstring
+
+    account = await PostgresPeople(stores.pool, stores.trail).account(email)
+    if account is None:
+        raise NotFound(f"Nobody has the e-mail address {email}.", what="user")
+    return account.person.id
 
 
 def facts(person: "User | Known") -> dict[str, object]:
@@ -33,3 +43,8 @@ def facts(person: "User | Known") -> dict[str, object]:
         "status": person.status.value,
         "created_at": stamp(person.created_at),
     }
+
+
+def membership_facts(found: User, membership: Membership, tenant: str) -> dict[str, object]:
+    """A member as JSON shows one."""
+    return {**facts(found), "tenant": tenant, "role": membership.role.value}

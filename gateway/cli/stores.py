@@ -18,7 +18,7 @@ from gateway.cli.own_secret import OwnSecret, Unknown
 from gateway.configuration.settings import Settings
 from gateway.processes.noted_address import noted
 from policies.audit import OPERATOR, Actor
-from storage.ports import Invalidation, NotFound, StorageError, Unavailable
+from storage.ports import Invalidation, StorageError, Unavailable
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail, PostgresAuditLog
 from storage.postgres.ids import Kind, is_id
@@ -35,13 +35,14 @@ from storage.state import owner_of
 
 _T = TypeVar("_T")
 _LISTS: Mapping[str, str] = {
-    "slug": "gateway tenant list",
     "tenant": "gateway tenant list",
-    "key_id": "gateway key list --tenant SLUG",
-    "account_id": "gateway service-account list --tenant SLUG",
-    "email": "gateway user list --tenant SLUG",
+    "plan": "gateway plan list",
+    "issuer": "gateway issuer list",
+    "key": "gateway key list --tenant {tenant}",
+    "service-account": "gateway service-account list --tenant {tenant}",
+    "user": "gateway user list --tenant {tenant}",
 }
-"""Where to look for what a parameter of a command names."""
+"""What lists the things that an error of a store is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +101,16 @@ def run(
     """Open, work, close. Raises ClickException with what a store said, which is written for operators."""
     try:
         return asyncio.run(_whole(settings, work, embedded=embedded, new_secret=new_secret, as_it_is=as_it_is))
-    except NotFound as error:
-        raise click.ClickException(f"{error}{_where_to_look(str(error))}") from error
     except StorageError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"{error}{_where_to_look(error)}") from error
 
 
-def _where_to_look(said: str) -> str:
-    """The commands that list what was named, and is not there; nothing where it is ``said`` already."""
-    named = click.get_current_context().params
-    lists = dict.fromkeys(command for name, command in _LISTS.items() if named.get(name))
-    return "" if "gateway " in said or not lists else f" See what there is: {', '.join(lists)}"
+def _where_to_look(error: StorageError) -> str:
+    """The command that lists what is not there, or is there already."""
+    if error.what not in _LISTS:
+        return ""
+    tenant = click.get_current_context().params.get("tenant") or "SLUG"
+    return f" See what there is: {_LISTS[error.what].format(tenant=tenant)}"
 
 
 async def _whole(

@@ -1,82 +1,27 @@
-"""``gateway user``."""
+"""``gateway user``; how people come is ``newcomers``."""
 
-import asyncio
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.command import Given, Group, common, confirm, tell, with_stores, yes_option
-from gateway.cli.output import print_json, print_table, remark
-from gateway.cli.people import facts, member
+from gateway.cli.newcomers import create, invite, link
+from gateway.cli.output import print_json, print_table
+from gateway.cli.people import facts, member, membership_facts, person_id
 from gateway.cli.values import EMAIL, NAME, SLUG, Written, tenant_option
 from gateway.locales import LANGUAGES, check_time_zone
 from gateway.times import stamp
-from policies.identity.tenants import Membership, Role, User, UserStatus
-from storage.ports import Invalidation, NotFound
+from policies.identity.tenants import Membership, User, UserStatus
+from storage.ports import Invalidation
 
 if TYPE_CHECKING:
     from gateway.cli.stores import Stores
-    from policies.people import Invitation
     from storage.postgres.people.users import Known
-
-_MOST_BYTES = 8_192
-"""More than the longest password takes, in any script."""
 
 
 @click.group(cls=Group)
 def user() -> None:
     """People, and who belongs to which tenant."""
-
-
-@user.command()
-@click.option("--tenant", type=SLUG, help="The tenant's slug. Without: the person is in no tenant yet.")
-@click.option("--email", type=EMAIL, required=True, help="Names the person, in every tenant.")
-@click.option(
-    "--role", type=click.Choice([role.value for role in Role]),
-    help="What the member may do in this tenant. Default: member.",
-)  # fmt: skip
-@click.option("--name", type=NAME, help="What people call the person. Default: the part of the e-mail before the @.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input, one line.")
-@common
-def create(
-    given: Given, tenant: str | None, email: str, role: str | None, name: str | None, *, password_stdin: bool
-) -> None:
-    """Make a person, and a member of a tenant. One whom another tenant knows already becomes a member here, too.
-
-    Without a tenant, somebody who has no account yet: without a password a link to choose one is mailed, or printed
-    where no mail is configured. A password is never an argument: arguments are seen by every user of a machine, and
-    kept in histories.
-    """
-    if role and not tenant:
-        raise click.UsageError("A role is one in a tenant: say --tenant as well.")
-    password = _read_password() if password_stdin else None
-    name = name or email.partition("@")[0]
-    if tenant:
-        _make_member(given, tenant, email, name=name, role=role or Role.MEMBER.value, password=password)
-        return
-    made, link = with_stores(given, lambda stores: _create_person(stores, email, name, password))
-    if given.json:
-        print_json({**facts(made), "link": link})
-        return
-    click.echo(link or f"{made.email} has an account.")
-    if link:
-        remark(f"Give this link to {made.email}, to choose a password: it works once, for seven days.")
-
-
-def _make_member(given: Given, tenant: str, email: str, *, name: str, role: str, password: str | None) -> None:
-    made, membership = with_stores(
-        given, lambda stores: _create(stores, tenant, email, name=name, role=Role(role), password=password)
-    )
-    if given.json:
-        print_json(_membership_facts(made, membership, tenant))
-    else:
-        click.echo(f"{made.email} is {_article(role)} {role} of tenant {tenant}.")
-    # Both are made in one transaction, which has one time; an older person was there before.
-    if made.created_at < membership.created_at:
-        remark(f"{made.email} was known already and keeps name{', password' if password else ''} and status.")
-    elif password is None:
-        remark(f"{made.email} has no password and no link to one: next time ask by `gateway user invite`.")
 
 
 @user.command("list")
@@ -90,33 +35,12 @@ def list_users(given: Given, tenant: str) -> None:
 
     found = with_stores(given, ask)
     if given.json:
-        print_json([_membership_facts(person, membership, tenant) for person, membership in found])
+        print_json([membership_facts(person, membership, tenant) for person, membership in found])
         return
     print_table(
         ("EMAIL", "NAME", "ROLE", "STATUS", "CREATED", "ID"),
         [(u.email, u.name, m.role, u.status, stamp(u.created_at), u.id) for u, m in found],
     )
-
-
-@user.command()
-@tenant_option
-@click.option("--email", type=EMAIL, required=True, help="Whom to invite.")
-@click.option(
-    "--role", type=click.Choice([role.value for role in Role]), default=Role.MEMBER.value, show_default=True,
-    help="What the member may do in this tenant.",
-)  # fmt: skip
-@common
-def invite(given: Given, tenant: str, email: str, role: str) -> None:
-    """Ask somebody to join a tenant. The link is mailed; where no mail is configured it is printed, this once."""
-    made, link = with_stores(given, lambda stores: _invite(stores, tenant, email, Role(role)))
-    if given.json:
-        said = {"id": made.id, "email": made.email, "role": made.role.value, "expires_at": stamp(made.expires_at)}
-        print_json({**said, "tenant": tenant, "link": link})
-    elif link:
-        click.echo(link)
-        remark(f"Give this link to {made.email}: it works once, until {stamp(made.expires_at)}. It was not mailed.")
-    else:
-        click.echo(f"{made.email} is invited to tenant {tenant} as {role}: the link was mailed.")
 
 
 @user.command()
@@ -195,7 +119,7 @@ def erase(given: Given, email: str, *, yes: bool) -> None:
 async def _edit(stores: "Stores", email: str, changes: dict[str, str | None]) -> "Known":
     from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  slow: see the package's docstring
 
-    user_id = await _person_id(stores, email)
+    user_id = await person_id(stores, email)
     return await PostgresUsers(stores.pool, stores.trail).change(user_id, **changes)  # type: ignore[arg-type]
 
 
@@ -204,103 +128,12 @@ async def _erase(stores: "Stores", email: str) -> str:
     from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  the same
     from storage.postgres.tokens.families import PostgresFamilies  # noqa: PLC0415  the same
 
-    user_id = await _person_id(stores, email)
+    user_id = await person_id(stores, email)
     await PostgresUsers(stores.pool, stores.trail).erase(user_id)
     await PostgresSessions(stores.pool, stores.trail).end(user_id, "disabled")
     await PostgresFamilies(stores.pool, stores.trail).end_all(user_id)
     await stores.announce(Invalidation())
     return user_id
-
-
-async def _person_id(stores: "Stores", email: str) -> str:
-    """Raises NotFound."""
-    from storage.postgres.people.accounts import PostgresPeople  # noqa: PLC0415  slow: see the package's docstring
-
-    account = await PostgresPeople(stores.pool, stores.trail).account(email)
-    if account is None:
-        raise NotFound(f"Nobody has the e-mail address {email}.")
-    return account.person.id
-
-
-def _read_password() -> str:
-    """The password on standard input: what precedes the end of its only line, exactly as it came."""
-    if sys.stdin.isatty():
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
-    received = sys.stdin.buffer.read(_MOST_BYTES)
-    if len(received) == _MOST_BYTES:
-        raise click.BadParameter("that is longer than a password can be.", param_hint="--password-stdin")
-    line = received.removesuffix(b"\n").removesuffix(b"\r")
-    if b"\n" in line:
-        raise click.BadParameter("a password is one line.", param_hint="--password-stdin")
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        raise click.BadParameter("it is not UTF-8.", param_hint="--password-stdin") from None
-
-
-async def _create(
-    stores: "Stores", slug: str, email: str, *, name: str, role: Role, password: str | None
-) -> tuple[User, Membership]:
-    tenant = await stores.directory.tenant(slug)
-    return await stores.directory.create_user(tenant.id, email, name, role, await _hashed(stores, password))
-
-
-async def _create_person(stores: "Stores", email: str, name: str, password: str | None) -> tuple["Known", str]:
-    """The person, and the link to a first password if there is one and it was not mailed."""
-    from gateway.identity.digests import digest  # noqa: PLC0415  slow: see the package's docstring
-    from gateway.portal.entry import recovery  # noqa: PLC0415  the same
-    from gateway.portal.mail import letters  # noqa: PLC0415  the same
-    from storage.postgres.people.newcomers import NewPerson  # noqa: PLC0415  the same
-    from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  the same
-
-    new = NewPerson(email=email, name=name, password_hash=await _hashed(stores, password))
-    users = PostgresUsers(stores.pool, stores.trail)
-    if password is not None:
-        return await users.create(new), ""
-    secret = recovery.mint("reset")
-    made = await users.create(new, digest(stores.secret_for(recovery.LINKS), secret.encode()))
-    link = recovery.link(stores.settings.base_url, secret)
-    return made, "" if await _mail(stores, made.email, letters.welcome(link)) else link
-
-
-async def _hashed(stores: "Stores", password: str | None) -> str | None:
-    from gateway.identity.passwords import hash_password  # noqa: PLC0415  slow: see the package's docstring
-
-    if password is None:
-        return None
-    try:
-        return await asyncio.to_thread(hash_password, password, stores.secret_for("passwords"))
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.", param_hint="--password-stdin") from None
-
-
-async def _mail(stores: "Stores", email: str, letter: tuple[str, str]) -> bool:
-    """Whether it was mailed: not where no mail is configured, nor where its server does not take it."""
-    from gateway.portal.mail.sending import Mailer, MailFailed  # noqa: PLC0415  slow: see the package's docstring
-
-    settings = stores.settings
-    if settings.mail is None:
-        return False
-    try:
-        await Mailer(url=settings.mail.get_secret_value(), sender=settings.mail_from).send(email, *letter)
-    except MailFailed as error:
-        remark(str(error))
-        return False
-    return True
-
-
-async def _invite(stores: "Stores", slug: str, email: str, role: Role) -> tuple["Invitation", str]:
-    """The invitation, and its link if it was not mailed."""
-    from gateway.identity.digests import digest  # noqa: PLC0415  the same
-    from gateway.portal.entry import joining, recovery  # noqa: PLC0415  slow: see the package's docstring
-    from gateway.portal.mail import letters  # noqa: PLC0415  slow: see the package's docstring
-
-    tenant = await stores.directory.tenant(slug)
-    secret = recovery.mint("invite")
-    key = stores.secret_for(joining.PURPOSE)
-    made = await stores.invitations.create(tenant.id, email, role, digest(key, secret.encode()))
-    link = joining.link(stores.settings.base_url, secret)
-    return made, "" if await _mail(stores, made.email, letters.invitation(link, tenant.name, role)) else link
 
 
 async def _unban(stores: "Stores", email: str | None, address: str | None) -> bool:
@@ -354,9 +187,5 @@ async def _set_status(stores: "Stores", slug: str, email: str, status: UserStatu
     return found
 
 
-def _membership_facts(found: User, membership: Membership, tenant: str) -> dict[str, object]:
-    return {**facts(found), "tenant": tenant, "role": membership.role.value}
-
-
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
+for command in (create, invite, link):
+    user.add_command(command)

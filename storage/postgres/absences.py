@@ -8,7 +8,7 @@ from storage.ports import NotFound
 
 def no_tenant(tenant: str) -> NotFound:
     """By slug or id."""
-    return NotFound(f"There is no tenant {tenant!r}.")
+    return NotFound(f"There is no tenant {tenant!r}.", what="tenant")
 
 
 def no_person(user_id: str) -> NotFound:
@@ -18,7 +18,7 @@ def no_person(user_id: str) -> NotFound:
 
 def no_member(user_id: str) -> NotFound:
     """A person perhaps, but none of this tenant's."""
-    return NotFound(f"This tenant has no member {user_id!r}.")
+    return NotFound(f"This tenant has no member {user_id!r}.", what="user")
 
 
 def no_role(name: str | None) -> NotFound:
@@ -28,9 +28,10 @@ def no_role(name: str | None) -> NotFound:
 
 def no_account(account_id: str) -> NotFound:
     """A service account of any tenant's."""
-    return NotFound(f"There is no service account {account_id!r}.")
+    return NotFound(f"There is no service account {account_id!r}.", what="service-account")
 
 
 def no_enabled_account(account_id: str | None) -> NotFound:
     """Another tenant's, perhaps, or one that is disabled."""
-    return NotFound(f"This tenant has no service account {account_id!r} that is still enabled.")
+    said = f"This tenant has no service account {account_id!r} that is still enabled."
+    return NotFound(said, what="service-account")

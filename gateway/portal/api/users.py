@@ -1,5 +1,6 @@
 """People across tenants: for operators alone. A tenant's own people are its members, and change themselves."""
 
+from datetime import timedelta
 from typing import Any
 
 from pydantic import Field
@@ -46,6 +47,15 @@ class UserMade(UserShown):
 
     mailed: bool
     link: str | None
+
+
+class PasswordLink(Shown):
+    """``link`` is there only where no mail could carry it: give it to the person alone."""
+
+    email: str
+    mailed: bool
+    link: str | None
+    expires_at: Instant
 
 
 class UserWish(Sent):
@@ -114,6 +124,28 @@ async def create_user(ask: Ask[Nothing, UserWish]) -> UserMade:
     # The person is there either way.
     mailed = link is not None and await is_delivered(ask.request, made.email, *letters.welcome(link))
     return UserMade(**_shown(made).model_dump(), mailed=mailed, link=None if mailed else link)
+
+
+@operations.post("/users/{user_id}/password-link", Permission.PLATFORM_WRITE, query=Nothing, answer=PasswordLink)
+async def link_user(ask: Ask[Nothing, Any]) -> PasswordLink:
+    """Make a link by which a person chooses a password, in place of any that is out: once, for 7 days.
+
+    Where it has a password already, for 30 minutes. The second factor is asked for afterwards as ever.
+    """
+    ask.who.require_fresh()
+    secret = recovery.mint("reset")
+    known, life_s = await _users(ask).link(
+        ask.path("user_id"), ask.request.app[IDENTITY].digest(recovery.LINKS, secret)
+    )
+    link = recovery.link(ask.parts.public_url, secret)
+    letter = letters.reset(link) if known.has_password else letters.welcome(link)
+    mailed = await is_delivered(ask.request, known.email, *letter)
+    return PasswordLink(
+        email=known.email,
+        mailed=mailed,
+        link=None if mailed else link,
+        expires_at=ask.parts.now() + timedelta(seconds=life_s),
+    )
 
 
 @operations.patch("/users/{user_id}", Permission.PLATFORM_WRITE, query=Nothing, body=UserChange, answer=UserShown)

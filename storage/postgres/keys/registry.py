@@ -214,7 +214,7 @@ class PostgresKeyRegistry:
         async with self._pool.tenant(tenant_id) as connection:
             await before_memberships(connection)
             if not await connection.fetch(LOCK_USABLE, tenant_id, key_id):
-                raise NotFound(f"This tenant has no key {key_id} that is still valid.")
+                raise NotFound(f"This tenant has no key {key_id} that is still valid.", what="key")
             await require_room(
                 connection, tenant_id, Counted.KEYS, times=2
             )  # a full house can rotate, and not without end
@@ -306,7 +306,7 @@ def _check_secret(digest: bytes, last4: str) -> None:
 
 
 def _no_key(key_id: str) -> NotFound:
-    return NotFound(f"There is no key {redacted(key_id)!r}.")
+    return NotFound(f"There is no key {redacted(key_id)!r}.", what="key")
 
 
 if TYPE_CHECKING:

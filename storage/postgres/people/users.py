@@ -8,8 +8,8 @@ import asyncpg
 
 from policies.audit import Change, Facts
 from policies.identity.tenants import UserStatus
-from policies.people import INVITATION_S
-from storage.ports import AlreadyExists
+from policies.people import INVITATION_S, RESET_S
+from storage.ports import AlreadyExists, Rejected
 from storage.postgres import values
 from storage.postgres.absences import no_person
 from storage.postgres.address import Connection
@@ -102,6 +102,21 @@ class PostgresUsers:
             async with one.operator() as connection:
                 await tell_of_person(connection, self._trail, user_id)
             return await PostgresUsers(one, self._trail).user(user_id)
+
+    async def link(self, user_id: str, digest: bytes) -> tuple[Known, int]:
+        """A link by which a person chooses a password, in place of any that is out; and for how many seconds it works.
+
+        The first password has as long as an invitation. ``digest`` is that of the link's secret. Raises NotFound, and
+        Rejected for a person who is disabled: the link would not work.
+        """
+        async with self._pool.together() as one:
+            known = await PostgresUsers(one, self._trail).user(user_id)
+            if known.status is not UserStatus.ACTIVE:
+                raise Rejected(f"{known.email} is disabled: a link would not work before it is enabled.")
+            life_s = RESET_S if known.has_password else INVITATION_S
+            await PostgresLinks(one).make_reset(user_id, digest, life_s)
+            await PostgresPeople(one, self._trail).note("password.reset_requested", user_id, known.email)
+            return known, life_s
 
     async def change(
         self,

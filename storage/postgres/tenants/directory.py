@@ -43,7 +43,8 @@ class PostgresDirectory:
         values.check_slug(slug)
         name = values.clean_name(name, of="a tenant")
         async with self._pool.operator() as connection:
-            with violating({"tenants_slug_key": AlreadyExists(f"There is a tenant {slug} already.")}):
+            taken = AlreadyExists(f"There is a tenant {slug} already.", what="tenant")
+            with violating({"tenants_slug_key": taken}):
                 (row,) = await connection.fetch(
                     f"INSERT INTO platform.tenants (id, slug, name) VALUES ($1, $2, $3) RETURNING {TENANT}",  # noqa: S608
                     new_id(Kind.TENANT),
@@ -171,7 +172,7 @@ class PostgresDirectory:
         email = values.clean_email(email)
         name = values.clean_line(name, "the name of a user")
         refusals = {
-            "memberships_pkey": AlreadyExists(f"{email} is a member of this tenant already."),
+            "memberships_pkey": AlreadyExists(f"{email} is a member of this tenant already.", what="user"),
             "memberships_tenant_fkey": no_tenant(tenant_id),
         }
         new = NewPerson(email=email, name=name, password_hash=password_hash)
@@ -225,7 +226,7 @@ class PostgresDirectory:
 
     async def set_user_status(self, tenant_id: str, email: str, status: UserStatus) -> User:
         """The person as it is now. The status is the person's, and so the same in every tenant that knows it."""
-        nobody = NotFound(f"No member of this tenant has the e-mail address {email}.")
+        nobody = NotFound(f"No member of this tenant has the e-mail address {email}.", what="user")
         try:
             email = values.clean_email(email)
         except ValueError as error:
@@ -279,7 +280,7 @@ class PostgresDirectory:
                 operator,
             )
             if not rows:
-                raise NotFound(f"Nobody has the e-mail address {email}.")
+                raise NotFound(f"Nobody has the e-mail address {email}.", what="user")
             (row,) = rows
             if row["was"] != operator:
                 await self._trail.record(

@@ -61,7 +61,7 @@ class PostgresInvitations:
                 email,
             )
             if members:
-                raise AlreadyExists(f"{email} is a member already.")
+                raise AlreadyExists(f"{email} is a member already.", what="user")
             await connection.execute(
                 """
                 UPDATE platform.invitations SET revoked_at = now()

@@ -63,7 +63,7 @@ class PostgresPlans:
         if name == "none":
             raise ValueError("'none' means no plan: call it something else")
         async with self._pool.operator() as connection:
-            with violating({"plans_pkey": AlreadyExists(f"There is a plan {name} already.")}):
+            with violating({"plans_pkey": AlreadyExists(f"There is a plan {name} already.", what="plan")}):
                 (row,) = await connection.fetch(
                     "INSERT INTO platform.plans (name, limits, routes, rating, note, most)"  # noqa: S608
                     f" VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_PLAN}",
@@ -211,4 +211,4 @@ def _change(action: str, plan: Plan, before: Facts | None = None, after: Facts |
 
 
 def _no_plan(name: str) -> NotFound:
-    return NotFound(f"There is no plan {name!r}.")
+    return NotFound(f"There is no plan {name!r}.", what="plan")

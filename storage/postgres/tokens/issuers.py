@@ -52,7 +52,7 @@ class PostgresIssuers:
         """Raises AlreadyExists for a name, or an issuer, that is there, and ValueError for a former tenant's slug."""
         values.check_slug(name)
         refusals = {
-            "issuers_pkey": AlreadyExists(f"There is an issuer {name} already."),
+            "issuers_pkey": AlreadyExists(f"There is an issuer {name} already.", what="issuer"),
             "issuers_issuer_key": _taken(definition),
         }
         async with self._pool.operator() as connection:
@@ -124,11 +124,11 @@ async def _check_slugs(connection: Connection, slugs: set[str]) -> None:
 
 
 def _none(name: str) -> NotFound:
-    return NotFound(f"There is no issuer {name!r}.")
+    return NotFound(f"There is no issuer {name!r}.", what="issuer")
 
 
 def _taken(definition: Definition) -> AlreadyExists:
-    return AlreadyExists(f"Tokens of {definition['issuer']} are taken already, under another name.")
+    return AlreadyExists(f"Tokens of {definition['issuer']} are taken already, under another name.", what="issuer")
 
 
 def _stored(row: asyncpg.Record) -> StoredIssuer:

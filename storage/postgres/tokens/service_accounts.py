@@ -225,7 +225,7 @@ def _facts(account: ServiceAccount) -> dict[str, str | list[str]]:
 
 
 def _name_taken(name: str) -> AlreadyExists:
-    return AlreadyExists(f"This tenant has a service account {name!r} already.")
+    return AlreadyExists(f"This tenant has a service account {name!r} already.", what="service-account")
 
 
 async def _locked(connection: Connection, tenant_id: str, account_id: str) -> ServiceAccount:

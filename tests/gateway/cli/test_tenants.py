@@ -70,6 +70,22 @@ def test_an_old_prohibition_can_be_lifted_though_its_route_is_gone(operator: Ope
     operator.run("tenant", "route", "acme", "route.of.yesterday", "--allow")
 
 
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        ("tenant create acme", "gateway tenant list"),
+        ("tenant onboard new --owner o@example.com --plan gold", "gateway plan list"),
+        ("plan assign gold acme", "gateway plan list"),
+        ("issuer disable corp", "gateway issuer list"),
+        ("user remove --tenant acme --email o@example.com --yes", "gateway user list --tenant acme"),
+        ("operator grant o@example.com", "gateway user list --tenant SLUG"),
+        ("service-account disable svc_x", "gateway service-account list --tenant SLUG"),
+    ],
+)
+def test_what_is_not_there_or_there_already_is_listed_by_a_command(acme: Operator, words: str, listed: str) -> None:
+    assert acme.run(*words.split(), status=1).stderr.endswith(f" See what there is: {listed}\n")
+
+
 @pytest.mark.parametrize("words", [("suspend", "nobody"), ("resume", "nobody"), ("route", "nobody")])
 def test_an_unknown_tenant_is_a_failure(operator: Operator, words: tuple[str, ...]) -> None:
     said = operator.run("tenant", *words, status=1).stderr

@@ -1,6 +1,7 @@
 """`gateway user`: people are made and shut out, and a password is never seen."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -190,6 +191,28 @@ def test_a_person_in_no_tenant_gets_a_link_to_choose_a_password_once(acme: Opera
     assert "say --tenant" in acme.run("user", "create", "--email", "x@example.com", "--role", "admin", status=2).stderr
     again = acme.run("user", "create", "--tenant", "acme", "--email", "eve@example.com")
     assert "was known already" in again.stderr
+
+
+def test_a_member_without_a_password_gets_a_link_to_choose_one(acme: Operator) -> None:
+    """As long as an invitation works; a new one in its place, and shorter where there is a password already."""
+    assert "gateway user link --email ann@example.com" in create(acme).stderr
+    first = acme.json("user", "link", "--email", "Ann@example.com")
+    assert (first["email"], "/auth/reset/thk_reset_" in first["link"]) == ("ann@example.com", True)
+    days_left = (datetime.fromisoformat(first["expires_at"]) - datetime.now(UTC)).days
+    assert days_left == 6
+    said = acme.run("user", "link", "--email", "ann@example.com")
+    assert "/auth/reset/thk_reset_" in said.stdout
+    assert first["link"] not in said.stdout
+    assert "It was not mailed" in said.stderr
+    assert acme.json("audit", "list", "--action", "password.reset_requested")[0]["target_name"] == "ann@example.com"
+
+
+def test_no_link_is_made_that_would_not_work(acme: Operator) -> None:
+    nobody = acme.run("user", "link", "--email", "ann@example.com", status=1).stderr
+    assert "Nobody has the e-mail address ann@example.com. See what there is: gateway user list" in nobody
+    create(acme)
+    acme.run("user", "disable", "--tenant", "acme", "--email", "ann@example.com", "--yes")
+    assert "is disabled" in acme.run("user", "link", "--email", "ann@example.com", status=1).stderr
 
 
 def test_whoever_makes_a_person_it_is_an_event(acme: Operator) -> None:

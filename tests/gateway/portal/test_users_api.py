@@ -66,6 +66,22 @@ async def test_without_mail_the_link_is_in_the_answer_and_without_a_wish_there_i
     assert (await portal.get(told["link"].removeprefix("http://gw.test"))).status == 200
 
 
+async def test_an_operator_makes_a_new_link_to_choose_a_password(houses: Houses, portal: Client, parts: Parts) -> None:
+    """The one before works no more; for whoever is disabled there is none."""
+    operator = await houses.person(operator=True)
+    made = await operator.ask("POST", "/users", {**NEW, "send_link": False}, status=201)
+    path = f"/users/{made['id']}/password-link"
+    told = await operator.ask("POST", path, status=201)
+    assert (told["email"], told["mailed"], told["link"]) == ("new@example.com", True, None)
+    mailed = link_in(letters(parts, "new@example.com")[-1][1])
+    object.__setattr__(portal.app[MAILER], "url", "")
+    link = (await operator.ask("POST", path, status=201))["link"].removeprefix("http://gw.test")
+    assert (await portal.get(mailed)).status == 410
+    assert (await fill(portal, link, password=PASSWORD)).status == 200
+    await operator.ask("POST", f"/users/{made['id']}/disable", headers=SAME_ORIGIN)
+    assert (await operator.ask("POST", path, status=422, headers=SAME_ORIGIN))["code"] == "invalid_input"
+
+
 async def test_a_creation_is_done_once(houses: Houses, parts: Parts) -> None:
     """One account for an address however it is written; repeated with its key one letter."""
     operator = await houses.person(operator=True)
@@ -135,6 +151,7 @@ async def test_only_operators_make_change_and_forget_people(houses: Houses, part
                 ("PATCH", "", {"name": "Mallory"}),
                 ("DELETE", "", None),
                 ("POST", "/unban", None),
+                ("POST", "/password-link", None),
             ):
                 refused = await caller.ask(method, f"/users/{user_id}{rest}", body, status=403)
                 assert refused["code"] == "insufficient_permission"
