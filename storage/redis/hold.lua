@@ -164,7 +164,7 @@ for n, l in ipairs(limits) do
       l.ahead = math.min(l.used * l.span / l.count, l.most)
       local tat = string.format('%.0f', now + l.ahead)
       if l.kind == 'r' then
-        redis.call('SET', l.counter, tat, 'PX', math.ceil(l.ahead / 1000) + 1)
+        redis.call('SET', l.counter, tat, 'PX', math.max(math.ceil(l.ahead / 1000), 1000) + 1)  -- as take.lua does
       else
         redis.call('HSET', l.counter, 'tat', tat)
       end

@@ -3,7 +3,9 @@
 -- KEYS: the counters of each group's charges in turn; one that several groups touch stands there for each of them.
 -- ARGV: for each group of equal requests: how many, how many charges; then for each charge its period in
 -- microseconds, its count.
--- A counter holds the theoretical arrival time in whole microseconds since the epoch and expires when it is in the past.
+-- A counter holds the theoretical arrival time in whole microseconds since the epoch and expires when it is in the past,
+-- but not within a second: an expiry is written to the append-only file and to replicas, so that each of a fast limit's
+-- would cost the next run more than it saves.
 -- In here it is how far that is ahead: differences are exact where times of 10^15 with a fraction are not. At most one
 -- period counts, and a refusal corrects it, so that neither a clock set back nor a limit that was just raised locks
 -- anybody out. A request may come a microsecond early, but less than half an interval: rounding must refuse nobody and
@@ -14,7 +16,7 @@
 -- (0 if none refused), milliseconds until one more fits; then for each charge: requests left, milliseconds to full.
 local KEYS, ARGV, tonumber = KEYS, ARGV, tonumber
 local call, floor, ceil, min, max = redis.call, math.floor, math.ceil, math.min, math.max
-local MINUTE = 60 * 1000000
+local MINUTE, SECOND_MS = 60 * 1000000, 1000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local aheads, changed = {}, {}
@@ -62,7 +64,7 @@ while at <= #ARGV do
 end
 local function keep(key)
   local ahead = aheads[key]
-  call('SET', key, floor(now + ahead + 0.5), 'PX', ceil(ahead / 1000) + 1)
+  call('SET', key, floor(now + ahead + 0.5), 'PX', max(ceil(ahead / 1000), SECOND_MS) + 1)
 end
 local is_short = false
 for key, period in pairs(changed) do
