@@ -7,7 +7,8 @@ track     one file: skips its ID3v2 tag, sniffs it, feeds the right walker; the 
 elements  boxes and elements that say how long they are: most of a file is passed unread
 chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``, frames that it calls plain
           samples in ``disguise``) and ``aiff``
-plain     a header and samples: AU, Wave64, CAF
+plain     a header and samples: AU, Wave64
+caf       CAF
 avi       AVI
 asf       Windows Media: .wma, .asf, .wmv
 sounds    streams of sound by WAVEFORMATEX, for those two; ``wma`` counts Windows Media Audio by its blocks
@@ -19,6 +20,7 @@ aac       its set-up, its blocks, and several of them in what is called one samp
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
 speech    files of one other speech codec: Codec 2, iLBC, bare GSM, DSS
+steps     reading a file by a generator that says what it wants next, for CAF and ASF
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
 ogg       pages of any number of streams, chained or multiplexed
 matroska  Matroska and WebM, live or not

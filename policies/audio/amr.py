@@ -4,7 +4,7 @@ from policies.audio.walker import Chunk
 
 _FRAME_MS = 20
 # Whole frames in bytes, by the frame type in bits 3 to 6 (3GPP TS 26.101 and 26.201; what is undefined takes a byte).
-_NARROW = (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1)
+NARROW_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1)
 _WIDE = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
 _RUN = 50
 """Frames without a break that are no chance."""
@@ -25,7 +25,7 @@ _BY_FIRST = [
             for first in range(256)
         ],
     )
-    for sizes in (_NARROW, _WIDE)
+    for sizes in (NARROW_BYTES, _WIDE)
 ]
 """For narrow and for wide frames, by the first byte: the frame's size, and whether no frame begins so."""
 _NS_PER_FRAME = _FRAME_MS * 1_000_000

@@ -6,9 +6,10 @@ the first one on that is not as recorders write it readers search, or guess: wha
 
 import struct
 from collections.abc import Generator
-from typing import NoReturn
+from functools import partial
 
 from policies.audio.sounds import Sound, sound_of
+from policies.audio.steps import Lost, Reader, Steps
 from policies.audio.walker import Chunk, Patience
 
 _HEAD_BYTES, _OBJECT, _DATA_HEAD_BYTES = 30, struct.Struct("<16sQ"), 26
@@ -37,13 +38,6 @@ _WEIGHED_BITS = 4_000
 """A second, of what no payload explains: speech in WMA Voice."""
 _MS_PER_S, _UNITS_PER_MS = 1000, 10_000
 
-_Steps = Generator[int, bytes, NoReturn]
-"""How many bytes are wanted next, and those; below 0 that so many are to be passed on to the sink, or over."""
-
-
-class _Lost(Exception):
-    """Something stands here that no recorder writes."""
-
 
 class _Stream:
     """One stream: its sound if it is one, and of the object that is under way its size and what has come of it."""
@@ -59,22 +53,18 @@ class AsfWalker:
     """Walks payloads in any cuts; keeps headers of them."""
 
     __slots__ = (
-        "_held", "_is_live", "_is_lost", "_least_packet", "_packet", "_passed", "_patience", "_sink", "_steps",
-        "_streams", "_wanted", "_weighed", "claimed_ms",
+        "_is_live", "_least_packet", "_packet", "_passed", "_patience", "_reader", "_streams", "_weighed",
+        "claimed_ms",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.claimed_ms: int | None = None
         self._passed = self._weighed = 0
-        self._held = bytearray()
         self._streams: dict[int, _Stream] = {}
-        self._sink: tuple[Sound, bool] | None = None
-        """Who takes what is passed on, and whether an object ends there."""
         self._least_packet = self._packet = 0
         self._patience = Patience(32)
-        self._is_live = self._is_lost = False
-        self._steps = self._read()
-        self._wanted = next(self._steps)
+        self._is_live = False
+        self._reader = Reader(self._read())
 
     @property
     def _best(self) -> Sound | None:
@@ -110,40 +100,12 @@ class AsfWalker:
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
         self._passed += len(chunk)
-        data, at = bytes(chunk), 0
-        while at < len(data) and not self._is_lost:
-            if self._wanted < 0:
-                piece = data[at : at - self._wanted]
-                self._wanted += len(piece)
-                if self._sink:
-                    sound, is_end = self._sink
-                    sound.feed(piece, is_end=is_end and not self._wanted)
-                if not self._wanted:
-                    self._go_on(b"")
-            else:
-                piece = data[at : at + self._wanted - len(self._held)]
-                self._held += piece
-                if len(self._held) == self._wanted:
-                    held, self._held = bytes(self._held), bytearray()
-                    self._go_on(held)
-            at += len(piece)
-        if self._is_lost:
-            self._weighed += len(data) - at
+        self._weighed += self._reader.feed(chunk)
         for stream in self._streams.values():
             if stream.sound:
                 stream.sound.flush()
 
-    def _go_on(self, came: bytes) -> None:
-        self._sink = None
-        try:
-            self._wanted = self._steps.send(came)
-            while not self._wanted:
-                self._wanted = self._steps.send(b"")
-        except _Lost:
-            self._is_lost = True
-            self._weighed += len(came)
-
-    def _read(self) -> _Steps:
+    def _read(self) -> Steps:
         """The whole file."""
         yield _HEAD_BYTES
         while True:
@@ -155,23 +117,23 @@ class AsfWalker:
             elif name == _DETAILS:
                 yield from self._pass_details()
             elif size < _OBJECT.size:
-                raise _Lost
+                raise Lost
             elif name in {_FILE, _STREAM}:
                 if size > _MOST_PROPERTIES_BYTES:
-                    raise _Lost
+                    raise Lost
                 self._take(name, (yield size - _OBJECT.size))
             else:
                 yield _OBJECT.size - size
         yield _DATA_HEAD_BYTES
         if not 0 < self._packet <= _MOST_PACKET_BYTES or self._least_packet > _MOST_PACKET_BYTES:
-            raise _Lost
+            raise Lost
         left = size - _OBJECT.size - _DATA_HEAD_BYTES if size >= _LEAST_DATA_BYTES and not self._is_live else 1 << 63
         while left > 0:
             left -= yield from self._pass_packet()
         while True:
             _, size = _OBJECT.unpack((yield _OBJECT.size))
             if size < _OBJECT.size:
-                raise _Lost
+                raise Lost
             yield _OBJECT.size - size
 
     def _pass_details(self) -> Generator[int, bytes, None]:
@@ -182,20 +144,20 @@ class AsfWalker:
         for _ in range(fields):
             size = int.from_bytes((yield 22)[18:], "little")
             if size > _MOST_PROPERTIES_BYTES:
-                raise _Lost
+                raise Lost
             yield -size
 
     def _take(self, name: bytes, body: bytes) -> None:
         """What the file says of itself, or of one stream."""
         if name == _FILE:
             if len(body) < _FILE_PROPERTIES.size:
-                raise _Lost
+                raise Lost
             units, buffered_ms, flags, self._least_packet, self._packet = _FILE_PROPERTIES.unpack_from(body)
             self._is_live = flags & _LIVE > 0
             self.claimed_ms = None if self._is_live else max(units // _UNITS_PER_MS - buffered_ms, 0) or None
             return
         if len(body) < _FORM_AT or body.startswith(_TELEVISION):
-            raise _Lost
+            raise Lost
         number = body[_NUMBER_AT] & 0x7F
         sound = None
         if body.startswith(_SOUND):
@@ -203,9 +165,9 @@ class AsfWalker:
             sound = sound_of(form)
             spread = body[_FORM_AT + len(form) :]
             if sound is None or (spread and spread[0] > 1):  # whose pieces are exchanged
-                raise _Lost
+                raise Lost
         if number in self._streams:
-            raise _Lost
+            raise Lost
         self._streams[number] = _Stream(sound)
 
     def _pass_packet(self) -> Generator[int, bytes, int]:
@@ -213,7 +175,7 @@ class AsfWalker:
         head = yield len(_MARK) + 2
         flags, fields = head[-2:]
         if not head.startswith(_MARK):
-            raise _Lost
+            raise Lost
         sizes = [_SIZES[flags >> shift & 3] for shift in (5, 1, 3)]
         has_many = flags & _MANY
         said = yield sum(sizes) + 6 + has_many
@@ -222,7 +184,7 @@ class AsfWalker:
         many = said[-1] if has_many else 1
         left = length - padding - len(head) - len(said)
         if left < 0 or length > _MOST_PACKET_BYTES or self._patience.is_lost(self._passed):
-            raise _Lost
+            raise Lost
         width = _SIZES[many >> 6] if has_many else 0
         for _ in range(many & _MOST_PAYLOADS):
             if left < _LEAST_PAYLOAD_BYTES:
@@ -239,21 +201,21 @@ class AsfWalker:
         _, offset, replicated = _numbers(head[1:], sizes)
         stream = self._streams.get(head[0] & 0x7F)
         if replicated > left or not (replicated == _SHORT or replicated >= _LEAST_REPLICATED_BYTES):
-            raise _Lost
+            raise Lost
         more = yield replicated
         size = left - len(head) - replicated
         if width is not None:
             said = int.from_bytes((yield width), "little")
             if not width or not 0 < said <= size - width:
-                raise _Lost
+                raise Lost
             used, size = len(head) + replicated + width, said
         else:
             used = len(head) + replicated
         if size < 0 or self._patience.is_lost(self._passed):
-            raise _Lost
+            raise Lost
         if replicated == _SHORT:
             if not offset and not more[0]:
-                raise _Lost
+                raise Lost
             yield from self._pass_short(stream, size)
         else:
             yield self._take_piece(stream, offset, int.from_bytes(more[:4], "little"), size)
@@ -265,7 +227,7 @@ class AsfWalker:
             length = (yield 1)[0]
             size -= 1 + length
             if size < 0 or self._patience.is_lost(self._passed):
-                raise _Lost
+                raise Lost
             yield self._take_piece(stream, 0, length, length)
 
     def _take_piece(self, stream: _Stream | None, offset: int, whole: int, size: int) -> int:
@@ -274,11 +236,15 @@ class AsfWalker:
             return -size
         is_same = offset == stream.came and (not offset or whole == stream.size)
         if not is_same or not size <= whole - offset < _MOST_OBJECT_BYTES:
-            raise _Lost
+            raise Lost
         is_end = offset + size == whole
         stream.size, stream.came = whole, 0 if is_end else offset + size
-        self._sink = stream.sound, is_end
+        self._reader.sink = partial(_hear, stream.sound, is_object_end=is_end)
         return -size
+
+
+def _hear(sound: Sound, piece: bytes, is_last: bool, *, is_object_end: bool) -> None:  # noqa: FBT001
+    sound.feed(piece, is_end=is_object_end and is_last)
 
 
 def _numbers(data: bytes, sizes: list[int]) -> list[int]:

@@ -1,6 +1,6 @@
-"""AU, Wave64 and CAF: a header, and then samples. All that follows the header counts, whatever else stands there.
+"""AU and Wave64: a header, and then samples. All that follows the header counts, whatever else stands there.
 
-They are rare, so that is fair enough, and nothing can be hidden. CAF with packets of differing sizes says nothing here.
+They are rare, so that is fair enough, and nothing can be hidden.
 """
 
 import struct
@@ -15,8 +15,6 @@ _AU_CODECS = {
     6: ("pcm_f32be", 32), 7: ("pcm_f64be", 64), 23: ("adpcm_g726", 4), 24: ("adpcm_g722", 4), 25: ("adpcm_g726", 3),
     26: ("adpcm_g726", 5), 27: ("pcm_alaw", 8),
 }  # fmt: skip
-_CAF_SAMPLES = {b"lpcm": 0, b"ulaw": 8, b"alaw": 8}
-"""Bits of a sample; 0 where the description says it."""
 _FRAMED = {
     b"ima4": ("adpcm_ima_qt", 34, 64), b"MAC3": ("mace3", 2, 6), b"MAC6": ("mace6", 1, 6),
     b"ADP4": ("adpcm_ima_ws", 1, 2), b"SDX2": ("sdx2_dpcm", 1, 1),
@@ -30,18 +28,14 @@ _MONO = {
 """The same of what FFmpeg plays as one channel; where frames have several sizes, the least that holds speech."""
 _ILBC, _ILBC_RATE = b"ilbc", 8000
 """The only one whose decoder knows its rate better than the file."""
-_MOST_OPUS = 5760
-"""Samples of a packet of Opus, at 48 kHz."""
-_MOST_RATE = 1 << 31
-_MUCH = 1 << 40
-"""Bytes, to see which reading plays longer."""
+MOST_RATE = 1 << 31
 _WAVE64_FORM = b"wave\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8afmt "
 """FFmpeg takes nothing else for Wave64, and looks for other audio in it."""
 
 
 def frames_of(codec: str, channels: int, rate: int, bits: int) -> Layout | None:
     """Plain samples of so many bits each; None where that makes no sense."""
-    if not 0 < channels < 1 << 16 or not 0 < rate < _MOST_RATE or not 0 < bits <= 64:
+    if not 0 < channels < 1 << 16 or not 0 < rate < MOST_RATE or not 0 < bits <= 64:
         return None
     return Layout(codec, channels, rate, block=max(channels * bits // 8, 1), header=0, lead=0, bits=channels * bits)
 
@@ -49,7 +43,7 @@ def frames_of(codec: str, channels: int, rate: int, bits: int) -> Layout | None:
 def framed_of(kind: bytes, channels: int, rate: int, packet: int = 0) -> Layout | None:
     """A codec's own frames, in packets of this size if that is said; None of one that is not known."""
     codec, size, samples = _FRAMED.get(kind) or _MONO.get(kind) or ("", 0, 0)
-    if not codec or not channels or not 0 < rate < _MOST_RATE:
+    if not codec or not channels or not 0 < rate < MOST_RATE:
         return None
     rate = min(rate, _ILBC_RATE) if kind == _ILBC else rate
     size *= channels if kind in _FRAMED else 1
@@ -66,22 +60,6 @@ def _au(head: bytes) -> Layout | None:
 def _wave64(head: bytes) -> Layout | None:
     """Chunks are named by GUIDs that begin with WAV's names, and sizes have 64 bits."""
     return read_format(head[64:104], "<") if head[24:44] == _WAVE64_FORM else None
-
-
-def _caf(head: bytes) -> Layout | None:
-    rate, kind, _, size, samples, channels, bits = struct.unpack_from(">d4s5I", head, 20)
-    if head[8:12] != b"desc" or not 1 <= rate < _MOST_RATE:
-        return None
-    codec = f"caf_{kind.decode('ascii', 'replace').strip().lower()}"
-    if kind in _CAF_SAMPLES:  # decoders know how long a sample is, and ask no packet
-        return frames_of(codec, channels, int(rate), _CAF_SAMPLES[kind] or bits)
-    framed = framed_of(kind, channels, int(rate), size)
-    if not size or not samples:
-        return framed
-    if kind == b"opus":
-        rate, samples = 48_000, _MOST_OPUS
-    stated = Layout(codec, channels, int(rate), block=size, header=size, lead=samples, bits=1 << 62)
-    return max(filter(None, (framed, stated)), key=lambda layout: layout.ms(_MUCH))
 
 
 class _PlainWalker:
@@ -143,12 +121,3 @@ class Wave64Walker(_PlainWalker):
     __slots__ = ()
     _HEADER_BYTES = 104
     READ = _wave64
-
-
-class CafWalker(_PlainWalker):
-    """Apple's Core Audio Format, with packets of one size."""
-
-    __slots__ = ()
-    _HEADER_BYTES = 52
-    READ = _caf
-    unsure = True

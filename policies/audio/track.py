@@ -7,6 +7,7 @@ from policies.audio.aiff import AiffWalker
 from policies.audio.amr import AmrWalker
 from policies.audio.asf import AsfWalker
 from policies.audio.avi.walker import AviWalker
+from policies.audio.caf.walker import CafWalker
 from policies.audio.chunks import ChunkWalker
 from policies.audio.flac import FlacWalker
 from policies.audio.flv import FlvWalker
@@ -15,7 +16,7 @@ from policies.audio.matroska.walker import MatroskaWalker
 from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.ogg import OggWalker
-from policies.audio.plain import AuWalker, CafWalker, Wave64Walker
+from policies.audio.plain import AuWalker, Wave64Walker
 from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
 from policies.audio.speech import DssWalker, SpeechWalker
 from policies.audio.tta import TtaWalker

@@ -12,6 +12,7 @@ from policies.audio.aac.blocks import Blocks
 from policies.audio.flac import StreamInfo
 
 _SPEC_TYPE, _CONFIG_TYPE, _ELEMENTARY = 0x05, 0x04, 0x03
+_AAC = 0x40
 _ENTRY_BYTES = 36
 """Of an audio sample entry, up to its own boxes (QuickTime's later versions have more)."""
 _MOST_MPEG_BYTES = 1729
@@ -68,11 +69,9 @@ def _inner(entry: bytes, name: bytes) -> bytes:
     return entry[at + 4 :] if at >= 0 else b""
 
 
-def _mp4a(entry: bytes, rate: int) -> Frames | None:
-    """ISO/IEC 14496-1 section 7.2.6: descriptors within ``esds``."""
-    body = _inner(entry, b"esds")[4:]
-    at, kind = 0, 0x40
-    config = b""
+def descriptors(body: bytes) -> tuple[int, bytes]:
+    """The kind of codec, and its set-up, that descriptors say (ISO/IEC 14496-1 section 7.2.6); AAC's, if none do."""
+    at, kind = 0, _AAC
     while at + 2 <= len(body):
         tag, size = body[at], 0
         at += 1
@@ -89,10 +88,15 @@ def _mp4a(entry: bytes, rate: int) -> Frames | None:
             kind = body[at]
             at += 13
         elif tag == _SPEC_TYPE:
-            config = body[at : at + size]
-            break
+            return kind, body[at : at + size]
         else:
             at += size
+    return kind, b""
+
+
+def _mp4a(entry: bytes, rate: int) -> Frames | None:
+    """Descriptors within ``esds``."""
+    kind, config = descriptors(_inner(entry, b"esds")[4:])
     if kind in {0x69, 0x6B}:
         return _mp3(entry, rate)
     if kind in {0x40, 0x66, 0x67, 0x68}:

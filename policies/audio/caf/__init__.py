@@ -1,0 +1,8 @@
+"""CAF, Apple's Core Audio Format.
+
+====== ==============================================================================
+walker the chunks of a file
+table  its packets: their sizes, and what was kept of their bytes
+kinds  what the packets of a codec play
+====== ==============================================================================
+"""
