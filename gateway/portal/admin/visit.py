@@ -96,7 +96,8 @@ class Visit:
     ) -> web.Response:
         """A page in the administrators' frame."""
         return render(
-            self.request, template, title=title, tab=tab, problem=problem, person=self.account.person,
+            self.request, template, title=title, tab=tab, problem=problem.in_form() if problem else None,
+            person=self.account.person,
             tenant_id=self.session.tenant_id, place=self.place,
             places=[place for place in self.account.places if place.active], sections=open_to(self.who.permissions),
             may=self.may, is_later=bool(self.request.query.get("cursor")),

@@ -27,6 +27,13 @@ class Problem(Exception):
         self.fields = dict(fields or {})
         self.headers = dict(headers or {})
 
+    def in_form(self) -> "Problem":
+        """The same for a form, where a list is one field: what is wrong in ``networks.0`` stands at ``networks``."""
+        fields: dict[str, str] = {}
+        for name, sentence in self.fields.items():
+            fields.setdefault(name.partition(".")[0], sentence)
+        return Problem(self.refusal, self.detail, fields=fields, headers=self.headers)
+
     @property
     def sentences(self) -> str:
         """What happened and what to do."""

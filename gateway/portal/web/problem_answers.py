@@ -66,6 +66,7 @@ def answer(request: web.Request, problem: Problem) -> web.Response:
             "problem.html",
             title=TITLES.get(problem.refusal.status, OTHER),
             problem=problem,
+            told=_told(request, problem),
             request_id=request_id(request),
             onward=_onward(request, problem.refusal),
         )
@@ -79,6 +80,13 @@ def answer(request: web.Request, problem: Problem) -> web.Response:
     if problem.refusal.status == 401:
         made.headers["WWW-Authenticate"] = 'Bearer realm="tahoe-gateway"'
     return made
+
+
+def _told(request: web.Request, problem: Problem) -> str:
+    """What a person reads: whose session ended over a form knows of no credential, and asks whether it was done."""
+    if problem.refusal is Refusal.LOGIN_REQUIRED and request.method == "POST":
+        return "Your session has ended, so nothing was changed. Sign in, and fill in the form once more."
+    return problem.for_people
 
 
 def _onward(request: web.Request, refusal: Refusal) -> tuple[str, str]:

@@ -140,7 +140,8 @@ async def test_what_is_wrong_is_said_at_its_field_and_nothing_is_made(
     await log_in(portal)
     status, page = await made(portal, **fields)
     assert status == 422
-    assert f'href="#{field}' in page
+    assert f'href="#{field}"' in page
+    assert f'id="{field}-fault"' in page
     assert 'value="Crawler"' in page or field == "name"
     assert await registry(town).keys(town.tenant.id) == []
 

@@ -11,6 +11,18 @@ NEW_KEY, NEW_INVITATION = "/admin/keys/new", "/admin/invitations/new"
 API = "/platform/v1"
 
 
+async def test_who_is_signed_out_over_a_form_is_told_that_nothing_was_done(portal: Client, town: Town) -> None:
+    await log_in(portal)
+    target, hidden = await form_of(portal, NEW_KEY, NEW_KEY)
+    await fill(portal, "/account/sessions", which="everywhere")
+    answer = await portal.post(target, data=hidden | {"name": "Crawler"}, headers=PAGE, allow_redirects=False)
+    assert answer.status == 401
+    page = text_of(await answer.text())
+    assert "Your session has ended, so nothing was changed" in page
+    assert "credential" not in page
+    assert await PostgresKeyRegistry(town.parts.pool, town.parts.trail).keys(town.tenant.id) == []
+
+
 async def test_a_form_is_for_the_tenant_that_it_was_opened_in(portal: Client, town: Town) -> None:
     """Tabs share a session: the switcher in one of them must not make another's form mean another tenant."""
     other = await town.directory.create_tenant("other", "Other")
