@@ -42,7 +42,7 @@ FILTERS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 async def page(request: web.Request) -> web.Response:
     """The tenant's keys, newest first."""
     visit = await enter(request, Permission.KEYS_READ)
-    chosen = filled(request, *FILTERS)
+    chosen = filled(request, "name", *FILTERS)
     found = await visit.ask(list_keys, {**chosen, **filled(request, "cursor")})
     owners = await visit.names("user", [key.user_id for key in found.data if key.user_id])
     return visit.page(

@@ -32,7 +32,7 @@ _OWN: Final = "own:"
 async def page(request: web.Request) -> web.Response:
     """The tenant's people, by e-mail."""
     visit = await enter(request, Permission.USERS_READ)
-    chosen = filled(request, "role")
+    chosen = filled(request, "email", "role")
     found = await visit.ask(list_members, {**chosen, **filled(request, "cursor")})
     return visit.page(
         "admin_members.html", tab="members", title="Members", members=found.data, next_cursor=found.next_cursor,

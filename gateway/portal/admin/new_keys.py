@@ -1,5 +1,6 @@
 """New API keys: made, or put in the place of an old one. The key is on the page that answers, and nowhere else."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -7,10 +8,10 @@ from typing import Final
 from aiohttp import web
 
 from gateway.portal.admin.keys import PATH, texts
-from gateway.portal.admin.visit import Visit, enter, once_of
+from gateway.portal.admin.visit import Visit, enter, filled, once_of
 from gateway.portal.api.keys import KeyMade, KeyShown, KeyWish, create_key, rotate_key, show_key
 from gateway.portal.api.limits import LimitsWish, set_limits
-from gateway.portal.api.members import list_members
+from gateway.portal.api.members import MemberShown, list_members, show_member
 from gateway.portal.api.paging import LONGEST
 from gateway.portal.own.keys import LIVES
 from gateway.portal.parts import PARTS
@@ -31,8 +32,8 @@ _TRY: Final = "openai.models"
 
 @routes.get(NEW)
 async def new(request: web.Request) -> web.Response:
-    """What it is called, what it may do, for how long and how much."""
-    return await _form(await enter(request, Permission.KEYS_WRITE, fresh=True), {}, None)
+    """What it is called, what it may do, for how long and how much; for a member whose page leads here."""
+    return await _form(await enter(request, Permission.KEYS_WRITE, fresh=True), filled(request, "user_id"), None)
 
 
 @routes.post(NEW)
@@ -140,13 +141,22 @@ def _scopes(visit: Visit) -> list[str]:
 
 
 async def _form(visit: Visit, fields: Mapping[str, str], problem: Problem | None) -> web.Response:
-    members = []
-    if visit.may(Permission.USERS_READ):
-        members = (await visit.ask(list_members, {"limit": LONGEST})).data
+    members, more = await _owners(visit, fields.get("user_id", "")) if visit.may(Permission.USERS_READ) else ([], False)
     return visit.page(
         "admin_key_new.html", tab="keys", title="Make an API key", problem=problem, fields=fields, lives=LIVES,
-        scopes=_scopes(visit), members=members, kinds=What, once=once_of(fields, problem), action=NEW, path=PATH,
+        scopes=_scopes(visit), members=members, more=more,
+        kinds=What, once=once_of(fields, problem), action=NEW, path=PATH,
     )  # fmt: skip
+
+
+async def _owners(visit: Visit, chosen: str) -> tuple[list[MemberShown], bool]:
+    """Whose it can be: as many members as a list has, and the one that is ``chosen``. Whether there are more."""
+    found = await visit.ask(list_members, {"limit": LONGEST})
+    members = list(found.data)
+    if chosen and all(one.user_id != chosen for one in members):
+        with contextlib.suppress(Problem):
+            members.insert(0, await visit.ask(show_member, path={"user_id": chosen}))
+    return members, found.next_cursor is not None
 
 
 async def _rotation(visit: Visit, fields: Mapping[str, str], problem: Problem | None) -> web.Response:

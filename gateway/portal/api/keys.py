@@ -144,6 +144,9 @@ class KeyList(ByAge, InTenant):
 
     user_id: str | None = Field(default=None, max_length=64, description="Those of one member.")
     service_account_id: str | None = Field(default=None, max_length=64, description="Those of one service account.")
+    name: str = Field(
+        default="", max_length=200, description="A part of the name, or the four characters that the key ends in."
+    )
     status: KeyStatus | None = Field(default=None, description="Those of which this is the status now.")
     unused_days: int | None = Field(default=None, ge=1, le=3_650, description="Not used for so many days, not revoked.")
     ending_days: int | None = Field(default=None, ge=1, le=3_650, description="Valid, but not for so many days more.")
@@ -160,6 +163,7 @@ async def list_keys(ask: Ask[KeyList, Any]) -> Page[KeyShown]:
         beyond=ask.cursors.beyond(query.cursor),
         user_id=query.user_id,
         service_account_id=query.service_account_id,
+        name=query.name,
         status=query.status,
         unused_since=now - timedelta(days=query.unused_days) if query.unused_days else None,
         ending_before=now + timedelta(days=query.ending_days) if query.ending_days else None,

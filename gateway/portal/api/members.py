@@ -39,6 +39,7 @@ class MemberShown(Shown):
 class MemberList(ByEmail, InTenant):
     """Which members."""
 
+    email: str = Field(default="", max_length=254, description="A part of the address.")
     role: Role | None = None
 
 
@@ -89,6 +90,7 @@ async def list_members(ask: Ask[MemberList, Any]) -> Page[MemberShown]:
         query.limit + 1,
         sort=query.sort,
         beyond=ask.cursors.beyond(query.cursor),
+        email=query.email.lower(),
         role=query.role,
     )
     custom = {role.name: role for role in await _roles(ask).all(ask.tenant_id)}

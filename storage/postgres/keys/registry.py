@@ -116,9 +116,11 @@ class PostgresKeyRegistry:
         status: str | None = None,
         unused_since: datetime | None = None,
         ending_before: datetime | None = None,
+        name: str = "",
     ) -> Sequence[ApiKey]:
         """Those ``beyond`` another's id; of one person or service account, of one status, where given.
 
+        ``name``: a part of what it is called, or the four characters that it ends in.
         ``unused_since``: not revoked, and not used since; ``ending_before``: still valid, and not for long.
         """
         order = _SORTS[sort]
@@ -129,6 +131,7 @@ class PostgresKeyRegistry:
             " AND ($5::timestamptz IS NULL OR k.expires_at < $5 AND k.expires_at > now() AND k.revoked_at IS NULL)"
             " AND ($7::text IS NULL OR k.service_account_id = $7)"
             f" AND ($8::text IS NULL OR $8 = {STATUS})"
+            " AND (strpos(lower(k.name), lower($9)) > 0 OR k.last4 = $9)"
             f" {order.page('$2', '$6')}",
             tenant_id,
             order.after(beyond),
@@ -138,6 +141,7 @@ class PostgresKeyRegistry:
             limit,
             service_account_id,
             status,
+            name,
             tenant_id=tenant_id,
         )
         return [key_of(row) for row in rows]

@@ -68,20 +68,20 @@ class PostgresMembers:
         self._trail = trail
 
     async def page(
-        self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, role: Role | None
+        self, tenant_id: str, limit: int, *, sort: str, beyond: str | int | None, role: Role | None, email: str = ""
     ) -> Sequence[Member]:
-        """Those ``beyond`` an address or, by age, a member's ``place``; in one built-in ``role`` where given."""
+        """Those ``beyond`` an address or, by age, a member's ``place``; in one built-in ``role`` where given.
+
+        ``email``: a part of the address, in lower case.
+        """
         if sort == "email":
             end, positions = _BY_EMAIL.page("$2", "$4"), tuple[object, ...]((_BY_EMAIL.after(beyond),))
         else:
             end, positions = _AGES[sort], _BEFORE_ALL[sort] if beyond is None else _read_place(str(beyond))
+        arguments = [tenant_id, positions[0], role, limit, *positions[1:], email]
         rows = await self._pool.read(
-            f"{_MEMBER} AND ($3::text IS NULL OR m.role = $3) {end}",
-            tenant_id,
-            positions[0],
-            role,
-            limit,
-            *positions[1:],
+            f"{_MEMBER} AND ($3::text IS NULL OR m.role = $3) AND strpos(lower(u.email), ${len(arguments)}) > 0 {end}",
+            *arguments,
             tenant_id=tenant_id,
         )
         return [_member(row) for row in rows]

@@ -6,6 +6,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from gateway.portal.admin import new_keys
 from gateway.portal.api.idempotency import Repeatable
 from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
@@ -167,11 +168,31 @@ async def test_filters_show_what_they_name(portal: Client, town: Town) -> None:
         ("?status=expired", {"four"}),
         ("?unused_days=30&status=", {"four"}),
         ("?ending_days=7", set()),
+        ("?name=TWO&status=", {"two"}),
+        ("?name=" + three.last4, {"three"}),
     ):
         page = await raw(portal, f"/admin/keys{query}")
         assert set(re.findall(r'<a href="/admin/keys/key_\w+">(\w+)</a>', page)) == shown, query
     assert "No key is like that" in await read(portal, "/admin/keys?ending_days=7")
     await read(portal, "/admin/keys?status=good", 422)
+
+
+async def test_a_key_is_made_for_a_member_whom_the_form_has_no_room_for(
+    portal: Client, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way is the member's own page; what somebody else's id is changes nothing."""
+    bob = await town.add("bob@example.com")
+    monkeypatch.setattr(new_keys, "LONGEST", 1)
+    await log_in(portal)
+    assert f'value="{bob.id}"' not in await raw(portal, NEW)
+    path = f"{NEW}?user_id={bob.id}"
+    assert f'href="{path}"' in await raw(portal, f"/admin/members/{bob.id}")
+    form = await raw(portal, path)
+    assert f'value="{bob.id}" selected' in form
+    assert re.search(r'name="scope-transcribe" type="checkbox" checked', form)
+    assert (
+        " selected" not in (await raw(portal, f"{NEW}?user_id=usr_x")).partition('id="user_id"')[2].partition("</s")[0]
+    )
 
 
 async def test_pages_are_turned_by_the_apis_cursors(

@@ -52,6 +52,15 @@ async def test_somebody_is_invited_again_and_no_more(portal: Client, town: Town)
     assert "/send" not in await raw(portal, "/admin/invitations")
 
 
+async def test_a_member_is_found_by_a_part_of_the_address(portal: Client, town: Town) -> None:
+    await town.add(BOB)
+    await log_in(portal)
+    found = await raw(portal, "/admin/members?email=BOB@")
+    assert re.findall(r'aria-label="Open ([^"]+)"', found) == [BOB]
+    assert "Nobody is like that" in await read(portal, "/admin/members?email=nobody")
+    assert 'name="email" type="text" value="nobody"' in await raw(portal, "/admin/members?email=nobody")
+
+
 async def test_the_trail_has_what_it_has_of_the_api(portal: Client, town: Town) -> None:
     """The same action, actor and facts, whichever door was taken."""
     bob, eve = await town.add(BOB), await town.add("eve@example.com")
