@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from click.testing import CliRunner
+
+from gateway.cli.root import gateway as commands
 from tests.ports import free_port
 
 GATEWAY = (sys.executable, "-P", "-m", "gateway")
@@ -161,12 +164,15 @@ class Demo:
         return self.facts["key"]
 
     def run(self, *arguments: str) -> Any:
-        """A ``gateway … --json`` command on the demo's state directory."""
-        done = subprocess.run(
-            [*GATEWAY, *arguments, "--json"],
-            env=environment(state_dir=str(self.state)), capture_output=True, text=True, check=False, cwd="/",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        """What a ``gateway … --json`` command says that is told the state directory alone.
+
+        It runs in this process: most of a command is its start, and those are ``test_demo``'s and ``test_serve``'s.
+        """
+        inherited = dict.fromkeys((name for name in os.environ if name.startswith("GATEWAY_")), None)
+        done = CliRunner(env={**inherited, "GATEWAY_STATE_DIR": str(self.state)}).invoke(
+            commands, [*arguments, "--json"]
+        )
+        assert done.exit_code == 0, (done.output, done.exception)
         return json.loads(done.stdout)
 
     def ops(self, path: str) -> str:
