@@ -13,12 +13,17 @@ _BEGINS = bytes(HEAD_BYTES if flags & 0x10 else PACKET_BYTES for flags in range(
 _HAVE_FIELD = bytes(0xFF * (flags & 0x30 == 0x30) for flags in range(256))
 _FIELD_BYTES = bytes(min(1 + size, _LONGEST) for size in range(256))
 _IS_FIRST = bytes(high >> 6 & 1 for high in range(256))
+_HEADER_BYTES = bytes(min(PES_BYTES + size, _LONGEST) for size in range(256))
+_MANY = 16
+"""Headers that are passed together, by columns."""
+_MOST_HEARD = 64
+"""Packets that are known by all their bytes: each table comes with sixteen counters."""
 
 
 class Packets:
     """A column has a byte for each packet. Which of them are something is a number of as many bytes, each 0 or 1."""
 
-    __slots__ = ("_at", "_begins", "_data", "_high", "_low", "_of", "_stride", "count", "first", "odd")
+    __slots__ = ("_at", "_begins", "_data", "_high", "_low", "_of", "_passed", "_stride", "count", "first", "odd")
 
     def __init__(self, data: bytes, at: int, count: int, stride: int) -> None:
         self.count = count
@@ -28,9 +33,10 @@ class Packets:
         self.first = _number(self._high.translate(_IS_FIRST))
         """In which something begins."""
         self.odd = 0
-        """Of those, in which it is something else than an element whose header ends there."""
-        self._begins = bytearray()
-        """Where in each the payload does, behind such a header; at its end where there is none."""
+        """Of those whose headers were passed, in which it is something else than an element whose header ends there."""
+        self._passed = 0
+        self._begins = b""
+        """Where in each the payload does, behind a header that was passed; at its end where there is none."""
 
     def _column(self, byte: int) -> bytes:
         return self._data[self._at + byte : self._at + self.count * self._stride : self._stride]
@@ -51,21 +57,38 @@ class Packets:
         """Where one begins."""
         return self._at + n * self._stride
 
-    def find_payloads(self) -> None:
-        """Look where the payloads begin."""
-        if self._begins:
-            return
-        flags, fields = self._column(3), self._column(4)
-        begins = _number(flags.translate(_BEGINS))
-        begins += _number(flags.translate(_HAVE_FIELD)) & _number(fields.translate(_FIELD_BYTES))
-        self._begins = bytearray(self.flags(begins))
-        self._pass_headers()
+    def find_payloads(self, those: int) -> None:
+        """Look where the payloads begin, in those behind the headers of elements."""
+        if not self._begins:
+            flags, fields = self._column(3), self._column(4)
+            begins = _number(flags.translate(_BEGINS))
+            begins += _number(flags.translate(_HAVE_FIELD)) & _number(fields.translate(_FIELD_BYTES))
+            self._begins = self.flags(begins)
+        heads = those & self.first & ~self._passed
+        self._passed |= heads
+        if heads.bit_count() >= _MANY:
+            heads ^= self._pass_usual(heads)
+        if heads:
+            self._pass_others(heads)
 
-    def _pass_headers(self) -> None:
-        """Pass those of elements; note where something else begins, or one that does not end."""
-        data, begins, stride, at = self._data, self._begins, self._stride, self._at
+    def _pass_usual(self, heads: int) -> int:
+        """Pass those that begin as far within their packets as the first one does, and end there; which they are."""
+        begin = self._begins[self.flags(heads).find(1)]
+        if begin > PACKET_BYTES - PES_BYTES:
+            return 0
+        usual = heads & _number(self._begins.translate(_same(begin, 0xFF)))
+        for byte, value in enumerate(PES, start=begin):
+            usual &= _number(self._column(byte).translate(_same(value, 0xFF)))
+        sizes = self._column(begin + PES_BYTES - 1)
+        usual &= _number(sizes.translate(_up_to(PACKET_BYTES - PES_BYTES - begin)))
+        self._begins = self.flags(_number(self._begins) + (_number(sizes.translate(_HEADER_BYTES)) & 0xFF * usual))
+        return usual
+
+    def _pass_others(self, heads: int) -> None:
+        """The same one by one. Note where something else begins, or one that does not end."""
+        data, begins, stride, at = self._data, bytearray(self._begins), self._stride, self._at
         odd = bytearray(self.count)
-        for n, begin in compress(enumerate(begins), self.flags(self.first)):
+        for n, begin in compress(enumerate(begins), self.flags(heads)):
             payload = at + n * stride + begin
             if begin == PACKET_BYTES:
                 continue
@@ -75,7 +98,8 @@ class Packets:
                     begins[n] = behind
                     continue
             odd[n] = 1
-        self.odd = _number(odd)
+        self.odd |= _number(odd)
+        self._begins = bytes(begins)
 
     def up_to(self, own: bytes, n: int, end: int, room: int) -> int:
         """From one packet on, the first one that brings so many bytes of a stream together, or ``end``."""
@@ -95,8 +119,37 @@ class Packets:
         return b"".join([data[at + begin : at + PACKET_BYTES] for at, begin in begun])
 
 
-def said(data: bytes, at: int) -> bytes:
-    """What one packet says: all of it but its sync byte and its counter."""
+class Heard:
+    """What packets have said that say nothing new: tables come ten times a second."""
+
+    __slots__ = ("_last", "_most", "_said")
+
+    def __init__(self, most: int) -> None:
+        """Of so many packets."""
+        self._most = most
+        self._said: set[bytes] = set()
+        self._last: set[bytes] = set()  # with their counters
+
+    def add(self, data: bytes, at: int) -> None:
+        """This one did."""
+        if len(self._said) < self._most:
+            self._said.add(_said(data, at))
+
+    def knows(self, data: bytes, at: int) -> bool:
+        """Whether one that says the same did."""
+        last, whole = self._last, data[at + 1 : at + PACKET_BYTES]
+        if whole in last:
+            return True
+        if _said(data, at) not in self._said:
+            return False
+        if len(last) >= _MOST_HEARD:
+            last.clear()
+        last.add(whole)
+        return True
+
+
+def _said(data: bytes, at: int) -> bytes:
+    """All of a packet but its sync byte and its counter."""
     flags = data[at + 3] & 0xF0
     return b"%b%c%b" % (data[at + 1 : at + 3], flags, data[at + HEAD_BYTES : at + PACKET_BYTES])
 
@@ -105,6 +158,12 @@ def said(data: bytes, at: int) -> bytes:
 def _same(value: int, mask: int) -> bytes:
     """A table that makes 1 of this value and 0 of all others."""
     return bytes(other & mask == value for other in range(256))
+
+
+@cache
+def _up_to(value: int) -> bytes:
+    """The same of values up to this one."""
+    return bytes(other <= value for other in range(256))
 
 
 def _number(column: bytes | bytearray) -> int:

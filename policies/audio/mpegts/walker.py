@@ -9,7 +9,7 @@ from collections import Counter
 from itertools import compress
 
 from policies.audio.frames import FrameWalker
-from policies.audio.mpegts.packets import FIRST, HEAD_BYTES, NUMBER, PACKET_BYTES, PES, Packets, said
+from policies.audio.mpegts.packets import FIRST, HEAD_BYTES, NUMBER, PACKET_BYTES, PES, Heard, Packets
 from policies.audio.mpegts.streams import Said, Stream, weight_ms
 from policies.audio.mpegts.tables import MOST_SECTIONS, Tables
 from policies.audio.walker import Chunk
@@ -73,7 +73,7 @@ def seems_transport(head: bytes) -> bool:
 class TsWalker:
     """Walks packets in any cuts; keeps less than a few of them, and what tables have said."""
 
-    __slots__ = ("_held", "_silent", "_skip", "_streams", "_stride", "_tables", "_told", "passed", "strange")
+    __slots__ = ("_heard", "_held", "_silent", "_skip", "_streams", "_stride", "_tables", "passed", "strange")
 
     claimed_ms = None
 
@@ -87,8 +87,7 @@ class TsWalker:
         self._streams: dict[int, Stream] = {}
         self._tables = Tables()
         self._silent: frozenset[int] = frozenset()
-        self._told: set[bytes] = set()
-        """What packets say that have nothing new to say."""
+        self._heard = Heard(MOST_SECTIONS)
 
     @property
     def _best(self) -> Said | None:
@@ -195,18 +194,17 @@ class TsWalker:
             others ^= packets.of(number)
         if silent and others.bit_count() * _FEW < count:
             return self._read_few(data, packets, n, others)
-        packets.find_payloads()
+        walked = [(stream, packets.of(number)) for number, stream in self._streams.items() if number not in silent]
+        packets.find_payloads(sum(own for _, own in walked))
         known, bound = [], 0
-        for number, stream in self._streams.items():
-            if number not in silent:
-                own = packets.of(number)
-                others ^= own
-                bound |= own if stream.is_in_header else own & packets.odd
-                known.append((stream, packets.flags(own)))
+        for stream, own in walked:
+            others ^= own
+            bound |= own if stream.is_in_header else own & packets.odd
+            known.append((stream, packets.flags(own)))
         end = packets.flags(bound).find(1, n)
         end = end if end >= 0 else count
         for one in compress(range(n, end), packets.flags(others & packets.first)[n:end]):
-            if said(data, packets.at(one)) not in self._told:
+            if not self._heard.knows(data, packets.at(one)):
                 end = one
                 break
         for stream, flags in known:
@@ -242,8 +240,7 @@ class TsWalker:
             else:
                 if self._tables.read(number, data[begins:end]):
                     self._judge()
-                if len(self._told) < MOST_SECTIONS:
-                    self._told.add(said(data, at))
+                self._heard.add(data, at)
         elif stream is not None:
             stream.go_on(data[begins:end])
         if stream is not None and stream.room is not None and stream.room <= 0:
