@@ -24,7 +24,8 @@ _SHAPE = 0x3DC0_0000
 """Of the second of them, what says rate and channels."""
 _HEADER = re.compile(rb"\xff[\xf0\xf1\xf8\xf9][\x00-\x33\x40-\x73\x80-\xb3\xc0-\xf3]")
 """The third byte says the rate."""
-_HEADER_BEGINS_BYTES = 3
+_HEADER_BEGINS_BYTES, _NO_HEADER = 3, 0xF4
+"""Of them; and what stands in none of these."""
 _SEEN_BYTES = _ADTS_BYTES + _CRC_BYTES + LOOKED_AT_BYTES
 _FEW_HIDDEN, _HIDDEN_EVERY, _HIDDEN_PART = 4, 1 << 12, 32
 """Headers with a block behind them that belong to no frame: twice what the loudest stereo makes by chance."""
@@ -100,7 +101,7 @@ class AdtsWalker(FrameWalker):
         data = self._tail + chunk
         told = min(len(data) - _SEEN_BYTES, self._followed_bytes)
         if told > 0:
-            for at in sorted(self._hidden_in(data, told)):
+            for at in self._hidden_in(data, told):
                 self._looks += 1
                 if self._looks > _MOST_LOOKS + (self._searched + at) // _LOOK_EVERY or _has_block(data, at):
                     self._hidden += 1
@@ -115,10 +116,12 @@ class AdtsWalker(FrameWalker):
         """Behind those that were searched, as far as it is known where frames begin."""
         return self.passed - len(self._held) - self._searched
 
-    def _hidden_in(self, data: bytes, stop: int) -> set[int]:
+    def _hidden_in(self, data: bytes, stop: int) -> list[int]:
         """Where in the bytes behind those that were searched headers stand, before ``stop``, that begin no frame."""
-        end = stop + _HEADER_BEGINS_BYTES - 1
-        return {header.start() for header in _HEADER.finditer(data, 0, end)}.difference(self._begins)
+        inside, begins = bytearray(data[: stop + _HEADER_BEGINS_BYTES - 1]), self._begins
+        for at in begins[: bisect_left(begins, stop)]:
+            inside[at] = _NO_HEADER
+        return [header.start() for header in _HEADER.finditer(inside)]
 
     def _follow(self, data: bytes, at: int, last: int) -> int:
         read, begins, chosen = _FIRST_WORDS.unpack_from, self._begins.append, self._chosen
