@@ -29,6 +29,8 @@ from policies.http.verdict import Refusal
 
 _UNREAD_LOOK_S = 0.1
 """When a connection is looked at again that was to be closed for want of a request, and had one in its socket."""
+_LATE_S = 0.1
+"""How late the loop may be for a connection without a request: beyond that its client may have stood still as well."""
 _OTHER_VERSION = re.compile(rb"[A-Z]+ [!-~]+ HTTP/(?!1\.)[0-9](?:\.[0-9])?\r\n")
 """A request line of another major version than ours."""
 
@@ -331,10 +333,15 @@ class ClientConnection(Delivery):
     def _process_keepalive(self) -> None:
         """The time to begin is over. A request that has begun has a time of its own.
 
-        One may have come since the loop looked last, as a busy loop's turn takes a while: it is read first.
+        One may have come since the loop looked last, as a busy loop's turn takes a while: it is read first. Where
+        the loop comes much too late, the machine was busy or stood still: the client gets the time once more, as its
+        request and the close would cross.
         """
         self._keepalive_handle = None
         if self._header_bytes or self._errand is not None:
+            return
+        if self._loop.time() > self._next_keepalive_close_time + _LATE_S:
+            self._await_next()
             return
         if self._has_unread:
             self._keepalive_handle = self._loop.call_later(_UNREAD_LOOK_S, self._process_keepalive)

@@ -25,6 +25,8 @@ _log = structlog.get_logger("gateway.crew")
 
 _START_S = 60.0
 _FIGURES_S = 2.0
+_DECLINE_S = 10.0
+"""How long a worker may take to accept what waits in its queue: whoever waits there still is reset by the close."""
 _INSIST_S = 5.0
 """How long after its drain time a worker is killed."""
 
@@ -155,7 +157,7 @@ class Process:
         """Take no new connections. One that does not answer will not accept any either, or is killed later."""
         if self._channel is not None:
             with contextlib.suppress(Gone):
-                await self._channel.ask("decline", _FIGURES_S)
+                await self._channel.ask("decline", _DECLINE_S)
 
     def _tell(self, do: str, **details: Any) -> None:
         if self._channel is not None:

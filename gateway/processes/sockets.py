@@ -14,8 +14,19 @@ _LONGEST_PATH = 100
 _ROOM = len("/tahoe-gateway-12345678/transcriber.sock")
 """The longest name that one gets in such a place."""
 
-_SO_ATTACH_FILTER, _BPF_RET = 26, 0x06
-"""Linux's numbers (asm-generic/socket.h, linux/bpf_common.h); the socket module does not name them."""
+_SO_ATTACH_FILTER = 26
+"""Linux's number (asm-generic/socket.h); the socket module does not name it."""
+_NO_SYN = b"".join(
+    struct.pack("@HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # ldb [13]: the flags of a TCP segment (RFC 9293 section 3.1)
+        (0x54, 0, 0, 0x12),  # and #SYN|ACK
+        (0x15, 0, 1, 0x02),  # jeq #SYN
+        (0x06, 0, 0, 0),  # ret #0: drop it
+        (0x06, 0, 0, 0xFFFF_FFFF),  # ret #-1: take it whole
+    )
+)
+"""A socket filter (linux/filter.h) that drops what begins a connection, and nothing else."""
 QUEUE = 4_096
 """Connections that may wait to be accepted; the system's somaxconn bounds it as well."""
 
@@ -75,15 +86,17 @@ def _bound(address: str, setting: str, *, shared: bool) -> socket.socket:
 
 
 def turn_deaf(listening: socket.socket) -> None:
-    """Have the system drop whatever arrives for it: who connects from here on waits, and is refused when it closes.
+    """Have the system drop what would begin a connection: who begins from here on waits, and is refused at the close.
 
-    What waits in its queue already stays, and can still be accepted. Else a connection that came between the last
-    accept and the close would be reset. (A socket filter that takes no byte of any packet, socket(7).) That may happen
+    Who waits in the queue stays there, and can still be accepted: else whoever came between the last accept and the
+    close would be reset. Who has half a handshake behind it can end it, as it takes itself for connected already; a
+    connection inherits the filter, and sees no other SYN. (socket(7), SO_ATTACH_FILTER.) Such a reset may happen
     where the system lets this user have no filter (EPERM; seen without privileges on Linux 6.18).
     """
-    drop = ctypes.create_string_buffer(struct.pack("@HBBI", _BPF_RET, 0, 0, 0))
+    filtering = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    program = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(filtering))
     with contextlib.suppress(PermissionError):
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(drop)))
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def listen_privately(directory: Path, name: str) -> socket.socket:

@@ -58,6 +58,8 @@ _log = structlog.get_logger("gateway.supervisor")
 _FEW_FILES = 8_192
 _AGAIN_S = 1.0
 """How soon it is asked again whether it is ready, at the start."""
+_HANDSHAKE_S = 0.2
+"""At the end: how long a handshake that was begun may take. Its client takes itself for connected half-way."""
 _OPINION_S = 0.4
 """How long workers may take to say what they think of an upstream, within the time of the whole check."""
 
@@ -355,12 +357,11 @@ class Supervisor:
         """Not ready is said already: whoever balances load has ``drain_delay`` to hear of it, then listeners close."""
         assert self._crew is not None
         assert self._shipper is not None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._in_force.drain_delay):
-                await self._hurry.wait()
+        await self._pause(self._in_force.drain_delay)
         started = time.monotonic()
         for public in self._public:
             turn_deaf(public)
+        await self._pause(_HANDSHAKE_S)
         await self._crew.decline()
         for public in self._public:
             with contextlib.suppress(OSError):
@@ -368,6 +369,12 @@ class Supervisor:
         await self._crew.drain()
         await self._shipper.drain()
         _log.info("drained", took_s=round(time.monotonic() - started, 3))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless somebody is in a hurry."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
 
 
 def _raise_file_limit() -> None:

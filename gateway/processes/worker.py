@@ -25,6 +25,8 @@ from storage.ports import Invalidation
 
 _ACCEPTS = 64
 """How many connections asyncio's own loop accepts before it turns to those that are there, or complains of EMFILE."""
+_TURNS = 3
+"""In how many turns of the loop a connection that was accepted is made: asyncio's own needs two, uvloop one."""
 _ORPHANED_S = 1.0
 """How long an unused connection stays open when the parent has died."""
 
@@ -95,6 +97,8 @@ class Worker:
     async def drain(self, farewell: Farewell) -> None:
         """Stop listening, let requests and streams have their time, flush the log and the journal, close."""
         self._stop_listening()
+        for _ in range(_TURNS):  # who was accepted a moment ago is among those that drain
+            await asyncio.sleep(0)
         if self.services is not None:
             ending = asyncio.get_running_loop().call_later(farewell.streams_s, self.end_streams)
             await self.services.server.drain(farewell.within_s, farewell.idle_s)

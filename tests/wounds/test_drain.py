@@ -110,8 +110,23 @@ async def test_a_request_that_arrived_since_the_last_look_is_answered(gateway: G
     end = draining(gateway)
     await asyncio.sleep(0)
     writer.write(request(gateway.key))  # it is in the socket now, and the loop has not looked yet
-    connection._next_keepalive_close_time = 0.0
+    connection._next_keepalive_close_time = asyncio.get_running_loop().time()
     connection._process_keepalive()
+    answer = Answer.parse(await reader.read())
+    assert (answer.status, answer["connection"]) == (200, "close")
+    writer.close()
+    await asyncio.wait_for(end, 30)
+
+
+async def test_a_loop_that_stood_still_gives_the_time_once_more(gateway: Gateway) -> None:
+    """With the whole machine: its clients stood still as well, and would speak into the close."""
+    reader, writer = await used(gateway)
+    (connection,) = gateway.server.connections
+    end = draining(gateway)
+    await asyncio.sleep(0)
+    connection._next_keepalive_close_time = asyncio.get_running_loop().time() - 5.0
+    connection._process_keepalive()
+    writer.write(request(gateway.key))
     answer = Answer.parse(await reader.read())
     assert (answer.status, answer["connection"]) == (200, "close")
     writer.close()

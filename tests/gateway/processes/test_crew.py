@@ -34,7 +34,7 @@ ASK = b"GET /v1/models HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n"
 
 def blueprint(tmp_path: Path, workers: int) -> Blueprint:
     """Stores that are not there: workers start without them, and refuse who sends no credential all the same."""
-    settings = load({"workers": workers, "state_dir": tmp_path, "drain_timeout": 1.0, "log_level": "warning"}, None, {})
+    settings = load({"workers": workers, "state_dir": tmp_path, "drain_timeout": 60, "log_level": "warning"}, None, {})
     return Blueprint(settings, "postgresql://127.0.0.1:1/none", "redis://127.0.0.1:1", "s" * 40)
 
 
@@ -115,6 +115,27 @@ async def test_a_killed_worker_is_replaced_and_no_counter_goes_down(tmp_path: Pa
         await crew.drain()
         assert [process.returncode for process in processes] == [0, 0]
         assert crew.up() == {"1": False, "2": False}
+
+
+async def test_who_waits_for_a_worker_that_is_starved_is_answered_at_the_end(
+    tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It declines when it comes to it: figures are not waited for so long, but the close would reset its queue."""
+    monkeypatch.setattr(members_module, "_FIGURES_S", 0.0)
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening:
+        crew = Crew(blueprint(tmp_path, 1), [listening], tasks)
+        await crew.start()
+        (worker,) = crew._members
+        assert (await ask(port_of(listening))).startswith(b"HTTP/1.1 401 ")
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listening))
+        writer.write(ASK)
+        asyncio.get_running_loop().call_later(0.1, os.kill, worker._process.pid, signal.SIGCONT)
+        await crew.decline()
+        listening.shutdown(socket.SHUT_RDWR)
+        assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+        writer.close()
+        await crew.drain()
 
 
 async def test_without_processes_the_one_worker_is_in_the_parent(tmp_path: Path, tasks: Tasks) -> None:

@@ -67,6 +67,24 @@ def test_a_deaf_socket_gives_up_who_waits_and_answers_nobody_else() -> None:
                 late.getpeername()
 
 
+def test_a_handshake_that_was_begun_before_can_be_ended_after() -> None:
+    """Its client takes itself for connected, and sends. With TCP_DEFER_ACCEPT the end of it is the first data."""
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+        with socket.create_connection(("127.0.0.1", port_of(listening)), timeout=30) as early:
+            with pytest.raises(BlockingIOError):
+                listening.accept()
+            turn_deaf(listening)
+            early.sendall(b"sent")
+            listening.settimeout(30)
+            accepted, _ = listening.accept()
+            with accepted:
+                early.sendall(b" later")
+                early.shutdown(socket.SHUT_WR)
+                accepted.settimeout(30)
+                assert accepted.makefile("rb").read() == b"sent later"
+
+
 @needs_ipv6
 def test_every_address_means_both_families() -> None:
     """``[::]`` takes IPv4 as well, whatever the system's default is."""

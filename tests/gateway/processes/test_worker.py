@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
+from gateway.dataplane.listener import PublicServer
 from gateway.processes.serving import Farewell
 from gateway.processes.sockets import listen
 from gateway.processes.supervisor import Supervisor
@@ -33,6 +35,37 @@ async def test_who_waits_in_the_queue_when_it_declines_is_answered(tmp_path: Pat
             assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
         writer.close()
         await worker.drain(Farewell(within_s=1.0, idle_s=0.0))
+
+
+async def test_whoever_is_accepted_as_the_drain_begins_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody else is connected, in one turn of the loop: the drain found nobody, and ended before it answered."""
+    ends, answered = [], []
+    make, shutdown = PublicServer.__call__, PublicServer.shutdown
+
+    def making(server: PublicServer) -> RequestHandler:
+        ends.append(asyncio.get_running_loop().create_task(worker.drain(Farewell(within_s=30.0, idle_s=30.0))))
+        return make(server)
+
+    async def shutting(server: PublicServer, timeout: float | None = None) -> None:
+        assert worker.services is not None
+        answered.append(worker.services.metrics.denials[("unknown_route",)])
+        await shutdown(server, timeout)
+
+    monkeypatch.setattr(PublicServer, "__call__", making)
+    monkeypatch.setattr(PublicServer, "shutdown", shutting)
+    with listen("127.0.0.1:0", "GATEWAY_LISTEN") as listening:
+        worker = Worker(blueprint(tmp_path, 0), [listening])
+        await worker.open()
+        await worker.accept([0])
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+            writer.close()
+            await ends[0]
+    assert answered == [1], "when all had finished"
 
 
 async def test_a_worker_without_room_for_records_says_so(tmp_path: Path) -> None:
