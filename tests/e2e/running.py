@@ -35,11 +35,12 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def children(pid: int) -> list[int]:
-    """Every descendant of a process."""
+    """Every descendant of a process; one that ends meanwhile may be among them."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *children(child)]
+        with contextlib.suppress(OSError):  # it has ended since it was listed
+            for child in map(int, task.read_text().split()):
+                found += [child, *children(child)]
     return found
 
 

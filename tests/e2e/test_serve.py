@@ -176,16 +176,20 @@ def test_sigterm_lets_an_upload_in_flight_finish(tmp_path: Path, workers: str) -
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, upstream: SlowUpstream) -> None:
-    """Nobody has to wait for the drain time."""
+    """Nobody has to wait for the drain time: what is in flight is cut off. Exit 0, and nothing is left."""
     with serving(tmp_path / "state", upstream, workers="1", drain_timeout="600") as (gateway, url, key):
         asking = threading.Thread(target=_get_nothing, args=(url, key))
         asking.start()
         assert upstream.asked.wait(60)
         gateway.process.send_signal(signal.SIGTERM)
         gateway.wait_for('"event":"draining"')
+        family = [gateway.process.pid, *children(gateway.process.pid)]
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(60) == 0
         asking.join(30)
+        assert eventually(lambda: not alive(family))
+        gateway.wait_for('"event":"stopping at once: requests in flight are cut off"')
+        assert not [line for line in gateway.lines if '"event":"worker started"' in line or "Traceback" in line]
 
 
 def _get_nothing(url: str, key: str) -> None:
