@@ -101,6 +101,19 @@ def canonical(facts: Facts | None) -> str | None:
     return None if facts is None else json.dumps(facts, sort_keys=True, separators=(",", ":"))
 
 
+def text(value: Value) -> str:
+    """A fact as people read it; empty where there is none."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(value)
+        case _:
+            return str(value)
+
+
 def changed(before: Facts, after: Facts) -> tuple[Facts, Facts]:
     """Only what differs between two states of one thing."""
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

@@ -11,7 +11,7 @@ from gateway.cli.command import Given, Group, common, tell, with_stores
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.values import PAST, SLUG_OR_ID
 from gateway.times import stamp
-from policies.audit import ActorKind, Entry
+from policies.audit import ActorKind, Entry, Facts, text
 from storage.ports import AuditVerdict, Sought
 
 if TYPE_CHECKING:
@@ -190,8 +190,8 @@ async def _chain(stores: "Stores", tenant: str | None) -> str:
     return "" if tenant is None else await stores.tenant_id(tenant)
 
 
-def _told(facts: Any) -> str:
-    return ", ".join(f"{name}={value}" for name, value in facts.items()) if facts else ""
+def _told(facts: Facts | None) -> str:
+    return "; ".join(f"{name}={text(value) or '-'}" for name, value in facts.items()) if facts else ""
 
 
 def _facts(entry: Entry) -> dict[str, object]:

@@ -8,10 +8,10 @@ from aiohttp import web
 
 from gateway.portal.admin.times import day_begins
 from gateway.portal.admin.visit import Visit, enter, filled
-from gateway.portal.api.audit import EntryShown, Value, list_audit
+from gateway.portal.api.audit import EntryShown, list_audit
 from gateway.portal.api.paging import Page
 from gateway.portal.web.problem import Problem
-from policies.audit import ActorKind
+from policies.audit import ActorKind, text
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 
@@ -55,19 +55,6 @@ def differences(entry: EntryShown) -> list[Difference]:
     return [
         Difference(name, text(before.get(name)), text(after.get(name))) for name in sorted({*before.keys(), *after})
     ]
-
-
-def text(value: Value) -> str:
-    """A fact as it is read."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(value)
-        case _:
-            return str(value)
 
 
 def _asked(visit: Visit, chosen: Mapping[str, str]) -> dict[str, str]:

@@ -136,7 +136,10 @@ async def test_a_wrong_code_sets_nothing_up(portal: Client, town: Town) -> None:
     await first_half(portal)
     answer = await fill(portal, "/auth/mfa/setup", code="000000")
     assert answer.status == 401
-    assert "QR code" in await answer.text()
+    page = await answer.text()
+    assert "QR code" in page
+    assert page.count("This code is not right") == 2, "above the form, and at the field that is below the picture"
+    assert 'aria-describedby="code-fault"' in page
     assert not await is_signed_in(portal)
 
 
