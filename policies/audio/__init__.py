@@ -21,7 +21,7 @@ flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
 speech    files of one other speech codec: Codec 2, iLBC, bare GSM, DSS
 steps     reading a file by a generator that says what it wants next, for CAF and ASF
-packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac`` hold the theory), for the next two
+packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac``, ``speex`` hold the theory), for the next two
 ogg       pages of any number of streams, chained or multiplexed
 matroska  Matroska and WebM, live or not
 mp4       MP4, M4A, MOV, 3GP, fragmented or not

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from policies.audio.disguise import Disguise
-from policies.audio.frames import FrameWalker
-from policies.audio.walker import Chunk
+from policies.audio.walker import Chunk, Walker
 from policies.audio.wav_formats import Layout
 from policies.audio.wma import Wma
 
@@ -112,7 +111,7 @@ class Reading(ABC):
         """The same by the sizes they state; None once one of them states none."""
         self.unpadded: Reading | None = None
         self.pads_data = True
-        self.inner: FrameWalker | Wma | None = None
+        self.inner: Walker | Wma | None = None
         """Takes the data of a codec whose frames must be walked."""
         self.disguise: Disguise | None = None
         """Takes data that a decoder may find frames in, whatever the file says."""

@@ -10,6 +10,7 @@ from policies.audio.aac.setup import SAMPLES, channels_of, frame_of
 from policies.audio.frames import NS_PER_SECOND
 from policies.audio.mpeg import MpegWalker
 from policies.audio.packets import AacPackets
+from policies.audio.speex import FRAME_MS, frames_in
 from policies.audio.walker import Chunk
 
 _HEADER_BYTES, _TAG_BYTES, _BEHIND_BYTES, _KIND_BYTES = 9, 11, 4, 2
@@ -26,17 +27,46 @@ _MOST_READ_BYTES = 65_536
 """Of a tag of AAC; in a longer one nobody looks for blocks."""
 _MOST_DESCRIPTIONS = 4096
 """Behind more different ones the rest is weighed."""
-_UNKNOWN_KBITS, _OTHER_KBITS = 32, 15
-"""Of what is in no tag, and of sound in codecs that are not walked: Nellymoser, Speex, ADPCM, plain samples."""
+_UNKNOWN_KBITS, _SPEECH_KBITS, _OTHER_KBITS = 32, 4, 6
+"""Of what is in no tag, where AAC or MP3 was heard in front of it, and else, when it may be Speex; and of sound in
+codecs that are not walked: those that later versions added."""
 _NS_PER_MS = 1_000_000
+_ADPCM, _SPEEX = 1, 11
+_ADPCM_HEAD_BITS, _ADPCM_SAMPLES = 22, 4096
+_PLAIN, _SLOW = frozenset((0, 3)), frozenset((7, 8))
+"""Plain samples, and A-law and mu-law, which are at 8 kHz whatever a tag says."""
+_NELLYMOSER, _NELLYMOSER_BYTES, _NELLYMOSER_SAMPLES = {4: 16_000, 5: 8_000, 6: 0}, 64, 256
+"""By its kind the rate; 0 where the tag says it."""
+_NAMES = {
+    0: "pcm_s16le", 1: "adpcm_swf", 3: "pcm_s16le", 4: "nellymoser", 5: "nellymoser", 6: "nellymoser", 7: "pcm_alaw",
+    8: "pcm_mulaw",
+}  # fmt: skip
+
+
+def _played(kind: int, first: int, size: int) -> tuple[int, int] | None:
+    """What a tag of so many bytes of sound plays: samples, and their rate. ``first`` is the first of the bytes."""
+    codec, rate = kind >> 4, 44_100 << (kind >> 2 & 3) >> 3
+    channels, width = (kind & 1) + 1, (kind >> 1 & 1) + 1
+    if codec in _PLAIN:
+        return size // (channels * width), rate
+    if codec in _SLOW:
+        return size // channels, 8_000
+    if codec in _NELLYMOSER:
+        return size // _NELLYMOSER_BYTES * _NELLYMOSER_SAMPLES, _NELLYMOSER[codec] or rate
+    if codec != _ADPCM:
+        return None
+    each, head = ((first >> 6) + 2) * channels, _ADPCM_HEAD_BITS * channels
+    blocks, rest = divmod(size * 8 - 2, head + each * (_ADPCM_SAMPLES - 1))
+    return blocks * _ADPCM_SAMPLES + (1 + (rest - head) // each if rest >= head else 0), rate
 
 
 class FlvWalker:
     """Walks tags in any cuts; keeps the beginning of one."""
 
     __slots__ = (
-        "_aac", "_before", "_described", "_descriptions", "_frame_ns", "_held", "_is_lost", "_left", "_mp3", "_other",
-        "_played", "_sink", "_size", "_then", "_wanted", "channels", "passed", "strange",
+        "_aac", "_before", "_described", "_descriptions", "_first", "_frame_ns", "_held", "_is_lost", "_left", "_mp3",
+        "_other", "_other_codec", "_plain_ns", "_played", "_sink", "_size", "_then", "_wanted", "channels", "passed",
+        "strange",
     )  # fmt: skip
 
     claimed_ms = None
@@ -57,6 +87,9 @@ class FlvWalker:
         self._is_lost = False
         self._other = 0
         """Bytes of sound that is not walked."""
+        self._plain_ns = 0
+        """Of samples and frames whose bytes tell."""
+        self._other_codec, self._first = "", b""
         self._mp3 = MpegWalker(is_linked=False)
         self._described = b""
         self._aac: AacPackets | None = None
@@ -68,7 +101,7 @@ class FlvWalker:
     @property
     def codec(self) -> str:
         """FFmpeg's name; empty until known."""
-        return "aac" if self._samples else self._mp3.codec if self._mp3.ms else ""
+        return "aac" if self._samples else self._mp3.codec if self._mp3.ms else self._other_codec
 
     @property
     def unsure(self) -> bool:
@@ -84,8 +117,9 @@ class FlvWalker:
     def ms(self) -> int | None:
         """Of all tags of sound, and by its weight of what is in none."""
         aac_ms = self._samples * (self._frame_ns or _SLOWEST_NS) // SAMPLES // _NS_PER_MS
-        weight_ms = ((self.strange + self._mp3.strange) * 8 // _UNKNOWN_KBITS) + self._other * 8 // _OTHER_KBITS
-        return (self._mp3.ms or 0) + aac_ms + weight_ms or None
+        kbits = _UNKNOWN_KBITS if self._samples or self._mp3.ms else _SPEECH_KBITS
+        weight_ms = (self.strange + self._mp3.strange) * 8 // kbits + self._other * 8 // _OTHER_KBITS
+        return (self._mp3.ms or 0) + aac_ms + self._plain_ns // _NS_PER_MS + weight_ms or None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
@@ -176,9 +210,29 @@ class FlvWalker:
         elif codec == _AAC and kind[1] == _CONFIG and 0 < left <= _CONFIG_BYTES:
             self._left = 0
             self._want(left, self._describe)
+        elif codec == _SPEEX and left < _MOST_READ_BYTES:
+            self._left, self._first = 0, kind[1:]
+            self._want(left, self._hear_speex)
         else:
-            self._other += left
             self._sink = None
+            self._count(kind, left + 1)
+
+    def _count(self, kind: bytes, size: int) -> None:
+        """What a tag plays of which only the first byte is asked."""
+        played = _played(kind[0], kind[1], size)
+        self.channels = (kind[0] & 1) + 1
+        if played is None:
+            self._other += size
+        else:
+            samples, rate = played
+            self._plain_ns += samples * NS_PER_SECOND // rate
+            self._other_codec = _NAMES[kind[0] >> 4]
+
+    def _hear_speex(self, rest: bytes) -> None:
+        """A packet of any number of frames."""
+        self._plain_ns += frames_in(self._first + rest) * FRAME_MS * _NS_PER_MS
+        self._other_codec = "speex"
+        self._want(_BEHIND_BYTES, self._close)
 
     def _frame(self, size: int) -> None:
         """A tag of AAC begins; it holds one block, unless somebody packed more into it."""

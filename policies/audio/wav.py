@@ -4,10 +4,15 @@ The byte rate is never read: players ignore it. Of several format chunks FFmpeg 
 the one that plays longest counts. What no size may hide stands in ``policies.audio.chunks``.
 """
 
+from collections.abc import Callable, Mapping
+
+from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker
 from policies.audio.chunks import FORM, ChunkWalker, Reading
 from policies.audio.disguise import Disguise
+from policies.audio.flac import FlacWalker
 from policies.audio.mpeg import MpegWalker
+from policies.audio.walker import Walker
 from policies.audio.wav_formats import read_format
 from policies.audio.wma import TAGS as WMA
 from policies.audio.wma import Wma
@@ -16,8 +21,15 @@ _METADATA_NAMES = (
     b"LISTlistbextiXMLid3 ID3 factcue smplinstPEAKcartaxmlchna_PMXlevlacidDISPumidminfelm1regnafspubxtSAUR"
 )
 _LARGEST_SIZE = (1 << 63) - 1
-_FRAMED = {0x0050: MpegWalker, 0x0055: MpegWalker, 0x1600: AdtsWalker}
+_FRAMED: Mapping[int, Callable[[], Walker]] = {
+    0x0050: MpegWalker,
+    0x0055: MpegWalker,
+    0x1600: AdtsWalker,
+    0x2000: lambda: Ac3Walker(is_linked=False),
+    0xF1AC: FlacWalker,
+}
 """Format tags whose data is a stream of frames."""
+_EXTENSIBLE, _KIND_AT, _EAC3 = 0xFFFE, 24, bytes.fromhex("af87fba7022dfb42a4d405cd93843bdd")
 _LEAST_WMA_BYTES = 18
 _PLAIN = 0x0001
 """The one whose data FFmpeg probes for another codec's."""
@@ -42,7 +54,7 @@ class _Reading(Reading):
                 self.inner = Wma(whole)
                 return
             self.add_layout(read_format(whole, self.order))
-            framed = _FRAMED.get(tag)
+            framed = _FRAMED.get(0x2000 if tag == _EXTENSIBLE and whole[_KIND_AT:] == _EAC3 else tag)
             if tag == _PLAIN and not self.disguise:
                 self.disguise = Disguise()
             if framed and not self.layouts and not self.inner:

@@ -94,6 +94,9 @@ RECORDINGS = {
     "caf": (("caf", "pcm_s16le", S, 16_000), "caf", "caf_lpcm"),
     "wav": (("wav", "pcm_s16le", S, 16_000), "wav", "pcm_s16le"),
     "wav mp3": (("wav", "libmp3lame", S, 16_000), "wav", "mp3"),
+    "wav flac": (("wav", "flac", S, 16_000), "wav", "flac"),
+    "wav ac3": (("wav", "ac3", S, 48_000), "wav", "ac3"),
+    "wav eac3": (("wav", "eac3", S, 48_000), "wav", "ac3"),
     "flac": (("flac", "flac", S, 16_000), "flac", "flac"),
 }
 
