@@ -72,7 +72,7 @@ class Intake(RequestHandler):
     """
 
     __slots__ = (
-        "_again", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_rated", "_server", "_waited_s",
+        "_again", "_ahead", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_rated", "_server", "_waited_s",
         "beginning", "body_deadline", "memory",
     )  # fmt: skip
 
@@ -86,6 +86,8 @@ class Intake(RequestHandler):
         """The beginning of a header that is not complete, or cannot be read: at most :data:`_BEGINNING` bytes."""
         self._between = True
         """Whether the parser certainly holds nothing but, at the most, a part of a header."""
+        self._ahead = b""
+        """What came behind the request that filled the queue, and no parser has seen yet."""
         self._last = b""
         self.memory: Memory | None = None
         """Where a trusted proxy asks: what is remembered of its questions."""
@@ -122,6 +124,9 @@ class Intake(RequestHandler):
                     self._messages.append(self._again)
                     waiter.set_result(None)
                 return
+        if self._ahead:
+            self._go_ahead(data)
+            return
         queued, between = len(self._messages), self._between
         body = self._messages[-1][1] if queued else self._body
         in_header = body is None or body.is_eof()
@@ -134,8 +139,11 @@ class Intake(RequestHandler):
                 self._header_grew(data)
             return
         held, self.beginning = self.beginning, b""
+        is_all = between and len(held) == self._header_bytes
         if not isinstance(self._messages[-1][0], RawRequestMessage):
-            self._fault_came(held + data, is_all=between and len(held) == self._header_bytes)
+            self._fault_came(held + data, is_all=is_all)
+        elif is_all and len(self._messages) >= self._max_msg_queue_size:
+            self._queue_filled(held + data, len(self._messages) - queued)
         if len(data) + self._header_bytes > _MAX_HEADER:
             self._refuse_oversize(queued, held + data)
         if between and len(self._messages) == queued + 1 and data.endswith(b"\r\n\r\n"):
@@ -169,6 +177,41 @@ class Intake(RequestHandler):
                 parser.feed_data(piece[fed:])  # the last body's end may be in it
         self._messages.append(fault)
         self.beginning = piece[good:][:_BEGINNING]
+
+    def _queue_filled(self, piece: bytes, came: int) -> None:
+        """The parser rests behind the request that filled the queue, and later drops all of the rest for a fault in it.
+
+        So another one takes its place, which gets that rest a header at a time. ``came``: the requests that ``piece``
+        has filled the queue with; the parser held nothing before it.
+        """
+        parser, fed = self._new_parser(), 0
+        for header in islice(_HEADER_END.finditer(piece), _MOST_STEPS):
+            messages = parser.feed_data(piece[fed : header.end()])[0]
+            fed, came = header.end(), came - len(messages)
+            if not came:
+                self._parser, self._ahead = parser, piece[fed:]
+                self._between = isinstance(messages[-1][1], EmptyStreamReader)
+                return
+
+    def _go_ahead(self, data: bytes) -> None:
+        """Parse on, a header at a time, until the queue is full again."""
+        rest, fed, steps = self._ahead + data, 0, 0
+        self._ahead = b""
+        while fed < len(rest) and not self._close:
+            queued = len(self._messages)
+            header = None
+            if not self._upgraded:  # what comes behind an upgrade is not for the queue
+                if queued >= self._max_msg_queue_size:
+                    self._ahead = rest[fed:]
+                    return
+                header = _HEADER_END.search(rest, fed) if steps < _MOST_STEPS else None
+            end = len(rest) if header is None else header.end()
+            self.data_received(rest[fed:end])
+            fed = end
+            if len(self._messages) == queued:
+                steps += 1
+            elif not isinstance(self._messages[-1][0], RawRequestMessage):
+                return
 
     def whole(self, message: RawRequestMessage) -> bytes:
         """The bytes of this message, if it would be recognised by them; else none."""

@@ -66,6 +66,23 @@ async def test_those_before_one_that_is_none_are_answered_first(
     assert [len(seen.body) for seen in gateway.upstream.seen] == [0, 0, 5][:before]
 
 
+@pytest.mark.parametrize("good", [33, 300])
+@pytest.mark.parametrize("cut", [0, 10])
+@pytest.mark.parametrize("body", [b"", b"hello", b"\r\n\r\n"], ids=["", "body", "empty lines"])
+async def test_more_than_wait_at_one_time_are_answered_before_one_that_is_none(
+    gateway: Gateway, good: int, cut: int, body: bytes
+) -> None:
+    """The parser rests when the queue is full, and later finds the fault in one piece with those that it kept back."""
+    one = request(gateway)
+    if body:
+        one = one.replace(b"GET /v1/models", b"POST /v1/listen").removesuffix(b"\r\n")
+        one += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    data = one * good + b"NONSENSE\r\n\r\n" + one
+    got = await in_pieces(gateway, [data[:cut], data[cut:]])
+    assert [answer.status for answer in answers(got)] == good * [200] + [400]
+    assert [seen.body for seen in gateway.upstream.seen] == good * [body]
+
+
 @pytest.mark.parametrize("fault", [b"NONSENSE", b"NONSENSE\r\n\r\n"])
 async def test_a_body_before_one_that_is_none_is_whole(gateway: Gateway, fault: bytes) -> None:
     """Wherever its empty lines stand, and whether or not the fault ends in one."""
