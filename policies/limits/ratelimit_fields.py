@@ -31,28 +31,32 @@ def policy_line(charges: Iterable[Charge]) -> bytes:
 class _Shape:
     """The line of a permit's charges, but for what is left; and of the figures that it last told, what it tells."""
 
-    __slots__ = ("_text", "charges", "figures", "told")
+    __slots__ = ("_last", "_text", "_told", "charges", "figures")
 
     def __init__(self, charges: tuple[Charge, ...]) -> None:
         self.charges = charges
         items = ", ".join(f'"{charge.name}";r=%d;t=%d' for charge in charges)
         self._text = f"RateLimit: {items}".encode()
         self.figures: tuple[int, ...] = ()
-        self.told: list[tuple[int, int, int]] = []
-        """For each charge what is left, and ``t``: where that is something, and where it is nothing."""
+        self._last = b""
+        self._told: list[tuple[int, int, int, int]] = []
+        """For each charge what is left, milliseconds until it is full, and its rate."""
 
     def read(self, figures: tuple[int, ...]) -> None:
         """Work out what they come to; many requests of one turn have the same."""
-        resets = zip(self.charges, figures[::2], figures[1::2], strict=True)
-        self.told = [(left, -(-ms // 1000), -(-_wait_ms(one.rate, ms) // 1000)) for one, left, ms in resets]
+        resets = list(zip(self.charges, figures[::2], figures[1::2], strict=True))
+        self._told = [(left, ms, one.rate.period_ms, one.rate.count) for one, left, ms in resets]
+        waits = [(left, -(-(ms if left else _wait_ms(one.rate, ms)) // 1000)) for one, left, ms in resets]
+        self._last = self._text % tuple(number for pair in waits for number in pair)
         self.figures = figures
 
     def line(self, behind: int) -> bytes:
         """The line."""
+        if not behind:
+            return self._last
         told: list[int] = []
-        for left, pace, wait in self.told:
-            left_then = left + behind
-            told += (left_then, pace if left_then else wait)
+        for left, ms, period_ms, count in self._told:
+            told += (left + behind, -((behind * period_ms // count - ms) // 1000))
         return self._text % tuple(told)
 
 

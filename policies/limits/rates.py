@@ -33,6 +33,10 @@ class Rate:
         """Between two requests of an even stream."""
         return self.period_ms / self.count
 
+    def takes_ms(self, requests: int) -> int:
+        """Whole milliseconds in which so many refill, or a little less."""
+        return requests * self.period_ms // self.count
+
     def __str__(self) -> str:
         """``600/m`` again."""
         unit = next((u for u, ms in _UNITS_MS.items() if ms == self.period_ms), f"{self.period_ms}ms")
@@ -86,8 +90,8 @@ class Taken:
     @property
     def levels(self) -> tuple[Level, ...]:
         """What each limit says."""
-        left, reset = [figure + self.behind for figure in self.figures[::2]], self.figures[1::2]
-        return tuple(Level(*row) for row in zip(self.charges, left, reset, strict=True))
+        figures = zip(self.charges, self.figures[::2], self.figures[1::2], strict=True)
+        return tuple(Level(one, left + self.behind, ms - one.rate.takes_ms(self.behind)) for one, left, ms in figures)
 
 
 FREE = Taken((), ())

@@ -107,6 +107,25 @@ def test_the_fields_as_they_look() -> None:
     ]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 30])
+@pytest.mark.parametrize("rate", ["600/m", "30/m", "7/s", "31/d"])
+def test_of_equal_requests_that_were_taken_together_each_is_told_its_own(rate: str, at_once: int) -> None:
+    """As if they had been taken one by one: the first was told how long the last one has to wait."""
+    charges = (Charge("tenant-requests", "a", Rate.parse(rate)),)
+    tats, alone = [0.0], []
+    for _ in range(at_once):
+        admitted, tats = take(tats, charges, 1, 0.0)
+        if not admitted:
+            break
+        alone.append(state_line(Taken.of((level(tats[0], charges[0], 0.0),))))
+    figures = Taken.of((level(tats[0], charges[0], 0.0),)).figures
+    together = [Taken(charges, figures, None, 0, behind) for behind in reversed(range(len(alone)))]
+    assert [state_line(taken) for taken in together] == alone
+    assert [parsed(field(line, "RateLimit"))[0][1]["r"] for line in alone] == [
+        taken.levels[0].remaining for taken in together
+    ]
+
+
 @pytest.mark.parametrize(
     ("what", "limit", "retry_ms", "t"),
     [
