@@ -209,6 +209,8 @@ class Shipper:
         try:
             accepted = await self._ledger.ship(journal, position, end, rows)
         except Rejected as error:
+            if not rows:
+                raise  # there is nothing to set aside: this journal waits, and the log says why
             if len(rows) == 1:
                 await asyncio.to_thread(self._set_aside, f"{journal}-{end}.row", rows[0], error)
                 accepted = await self._ledger.ship(journal, position, end, ())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from storage import shipper as module
 from storage.journal import format as layout
 from storage.journal.directory import survey
+from storage.journal.reader import Batch
 from storage.journal.writer import Journal
-from storage.ports import Unavailable
+from storage.ports import Rejected, Unavailable
 from storage.shipper import Shipper
 from tests.storage.background import running
 from tests.storage.journal.reading import archive_of, path, write_dead
@@ -190,6 +192,18 @@ async def test_a_row_that_is_rejected_is_set_aside_and_the_others_go_on(
     assert (one.shipped, one.rejected) == (len(ROWS) - len(bad), len(bad))
     assert names(tmp_path) == {"rejected"}
     assert "rejected a usage record" in caplog.text
+
+
+async def test_a_ledger_that_takes_not_even_nothing_is_asked_once(
+    tmp_path: Path, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a batch that was all copies no row is left, and half of nothing is nothing again."""
+    ship = AsyncMock(side_effect=Rejected("Nothing is poison, too."))
+    monkeypatch.setattr(ledger, "ship", ship)
+    copies = Batch(rows=[], origin=0, ends=[100], first_sequence=7, lost_bytes=0)
+    with pytest.raises(Rejected):
+        await shipper(tmp_path, ledger)._ship_rows(ONE.hex, 0, copies, 0, 0)
+    assert ship.await_count == 1
 
 
 async def test_a_row_that_cannot_be_set_aside_holds_its_journal_and_no_other(
