@@ -1,14 +1,19 @@
 """The promises of storage.ports.Ledger, kept by PostgreSQL."""
 
 import asyncio
+import gc
 import random
+import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +54,62 @@ async def test_a_position_moves_without_rows(ledger: PostgresLedger) -> None:
     assert await ledger.ship("j", 0, 70, [])
     assert await ledger.shipped("j") == 70
     assert await ledger.reconcile() == []
+
+
+async def breaking_in_the_midst_of_a_copy(url: str) -> list[dict[str, Any]]:
+    """What asyncio complains of."""
+    complaints: list[dict[str, Any]] = []
+    loop, free = asyncio.get_running_loop(), threading.Event()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    pool = Pool(url)
+    ledger = PostgresLedger(pool)
+    assert await ledger.ship("j", 0, 50, [encode(record())])  # its day is there from now on
+    threads = ThreadPoolExecutor(1)
+    loop.set_default_executor(threads)
+    threads.submit(free.wait)
+    try:
+        async with pool.operator() as locking, asyncio.TaskGroup() as group:
+            await locking.execute("LOCK TABLE platform.usage_events IN ACCESS EXCLUSIVE MODE")
+            shipping = group.create_task(failing(ledger.ship("j", 50, 100, [encode(record())])))
+            while not (await pool.read(_KILL_COPY))[0]["killed"]:  # a transaction sees one moment of others
+                pass
+            await asyncio.sleep(0.2)  # until the end is heard: the old way went on only then
+            free.set()
+    finally:
+        free.set()
+    assert isinstance(shipping.result(), Unavailable)
+    assert await ledger.shipped("j") == 50
+    await pool.close()
+    del shipping
+    gc.collect()
+    return complaints
+
+
+def test_a_connection_that_breaks_in_the_midst_of_a_copy_leaves_no_complaint(emptied_url: str) -> None:
+    """Also where the rows could not be read as yet, because all threads are busy: nobody asked for its future.
+
+    On the loop that gateways run on, which raises where asyncio's own passes over what is written to a closed socket.
+    """
+    loop = uvloop.new_event_loop()
+    try:
+        assert loop.run_until_complete(breaking_in_the_midst_of_a_copy(emptied_url)) == []
+    finally:
+        loop.close()
+
+
+_KILL_COPY = """
+    SELECT count(pg_terminate_backend(pid, 60000)) AS killed FROM pg_stat_activity
+    WHERE datname = current_database() AND query LIKE 'COPY %' AND wait_event_type = 'Lock'
+"""
+
+
+async def failing(asked: Awaitable[object]) -> Exception | None:
+    """What it fails of."""
+    try:
+        await asked
+    except Exception as error:  # noqa: BLE001  the answer
+        return error
+    return None
 
 
 async def test_of_many_who_ship_the_same_rows_one_succeeds(ledger: PostgresLedger) -> None:

@@ -1,6 +1,5 @@
 """The Ledger port: raw records, their roll-ups and the journals' positions, changed in one transaction."""
 
-import io
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -194,10 +193,15 @@ async def _advance(connection: Connection, journal_id: str, position: int, end: 
 
 
 async def _insert(connection: Connection, encoding: Encoding, rows: Sequence[bytes]) -> None:
+    """Insert from a buffer: a file asyncpg would read in a thread.
+
+    Of a connection that breaks meanwhile it takes no notice then: it writes on, which uvloop takes for a bug of ours,
+    and leaves a future that nobody asks.
+    """
     await connection.copy_to_table(
         "usage_events",
         schema_name="platform",
-        source=io.BytesIO(b"".join(rows)),
+        source=memoryview(b"".join(rows)),  # type: ignore[arg-type]  # which the stubs do not know of
         columns=encoding.names,
         timeout=_COPY_S,
     )
