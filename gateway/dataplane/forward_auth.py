@@ -34,6 +34,8 @@ from policies.routing.routes import PORTAL
 
 _NOT_STORED = b"Cache-Control: no-store"
 _REMEMBERED = 4_096
+_PLAIN = str.maketrans('"\\', "'/")
+"""A sentence that may stand between the quotation marks of a JSON text."""
 _REMOVED = b"x-envoy-auth-headers-to-remove: " + ", ".join(algebra.CREDENTIALS).encode()
 
 
@@ -258,6 +260,7 @@ def _no_to_nginx(deny: Deny, exchange: Exchange, login: str | None, *, keep_aliv
     exchange.status = 401 if true == 401 else 403
     code = deny.refusal.code.encode()
     lines = [exchange.id_line, _NOT_STORED, b"X-Auth-Status: %d" % true, b"X-Auth-Code: " + code]
+    lines.append(b"X-Auth-Message: " + algebra.ascii_value(deny.message).translate(_PLAIN).encode())
     lines += responses.challenge(deny)
     if login is not None:
         lines.append(b"Location: " + login.encode())

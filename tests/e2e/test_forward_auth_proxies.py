@@ -14,7 +14,9 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from policies.http.credentials import mint_key
 from policies.http.headers import CREDENTIALS, IDENTITY
+from policies.http.verdict import Refusal
 from policies.identity.principals import Standing
 from policies.limits.rates import Rate
 from tests.deploy import proxies
@@ -325,6 +327,7 @@ NO = [
     ({}, "GET", "/auth/verify/caddy", 404, "unknown_route"),
     ({}, "GET", "/auth/verify/traefik?x=/auth/login", 404, "unknown_route"),
     ({}, "GET", "/adminx", 404, "unknown_route"),
+    ({}, "GET", f"/v1/models?api_key={mint_key(bytes(17))}", 400, "credential_in_query"),
 ]
 
 
@@ -335,6 +338,8 @@ async def test_a_refusal_has_its_true_status_and_code(
     """Default deny holds behind a proxy too, and the gateway's own paths are not to be had through it."""
     answer = await site.edge.ask(method, target, key=site.gateway.add_key(**changes))
     assert (answer.status, answer.code) == (status, code)
+    (said,) = {refusal.message for refusal in Refusal if refusal.code == code}
+    assert said in orjson.loads(answer.body)["error"]["message"]
     assert not site.seen
 
 
