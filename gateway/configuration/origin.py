@@ -50,6 +50,11 @@ class Origin:
         """The port always said."""
         return f"{bracketed(self.host)}:{self.port}"
 
+    @property
+    def names(self) -> tuple[bytes, bytes]:
+        """How it may stand in an address: with its port, and without one that need not be said."""
+        return self.host_and_port.encode(), self.authority.encode()
+
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"

@@ -255,6 +255,7 @@ class Upstream:
             tls=self._tls,
             server_name=settings.server_name,
             credential_line=settings.credential_line,
+            siblings=settings.origins,
         )
 
     async def _wait_for_names(self) -> None:

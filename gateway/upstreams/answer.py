@@ -1,5 +1,6 @@
 """An upstream's answer as it arrives: parsed by llhttp, or recognised; judged; its pieces kept until they are read."""
 
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import httptools
@@ -25,13 +26,13 @@ class Usual(NamedTuple):
 class Familiar:
     """What an address has answered last. A service sends the same header again and again: that is walked once.
 
-    ``host``: what it is asked by, in Host, and must not name itself by to clients; empty where it may.
+    ``hosts``: what it is asked by, and must not name itself by to clients; none where it may.
     """
 
-    __slots__ = ("_host", "_last_head", "usual")
+    __slots__ = ("_hosts", "_last_head", "usual")
 
-    def __init__(self, host: bytes) -> None:
-        self._host = host
+    def __init__(self, hosts: AbstractSet[bytes]) -> None:
+        self._hosts = hosts
         self._last_head = (b"", AnswerHead())
         self.usual = Usual(b"", 0, AnswerHead(), -1)
         """The last answer that a connection took for repeatable."""
@@ -48,8 +49,8 @@ class Familiar:
                 raise ValueError("it speaks another protocol")
             if head.chunked and first.startswith(b"HTTP/1.0"):
                 raise ValueError("chunks under HTTP/1.0, which knows none (RFC 9112 section 6.1)")
-            if head.location and self._host:
-                head.found_at(self._host)
+            if head.is_located and self._hosts:
+                head.found_at(self._hosts)
             self._last_head = (raw, head)
         return self._last_head[1]
 

@@ -7,6 +7,7 @@ at full load.
 import asyncio
 import errno
 import ssl
+from collections.abc import Sequence
 from functools import partial
 
 from gateway.configuration.origin import Origin, bracketed
@@ -28,7 +29,7 @@ class UpstreamPool:
 
     ``connect_s`` bounds the making of a new one; ``ip`` is the address of a host that is given by name; ``tls`` what an
     https address is verified with (the system's authorities by default), as ``server_name``, which goes into Host too.
-    ``credential_line`` is ours, with its line end.
+    ``credential_line`` is ours, with its line end. ``siblings`` are all addresses of the upstream.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class UpstreamPool:
         tls: ssl.SSLContext | None = None,
         server_name: str = "",
         credential_line: bytes = b"",
+        siblings: Sequence[Origin] = (),
     ) -> None:
         self.name = name
         self.origin = origin = Origin.parse(url) if isinstance(url, str) else url
@@ -55,7 +57,8 @@ class UpstreamPool:
         self.health: Health = GOOD
         self.is_suspect = False
         # The portal is asked by a name that it never says itself: an identity provider may have it, localhost.
-        self.familiar = Familiar(b"" if name == PORTAL else host)
+        own = {host, self.address.encode(), *(name for one in (origin, *siblings) for name in one.names)}
+        self.familiar = Familiar(frozenset() if name == PORTAL else {name.lower() for name in own})
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self.others = 0

@@ -10,6 +10,7 @@ spelling seen for the first time is folded and judged.
 """
 
 import enum
+import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ _MARKS = b"_.!#$%&'*+^`|~"
 """Of what a name may hold beside letters, digits and hyphens (RFC 9110 section 5.6.2), all: lighttpd and CGI before
 Apache 2.4 make an underscore of each."""
 _FOLD = bytes.maketrans(_MARKS, b"-" * len(_MARKS))
+_AUTHORITY_END = re.compile(rb"[/?#]")
 _REMEMBERED = 2_048
 """How many spellings a table remembers, so that a client cannot grow it without end."""
 
@@ -149,6 +151,7 @@ _ANSWER = _Table(
         b"set-cookie": _Kind.SET_COOKIE,
         b"date": _Kind.DATE,
         b"location": _Kind.LOCATION,
+        b"content-location": _Kind.LOCATION,
     } | dict.fromkeys(_HANDSHAKE, _Kind.WEBSOCKET),
     (b"x-auth-", b"x-internal-"),
 )  # fmt: skip
@@ -249,8 +252,8 @@ class AnswerHead:
     content_encoding: bytes = b""
     is_dated: bool = False
     """Whether ``Date`` is among the lines; who passes it on must add one otherwise (RFC 9110 section 6.6.1)."""
-    location: bytes = b""
-    """Where the client is sent; empty where it is not."""
+    is_located: bool = False
+    """Whether a line says where the client is sent, or where it would find the same."""
     own_cookies: list[bytes] = field(default_factory=list)
     """The lines that set a cookie of the gateway's own: only the portal may."""
     websocket: tuple[tuple[bytes, bytes], ...] = ()
@@ -296,7 +299,7 @@ class AnswerHead:
             self.is_dated = True
             self.lines.append(line)
         elif kind is _Kind.LOCATION:
-            self.location = value.strip()
+            self.is_located = True
             self.lines.append(line)
         elif kind is _Kind.WEBSOCKET:
             self.websocket += ((line.partition(b":")[0].lower(), value.strip()),)
@@ -306,23 +309,31 @@ class AnswerHead:
         else:
             self.lines.append(line)
 
-    def found_at(self, host: bytes) -> None:
-        """Let the client look here for what the upstream says is at the upstream: that name is for us alone.
+    def found_at(self, hosts: AbstractSet[bytes]) -> None:
+        """Let the client look here for what the upstream says is at the upstream: those names are for us alone.
 
-        ``host`` is what it was asked by. A path that a browser would read as another host's stays where it was.
+        ``hosts``, in lower case, are the names that it is asked by.
         """
-        scheme, mark, rest = self.location.partition(b"://")
-        path = rest[len(host) :]
-        if (
-            mark
-            and scheme.lower() in (b"http", b"https")
-            and rest[: len(host)].lower() == host.lower()
-            and path[:1] in (b"/", b"?", b"#", b"")
-            and path[1:2] not in (b"/", b"\\", b"\t")
-        ):
-            self.location = path if path[:1] == b"/" else b"/" + path
-            kept = [line for line in self.lines if line.partition(b":")[0].lower() != b"location"]
-            self.lines = [*kept, b"Location: " + self.location]
+        self.lines = [
+            name + b": " + _found_here(value.strip(), hosts) if name.lower() in _LOCATIONS else line
+            for line in self.lines
+            for name, _, value in [line.partition(b":")]
+        ]
+
+
+_LOCATIONS = (b"location", b"content-location")
+
+
+def _found_here(location: bytes, hosts: AbstractSet[bytes]) -> bytes:
+    """The path of an address at one of ``hosts``; what a browser would read as another host's stays as it is."""
+    scheme, mark, rest = location.partition(b"://")
+    host = _AUTHORITY_END.split(rest, 1)[0]
+    path = rest[len(host) :]
+    if not mark or scheme.lower() not in (b"http", b"https") or host.lower() not in hosts:
+        return location
+    if path[1:2] in (b"/", b"\\", b"\t"):
+        return location
+    return path if path[:1] == b"/" else b"/" + path
 
 
 def _listed(before: bytes, value: bytes) -> bytes:

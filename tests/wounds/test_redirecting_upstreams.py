@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.configuration.origin import Origin
 from gateway.upstreams.pool import UpstreamPool
 from policies.account.usage import Outcome
 from policies.routing.routes import PORTAL
@@ -59,8 +60,28 @@ async def test_what_is_at_the_upstream_is_found_here(gateway: Gateway, said: str
 
     gateway.upstream.respond = away
     answer = await gateway.ask()
-    assert [value for name, value in answer.headers if name == "location"] == [said if heard is None else heard]
+    assert answer.all("location") == [said if heard is None else heard]
     assert answer["x-a"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        (b"http://asr-2:9300/v1/jobs/7", b"/v1/jobs/7"),
+        (b"http://ASR-3/v1/jobs/7", b"/v1/jobs/7"),
+        (b"http://asr-3:80/", b"/"),
+        (b"http://10.0.0.1:9300/x", b"/x"),
+        (b"http://asr-2/", b"http://asr-2/"),
+        (b"http://asr-4:9300/", b"http://asr-4:9300/"),
+    ],
+)
+def test_an_upstream_may_name_any_of_its_addresses(said: bytes, heard: bytes) -> None:
+    """The one that was asked, as it was looked up too, and the others; a port that need not be said may be."""
+    origins = Origin.parse_all("http://asr-1:9300, http://asr-2:9300, http://asr-3")
+    pool = UpstreamPool("asr", origins[0], 1.0, ip="10.0.0.1", siblings=origins)
+    header = b"HTTP/1.1 202 Accepted\r\nContent-Location: %b\r\nX-A: %b\r\nLocation: %b\r\nContent-Length: 0"
+    head = pool.familiar.read_head(header % (said, said, said))
+    assert head.lines == [b"Content-Location: " + heard, b"X-A: " + said, b"Location: " + heard]
 
 
 @pytest.mark.parametrize(
