@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from gateway.dataplane.exchange import Caller
 from gateway.dataplane.remembered import Remembered
 from policies.http.cors import Cors
-from policies.http.credentials import Conflict, Nothing, Presented, present, redacted
+from policies.http.credentials import Conflict, Nothing, Presented, present, redacted, without_credentials
 from policies.http.headers import RawHeaders, RequestHead, first, without_folded
 from policies.http.inquiry import Inquiry, Target, is_plain_host
 from policies.http.questions import Dialect
@@ -194,6 +194,7 @@ class Reader:
     def know(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
         """Work a header out."""
         head = RequestHead.walk(raw)
+        head.lines = without_credentials(head.lines)
         if self._withheld:
             head.lines = without_folded(head.lines, self._withheld)
         trusted = peer in self._trusted

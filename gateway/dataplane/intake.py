@@ -72,8 +72,8 @@ class Intake(RequestHandler):
     """
 
     __slots__ = (
-        "_again", "_ahead", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_rated", "_server", "_waited_s",
-        "beginning", "body_deadline", "memory",
+        "_again", "_ahead", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_rated", "_server",
+        "_waited_s", "beginning", "body_deadline", "memory",
     )  # fmt: skip
 
     def __init__(self, server: Listener, **options: Any) -> None:
@@ -139,11 +139,10 @@ class Intake(RequestHandler):
                 self._header_grew(data)
             return
         held, self.beginning = self.beginning, b""
-        is_all = between and len(held) == self._header_bytes
-        if not isinstance(self._messages[-1][0], RawRequestMessage):
-            self._fault_came(held + data, is_all=is_all)
-        elif is_all and len(self._messages) >= self._max_msg_queue_size:
-            self._queue_filled(held + data, len(self._messages) - queued)
+        is_faulty = not isinstance(self._messages[-1][0], RawRequestMessage)
+        if is_faulty or len(self._messages) >= self._max_msg_queue_size:
+            is_all = between and len(held) == self._header_bytes
+            self._parser_gave_up(held + data, len(self._messages) - queued, is_faulty=is_faulty, is_all=is_all)
         if len(data) + self._header_bytes > _MAX_HEADER:
             self._refuse_oversize(queued, held + data)
         if between and len(self._messages) == queued + 1 and data.endswith(b"\r\n\r\n"):
@@ -158,6 +157,13 @@ class Intake(RequestHandler):
             self._between = True
             if may_repeat and data.count(b"\r\n\r\n") == 1 and not message.should_close:
                 self._last, self._again = data, Again((message, body))
+
+    def _parser_gave_up(self, piece: bytes, came: int, *, is_faulty: bool, is_all: bool) -> None:
+        """At a fault, or because the queue is full. ``is_all``: it held nothing before this piece."""
+        if is_faulty:
+            self._fault_came(piece, is_all=is_all)
+        elif is_all:
+            self._queue_filled(piece, came)
 
     def _fault_came(self, piece: bytes, *, is_all: bool) -> None:
         """The parser drops requests that came in one piece with a fault: they are read once more, and answered first.

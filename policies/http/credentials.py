@@ -173,6 +173,33 @@ def stands_in(path: str, query: str) -> bool:
     return any(unquote(name).lower() in QUERY_NAMES and _has_token(unquote(value)) for name, _, value in pairs)
 
 
+_TELLING = frozenset({b"referer", b"user-agent"})
+"""Where a credential stands that nobody sends there on purpose, an access token too."""
+
+
+def without_credentials(lines: list[bytes]) -> list[bytes]:
+    """The lines in which no credential of ours stands: an address that a page was called by, what was pasted.
+
+    A token elsewhere may be somebody else's, and meant for what is behind.
+    """
+    if not _may_tell(b"".join(lines)):  # nearly all
+        return lines
+    return [line for line in lines if not (_may_tell(line) and _tells(line))]
+
+
+def _may_tell(text: bytes) -> bool:
+    return b"_" in text or b"eyJ" in text or b"%" in text
+
+
+def _tells(line: bytes) -> bool:
+    text = line.decode("latin-1")
+    if "%" in text and _NEEDLESS.search(text):
+        text = unquote(text, "latin-1")
+    if "_" in text and _OURS.search(text):
+        return True
+    return "eyJ" in text and line.partition(b":")[0].lower() in _TELLING and _has_token(text)
+
+
 def _checked(prefix: str, randomness: bytes) -> str:
     if len(randomness) != RANDOM_BYTES:
         raise ValueError(f"a key takes exactly {RANDOM_BYTES} random bytes")

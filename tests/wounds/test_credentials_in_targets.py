@@ -51,3 +51,32 @@ async def test_a_target_with_a_credential_in_it_goes_no_further(gateway: Gateway
 def test_what_is_no_credential_of_ours_is_the_upstreams_business(query: str) -> None:
     """Nor is a token that somebody else's address needs."""
     assert not stands_in("/v1/months_of_the_year_in_all_of_them", query)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("Referer", f"https://app.test/listen?api_key={KEY}"),
+        ("Referer", "https://app.test/?x=" + "".join(f"%{ord(letter):02x}" for letter in KEY)),
+        ("Referer", f"https://app.test/?access_token={TOKEN}"),
+        ("User-Agent", f"our-app/1.0 ({KEY})"),
+        ("User-Agent", TOKEN),
+        ("X-Our-Key", KEY),
+        ("X-Ticket", TICKET),
+    ],
+)
+async def test_a_line_with_a_credential_in_it_goes_no_further(gateway: Gateway, field: tuple[str, str]) -> None:
+    """Of a header the line alone is left out, each time: a browser sends Referer without being asked to."""
+    for _ in range(4):  # from the second on it is recognised
+        assert (await gateway.ask("GET", "/v1/models", [field, ("X-A", "b_%41")])).status == 200
+    assert [(seen.all(field[0].lower()), seen.all("x-a")) for seen in gateway.upstream.seen] == 4 * [([], ["b_%41"])]
+    assert not any(field[1] in str(line) for line in gateway.lines)
+
+
+@pytest.mark.parametrize(
+    "field", [("X-Their-Token", TOKEN), ("Referer", "https://app.test/lengths_in_ms?x=%41"), ("X-Odd", "thk_live_ %zz")]
+)
+async def test_a_line_that_only_looks_like_it_passes(gateway: Gateway, field: tuple[str, str]) -> None:
+    """A token may be somebody else's, and meant for what is behind."""
+    await gateway.ask("GET", "/v1/models", [field])
+    assert gateway.upstream.seen[0].all(field[0].lower()) == [field[1]]
