@@ -8,7 +8,7 @@ from policies.http.verdict import Deny, Refusal
 from policies.identity.principals import Method, Principal, Standing
 from policies.limits.ratelimit_fields import policy_line
 from policies.limits.rates import Charge, Rate
-from policies.routing.routes import PORTAL, Access, Route
+from policies.routing.routes import Access, Route
 
 ANONYMOUS = Principal(method=Method.NONE, standing=Standing.GOOD, tenant_id="", tenant_slug="")
 
@@ -81,7 +81,7 @@ def authorise(principal: Principal, route: Route, now_ms: int, default_rate: Rat
 
 def _is_outside_plan(route: Route, principal: Principal) -> bool:
     """A plan says nothing about the gateway's own routes: log-in and administration stay."""
-    return bool(principal.plan_routes) and route.name not in principal.plan_routes and route.upstream != PORTAL
+    return bool(principal.plan_routes) and route.name not in principal.plan_routes and not route.is_own
 
 
 def charges(principal: Principal, default_rate: Rate | None) -> tuple[Charge, ...]:

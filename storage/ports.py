@@ -254,13 +254,16 @@ class Invalidation:
 
 
 class Tickets(Protocol):
-    """One-use tickets for streams. ``secret`` is a ticket's text; only its hash is stored, for a minute."""
+    """Tickets for streams. ``secret`` is a ticket's text; only its hash is stored."""
 
-    async def keep(self, secret: bytes, ticket: Ticket) -> None:
-        """From now on the ticket can be taken."""
+    async def keep(self, secret: bytes, ticket: Ticket, life_s: int) -> None:
+        """From now on the ticket can be taken, for so many seconds."""
 
     async def take(self, secret: bytes) -> Ticket | None:
-        """What the ticket is good for, to the first who asks; None to everybody else, and when its time is over."""
+        """What the ticket is good for, to the first who asks; None to everybody else, and when its time is over.
+
+        One that :func:`policies.http.tickets.is_reusable` says it to everybody until then.
+        """
 
 
 class Bus(Protocol):

@@ -101,7 +101,7 @@ def _match(settings: "Settings", method: str, path: str) -> Route | Deny:
     if target is None:
         return Deny(refusal=Refusal.AMBIGUOUS_TARGET)
     found = table.match(method, target.path)
-    if isinstance(found, Route) and found.upstream != PORTAL and stands_in(target.path, target.query):
+    if isinstance(found, Route) and not found.is_own and stands_in(target.path, target.query):
         return Deny(refusal=Refusal.CREDENTIAL_IN_QUERY)
     return found
 
@@ -180,6 +180,8 @@ class _Told:
             "time-outs": _times(route),
             "errors": f"in the shape of '{route.dialect}'",
         }
+        if route.grants:
+            facts["grants"] = f"a ticket for {', '.join(route.grants)}, in the shape of '{route.dialect}'"
         if route.websocket:
             facts["stream"] = f"at most {route.stream_longest_s:g} s, {route.stream_idle_s:g} s of silence"
         return facts
@@ -229,13 +231,15 @@ class _Told:
         from gateway.configuration.route_file import place_of  # noqa: PLC0415  slow: see the package's docstring
         from gateway.shipped import shipped  # noqa: PLC0415  the same
 
-        if route.upstream == PORTAL:
+        if route.is_own:
             return "built in"
         return place_of(self.settings.routes_file or shipped("routes.toml"), route.name)
 
     def _addresses(self, route: Route) -> str:
-        if route.upstream == PORTAL:
+        if route.is_own:
             return "the gateway's own pages"
+        if route.upstream == PORTAL:
+            return "the gateway itself"
         return ", ".join(self.settings.every_upstream()[route.upstream].addresses)
 
 
@@ -254,6 +258,7 @@ def _facts(route: Route) -> dict[str, object]:
         "max_body": route.max_body,
         "first_byte_s": route.first_byte_s,
         "idle_s": route.idle_s,
+        "grants": list(route.grants),
     }
 
 

@@ -179,7 +179,8 @@ class ForwardAuth:
         route = self._gatekeeper.routes.match(inquiry.method, inquiry.path)
         if isinstance(route, Deny):
             return route
-        if route.upstream == PORTAL:  # open to everybody there, and the proxy's own service may have such a path too
+        # Open to everybody there, or answered there; and the proxy's own service may have such a path too, with tokens.
+        if route.upstream == PORTAL:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
         decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)

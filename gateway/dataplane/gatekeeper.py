@@ -71,7 +71,7 @@ class Gatekeeper:
                 self._uses.note(permit.principal, address, inquiry.head.user_agent.decode("utf-8", "replace")[:256])
         if isinstance(permit, Deny):
             return permit
-        if stands_in(inquiry.path, inquiry.query) and route.upstream != PORTAL:
+        if stands_in(inquiry.path, inquiry.query) and not route.is_own:
             return Deny(refusal=Refusal.CREDENTIAL_IN_QUERY, principal=permit.principal)
         if permit.principal.networks and not holds(permit.principal.networks, address):
             return Deny(refusal=Refusal.ADDRESS_NOT_ALLOWED, principal=permit.principal)
@@ -168,9 +168,9 @@ class Gatekeeper:
         return self._authorised(entry, route)
 
     async def _redeem(self, secret: bytes, route: Route) -> Presented | Deny:
-        """The credential behind a ticket, which is used up by this. Raises Unavailable."""
+        """The credential behind a ticket, which is used up by this if it is good once. Raises Unavailable."""
         ticket = await self._tickets.take(secret)
-        if ticket is None or ticket.route != route.name or not route.websocket:
+        if ticket is None or route.name not in ticket.routes or not route.websocket:
             self._metrics.auth[("ticket", "unknown" if ticket is None else "other_route")] += 1
             return Deny(refusal=Refusal.INVALID_TICKET)
         self._metrics.auth[("ticket", "ok")] += 1

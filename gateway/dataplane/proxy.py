@@ -239,7 +239,7 @@ class Proxy:
         """Settle, then answer a refusal, in the shape of ``path`` where the exchange has none."""
         exchange.denied(deny)
         dialect = responses.dialect_of(exchange.route, path or exchange.path, head, self._gatekeeper.routes)
-        is_ours = exchange.route is not None and exchange.route.upstream == PORTAL
+        is_ours = exchange.route is not None and exchange.route.is_own
         answer, exchange.bytes_out = responses.refusal(
             deny,
             exchange.request_id,

@@ -63,7 +63,7 @@ def passed_on(answer: AnswerHead, admit: Admit, id_line: bytes, cors: Sequence[b
     permit, taken = admit.permit, admit.taken
     if not answer.is_dated:
         lines.append(_date())
-    if cors and permit.route.upstream != PORTAL:
+    if cors and not permit.route.is_own:
         lines = [*without_upstreams(lines), *cors]
     if answer.own_cookies and permit.route.upstream == PORTAL:
         lines += answer.own_cookies
@@ -114,6 +114,11 @@ def dialect_of(route: Route | None, path: str, head: RequestHead | None, routes:
     return "problem" if path[1:].partition("/")[0] in RESERVED else routes.dialect_near(path)
 
 
+def refusal_body(deny: Deny, request_id: str, dialect: str) -> bytes:
+    """What a refusal says to a program, in a dialect."""
+    return _BODIES[dialect](deny, request_id)
+
+
 def refusal(
     deny: Deny,
     request_id: str,
@@ -138,7 +143,7 @@ def refusal(
     if dialect == "page":
         body = error_page.page(deny, request_id, _retry_after(lines), pages)
     else:
-        body = _BODIES[dialect](deny, request_id)
+        body = refusal_body(deny, request_id, dialect)
     whole = plain(deny.refusal.status, lines, body, keep_alive=keep_alive, send_body=send_body, upgrade=upgrade)
     return whole, len(body) if send_body else 0
 

@@ -12,7 +12,7 @@ entry          coming in, and who came: passwords, second factors, passkeys, oth
 own            a person's own pages
 admin          pages for a tenant's administrators: the API's operations, asked by people
 mail           letters
-tickets        one-use tickets for streams
+tickets        tickets for streams; ``vendor_tickets`` gives them out as the SDKs of services ask for tokens
 webhooks       sends events to the Redis stream and to webhooks; ``rounds`` is work that is done over and over
 purging        once a day: tenants whose grace is over
 ============== ==============================================================================
@@ -20,7 +20,8 @@ purging        once a day: tenants whose grace is over
 A module of endpoints holds ``routes = web.RouteTableDef()`` and its handlers, and is one line in
 ``application.MODULES``. If it needs more than the parts that all share, it has a ``lifetime`` beside ``routes``: an
 asynchronous generator over the application (aiohttp's ``cleanup_ctx``) that puts its own into ``app[ITS_KEY]``. Paths
-must lie under the prefixes of ``gateway.configuration.reserved``; nothing else reaches the portal.
+must lie under the prefixes of ``gateway.configuration.reserved``; nothing else reaches the portal, except for routes of
+the table with ``grants``.
 
     routes = web.RouteTableDef()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.portal import purging, tickets, webhooks
+from gateway.portal import purging, tickets, vendor_tickets, webhooks
 from gateway.portal.admin import audit, invitations, keys, limits, members, new_keys, overview, usage
 from gateway.portal.api import service
 from gateway.portal.entry import choosing, enrolling, identity, joining, login, recovery
@@ -39,4 +39,5 @@ def application(parts: Parts) -> web.Application:
         app.add_routes(module.routes)
         if hasattr(module, "lifetime"):
             app.cleanup_ctx.append(module.lifetime)
+    vendor_tickets.setup(app, parts.table)
     return app

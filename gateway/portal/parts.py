@@ -23,7 +23,7 @@ from policies.account.price_book import PriceBook
 from policies.audit import SYSTEM
 from policies.identity.permissions import known_scopes
 from policies.routing.route_table import RouteTable
-from policies.routing.routes import PORTAL, Route
+from policies.routing.routes import Route
 from storage.ports import Invalidation
 from storage.postgres.audit import PURPOSE as CHAIN
 from storage.postgres.audit import AuditTrail
@@ -112,7 +112,7 @@ class Parts:
                 metrics=Metrics(),
                 secret_key=blueprint.secret_key,
                 table=table,
-                routes={route.name: route for route in table.routes if route.upstream != PORTAL},
+                routes={route.name: route for route in table.routes if not route.is_own},
                 price_lists=price_lists(blueprint.settings),
                 trail=AuditTrail(lambda: derived(blueprint.secret_key, CHAIN), SYSTEM),
             )

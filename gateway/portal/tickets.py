@@ -1,10 +1,12 @@
 """``POST /auth/grant``: a one-use ticket, with which a browser opens one stream without ever holding a key.
 
 Whoever asks has a key, an access token or a session; the ticket is for one route, redeemed within a minute, and opens a
-stream as whoever asked. A ticket grants no ticket.
+stream as whoever asked. A ticket grants no ticket. What SDKs of services ask instead is in ``vendor_tickets``.
 """
 
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import inf
 
 from aiohttp import web
@@ -16,7 +18,7 @@ from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.web.bodies import read_json
 from gateway.portal.web.problem import Problem
-from policies.http.tickets import LIFE_S, TICKET_BYTES, Ticket, mint_ticket
+from policies.http.tickets import LIFE_S, LONGEST_S, TICKET_BYTES, Ticket, mint_ticket
 from policies.http.verdict import Deny, Refusal
 from policies.identity.tokens import AccessToken
 from policies.people import Session
@@ -40,6 +42,42 @@ class Wish(BaseModel):
     max_session_seconds: float | None = Field(None, gt=0, le=86_400)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """For how many seconds a ticket is to be good, how long a stream may last that it opens, and whether it opens many.
+
+    It is good for no more than :data:`LONGEST_S`.
+    """
+
+    life_s: int = LIFE_S
+    longest_s: float | None = None
+    reusable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A ticket's text, and what it came to be good for. ``expires_at`` is Unix time, in seconds."""
+
+    text: str
+    life_s: int
+    expires_at: int
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Holder:
+    """Who a ticket will stand for: what the gateway asks for again when it is redeemed, and on which routes.
+
+    ``left_s`` is how long a stream of theirs may last, ``life_s`` how long the ticket may.
+    """
+
+    tenant_id: str
+    credential: bytes
+    routes: tuple[Route, ...]
+    life_s: int
+    left_s: float = inf
+
+
 @routes.post("/auth/grant")
 async def grant(request: web.Request) -> web.Response:
     """The ticket."""
@@ -49,15 +87,38 @@ async def grant(request: web.Request) -> web.Response:
         raise Problem(Refusal.MISSING_CREDENTIAL)
     wish = await read_json(request, Wish)
     route = _route(request.app[PARTS].table, wish)
-    longest_s = min(wish.max_session_seconds or route.stream_longest_s, route.stream_longest_s)
-    tenant_id, credential, left_s = await _credential(request, session, route)
-    longest_s = min(longest_s, left_s)
-    text = mint_ticket(secrets.token_bytes(TICKET_BYTES))
-    ticket = Ticket(tenant_id=tenant_id, credential=credential, route=route.name, longest_s=longest_s)
-    await RedisTickets(request.app[PARTS].redis).keep(text.encode(), ticket)
+    issued = await issue(request, [route], Terms(longest_s=wish.max_session_seconds), session)
     return web.json_response(
-        {"ticket": text, "expires_in": LIFE_S, "route": route.name, "max_session_seconds": longest_s}
+        {
+            "ticket": issued.text,
+            "expires_in": issued.life_s,
+            "route": route.name,
+            "max_session_seconds": issued.longest_s,
+        }
     )
+
+
+async def issue(request: web.Request, wanted: Sequence[Route], terms: Terms, session: Session | None = None) -> Issued:
+    """A ticket for those of the routes that whoever asks may use: by a credential that the gateway knew, or a session.
+
+    Raises Problem where that is none of them.
+    """
+    if session is None:
+        holder = await _by_credential(request, wanted, min(terms.life_s, LONGEST_S))
+    else:
+        holder = await _by_session(request, session, wanted)
+    most_s = max(route.stream_longest_s for route in holder.routes)
+    longest_s = min(terms.longest_s or most_s, most_s, holder.left_s)
+    text = mint_ticket(secrets.token_bytes(TICKET_BYTES), reusable=terms.reusable)
+    ticket = Ticket(
+        tenant_id=holder.tenant_id,
+        credential=holder.credential,
+        routes=tuple(route.name for route in holder.routes),
+        longest_s=longest_s,
+    )
+    await RedisTickets(request.app[PARTS].redis).keep(text.encode(), ticket, holder.life_s)
+    expires_at = int(request.app[PARTS].now().timestamp()) + holder.life_s
+    return Issued(text=text, life_s=holder.life_s, expires_at=expires_at, longest_s=longest_s)
 
 
 def _route(table: RouteTable, wish: Wish) -> Route:
@@ -74,42 +135,58 @@ def _route(table: RouteTable, wish: Wish) -> Route:
     return route
 
 
-async def _credential(request: web.Request, session: Session | None, route: Route) -> tuple[str, bytes, float]:
-    """The tenant, what the gateway will ask for again when the ticket is redeemed, and for how many seconds that lasts.
+async def _by_credential(request: web.Request, wanted: Sequence[Route], life_s: int) -> _Holder:
+    """A key is asked for again itself, so that the ticket ends with it; of a token's holder see :func:`_person`.
 
-    What is made for a person belongs to the log-in that it came of, and ends with it.
+    A token makes tickets for no longer than it lasts itself, or a minute.
     """
-    who, parts, tokens = caller(request), request.app[PARTS], request.app[OAUTH].tokens
+    who, parts = caller(request), request.app[PARTS]
     if who.key_id:
-        _require(route, who.scopes)
+        allowed = _allowed(wanted, who.scopes)
         digest = await PostgresKeyRegistry(parts.pool, parts.trail).key_digest(who.tenant_id, who.key_id)
         if digest is None:
             raise Problem(Refusal.INVALID_API_KEY)
-        return who.tenant_id, digest, inf
-    tenant_id, user_id = who.tenant_id, who.user_id
-    scopes: frozenset[str] | None = who.scopes
-    left_s = inf
-    if session is None:
-        family = await _log_in(request)
-    else:
-        tenant_id, user_id, scopes, family = session.tenant_id, session.user_id, None, session.id
-        left_s = (session.expires_at - parts.now()).total_seconds()
+        return _Holder(tenant_id=who.tenant_id, credential=digest, routes=allowed, life_s=life_s)
+    token = await _token(request)
+    left_s = 0 if token is None else token.expires_s - int(parts.now().timestamp())
+    life_s = min(life_s, max(LIFE_S, left_s))
+    family = "" if token is None else token.family
+    return await _person(request, who.tenant_id, who.user_id, who.scopes, family, wanted, life_s)
+
+
+async def _by_session(request: web.Request, session: Session, wanted: Sequence[Route]) -> _Holder:
+    left_s = (session.expires_at - request.app[PARTS].now()).total_seconds()
+    person = await _person(request, session.tenant_id, session.user_id, None, session.id, wanted, LIFE_S)
+    return replace(person, left_s=left_s)
+
+
+async def _person(
+    request: web.Request, tenant_id: str, user_id: str, scopes: frozenset[str] | None, family: str,
+    wanted: Sequence[Route], life_s: int,
+) -> _Holder:  # fmt: skip
+    """What is made for a person belongs to the log-in that it came of, and ends with it.
+
+    ``scopes``: those that a token has; None where all of the person's count.
+    """
+    tokens = request.app[OAUTH].tokens
     principal = await tokens.subject(tenant_id, user_id)
     if principal is None:  # a guest of another issuer, or somebody who has just been shut out
         raise Problem(Refusal.INSUFFICIENT_PERMISSION)
-    _require(route, principal.scopes if scopes is None else principal.scopes & scopes)
-    wanted = frozenset({route.scope}) if route.scope else frozenset()
-    made = tokens.access(principal, wanted, client_id=_CLIENT, family=family, life_s=2 * LIFE_S)
-    return tenant_id, made.encode(), left_s
+    allowed = _allowed(wanted, principal.scopes if scopes is None else principal.scopes & scopes)
+    needed = frozenset(route.scope for route in allowed) - {""}
+    made = tokens.access(principal, needed, client_id=_CLIENT, family=family, life_s=life_s + LIFE_S)
+    return _Holder(tenant_id=tenant_id, credential=made.encode(), routes=allowed, life_s=life_s)
 
 
-async def _log_in(request: web.Request) -> str:
-    """The log-in that the caller's token descends from; empty for a service's."""
+async def _token(request: web.Request) -> AccessToken | None:
+    """What the caller's token says."""
     token = request.headers.get("Authorization", "").rpartition(" ")[2]
     found = await request.app[OAUTH].tokens.bearers.examine(token.encode("utf-8", "surrogateescape"))
-    return found.family if isinstance(found, AccessToken) else ""
+    return found if isinstance(found, AccessToken) else None
 
 
-def _require(route: Route, scopes: frozenset[str]) -> None:
-    if route.scope and route.scope not in scopes:
-        raise Problem(Refusal.INSUFFICIENT_PERMISSION, f"It needs '{route.scope}'.")
+def _allowed(wanted: Sequence[Route], scopes: frozenset[str]) -> tuple[Route, ...]:
+    allowed = tuple(route for route in wanted if not route.scope or route.scope in scopes)
+    if not allowed:
+        raise Problem(Refusal.INSUFFICIENT_PERMISSION, f"It needs '{wanted[0].scope}'.")
+    return allowed

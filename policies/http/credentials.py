@@ -8,6 +8,7 @@ made common). The alphabet ``A-Za-z0-9_`` also makes it a legal WebSocket subpro
 import binascii
 import re
 import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -167,10 +168,18 @@ def stands_in(path: str, query: str) -> bool:
     plain = unquote(query, "latin-1") if _NEEDLESS.search(query) else query
     if _OURS.search(plain):
         return True
-    if "eyJ" not in plain:
-        return False
+    return "eyJ" in plain and any(map(_has_token, _in_credentials_place(query)))
+
+
+def has_other(query: str) -> bool:
+    """Whether a query has a credential besides the ticket that was taken out of it, of whoever's."""
+    return any(_in_credentials_place(query))
+
+
+def _in_credentials_place(query: str) -> Iterator[str]:
+    """What stands where clients put a credential into a query, however the name is written."""
     pairs = (pair.partition("=") for pair in query.split("&"))
-    return any(unquote(name).lower() in QUERY_NAMES and _has_token(unquote(value)) for name, _, value in pairs)
+    return (unquote(value) for name, _, value in pairs if unquote(name).lower() in QUERY_NAMES)
 
 
 _TELLING = frozenset({b"referer", b"user-agent"})

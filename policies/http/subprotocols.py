@@ -1,14 +1,14 @@
 """Credentials among the subprotocols that a client offers: browsers cannot set headers on a WebSocket.
 
 ``realtime, openai-insecure-api-key.<key>`` (OpenAI), ``token, <key>`` and ``bearer, <token>`` (Deepgram),
-``xai-client-secret.<token>`` (xAI), or a one-use ticket as a protocol of its own. What is secret is taken out here and
+``xai-client-secret.<token>`` (xAI), or a ticket as a protocol of its own. What is secret is taken out here and
 goes neither on nor back.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.http.tickets import is_ticket
+from policies.http.tickets import is_reusable, is_ticket
 
 _SCHEMES = frozenset({b"token", b"bearer"})
 """A subprotocol that says that the next one is the credential."""
@@ -42,7 +42,7 @@ class Offer:
             elif prefix or is_ticket(name):
                 secret = name[len(prefix) :]
                 secrets.append(secret)
-                spent = name if is_ticket(secret) else spent
+                spent = name if is_ticket(secret) and not is_reusable(secret) else spent
             else:
                 passing.append(name)
         own = own or (passing[0] if passing else spent)

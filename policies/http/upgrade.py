@@ -5,10 +5,10 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 
-from policies.http.credentials import QUERY_NAMES, has_key
+from policies.http.credentials import QUERY_NAMES, has_key, has_other
 from policies.http.headers import AnswerHead, RequestHead
 from policies.http.subprotocols import Offer
-from policies.http.tickets import is_ticket
+from policies.http.tickets import is_reusable, is_ticket
 from policies.http.verdict import Deny, Refusal
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -45,6 +45,8 @@ class Upgrade:
         ticket, rest = _ticket(query)
         if has_key(rest.encode()):
             return Deny(refusal=Refusal.CREDENTIAL_IN_QUERY)
+        if ticket and has_other(rest):
+            return Deny(refusal=Refusal.CONFLICTING_CREDENTIALS)
         return cls(keys[0], offer, rest, ticket)
 
     @property
@@ -101,14 +103,18 @@ def _is_key(value: bytes) -> bool:
 
 
 def _ticket(query: str) -> tuple[bytes, str]:
-    """The ticket in a query, and the query without it; everything else stays as it came."""
+    """The ticket in a query, and the query without it; everything else stays as it came.
+
+    One that is good more than once is none here: it would be in every log on the way while it is.
+    """
     if not query:
         return b"", query
     ticket, kept = b"", []
     for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        if not ticket and name in QUERY_NAMES and is_ticket(value.encode()):
-            ticket = value.encode()
+        name, _, text = pair.partition("=")
+        value = text.encode()
+        if not ticket and name in QUERY_NAMES and is_ticket(value) and not is_reusable(value):
+            ticket = value
         else:
             kept.append(pair)
     return ticket, "&".join(kept)

@@ -3,12 +3,14 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from policies.http.inquiry import is_plain_path, plain_reading
 from policies.limits.rates import Rate
 from policies.routing.routes import (
     DIALECTS,
+    GRANTING,
     LONGEST_S,
     METERS,
     METHODS,
@@ -27,6 +29,12 @@ _OPENS = {True: "opens streams", False: "opens no streams"}
 _DOTTED = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _STATE = re.compile(rf"{_DOTTED.pattern}=[!-~]+")
 _WORD = re.compile(r"[a-z_]+")
+_LITERAL = re.compile(r"[A-Za-z0-9/._-]+")
+_OF_JOBS = (
+    "job", "owned", "job_kind", "job_done", "job_failed", "job_audio", "job_settled", "unmeasured_callbacks",
+)  # fmt: skip
+_LONGEST_WISH = 65_536
+"""Bytes of a call for a temporary token."""
 # A scope-token (RFC 6749 section 3.3), because it is quoted in a challenge; empty for none.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]*")
 
@@ -56,7 +64,25 @@ def read_route(entry: Mapping[str, Any]) -> Route | list[tuple[str, str]]:
     if route.name.startswith(f"{PORTAL}."):
         faults.append(("name", f"names that begin with '{PORTAL}.' are those of the gateway's own routes"))
     faults += _job_faults(route)
+    if route.grants:
+        faults += _grant_faults(route, entry)
+        route = replace(route, upstream=PORTAL, max_body=min(route.max_body, _LONGEST_WISH))
     return faults or route
+
+
+def _grant_faults(route: Route, entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    faults = [
+        (key, f"with grants the gateway answers itself: {key} has no meaning there")
+        for key in ("upstream", "websocket", "meter", *_OF_JOBS)
+        if key in entry
+    ]
+    if route.dialect not in GRANTING:
+        faults.append(("dialect", f"grants answers as one of {', '.join(GRANTING)}"))
+    if route.access is not Access.CREDENTIAL:
+        faults.append(("access", "a ticket stands for somebody: access is credential"))
+    if not _LITERAL.fullmatch(route.path):
+        faults.append(("path", "with grants the path is letters, digits and '/._-' alone"))
+    return faults
 
 
 def _job_faults(route: Route) -> list[tuple[str, str]]:
@@ -109,6 +135,12 @@ def _path(value: object) -> str:
 def _methods(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or any(method not in METHODS for method in value):
         raise ValueError(f"methods is a list out of {', '.join(METHODS)}")
+    return tuple(value)
+
+
+def _grants(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError("grants is a list of the names of routes that open streams")
     return tuple(value)
 
 
@@ -206,5 +238,6 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "job_audio": _text("job_audio", _DOTTED, "audio_duration"),
     "job_settled": _flag("job_settled"),
     "unmeasured_callbacks": _flag("unmeasured_callbacks"),
+    "grants": _grants,
 }
 """For every field of a Route: its value from the plain data, or a ValueError that says what it is to be."""

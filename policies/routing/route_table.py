@@ -69,6 +69,7 @@ class RouteTable:
                 faults += ((("routes", index, key), f"{where}: {sentence}") for key, sentence in made)
         faults += _clashes(routes)
         faults += _strangers(routes)
+        faults += _dead_grants(routes)
         if faults:
             raise RoutesInvalid(faults)
         return cls(tuple(routes.values()), *_index(tuple(routes.values())))
@@ -149,6 +150,17 @@ def _strangers(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
             sentence = f"'{route.name}': jobs of the kind '{route.job_kind}' are those of one upstream"
             faults.append((("routes", index, "upstream"), sentence))
     return faults
+
+
+def _dead_grants(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
+    """Tickets for what is no stream open nothing."""
+    streams = {route.name for route in routes.values() if route.websocket}
+    return [
+        (("routes", index, "grants"), f"'{route.name}' grants '{name}', and no route of that name opens streams")
+        for index, route in routes.items()
+        for name in route.grants
+        if name not in streams
+    ]
 
 
 def _index(

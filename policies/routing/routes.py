@@ -16,6 +16,8 @@ STREAM_METERS = (
 )  # fmt: skip
 """The meters of routes that open streams: in which protocol the audio comes (``policies.metering.stream_meters``)."""
 DIALECTS = ("openai", "deepgram", "assemblyai", "speechmatics", "elevenlabs", "detail", "problem")
+GRANTING = ("openai", "deepgram", "assemblyai", "speechmatics", "elevenlabs")
+"""The dialects of services that give out temporary tokens."""
 RESERVED = ("auth", "account", "admin", "platform", ".well-known")
 """First segments of the gateway's own paths: only its own routes begin with one, and no parameter stands for it."""
 PORTAL = "portal"
@@ -72,6 +74,9 @@ class Route:
     its seconds then, and ``job_failed`` the state of one that will never have any; a route with ``job_settled`` opens
     when those are accounted. Names are dotted: ``job.id``.
 
+    ``grants`` names the routes of streams that a call here gets a ticket for, which the gateway answers itself, as the
+    service of the ``dialect`` would give out a temporary token.
+
     With ``unmeasured_callbacks`` a request may name its audio by URL and have the result sent elsewhere as well: then
     nobody here learns how long it is (``policies.metering.elsewhere``). Otherwise that is refused.
     """
@@ -105,6 +110,12 @@ class Route:
     job_audio: str = ""
     job_settled: bool = False
     unmeasured_callbacks: bool = False
+    grants: tuple[str, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of the gateway's own, which no table names."""
+        return self.upstream == PORTAL and not self.grants
 
     @property
     def of_address(self) -> tuple[Allowance, ...]:

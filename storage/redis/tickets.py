@@ -1,4 +1,4 @@
-"""The Tickets port: one key a ticket, under the hash of its text, gone when it was taken or its minute is over."""
+"""The Tickets port: one key a ticket, under the hash of its text, gone when it was taken or its time is over."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
-from policies.http.tickets import LIFE_S, Ticket
+from policies.http.tickets import Ticket, is_reusable
 from storage.redis.client import asking
 
 if TYPE_CHECKING:
@@ -19,28 +19,29 @@ class RedisTickets:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def keep(self, secret: bytes, ticket: Ticket) -> None:
+    async def keep(self, secret: bytes, ticket: Ticket, life_s: int) -> None:
         """Store under the hash; the text itself is never sent."""
         value = {
             "tenant_id": ticket.tenant_id,
             "credential": ticket.credential.hex(),
-            "route": ticket.route,
+            "routes": ticket.routes,
             "longest_s": ticket.longest_s,
         }
         with asking():
-            await self._redis.set(_key(secret), json.dumps(value), ex=LIFE_S)
+            await self._redis.set(_key(secret), json.dumps(value), ex=life_s)
 
     async def take(self, secret: bytes) -> Ticket | None:
-        """Read and remove."""
+        """Read, and remove where it is good once."""
+        key = _key(secret)
         with asking():
-            value = await self._redis.getdel(_key(secret))
+            value = await (self._redis.get(key) if is_reusable(secret) else self._redis.getdel(key))
         if value is None:
             return None
         fields = json.loads(value)
         return Ticket(
             tenant_id=fields["tenant_id"],
             credential=bytes.fromhex(fields["credential"]),
-            route=fields["route"],
+            routes=tuple(fields["routes"]),
             longest_s=fields["longest_s"],
         )
 

@@ -68,6 +68,29 @@ def test_live_speech_becomes_words_and_an_account(demo: Demo) -> None:
     assert demo.run("usage", "reconcile")["agree"]
 
 
+def test_a_token_as_deepgrams_sdk_asks_for_it_opens_streams_until_its_key_ends(demo: Demo) -> None:
+    """More than one; words come back, and the account has them under the key."""
+    made = demo.run("key", "create", "--tenant", "demo", "--name", "a page's server")
+    url = demo.facts["url"]
+    headers = {"Authorization": f"Token {made['key']}", "Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{url}/v1/auth/grant", b'{"ttl_seconds": 600}', headers)
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        token = json.load(answer)["access_token"]
+    with opened(url, LISTEN, additional_headers={"Authorization": f"Bearer {token}"}) as stream:
+        assert spoken(stream)[0] == FIRST.words
+    with opened(url, LISTEN, subprotocols=["bearer", token]) as stream:
+        demo.run("key", "revoke", made["id"])
+        with contextlib.suppress(ConnectionClosed):
+            while stream.recv(30):
+                pass
+        assert stream.close_code == 4001
+    with pytest.raises(InvalidHandshake), opened(url, LISTEN, subprotocols=["bearer", token]):
+        pass
+    assert token not in "\n".join(demo.gateway.lines)
+    by_key = ("usage", "report", "--tenant", "demo", "--by", "key")
+    assert eventually(lambda: {g["key"]: g["audio_ms"] for g in demo.run(*by_key)["groups"]}.get(made["id"]))
+
+
 @pytest.mark.parametrize("owner", ["tenant", "service account"])
 def test_a_key_that_is_revoked_ends_its_streams_within_a_second(demo: Demo, owner: str) -> None:
     """Also by the end of the service account whose it is."""

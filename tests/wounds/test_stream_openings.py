@@ -18,6 +18,7 @@ from tests.gateway.harness import PEPPER, PRINCIPAL, Answer, digest
 from tests.gateway.stream_harness import ACCEPT, MASK, NONCE, PATH, RawSite, Site, closed, opening, raw_site, site
 
 TICKET = mint_ticket(bytes(TICKET_BYTES))
+REUSABLE = mint_ticket(bytes(TICKET_BYTES), reusable=True)
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def ticket(here: Site, **changes: object) -> Ticket:
     made = Ticket(
         tenant_id="ten_a",
         credential=digest(PEPPER, here.gateway.key.encode()),
-        route="openai.realtime",
+        routes=("openai.realtime",),
         longest_s=60,
     )
     return replace(made, **changes)
@@ -175,13 +176,58 @@ async def test_a_ticket_opens_one_stream(
 
 
 async def test_a_ticket_is_for_its_route_alone(here: Site) -> None:
-    here.gateway.tickets.kept[TICKET.encode()] = ticket(here, route="deepgram.stream")
+    here.gateway.tickets.kept[TICKET.encode()] = ticket(here, routes=("deepgram.stream",))
     assert (await refused(here.connect(key=None, subprotocols=[TICKET]))).status_code == 401
     assert here.gateway.tickets.kept == {}, "it is used up all the same"
-    here.gateway.tickets.kept[TICKET.encode()] = ticket(here, route="openai.models")
+    here.gateway.tickets.kept[TICKET.encode()] = ticket(here, routes=("openai.models",))
     answer = await here.gateway.ask("GET", "/v1/models", key=TICKET)
     assert (answer.status, answer.code) == (401, "invalid_ticket")
     assert here.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("offered", "header", "selected"),
+    [
+        (["realtime", "openai-insecure-api-key.{}"], "", "realtime"),
+        (["token", "{}"], "", "token"),
+        (["bearer", "{}"], "", "bearer"),
+        (["{}"], "", None),
+        (None, "Bearer {}", None),
+    ],
+)
+async def test_a_reusable_ticket_opens_streams_until_it_ends(
+    here: Site, offered: list[str] | None, header: str, selected: str | None
+) -> None:
+    """Where SDKs put it, and never back: it is worth something still."""
+    here.gateway.tickets.kept[REUSABLE.encode()] = ticket(here)
+    subprotocols = offered and [name.format(REUSABLE) for name in offered]
+    headers = {"Authorization": header.format(REUSABLE)} if header else {}
+    for _ in range(2):
+        async with here.connect(key=None, subprotocols=subprotocols, additional_headers=headers) as client:
+            assert client.subprotocol == selected
+    del here.gateway.tickets.kept[REUSABLE.encode()]
+    answer = await refused(here.connect(key=None, subprotocols=subprotocols, additional_headers=headers))
+    assert (answer.status_code, b"invalid_ticket" in answer.body) == (401, True)
+    assert len(here.upstream.requests) == 2
+    await here.settled(3)
+    assert await secrets_seen(here, REUSABLE) == []
+
+
+async def test_a_reusable_ticket_is_for_its_routes_and_no_query(here: Site) -> None:
+    """Nor does it make another one."""
+    kept = here.gateway.tickets.kept
+    kept[REUSABLE.encode()] = ticket(here, routes=("deepgram.stream", "deepgram.flux"))
+    assert (await refused(here.connect(key=None, subprotocols=["token", REUSABLE]))).status_code == 401
+    for path in ("/v1/listen", "/v2/listen"):
+        async with here.connect(path, key=None, subprotocols=["token", REUSABLE]):
+            pass
+        answer = await refused(here.connect(f"{path}?token={REUSABLE}", key=None))
+        assert (answer.status_code, b"credential_in_query" in answer.body) == (400, True)
+    for method, path in (("POST", "/v1/listen"), ("GET", "/v1/models"), ("POST", "/v1/auth/grant")):
+        answer = await here.gateway.ask(method, path, key=REUSABLE)
+        assert (answer.status, answer.code) == (401, "invalid_ticket")
+    assert len(here.upstream.requests) == 2
+    assert await secrets_seen(here, REUSABLE) == []
 
 
 async def test_a_ticket_of_a_revoked_key_opens_nothing(here: Site) -> None:

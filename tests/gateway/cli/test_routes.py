@@ -52,6 +52,15 @@ def test_a_request_is_explained_without_any_store(stranger: Operator) -> None:
     assert "largest body" in told
 
 
+def test_a_call_that_the_gateway_answers_itself_is_explained(stranger: Operator) -> None:
+    told = facts(stranger, "POST", "/v1/auth/grant")
+    assert told["route"].startswith("deepgram.grant (")
+    assert told["upstream"] == "portal (the gateway itself)"
+    assert told["grants"] == "a ticket for deepgram.stream, deepgram.flux, in the shape of 'deepgram'"
+    said = stranger.json("routes", "explain", "GET", "/v3/token")
+    assert said["route"]["grants"] == ["assemblyai.stream"]
+
+
 def test_a_table_of_ones_own_is_explained_with_its_lines(stranger: Operator, tmp_path: Path) -> None:
     path = tmp_path / "routes.toml"
     path.write_text(TABLE)

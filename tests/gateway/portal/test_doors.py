@@ -15,6 +15,8 @@ OPEN = {
     "/auth/email/{secret}",
     "/auth/oidc/{name}", "/auth/oidc/{name}/callback", "/auth/connect", "/auth/connect/refuse",
     "/auth/token", "/auth/revoke", "/auth/introspect", "/auth/grant",
+    "/v1/auth/grant", "/v3/token", "/v1/single-use-token/realtime_scribe", "/v1/api_keys",
+    "/v1/realtime/client_secrets",
 }  # fmt: skip
 """Of whoever comes: each has a proof of its own, or tells nothing. The API's operations have their own test."""
 

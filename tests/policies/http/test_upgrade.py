@@ -2,16 +2,17 @@
 
 import pytest
 
-from policies.http.credentials import CONFLICT, NOTHING, Presented, mint_key, present
+from policies.http.credentials import CONFLICT, NOTHING, Presented, mint_key, present, redacted
 from policies.http.headers import AnswerHead, RequestHead
 from policies.http.subprotocols import Offer
-from policies.http.tickets import TICKET_BYTES, is_ticket, mint_ticket
+from policies.http.tickets import TICKET_BYTES, is_reusable, is_ticket, mint_ticket
 from policies.http.upgrade import Upgrade, from_same_origin
 from policies.http.verdict import Deny, Refusal
 
 KEY = mint_key(bytes(17))
 OTHER = mint_key(bytes(16) + b"\x01")
 TICKET = mint_ticket(bytes(TICKET_BYTES))
+REUSABLE = mint_ticket(bytes(TICKET_BYTES), reusable=True)
 NONCE = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # both from RFC 6455 section 1.3
 
@@ -135,11 +136,26 @@ def test_a_ticket_may_stand_in_the_query_and_is_taken_out_of_it() -> None:
     for name in ("token", "access_token", "api_key", "api-key", "apikey", "key", "jwt"):
         assert sound(query=f"{name}={TICKET}").query == ""
     assert sound(query="token=theirs&x=1").query == "token=theirs&x=1"
+    assert sound(query=f"token={TICKET}&jwt=&tokens=x").query == "jwt=&tokens=x"
 
 
-@pytest.mark.parametrize("query", [f"token={KEY}", f"x={KEY}", f"token={TICKET}&key={TICKET}", f"{TICKET}"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"token={KEY}", f"x={KEY}", f"token={TICKET}&key={TICKET}", f"token={TICKET}&token={TICKET}", f"{TICKET}",
+        f"%74oken={TICKET}", f"TOKEN={TICKET}", f"token=x{TICKET}", f"token={REUSABLE}", f"token={TICKET}&x={REUSABLE}",
+    ],
+)  # fmt: skip
 def test_a_key_in_the_query_is_refused(query: str) -> None:
+    """So is a ticket that is good more than once, and one whose place could be read in two ways."""
     assert refusal(read(request(), query)) is Refusal.CREDENTIAL_IN_QUERY
+
+
+@pytest.mark.parametrize("other", ["token=theirs", "jwt=theirs", "%6Bey=theirs", "API_KEY=theirs"])
+def test_two_credentials_in_the_query_are_one_too_many(other: str) -> None:
+    """Whoever is behind might go by the second one."""
+    for query in (f"token={TICKET}&{other}", f"{other}&token={TICKET}"):
+        assert refusal(read(request(), query)) is Refusal.CONFLICTING_CREDENTIALS
 
 
 def answer(*fields: tuple[str, str]) -> AnswerHead:
@@ -211,6 +227,9 @@ def test_a_cookie_counts_from_our_own_pages_only(origins: tuple[bytes, ...], by_
 
 def test_a_ticket_has_a_shape_of_its_own() -> None:
     assert is_ticket(TICKET.encode())
+    assert is_ticket(REUSABLE.encode())
+    assert [is_reusable(one.encode()) for one in (TICKET, REUSABLE)] == [False, True]
+    assert redacted(f"/x/{REUSABLE}/y") == "/x/ek_tkt_[redacted]/y"
     assert not is_ticket(KEY.encode())
     assert not is_ticket(TICKET.encode() + b"0")
     with pytest.raises(ValueError, match="random bytes"):

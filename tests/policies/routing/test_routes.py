@@ -15,7 +15,7 @@ from policies.http.inquiry import is_plain_path
 from policies.http.verdict import Deny, Refusal
 from policies.routing import route_fields
 from policies.routing.route_table import RoutesInvalid, RouteTable
-from policies.routing.routes import LONGEST_S, METHODS, RESERVED, Access, Route, WithoutLimiter
+from policies.routing.routes import LONGEST_S, METHODS, PORTAL, RESERVED, Access, Route, WithoutLimiter
 
 PLAIN = {"name": "a", "path": "/a", "methods": ["GET"]}
 
@@ -81,6 +81,11 @@ OPEN = [
     ("POST", "/service/transcribe", "whisperx.service", "multipart"),
     ("GET", "/task/x", "whisperx.task", "none"),
     ("DELETE", "/task/x/delete", "whisperx.delete", "none"),
+    ("POST", "/v1/realtime/client_secrets", "openai.client_secrets", "none"),
+    ("POST", "/v1/auth/grant", "deepgram.grant", "none"),
+    ("POST", "/v1/single-use-token/realtime_scribe", "elevenlabs.token", "none"),
+    ("GET", "/v3/token", "assemblyai.token", "none"),
+    ("POST", "/v1/api_keys", "speechmatics.key", "none"),
 ]
 CLOSED = [
     ("POST", "/load"), ("POST", "/v1/models/whisper-1"), ("DELETE", "/v1/models/whisper-1"),
@@ -88,11 +93,13 @@ CLOSED = [
     ("GET", "/api/ps"), ("GET", "/v2/transcript"), ("GET", "/v2/jobs"),
     ("GET", "/v2/jobs/"), ("GET", "/task"),
     ("POST", "/v1/realtime/sessions"),
-    ("POST", "/v1/realtime/client_secrets"), ("POST", "/v1/realtime/transcription_sessions"),
+    ("GET", "/v1/realtime/client_secrets"), ("POST", "/v1/realtime/transcription_sessions"),
     ("POST", "/v1/realtime/calls"), ("POST", "/v1/realtime"), ("POST", "/v1/chat/completions"), ("GET", "/load"),
     ("POST", "/v1/load_lora_adapter"), ("POST", "/sleep"), ("GET", "/v1/registry"), ("POST", "/speech-to-text-url"),
     ("GET", "/health"), ("GET", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/"),
-    ("GET", "/v2/usage"), ("GET", "/v2/en"), ("GET", "/v3/token"), ("GET", "/v1/speech-to-text/transcripts/x"),
+    ("GET", "/v2/usage"), ("GET", "/v2/en"), ("POST", "/v3/token"), ("GET", "/v1/api_keys"),
+    ("DELETE", "/v1/api_keys"), ("POST", "/v1/single-use-token/batch_scribe"),
+    ("GET", "/v1/speech-to-text/transcripts/x"),
     ("POST", "/openai/deployments/x/chat/completions"),
     ("POST", "/v1/projects/p/keys"), ("GET", "/auth/verify"), ("GET", "/inference"), ("GET", "/asr"),
 ]  # fmt: skip
@@ -143,11 +150,11 @@ def test_a_route_may_say_everything() -> None:
         "first_byte_s": 0.5, "idle_s": LONGEST_S, "websocket": False, "max_message": 1, "ping_s": 1, "stream_idle_s": 2,
         "stream_longest_s": 3, "address_requests": "60/m", "address_concurrency": 4, "total_s": 9,
         "job": "", "owned": "", "job_kind": "", "job_days": 14, "job_done": "", "job_failed": "", "job_audio": "",
-        "job_settled": False, "unmeasured_callbacks": True,
+        "job_settled": False, "unmeasured_callbacks": True, "grants": "",
     }  # fmt: skip
     (made,) = table({key: value for key, value in said.items() if value != ""}).routes
     rate = {"count": 60, "period_ms": 60_000}
-    assert dataclasses.asdict(made) == said | {"methods": METHODS, "address_requests": rate}
+    assert dataclasses.asdict(made) == said | {"methods": METHODS, "address_requests": rate, "grants": ()}
     assert made.access is Access.PUBLIC
     assert made.without_limiter is WithoutLimiter.CLOSED
 
@@ -238,6 +245,38 @@ def test_a_wrong_value_is_one_sentence(changed: dict[str, object], sentence: str
     (fault,) = faults({"routes": [PLAIN | changed]})
     assert sentence in fault
     assert fault.startswith("route 1 (")
+
+
+STREAM = {"name": "live", "path": "/live", "methods": ["GET"], "websocket": True}
+GRANT = {"name": "token", "path": "/token", "methods": ["POST"], "grants": ["live"]}
+
+
+def test_a_route_that_grants_leads_to_the_portal_and_is_none_of_its_own() -> None:
+    """So that plans, keys and pages of other sites are as with any route of the table."""
+    stream, grant = table(STREAM, GRANT).routes
+    assert (grant.grants, grant.upstream, grant.is_own) == (("live",), PORTAL, False)
+    assert grant.max_body < stream.max_body
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"grants": []}, "grants is a list of the names of routes that open streams"),
+        ({"grants": "live"}, "grants is a list of the names of routes that open streams"),
+        ({"grants": ["nothing"]}, "'token' grants 'nothing', and no route of that name opens streams"),
+        ({"grants": ["token"]}, "'token' grants 'token', and no route of that name opens streams"),
+        ({"upstream": "default"}, "with grants the gateway answers itself: upstream has no meaning there"),
+        ({"meter": "raw"}, "with grants the gateway answers itself: meter has no meaning there"),
+        ({"unmeasured_callbacks": True}, "with grants the gateway answers itself: unmeasured_callbacks has no meaning"),
+        ({"dialect": "detail"}, "grants answers as one of openai, deepgram, assemblyai, speechmatics, elevenlabs"),
+        ({"access": "public"}, "a ticket stands for somebody: access is credential"),
+        ({"access": "optional"}, "a ticket stands for somebody: access is credential"),
+        ({"path": "/token/{kind}"}, "with grants the path is letters, digits and '/._-' alone"),
+    ],
+)  # fmt: skip
+def test_what_cannot_grant_is_a_fault(changed: dict[str, object], sentence: str) -> None:
+    (fault,) = faults({"routes": [STREAM, GRANT | changed]})
+    assert sentence in fault
 
 
 @pytest.mark.parametrize("key", ["name", "path", "methods"])
