@@ -25,8 +25,8 @@ from gateway.public_addresses import NotAllowed, PublicResolver, check_host
 from gateway.tasks import Tasks
 from policies.account.events import Event, envelope, next_try, signature_headers
 from storage.ports import StorageError, Unavailable
+from storage.postgres.events.deliveries import Deliveries, Due
 from storage.postgres.events.outbox import Outbox
-from storage.postgres.events.webhooks import Deliveries, Due
 
 _log = structlog.get_logger("gateway.webhooks")
 
