@@ -1,7 +1,8 @@
 """Where the sockets are: ``run/`` in the state directory, or a short private directory when that cannot be.
 
 The choice is written into the state directory together with the owner's process id, so that a command given the same
-state directory finds the sockets of the gateway that is running there.
+state directory finds the sockets of the gateway that is running there; and with which directory that is, because a copy
+of it holds the same words, while the sockets are those of the other one, which may be serving.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ ROLE = "gateway"
 PORT = 5432  # names the socket file; nothing listens on a port
 
 _RECORD = "sockets"
+_UNTOLD = ""
+"""A note of an older release does not say which directory it is of."""
 _PREFIX = "tahoe-gateway-"
 
 # sockaddr_un.sun_path is 108 bytes with its final NUL; some of that is kept in hand.
@@ -66,7 +69,7 @@ def open_run_dir(state: Path, account: Account) -> RunDir:
         run = RunDir(account.make_private(own))
     else:
         run = RunDir(_recorded_elsewhere(state, account) or _make_elsewhere(account))
-    replace(state / _RECORD, f"{os.getpid()}\n{run.path}\n".encode())
+    replace(state / _RECORD, f"{os.getpid()}\n{run.path}\n{_identity(state)}\n".encode())
     return run
 
 
@@ -79,8 +82,8 @@ def close_run_dir(state: Path, run: RunDir) -> None:
 
 def run_dir_of(state: Path, owner: int) -> RunDir | None:
     """Where the process that owns the state directory has its sockets; None when it has no servers (yet)."""
-    pid, path = _read(state)
-    return RunDir(path) if path and pid == owner else None
+    pid, path, whose = _read(state)
+    return RunDir(path) if path and pid == owner and whose in {_identity(state), _UNTOLD} else None
 
 
 def _fits(directory: Path) -> bool:
@@ -90,8 +93,14 @@ def _fits(directory: Path) -> bool:
 
 def _recorded_elsewhere(state: Path, account: Account) -> Path | None:
     """Take the directory that an owner who was killed left: its servers may still hold their sockets in it."""
-    _, path = _read(state)
-    if path and path.name.startswith(_PREFIX) and _fits(path) and account.is_private(path):
+    _, path, whose = _read(state)
+    if (
+        path
+        and whose == _identity(state)
+        and path.name.startswith(_PREFIX)
+        and _fits(path)
+        and account.is_private(path)
+    ):
         return path
     return None
 
@@ -117,9 +126,16 @@ def _bases() -> Iterator[Path]:
     yield Path("/tmp")  # noqa: S108  mkdtemp makes a private directory in it; TMPDIR may be long itself
 
 
-def _read(state: Path) -> tuple[int, Path | None]:
+def _identity(state: Path) -> str:
+    """What no copy of a directory has."""
+    found = state.stat()
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def _read(state: Path) -> tuple[int, Path | None, str]:
+    """The owner, where its sockets are, and which directory noted this."""
     try:
-        pid, path = (state / _RECORD).read_text().splitlines()
-        return int(pid), Path(path)
+        pid, path, *whose = (state / _RECORD).read_text().splitlines()
+        return int(pid), Path(path), "".join(whose) or _UNTOLD
     except (FileNotFoundError, ValueError):
-        return 0, None
+        return 0, None, _UNTOLD

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 from storage.embedded import EmbeddedServers
@@ -194,3 +195,28 @@ async def drained(one: Shipper) -> None:
                 return await one.drain()
             except Unavailable:
                 await asyncio.sleep(0.05)
+
+
+async def test_gateways_on_copies_of_a_state_directory_share_what_was_copied(tmp_path: Path, pool: Pool) -> None:
+    """Copied while it was written to: what both ship is there once, and what the original writes on is there, too."""
+    own, copy = tmp_path / "own", tmp_path / "copy"
+    own.mkdir()
+    expected = []
+
+    def write(journal: Journal, name: str) -> None:
+        for number in range(300):
+            expected.append(f"{name}_{number:03}")
+            journal.append(encode(record(event_id=expected[-1])))
+
+    with closing(Journal(own, segment_bytes=SMALL)) as original:
+        write(original, "before")
+        shutil.copytree(own, copy)
+        with closing(Journal(copy, segment_bytes=SMALL)) as second:
+            write(second, "copy")
+            async with running(shipper(own, pool)), running(shipper(copy, pool)):
+                write(original, "after")
+                await asyncio.gather(shipper(own, pool).drain(), shipper(copy, pool).drain())
+                write(original, "later")
+    await asyncio.gather(shipper(copy, pool).drain(), shipper(own, pool).drain())
+    assert await events(pool) == sorted(expected)
+    assert names(own) == names(copy) == []

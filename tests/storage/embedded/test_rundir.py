@@ -1,6 +1,7 @@
 """Where the sockets are, and who may believe the note about it."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,21 @@ def test_a_long_path_gets_a_short_private_directory_that_goes_with_the_servers(l
 
 def test_the_short_directory_of_a_killed_owner_is_used_again(long, bases):
     assert open_run_dir(long, US) == open_run_dir(long, US)
+
+
+def test_a_copy_of_a_state_directory_does_not_take_the_sockets_of_its_original(long, bases):
+    """Its servers may serve: the copy's took their names from them, and then their clients."""
+    first = open_run_dir(long, US)
+    copy = long.with_name("c" * 100)
+    shutil.copytree(long, copy)
+    assert run_dir_of(copy, os.getpid()) is None
+    assert open_run_dir(copy, US) != first
+    assert run_dir_of(long, os.getpid()) == first
+
+
+def test_the_note_of_an_older_release_leads_to_its_sockets(place):
+    (place / "sockets").write_text(f"1\n{place / 'run'}\n")
+    assert run_dir_of(place, 1) == RunDir(place / "run")
 
 
 def test_a_noted_directory_that_others_can_enter_is_not_used_again(long, bases):
