@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli.output import remark
+from gateway.portal.web.figures import amount
 from gateway.times import maybe_stamp
 from gateway.usage.limit_use import Quota, Use, quota, uses
 from policies.identity.tenants import Tenant
-from policies.limits.allowances import Kind, amount_text
+from policies.limits.allowances import Kind
 from policies.limits.calendars import Calendar
 from policies.limits.holding import Spent
 from storage.ports import Grant, Unavailable
@@ -75,7 +76,7 @@ class Row:
         allowance = self.grant.allowance
         used = "?"
         if self.used is not None:
-            used = f"{amount_text(allowance.what, self.used)} ({100 * self.used // allowance.count} %)"
+            used = f"{amount(self.used, allowance.what)} ({100 * self.used // allowance.count} %)"
         remarks = [f"route {allowance.route}"] if allowance.route else []
         remarks += ["shadow"] if allowance.shadow else []
         remarks += [f"plan {self.grant.plan}"] if self.grant.plan else []
@@ -85,10 +86,20 @@ class Row:
             allowance.what,
             self.limit,
             used,
-            _moment(self.whole_s),
+            self._whole_again(),
             self._outlook(),
             ", ".join(remarks),
         )
+
+    def _whole_again(self) -> str:
+        """When none of it is used: a calendar period says so itself, whatever the seconds to it are rounded to."""
+        if self.quota is not None:
+            moment = self.quota.period.end.astimezone(UTC)
+        elif self.whole_s:
+            moment = datetime.fromtimestamp(time.time() + self.whole_s, UTC)
+        else:
+            return ""
+        return moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
     def _outlook(self) -> str:
         """What a calendar period will come to, and when that is too much."""
@@ -139,10 +150,3 @@ async def _uses(
         return [None] * len(grants)
     finally:
         await holds.close()
-
-
-def _moment(seconds: int) -> str:
-    if not seconds:
-        return ""
-    moment = datetime.fromtimestamp(time.time() + seconds, UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
