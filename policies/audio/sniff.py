@@ -37,6 +37,8 @@ class Container(enum.StrEnum):
     TTA = "tta"
     LATM = "latm"
     """LOAS frames around it."""
+    MPEGPS = "mpegps"
+    """.mpg, .vob."""
     ASF = "asf"
     """Windows Media: .wma, .asf, .wmv."""
     CODEC2 = "codec2"
@@ -65,6 +67,7 @@ _MAGICS = (
     (rb"fLaC", Container.FLAC),
     (rb"OggS\0[\0-\x07]", Container.OGG),
     (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", Container.ASF),
+    (rb"\0\0\x01\xba[\x20-\x2f\x40-\x7f]", Container.MPEGPS),
     (rb"\xc0\xde\xc2\0[\x08-\xff]", Container.CODEC2),
     (rb"#!iLBC[23]0\n", Container.ILBC),
     (rb"[\2\3]dss", Container.DSS),

@@ -15,6 +15,7 @@ from policies.audio.hunt import HuntWalker
 from policies.audio.matroska.walker import MatroskaWalker
 from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
+from policies.audio.mpegps import PsWalker
 from policies.audio.ogg import OggWalker
 from policies.audio.plain import AuWalker, Wave64Walker
 from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
@@ -43,6 +44,7 @@ WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.WAVPACK: WavPackWalker,
     Container.TTA: TtaWalker,
     Container.ASF: AsfWalker,
+    Container.MPEGPS: PsWalker,
     Container.CODEC2: SpeechWalker,
     Container.ILBC: SpeechWalker,
     Container.DSS: DssWalker,

@@ -6,7 +6,7 @@ that is listed) and nothing else is said of it.
 
 from functools import cache
 
-_PICTURES = frozenset((0x01, 0x02, 0x10, 0x1B, 0x20, 0x21, 0x24, 0x33, 0x42, 0xD1, 0xD2, 0xEA))
+PICTURES = frozenset((0x01, 0x02, 0x10, 0x1B, 0x20, 0x21, 0x24, 0x33, 0x42, 0xD1, 0xD2, 0xEA))
 _METADATA, _PRIVATE = 0x15, 0x06
 _TEXT = frozenset((0x56, 0x59))
 """Descriptors of teletext and subtitles; beside any but these and a language (0x0A) private data may be sound."""
@@ -85,7 +85,7 @@ class Tables:
 def _is_silent(kind: int, descriptors: bytes) -> bool:
     """Whether a stream so described is no sound."""
     if kind != _PRIVATE:
-        return kind in _PICTURES or kind == _METADATA
+        return kind in PICTURES or kind == _METADATA
     tags, at = set(), 0
     while at + 2 <= len(descriptors):
         tags.add(descriptors[at])

@@ -67,11 +67,11 @@ def test_any_cut_of_a_whole_or_a_damaged_file_says_the_same(name, seed, lengths)
 
 
 @functools.cache
-def with_pictures(container, codec):
+def with_pictures(container, codec, heard="aac"):
     """Two seconds of noise to look at, two megabit a second, and of a tone."""
     chance, out = random.Random(1), io.BytesIO()
     with av.open(out, "w", format=container) as file:
-        pictures, sound = file.add_stream(codec, rate=10), file.add_stream("aac", rate=48_000)
+        pictures, sound = file.add_stream(codec, rate=10), file.add_stream(heard, rate=48_000)
         pictures.width, pictures.height, pictures.pix_fmt = 320, 192, "yuv420p"
         sound.layout = "mono"
         for n in range(20):

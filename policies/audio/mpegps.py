@@ -1,0 +1,249 @@
+"""MPEG programme streams (ISO/IEC 13818-1 section 2.5; .mpg, .vob): the frames that the packets of each stream carry.
+
+Streams of pictures are sound where their first 64 KiB are frames of it, or where a map of the streams calls them so.
+What no frames explain in any other one is weighed, and so is what stands between packets. The longest stream counts.
+"""
+
+from collections.abc import Generator
+
+from policies.audio.frames import NS_PER_SECOND, FrameWalker
+from policies.audio.hunt import HuntWalker
+from policies.audio.mpegts.streams import Said, Stream, weight_ms
+from policies.audio.mpegts.tables import PICTURES
+from policies.audio.steps import Lost, Reader, Steps
+from policies.audio.walker import Chunk, Patience
+
+_PREFIX, _START_BYTES = b"\0\0\1", 4
+_PACK, _MAP, _PRIVATE, _FIRST_WITH_LENGTH = 0xBA, 0xBC, 0xBD, 0xBB
+_SILENT = frozenset((0xBB, 0xBE, 0xBF))
+"""System headers, padding, and menus."""
+_PICTURE_NUMBERS = range(0xE0, 0xF0)
+_LONG_PACK_BYTES, _SHORT_PACK_BYTES = 9, 7
+_MAP_HEAD_BYTES, _CHECKSUM_BYTES, _MOST_MAP_BYTES = 6, 4, 1024
+_SUBTITLES, _WITH_HEAD, _SAMPLES, _LOSSLESS = range(0x20, 0x40), range(0x80, 0xD0), range(0xA0, 0xB0), range(0xB0, 0xC0)
+"""Of what private streams are divided into."""
+_HEAD_BYTES, _LOSSLESS_HEAD_BYTES, _FORM_BYTES = 3, 4, 3
+_RATES = (48_000, 96_000, 44_100, 32_000)
+_AC3, _BARE = b"\x0b\x77", 0x80
+_NS_PER_MS = 1_000_000
+_TRIED_BYTES, _MOST_UNREAD_BYTES = 65_536, 1_024
+"""Behind which, with so few in no packet, it is one."""
+
+
+class _Sound(Stream):
+    """One stream."""
+
+    __slots__ = ("is_picture", "samples_ns")
+
+    def __init__(self, *, is_picture: bool) -> None:
+        super().__init__()
+        self.is_picture = is_picture
+        self.samples_ns = 0
+        """What plain samples play, as DVDs have them."""
+
+    @property
+    def ms(self) -> int:
+        """How long it plays."""
+        said = self.said
+        found = 0 if self.is_picture and said.frames is None else said.ms
+        return max(found, self.samples_ns // _NS_PER_MS)
+
+    def take(self, piece: bytes, _is_last: bool) -> None:  # noqa: FBT001
+        """More of it."""
+        if self.is_picture and self.is_judged and self.said.frames is None:
+            return
+        self.go_on(piece)
+        if self.room is not None and self.room <= 0:
+            self.look()
+
+
+class PsWalker:
+    """Walks packets in any cuts; keeps their headers, and of each stream what :class:`Stream` keeps."""
+
+    __slots__ = ("_hunt", "_patience", "_reader", "_sounding", "_streams", "_unread", "passed")
+
+    claimed_ms = None
+
+    def __init__(self) -> None:
+        self.passed = self._unread = 0
+        self._hunt: HuntWalker | None = HuntWalker()
+        """What else it may be, while packets do not explain its first bytes."""
+        self._patience = Patience(64)
+        self._streams: dict[int, _Sound] = {}
+        self._sounding: set[int] = set()
+        """Numbers of pictures that a map calls something else."""
+        self._reader = Reader(self._read())
+
+    @property
+    def _best(self) -> _Sound | None:
+        return max(self._streams.values(), key=lambda stream: stream.ms, default=None)
+
+    @property
+    def _said(self) -> Said | None:
+        best = self._best
+        return best.said if best and not best.samples_ns else None
+
+    @property
+    def _frames(self) -> FrameWalker | None:
+        return self._said.frames if self._said else None
+
+    @property
+    def _is_other(self) -> bool:
+        """Whether it is something else that only begins like one: FFmpeg looks further."""
+        hunt = self._hunt
+        return hunt is not None and self._unread > _MOST_UNREAD_BYTES and (hunt.ms or 0) > (self._ms or 0)
+
+    @property
+    def codec(self) -> str:
+        """Of the longest stream."""
+        if self._hunt and self._is_other:
+            return self._hunt.codec
+        best = self._best
+        return "pcm_dvd" if best and best.samples_ns else self._frames.codec if self._frames else ""
+
+    @property
+    def channels(self) -> int | None:
+        """Of the same."""
+        if self._hunt and self._is_other:
+            return self._hunt.channels
+        return self._frames.channels if self._frames else None
+
+    @property
+    def strange(self) -> int:
+        """Bytes in no packet, or in no frame of what else it is."""
+        return self._hunt.strange if self._hunt and self._is_other else self._unread
+
+    @property
+    def _ms(self) -> int | None:
+        best = self._best
+        return (best.ms if best else 0) + weight_ms(self._unread) or None
+
+    @property
+    def ms(self) -> int | None:
+        """Of the longest stream, and of what is in no packet."""
+        return self._hunt.ms if self._hunt and self._is_other else self._ms
+
+    @property
+    def unsure(self) -> bool:
+        """Whether any of it was weighed."""
+        return self._unread > 0 or (self._said is not None and self._said.is_weighed)
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes."""
+        if self.passed < _TRIED_BYTES <= self.passed + len(chunk):
+            first = memoryview(chunk)[: _TRIED_BYTES - self.passed]
+            self._feed(first)
+            if self._unread <= _MOST_UNREAD_BYTES:
+                self._hunt = None
+            chunk = memoryview(chunk)[len(first) :]
+        self._feed(chunk)
+
+    def _feed(self, chunk: Chunk) -> None:
+        self.passed += len(chunk)
+        if self._hunt:
+            self._hunt.feed(chunk)
+        unread = self._reader.feed(chunk)
+        self._unread += unread
+        for stream in self._streams.values():
+            stream.flush()
+
+    def _read(self) -> Steps:
+        while True:
+            head = yield _START_BYTES
+            while not head.startswith(_PREFIX) or head[-1] < _FIRST_WITH_LENGTH - 1:
+                self._unread += head[0] > 0  # recorders fill up with zeros
+                if self._patience.is_lost(self.passed):
+                    raise Lost
+                head = head[1:] + (yield 1)
+            number = head[-1]
+            if number == _PACK:
+                yield from self._pass_pack()
+                continue
+            size = int.from_bytes((yield 2), "big")
+            if number == _MAP and size <= _MOST_MAP_BYTES:
+                self._take_map((yield size))
+            elif number in _SILENT:
+                yield -size
+            else:
+                yield from self._pass_packet(number, size)
+
+    @staticmethod
+    def _pass_pack() -> Generator[int, bytes, None]:
+        """A clock, as the first or the second version of MPEG has it."""
+        first = (yield 1)[0]
+        if first >> 6 == 1:
+            yield -((yield _LONG_PACK_BYTES)[-1] & 7)
+        elif first >> 4 == 2:
+            yield -_SHORT_PACK_BYTES
+
+    def _take_map(self, body: bytes) -> None:
+        """What kind each stream is."""
+        at = _MAP_HEAD_BYTES - 2 + int.from_bytes(body[2:4], "big") + 2
+        while at + 4 <= len(body) - _CHECKSUM_BYTES:
+            kind, number = body[at], body[at + 1]
+            if number in _PICTURE_NUMBERS and kind not in PICTURES:
+                self._sounding.add(number)
+            at += 4 + int.from_bytes(body[at + 2 : at + 4], "big")
+
+    def _pass_packet(self, number: int, size: int) -> Generator[int, bytes, None]:
+        """One packet of a stream."""
+        if self._patience.is_lost(self.passed):
+            raise Lost
+        left = yield from self._pass_header(size)
+        if left is None:
+            return
+        if number == _PRIVATE and left:
+            number = (yield 1)[0]
+            left -= 1
+            if number == _AC3[0] and left and (yield 1) == _AC3[1:]:
+                stream = self._stream(_BARE)
+                stream.go_on(_AC3)
+                self._reader.sink = stream.take
+                yield -(left - 1)
+                return
+            if number in _SUBTITLES:
+                yield -left
+                return
+            if number in _WITH_HEAD:
+                head = min(_LOSSLESS_HEAD_BYTES if number in _LOSSLESS else _HEAD_BYTES, left)
+                yield -head
+                left -= head
+            if number in _SAMPLES and left >= _FORM_BYTES:
+                self._hear_samples(self._stream(number), (yield _FORM_BYTES)[1], left - _FORM_BYTES)
+                yield _FORM_BYTES - left
+                return
+        self._reader.sink = self._stream(number).take
+        yield -left
+
+    @staticmethod
+    def _pass_header(size: int) -> Generator[int, bytes, int | None]:
+        """What stands in a packet in front of its bytes, in either version of MPEG; how many those are."""
+        left, first = size, 0xFF
+        while left and first == 0xFF:
+            first = (yield 1)[0]
+            left -= 1
+        if first >> 6 == 1 and left >= 2:
+            first = (yield 2)[1]
+            left -= 2
+        if first >> 6 == 2 and left >= 2:
+            long = (yield 2)[1]
+            left -= 2
+        else:
+            long = {2: 4, 3: 9}.get(first >> 4, 0 if first == 0x0F else left + 1)
+        if long > left:
+            return None
+        yield -long
+        return left - long
+
+    @staticmethod
+    def _hear_samples(stream: _Sound, form: int, size: int) -> None:
+        bits = 16 + 4 * (form >> 6)
+        samples = size * 8 // (bits * (1 + (form & 7)))
+        stream.samples_ns += samples * NS_PER_SECOND // _RATES[form >> 4 & 3]
+
+    def _stream(self, number: int) -> _Sound:
+        stream = self._streams.get(number)
+        if stream is None:
+            is_picture = number in _PICTURE_NUMBERS and number not in self._sounding
+            stream = self._streams[number] = _Sound(is_picture=is_picture)
+        return stream
