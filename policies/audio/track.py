@@ -1,5 +1,6 @@
 """One file: skips its ID3v2 tag, sniffs the container, feeds the walker for it. The table of walkers is here."""
 
+import re
 from collections.abc import Callable, Mapping
 
 from policies.audio.adts import AdtsWalker, LatmWalker
@@ -86,17 +87,31 @@ Low, so that bytes count for much: the sender chooses the container, and the unk
 wants a true account of raw PCM puts a WAV header in front of it.
 """
 
+_NAMED = re.compile(r"\.(?:(g729)|(gsm)|g723_1|tco|rco)(?![a-z0-9])", re.IGNORECASE)
+_G729_BITRATE, _GSM_BITRATE, _G723_BITRATE = 8_000, 13_200, 5_300
+_TOLD_BY_LITTLE = frozenset((None, Container.UNKNOWN, Container.MP3, Container.ADTS, Container.LATM))
 _TAG_HEADER_BYTES = 10
+
+
+def of_name(text: str) -> int:
+    """The bit rate of the codec that FFmpeg takes a file for because a text calls it so; 0 where none does."""
+    rates = [
+        _G729_BITRATE if found[1] else _GSM_BITRATE if found[2] else _G723_BITRATE for found in _NAMED.finditer(text)
+    ]
+    return min(rates, default=0)
 
 
 class Track:
     """One file's bytes, from the first to the last, in any cuts."""
 
     __slots__ = (
-        "_held", "_in_tag", "_pages_in_tag", "_tag_left", "_walker", "container", "is_file", "size", "tag_size",
+        "_held", "_in_tag", "_named_bitrate", "_pages_in_tag", "_tag_left", "_walker", "container", "is_file", "size",
+        "tag_size",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, named_bitrate: int = 0) -> None:
+        """``named_bitrate`` is that of a codec without a header, which the file's name alone says: see ``of_name``."""
+        self._named_bitrate = named_bitrate
         self.container: Container | None = None
         """None until there were bytes enough to tell."""
         self.is_file = False
@@ -113,9 +128,14 @@ class Track:
     def walked_ms(self) -> int | None:
         """What a decoder would play of it; None when that could not be counted. Never 0: that is a file unexplained."""
         walker = self._speaker
-        if walker is None or walker.strange * 2 > self._sound_bytes:
+        if walker is None or self._is_named or walker.strange * 2 > self._sound_bytes:
             return None
         return walker.ms or None
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether its bytes say too little for FFmpeg not to go by its name."""
+        return self._named_bitrate > 0 and self.container in _TOLD_BY_LITTLE
 
     @property
     def _speaker(self) -> Walker | None:
@@ -149,6 +169,7 @@ class Track:
     def weight_ms(self) -> int:
         """Its bytes over an assumed bit rate."""
         bitrate = ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
+        bitrate = self._named_bitrate if self._is_named else bitrate
         return self._sound_bytes * 8000 // bitrate
 
     @property

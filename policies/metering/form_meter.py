@@ -171,9 +171,9 @@ class _FormPart:
         self._is_file = part.is_file or part.name in _FILE_FIELDS
         self._string = None if self._is_file else InlineString()
         self._is_opaque = part.transfer_encoding not in _PLAIN_ENCODINGS
-        self._plain = Track()
+        self._plain = Track(part.named_bitrate)
         self._base64 = Base64Stream() if part.transfer_encoding == "base64" else None
-        self._undone = Track()
+        self._undone = Track(part.named_bitrate)
 
     def feed(self, view: memoryview) -> None:
         if len(self._text) < MOST_NOTED_BYTES:

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote
 
+from policies.audio.track import of_name
 from policies.audio.walker import Chunk
 
 Consumer: TypeAlias = Callable[[memoryview], None]
@@ -64,6 +66,8 @@ class Part(NamedTuple):
     transfer_encoding: str
     is_plain: bool = True
     """Every parser reads its name alike: one Content-Disposition, one plain name (no RFC 2231 forms)."""
+    named_bitrate: int = 0
+    """Of the codec that the file's name stands for, where that has no header."""
 
 
 def parameters(value: str) -> list[tuple[str, str]]:
@@ -331,4 +335,4 @@ def _part(block: _Data) -> Part:
                 transfer_encoding = value.strip().lower()
             case _:
                 pass
-    return Part(name, is_file, transfer_encoding, plain or not dispositions)
+    return Part(name, is_file, transfer_encoding, plain or not dispositions, of_name(unquote(text)) if is_file else 0)

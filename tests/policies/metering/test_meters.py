@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import random
 import re
 import tracemalloc
 from urllib.parse import quote, quote_from_bytes, urlencode
@@ -165,6 +166,24 @@ def test_a_form_that_can_be_read_in_two_ways_is_weighed():
     measured = posted(file(hidden))
     assert measured.audio_ms >= len(hidden) * 8000 // UNKNOWN_BITRATE
     assert (measured.source, measured.discrepant, measured.walked_ms) == (ESTIMATED, True, 100)
+
+
+@pytest.mark.parametrize(
+    ("filename", "ms"),
+    [
+        ("a.bin", 8_000),
+        ("a.g729", 32_000),
+        ("A.G729", 32_000),
+        ("a%2eg729", 32_000),
+        ("a.tco", 48_301),
+        ("a.g7290", 8_000),
+    ],
+)
+def test_a_codec_without_a_header_is_told_by_the_files_name(filename, ms):
+    """Wound: FFmpeg goes by the name where bytes say nothing, and plays 8 kbit/s, billed at a quarter."""
+    samples = random.Random(1).randbytes(32_000)
+    measured = fed(meter_for("multipart", TYPE), form(part("file", samples, filename=filename))).finish()
+    assert measured.audio_ms == pytest.approx(ms, abs=2)
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=a; boundary=b"])
