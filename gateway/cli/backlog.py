@@ -28,7 +28,7 @@ class _Pending:
     trouble: str
 
 
-async def fetch(journals: Path, ledger: Ledger, archive: Archive, *, own: bool, patience: float = 2.0) -> str:
+async def fetch(journals: Path, ledger: Ledger, archive: Archive, *, own: bool, patience: float) -> str:
     """Bring everything to the ledger within ``patience`` seconds. What is missing, as a sentence; empty: nothing.
 
     ``own``: the ledger is certainly the one that these journals belong to.

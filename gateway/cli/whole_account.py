@@ -8,12 +8,16 @@ if TYPE_CHECKING:
     from gateway.cli.stores import Stores
     from storage.journal.archive import Archive
 
+PATIENCE_S = 2.0
+"""How long a command waits for what is on its way to the account."""
+
 
 async def complete(stores: "Stores") -> None:
     """See that the account has what the journals of this machine have; say so where it has not."""
     from gateway.cli.backlog import fetch  # noqa: PLC0415  slow: see the package's docstring
 
-    missing = await fetch(stores.settings.state_dir / "journal", stores.ledger, archive(stores), own=stores.embedded)
+    journals, kept = stores.settings.state_dir / "journal", archive(stores)
+    missing = await fetch(journals, stores.ledger, kept, own=stores.embedded, patience=PATIENCE_S)
     if missing:
         remark(missing)
 

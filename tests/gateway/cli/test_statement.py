@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import whole_account
 from policies.account.usage import INTERIM, AudioSource, Measured
 from tests.gateway.cli.conftest import Operator
 from tests.gateway.cli.test_usage import Account
@@ -28,7 +29,8 @@ minimum_s = 60
 
 
 @pytest.fixture
-def account(operator: Operator, state_dir: Path) -> Iterator[Account]:
+def account(operator: Operator, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    monkeypatch.setattr(whole_account, "PATIENCE_S", 60.0)  # on machines that may be busy
     made = Account(operator, state_dir)
     for audio_ms, model in ((600_000, "whisper-1"), (600_000, "=cmd()"), (500, "whisper-1")):
         measured = Measured(audio_ms=audio_ms, source=AudioSource.WALKED, walked_ms=audio_ms, model=model)
