@@ -32,7 +32,7 @@ class Blueprint:
             del settings["upstream"]
         for name in ("trusted_proxies",):
             settings[name] = [str(item) for item in settings[name]]
-        for name in ("state_dir", "routes_file", "plans_file", "default_requests"):
+        for name in ("listen_socket", "state_dir", "routes_file", "plans_file", "default_requests"):
             if name in settings:
                 settings[name] = str(settings[name])
         return {

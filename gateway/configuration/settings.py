@@ -24,6 +24,7 @@ from gateway.configuration.values import (
     SecretKey,
     ShortName,
     Sites,
+    SocketFile,
     UpstreamName,
     YesStatus,
     one_of,
@@ -73,6 +74,12 @@ class Settings(BaseSettings):
     listen: ListenAddress = Field(
         "0.0.0.0:9200",
         description="Where clients connect.",
+    )
+    listen_socket: SocketFile | None = Field(
+        None,
+        description="A socket file beside it, for a reverse proxy on the same machine: /run/tahoe-gateway/http.sock. "
+        "Its owner and group may open it, and are believed as trusted proxies are. Each further worker has one of its "
+        "own: http.sock.2, http.sock.3. Empty: none.",
     )
     ops_listen: ListenAddress = Field(
         "127.0.0.1:9201", description="Where /metrics, /livez, /readyz and /healthz answer. Keep it off the internet."

@@ -1,7 +1,9 @@
 """The forms that single settings have, and the sentence for what has not the form."""
 
+import os
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +18,8 @@ from policies.networks import Network, proxies
 from policies.routing.routes import PORTAL
 
 _SECRET_CHARACTERS = 32
+_LONGEST_SOCKET = 100
+"""sockaddr_un.sun_path is 108 bytes with its final NUL, and a worker's number may follow."""
 _LEAST_RETENTION_DAYS = 62
 """Two months: the last one can be rated until this one has ended."""
 
@@ -50,6 +54,12 @@ def one_of(names: Collection[str]) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _socket_file(path: Path) -> Path:
+    if not path.is_absolute() or len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise ValueError(f"a socket is named in full, as in /run/http.sock, in {_LONGEST_SOCKET} bytes at most")
+    return path
 
 
 def _listening(text: str) -> str:
@@ -181,6 +191,7 @@ ShortName = Annotated[
 ]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ListenAddress = Annotated[str, AfterValidator(_listening)]
+SocketFile = Annotated[Path, AfterValidator(_socket_file)]
 Origins = Annotated[str, AfterValidator(_origins)]
 """Addresses of an upstream, with commas between them (:mod:`gateway.configuration.origin`)."""
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]

@@ -32,14 +32,18 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class TrustedProxies:
-    """The addresses whose forwarding headers are believed. Empty: nobody's."""
+    """The addresses whose forwarding headers are believed. Empty: nobody's.
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    ``files``: whoever opens a socket file of ours was let in by the file system, and is believed.
+    """
+
+    def __init__(self, networks: Sequence[Network], *, files: bool = False) -> None:
         self._networks = tuple(networks)
+        self._files = files
         self._known: dict[str, bool] = {}
 
     def __contains__(self, peer: str) -> bool:
-        if not self._networks:
+        if not self._networks and not self._files:
             return False
         known = self._known.get(peer)
         if known is None:

@@ -14,7 +14,7 @@ from gateway.configuration.blueprint import Blueprint
 from gateway.portal.application import application
 from gateway.portal.parts import Parts
 from gateway.processes.serving import Farewell
-from gateway.processes.sockets import QUEUE
+from gateway.processes.sockets import serve_file
 from gateway.processes.worker import main
 from storage.ports import Invalidation
 
@@ -55,12 +55,8 @@ class Portal:
         """Listen, on descriptors of its own that it can close."""
         assert self._runner is not None
         assert self._runner.server is not None
-        loop = asyncio.get_running_loop()
         for number in numbers:
-            listening = self._sockets[number].dup()
-            self._servers.append(await loop.create_unix_server(self._runner.server, sock=listening))
-            # asyncio has made the queue 100 long, and a Unix socket whose queue is full refuses: 502 in a storm.
-            listening.listen(QUEUE)
+            self._servers.append(await serve_file(self._runner.server, self._sockets[number].dup()))
 
     async def decline(self) -> None:
         """Stop listening."""

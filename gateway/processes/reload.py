@@ -23,7 +23,7 @@ from storage.ports import StorageError
 _log = structlog.get_logger("gateway.reload")
 
 FIXED = (
-    "listen", "ops_listen", "state_dir", "database_url", "redis_url", "usage_stream", "usage_http_url",
+    "listen", "listen_socket", "ops_listen", "state_dir", "database_url", "redis_url", "usage_stream", "usage_http_url",
     "usage_http_token",
 )  # fmt: skip
 """Settings that a reload cannot change."""

@@ -120,7 +120,7 @@ class Services:
             jobs = Jobs(book, base.metrics, base.holds)
             results = JobResults(jobs, book, gatekeeper.routes, upstreams, base.metrics, assertions.of)
             base.tasks.start(results.run(), "results of jobs")
-            trusted = TrustedProxies(settings.trusted_proxies)
+            trusted = TrustedProxies(settings.trusted_proxies, files=settings.listen_socket is not None)
             proxy = Proxy(
                 gatekeeper=gatekeeper,
                 jobs=jobs,

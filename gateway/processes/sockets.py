@@ -1,13 +1,17 @@
 """Listening sockets, bound before anything else starts: an occupied port is the first fault seen."""
 
+import asyncio
 import contextlib
 import ctypes
 import errno
 import os
 import socket
 import struct
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 _LONGEST_PATH = 100
 """sockaddr_un.sun_path is 108 bytes with its final NUL; some of that is kept in hand."""
@@ -85,14 +89,63 @@ def _bound(address: str, setting: str, *, shared: bool) -> socket.socket:
     return bound
 
 
+def listen_at_files(path: Path, setting: str, workers: int) -> list[socket.socket]:
+    """A Unix socket for every worker, for the owner and the group of the file: ``path``, ``path.2``, ``path.3``.
+
+    Each worker has a file because a file cannot have a socket each, as a port can. What stands there is replaced if it
+    is a socket that nobody listens at. Raises PortTaken.
+    """
+    others = [path.with_name(f"{path.name}.{number}") for number in range(2, workers + 1)]
+    with contextlib.ExitStack() as undo:
+        sockets = [undo.enter_context(_at_file(one, setting)) for one in (path, *others)]
+        undo.pop_all()
+    return sockets
+
+
+def _at_file(path: Path, setting: str) -> socket.socket:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        if path.is_socket() and asking.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT):
+            raise PortTaken(_sentence(str(path), setting, OSError(errno.EADDRINUSE, "")))
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)
+    try:
+        if path.is_socket():
+            path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        listening.listen(QUEUE)
+    except OSError as error:
+        listening.close()
+        raise PortTaken(
+            f"The socket {path} cannot be made: {error.strerror or error}. See that its directory is there and this"
+            f" user may write in it, or correct {setting}."
+        ) from error
+    finally:
+        os.umask(before)
+    listening.setblocking(False)  # noqa: FBT003  its only argument
+    return listening
+
+
+async def serve_file(make: Callable[[], asyncio.BaseProtocol], listening: socket.socket) -> asyncio.Server:
+    """Accept from a Unix socket. Its name stays when the server closes: others may listen at it (Python 3.13 on)."""
+    keeping: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+    server = await asyncio.get_running_loop().create_unix_server(make, sock=listening, **keeping)
+    # asyncio has made the queue 100 long, and a Unix socket whose queue is full refuses: 502 in a storm.
+    listening.listen(QUEUE)
+    return server
+
+
 def turn_deaf(listening: socket.socket) -> None:
     """Have the system drop what would begin a connection: who begins from here on waits, and is refused at the close.
 
     Who waits in the queue stays there, and can still be accepted: else whoever came between the last accept and the
     close would be reset. Who has half a handshake behind it can end it, as it takes itself for connected already; a
     connection inherits the filter, and sees no other SYN. (socket(7), SO_ATTACH_FILTER.) Such a reset may happen
-    where the system lets this user have no filter (EPERM; seen without privileges on Linux 6.18).
+    where the system lets this user have no filter (EPERM; seen without privileges on Linux 6.18). A file is not found
+    from here on.
     """
+    if listening.family == socket.AF_UNIX:
+        Path(listening.getsockname()).unlink(missing_ok=True)
+        return
     filtering = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
     program = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(filtering))
     with contextlib.suppress(PermissionError):

@@ -30,7 +30,14 @@ from gateway.processes.crew import Crew
 from gateway.processes.members import StartFailed
 from gateway.processes.noted_address import note
 from gateway.processes.reload import Reloader
-from gateway.processes.sockets import close_privately, listen, listen_for_each, listen_privately, turn_deaf
+from gateway.processes.sockets import (
+    close_privately,
+    listen,
+    listen_at_files,
+    listen_for_each,
+    listen_privately,
+    turn_deaf,
+)
 from gateway.processes.systemd import Systemd
 from gateway.tasks import Tasks
 from gateway.telemetry.exposition import State
@@ -126,6 +133,8 @@ class Supervisor:
             state = StateDir.claim(settings.state_dir)
             stack.callback(state.release)
             self._public = listen_for_each(settings.listen, self._ports["listen"], settings.workers)
+            if settings.listen_socket is not None:
+                self._public += listen_at_files(settings.listen_socket, "GATEWAY_LISTEN_SOCKET", settings.workers)
             for public in self._public:
                 stack.callback(public.close)
             operations = listen(settings.ops_listen, self._ports["ops_listen"])

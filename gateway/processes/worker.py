@@ -17,7 +17,7 @@ from gateway.configuration.blueprint import Blueprint
 from gateway.processes.control import Channel, Message
 from gateway.processes.services import Services
 from gateway.processes.serving import Farewell, Make, Serving
-from gateway.processes.sockets import QUEUE
+from gateway.processes.sockets import QUEUE, serve_file
 from gateway.tasks import Tasks
 from gateway.telemetry import application_log
 from policies.metering.streams import Ending
@@ -54,6 +54,9 @@ class Worker:
         for number in set(numbers) - self._servers.keys():
             listening = self._sockets[number]
             make = self.services.server
+            if listening.family == socket.AF_UNIX:
+                self._servers[number] = await serve_file(make, listening.dup())
+                continue
             self._servers[number] = await loop.create_server(make, sock=listening.dup(), backlog=_ACCEPTS)
             listening.listen(QUEUE)  # asyncio has taken its word for the length of the queue as well
 

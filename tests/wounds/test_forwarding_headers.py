@@ -133,6 +133,7 @@ def test_an_address_is_trusted_in_whatever_form_the_socket_gives_it() -> None:
         "": False,
     }  # fmt: skip
     assert not [peer for peer in ("127.0.0.1", "::1", "unix", "") if peer in TrustedProxies(())]
+    assert [peer for peer in ("127.0.0.1", "::1", "unix", "") if peer in TrustedProxies((), files=True)] == ["unix"]
 
 
 def test_a_client_has_one_address_however_it_connects() -> None:

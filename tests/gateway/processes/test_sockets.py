@@ -13,6 +13,7 @@ from gateway.processes.sockets import (
     PortTaken,
     close_privately,
     listen,
+    listen_at_files,
     listen_for_each,
     listen_privately,
     port_of,
@@ -145,6 +146,39 @@ def test_a_private_socket_is_ours_alone_however_long_the_path(
     assert deep == (path.parent != directory)
     close_privately(listening, path)
     assert not path.exists()
+
+
+def test_every_worker_has_a_file_of_its_own_for_owner_and_group(tmp_path: Path) -> None:
+    """What a dead gateway left is replaced; one that is served is not, nor what is no socket."""
+    path = tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    each = listen_at_files(path, "GATEWAY_LISTEN_SOCKET", 2)
+    with contextlib.ExitStack() as stack:
+        for listening, name in zip(each, ("http.sock", "http.sock.2"), strict=True):
+            stack.enter_context(listening)
+            assert listening.getsockname() == str(tmp_path / name)
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o660
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(tmp_path / name))
+                listening.accept()[0].close()
+        with pytest.raises(PortTaken, match=r"http\.sock is in use"):
+            listen_at_files(path, "GATEWAY_LISTEN_SOCKET", 1)
+    (tmp_path / "file").write_text("kept")
+    for place in (tmp_path / "file", tmp_path / "none" / "http.sock"):
+        with pytest.raises(PortTaken, match="cannot be made"):
+            listen_at_files(place, "GATEWAY_LISTEN_SOCKET", 1)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_deaf_file_is_not_found_and_who_waits_can_be_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    (listening,) = listen_at_files(path, "GATEWAY_LISTEN_SOCKET", 0)
+    with listening, socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
+        early.connect(str(path))
+        turn_deaf(listening)
+        assert late.connect_ex(str(path)) == errno.ENOENT
+        listening.accept()[0].close()
 
 
 def test_every_worker_has_a_socket_of_its_own_on_one_port() -> None:

@@ -12,12 +12,14 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.dataplane.listener import PublicServer
 from gateway.processes.serving import Farewell
-from gateway.processes.sockets import listen
+from gateway.processes.sockets import listen, listen_at_files
 from gateway.processes.supervisor import Supervisor
 from gateway.processes.worker import Worker
 from gateway.telemetry.metrics import Metrics
 from storage.ports import StorageError
 from tests.gateway.processes.test_crew import blueprint
+
+_ASKED = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 async def test_who_waits_in_the_queue_when_it_declines_is_answered(tmp_path: Path) -> None:
@@ -27,7 +29,7 @@ async def test_who_waits_in_the_queue_when_it_declines_is_answered(tmp_path: Pat
         await worker.open()
         await worker.accept([0])
         waiting = socket.create_connection(listening.getsockname())
-        waiting.sendall(b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        waiting.sendall(_ASKED)
         await worker.decline()
         listening.shutdown(socket.SHUT_RDWR)
         reader, writer = await asyncio.open_connection(sock=waiting)
@@ -66,6 +68,30 @@ async def test_whoever_is_accepted_as_the_drain_begins_is_answered(
             writer.close()
             await ends[0]
     assert answered == [1], "when all had finished"
+
+
+async def test_a_file_is_listened_at_as_a_port_is_and_keeps_its_name(tmp_path: Path) -> None:
+    """Another worker may listen at it, as after a reload; who waits when this one declines is answered here as well."""
+    (listening,) = listen_at_files(tmp_path / "http.sock", "GATEWAY_LISTEN_SOCKET", 0)
+    with listening:
+        worker = Worker(blueprint(tmp_path, 0), [listening])
+        await worker.open()
+        await worker.accept([0])
+        served = await asyncio.open_unix_connection(listening.getsockname())
+        served[1].write(_ASKED)
+        async with asyncio.timeout(30):
+            assert (await served[0].read()).startswith(b"HTTP/1.1 404 ")
+        waiting = socket.socket(socket.AF_UNIX)
+        waiting.connect(listening.getsockname())
+        waiting.sendall(_ASKED)
+        await worker.decline()
+        assert (tmp_path / "http.sock").is_socket()
+        reader, writer = await asyncio.open_unix_connection(sock=waiting)
+        async with asyncio.timeout(30):
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+        served[1].close()
+        await worker.drain(Farewell(within_s=1.0, idle_s=0.0))
 
 
 async def test_a_worker_without_room_for_records_says_so(tmp_path: Path) -> None:
