@@ -67,15 +67,18 @@ async def test_the_transcriber_gives_nginx_no_orders_and_the_client_no_identity(
     assert len(site.seen) == 1
 
 
-async def test_forms_with_a_boundary_each_are_one_question(site: Site) -> None:
-    """What the gateway is asked is the same byte for byte, and so known again; the forms are as sent."""
+async def test_forms_with_a_boundary_and_a_trace_each_are_one_question(site: Site) -> None:
+    """What the gateway is asked is the same byte for byte, and so known again; the forms and traces are as sent."""
     kinds = [f"multipart/form-data; boundary={number}" for number in range(3)]
+    each = "traceparent", "tracestate", "baggage", "Idempotency-Key"
     for kind in kinds:
-        answer = await site.edge.ask("POST", "/v1/audio/transcriptions", [("Content-Type", kind)], b"--")
+        fields = [("Content-Type", kind), *((name, f"of-{kind[-1]}") for name in each)]
+        answer = await site.edge.ask("POST", "/v1/audio/transcriptions", fields, b"--")
         assert answer.status == 200
     questions = bytes(site.tap.sent).removesuffix(b"\r\n\r\n").split(b"\r\n\r\n")
     assert questions == questions[:1] * 3
     assert [seen.all("Content-Type") for seen in site.seen] == [[kind] for kind in kinds]
+    assert [seen.all(name) for seen in site.seen for name in each] == [[f"of-{n}"] for n in range(3) for _ in each]
 
 
 @pytest.mark.parametrize(
