@@ -153,18 +153,22 @@ class FlvWalker:
             end = at + _TAG_BYTES + length
             if end + _BEHIND_BYTES > len(data) or _BEHIND.unpack_from(data, end)[0] != length + _TAG_BYTES:
                 break
-            if said >> 24 & _TYPE == _SOUND and length > _KIND_BYTES:
+            if said >> 24 & _TYPE == _SOUND and length >= _KIND_BYTES:
                 codec = kind >> 12
                 if codec in _MP3:
                     frames.append(data[at + _TAG_BYTES + 1 : end])
-                elif codec != _AAC or kind & 0xFF != _FRAME or length > _MOST_READ_BYTES:
+                elif length > _MOST_READ_BYTES or (codec == _AAC and kind & 0xFF == _CONFIG):
                     break
+                elif codec == _SPEEX:
+                    self._count_speex(data[at + _TAG_BYTES + 1 : end])
+                elif codec != _AAC or kind & 0xFF != _FRAME:
+                    self._count(data[at + _TAG_BYTES : at + _TAG_BYTES + _KIND_BYTES], length - 1)
                 elif aac is None:
                     played += SAMPLES
-                else:
+                elif length > _KIND_BYTES:
                     played += aac.samples(data, at + _TAG_BYTES + _KIND_BYTES, end)
             elif said >> 24 & _TYPE not in _SILENT:
-                break
+                self.strange += length
             at = end + _BEHIND_BYTES
         self._played += played
         if frames:
@@ -229,10 +233,13 @@ class FlvWalker:
             self._other_codec = _NAMES[kind[0] >> 4]
 
     def _hear_speex(self, rest: bytes) -> None:
-        """A packet of any number of frames."""
-        self._plain_ns += frames_in(self._first + rest) * FRAME_MS * _NS_PER_MS
-        self._other_codec = "speex"
+        self._count_speex(self._first + rest)
         self._want(_BEHIND_BYTES, self._close)
+
+    def _count_speex(self, packet: bytes) -> None:
+        """A packet of any number of frames."""
+        self._plain_ns += frames_in(packet) * FRAME_MS * _NS_PER_MS
+        self._other_codec = "speex"
 
     def _frame(self, size: int) -> None:
         """A tag of AAC begins; it holds one block, unless somebody packed more into it."""

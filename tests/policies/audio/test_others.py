@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.audio.flv import FlvWalker
 from policies.audio.mpegts.tables import checksum
 from policies.audio.mpegts.walker import TsWalker
 from policies.audio.sources import Heard
@@ -186,6 +187,14 @@ def test_frames_that_go_through_packets_full_of_syncs_are_no_transport_stream(nu
 def test_a_recording_that_begins_within_a_packet_is_measured_all_the_same(name, cut):
     data = recorded(name)[cut:]
     assert billed_ms(data) == pytest.approx(played_ms(data), abs=80)
+
+
+@pytest.mark.parametrize("body", [b"\x07\0", b"\x08\x10\0\0", b"\x08\xaf\1", b"\x08\xaf", b"\x08\xb2\0"])
+def test_tags_of_little_sound_or_none_take_few_steps_each(body):
+    """Wound: tags of a byte or two took 25 to 33 calls each, 0.1 s for each MB of them."""
+    kind, sound = body[:1], body[1:]
+    tag = kind + len(sound).to_bytes(3, "big") + bytes(7) + sound + (len(sound) + 11).to_bytes(4, "big")
+    assert calls_to_watch(FlvWalker(), recorded("flv")[:13] + tag * 2000, 20_000) < 10 * 2000
 
 
 @pytest.mark.parametrize("size", [16_000_000, 15_000, 5_000])
