@@ -15,11 +15,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from gateway.cli.root import gateway as commands
 from tests.ports import free_port
@@ -139,6 +140,20 @@ class Process:
         return [json.loads(line) for line in self.lines if '"event":"access"' in line]
 
 
+def command(state: Path, *words: str) -> Result:
+    """What a ``gateway`` command says that is told the state directory alone.
+
+    It runs in this process, beside a loop that may run here: most of a command is its start, and starts are what
+    ``test_demo`` and ``test_serve`` try.
+    """
+    inherited = dict.fromkeys((name for name in os.environ if name.startswith("GATEWAY_")), None)
+    runner = CliRunner(env={**inherited, "GATEWAY_STATE_DIR": str(state)})
+    with ThreadPoolExecutor(1) as elsewhere:
+        done = elsewhere.submit(runner.invoke, commands, words).result()
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done
+
+
 @dataclass
 class Demo:
     """A running demo."""
@@ -165,16 +180,8 @@ class Demo:
         return self.facts["key"]
 
     def run(self, *arguments: str) -> Any:
-        """What a ``gateway … --json`` command says that is told the state directory alone.
-
-        It runs in this process: most of a command is its start, and those are ``test_demo``'s and ``test_serve``'s.
-        """
-        inherited = dict.fromkeys((name for name in os.environ if name.startswith("GATEWAY_")), None)
-        done = CliRunner(env={**inherited, "GATEWAY_STATE_DIR": str(self.state)}).invoke(
-            commands, [*arguments, "--json"]
-        )
-        assert done.exit_code == 0, (done.output, done.exception)
-        return json.loads(done.stdout)
+        """What a ``gateway … --json`` command says that is told the state directory alone."""
+        return json.loads(command(self.state, *arguments, "--json").stdout)
 
     def ops(self, path: str) -> str:
         """A page of the operations listener."""

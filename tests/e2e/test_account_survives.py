@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.accounted import Polls, Traffic, audio_of, service
-from tests.e2e.running import GATEWAY, Process, children, command_line, environment, serving
+from tests.e2e.running import Process, children, command, command_line, serving
 
 LASTS_S = 60.0
 REQUESTS = 20_000
@@ -71,9 +70,7 @@ async def a_minute_of_murder(traffic: Traffic, polls: Polls, blows: Blows) -> No
 
 def told(state: Path, *words: str) -> str:
     """What a command says."""
-    env = environment(state_dir=str(state))
-    done = subprocess.run([*GATEWAY, *words], env=env, capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = command(state, *words)
     assert "Not in these figures" not in done.stderr
     return done.stdout
 

@@ -190,9 +190,10 @@ def test_a_killed_worker_is_replaced_and_its_usage_is_in_the_account(demo: Demo)
     assert demo.run("usage", "report", "--tenant", "demo")["requests"] - before == 5
 
 
-def test_ctrl_c_leaves_no_process_and_a_second_start_finds_the_data(tmp_path: Path) -> None:
-    """The same key works after the restart, and the account goes on."""
+def test_whatever_ends_it_leaves_no_process_and_the_next_start_finds_the_data(tmp_path: Path) -> None:
+    """Ctrl-C, and kill -9 of the parent, whose journals the next start adopts: the same key, all in the account."""
     state = tmp_path / "state"
+    prepare(state)
     with Demo.started(state) as first:
         family = [first.gateway.process.pid, *children(first.gateway.process.pid)]
         assert first.curl("/v1/models")[0] == 200
@@ -202,8 +203,14 @@ def test_ctrl_c_leaves_no_process_and_a_second_start_finds_the_data(tmp_path: Pa
     assert eventually(lambda: not alive(family))
     with Demo.started(state) as second:
         assert second.key == key
-        assert second.curl("/v1/models")[0] == 200
-        assert second.run("usage", "report", "--tenant", "demo")["requests"] == 2
+        family = [second.gateway.process.pid, *children(second.gateway.process.pid)]
+        assert [second.curl("/v1/models")[0] for _ in range(3)] == [200] * 3
+        second.gateway.process.kill()
+        second.gateway.process.wait(30)
+        assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
+    with Demo.started(state) as third:
+        assert third.curl("/v1/models")[0] == 200
+        assert third.run("usage", "report", "--tenant", "demo")["requests"] == 5
 
 
 def test_a_closed_terminal_ends_the_demo(tmp_path: Path) -> None:
@@ -227,20 +234,6 @@ def test_a_closed_terminal_ends_the_demo(tmp_path: Path) -> None:
     finally:
         demo.kill()
     assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
-
-
-def test_after_kill_9_of_the_parent_nothing_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
-    """Workers, servers and transcriber end with it; the next start adopts the journals."""
-    state = tmp_path / "state"
-    prepare(state)
-    with Demo.started(state) as first:
-        family = [first.gateway.process.pid, *children(first.gateway.process.pid)]
-        assert [first.curl("/v1/models")[0] for _ in range(3)] == [200] * 3
-        first.gateway.process.kill()
-        first.gateway.process.wait(30)
-        assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
-    with Demo.started(state) as second:
-        assert second.run("usage", "report", "--tenant", "demo")["requests"] == 3
 
 
 def test_two_gateways_on_one_state_directory(demo: Demo) -> None:

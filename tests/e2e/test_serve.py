@@ -18,12 +18,13 @@ from tests.e2e.running import GATEWAY, alive, children, environment, eventually,
 
 
 class SlowUpstream(http.server.ThreadingHTTPServer):
-    """Answers when told to."""
+    """Answers when told to. ``begun`` is set at the first byte of a body of known length, ``sent`` is all of it."""
 
     request_queue_size = 128
 
     def __init__(self) -> None:
-        self.asked, self.go = threading.Event(), threading.Event()
+        self.asked, self.begun, self.go = threading.Event(), threading.Event(), threading.Event()
+        self.sent = b""
         upstream = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -31,7 +32,10 @@ class SlowUpstream(http.server.ThreadingHTTPServer):
 
             def do_POST(self) -> None:
                 if "Content-Length" in self.headers:
-                    self.rfile.read(int(self.headers["Content-Length"]))
+                    size = int(self.headers["Content-Length"])
+                    first = self.rfile.read(min(size, 1))
+                    upstream.begun.set()
+                    upstream.sent = first + self.rfile.read(size - len(first))
                 else:
                     while size := int(self.rfile.readline(), 16):
                         self.rfile.read(size + 2)
@@ -71,27 +75,45 @@ def _get(url: str, key: str, answers: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path, upstream: SlowUpstream, workers: str) -> None:
-    """The listener closes at once, the answer arrives whole, usage is in the account, exit 0, nothing is left."""
+def test_sigterm_lets_requests_and_uploads_in_flight_finish(
+    tmp_path: Path, upstream: SlowUpstream, workers: str
+) -> None:
+    """The listener closes at once, answers arrive whole, the rest of a body goes on arriving.
+
+    Both requests are in the account, exit 0, nothing is left; a second signal would cut them off.
+    """
     with serving(tmp_path / "state", upstream, workers=workers) as (gateway, url, key):
         answers: list[bytes] = []
         asking = threading.Thread(target=_get, args=(url, key, answers))
         asking.start()
         assert upstream.asked.wait(60)
-        family = [gateway.process.pid, *children(gateway.process.pid)]
-        gateway.process.send_signal(signal.SIGTERM)
-
-        assert eventually(lambda: gateway.process.poll() is None and _refuses(url))
-        upstream.go.set()
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=60) as client:
+            head = f"POST /v1/listen HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Length: 12\r\n\r\n"
+            client.sendall(head.encode() + b"half, ")
+            assert upstream.begun.wait(60)
+            family = [gateway.process.pid, *children(gateway.process.pid)]
+            gateway.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: _refuses(url))
+            client.sendall(b"whole.")
+            assert eventually(lambda: upstream.sent == b"half, whole.")
+            assert gateway.process.poll() is None
+            upstream.go.set()
+            answer = b""
+            while piece := client.recv(65_536):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert answer.endswith(b"done")
         asking.join(30)
         assert answers == [b"done"]
         assert gateway.process.wait(30) == 0
         assert eventually(lambda: not alive(family))
+        assert [line["bytes_in"] for line in gateway.access if line["method"] == "POST"] == [12]
     report = subprocess.run(
         [*GATEWAY, "usage", "report", "--tenant", "a", "--json"],
         env=environment(state_dir=str(tmp_path / "state")), capture_output=True, text=True, check=True, cwd="/",
     )  # fmt: skip
-    assert json.loads(report.stdout)["requests"] == 1
+    assert json.loads(report.stdout)["requests"] == 2
 
 
 def _refuses(url: str) -> bool:
@@ -146,35 +168,6 @@ def test_a_state_directory_that_cannot_be_one(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_sigterm_lets_an_upload_in_flight_finish(tmp_path: Path, workers: str) -> None:
-    """The rest of the body goes on arriving; a second signal would cut it off."""
-    uploads = UploadUpstream()
-    thread = threading.Thread(target=uploads.serve_forever, daemon=True)
-    thread.start()
-    try:
-        with serving(tmp_path / "state", uploads, workers=workers) as (gateway, url, key):
-            host, _, port = url.removeprefix("http://").partition(":")
-            with socket.create_connection((host, int(port)), timeout=60) as client:
-                head = f"POST /v1/listen HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Length: 12\r\n\r\n"
-                client.sendall(head.encode() + b"half, ")
-                assert uploads.begun.wait(60)
-                gateway.process.send_signal(signal.SIGTERM)
-                assert eventually(lambda: _refuses(url))
-                client.sendall(b"whole.")
-                answer = b""
-                while piece := client.recv(65_536):
-                    answer += piece
-            assert answer.startswith(b"HTTP/1.1 200 OK")
-            assert answer.endswith(b"half, whole.")
-            assert gateway.process.wait(30) == 0
-            assert [line["bytes_in"] for line in gateway.access if line["method"] == "POST"] == [12]
-    finally:
-        uploads.shutdown()
-        uploads.server_close()
-        thread.join()
-
-
 def test_a_second_signal_stops_at_once(tmp_path: Path, upstream: SlowUpstream) -> None:
     """Nobody has to wait for the drain time: what is in flight is cut off. Exit 0, and nothing is left."""
     with serving(tmp_path / "state", upstream, workers="1", drain_timeout="600") as (gateway, url, key):
@@ -195,28 +188,3 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, upstream: SlowUpstream) -
 def _get_nothing(url: str, key: str) -> None:
     with contextlib.suppress(OSError, http.client.HTTPException):
         _get(url, key, [])
-
-
-class UploadUpstream(http.server.ThreadingHTTPServer):
-    """Says back what it was sent; ``begun`` is set when the first bytes of a body are there."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        upstream = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(1)
-                upstream.begun.set()
-                body += self.rfile.read(int(self.headers["Content-Length"]) - 1)
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        super().__init__(("127.0.0.1", 0), Handler)
