@@ -77,10 +77,14 @@ def validated(model: type[_Model], found: object, known: Known | None = None) ->
         raise Problem(Refusal.INVALID_INPUT, fields=faults(error)) from error
 
 
+_IN_OTHER_WORDS = {"extra_forbidden": "There is no such field here.", "missing": "This field is missing."}
+"""For pydantic's own, which speak of inputs."""
+
+
 def faults(error: ValidationError) -> dict[str, str]:
     """What is wrong, by field (``a.b`` for one inside another); never with the value, which may be a secret."""
     found: dict[str, str] = {}
     for detail in error.errors(include_input=False, include_url=False):
         field = ".".join(str(part) for part in detail["loc"] if part != "[key]") or "body"
-        found.setdefault(field, str(detail["msg"]).removeprefix("Value error, "))
+        found.setdefault(field, _IN_OTHER_WORDS.get(detail["type"]) or str(detail["msg"]).removeprefix("Value error, "))
     return found

@@ -76,6 +76,8 @@ async def test_every_faulty_field_is_named_at_once(houses: Houses) -> None:
     body = {"name": "", "scopes": ["a b"], "expires_at": "soon", "test": "perhaps"}
     problem = await caller.ask("POST", "/keys", body, status=422)
     assert {error["field"].partition(".")[0] for error in problem["errors"]} == set(body)
+    said = [(e["field"], e["message"]) for e in (await caller.ask("POST", "/keys", {"nme": "k"}, status=422))["errors"]]
+    assert said == [("name", "This field is missing."), ("nme", "There is no such field here.")]
 
 
 async def test_another_tenants_things_are_not_there(houses: Houses) -> None:
