@@ -161,13 +161,15 @@ class Places:
             self.refuse()
 
     def end_table(self, name: bytes, *, is_whole: bool) -> None:
-        """A table has ended. A second one of its kind is odd, and so is one that has no room for what it claims."""
+        """A table or run has ended. A second one of a table is odd, and so is what has no room for what it claims."""
         self._run_at = None
         kind = _KINDS.get(name, "")
-        if not kind or self.is_odd:
+        if self.is_odd:
             return
         if not is_whole or kind in self._ended:
             self.refuse()
+            return
+        if not kind:
             return
         self._ended.add(kind)
         if kind != "offsets" and {"sizes", "spreads"} <= self._ended:
