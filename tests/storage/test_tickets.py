@@ -46,6 +46,26 @@ async def test_an_unknown_ticket_is_nothing(tickets: RedisTickets) -> None:
     assert await tickets.take(SECRET) is None
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b'{"tenant_id": "ten_a", "credential": "00", "route": "openai.realtime", "longest_s": 60}',
+        b'{"tenant_id": "ten_a", "credential": "0g", "routes": ["openai.realtime"], "longest_s": 60}',
+        b'{"tenant_id": "ten_a", "credential": null, "routes": ["openai.realtime"], "longest_s": 60}',
+        b'{"tenant_id": "ten_a", "credential": "00", "routes": "openai.realtime", "longest_s": 60}',
+        b'{"tenant_id": "ten_a", "credential": "00", "routes": ["openai.realtime"], "longest_s": null}',
+        b"[]", b"{", b"\xff", b"",
+    ],
+)  # fmt: skip
+async def test_a_ticket_of_another_version_opens_nothing(tickets: RedisTickets, redis_url: str, stored: bytes) -> None:
+    """While one version takes over from another: refused as any ticket that is not known."""
+    await tickets.keep(SECRET, TICKET, LIFE_S)
+    async with Redis.from_url(redis_url) as redis:
+        (key,) = await redis.keys("*")
+        await redis.set(key, stored)
+    assert await tickets.take(SECRET) is None
+
+
 async def test_a_ticket_lives_for_a_minute_and_its_text_is_nowhere(tickets: RedisTickets, redis_url: str) -> None:
     await tickets.keep(SECRET, TICKET, LIFE_S)
     async with Redis.from_url(redis_url) as redis:
