@@ -186,7 +186,7 @@ class Streams:
                 if isinstance(now, Deny):
                     tunnel.end(Ending.CREDENTIAL_ENDED, now.refusal.code, now.refusal.message)
                 elif now is not None:  # a key may have been given an end
-                    tunnel.end_by(_lasts(now, presented))
+                    tunnel.end_by(_lasts(now, tunnel.presented))
 
     async def _ask(self, presented: Presented, route: Route, address: str, group: list[Tunnel]) -> Permit | Deny | None:
         """Ask until there is an answer: what cannot be asked may have been revoked, or not."""

@@ -13,14 +13,18 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from policies.account.usage import INTERIM, Outcome
+from policies.http.tickets import TICKET_BYTES, Ticket, mint_ticket
 from policies.http.verdict import Refusal
 from policies.http.websocket import BINARY, PING, PONG, TEXT, close_frame, frame
 from policies.identity.principals import Standing
 from policies.metering.streams import Ending
 from policies.networks import network
 from storage.ports import Invalidation
+from tests.gateway.harness import PEPPER, digest
 from tests.gateway.stream_harness import MASK, RawSite, RawUpstream, Site, closed, options_for, raw_site, site
 from tests.gateway.token_world import MEMBER, token_world
+
+TICKET = mint_ticket(bytes(TICKET_BYTES))
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +86,20 @@ async def test_a_stream_ends_where_its_key_may_not_be_used_any_more() -> None:
             change_keys(here, Invalidation("ten_a", "key_1"), **bound)
             assert code in await client.recv()
             assert (await closed(client))[0] == 4001
+
+
+async def test_what_bounds_a_tickets_stream_bounds_no_other_of_its_key() -> None:
+    """All streams of a key are asked about at once, and each has its own end."""
+    async with site() as here:
+        credential = digest(PEPPER, here.gateway.key.encode())
+        here.gateway.tickets.kept[TICKET.encode()] = Ticket(
+            tenant_id="ten_a", credential=credential, routes=("openai.realtime",), longest_s=60
+        )
+        async with here.connect(key=None, subprotocols=[TICKET]), here.connect():
+            streams = here.gateway.streams
+            of_ticket, of_key = sorted(streams._open, key=lambda tunnel: tunnel._ends_at)
+            await streams._recheck([of_ticket, of_key])
+            assert of_key._ends_at - of_ticket._ends_at > 60
 
 
 async def test_a_change_that_does_not_concern_a_stream_leaves_it_alone() -> None:
