@@ -146,7 +146,7 @@ def request_head(
     return b"%b%b%b%b\r\n%b%b\r\n" % (line, host_line, passing, id_line, framing, identity)
 
 
-_FOR_THE_PORTAL = frozenset({b"authorization", b"cookie"})
+_FOR_THE_PORTAL = frozenset({b"authorization", b"x-api-key", b"cookie"})
 
 
 def portal_lines(known: Known) -> bytes:

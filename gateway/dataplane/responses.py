@@ -213,18 +213,19 @@ def _assemblyai(deny: Deny, request_id: str) -> bytes:
 
 _SPEECHMATICS_ERRORS = {
     401: "Permission Denied", 404: "Job not found", 409: "Transcription not ready", 413: "Unprocessable Entity",
-    415: "Format Not Supported", 400: "Bad Request", 501: "Not Implemented",
+    415: "Format Not Supported", 422: "Unprocessable Entity", 400: "Bad Request", 501: "Not Implemented",
 }  # fmt: skip
 """Words that its Node SDK knows: an answer with any other is an unexpected one to it, and its detail is lost."""
 
 
 def _speechmatics(deny: Deny, request_id: str) -> bytes:
-    """The error object of Speechmatics' batch API."""
+    """The error object of Speechmatics' batch API; its SDK for temporary keys says what stands in ``message``."""
     status = deny.refusal.status
     usual = "Internal Server Error" if status >= 500 else "Forbidden"
     detail = f"{deny.message} (request id {request_id})"
     error = _SPEECHMATICS_ERRORS.get(status, usual)
-    return orjson.dumps({"code": status, "error": error, "detail": detail, "reason": deny.refusal.code})
+    said = {"code": status, "error": error, "detail": detail, "message": detail, "reason": deny.refusal.code}
+    return orjson.dumps(said)
 
 
 def _elevenlabs(deny: Deny, request_id: str) -> bytes:

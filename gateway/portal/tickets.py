@@ -18,8 +18,11 @@ from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import PARTS
 from gateway.portal.web.bodies import read_json
 from gateway.portal.web.problem import Problem
+from policies.http.credentials import Presented, present
+from policies.http.headers import RequestHead
 from policies.http.tickets import LIFE_S, LONGEST_S, TICKET_BYTES, Ticket, mint_ticket
 from policies.http.verdict import Deny, Refusal
+from policies.identity.principals import Principal
 from policies.identity.tokens import AccessToken
 from policies.people import Session
 from policies.routing.route_table import RouteTable
@@ -147,42 +150,45 @@ async def _by_credential(request: web.Request, wanted: Sequence[Route], life_s: 
         if digest is None:
             raise Problem(Refusal.INVALID_API_KEY)
         return _Holder(tenant_id=who.tenant_id, credential=digest, routes=allowed, life_s=life_s)
+    principal = await _standing(request, who.tenant_id, who.user_id)
     token = await _token(request)
-    left_s = 0 if token is None else token.expires_s - int(parts.now().timestamp())
-    life_s = min(life_s, max(LIFE_S, left_s))
-    family = "" if token is None else token.family
-    return await _person(request, who.tenant_id, who.user_id, who.scopes, family, wanted, life_s)
+    life_s = min(life_s, max(LIFE_S, token.expires_s - int(parts.now().timestamp())))
+    return _person(request, principal, principal.scopes & who.scopes, token.family, wanted, life_s)
 
 
 async def _by_session(request: web.Request, session: Session, wanted: Sequence[Route]) -> _Holder:
     left_s = (session.expires_at - request.app[PARTS].now()).total_seconds()
-    person = await _person(request, session.tenant_id, session.user_id, None, session.id, wanted, LIFE_S)
-    return replace(person, left_s=left_s)
+    principal = await _standing(request, session.tenant_id, session.user_id)
+    return replace(_person(request, principal, principal.scopes, session.id, wanted, LIFE_S), left_s=left_s)
 
 
-async def _person(
-    request: web.Request, tenant_id: str, user_id: str, scopes: frozenset[str] | None, family: str,
-    wanted: Sequence[Route], life_s: int,
-) -> _Holder:  # fmt: skip
-    """What is made for a person belongs to the log-in that it came of, and ends with it.
-
-    ``scopes``: those that a token has; None where all of the person's count.
-    """
-    tokens = request.app[OAUTH].tokens
-    principal = await tokens.subject(tenant_id, user_id)
-    if principal is None:  # a guest of another issuer, or somebody who has just been shut out
+async def _standing(request: web.Request, tenant_id: str, user_id: str) -> Principal:
+    """Who that is now. Raises Problem for a guest of another issuer, and for who has just been shut out."""
+    principal = await request.app[OAUTH].tokens.subject(tenant_id, user_id)
+    if principal is None:
         raise Problem(Refusal.INSUFFICIENT_PERMISSION)
-    allowed = _allowed(wanted, principal.scopes if scopes is None else principal.scopes & scopes)
+    return principal
+
+
+def _person(
+    request: web.Request, principal: Principal, scopes: frozenset[str], family: str, wanted: Sequence[Route],
+    life_s: int,
+) -> _Holder:  # fmt: skip
+    """What is made for a person belongs to the log-in that it came of, and ends with it."""
+    allowed = _allowed(wanted, scopes)
     needed = frozenset(route.scope for route in allowed) - {""}
-    made = tokens.access(principal, needed, client_id=_CLIENT, family=family, life_s=life_s + LIFE_S)
-    return _Holder(tenant_id=tenant_id, credential=made.encode(), routes=allowed, life_s=life_s)
+    made = request.app[OAUTH].tokens.access(principal, needed, client_id=_CLIENT, family=family, life_s=life_s + LIFE_S)
+    return _Holder(tenant_id=principal.tenant_id, credential=made.encode(), routes=allowed, life_s=life_s)
 
 
-async def _token(request: web.Request) -> AccessToken | None:
-    """What the caller's token says."""
-    token = request.headers.get("Authorization", "").rpartition(" ")[2]
-    found = await request.app[OAUTH].tokens.bearers.examine(token.encode("utf-8", "surrogateescape"))
-    return found if isinstance(found, AccessToken) else None
+async def _token(request: web.Request) -> AccessToken:
+    """What the caller's token says, wherever it stood. Raises Problem: what ends with no log-in is not given out."""
+    presented = present(RequestHead.walk(request.raw_headers))
+    secret = presented.secret if isinstance(presented, Presented) else b""
+    found = await request.app[OAUTH].tokens.bearers.examine(secret)
+    if isinstance(found, AccessToken):
+        return found
+    raise Problem(Refusal.INVALID_TOKEN)
 
 
 def _allowed(wanted: Sequence[Route], scopes: frozenset[str]) -> tuple[Route, ...]:

@@ -11,6 +11,7 @@ OpenAI's SDK for ``POST /v1/realtime/client_secrets``; November 2026.
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from typing import Any, Literal, Self
 
 from aiohttp import web
@@ -22,12 +23,16 @@ from gateway.portal.tickets import Issued, Terms, issue
 from gateway.portal.web.bodies import validated
 from gateway.portal.web.crosssite import exempt
 from gateway.portal.web.problem import Problem
+from gateway.portal.web.shield import as_service
 from policies.http.tickets import LONGEST_S
 from policies.http.verdict import Deny, Refusal
 from policies.identity import strict_json
 from policies.routing.route_table import RouteTable
 from policies.routing.routes import Route
 from storage.ports import Unavailable
+
+_MOST_FAULTS, _LONGEST_NAME = 5, 64
+"""Of what a refusal tells: a body can have thousands of names that nobody knows."""
 
 
 class _Call(BaseModel):
@@ -149,6 +154,7 @@ def setup(app: web.Application, table: RouteTable) -> None:
 
 def _handler(route: Route, granted: list[Route]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
+        as_service(request)
         if not caller(request).is_known:
             return _refused(request, route, Problem(Refusal.MISSING_CREDENTIAL))
         try:
@@ -184,8 +190,9 @@ async def _said(request: web.Request) -> dict[str, Any]:
 
 
 def _refused(request: web.Request, route: Route, problem: Problem) -> web.Response:
-    """In the shape that the route's clients know; what is wrong with a field is told behind its name."""
-    wrong = " ".join(f"{name}: {sentence}" for name, sentence in problem.fields.items())
+    """In the shape that the route's clients know; what is wrong with the first fields is told behind their names."""
+    told = islice(problem.fields.items(), _MOST_FAULTS)
+    wrong = " ".join(f"{name[:_LONGEST_NAME]}: {sentence.removesuffix('.')}." for name, sentence in told)
     deny = Deny(refusal=problem.refusal, detail=problem.detail or wrong)
     body = refusal_body(deny, request_id(request), route.dialect)
     made = web.Response(body=body, status=problem.refusal.status, content_type="application/json")

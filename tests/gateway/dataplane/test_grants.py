@@ -34,6 +34,16 @@ async def test_it_goes_to_the_portal_with_the_identity(gateway: Gateway, method:
     assert seen.all("authorization") == [f"Bearer {gateway.key}"]
 
 
+async def test_the_portal_sees_the_credential_also_in_a_keys_header(gateway: Gateway) -> None:
+    """A token may stand there as well, and the ticket is to end with its log-in. No upstream sees it."""
+    headers = [("X-API-Key", gateway.key)]
+    for method, target in (("POST", "/v1/auth/grant"), ("GET", "/v1/models")):
+        assert (await gateway.ask(method, target, headers, key=None)).status == 200
+    of_portal, of_upstream = gateway.upstream.seen
+    assert of_portal.all("x-api-key") == [gateway.key]
+    assert of_upstream.all("x-api-key") == []
+
+
 @pytest.mark.parametrize(("method", "target"), CALLS)
 async def test_nobody_else_gets_that_far(gateway: Gateway, method: str, target: str) -> None:
     """A cookie is no credential here, and a key has no place in the address."""

@@ -110,16 +110,24 @@ async def test_a_ticket_ends_with_the_session_that_asked_for_it(portal: Client, 
     assert bearers.is_revoked(found)
 
 
-async def test_a_ticket_ends_with_the_log_in_that_asked_for_it(portal: Client, town: Town) -> None:
+@pytest.mark.parametrize("place", ["Authorization: Bearer {}", "Authorization: Token {}", "X-API-Key: {}"])
+async def test_a_ticket_ends_with_the_log_in_that_asked_for_it(portal: Client, town: Town, place: str) -> None:
+    """Wherever its token stood: from a key's header it had no log-in, and ended with none."""
     form = {"grant_type": "password", "username": EMAIL, "password": PASSWORD}
     tokens = await (await portal.post("/auth/token", data=form, headers={"X-Client-IP": "192.0.2.1"})).json()
+    name, _, value = place.format(tokens["access_token"]).partition(": ")
     asking = {
-        "X-Tenant-ID": town.tenant.id, "X-User-ID": town.user.id, "X-Auth-Scopes": tokens["scope"],
-        "Authorization": f"Bearer {tokens['access_token']}",
+        "X-Tenant-ID": town.tenant.id, "X-User-ID": town.user.id, "X-Auth-Scopes": tokens["scope"], name: value,
     }  # fmt: skip
     found = await behind_a_ticket(portal, town, asking)
     assert (await portal.post("/auth/revoke", data={"token": tokens["refresh_token"]})).status == 200
     assert portal.app[OAUTH].tokens.bearers.is_revoked(found)  # type: ignore[union-attr]
+
+
+async def test_a_token_that_is_nowhere_to_be_seen_gets_no_ticket(portal: Client, town: Town) -> None:
+    asking = {"X-Tenant-ID": town.tenant.id, "X-User-ID": town.user.id, "X-Auth-Scopes": "transcribe"}
+    async with portal.post("/auth/grant", json={"route": "openai.realtime"}, headers=asking) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (401, "invalid_token")
 
 
 async def test_a_ticket_lasts_no_longer_than_the_session(portal: Client, town: Town) -> None:

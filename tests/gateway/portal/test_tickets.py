@@ -5,7 +5,7 @@ from typing import Any
 from gateway.portal.oauth.parts import OAUTH
 from gateway.portal.parts import Parts
 from policies.http.tickets import LIFE_S
-from policies.identity.tokens import AccessToken
+from policies.identity.tokens import ACCESS_S, AccessToken
 from storage.ports import NewKey
 from storage.postgres.keys.registry import PostgresKeyRegistry
 from storage.redis.tickets import RedisTickets
@@ -31,9 +31,13 @@ async def key(town: Town, scopes: str = "transcribe") -> dict[str, str]:
     return {"X-Tenant-ID": town.tenant.id, "X-API-Key-ID": made.id, "X-Auth-Scopes": scopes}
 
 
-def person(town: Town, scopes: str = "transcribe") -> dict[str, str]:
-    """The gateway's word for an access token."""
-    return {"X-Tenant-ID": town.tenant.id, "X-User-ID": town.user.id, "X-Auth-Scopes": scopes}
+async def person(portal: Client, town: Town, scopes: str = "transcribe", life_s: int = ACCESS_S) -> dict[str, str]:
+    """The gateway's word for an access token, and the token."""
+    tokens = portal.app[OAUTH].tokens  # type: ignore[union-attr]
+    principal = await tokens.subject(town.tenant.id, town.user.id)
+    token = tokens.access(principal, frozenset(scopes.split()), client_id="x", life_s=life_s)
+    identity = {"X-Tenant-ID": town.tenant.id, "X-User-ID": town.user.id, "X-Auth-Scopes": scopes}
+    return {**identity, "Authorization": f"Bearer {token}"}
 
 
 async def taken(parts: Parts, answer: Any) -> Any:
@@ -51,7 +55,7 @@ async def test_a_key_gets_a_ticket_that_stands_for_it(portal: Client, town: Town
 
 async def test_a_person_gets_one_with_a_token_made_for_it(portal: Client, town: Town) -> None:
     """For this one scope, and for a minute or two."""
-    answer = await ask(portal, person(town), route="openai.realtime", max_session_seconds=90)
+    answer = await ask(portal, await person(portal, town), route="openai.realtime", max_session_seconds=90)
     ticket = await taken(town.parts, answer)
     assert ticket.longest_s == 90
     found = await portal.app[OAUTH].tokens.bearers.examine(ticket.credential)  # type: ignore[union-attr]
@@ -80,9 +84,9 @@ async def test_nobody_gets_none(portal: Client, town: Town) -> None:
 async def test_a_ticket_is_no_more_than_its_holder(portal: Client, town: Town) -> None:
     """A-08: without the scope, without the membership, with a key that has ended."""
     await ask(portal, await key(town, "usage:read"), status=403)
-    await ask(portal, person(town, "usage:read"), status=403)
-    await ask(portal, {**person(town), "X-User-ID": "usr_" + "0" * 20}, status=403)
-    await ask(portal, {**person(town), "X-User-ID": "corp:17"}, status=403)
+    await ask(portal, await person(portal, town, "usage:read"), status=403)
+    await ask(portal, {**(await person(portal, town)), "X-User-ID": "usr_" + "0" * 20}, status=403)
+    await ask(portal, {**(await person(portal, town)), "X-User-ID": "corp:17"}, status=403)
     gone = {"X-Tenant-ID": town.tenant.id, "X-API-Key-ID": "key_x", "X-Auth-Scopes": "transcribe"}
     assert (await ask(portal, gone, status=401))["code"] == "invalid_api_key"
 
@@ -101,11 +105,11 @@ async def test_only_a_stream_can_be_asked_for(portal: Client, town: Town) -> Non
         {"path": "/v1/realtime", "colour": "blue"},
     ]
     for wish in wishes:
-        await ask(portal, person(town), status=422, **wish)
+        await ask(portal, await person(portal, town), status=422, **wish)
 
 
 async def test_the_routes_own_bound_is_the_longest(portal: Client, town: Town) -> None:
-    usual = (await ask(portal, person(town)))["max_session_seconds"]
-    assert (await ask(portal, person(town), path="/v1/realtime", max_session_seconds=86_400))[
+    usual = (await ask(portal, await person(portal, town)))["max_session_seconds"]
+    assert (await ask(portal, await person(portal, town), path="/v1/realtime", max_session_seconds=86_400))[
         "max_session_seconds"
     ] == usual

@@ -28,11 +28,12 @@ REUSABLE = {"deepgram", "openai"}
 async def ask(
     portal: Client, call: tuple[str, str], headers: dict[str, str], body: object = None, status: int = 200
 ) -> Any:
-    """What is answered; nothing of it may be kept by a cache."""
+    """What is answered; nothing of it may be kept by a cache, and none of it is a page."""
     async with portal.request(*call, headers=headers, json=body) as answer:
         assert answer.status == status, await answer.text()
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.content_type == "application/json"
+        assert not {"Content-Security-Policy", "X-Frame-Options", "Permissions-Policy"} & answer.headers.keys()
         return await answer.json()
 
 
@@ -127,6 +128,20 @@ async def test_what_cannot_be_kept_is_refused_in_the_shape_of_the_service(
     assert await town.parts.redis.keys("platform:ticket:*") == []
 
 
+async def test_a_refusal_is_no_longer_than_it_helps(portal: Client, town: Town) -> None:
+    """However many names nobody knows, and however long: every answer says it three times over."""
+    headers = await key(town)
+    for body in ({f"name{i}": 1 for i in range(5_000)}, {"n" * 60_000: 1}):
+        assert len(str(await ask(portal, DEEPGRAM, headers, body, status=422))) < 2_000
+
+
+async def test_speechmatics_sdk_has_a_message_to_show(portal: Client, town: Town) -> None:
+    """@speechmatics/auth 0.1.0 makes its error of ``message`` where the status is 422."""
+    answer = await ask(portal, ("POST", "/v1/api_keys?type=batch"), await key(town), status=422)
+    assert "type: Input should be 'rt'. (request id" in answer["message"]
+    assert answer["error"] == "Unprocessable Entity"
+
+
 async def test_a_body_is_json_and_says_nothing_twice(portal: Client, town: Town) -> None:
     headers = await key(town)
     async with portal.post(DEEPGRAM[1], data=b"ttl_seconds=3600", headers=headers) as answer:
@@ -144,24 +159,24 @@ async def test_nobody_gets_none_nor_who_may_not(portal: Client, town: Town, serv
     await ask(portal, call, {}, status=401)
     await ask(portal, call, {"Cookie": "tahoe_session=x"}, status=401)
     await ask(portal, call, await key(town, "usage:read"), status=403)
-    await ask(portal, call, person(town, "usage:read"), status=403)
-    await ask(portal, call, {**person(town), "X-User-ID": "corp:17"}, status=403)
+    await ask(portal, call, await person(portal, town, "usage:read"), status=403)
+    await ask(portal, call, {**(await person(portal, town)), "X-User-ID": "corp:17"}, status=403)
     gone = {"X-Tenant-ID": town.tenant.id, "X-API-Key-ID": "key_x", "X-Auth-Scopes": "transcribe"}
     await ask(portal, call, gone, status=401)
-    await ask(portal, call, {**person(town), "Origin": "https://app.test", "Sec-Fetch-Site": "cross-site"})
+    await ask(
+        portal, call, {**(await person(portal, town)), "Origin": "https://app.test", "Sec-Fetch-Site": "cross-site"}
+    )
 
 
 async def test_a_persons_lasts_no_longer_than_the_token_that_asked(portal: Client, town: Town) -> None:
     """Or a minute, as every ticket; what stands behind it is for this one scope."""
-    tokens = portal.app[OAUTH].tokens  # type: ignore[union-attr]
-    principal = await tokens.subject(town.tenant.id, town.user.id)
     for life_s, expected in ((300, 300), (5, LIFE_S)):
-        made = tokens.access(principal, principal.scopes, client_id="x", life_s=life_s)
-        answer = await ask(
-            portal, DEEPGRAM, {**person(town), "Authorization": f"Bearer {made}"}, {"ttl_seconds": 3_600}
-        )
+        headers = await person(portal, town, life_s=life_s)
+        answer = await ask(portal, DEEPGRAM, headers, {"ttl_seconds": 3_600})
         assert 0 <= expected - answer["expires_in"] < 5
-        behind = await tokens.bearers.examine((await taken(town, answer["access_token"])).credential)
+        behind = await portal.app[OAUTH].tokens.bearers.examine(  # type: ignore[union-attr]
+            (await taken(town, answer["access_token"])).credential
+        )
         assert isinstance(behind, AccessToken)
         assert (behind.subject, behind.scopes) == (town.user.id, {"transcribe"})
         assert behind.expires_s - behind.issued_s <= expected + LIFE_S
