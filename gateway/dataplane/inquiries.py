@@ -198,9 +198,9 @@ class Reader:
     def know(self, raw: RawHeaders, version: tuple[int, int], peer: str) -> Known:
         """Work a header out."""
         head = RequestHead.walk(raw)
-        head.lines = without_credentials(head.lines)
+        head.pass_only(without_credentials(head.lines))
         if self._withheld:
-            head.lines = without_folded(head.lines, self._withheld)
+            head.pass_only(without_folded(head.lines, self._withheld))
         trusted = peer in self._trusted
         return Known(
             head=head,

@@ -215,8 +215,21 @@ class RequestHead:
             elif kind is not _DROP:
                 head._note(kind, name, value)
         if head.connection:
-            head.lines = _without(lines, head.connection)
+            head.pass_only(_without(lines, head.connection))
         return head
+
+    def pass_only(self, lines: list[bytes]) -> None:
+        """Leave the others of the lines out. What one of them says of the body is not believed: it is not heard behind.
+
+        Audio that is l16 of 384 kHz to us alone costs a hundredth of what is transcribed.
+        """
+        if len(lines) < len(self.lines):
+            names = {line.partition(b":")[0].lower() for line in lines}
+            if b"content-type" not in names:
+                self.content_type = b""
+            if b"content-encoding" not in names:
+                self.content_encoding = b""
+        self.lines = lines
 
     def _note(self, kind: _Kind, name: bytes, value: bytes) -> None:
         """Keep what the gateway reads itself; some of it passes on as well."""

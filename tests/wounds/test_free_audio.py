@@ -77,6 +77,31 @@ async def test_a_file_that_is_called_samples_is_weighed(gateway: Gateway, query:
     assert record.measured.audio_ms >= 9_950
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("Content-Type", "audio/l16;rate=384000"), ("Connection", "Content-Type")],
+        [("Content-Type", f"audio/l16;rate=384000;x=tkt_{48 * 'a'}")],
+    ],
+)
+async def test_a_type_that_the_service_does_not_hear_makes_nothing_cheaper(
+    gateway: Gateway, fields: list[tuple[str, str]]
+) -> None:
+    """A line that goes no further is not believed either: what we took for samples, the service took for a file."""
+    await gateway.ask("POST", "/v1/listen", fields, PCM)
+    await gateway.ask("POST", "/v1/listen", [], PCM)
+    assert [seen.all("content-type") for seen in gateway.upstream.seen] == [[], []]
+    known, unknown = (record.measured.audio_ms for record in gateway.journal.records)
+    assert known == unknown >= 1_000
+
+
+async def test_a_coding_that_the_service_does_not_hear_is_none(gateway: Gateway) -> None:
+    fields = [("Content-Type", "audio/wav"), ("Content-Encoding", "gzip"), ("Connection", "content-encoding")]
+    assert (await gateway.ask("POST", "/v1/listen", fields, SECOND)).status == 200
+    assert gateway.upstream.seen[0].all("content-encoding") == []
+    assert 999 <= gateway.journal.records[0].measured.audio_ms <= 1_001
+
+
 @pytest.mark.parametrize("query", ["encoding=linear16&sample_rate=192000&channels=64", "encode=false"])
 async def test_a_query_that_the_service_does_not_read_makes_nothing_cheaper(gateway: Gateway, query: str) -> None:
     """WMA, which nobody here walks, was plain samples at 192 kHz by the query alone: twenty seconds for 4 ms."""
