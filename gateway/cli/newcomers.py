@@ -101,7 +101,7 @@ def link(given: Given, email: str) -> None:
     """Make a link by which a person chooses a password, the first or a new one, in place of any that is out.
 
     It is mailed; where no mail is configured it is printed, this once. It works for seven days, and for half an hour
-    where there is a password already; that stays until another is chosen. A second factor is asked for as ever.
+    where there is a way in already; a password stays until another is chosen. A second factor is asked for as ever.
     """
     known, life_s, shown = with_stores(given, lambda stores: _link(stores, email))
     until = stamp(datetime.now(UTC) + timedelta(seconds=life_s))
@@ -160,13 +160,14 @@ async def _link(stores: "Stores", email: str) -> tuple["Known", int, str]:
     from gateway.identity.digests import digest  # noqa: PLC0415  slow: see the package's docstring
     from gateway.portal.entry import recovery  # noqa: PLC0415  the same
     from gateway.portal.mail import letters  # noqa: PLC0415  the same
+    from policies.people import RESET_S  # noqa: PLC0415  the same
     from storage.postgres.people.users import PostgresUsers  # noqa: PLC0415  the same
 
     users, secret = PostgresUsers(stores.pool, stores.trail), recovery.mint("reset")
     of_secret = digest(stores.secret_for(recovery.LINKS), secret.encode())
     known, life_s = await users.link(await person_id(stores, email), of_secret)
     made = recovery.link(stores.settings.base_url, secret)
-    letter = letters.reset(made) if known.has_password else letters.welcome(made)
+    letter = letters.reset(made) if life_s == RESET_S else letters.welcome(made)
     return known, life_s, "" if await _mail(stores, known.email, letter) else made
 
 

@@ -16,6 +16,7 @@ from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from policies.identity.tenants import UserStatus
+from policies.people import RESET_S
 from storage.ports import AlreadyExists, Invalidation
 from storage.postgres.people.accounts import PostgresPeople
 from storage.postgres.people.newcomers import NewPerson
@@ -130,7 +131,7 @@ async def create_user(ask: Ask[Nothing, UserWish]) -> UserMade:
 async def link_user(ask: Ask[Nothing, Any]) -> PasswordLink:
     """Make a link by which a person chooses a password, in place of any that is out: once, for 7 days.
 
-    Where it has a password already, for 30 minutes. The second factor is asked for afterwards as ever.
+    Where it can sign in already, for 30 minutes. The second factor is asked for afterwards as ever.
     """
     ask.who.require_fresh()
     secret = recovery.mint("reset")
@@ -138,7 +139,7 @@ async def link_user(ask: Ask[Nothing, Any]) -> PasswordLink:
         ask.path("user_id"), ask.request.app[IDENTITY].digest(recovery.LINKS, secret)
     )
     link = recovery.link(ask.parts.public_url, secret)
-    letter = letters.reset(link) if known.has_password else letters.welcome(link)
+    letter = letters.reset(link) if life_s == RESET_S else letters.welcome(link)
     mailed = await is_delivered(ask.request, known.email, *letter)
     return PasswordLink(
         email=known.email,

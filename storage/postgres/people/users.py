@@ -49,6 +49,10 @@ _KNOWN = """
         ) AS tenants
     FROM platform.users u WHERE u.status <> 'deleted'
 """
+_HAS_ANOTHER_WAY_IN = """
+    SELECT EXISTS (SELECT FROM platform.passkeys WHERE user_id = $1)
+        OR EXISTS (SELECT FROM platform.identities WHERE user_id = $1) AS found
+"""
 _SORTS = {"email": Order("lower(u.email)"), **by_age("u.id")}
 
 
@@ -106,14 +110,16 @@ class PostgresUsers:
     async def link(self, user_id: str, digest: bytes) -> tuple[Known, int]:
         """A link by which a person chooses a password, in place of any that is out; and for how many seconds it works.
 
-        The first password has as long as an invitation. ``digest`` is that of the link's secret. Raises NotFound, and
+        Who cannot sign in yet has as long as an invitation; a link beside another way in works no longer than one that
+        the person asks for itself. ``digest`` is that of the link's secret. Raises NotFound, and
         Rejected for a person who is disabled: the link would not work.
         """
         async with self._pool.together() as one:
             known = await PostgresUsers(one, self._trail).user(user_id)
             if known.status is not UserStatus.ACTIVE:
                 raise Rejected(f"{known.email} is disabled: a link would not work before it is enabled.")
-            life_s = RESET_S if known.has_password else INVITATION_S
+            (has_another,) = await one.read(_HAS_ANOTHER_WAY_IN, user_id)
+            life_s = RESET_S if known.has_password or has_another["found"] else INVITATION_S
             await PostgresLinks(one).make_reset(user_id, digest, life_s)
             await PostgresPeople(one, self._trail).note("password.reset_requested", user_id, known.email)
             return known, life_s

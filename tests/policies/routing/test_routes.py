@@ -15,7 +15,7 @@ from policies.http.inquiry import is_plain_path
 from policies.http.verdict import Deny, Refusal
 from policies.routing import route_fields
 from policies.routing.route_table import RoutesInvalid, RouteTable
-from policies.routing.routes import LONGEST_S, METHODS, PORTAL, RESERVED, Access, Route, WithoutLimiter
+from policies.routing.routes import GRANTING, LONGEST_S, METHODS, PORTAL, RESERVED, Access, Route, WithoutLimiter
 
 PLAIN = {"name": "a", "path": "/a", "methods": ["GET"]}
 
@@ -103,6 +103,14 @@ CLOSED = [
     ("POST", "/openai/deployments/x/chat/completions"),
     ("POST", "/v1/projects/p/keys"), ("GET", "/auth/verify"), ("GET", "/inference"), ("GET", "/asr"),
 ]  # fmt: skip
+
+
+def test_shipped_calls_for_tickets_are_bounded() -> None:
+    """Each ticket lies in Redis for up to ten minutes, and a tenant need not have a limit of its own."""
+    made = RouteTable.compile(tomllib.loads(shipped("routes.toml").read_text()))
+    granting = [route for route in made.routes if route.grants]
+    assert len(granting) == len(GRANTING)
+    assert all(route.address_requests is not None for route in granting)
 
 
 def test_the_shipped_table_opens_what_transcribes() -> None:
