@@ -72,6 +72,15 @@ def compiled_templates() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def connections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many connections to PostgreSQL the portal has: three, unless a test asks for others.
+
+    What is done in the background at a start would take one each of ten, and each is a process of PostgreSQL.
+    """
+    monkeypatch.setattr("gateway.portal.parts._CONNECTIONS", getattr(request, "param", 3))
+
+
 @pytest.fixture
 async def parts(emptied_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
     settings = load(

@@ -252,6 +252,7 @@ async def test_no_tenant_keeps_others_from_their_exports_and_statements(
             await answer.read()
 
 
+@pytest.mark.parametrize("connections", [10], indirect=True)
 async def test_no_tenant_that_changes_much_keeps_others_waiting(houses: Houses, parts: Parts) -> None:
     """Changes of one tenant wait for each other: not with all connections in their hands (noisy neighbour)."""
     busy, other, tasks = await houses.person(), await houses.person(), Tasks()
