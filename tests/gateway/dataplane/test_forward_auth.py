@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from gateway.dataplane.forward_auth import Manners
 from policies.http.headers import IDENTITY
+from policies.http.tickets import TICKET_BYTES, Ticket, mint_ticket
 from policies.identity.principals import Standing
 from policies.limits.rates import Rate
 from policies.routing.route_table import RouteTable
-from tests.gateway.harness import Answer, Gateway, Options, running
+from tests.gateway.harness import PEPPER, Answer, Gateway, Options, digest, running
 
 HERE = ipaddress.ip_network("127.0.0.0/8")
 ELSEWHERE = ipaddress.ip_network("10.0.0.0/8")
@@ -412,3 +413,15 @@ async def test_a_bug_is_never_yes(gateway: Gateway, where: str, monkeypatch: pyt
     assert (answer.status, answer.code) == (500, "internal_error")
     assert log.exception.called
     assert gateway.metrics.inflight == 0
+
+
+@pytest.mark.parametrize("reusable", [False, True])
+async def test_a_ticket_is_good_here_as_often_as_at_the_first_door(gateway: Gateway, *, reusable: bool) -> None:
+    """Also where the question comes again byte for byte: the ticket is asked for, and not what stood behind it."""
+    text = mint_ticket(bytes(TICKET_BYTES), reusable=reusable)
+    gateway.tickets.kept[text.encode()] = Ticket(
+        tenant_id="ten_a", credential=digest(PEPPER, gateway.key.encode()), routes=("openai.realtime",), longest_s=60
+    )
+    asking = [("X-Original-URI", "/v1/realtime"), ("X-Original-Method", "GET")]
+    said = [(await verify(gateway, asking, key=text)).status for _ in range(5)]
+    assert said == [200] * 5 if reusable else [200, 401, 401, 401, 401]
