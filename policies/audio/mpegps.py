@@ -14,12 +14,16 @@ from policies.audio.steps import Lost, Reader, Steps
 from policies.audio.walker import Chunk, Patience
 
 _PREFIX, _START_BYTES = b"\0\0\1", 4
-_PACK, _MAP, _PRIVATE, _FIRST_WITH_LENGTH = 0xBA, 0xBC, 0xBD, 0xBB
-_SILENT = frozenset((0xBB, 0xBE, 0xBF))
-"""System headers, padding, and menus."""
+_PACK, _SYSTEM, _MAP, _PRIVATE = 0xBA, 0xBB, 0xBC, 0xBD
+_SILENT = frozenset((0xBE, 0xBF))
+"""Padding, and menus."""
+_MOST_CUT_BYTES = 4096
+"""Of one of them that has not ended. Longer ones weigh, at 8 kbit/s: who reads a pipe reads those that never end."""
+_MOST_SYSTEM_BYTES = 64
 _PICTURE_NUMBERS = range(0xE0, 0xF0)
 _LONG_PACK_BYTES, _SHORT_PACK_BYTES = 9, 7
-_MAP_HEAD_BYTES, _CHECKSUM_BYTES, _MOST_MAP_BYTES = 6, 4, 1024
+_MAP_HEAD_BYTES, _MAP_ENTRY_BYTES, _CHECKSUM_BYTES = 4, 4, 4
+"""Of a map, what it says of each stream, and its end."""
 _SUBTITLES, _WITH_HEAD, _SAMPLES, _LOSSLESS = range(0x20, 0x40), range(0x80, 0xD0), range(0xA0, 0xB0), range(0xB0, 0xC0)
 """Of what private streams are divided into."""
 _HEAD_BYTES, _LOSSLESS_HEAD_BYTES, _FORM_BYTES = 3, 4, 3
@@ -60,12 +64,12 @@ class _Sound(Stream):
 class PsWalker:
     """Walks packets in any cuts; keeps their headers, and of each stream what :class:`Stream` keeps."""
 
-    __slots__ = ("_hunt", "_patience", "_reader", "_sounding", "_streams", "_unread", "passed")
+    __slots__ = ("_cut", "_hunt", "_patience", "_reader", "_sounding", "_streams", "_unread", "passed")
 
     claimed_ms = None
 
     def __init__(self) -> None:
-        self.passed = self._unread = 0
+        self.passed = self._unread = self._cut = 0
         self._hunt: HuntWalker | None = HuntWalker()
         """What else it may be, while packets do not explain its first bytes."""
         self._patience = Patience(64)
@@ -116,7 +120,8 @@ class PsWalker:
     @property
     def _ms(self) -> int | None:
         best = self._best
-        return (best.ms if best else 0) + weight_ms(self._unread) or None
+        cut_ms = self._cut if self._cut > _MOST_CUT_BYTES else 0
+        return (best.ms if best else 0) + weight_ms(self._unread) + cut_ms or None
 
     @property
     def ms(self) -> int | None:
@@ -126,7 +131,7 @@ class PsWalker:
     @property
     def unsure(self) -> bool:
         """Whether any of it was weighed."""
-        return self._unread > 0 or (self._said is not None and self._said.is_weighed)
+        return self._unread > 0 or self._cut > _MOST_CUT_BYTES or (self._said is not None and self._said.is_weighed)
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
@@ -150,7 +155,7 @@ class PsWalker:
     def _read(self) -> Steps:
         while True:
             head = yield _START_BYTES
-            while not head.startswith(_PREFIX) or head[-1] < _FIRST_WITH_LENGTH - 1:
+            while not head.startswith(_PREFIX) or head[-1] < _PACK:
                 self._unread += head[0] > 0  # recorders fill up with zeros
                 if self._patience.is_lost(self.passed):
                     raise Lost
@@ -158,14 +163,16 @@ class PsWalker:
             number = head[-1]
             if number == _PACK:
                 yield from self._pass_pack()
-                continue
-            size = int.from_bytes((yield 2), "big")
-            if number == _MAP and size <= _MOST_MAP_BYTES:
-                self._take_map((yield size))
-            elif number in _SILENT:
-                yield -size
+            elif number == _MAP:
+                yield from self._pass_map()
             else:
-                yield from self._pass_packet(number, size)
+                size = int.from_bytes((yield 2), "big")
+                if number == _SYSTEM:
+                    yield from self._pass_system(size)
+                elif number in _SILENT:
+                    yield self._over(size)
+                else:
+                    yield from self._pass_packet(number, size)
 
     @staticmethod
     def _pass_pack() -> Generator[int, bytes, None]:
@@ -176,14 +183,35 @@ class PsWalker:
         elif first >> 4 == 2:
             yield -_SHORT_PACK_BYTES
 
-    def _take_map(self, body: bytes) -> None:
-        """What kind each stream is."""
-        at = _MAP_HEAD_BYTES - 2 + int.from_bytes(body[2:4], "big") + 2
-        while at + 4 <= len(body) - _CHECKSUM_BYTES:
-            kind, number = body[at], body[at + 1]
+    def _pass_map(self) -> Generator[int, bytes, None]:
+        """What kind each stream is. It ends where readers see its end, who do not ask how long the list is."""
+        size = int.from_bytes((yield _MAP_HEAD_BYTES)[:2], "big")
+        said = int.from_bytes((yield 2), "big")
+        yield self._over(said)
+        yield 2
+        left = size - said - _MAP_HEAD_BYTES - 2 - _CHECKSUM_BYTES
+        while left >= _MAP_ENTRY_BYTES and not self._patience.is_lost(self.passed):
+            kind, number, high, low = yield _MAP_ENTRY_BYTES
             if number in _PICTURE_NUMBERS and kind not in PICTURES:
                 self._sounding.add(number)
-            at += 4 + int.from_bytes(body[at + 2 : at + 4], "big")
+            yield self._over(high << 8 | low)
+            left -= _MAP_ENTRY_BYTES + (high << 8 | low)
+        yield _CHECKSUM_BYTES
+
+    def _pass_system(self, size: int) -> Generator[int, bytes, None]:
+        """A header of all, inside which readers look for the next packet."""
+        if size <= _MOST_SYSTEM_BYTES and not self._patience.is_lost(self.passed):
+            body = yield size
+            begins = body.find(_PREFIX)
+            self._reader.again = body[begins if begins >= 0 else len(body.rstrip(b"\0")) :]
+
+    def _over(self, size: int) -> int:
+        """So many bytes are next that are no sound; what to pass over."""
+        self._reader.sink = self._skip
+        return -size
+
+    def _skip(self, piece: bytes, is_last: bool) -> None:  # noqa: FBT001
+        self._cut = 0 if is_last else self._cut + len(piece)
 
     def _pass_packet(self, number: int, size: int) -> Generator[int, bytes, None]:
         """One packet of a stream."""
@@ -202,7 +230,7 @@ class PsWalker:
                 yield -(left - 1)
                 return
             if number in _SUBTITLES:
-                yield -left
+                yield self._over(left)
                 return
             if number in _WITH_HEAD:
                 head = min(_LOSSLESS_HEAD_BYTES if number in _LOSSLESS else _HEAD_BYTES, left)

@@ -16,11 +16,13 @@ class Lost(Exception):
 class Reader:
     """Keeps what is wanted until it is there. The sink is for one step."""
 
-    __slots__ = ("_held", "_steps", "_wanted", "is_lost", "sink")
+    __slots__ = ("_held", "_steps", "_wanted", "again", "is_lost", "sink")
 
     def __init__(self, steps: Steps) -> None:
         self.sink: Callable[[bytes, bool], None] | None = None
         """Takes what is passed on; the last piece says so."""
+        self.again = b""
+        """What a step gives back of the bytes that it had."""
         self.is_lost = False
         """Whether the steps have ended: nothing more is read."""
         self._held = bytearray()
@@ -29,7 +31,7 @@ class Reader:
 
     def feed(self, chunk: Chunk) -> int:
         """The next bytes; how many of them nobody wants any more."""
-        data, at = bytes(chunk), 0
+        data, at, unread = bytes(chunk), 0, 0
         while at < len(data) and not self.is_lost:
             if self._wanted < 0:
                 piece = data[at : at - self._wanted]
@@ -45,7 +47,10 @@ class Reader:
                     held, self._held = bytes(self._held), bytearray()
                     self._go_on(held)
             at += len(piece)
-        return len(data) - at
+            if self.again:
+                again, self.again = self.again, b""
+                unread += self.feed(again)
+        return unread + len(data) - at
 
     def _go_on(self, came: bytes) -> None:
         self.sink = None

@@ -18,17 +18,19 @@ from policies.audio.opus import RATE as OPUS_RATE
 from policies.audio.opus import packet_samples
 from policies.audio.walker import milliseconds
 
-_NS_PER_MS, _AMR_RATE = 1_000_000, 8_000
+_NS_PER_MS, _AMR_RATE, _UNKNOWN_RATE = 1_000_000, 8_000, 8_000
 _LEAST_AAC_BYTES = 64
 _STREAMINFO_BYTES, _FLAC_HEAD = 34, b"fLaC\x80\0\0\x22"
 _ALAC_BYTES, _OLD_ALAC, _OLD_ALAC_BYTES = 24, b"frmaalac", 24
 
 
 class Description(NamedTuple):
-    """What the file says of its sound: samples to the packet (0: they vary), all samples (0: unknown), the cookie."""
+    """What the file says of its sound: its rate, samples to the packet, all samples (0: unknown), the cookie."""
 
     rate: int
+    """0 where it is none."""
     samples: int
+    """0 where they vary."""
     total: int
     cookie: bytes
 
@@ -74,7 +76,7 @@ class Opus(Kind):
 
     @staticmethod
     def _stated(said: Description) -> int:
-        return min(said.samples * OPUS_RATE // said.rate, MOST_OPUS)
+        return min(said.samples * OPUS_RATE // said.rate, MOST_OPUS) if said.rate else MOST_OPUS
 
 
 class Aac(Kind):
@@ -86,7 +88,7 @@ class Aac(Kind):
     def ms(self, table: Table, said: Description) -> int:
         """See :class:`Kind`. Without a set-up no decoder plays it."""
         _, config = descriptors(said.cookie)
-        samples, rate = aac.frame_of(config) or (aac.SAMPLES, said.rate)
+        samples, rate = aac.frame_of(config) or (aac.SAMPLES, said.rate or aac.RATES[-1])
         return milliseconds(self._blocks(table, config) * samples, rate)
 
     def is_unsure(self, table: Table, said: Description) -> bool:
@@ -113,7 +115,8 @@ class Alac(Kind):
         """See :class:`Kind`."""
         cookie = said.cookie[_OLD_ALAC_BYTES:] if said.cookie[4:].startswith(_OLD_ALAC) else said.cookie
         frame = int.from_bytes(cookie[:4], "big") if len(cookie) >= _ALAC_BYTES else said.samples
-        rate = min(filter(None, (said.rate, int.from_bytes(cookie[20:24], "big"))))
+        rates = (said.rate, int.from_bytes(cookie[20:24], "big"))
+        rate = min(filter(None, rates), default=_UNKNOWN_RATE)
         most = table.count * frame
         return milliseconds(max(min(said.total or most, most), most - frame), rate)
 
@@ -236,7 +239,7 @@ class Amr(_Framed):
 
     def ms(self, table: Table, said: Description) -> int:
         """See :class:`Kind`. Decoders play it at the file's rate."""
-        return super().ms(table, said) * _AMR_RATE // min(said.rate, _AMR_RATE)
+        return super().ms(table, said) * _AMR_RATE // min(said.rate or _AMR_RATE, _AMR_RATE)
 
     @staticmethod
     def length(head: bytes) -> int:

@@ -61,7 +61,7 @@ class CafWalker:
     @property
     def claimed_ms(self) -> int | None:
         """By the table."""
-        return self._total * 1000 // self._rate or None
+        return self._total * 1000 // self._rate or None if self._rate else None
 
     @property
     def ms(self) -> int | None:
@@ -101,9 +101,10 @@ class CafWalker:
 
     def _describe(self, body: bytes) -> None:
         rate, name, size, samples, channels, bits = _DESCRIPTION.unpack(body)
-        if not 1 <= rate < MOST_RATE:
+        is_rate = 1 <= rate < MOST_RATE
+        if not is_rate and name not in KINDS:
             raise Lost
-        self._rate, self._samples, self.channels = int(rate), samples, channels
+        self._rate, self._samples, self.channels = int(rate) if is_rate else 0, samples, channels
         codec = f"caf_{name.decode('ascii', 'replace').strip().lower()}"
         if name in KINDS:
             self._kind, self._table.fixed = KINDS[name](), size

@@ -123,6 +123,18 @@ def test_opus_plays_what_its_packets_say(table_first):
     assert played_ms(data) <= 24_000
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5, -1.0, float("nan"), float("inf"), 1e12])
+@pytest.mark.parametrize("kind", [*KINDS, "opus", "aac"])
+def test_a_rate_that_is_none_makes_no_packet_cheaper(kind, rate):
+    """Wound: Opus at 8 kbit/s, and MP3, were weighed at 16."""
+    packets = {"opus": [b"\x08" + bytes(14)] * 400, "aac": adts_blocks(3.0)}.get(kind)
+    data = of_packets(kind.encode().ljust(4), packets, 48_000, 960, COOKIE) if packets else recorded(kind)
+    data = data[:20] + struct.pack(">d", rate) + data[28:]
+    track = fed(Track(), data, (777,))
+    assert track.claimed_ms is None
+    assert played_ms(data) <= Heard.of(track).best_ms * 1.005 + 80
+
+
 def test_a_table_that_cuts_frames_of_mp3_makes_more_of_them():
     """Heads of frames stand inside what others call their length, where the table lets packets begin."""
     head = bytes.fromhex("ffe3e4c4")

@@ -54,6 +54,51 @@ def test_sound_of_another_number_is_billed(number):
     assert played_ms(data) <= billed_ms(data) * 1.005 + 80
 
 
+LOW = ("mpeg", "libmp3lame", 10.0, 8_000, 1, 8_000)
+
+
+@pytest.mark.parametrize("decoy", [b"", "mpg"])
+@pytest.mark.parametrize("size", [6, 20, 64, 65, 2000, 65_535])
+def test_packets_inside_a_header_of_all_are_played(size, decoy):
+    """Wound: a header passes over no bytes, whatever it says. All 10 s were behind it."""
+    low = recording(*LOW)
+    hidden = b"".join(b"\0\0\1\xbb" + size.to_bytes(2, "big") + b"\0\0\1\xba" + pack for pack in packs_of(low))
+    data = (recorded(decoy) if decoy else low[:12]) + hidden
+    assert played_ms(data) > 10_000
+    assert played_ms(data) <= billed_ms(data, (7, 100, 3)) * 1.005 + 80
+
+
+def test_a_header_of_all_that_ends_within_a_begin_hides_nothing():
+    data = recording(*LOW)
+    data = data[:12] + b"".join(b"\0\0\1\xbb\0\7\x80abcd\0\0\1\xba" + pack for pack in packs_of(data))
+    assert played_ms(data) > 10_000
+    assert played_ms(data) <= billed_ms(data, (7, 100, 3)) * 1.005 + 80
+
+
+def packs_of(data):
+    return data.split(b"\0\0\1\xba")[1:]
+
+
+@pytest.mark.parametrize("said", [0, 200, 600, 2000])
+def test_a_map_ends_where_readers_see_its_end(said):
+    """Wound: they believe no size that it says of itself, so that the next map's head is passed over, or none."""
+    low = recording(*LOW)
+    maps = [
+        b"\0\0\1\xbc" + (1010).to_bytes(2, "big") + b"\xe0\xff" + said.to_bytes(2, "big") + bytes(4) + pack
+        for pack in (low[at : at + 900] for at in range(0, len(low), 900))
+    ]
+    data = recorded("mpg") + b"".join(maps)
+    assert played_ms(data) <= billed_ms(data, (7, 100, 3)) * 1.005 + 80
+
+
+@pytest.mark.parametrize("number", [b"\xbe\xff\xff", b"\xbf\xff\xff", b"\xbc\xff\xff\xe0\xff\xff\xff\0\0"])
+def test_what_passes_over_the_files_end_hides_nothing(number):
+    """Wound: FFmpeg goes back where it reads a pipe."""
+    low = recording(*LOW)
+    assert len(low) < 65_535
+    assert billed_ms(recorded("mpg") + b"\0\0\1" + number + low) > 12_000
+
+
 def test_a_file_that_only_begins_like_one_is_something_else():
     mp3 = recording("mp3", "libmp3lame", 20.0, 16_000, 1, 8_000, (("write_xing", "0"),))
     data = recorded("mpg")[:14] + mp3
