@@ -35,7 +35,7 @@ _MOST_OBJECT_BYTES = 1 << 24
 _LEAST_DATA_BYTES = 100
 _MOST_PROPERTIES_BYTES = 4096
 _WEIGHED_BITS = 4_000
-"""A second, of what no payload explains: speech in WMA Voice."""
+"""A second, of what no payload explains: speech in WMA Voice, unless a stream's own format is thriftier."""
 _MS_PER_S, _UNITS_PER_MS = 1000, 10_000
 
 
@@ -94,8 +94,11 @@ class AsfWalker:
     @property
     def ms(self) -> int | None:
         """Of the stream that plays longest, and of what is weighed."""
-        best_ms = self._best.ms if self._best else 0
-        return best_ms + self._weighed * 8 * _MS_PER_S // _WEIGHED_BITS or None
+        sounds = [stream.sound for stream in self._streams.values() if stream.sound]
+        weight_ms = max(
+            [self._weighed * 8 * _MS_PER_S // _WEIGHED_BITS, *(one.most_ms(self._weighed) for one in sounds)]
+        )
+        return max((one.ms for one in sounds), default=0) + weight_ms or None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""

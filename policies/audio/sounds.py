@@ -22,8 +22,8 @@ _BLOCK_AT, _SET_UP_SIZE_AT, _SET_UP_AT = 12, 16, 18
 _FEW_BYTES, _FEW_TIMES = 32, 1024
 """Below so many bytes to the sample a packet has so many samples."""
 _OTHER_KBITS = 16
-_LEAST_KBITS = 8
-"""Of frames whose sizes nobody knows."""
+_LEAST_KBITS, _LEAST_RATE = 8, 8_000
+"""Of frames whose sizes nobody knows, at that rate."""
 _MOST_READ_BYTES = 8_192
 """Of a packet."""
 _MOST_CUT_BYTES = 2_048
@@ -171,7 +171,7 @@ class _Packed:
         pass
 
     def most_ms(self, size: int) -> int:
-        return size * 8 // _LEAST_KBITS
+        return size * 8 * _LEAST_RATE // (_LEAST_KBITS * min(self._packets.rate, _LEAST_RATE))
 
 
 class _Other:

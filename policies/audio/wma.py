@@ -22,8 +22,8 @@ _VOICE_SAMPLES, _VOICE_HEAD_BYTES, _ALL_ONES = 480, 16, 0x3F
 _LONGER = {0x02: 1, 0x04: -1, 0x06: -2}
 """Frames of version 3 may be twice as long, half, or a quarter."""
 _MOST_FRAMES = 15
-_LEAST_KBITS = 4
-"""Of any of them."""
+_LEAST_KBITS, _LEAST_RATE = 4, 8_000
+"""Of any of them, at that rate."""
 
 
 class _Kind(NamedTuple):
@@ -34,12 +34,14 @@ class _Kind(NamedTuple):
     head: int
     lost: int = 0
     """Of the first frames, how many no decoder plays."""
+    most: int = 0
+    """Frames to a block; 0 where they may be any."""
 
 
 class Wma:
     """One stream: counts blocks, of which a chunk or a packet holds some, from its begin on."""
 
-    __slots__ = ("_block", "_frames", "_held", "_kind", "_passed", "_rate", "_size", "channels", "codec")
+    __slots__ = ("_block", "_frames", "_held", "_is_told", "_kind", "_passed", "_rate", "_size", "channels", "codec")
 
     def __init__(self, form: bytes, step: int = 0) -> None:
         """``form`` is WAVEFORMATEX with what stands behind it; ``step`` is where readers cut chunks, if they do."""
@@ -51,20 +53,20 @@ class Wma:
         tag, self.channels, rate, _, self._block, _, size = _FORMAT.unpack_from(form)
         self.codec = _NAMES[tag]
         self._rate = max(rate, 1)
-        is_whole = self._block > 0 and not step % self._block
-        self._kind = _kind(tag, self._rate, self._block, form[_FORMAT.size :][:size]) if is_whole else None
+        self._kind = _kind(tag, self._rate, self._block, form[_FORMAT.size :][:size]) if self._block else None
+        self._is_told = self._kind is not None and not step % self._block
         self._frames = self._size = self._passed = 0
         self._held = b""
 
     @property
     def unsure(self) -> bool:
         """Whether nobody knows what its blocks hold: it weighs."""
-        return self._kind is None
+        return not self._is_told
 
     @property
     def ms(self) -> int:
         """Of the blocks that are whole."""
-        if self._kind is None:
+        if self._kind is None or not self._is_told:
             return self.most_ms(self._passed)
         return max(self._frames - self._kind.lost, 0) * self._kind.samples * 1000 // self._rate
 
@@ -72,7 +74,7 @@ class Wma:
         """More of a chunk. What is no whole block at its end plays nothing."""
         piece = bytes(chunk)
         self._passed += len(piece)
-        if self._kind is None:
+        if self._kind is None or not self._is_told:
             return
         at = self._end_block(piece, self._kind) if self._size else 0
         block, head, frames = self._block, self._kind.head, self._kind.frames
@@ -100,7 +102,12 @@ class Wma:
 
     def most_ms(self, size: int) -> int:
         """What so many bytes may play."""
-        return size * 8 // _LEAST_KBITS
+        samples = size * 8 * _LEAST_RATE // (_LEAST_KBITS * 1000)
+        if self._rate > _LEAST_RATE:
+            samples = samples * self._rate // _LEAST_RATE
+        if self._kind:
+            samples = max(samples, size // self._block * self._kind.most * self._kind.samples)
+        return samples * 1000 // self._rate
 
 
 def _kind(tag: int, rate: int, block: int, extra: bytes) -> _Kind | None:
@@ -111,7 +118,9 @@ def _kind(tag: int, rate: int, block: int, extra: bytes) -> _Kind | None:
     flags = int.from_bytes(extra[at : at + 2], "little")
     if tag != _PRO:
         bits = 9 if rate <= 16_000 else 10 if rate <= (32_000 if tag == _ONE else 22_050) else 11
-        return _Kind(1 << bits, _told, 1, 1) if flags & _TAKES_BITS else _Kind(1 << bits, _one, 1)
+        if flags & _TAKES_BITS:
+            return _Kind(1 << bits, _told, 1, 1, _MOST_FRAMES)
+        return _Kind(1 << bits, _one, 1, most=1)
     bits = 9 if rate <= 16_000 else 10 if rate <= 22_050 else 11 if rate <= 48_000 else 12 if rate <= 96_000 else 13
     width = block.bit_length() + 3
     if not flags & _SAYS_SIZE:

@@ -116,3 +116,18 @@ def test_a_file_of_the_smallest_payloads_is_not_looked_at_to_its_end():
     track = fed(Track(), of_small_payloads(3_000_000), (65_536,))
     assert track.unsure
     assert track.walked_ms > track.size // 5
+
+
+@pytest.mark.parametrize("rate", [None, 1000])
+@pytest.mark.parametrize("block", [None, 1, 7, 50])
+@pytest.mark.parametrize("name", ["wma", "wma of a telephone", "plain samples"])
+def test_what_is_weighed_is_no_cheaper_than_its_format(name, block, rate):
+    """Wound: behind a packet that recorders do not write all weighed at 4 kbit/s, also where one byte was a frame."""
+    data = bytearray(recorded(name))
+    form = data.find(bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")) + 78
+    if rate:
+        struct.pack_into("<I", data, form + 4, rate)
+    if block:
+        struct.pack_into("<H", data, form + 12, block)
+    data[data.find(DATA) + 51] = 1
+    assert played_ms(bytes(data)) <= billed_ms(bytes(data)) * 1.005 + 80
