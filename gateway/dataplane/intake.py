@@ -4,9 +4,6 @@ Who takes too long is watched from outside, by the one ticker of the listener: h
 """
 
 import asyncio
-import contextlib
-import re
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -31,9 +28,11 @@ _MAX_HEADER = 65_536
 """The largest header taken, in bytes; its lines and their number have bounds of their own."""
 _BEGINNING = 4_096
 """How much is kept of a header that does not end, to know a browser by."""
-_HEADER_END = re.compile(rb"(?:\r\n){2,}")
+_EMPTY_LINE = b"\r\n\r\n"
 _MOST_STEPS = 256
-"""In how many steps a piece with a fault is read again; a body may hold an empty line every few bytes."""
+"""In how many steps without a request a piece is read; a body may hold an empty line every few bytes."""
+_NEAR = 4_096
+"""How far an empty line is looked for in chunks, which are no header: it costs as much as their parsing."""
 
 
 class BodyTooSlow(Exception):
@@ -72,12 +71,13 @@ class Intake(RequestHandler):
     """
 
     __slots__ = (
-        "_again", "_ahead", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_rated", "_server",
-        "_waited_s", "beginning", "body_deadline", "memory",
+        "_again", "_ahead", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_left", "_rated",
+        "_server", "_waited_s", "beginning", "body_deadline", "memory",
     )  # fmt: skip
 
     def __init__(self, server: Listener, **options: Any) -> None:
         super().__init__(cast("web.Server", server), loop=asyncio.get_running_loop(), **options)
+        self._max_msg_queue_size -= 1  # one less than its parser, which keeps what it does not take, and all in one
         self._server = server
         self._body: StreamReader | None = None
         """The body of the request that is being served."""
@@ -87,7 +87,9 @@ class Intake(RequestHandler):
         self._between = True
         """Whether the parser certainly holds nothing but, at the most, a part of a header."""
         self._ahead = b""
-        """What came behind the request that filled the queue, and no parser has seen yet."""
+        """What came behind the request that filled the queue, and the parser has not seen yet."""
+        self._left = 0
+        """How much of the last request's body the parser has not been given yet; -1 where that is not known."""
         self._last = b""
         self.memory: Memory | None = None
         """Where a trusted proxy asks: what is remembered of its questions."""
@@ -124,9 +126,44 @@ class Intake(RequestHandler):
                     self._messages.append(self._again)
                     waiter.set_result(None)
                 return
-        if self._ahead:
+        if self._left:
+            is_one = self._left < 0 or len(data) <= self._left
+        else:
+            is_one = not self._header_bytes and data.find(_EMPTY_LINE) == len(data) - len(_EMPTY_LINE)
+        if not self._ahead and (is_one or not data):
+            self._parse(data)
+        else:
             self._go_ahead(data)
-            return
+
+    def _go_ahead(self, data: bytes) -> None:
+        """Parse a header or a body at a time, until the queue is full: a fault drops all that came in one with it."""
+        rest, fed, steps = self._ahead + data, 0, 0
+        self._ahead = b""
+        while fed < len(rest) and not self._close:
+            queued, end = len(self._messages), len(rest)
+            if not self._upgraded:  # what comes behind an upgrade is not for the queue
+                if queued >= self._max_msg_queue_size:
+                    self._ahead = rest[fed:]
+                    return
+                if self._left > 0:
+                    end = min(end, fed + self._left)
+                elif steps < _MOST_STEPS:
+                    end = self._end_of_one(rest, fed)
+            self._parse(rest[fed:end])
+            fed = end
+            if len(self._messages) == queued:
+                steps += 1
+            elif not isinstance(self._messages[-1][0], RawRequestMessage):
+                return
+
+    def _end_of_one(self, rest: bytes, start: int) -> int:
+        """Where the header or the chunks that ``rest`` goes on with end at the earliest."""
+        if self._header_bytes and rest[start : start + 1] in (b"\r", b"\n"):  # the end of one, which was cut
+            return len(rest) - len(rest[start:].lstrip(b"\r\n"))
+        place = rest.find(_EMPTY_LINE, start, start + _NEAR if self._left else len(rest))
+        return len(rest) if place < 0 else place + len(_EMPTY_LINE)
+
+    def _parse(self, data: bytes) -> None:
         queued, between = len(self._messages), self._between
         body = self._messages[-1][1] if queued else self._body
         in_header = body is None or body.is_eof()
@@ -134,18 +171,23 @@ class Intake(RequestHandler):
         self._again = None
         self._between = False
         if len(self._messages) == queued:
+            if self._left > 0:
+                self._left -= len(data)
+            elif self._left and (body is None or body.is_eof()):
+                self._left = 0
             if data and in_header and not self._upgraded:
                 self._between = between and not queued and not self._request_in_progress  # so it holds no message back
                 self._header_grew(data)
             return
+        message, body = self._messages[-1]
         held, self.beginning = self.beginning, b""
-        is_faulty = not isinstance(self._messages[-1][0], RawRequestMessage)
-        if is_faulty or len(self._messages) >= self._max_msg_queue_size:
-            is_all = between and len(held) == self._header_bytes
-            self._parser_gave_up(held + data, len(self._messages) - queued, is_faulty=is_faulty, is_all=is_all)
+        if isinstance(message, RawRequestMessage):
+            self._left = 0 if isinstance(body, EmptyStreamReader) or body.is_eof() else _length(message)
+        else:
+            self.beginning = (held + data)[:_BEGINNING]
         if len(data) + self._header_bytes > _MAX_HEADER:
             self._refuse_oversize(queued, held + data)
-        if between and len(self._messages) == queued + 1 and data.endswith(b"\r\n\r\n"):
+        if between and len(self._messages) == queued + 1 and data.endswith(_EMPTY_LINE):
             self._came_alone(data, may_repeat=not self._header_bytes and not queued)
         if self._header_bytes:
             self._header_came()
@@ -155,69 +197,8 @@ class Intake(RequestHandler):
         message, body = self._messages[-1]
         if isinstance(message, RawRequestMessage) and isinstance(body, EmptyStreamReader) and not message.upgrade:
             self._between = True
-            if may_repeat and data.count(b"\r\n\r\n") == 1 and not message.should_close:
+            if may_repeat and data.count(_EMPTY_LINE) == 1 and not message.should_close:
                 self._last, self._again = data, Again((message, body))
-
-    def _parser_gave_up(self, piece: bytes, came: int, *, is_faulty: bool, is_all: bool) -> None:
-        """At a fault, or because the queue is full. ``is_all``: it held nothing before this piece."""
-        if is_faulty:
-            self._fault_came(piece, is_all=is_all)
-        elif is_all:
-            self._queue_filled(piece, came)
-
-    def _fault_came(self, piece: bytes, *, is_all: bool) -> None:
-        """The parser drops requests that came in one piece with a fault: they are read once more, and answered first.
-
-        ``is_all``: the parser held nothing before this piece.
-        """
-        fault, good = self._messages.pop(), 0
-        if is_all:
-            parser, fed = self._new_parser(), 0
-            with contextlib.suppress(HttpProcessingError):
-                for header in islice(_HEADER_END.finditer(piece), _MOST_STEPS):
-                    messages = parser.feed_data(piece[fed : header.end()])[0]
-                    fed = header.end()
-                    if messages:
-                        self._messages.extend(messages)
-                        good = fed
-                parser.feed_data(piece[fed:])  # the last body's end may be in it
-        self._messages.append(fault)
-        self.beginning = piece[good:][:_BEGINNING]
-
-    def _queue_filled(self, piece: bytes, came: int) -> None:
-        """The parser rests behind the request that filled the queue, and later drops all of the rest for a fault in it.
-
-        So another one takes its place, which gets that rest a header at a time. ``came``: the requests that ``piece``
-        has filled the queue with; the parser held nothing before it.
-        """
-        parser, fed = self._new_parser(), 0
-        for header in islice(_HEADER_END.finditer(piece), _MOST_STEPS):
-            messages = parser.feed_data(piece[fed : header.end()])[0]
-            fed, came = header.end(), came - len(messages)
-            if not came:
-                self._parser, self._ahead = parser, piece[fed:]
-                self._between = isinstance(messages[-1][1], EmptyStreamReader)
-                return
-
-    def _go_ahead(self, data: bytes) -> None:
-        """Parse on, a header at a time, until the queue is full again."""
-        rest, fed, steps = self._ahead + data, 0, 0
-        self._ahead = b""
-        while fed < len(rest) and not self._close:
-            queued = len(self._messages)
-            header = None
-            if not self._upgraded:  # what comes behind an upgrade is not for the queue
-                if queued >= self._max_msg_queue_size:
-                    self._ahead = rest[fed:]
-                    return
-                header = _HEADER_END.search(rest, fed) if steps < _MOST_STEPS else None
-            end = len(rest) if header is None else header.end()
-            self.data_received(rest[fed:end])
-            fed = end
-            if len(self._messages) == queued:
-                steps += 1
-            elif not isinstance(self._messages[-1][0], RawRequestMessage):
-                return
 
     def whole(self, message: RawRequestMessage) -> bytes:
         """The bytes of this message, if it would be recognised by them; else none."""
@@ -310,7 +291,7 @@ class Intake(RequestHandler):
     def body_came(self, body: StreamReader, total_bytes: int) -> None:
         """All of a body has gone around the parser: a new one reads on behind it."""
         self._server.reading.pop(self, None)
-        self._parser = self._new_parser()
+        self._parser, self._left = self._new_parser(), 0
         if self.transport is not None:
             self.transport.set_protocol(self)
         body.total_bytes = total_bytes
@@ -321,7 +302,7 @@ class Intake(RequestHandler):
         return HttpRequestParser(
             self, self._loop, self._read_bufsize, max_line_size=self.max_line_size,
             max_field_size=self.max_field_size, max_headers=self.max_headers, payload_exception=RequestPayloadError,
-            auto_decompress=False, max_msg_queue_size=self._max_msg_queue_size,
+            auto_decompress=False, max_msg_queue_size=self._max_msg_queue_size + 1,
         )  # fmt: skip
 
     def trickles(self, body: StreamReader | Inflow) -> bool:
@@ -349,3 +330,8 @@ class Intake(RequestHandler):
 def _size(message: RawRequestMessage) -> int:
     """The size of a header in bytes, with its line ends."""
     return len(message.method) + len(message.path) + sum(len(n) + len(v) + 4 for n, v in message.raw_headers)
+
+
+def _length(message: RawRequestMessage) -> int:
+    """The length of a body that is announced; -1 where it comes in chunks."""
+    return -1 if message.chunked else int(message.headers.get("Content-Length", "-1"))

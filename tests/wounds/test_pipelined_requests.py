@@ -7,10 +7,8 @@ earlier where the body is late. It then stopped one short of the bound, and noth
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from aiohttp.http_parser import HttpRequestParser
 
 from gateway.dataplane.intake import Intake
 from tests.gateway.dataplane.test_repeats import Gate, after, answer, request, warm
@@ -93,26 +91,49 @@ async def test_a_body_before_one_that_is_none_is_whole(gateway: Gateway, fault: 
     assert [seen.body for seen in gateway.upstream.seen] == [body]
 
 
-async def test_reading_once_more_takes_few_steps(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reading_a_piece_takes_few_steps(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body of nothing but empty lines, which needs no key, once held the loop for a sixth of a second."""
-    steps = 0
+    steps, parse = 0, Intake._parse
 
-    class Counting:
-        def __init__(self, parser: HttpRequestParser) -> None:
-            self.parser = parser
+    def counted(intake: Intake, data: bytes) -> None:
+        nonlocal steps
+        steps += 1
+        parse(intake, data)
 
-        def feed_data(self, data: bytes) -> Any:
-            nonlocal steps
-            steps += 1
-            return self.parser.feed_data(data)
-
-    make = Intake._new_parser
-    monkeypatch.setattr(Intake, "_new_parser", lambda intake: Counting(make(intake)))
+    monkeypatch.setattr(Intake, "_parse", counted)
     body = 9_000 * b"\r\n\r\nx"
-    head = b"POST /v1/listen HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
-    got = answers(await gateway.raw(head + body + b"NONSENSE\r\n\r\n"))
-    assert [answer.status for answer in got] == [401, 400]
+    head = b"POST /v1/listen HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body)
+    got = answers(await gateway.raw(head + body + b"\r\n0\r\n\r\nNONSENSE\r\n\r\n"))
+    assert [answer.status for answer in got][:1] == [401]
     assert 2 < steps < 300
+
+
+@pytest.mark.parametrize("before", [30, 31, 46, 47])
+@pytest.mark.parametrize("cut", [0, 3, 5])
+@pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+async def test_the_body_of_one_that_fills_the_queue_is_its_own(
+    gateway: Gateway, before: int, cut: int, framing: str
+) -> None:
+    """Whether or not it came with it: another parser once took the place of the one that knew of it."""
+    one = request(gateway)
+    body = b"hello" if "5" in framing else b"5\r\nhello\r\n0\r\n\r\n"
+    head = one.replace(b"GET /v1/models", b"POST /v1/listen").removesuffix(b"\r\n") + framing.encode() + b"\r\n\r\n"
+    closing = one.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n"
+    got = await in_pieces(gateway, [one * before + head + body[:cut], body[cut:] + closing])
+    assert [answer.status for answer in answers(got)] == (before + 2) * [200]
+    assert [seen.body for seen in gateway.upstream.seen] == [*before * [b""], b"hello", b""]
+
+
+@pytest.mark.parametrize("behind", ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 4])
+async def test_behind_a_body_too_those_before_one_that_is_none_are_answered_first(
+    gateway: Gateway, behind: str, cut: int
+) -> None:
+    """And behind one that was cut in the empty line at its end."""
+    one = request(gateway)
+    upload = one.replace(b"GET /v1/models", b"POST /v1/listen").removesuffix(b"\r\n") + behind.encode()
+    got = await in_pieces(gateway, [upload + one[: len(one) - cut], one[len(one) - cut :] + one + b"NONSENSE\r\n\r\n"])
+    assert [answer.status for answer in answers(got)] == [200, 200, 200, 400]
 
 
 async def test_nothing_behind_a_last_request_takes_its_answer(gateway: Gateway) -> None:
