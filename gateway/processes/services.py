@@ -175,7 +175,8 @@ class _Base:
     @classmethod
     def open(cls, blueprint: Blueprint, stack: contextlib.AsyncExitStack) -> Self:
         settings = blueprint.settings
-        log = AccessLog(sys.stdout.fileno())
+        metrics = Metrics()
+        log = AccessLog(sys.stdout.fileno(), metrics)
         stack.callback(log.flush)
         journal = Journal(settings.state_dir / "journal", limit_bytes=settings.journal_max_bytes)
         stack.callback(journal.close)
@@ -194,7 +195,7 @@ class _Base:
             blueprint=blueprint,
             stack=stack,
             log=log,
-            metrics=Metrics(),
+            metrics=metrics,
             journal=journal,
             pool=pool,
             redis=redis,

@@ -11,6 +11,7 @@ import os
 import stat
 
 from gateway.telemetry.json_lines import json_line
+from gateway.telemetry.metrics import Metrics
 
 _PIECE = 4_096
 _WHOLE = 262_144
@@ -24,8 +25,9 @@ class AccessLog:
     Lines are gathered in one buffer: kept apart they cost several times as much, in memory mapped and given back.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, metrics: Metrics) -> None:
         self._descriptor = descriptor
+        self._metrics = metrics
         self._piece = _WHOLE if stat.S_ISREG(os.fstat(descriptor).st_mode) else _PIECE
         self._buffer = bytearray()
         self._scheduled = False
@@ -43,7 +45,7 @@ class AccessLog:
             asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
 
     def flush(self) -> None:
-        """Write what is queued. A reader that has gone away, or a full disk, costs the lines and never the service."""
+        """Write what is queued. A reader that has gone away, or a full disk, costs lines, which are counted."""
         self._scheduled = False
         start, end = 0, len(self._buffer)
         try:
@@ -52,10 +54,9 @@ class AccessLog:
                     stop = (
                         self._buffer.rfind(b"\n", start, start + self._piece) + 1 or self._buffer.find(b"\n", start) + 1
                     )
-                    os.write(self._descriptor, view[start:stop])
-                    start = stop
+                    start += os.write(self._descriptor, view[start:stop])
         except OSError:
-            return
+            self._metrics.lost_lines["access",] += self._buffer.count(b"\n", start)
         finally:
             self._buffer.clear()
 

@@ -39,6 +39,7 @@ _COUNTERS = (
     ),
     ("credited_s", "gateway_audio_credited_seconds", "Audio taken back from the account.", ("route",)),
     ("mail", "gateway_mail", "Letters, by what became of a try.", ("result",)),
+    ("lost_lines", "gateway_log_lines_lost", "Lines that a log did not take, as on a full disk.", ("log",)),
     ("journal_full", "gateway_usage_journal_full", "What the usage journal had no room for.", ("what",)),
     ("refused_connections", "gateway_refused_connections", "Connections turned away, by the limit.", ("limit",)),
 )

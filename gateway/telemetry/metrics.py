@@ -74,7 +74,7 @@ class RouteFigures:
 COUNTERS = (
     "denials", "ratelimit", "fail_open", "auth", "upstream_errors", "upstream_ejections", "upstream_retries",
     "journal_full", "refused_connections", "stream_closes", "limit_events", "jobs", "unmeasured", "credited_s",
-    "mail",
+    "mail", "lost_lines",
 )  # fmt: skip
 GAUGES = ("inflight", "open_streams", "connections", "connections_most", "full_journals")
 
@@ -119,6 +119,8 @@ class Metrics:
         """route"""
         self.mail: defaultdict[Labels, int] = defaultdict(int)
         """result"""
+        self.lost_lines: defaultdict[Labels, int] = defaultdict(int)
+        """log"""
         self.inflight = 0
         self.open_streams = 0
         self.connections = 0
@@ -129,6 +131,7 @@ class Metrics:
         self.fail_open |= {("ratelimit",): 0, ("quota",): 0, ("token_subject",): 0}
         self.refused_connections |= {("address",): 0, ("total",): 0, ("files",): 0, ("unheard",): 0}
         self.journal_full |= {("request",): 0, ("record",): 0}
+        self.lost_lines |= {("access",): 0}
         self.mail |= {("sent",): 0, ("put_off",): 0, ("failed",): 0}
 
     def route(self, name: str) -> RouteFigures:

@@ -157,7 +157,7 @@ async def measure(gateway: Gateway, place: Path, options: argparse.Namespace) ->
     turns = Turns()
     settlement = gateway.proxy._settlement
     settlement._journal = journal = Journal(place / "journal", limit_bytes=8 << 30)
-    settlement._log = AccessLog(os.open(place / "log", os.O_WRONLY | os.O_CREAT))
+    settlement._log = AccessLog(os.open(place / "log", os.O_WRONLY | os.O_CREAT), gateway.metrics)
     gatekeeper = gateway.proxy._gatekeeper
     gatekeeper._counters = Counters(turns)
     gatekeeper._holder._holds = holds = RedisHolds("redis://127.0.0.1:1")

@@ -420,7 +420,7 @@ async def running(options: Options | None = None) -> AsyncIterator[Gateway]:
     upstream, keys, journal, metrics, tasks = RecordingUpstream(), MemoryKeys(), MemoryJournal(), Metrics(), Tasks()
     await upstream.start()
     descriptor, name = tempfile.mkstemp(suffix=".log")
-    log = AccessLog(descriptor)
+    log = AccessLog(descriptor, metrics)
     counters = SwitchableCounters(lambda: time.monotonic() * 1000)
     holding = Holding(metrics)
     sessions, uses = MemorySessions(), KeyUses(_forget_uses)

@@ -73,7 +73,7 @@ async def breaking_in_the_midst_of_a_copy(url: str) -> list[dict[str, Any]]:
             shipping = group.create_task(failing(ledger.ship("j", 50, 100, [encode(record())])))
             while not (await pool.read(_KILL_COPY))[0]["killed"]:  # a transaction sees one moment of others
                 pass
-            await asyncio.sleep(0.2)  # until the end is heard: the old way went on only then
+            await asyncio.wait([shipping], timeout=30)  # the end is heard while all threads are busy
             free.set()
     finally:
         free.set()

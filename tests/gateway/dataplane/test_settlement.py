@@ -33,7 +33,7 @@ class World:
         self.room = room
         self.log = log
         self.metrics = Metrics()
-        self.access_log = AccessLog(os.open(log, os.O_WRONLY))
+        self.access_log = AccessLog(os.open(log, os.O_WRONLY), self.metrics)
         self.settlement = Settlement(self.metrics, self.access_log, self, "test-")
         self.outbox = Outbox(self.settlement.write_down)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.telemetry import access_log
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.json_lines import json_line
+from gateway.telemetry.metrics import Metrics
 
 PIPE_BUF = 4_096
 """What Linux writes to a pipe in one piece (pipe(7))."""
@@ -43,7 +44,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
 
 
 async def test_lines_come_in_order_a_few_milliseconds_later_in_one_write(written: Written) -> None:
-    log = AccessLog(1)
+    log = AccessLog(1, Metrics())
     for number in range(3):
         log.emit({"n": number})
     assert written.pieces == []
@@ -70,7 +71,7 @@ async def test_no_write_is_longer_than_a_pipe_takes_in_one_piece_and_each_ends_w
 ) -> None:
     """Or lines of two workers would cut each other. What fits is as it was said; what does not has its strings cut."""
     written.pieces.clear()
-    log = AccessLog(1)
+    log = AccessLog(1, Metrics())
     for line in lines:
         log.emit(line)
     log.flush()
@@ -85,7 +86,7 @@ async def test_no_write_is_longer_than_a_pipe_takes_in_one_piece_and_each_ends_w
 
 
 async def test_fields_that_were_encoded_before_are_a_part_of_the_line_and_cut_with_it(written: Written) -> None:
-    log = AccessLog(1)
+    log = AccessLog(1, Metrics())
     rest = b"," + json_line({"path": "/\x85", "ua": "\x9b" * 600})[1:]
     log.emit({"n": 1}, rest)
     log.emit({"cause": "x" * 3_000}, rest)
@@ -97,7 +98,7 @@ async def test_fields_that_were_encoded_before_are_a_part_of_the_line_and_cut_wi
 
 
 async def test_a_path_of_eight_kilobytes_is_one_piece(written: Written) -> None:
-    log = AccessLog(1)
+    log = AccessLog(1, Metrics())
     log.emit({"path": "/" + "a" * 8_191, "ua": "\x9b" * 256, "status": 404})
     log.flush()
     (line,) = written.lines
@@ -107,7 +108,7 @@ async def test_a_path_of_eight_kilobytes_is_one_piece(written: Written) -> None:
 
 
 async def test_what_cannot_be_cut_is_still_a_line(written: Written) -> None:
-    log = AccessLog(1)
+    log = AccessLog(1, Metrics())
     log.emit({"a": 1})
     log.emit({"a": ["x" * 5_000]})
     log.emit({"a": 2})
@@ -136,15 +137,33 @@ def _reader_asleep() -> int:
                 return writing
 
 
+async def test_a_line_of_which_a_part_was_taken_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a disk that gets room in the midst of it: what follows would be one line with its beginning."""
+    taken = bytearray()
+
+    def write(_: int, data: memoryview) -> int:
+        taken.extend(data[:5])
+        return len(data[:5])
+
+    monkeypatch.setattr(access_log.os, "write", write)
+    log = AccessLog(1, Metrics())
+    log.emit({"n": 1})
+    log.emit({"n": 2})
+    log.flush()
+    assert taken == b'{"n":1}\n{"n":2}\n'
+
+
 @pytest.mark.parametrize("trouble", [_full_disk, _reader_gone, _reader_asleep])
 async def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else(trouble: Callable[[], int]) -> None:
     """A full disk, a reader that has gone, one that shares a pipe which may not block: no request hears of it."""
-    descriptor = trouble()
+    descriptor, metrics = trouble(), Metrics()
     try:
-        log = AccessLog(descriptor)
+        log = AccessLog(descriptor, metrics)
         for _ in range(3):
+            log.emit({"a": "x" * 3_000})
             log.emit({"a": "x" * 3_000})
             log.flush()
         assert not log._buffer
+        assert metrics.lost_lines == {("access",): 6}
     finally:
         os.close(descriptor)

@@ -40,6 +40,7 @@ CONTRACT = {
     "gateway_upstream_up": {"upstream", "address"},
     "gateway_usage_journal_full_total": {"what"},
     "gateway_refused_connections_total": {"limit"},
+    "gateway_log_lines_lost_total": {"log"},
     "gateway_config_reload_failures_total": set(),
     "gateway_config_last_reload_successful": set(),
     "gateway_connections": set(),
