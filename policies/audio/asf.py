@@ -31,6 +31,8 @@ _FORM_AT, _FORM_SIZE_AT, _NUMBER_AT = 54, 40, 48
 _MARK = b"\x82\0\0"
 _MANY, _MOST_PAYLOADS, _MOST_PACKET_BYTES, _LEAST_PAYLOAD_BYTES = 1, 63, 1 << 20, 6
 _SHORT, _LEAST_REPLICATED_BYTES = 1, 8
+_SAYS_LENGTH, _USUAL, _PAYLOAD = 0x60, 0x5D, struct.Struct("<BxIBI4xH")
+"""Of a packet; fields as recorders have them, and with those what stands in front of a payload among many."""
 _MOST_OBJECT_BYTES = 1 << 24
 _LEAST_DATA_BYTES = 100
 _MOST_PROPERTIES_BYTES = 4096
@@ -53,13 +55,13 @@ class AsfWalker:
     """Walks payloads in any cuts; keeps headers of them."""
 
     __slots__ = (
-        "_is_live", "_least_packet", "_packet", "_passed", "_patience", "_reader", "_streams", "_weighed",
+        "_is_live", "_least_packet", "_left", "_packet", "_passed", "_patience", "_reader", "_streams", "_weighed",
         "claimed_ms",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.claimed_ms: int | None = None
-        self._passed = self._weighed = 0
+        self._passed = self._weighed = self._left = 0
         self._streams: dict[int, _Stream] = {}
         self._least_packet = self._packet = 0
         self._patience = Patience(32)
@@ -130,9 +132,11 @@ class AsfWalker:
         yield _DATA_HEAD_BYTES
         if not 0 < self._packet <= _MOST_PACKET_BYTES or self._least_packet > _MOST_PACKET_BYTES:
             raise Lost
-        left = size - _OBJECT.size - _DATA_HEAD_BYTES if size >= _LEAST_DATA_BYTES and not self._is_live else 1 << 63
-        while left > 0:
-            left -= yield from self._pass_packet()
+        is_sized = size >= _LEAST_DATA_BYTES and not self._is_live
+        self._left = size - _OBJECT.size - _DATA_HEAD_BYTES if is_sized else 1 << 63
+        while self._left > 0:
+            self._left -= yield from self._pass_packet()
+            self._reader.quick = self._follow if self._least_packet == self._packet and self._left > 0 else None
         while True:
             _, size = _OBJECT.unpack((yield _OBJECT.size))
             if size < _OBJECT.size:
@@ -172,6 +176,46 @@ class AsfWalker:
         if number in self._streams:
             raise Lost
         self._streams[number] = _Stream(sound)
+
+    def _follow(self, data: bytes, at: int) -> int:
+        """Read the usual packets that are whole, one behind the other; where the first other one begins."""
+        size = self._packet
+        while at + size <= len(data) and self._left > 0:
+            if not self._read_usual(data, at, at + size):
+                break
+            at += size
+            self._left -= size
+        return at
+
+    def _read_usual(self, data: bytes, at: int, end: int) -> bool:
+        """Read a packet of whole payloads that is as recorders write it; False, and nothing read, where it is not."""
+        flags = data[at + 3]
+        widths = _SIZES[flags >> 1 & 3], _SIZES[flags >> 3 & 3]
+        begin = at + len(_MARK) + 2 + sum(widths)
+        if flags & _SAYS_LENGTH or not flags & _MANY or data[at : at + 3] != _MARK or data[at + 4] != _USUAL:
+            return False
+        end -= int.from_bytes(data[begin - widths[1] : begin], "little")
+        many, begin = data[begin + 6], begin + 7
+        if many >> 6 != 2 or self._patience.is_lost(self._passed):
+            return False
+        whole = []
+        for _ in range(many & _MOST_PAYLOADS):
+            if end - begin < _PAYLOAD.size:
+                return False
+            number, offset, replicated, size, length = _PAYLOAD.unpack_from(data, begin)
+            begin += _PAYLOAD.size
+            if offset or replicated != _LEAST_REPLICATED_BYTES or not 0 < length == size <= end - begin:
+                return False
+            stream = self._streams.get(number & 0x7F)
+            if stream and stream.sound:
+                if stream.came:
+                    return False
+                whole.append((stream.sound, begin, begin + length))
+            begin += length
+        for sound, first, last in whole:
+            sound.feed(data[first:last], is_end=True)
+        self._patience.spend(many & _MOST_PAYLOADS)
+        return True
 
     def _pass_packet(self) -> Generator[int, bytes, int]:
         """One packet; how long it is."""

@@ -34,6 +34,24 @@ _TRIED_BYTES, _MOST_UNREAD_BYTES = 65_536, 1_024
 """Behind which, with so few in no packet, it is one."""
 
 
+_MOST_HEAD_BYTES = 24
+"""Of the usual packs and packets."""
+_FRAMED = range(0x80, 0xA0)
+_UNUSUAL = frozenset((_PACK, _SYSTEM, _MAP, _PRIVATE)) | _SILENT
+
+
+def _begin(data: bytes, at: int) -> int:
+    """Where the bytes of a packet begin whose header begins there; behind all where that is unusual."""
+    first = data[at]
+    if first >> 6 == 2:
+        return at + 3 + data[at + 2]
+    if first >> 6 == 1:
+        at += 2
+        first = data[at]
+    more = {0x0F: 1, 2: 5, 3: 10}.get(first if first == 0x0F else first >> 4)
+    return at + more if more else len(data) + 1
+
+
 class _Sound(Stream):
     """One stream."""
 
@@ -53,25 +71,28 @@ class _Sound(Stream):
         return max(found, self.samples_ns // _NS_PER_MS)
 
     def take(self, piece: bytes, _is_last: bool) -> None:  # noqa: FBT001
-        """More of it."""
-        if self.is_picture and self.is_judged and self.said.frames is None:
-            return
-        self.go_on(piece)
-        if self.room is not None and self.room <= 0:
-            self.look()
+        """More of it. It is looked at after as many bytes, however they come."""
+        while piece and not (self.is_picture and self.is_judged and self.said.frames is None):
+            part = piece[: self.room]
+            piece = piece[len(part) :]
+            self.go_on(part)
+            if self.room == 0:
+                self.look()
 
 
 class PsWalker:
     """Walks packets in any cuts; keeps their headers, and of each stream what :class:`Stream` keeps."""
 
-    __slots__ = ("_cut", "_hunt", "_patience", "_reader", "_sounding", "_streams", "_unread", "passed")
+    __slots__ = ("_cut", "_held", "_hunt", "_patience", "_reader", "_sounding", "_streams", "_unread", "passed")
 
     claimed_ms = None
 
     def __init__(self) -> None:
         self.passed = self._unread = self._cut = 0
-        self._hunt: HuntWalker | None = HuntWalker()
-        """What else it may be, while packets do not explain its first bytes."""
+        self._hunt: HuntWalker | None = None
+        """What else it may be, where packets do not explain its first bytes."""
+        self._held: bytearray | None = bytearray()
+        """Those, while they do."""
         self._patience = Patience(64)
         self._streams: dict[int, _Sound] = {}
         self._sounding: set[int] = set()
@@ -138,8 +159,7 @@ class PsWalker:
         if self.passed < _TRIED_BYTES <= self.passed + len(chunk):
             first = memoryview(chunk)[: _TRIED_BYTES - self.passed]
             self._feed(first)
-            if self._unread <= _MOST_UNREAD_BYTES:
-                self._hunt = None
+            self._held = None
             chunk = memoryview(chunk)[len(first) :]
         self._feed(chunk)
 
@@ -147,8 +167,13 @@ class PsWalker:
         self.passed += len(chunk)
         if self._hunt:
             self._hunt.feed(chunk)
+        elif self._held is not None:
+            self._held += chunk
         unread = self._reader.feed(chunk)
         self._unread += unread
+        if self._held is not None and self._unread > _MOST_UNREAD_BYTES and not self._hunt:
+            self._hunt, held, self._held = HuntWalker(), self._held, None
+            self._hunt.feed(held)
         for stream in self._streams.values():
             stream.flush()
 
@@ -173,6 +198,38 @@ class PsWalker:
                     yield self._over(size)
                 else:
                     yield from self._pass_packet(number, size)
+            self._reader.quick = self._follow
+
+    def _follow(self, data: bytes, at: int) -> int:
+        """Read the usual packs and packets that are whole, one behind the other; where the first other one begins."""
+        last = len(data) - _MOST_HEAD_BYTES
+        while at <= last and data.startswith(_PREFIX, at):
+            number, first = data[at + 3], data[at + 4]
+            if number == _PACK:
+                end = at + (14 + (data[at + 13] & 7) if first >> 6 == 1 else 12)
+                if first >> 6 != 1 and first >> 4 != 2:
+                    break
+            else:
+                end = at + 6 + (first << 8 | data[at + 5])
+                if number not in _SILENT and not self._take_usual(number, data, at + 6, end):
+                    break
+            if end > len(data):
+                break
+            at = end
+        return at
+
+    def _take_usual(self, number: int, data: bytes, at: int, end: int) -> bool:
+        """Take what a packet of a stream carries; False, and nothing taken, where it is unusual or not whole."""
+        begin = _begin(data, at)
+        if number == _PRIVATE and begin < len(data):
+            number = data[begin] if data[begin] in _FRAMED else 0
+            begin += 1 + _HEAD_BYTES
+        if number < _FRAMED.start or number in _UNUSUAL or not begin <= end <= len(data):
+            return False
+        if self._patience.is_lost(self.passed):
+            return False
+        self._stream(number).take(data[begin:end], _is_last=True)
+        return True
 
     @staticmethod
     def _pass_pack() -> Generator[int, bytes, None]:
@@ -225,7 +282,7 @@ class PsWalker:
             left -= 1
             if number == _AC3[0] and left and (yield 1) == _AC3[1:]:
                 stream = self._stream(_BARE)
-                stream.go_on(_AC3)
+                stream.take(_AC3, False)  # noqa: FBT003
                 self._reader.sink = stream.take
                 yield -(left - 1)
                 return

@@ -16,11 +16,13 @@ class Lost(Exception):
 class Reader:
     """Keeps what is wanted until it is there. The sink is for one step."""
 
-    __slots__ = ("_held", "_steps", "_wanted", "again", "is_lost", "sink")
+    __slots__ = ("_held", "_steps", "_wanted", "again", "is_lost", "quick", "sink")
 
     def __init__(self, steps: Steps) -> None:
         self.sink: Callable[[bytes, bool], None] | None = None
         """Takes what is passed on; the last piece says so."""
+        self.quick: Callable[[bytes, int], int] | None = None
+        """Reads what is whole in some bytes, from a place on, and says up to where; for one step."""
         self.again = b""
         """What a step gives back of the bytes that it had."""
         self.is_lost = False
@@ -33,6 +35,8 @@ class Reader:
         """The next bytes; how many of them nobody wants any more."""
         data, at, unread = bytes(chunk), 0, 0
         while at < len(data) and not self.is_lost:
+            if self.quick and not self._held:
+                at = self.quick(data, at)
             if self._wanted < 0:
                 piece = data[at : at - self._wanted]
                 self._wanted += len(piece)
@@ -53,7 +57,7 @@ class Reader:
         return unread + len(data) - at
 
     def _go_on(self, came: bytes) -> None:
-        self.sink = None
+        self.sink = self.quick = None
         try:
             self._wanted = self._steps.send(came)
             while not self._wanted:

@@ -82,6 +82,14 @@ RECORDINGS: Mapping[str, Recording] = {
     "ts aac": _of("mpegts", "aac", 44_100, 2),
     "ts mp2": _of("mpegts", "mp2", 48_000, 2),
     "m2ts ac3": _of("mpegts", "ac3", 48_000, 2, options=(("mpegts_m2ts_mode", "1"),)),
+    "mpg mp2": _of("mpeg", "mp2", 48_000, 2),
+    "vob ac3": _of("vob", "ac3", 48_000, 2),
+    "asf wma 64 kbit/s": _of("asf", "wmav2", 44_100, 2, bitrate=64_000),
+    "asf mp3": _of("asf", "libmp3lame", 44_100, 2),
+    "caf mp3": _of("caf", "libmp3lame", 44_100, 2),
+    "caf flac": _of("caf", "flac", 44_100, 2),
+    "caf alac": _of("caf", "alac", 44_100, 2),
+    "flv nellymoser": _of("flv", "nellymoser", 16_000),
     "amr": _of("amr", "libopencore_amrnb", 8_000),
 }
 
