@@ -260,7 +260,8 @@ def _forwarding(head: RequestHead, peer: str, *, trusted: bool) -> list[bytes]:
     chain, proto, host = (address(peer) or peer).encode(), b"http", head.hosts[0] if head.hosts else b""
     if trusted:
         if head.forwarded_for:
-            chain = b", ".join((*head.forwarded_for, chain))
+            here = () if peer == "unix" else (chain,)  # a socket file has no address, and readers take each for one
+            chain = b", ".join((*head.forwarded_for, *here))
         if first(head.raw, b"x-forwarded-proto").lower() == b"https":
             proto = b"https"
         forwarded_host = first(head.raw, b"x-forwarded-host")

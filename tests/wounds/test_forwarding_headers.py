@@ -145,6 +145,14 @@ def test_a_client_has_one_address_however_it_connects() -> None:
         assert b"X-Forwarded-For: 1.2.3.4\r\n" in known.passing
 
 
+def test_a_socket_file_is_no_address_in_the_chain() -> None:
+    """Services take the last entry for the client, or for a proxy, and none for a word."""
+    reader = Reader(frozenset(), TrustedProxies((), files=True))
+    known = reader.know(((b"Host", b"a"), (b"X-Forwarded-For", b"6.6.6.6, 1.2.3.4")), (1, 1), "unix")
+    assert known.caller.address == "1.2.3.4"
+    assert b"X-Forwarded-For: 6.6.6.6, 1.2.3.4\r\n" in known.passing
+
+
 @pytest.mark.parametrize("trusted", [(), (INSIDE,)])
 async def test_forwarded_passes_no_further_whoever_says_it(trusted: tuple[ipaddress.IPv4Network, ...]) -> None:
     """RFC 7239: read by us from nobody, so told by us to nobody; an upstream that reads it would believe the client."""
