@@ -135,8 +135,9 @@ class AsfWalker:
         is_sized = size >= _LEAST_DATA_BYTES and not self._is_live
         self._left = size - _OBJECT.size - _DATA_HEAD_BYTES if is_sized else 1 << 63
         while self._left > 0:
-            self._left -= yield from self._pass_packet()
-            self._reader.quick = self._follow if self._least_packet == self._packet and self._left > 0 else None
+            length = yield from self._pass_packet()  # during which others may be read
+            self._left -= length
+            self._reader.quick = self._follow if self._least_packet == self._packet else None
         while True:
             _, size = _OBJECT.unpack((yield _OBJECT.size))
             if size < _OBJECT.size:
@@ -178,9 +179,9 @@ class AsfWalker:
         self._streams[number] = _Stream(sound)
 
     def _follow(self, data: bytes, at: int) -> int:
-        """Read the usual packets that are whole, one behind the other; where the first other one begins."""
+        """Read the usual packets that are whole, one behind the other, up to the last one of all, or another one."""
         size = self._packet
-        while at + size <= len(data) and self._left > 0:
+        while at + size <= len(data) and self._left > size:
             if not self._read_usual(data, at, at + size):
                 break
             at += size

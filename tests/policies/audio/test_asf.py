@@ -131,3 +131,12 @@ def test_what_is_weighed_is_no_cheaper_than_its_format(name, block, rate):
         struct.pack_into("<H", data, form + 12, block)
     data[data.find(DATA) + 51] = 1
     assert played_ms(bytes(data)) <= billed_ms(bytes(data)) * 1.005 + 80
+
+
+def test_what_stands_behind_the_last_packet_is_none_however_the_file_is_cut():
+    data = recorded("mp3") + b"\0" * 16 + struct.pack("<Q", 5_000) + bytes(4_976)
+    begins = data.find(DATA)
+    size = len(recorded("mp3")) - begins
+    data = data[: begins + 16] + struct.pack("<Q", size) + data[begins + 24 :]
+    assert told(fed(Track(), data)) == told(fed(Track(), data, (700,)))
+    assert not fed(Track(), data).unsure
