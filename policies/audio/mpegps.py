@@ -257,7 +257,9 @@ class PsWalker:
 
     def _pass_system(self, size: int) -> Generator[int, bytes, None]:
         """A header of all, inside which readers look for the next packet."""
-        if size <= _MOST_SYSTEM_BYTES and not self._patience.is_lost(self.passed):
+        if self._patience.is_lost(self.passed):
+            raise Lost
+        if size <= _MOST_SYSTEM_BYTES:
             body = yield size
             begins = body.find(_PREFIX)
             self._reader.again = body[begins if begins >= 0 else len(body.rstrip(b"\0")) :]

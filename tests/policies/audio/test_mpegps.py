@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policies.audio.mpegps import PsWalker
 from policies.audio.sources import Heard
 from policies.audio.track import Track
-from tests.policies.audio.feeding import cuts, fed
+from tests.policies.audio.feeding import calls_to_watch, cuts, fed
 from tests.policies.audio.oracle import played_ms, recording
 from tests.policies.audio.test_containers import mutated, told
 from tests.policies.audio.test_others import with_pictures
@@ -118,3 +119,8 @@ def test_any_cut_of_a_whole_or_a_damaged_file_says_the_same(name, seed, lengths)
 def test_a_damaged_file_is_billed_no_less_than_ffmpeg_plays(name, seed):
     data = mutated(recorded(name), random.Random(seed))
     assert played_ms(data) <= billed_ms(data) * 1.005 + 80
+
+
+def test_a_file_of_nothing_but_headers_is_not_read_to_its_end():
+    data = recorded("mpg")[:12] + b"\0\0\1\xbb\xff\xff" * 200_000
+    assert calls_to_watch(PsWalker(), data, 65_536) < 2_500_000
