@@ -10,6 +10,7 @@ OpenAI's SDK for ``POST /v1/realtime/client_secrets``; November 2026.
 """
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Any, Literal, Self
@@ -35,7 +36,7 @@ _MOST_FAULTS, _LONGEST_NAME = 5, 64
 """Of what a refusal tells: a body can have thousands of names that nobody knows."""
 
 
-class _Call(BaseModel):
+class _Call(BaseModel, ABC):
     """One service's question: what its query and its body say together."""
 
     model_config = ConfigDict(extra="forbid")
@@ -45,9 +46,9 @@ class _Call(BaseModel):
         """What is asked for."""
         return Terms(life_s=LONGEST_S)
 
+    @abstractmethod
     def answer(self, issued: Issued) -> dict[str, object]:
         """What the service would say."""
-        raise NotImplementedError
 
 
 class _Deepgram(_Call):

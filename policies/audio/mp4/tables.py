@@ -4,6 +4,7 @@ They are walked as they pass and not kept. Whoever has to know single sizes and 
 """
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from policies.audio.mp4.looks import SampleLooks
@@ -103,6 +104,9 @@ class Tables:
         self.count += count
         sizes = struct.unpack(f">{count}{_UNSIGNED[width]}", entries)
         self.bytes += sum(sizes)
+        self._tell_sizes(sizes)
+
+    def _tell_sizes(self, sizes: Sequence[int]) -> None:
         if self.pairs:
             self.pairs.add(sizes)
         if self.places:
@@ -166,12 +170,7 @@ class Tables:
             return
         values = struct.unpack(f">{count * words}I", entries)
         sizes = values[run.has_duration :: words] if run.has_size else (run.size,) * count
-        if self.pairs:
-            self.pairs.add(sizes)
-        if self.places:
-            self.places.pass_sizes(sizes)
-        if self.heads:
-            self.heads.pass_sizes(sizes)
+        self._tell_sizes(sizes)
         ticks = sum(values[::words]) if run.has_duration else count * run.duration
         self.add_run(count, sum(sizes), values[-words] if run.has_duration else run.duration, ticks)
 
