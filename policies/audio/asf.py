@@ -2,6 +2,8 @@
 
 A packet is as long as the header says, and each payload in it says of which stream and which object it is a piece. From
 the first one on that is not as recorders write it readers search, or guess: what follows is weighed.
+
+Source: Microsoft, Advanced Systems Format (ASF) Specification, sections 3 (header) and 5 (data).
 """
 
 import struct

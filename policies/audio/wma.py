@@ -3,6 +3,8 @@
 A block is as long as the format says. Of versions 1 and 2 it holds one frame, or a number of them where it takes bits
 from the block in front. Of Voice it says how many superframes of 60 ms begin in it. Of Professional the frame that the
 block in front began, and then one behind the other, each of which says how many bits it has.
+
+No specification is published: this is what FFmpeg reads (libavcodec's wmadec.c, wmavoice.c and wmaprodec.c).
 """
 
 import struct

@@ -1,4 +1,4 @@
-"""CAF, Apple's Core Audio Format.
+"""CAF, Apple's Core Audio Format (Apple, Core Audio Format Specification 1.0).
 
 ====== ==============================================================================
 walker the chunks of a file
