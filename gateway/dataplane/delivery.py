@@ -143,7 +143,8 @@ class Delivery(Intake):
     @property
     def _is_sent_more(self) -> bool:
         """Whether something came behind the last request that will be answered."""
-        return bool(self._messages or self._ahead or self._header_bytes or self._message_tail) or self._has_unread
+        held = self._messages or self._ahead or self._has_more or self._header_bytes or self._message_tail
+        return bool(held) or self._has_unread
 
     async def _hear_out(self) -> None:
         """Say that nothing follows, and read on until the client has heard it, for as long as a refused upload is read.

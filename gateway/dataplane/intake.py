@@ -30,9 +30,7 @@ _BEGINNING = 4_096
 """How much is kept of a header that does not end, to know a browser by."""
 _EMPTY_LINE = b"\r\n\r\n"
 _MOST_STEPS = 256
-"""In how many steps without a request a piece is read; a body may hold an empty line every few bytes."""
-_NEAR = 4_096
-"""How far an empty line is looked for in chunks, which are no header: it costs as much as their parsing."""
+"""In how many steps without a request a piece is read that is nothing but empty lines."""
 
 
 class BodyTooSlow(Exception):
@@ -71,13 +69,13 @@ class Intake(RequestHandler):
     """
 
     __slots__ = (
-        "_again", "_ahead", "_between", "_body", "_had_bytes", "_header_bytes", "_last", "_left", "_rated",
-        "_server", "_waited_s", "beginning", "body_deadline", "memory",
+        "_again", "_ahead", "_between", "_body", "_had_bytes", "_has_more", "_header_bytes", "_last", "_left",
+        "_rated", "_server", "_waited_s", "beginning", "body_deadline", "memory",
     )  # fmt: skip
 
     def __init__(self, server: Listener, **options: Any) -> None:
         super().__init__(cast("web.Server", server), loop=asyncio.get_running_loop(), **options)
-        self._max_msg_queue_size -= 1  # one less than its parser, which keeps what it does not take, and all in one
+        self._parser = self._new_parser()
         self._server = server
         self._body: StreamReader | None = None
         """The body of the request that is being served."""
@@ -88,6 +86,8 @@ class Intake(RequestHandler):
         """Whether the parser certainly holds nothing but, at the most, a part of a header."""
         self._ahead = b""
         """What came behind the request that filled the queue, and the parser has not seen yet."""
+        self._has_more = False
+        """Whether the parser may hold more than the request that it told last."""
         self._left = 0
         """How much of the last request's body the parser has not been given yet; -1 where that is not known."""
         self._last = b""
@@ -130,50 +130,67 @@ class Intake(RequestHandler):
             is_one = self._left < 0 or len(data) <= self._left
         else:
             is_one = not self._header_bytes and data.find(_EMPTY_LINE) == len(data) - len(_EMPTY_LINE)
-        if not self._ahead and (is_one or not data):
-            self._parse(data)
+        if not self._ahead and not self._has_more and (is_one or not data):
+            self._parse(data, is_one=self._left >= 0 and data != b"")
+            if self._has_more:
+                self._go_ahead(b"", data)
         else:
             self._go_ahead(data)
 
-    def _go_ahead(self, data: bytes) -> None:
-        """Parse a header or a body at a time, until the queue is full: a fault drops all that came in one with it."""
+    def _go_ahead(self, data: bytes, given: bytes = b"") -> None:
+        """Parse a header or a body at a time, until the queue is full: a fault drops all that came in one with it.
+
+        Where chunks end only the parser knows. It stops after each request, so it is asked for what is behind them.
+        ``given``: what it has got last.
+        """
         rest, fed, steps = self._ahead + data, 0, 0
         self._ahead = b""
-        while fed < len(rest) and not self._close:
-            queued, end = len(self._messages), len(rest)
-            if not self._upgraded:  # what comes behind an upgrade is not for the queue
-                if queued >= self._max_msg_queue_size:
-                    self._ahead = rest[fed:]
-                    return
-                if self._left > 0:
-                    end = min(end, fed + self._left)
-                elif steps < _MOST_STEPS:
-                    end = self._end_of_one(rest, fed)
-            self._parse(rest[fed:end])
-            fed = end
+        while (fed < len(rest) or self._has_more) and not self._close:
+            queued = len(self._messages)
+            if queued >= self._max_msg_queue_size and not self._upgraded:  # nothing behind one is for it
+                self._ahead = rest[fed:]
+                return
+            if self._has_more:
+                self._parse(b"", is_one=False)
+                if not self._has_more:
+                    self._look_behind(given)
+            else:
+                is_one = self._left >= 0 and steps < _MOST_STEPS
+                given = rest[fed : self._end_of_one(rest, fed)] if is_one else rest[fed:]
+                self._parse(given, is_one=is_one)
+                fed += len(given)
             if len(self._messages) == queued:
                 steps += 1
             elif not isinstance(self._messages[-1][0], RawRequestMessage):
                 return
 
     def _end_of_one(self, rest: bytes, start: int) -> int:
-        """Where the header or the chunks that ``rest`` goes on with end at the earliest."""
+        """Where the header or the body that ``rest`` goes on with ends at the earliest; all of what is no HTTP."""
+        if self._upgraded:
+            return len(rest)
+        if self._left:
+            return min(len(rest), start + self._left)
         if self._header_bytes and rest[start : start + 1] in (b"\r", b"\n"):  # the end of one, which was cut
             return len(rest) - len(rest[start:].lstrip(b"\r\n"))
-        place = rest.find(_EMPTY_LINE, start, start + _NEAR if self._left else len(rest))
+        place = rest.find(_EMPTY_LINE, start)
         return len(rest) if place < 0 else place + len(_EMPTY_LINE)
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes, *, is_one: bool) -> None:
+        """Give it to the parser, which tells one request at the most. ``is_one``: no two of them can be in it."""
         queued, between = len(self._messages), self._between
         body = self._messages[-1][1] if queued else self._body
         in_header = body is None or body.is_eof()
+        if self._parser is not None:
+            self._parser.message_consumed()
         super().data_received(data)
         self._again = None
-        self._between = False
+        self._between = self._has_more = False
         if len(self._messages) == queued:
+            has_ended = not in_header and (body is None or body.is_eof())
+            self._has_more = has_ended and not (is_one and self._left > 0)
             if self._left > 0:
                 self._left -= len(data)
-            elif self._left and (body is None or body.is_eof()):
+            elif has_ended:
                 self._left = 0
             if data and in_header and not self._upgraded:
                 self._between = between and not queued and not self._request_in_progress  # so it holds no message back
@@ -182,15 +199,25 @@ class Intake(RequestHandler):
         message, body = self._messages[-1]
         held, self.beginning = self.beginning, b""
         if isinstance(message, RawRequestMessage):
-            self._left = 0 if isinstance(body, EmptyStreamReader) or body.is_eof() else _length(message)
+            is_whole = isinstance(body, EmptyStreamReader) or body.is_eof()
+            self._left = 0 if is_whole else _left_of(message, body)
+            self._has_more = message.upgrade or (is_whole and not is_one)
         else:
             self.beginning = (held + data)[:_BEGINNING]
-        if len(data) + self._header_bytes > _MAX_HEADER:
+        if not data or len(data) + self._header_bytes > _MAX_HEADER:
             self._refuse_oversize(queued, held + data)
-        if between and len(self._messages) == queued + 1 and data.endswith(_EMPTY_LINE):
+        if between and is_one and data.endswith(_EMPTY_LINE):
             self._came_alone(data, may_repeat=not self._header_bytes and not queued)
         if self._header_bytes:
             self._header_came()
+
+    def _look_behind(self, given: bytes) -> None:
+        """Note the header that has begun behind what the parser told of a piece; behind a body it has no beginning."""
+        last = self._messages[-1][0] if self._messages else None
+        is_sized = isinstance(last, RawRequestMessage) and "Content-Length" in last.headers
+        begun = given[given.rfind(_EMPTY_LINE) + len(_EMPTY_LINE) :]
+        if begun and not self._left and not is_sized and not self._upgraded:
+            self._header_grew(begun)
 
     def _came_alone(self, data: bytes, *, may_repeat: bool) -> None:
         """The end of one request came, with nothing behind it: note it, to recognise it when it comes again."""
@@ -298,11 +325,11 @@ class Intake(RequestHandler):
         body.feed_eof()
 
     def _new_parser(self) -> HttpRequestParser:
-        """A parser as aiohttp makes the first one."""
+        """A parser that stops after each request, as a fault drops all that it was about to tell with it."""
         return HttpRequestParser(
             self, self._loop, self._read_bufsize, max_line_size=self.max_line_size,
             max_field_size=self.max_field_size, max_headers=self.max_headers, payload_exception=RequestPayloadError,
-            auto_decompress=False, max_msg_queue_size=self._max_msg_queue_size + 1,
+            auto_decompress=False, max_msg_queue_size=1,
         )  # fmt: skip
 
     def trickles(self, body: StreamReader | Inflow) -> bool:
@@ -332,6 +359,6 @@ def _size(message: RawRequestMessage) -> int:
     return len(message.method) + len(message.path) + sum(len(n) + len(v) + 4 for n, v in message.raw_headers)
 
 
-def _length(message: RawRequestMessage) -> int:
-    """The length of a body that is announced; -1 where it comes in chunks."""
-    return -1 if message.chunked else int(message.headers.get("Content-Length", "-1"))
+def _left_of(message: RawRequestMessage, body: StreamReader) -> int:
+    """How much of a body is still to come; -1 where it comes in chunks."""
+    return -1 if message.chunked else int(message.headers.get("Content-Length", "-1")) - body.total_bytes

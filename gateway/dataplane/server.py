@@ -21,7 +21,7 @@ from gateway.dataplane import delivery
 from gateway.dataplane.delivery import Delivery
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.inquiries import Known
-from gateway.dataplane.intake import Again, Listener
+from gateway.dataplane.intake import Listener
 from gateway.dataplane.recall import Memory
 from gateway.dataplane.repeats import Errand, Recurrent, Refrain
 from policies.account.usage import Outcome
@@ -264,11 +264,10 @@ class ClientConnection(Delivery):
     async def _serve(self, taken: tuple[Any, StreamReader]) -> Next:
         """Answer a message, or what stands in the place of one."""
         message, body = taken
-        late = self._parser if not body.is_eof() else None
-        if late is None and not isinstance(taken, Again):  # the parser knows nothing of a repeated one
-            self._make_room()
         self._body = body
         self._request_in_progress = True
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
         last = self._last_request
         try:
             if isinstance(message, RawRequestMessage):
@@ -283,10 +282,6 @@ class ClientConnection(Delivery):
             await self._linger(body)
             return CLOSE
         self._body = None
-        if late is not None and late is self._parser:
-            # It counts a message when its body has ended, and may have stopped one short of the bound meanwhile.
-            late.message_consumed()
-            self.data_received(b"")
         return after
 
     async def _go_on(self, errand: Errand) -> Next:
@@ -312,13 +307,6 @@ class ClientConnection(Delivery):
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-
-    def _make_room(self) -> None:
-        """Tell the parser that one message was taken; it stops emitting when many are pipelined."""
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
 
     def _await_next(self) -> None:
         """Start the time within which the next request must begin; if it has, the time in which its header must end."""

@@ -64,6 +64,28 @@ async def test_those_before_one_that_is_none_are_answered_first(
     assert [len(seen.body) for seen in gateway.upstream.seen] == [0, 0, 5][:before]
 
 
+@pytest.mark.parametrize("good", [1, 3, 70])
+@pytest.mark.parametrize("kind", ["GET", "sized", "chunked"])
+@pytest.mark.parametrize("rest", [b"", b"x" * 9_000], ids=["its end", "much of it"])
+async def test_those_behind_the_end_of_a_chunked_body_are_answered_before_one_that_is_none(
+    gateway: Gateway, rest: bytes, kind: str, good: int
+) -> None:
+    """Where the body ends only the parser knows; what else came in that piece was lost with the fault."""
+    one = request(gateway)
+    post = one.replace(b"GET /v1/models", b"POST /v1/listen").removesuffix(b"\r\n")
+    upload = post + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    behind = {
+        "GET": one,
+        "sized": post + b"Content-Length: 6\r\n\r\n\r\n\r\nab",
+        "chunked": post + b"Transfer-Encoding: chunked\r\n\r\n6\r\n\r\n\r\nab\r\n0\r\n\r\n",
+    }[kind]
+    end = (b"%x\r\n%b\r\n" % (len(rest), rest) if rest else b"") + b"0\r\n\r\n"
+    got = await in_pieces(gateway, [upload, end + behind * good + b"NONSENSE\r\n\r\n" + one])
+    assert [answer.status for answer in answers(got)] == (1 + good) * [200] + [400]
+    bodies = [seen.body for seen in gateway.upstream.seen]
+    assert bodies == [b"hello" + rest, *good * [b"" if kind == "GET" else b"\r\n\r\nab"]]
+
+
 @pytest.mark.parametrize("good", [33, 300])
 @pytest.mark.parametrize("cut", [0, 10])
 @pytest.mark.parametrize("body", [b"", b"hello", b"\r\n\r\n"], ids=["", "body", "empty lines"])
@@ -91,21 +113,23 @@ async def test_a_body_before_one_that_is_none_is_whole(gateway: Gateway, fault: 
     assert [seen.body for seen in gateway.upstream.seen] == [body]
 
 
-async def test_reading_a_piece_takes_few_steps(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["chunks", "empty lines"])
+async def test_reading_a_piece_takes_few_steps(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """A body of nothing but empty lines, which needs no key, once held the loop for a sixth of a second."""
     steps, parse = 0, Intake._parse
 
-    def counted(intake: Intake, data: bytes) -> None:
+    def counted(intake: Intake, data: bytes, *, is_one: bool) -> None:
         nonlocal steps
         steps += 1
-        parse(intake, data)
+        parse(intake, data, is_one=is_one)
 
     monkeypatch.setattr(Intake, "_parse", counted)
     body = 9_000 * b"\r\n\r\nx"
-    head = b"POST /v1/listen HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body)
-    got = answers(await gateway.raw(head + body + b"\r\n0\r\n\r\nNONSENSE\r\n\r\n"))
-    assert [answer.status for answer in got][:1] == [401]
-    assert 2 < steps < 300
+    upload = b"POST /v1/listen HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    data = upload % (len(body), body) if what == "chunks" else request(gateway) + 15_000 * b"\r\n" + request(gateway)
+    got = answers(await gateway.raw(data + b"NONSENSE\r\n\r\n"))
+    assert [answer.status for answer in got] == ([401, 400] if what == "chunks" else [200, 200, 400])
+    assert 1 < steps < 300
 
 
 @pytest.mark.parametrize("before", [30, 31, 46, 47])
