@@ -23,10 +23,10 @@ _KEY = re.compile(KEY_PATTERN)
 _ANY_KEY = re.compile(r"(thk_[a-z]{2,8}_|tkt_|thr_|ths_)[0-9A-Za-z_-]+")
 _ANY_TOKEN = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_.-]*")
 _TOKEN_LETTERS = string.ascii_letters + string.digits + "_-"
+_SHORTEST = len("eyJ") + 8
+"""The shortest beginning of a token, up to its first dot."""
 _OURS = re.compile(r"thk_[a-z]{2,8}_[0-9A-Za-z]|ths_[0-9A-Za-z]{20}|thr_[0-9a-z]{20}_[0-9]|tkt_[0-9a-f]{40}")
 """What nobody writes by chance: ``lengths_in_ms`` is none of them."""
-_NEEDLESS = re.compile(r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
-"""An escape of what a credential may hold. Most queries have none, and undoing escapes is dear."""
 QUERY_NAMES = frozenset({"token", "access_token", "api_key", "api-key", "apikey", "key", "jwt"})
 """Where clients put a credential that they have no header for: AssemblyAI's and ElevenLabs' token, Speechmatics' jwt,
 Azure's api-key, speaches' api_key."""
@@ -152,8 +152,20 @@ def has_key(text: bytes) -> bool:
 
 def _has_token(text: str) -> bool:
     """What ``_ANY_TOKEN`` finds, in one pass: of a query that is nothing but beginnings it would take 20 ms."""
-    tails = (part[len(part.rstrip(_TOKEN_LETTERS)) :] for part in text.split(".")[:-1])
-    return any(0 <= tail.find("eyJ") <= len(tail) - 11 for tail in tails)
+    parts = [part for part in text.split(".")[:-1] if len(part) >= _SHORTEST]
+    tails = (part[len(part.rstrip(_TOKEN_LETTERS)) :] for part in parts)
+    return any(0 <= tail.find("eyJ") <= len(tail) - _SHORTEST for tail in tails)
+
+
+def _readable(text: bytes) -> str:
+    """Without its percent escapes, for who looks for a credential: no other character need be what it was.
+
+    Quoted-printable has the same escapes behind another mark; its decoder takes a tenth of ``unquote``'s time, which
+    was milliseconds for a header of nothing else.
+    """
+    # Of two marks in a row it would make one.
+    marked = text.replace(b"=", b" ").replace(b"%%", b" %").replace(b"%%", b" %").replace(b"%", b"=")
+    return binascii.a2b_qp(marked).decode("latin-1")
 
 
 def stands_in(path: str, query: str) -> bool:
@@ -165,7 +177,7 @@ def stands_in(path: str, query: str) -> bool:
         return True
     if not query:
         return False
-    plain = unquote(query, "latin-1") if _NEEDLESS.search(query) else query
+    plain = _readable(query.encode()) if "%" in query else query
     if _OURS.search(plain):
         return True
     return "eyJ" in plain and any(map(_has_token, _in_credentials_place(query)))
@@ -201,9 +213,7 @@ def _may_tell(text: bytes) -> bool:
 
 
 def _tells(line: bytes) -> bool:
-    text = line.decode("latin-1")
-    if "%" in text and _NEEDLESS.search(text):
-        text = unquote(text, "latin-1")
+    text = _readable(line) if b"%" in line else line.decode("latin-1")
     if "_" in text and _OURS.search(text):
         return True
     return "eyJ" in text and line.partition(b":")[0].lower() in _TELLING and _has_token(text)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.dataplane.inquiries import TrustedProxies, usable_request_id
-from policies.http.credentials import has_key, present, redacted, stands_in
+from policies.http.credentials import has_key, present, redacted, stands_in, without_credentials
 from policies.http.headers import RequestHead, connection_tokens
 from policies.http.inquiry import Target, is_plain_host
 from policies.metering.meters import meter_for
@@ -18,6 +18,8 @@ SEEDS = [
     "//",
     "/a",
     "%25",
+    "%61",
+    "%%",
     "%2",
     "..",
     ".",
@@ -37,6 +39,7 @@ SEEDS = [
     "=",
     "a,b ",
     "eyJ",
+    "eyJ.",
     "thk_",
     ";a=",
     "\\",
@@ -59,6 +62,7 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "name": lambda text: RequestHead.walk([(text.encode("latin-1"), b"")]),
     "credential in a path": lambda text: stands_in(text, ""),
     "credential in a query": lambda text: stands_in("/", "token=" + text),
+    "credential in a line": lambda text: without_credentials([b"Referer: " + text.encode("latin-1")]),
     "credential among subprotocols": lambda text: has_key(text.encode("latin-1")),
     "log line": lambda text: redacted(text[:1_024]),
     "form": lambda text: meter_for("multipart", "multipart/form-data; " + text),

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,8 @@ from policies.http.credentials import (
     mint_key,
     present,
     redacted,
+    stands_in,
+    without_credentials,
 )
 from policies.http.headers import RequestHead
 
@@ -252,3 +255,16 @@ def test_any_bytes_are_one_credential_none_or_a_conflict(lines: list[tuple[bytes
     found = present(RequestHead.walk(lines), "tahoe_session")
     if isinstance(found, Presented):
         assert any(found.secret in value or b"basic" in value.lower() for _, value in lines)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["%", "%%", "%7", "=", "=74", "thk_live_", "%74hk_live%5f", "%2574hk_live_", "a", "%61", "%g1"])
+    )
+)
+def test_an_escaped_key_is_found_wherever_it_would_be_read(pieces: list[str]) -> None:
+    """By whoever undoes the escapes once, as servers do."""
+    text = "".join(pieces)
+    is_there = re.search("thk_live_[0-9A-Za-z]", unquote(text, "latin-1")) is not None
+    assert stands_in("/", text) == is_there
+    assert (without_credentials([b"X-A: " + text.encode()]) == []) == is_there
