@@ -152,6 +152,8 @@ _ANSWER = _Table(
         b"date": _Kind.DATE,
         b"location": _Kind.LOCATION,
         b"content-location": _Kind.LOCATION,
+        b"refresh": _Kind.LOCATION,
+        b"link": _Kind.LOCATION,
     } | dict.fromkeys(_HANDSHAKE, _Kind.WEBSOCKET),
     (b"x-auth-", b"x-internal-"),
 )  # fmt: skip
@@ -266,7 +268,7 @@ class AnswerHead:
     is_dated: bool = False
     """Whether ``Date`` is among the lines; who passes it on must add one otherwise (RFC 9110 section 6.6.1)."""
     is_located: bool = False
-    """Whether a line says where the client is sent, or where it would find the same."""
+    """Whether a line says where the client is sent, or where it would find the same, or more."""
     own_cookies: list[bytes] = field(default_factory=list)
     """The lines that set a cookie of the gateway's own: only the portal may."""
     websocket: tuple[tuple[bytes, bytes], ...] = ()
@@ -327,14 +329,25 @@ class AnswerHead:
 
         ``hosts``, in lower case, are the names that it is asked by.
         """
-        self.lines = [
-            name + b": " + _found_here(value.strip(), hosts) if name.lower() in _LOCATIONS else line
-            for line in self.lines
-            for name, _, value in [line.partition(b":")]
-        ]
+        self.lines = [_line_here(line, hosts) for line in self.lines]
 
 
-_LOCATIONS = (b"location", b"content-location")
+_ADDRESSES = {
+    b"location": re.compile(rb"()(.+)"),
+    b"content-location": re.compile(rb"()(.+)"),
+    b"refresh": re.compile(rb"(?i)\A([\d.\s]*+[;,]?\s*+(?:url\s*+=\s*+)?['\"]?)([^'\"]+)"),
+    b"link": re.compile(rb"(<\s*)([^>]+)"),
+}
+"""Where addresses stand, and what before them: in Refresh as browsers read it, which only HTML has written down."""
+
+
+def _line_here(line: bytes, hosts: AbstractSet[bytes]) -> bytes:
+    """The line with what is at one of ``hosts`` found here."""
+    name, _, value = line.partition(b":")
+    addresses = _ADDRESSES.get(name.lower())
+    if addresses is None:
+        return line
+    return name + b": " + addresses.sub(lambda found: found[1] + _found_here(found[2], hosts), value.strip())
 
 
 def _found_here(location: bytes, hosts: AbstractSet[bytes]) -> bytes:

@@ -85,6 +85,31 @@ def test_an_upstream_may_name_any_of_its_addresses(said: bytes, heard: bytes) ->
 
 
 @pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        (b"Refresh: 5; url=http://asr-1:9300/v1/jobs/7", b"Refresh: 5; url=/v1/jobs/7"),
+        (b"refresh: 0;URL='http://asr-1:9300'", b"refresh: 0;URL='/'"),
+        (b'Refresh: 1 , http://ASR-1:9300/x"y', b'Refresh: 1 , /x"y'),
+        (b"Refresh: 5; url=http://elsewhere/?url=http://asr-1:9300/", None),
+        (b"Refresh: 5; url=http://asr-1:9300//evil.test/", None),
+        (b"Refresh: 5", None),
+        (
+            b'Link: <http://asr-1:9300/v1/jobs?page=2>; rel="next", </v1/jobs>; rel="first", <http://b/>;rel=up',
+            b'Link: </v1/jobs?page=2>; rel="next", </v1/jobs>; rel="first", <http://b/>;rel=up',
+        ),
+        (b"link:<http://asr-1:9300>;rel=self", b"link: </>;rel=self"),
+        (b"Link: <http://asr-1:9300//evil.test/>; rel=next", None),
+        (b"X-Link: <http://asr-1:9300/>", None),
+    ],
+)
+def test_every_field_that_sends_somewhere_is_heeded(said: bytes, heard: bytes | None) -> None:
+    """U-04: as nginx heeds Refresh beside Location; the next page of a list (RFC 8288) is where the first was."""
+    pool = UpstreamPool("asr", Origin.parse_all("http://asr-1:9300")[0], 1.0)
+    head = pool.familiar.read_head(b"HTTP/1.1 200 OK\r\n" + said + b"\r\nContent-Length: 0")
+    assert head.lines == [said if heard is None else heard]
+
+
+@pytest.mark.parametrize(
     ("name", "kept"), [(PORTAL, b"Location: https://localhost/authorize"), ("asr", b"Location: /authorize")]
 )
 def test_the_portal_sends_to_whom_it_says(name: str, kept: bytes) -> None:
