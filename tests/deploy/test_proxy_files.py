@@ -61,7 +61,7 @@ def test_traefik_removes_what_no_client_may_say(name: str) -> None:
 def test_traefik_keeps_credentials_from_the_transcriber_and_the_identity_from_the_client() -> None:
     clean = traefik()["middlewares"]["tahoe-clean"]["headers"]
     assert {name.lower(): value for name, value in clean["customRequestHeaders"].items()} == dict.fromkeys(
-        (name.lower() for name in CREDENTIALS), ""
+        (name.lower() for name in (*CREDENTIALS, "Referer")), ""
     )
     assert clean["customResponseHeaders"] == dict.fromkeys(IDENTITY, "")
 
