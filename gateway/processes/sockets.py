@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,26 @@ def listen_at_files(path: Path, setting: str, workers: int) -> list[socket.socke
     is a socket that nobody listens at. Raises PortTaken.
     """
     others = [path.with_name(f"{path.name}.{number}") for number in range(2, workers + 1)]
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo, _alone_in(path.parent):
         sockets = [undo.enter_context(_at_file(one, setting)) for one in (path, *others)]
         undo.pop_all()
     return sockets
 
 
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Wait while another gateway looks who listens there and puts its files there: neither sees half of the other."""
+    with contextlib.ExitStack() as closing:
+        with contextlib.suppress(OSError):  # without it the files cannot be made either, or it knows no locks
+            held = os.open(directory, os.O_RDONLY)
+            closing.callback(os.close, held)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def _at_file(path: Path, setting: str) -> socket.socket:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)  # noqa: FBT003  a queue that is full is somebody's, too
         if path.is_socket() and asking.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT):
             raise PortTaken(_sentence(str(path), setting, OSError(errno.EADDRINUSE, "")))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -5,7 +5,7 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,21 @@ http {{
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where the test has put what the shipped files name. ``gateway`` and ``transcriber`` are ports."""
+    """Where the test has put what the shipped files name.
 
-    gateway: int
+    ``gateway`` is a port, or socket files; ``transcriber`` is a port.
+    """
+
+    gateway: int | Sequence[Path]
     transcriber: int
     listen: str
+
+    @property
+    def servers(self) -> str:
+        """The lines that lead nginx to the gateway."""
+        if isinstance(self.gateway, int):
+            return f"server 127.0.0.1:{self.gateway};"
+        return "\n".join(f"server unix:{file};" for file in self.gateway)
 
 
 def configure(directory: Path, places: Places, *names: str) -> Path:
@@ -48,7 +58,7 @@ def configure(directory: Path, places: Places, *names: str) -> Path:
     (directory / "conf.d").mkdir()
     make_certificate(directory, LOCALHOST)
     _copy("upstreams.conf", directory, {
-        "127.0.0.1:9200": f"127.0.0.1:{places.gateway}",
+        "server 127.0.0.1:9200;": places.servers,
         "127.0.0.1:9300": f"127.0.0.1:{places.transcriber}",
     })  # fmt: skip
     replaced = {
@@ -81,7 +91,7 @@ def check(main: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, *names: str, gateway: int, transcriber: int) -> AsyncIterator[int]:
+async def running(directory: Path, *names: str, gateway: int | Sequence[Path], transcriber: int) -> AsyncIterator[int]:
     """Run nginx with the shipped files of those names; its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

@@ -239,9 +239,9 @@ def prepare(state: Path) -> str:
 
 
 @contextlib.contextmanager
-def serving(state: Path, upstream: Listening, **settings: str) -> Iterator[tuple[Process, str, str]]:
-    """``gateway serve --embedded``, its URL, and a key."""
-    key = prepare(state)
+def serving(state: Path, upstream: Listening, *, key: str = "", **settings: str) -> Iterator[tuple[Process, str, str]]:
+    """``gateway serve --embedded``, its URL, and a key. With a ``key`` the state is as another gateway left it."""
+    key = key or prepare(state)
     port = free_port(and_next=True)
     env = environment(
         state_dir=str(state),

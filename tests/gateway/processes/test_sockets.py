@@ -4,6 +4,7 @@ import contextlib
 import errno
 import socket
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,27 @@ def test_every_worker_has_a_file_of_its_own_for_owner_and_group(tmp_path: Path) 
         with pytest.raises(PortTaken, match="cannot be made"):
             listen_at_files(place, "GATEWAY_LISTEN_SOCKET", 1)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_of_two_that_start_at_once_on_one_file_the_second_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first one's bind and its listen nobody answers there, as at a dead one's: the second took it away."""
+    path = tmp_path / "http.sock"
+
+    class Slow(socket.socket):
+        def listen(self, *backlog: int) -> None:
+            monkeypatch.undo()
+            others.append(pool.submit(listen_at_files, path, "GATEWAY_LISTEN_SOCKET", 1))
+            wait(others, timeout=0.1)  # it waits, or has done its worst
+            super().listen(*backlog)
+
+    others: list[Future[list[socket.socket]]] = []
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(sockets.socket, "socket", Slow)
+        (listening,) = listen_at_files(path, "GATEWAY_LISTEN_SOCKET", 1)
+        with listening, pytest.raises(PortTaken, match=r"http\.sock is in use"):
+            others[0].result()
 
 
 def test_a_deaf_file_is_not_found_and_who_waits_can_be_accepted(tmp_path: Path) -> None:
