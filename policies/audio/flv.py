@@ -13,8 +13,9 @@ from policies.audio.packets import AacPackets
 from policies.audio.speex import FRAME_MS, frames_in
 from policies.audio.walker import Chunk
 
-_HEADER_BYTES, _TAG_BYTES, _BEHIND_BYTES, _KIND_BYTES = 9, 11, 4, 2
-"""Of the file; of a tag; what says behind it how long it was; and what says in front of sound which it is."""
+_HEADER_BYTES, _OFFSET_AT, _TAG_BYTES, _BEHIND_BYTES, _KIND_BYTES = 9, 5, 11, 4, 2
+"""Of the file, where it says how long it is; of a tag; what says behind it how long it was; and what says in front of
+sound which it is."""
 _FIRST_WORDS, _BEHIND = struct.Struct(">I7xH"), struct.Struct(">I")
 """Of a tag: its type and length, and what it says in front of sound; and behind it."""
 _LEAST_BYTES = _TAG_BYTES + _KIND_BYTES + _BEHIND_BYTES
@@ -31,9 +32,10 @@ _UNKNOWN_KBITS, _SPEECH_KBITS, _OTHER_KBITS = 32, 4, 6
 """Of what is in no tag, where AAC or MP3 was heard in front of it, and else, when it may be Speex; and of sound in
 codecs that are not walked: those that later versions added."""
 _NS_PER_MS = 1_000_000
-_ADPCM, _SPEEX = 1, 11
+_CODECS, _ADPCM, _SPEEX = 16, 1, 11
 _ADPCM_HEAD_BITS, _ADPCM_SAMPLES = 22, 4096
-_PLAIN, _SLOW = frozenset((0, 3)), frozenset((7, 8))
+_LITTLE_ENDIAN = 3
+_PLAIN, _SLOW = frozenset((0, _LITTLE_ENDIAN)), frozenset((7, 8))
 """Plain samples, and A-law and mu-law, which are at 8 kHz whatever a tag says."""
 _NELLYMOSER, _NELLYMOSER_BYTES, _NELLYMOSER_SAMPLES = {4: 16_000, 5: 8_000, 6: 0}, 64, 256
 """By its kind the rate; 0 where the tag says it."""
@@ -64,9 +66,9 @@ class FlvWalker:
     """Walks tags in any cuts; keeps the beginning of one."""
 
     __slots__ = (
-        "_aac", "_before", "_described", "_descriptions", "_first", "_frame_ns", "_held", "_is_lost", "_left", "_mp3",
-        "_other", "_other_codec", "_plain_ns", "_played", "_sink", "_size", "_then", "_wanted", "channels", "passed",
-        "strange",
+        "_aac", "_before", "_described", "_descriptions", "_first", "_frame_ns", "_held", "_is_lost", "_kinds", "_left",
+        "_mp3", "_other", "_other_codec", "_plain_ns", "_played", "_sink", "_size", "_then", "_wanted", "channels",
+        "passed", "strange",
     )  # fmt: skip
 
     claimed_ms = None
@@ -75,8 +77,8 @@ class FlvWalker:
         self.channels: int | None = None
         self.passed = self.strange = 0
         self._held = bytearray()
-        self._wanted = _HEADER_BYTES + _BEHIND_BYTES
-        self._then: Callable[[bytes], None] = self._begin
+        self._wanted = _HEADER_BYTES
+        self._then: Callable[[bytes], None] = self._pass_header
         """What is to be done with the bytes that are wanted."""
         self._left = 0
         """Of a tag, what passes; where that goes is ``_sink``."""
@@ -89,6 +91,8 @@ class FlvWalker:
         """Bytes of sound that is not walked."""
         self._plain_ns = 0
         """Of samples and frames whose bytes tell."""
+        self._kinds = [b""] * _CODECS
+        """What tags said of those, by codec."""
         self._other_codec, self._first = "", b""
         self._mp3 = MpegWalker(is_linked=False)
         self._described = b""
@@ -178,6 +182,11 @@ class FlvWalker:
     def _want(self, size: int, then: Callable[[bytes], None]) -> None:
         self._wanted, self._then = size, then
 
+    def _pass_header(self, head: bytes) -> None:
+        """The file has begun. Readers go on where it says that its header ends, as far behind as that may be."""
+        self._left, self._sink = max(int.from_bytes(head[_OFFSET_AT:], "big") - _HEADER_BYTES, 0), self._weigh
+        self._want(_BEHIND_BYTES, self._begin)
+
     def _begin(self, _: bytes) -> None:
         """The file has begun, or a tag has ended as it should."""
         self._want(_TAG_BYTES, self._open)
@@ -222,15 +231,21 @@ class FlvWalker:
             self._count(kind, left + 1)
 
     def _count(self, kind: bytes, size: int) -> None:
-        """What a tag plays of which only the first byte is asked."""
-        played = _played(kind[0], kind[1], size)
+        """What a tag plays of which only the first byte is asked, or by what one before said: many heed the first."""
+        codec, slowest_ns = kind[0] >> 4, 0
         self.channels = (kind[0] & 1) + 1
-        if played is None:
-            self._other += size
-        else:
-            samples, rate = played
-            self._plain_ns += samples * NS_PER_SECOND // rate
-            self._other_codec = _NAMES[kind[0] >> 4]
+        group = _LITTLE_ENDIAN if codec in _PLAIN else codec
+        if kind[0] not in self._kinds[group]:
+            self._kinds[group] += bytes((kind[0],))
+        for one in self._kinds[group]:
+            played = _played(one, kind[1], size)
+            if played is None:
+                self._other += size
+                return
+            ns = played[0] * NS_PER_SECOND // played[1]
+            slowest_ns = max(slowest_ns, ns)
+        self._plain_ns += slowest_ns
+        self._other_codec = _NAMES[codec]
 
     def _hear_speex(self, rest: bytes) -> None:
         self._count_speex(self._first + rest)

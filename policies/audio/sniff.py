@@ -61,7 +61,7 @@ _MAGICS = (
     (rb"(?:RF64|BW64)....WAVEds64", Container.WAV),
     (rb"FORM....AIF[FC]", Container.AIFF),
     (rb"RIFF....AVI[ X\x19]", Container.AVI),
-    (rb"FLV\x01.\0\0\0\x09", Container.FLV),
+    (rb"FLV[\0-\4].\0(?:\0\0[\x09-\xff]|\0[\1-\xff].|[\1-\xff]..)", Container.FLV),
     (rb"wvpk..[\0-\x0f]\0[\x02-\x10]\x04", Container.WAVPACK),
     (rb"TTA1[\x01\x02]\0", Container.TTA),
     (rb"fLaC", Container.FLAC),
