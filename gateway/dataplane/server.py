@@ -68,7 +68,8 @@ class ClientConnection(Delivery):
     """One client's connection: which of its requests is served when, and by whom."""
 
     __slots__ = (
-        "_admitted", "_errand", "_handler", "_last_request", "client_gone", "known", "peer", "refrain",
+        "_admitted", "_errand", "_handler", "_has_more_time", "_last_request", "client_gone", "known", "peer",
+        "refrain",
     )  # fmt: skip
 
     def __init__(self, server: Listener, handler: Handler, **options: Any) -> None:
@@ -84,6 +85,8 @@ class ClientConnection(Delivery):
         """What the last request amounts to if it comes again."""
         self._errand: Errand | None = None
         self._last_request = False
+        self._has_more_time = False
+        """Whether the time to begin is given once more."""
         self._admitted = False
 
     @override
@@ -312,6 +315,7 @@ class ClientConnection(Delivery):
         """Start the time within which the next request must begin; if it has, the time in which its header must end."""
         patience, now = self._server.patience, self._loop.time()
         self._next_keepalive_close_time = now + patience.idle_s
+        self._has_more_time = False
         if self._header_bytes:
             self._server.heading[self] = now + patience.header_s
         if self._keepalive_handle is None:
@@ -323,13 +327,14 @@ class ClientConnection(Delivery):
 
         One may have come since the loop looked last, as a busy loop's turn takes a while: it is read first. Where
         the loop comes much too late, the machine was busy or stood still: the client gets the time once more, as its
-        request and the close would cross.
+        request and the close would cross. Once: a loop that is always late has too many connections already.
         """
         self._keepalive_handle = None
         if self._header_bytes or self._errand is not None:
             return
-        if self._loop.time() > self._next_keepalive_close_time + _LATE_S:
+        if self._loop.time() > self._next_keepalive_close_time + _LATE_S and not self._has_more_time:
             self._await_next()
+            self._has_more_time = True
             return
         if self._has_unread:
             self._keepalive_handle = self._loop.call_later(_UNREAD_LOOK_S, self._process_keepalive)

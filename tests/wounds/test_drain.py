@@ -133,6 +133,25 @@ async def test_a_loop_that_stood_still_gives_the_time_once_more(gateway: Gateway
     await asyncio.wait_for(end, 30)
 
 
+async def test_a_loop_that_is_always_late_gives_it_once(gateway: Gateway) -> None:
+    """And again after the next request: else a busy gateway would keep every connection that asks nothing more."""
+    reader, writer = await used(gateway)
+    (connection,) = gateway.server.connections
+
+    def come_late() -> bool:
+        connection._next_keepalive_close_time = asyncio.get_running_loop().time() - 5.0
+        connection._process_keepalive()
+        return connection.transport is None or connection.transport.is_closing()
+
+    assert not come_late()
+    writer.write(request(gateway.key))
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+    await until(lambda: not connection.is_busy)
+    assert [come_late(), come_late()] == [False, True]
+    assert await reader.read() == b""
+    writer.close()
+
+
 async def test_who_comes_from_the_queue_while_all_drain_is_told_that_it_is_the_last_one(gateway: Gateway) -> None:
     """A connection that was accepted before the end and made after it: one request, and nothing holds up the drain."""
     _, resting = await used(gateway)
