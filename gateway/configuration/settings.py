@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from typing_extensions import override
 
 from gateway.configuration.issuers import IssuerSettings
 from gateway.configuration.oidc import OidcSettings
@@ -63,13 +61,8 @@ def _leads_to(listening: str, host: str) -> bool:
     return host == here or (host, here) in (("127.0.0.1", "0.0.0.0"), ("::1", "::"))  # noqa: S104  as above
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=True, validate_default=True):
     """The gateway's settings. A field's description is its line in ``config/gateway.example.toml``."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, arbitrary_types_allowed=True,
-        validate_default=True,
-    )  # fmt: skip
 
     listen: ListenAddress = Field(
         "0.0.0.0:9200",
@@ -271,19 +264,6 @@ class Settings(BaseSettings):
     log_level: Annotated[str, one_of(("debug", "info", "warning", "error"))] = Field(
         "info", description="debug, info, warning or error. Access lines are always written."
     )
-
-    @classmethod
-    @override
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what :func:`load` hands over; it has put the sources in order already."""
-        return (init_settings,)
 
     @property
     def patience(self) -> Patience:

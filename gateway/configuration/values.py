@@ -8,7 +8,6 @@ from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
 
 from gateway.configuration.origin import Origin
 from policies.http.cors import ANY
@@ -195,10 +194,10 @@ SocketFile = Annotated[Path, AfterValidator(_socket_file)]
 Origins = Annotated[str, AfterValidator(_origins)]
 """Addresses of an upstream, with commas between them (:mod:`gateway.configuration.origin`)."""
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
-Sites = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sites)]
-Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_scopes)]
-RateOrNone = Annotated[Rate | None, NoDecode, BeforeValidator(_rate)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Sites = Annotated[tuple[str, ...], BeforeValidator(_sites)]
+Scopes = Annotated[tuple[str, ...], BeforeValidator(_scopes)]
+RateOrNone = Annotated[Rate | None, BeforeValidator(_rate)]
 YesStatus = Annotated[int, AfterValidator(_yes)]
 RetentionDays = Annotated[int, AfterValidator(_retention)]
 SecretKey = Annotated[SecretStr | None, AfterValidator(_hard_to_guess)]
