@@ -151,9 +151,14 @@ class Tally:
 
 
 def apply(tallies: Sequence[Tally], lease: str, steps: Sequence[Step], now_ms: float, lease_ms: float) -> Answer:
-    """Change all tallies; or, when one refuses, only by what was spent, which has happened and cannot be refused."""
+    """Change all tallies; or, when one refuses, only by what was spent, which has happened and cannot be refused.
+
+    Nobody holds anything for longer than a lease from now: the clock may have been set back.
+    """
+    until_ms = now_ms + lease_ms
     for tally in tallies:
-        tally.held = {who: held for who, held in tally.held.items() if held[1] > now_ms}
+        held = tally.held.items()
+        tally.held = {who: (amount, min(until, until_ms)) for who, (amount, until) in held if until > now_ms}
     pairs = list(zip(tallies, steps, strict=True))
     if any(_is_unknown(tally, step) and step.need for tally, step in pairs):
         return Answer(tuple(Figure(0, 0, unknown=_is_unknown(*pair)) for pair in pairs))
@@ -163,7 +168,7 @@ def apply(tallies: Sequence[Tally], lease: str, steps: Sequence[Step], now_ms: f
     figures = []
     for fit, (tally, step) in zip(fits, pairs, strict=True):
         if not _is_unknown(tally, step):
-            _change(tally, lease, step, now_ms, now_ms + lease_ms, grow=fit and not refusing)
+            _change(tally, lease, step, now_ms, until_ms, grow=fit and not refusing)
         figures.append(_figure(tally, step, now_ms, overrun=not fit))
     if not refusing:
         return Answer(tuple(figures))

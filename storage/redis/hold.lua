@@ -23,7 +23,12 @@ local lease, lease_ms, again = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local GRACE = 1e-6
 local PARTS = '^(%a) (%d+) (%d+) (%d) (%d+) (-?%d+) (%d+) (%d+)$'
 
+-- Nobody holds for longer than a lease from now: the clock may have been set back.
 local function expire(counter, holders, has_amounts)
+  local until_ms = now_ms + lease_ms
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', holders, '(' .. until_ms, '+inf', 'LIMIT', 0, 1000)) do
+    redis.call('ZADD', holders, until_ms, member)
+  end
   local gone = redis.call('ZRANGEBYSCORE', holders, '-inf', now_ms, 'LIMIT', 0, 1000)
   if #gone == 0 then return end
   redis.call('ZREM', holders, unpack(gone))

@@ -423,6 +423,16 @@ async def test_a_lease_that_is_not_renewed_is_free_after_its_time(redis_subject:
     assert await redis_subject.left(window) == pytest.approx(35_020, abs=1)
 
 
+async def test_after_a_clock_was_set_back_nobody_holds_for_longer_than_a_lease(redis_subject: Subject) -> None:
+    """Of a process that is dead: its places were gone for as long as the clock had been ahead."""
+    places, window = demand(What.CONCURRENCY, "1"), audio("60s/d", 60)
+    await redis_subject.admitted(places, window)
+    await redis_subject.wait(-3_600)
+    assert [await redis_subject.left(places), await redis_subject.left(window)] == [0, 0]
+    await redis_subject.wait(LEASE_S)
+    assert [await redis_subject.left(places), await redis_subject.left(window)] == [1, 60_000]
+
+
 async def test_renewal_keeps_it_and_puts_back_what_had_expired(redis_subject: Subject) -> None:
     places, window = demand(What.STREAMS, "3"), audio("60s/d", 20)
     leases = [await redis_subject.admitted(places, window) for _ in range(3)]
