@@ -220,12 +220,10 @@ def _state_made_once() -> tuple[Path, str]:
     """A state directory whose stores were made, with a tenant ``a``, and a key of it."""
     place = Path(tempfile.mkdtemp(prefix="gateway-state-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    env = environment(state_dir=str(place / "state"))
-    for words in (("tenant", "create", "a"), ("key", "create", "--tenant", "a", "--name", "k", "--json")):
-        made = subprocess.run(
-            [*GATEWAY, *words, "--embedded"], env=env, capture_output=True, text=True, check=True, cwd="/"
-        ).stdout
-    return place / "state", json.loads(made)["key"]
+    state = place / "state"
+    command(state, "tenant", "create", "a", "--embedded")
+    made = command(state, "key", "create", "--tenant", "a", "--name", "k", "--json", "--embedded").stdout
+    return state, json.loads(made)["key"]
 
 
 def prepare(state: Path) -> str:

@@ -1,10 +1,13 @@
 """The two-commands promise, with real clients: speech goes in, words come out, the account agrees."""
 
+import contextlib
 import json
 import os
 import pty
 import signal
 import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
@@ -18,6 +21,7 @@ from tests.e2e.running import (
     Process,
     alive,
     children,
+    command,
     command_line,
     environment,
     eventually,
@@ -191,7 +195,10 @@ def test_a_killed_worker_is_replaced_and_its_usage_is_in_the_account(demo: Demo)
 
 
 def test_whatever_ends_it_leaves_no_process_and_the_next_start_finds_the_data(tmp_path: Path) -> None:
-    """Ctrl-C, and kill -9 of the parent, whose journals the next start adopts: the same key, all in the account."""
+    """Ctrl-C; kill -9 of the parent, whose journals the next start adopts; and a terminal that closes.
+
+    The same key, and all in the account.
+    """
     state = tmp_path / "state"
     prepare(state)
     with Demo.started(state) as first:
@@ -208,18 +215,26 @@ def test_whatever_ends_it_leaves_no_process_and_the_next_start_finds_the_data(tm
         second.gateway.process.kill()
         second.gateway.process.wait(30)
         assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
-    with Demo.started(state) as third:
-        assert third.curl("/v1/models")[0] == 200
-        assert third.run("usage", "report", "--tenant", "demo")["requests"] == 5
+    with in_a_window(state) as (third, close, url):
+        family = [third.pid, *children(third.pid)]
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/models", headers={"X-API-Key": key})) as answer:
+            assert answer.status == 200
+        assert json.loads(command(state, "usage", "report", "--tenant", "demo", "--json").stdout)["requests"] == 5
+        close()
+        assert third.wait(READY_S) == 0
+    assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
 
 
-def test_a_closed_terminal_ends_the_demo(tmp_path: Path) -> None:
-    """Its window or connection is gone, so nobody could press Ctrl-C any more; what it writes goes nowhere."""
-    state = tmp_path / "state"
-    prepare(state)
+@contextlib.contextmanager
+def in_a_window(state: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], None], str]]:
+    """A demo at a terminal, how its window closes, and its URL.
+
+    Nobody could press Ctrl-C any more then, and what it writes goes nowhere.
+    """
     window, terminal = pty.openpty()
+    port = free_port(and_next=True)
     demo = subprocess.Popen(
-        ["env", "--default-signal=HUP", "setsid", "--ctty", *GATEWAY, "demo", "--port", str(free_port(and_next=True))],
+        ["env", "--default-signal=HUP", "setsid", "--ctty", *GATEWAY, "demo", "--port", str(port)],
         env=environment(state_dir=str(state)), stdin=terminal, stdout=terminal, stderr=terminal, cwd="/",
     )  # fmt: skip
     os.close(terminal)
@@ -227,13 +242,9 @@ def test_a_closed_terminal_ends_the_demo(tmp_path: Path) -> None:
         shown = b""
         while b'"event":"ready"' not in shown:
             shown += os.read(window, 65_536)
-        family = [demo.pid, *children(demo.pid)]
-        assert len(family) > 5
-        os.close(window)
-        assert demo.wait(READY_S) == 0
+        yield demo, lambda: os.close(window), f"http://127.0.0.1:{port}"
     finally:
         demo.kill()
-    assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]
 
 
 def test_two_gateways_on_one_state_directory(demo: Demo) -> None:

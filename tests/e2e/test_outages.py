@@ -3,8 +3,20 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 from tests.e2e.running import Demo, children, command_line, eventually, prepare
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One that waits no longer for its transcriber than a test can."""
+    state = tmp_path_factory.mktemp("outages") / "state"
+    prepare(state)
+    with Demo.started(state, upstream_timeout="10") as running:
+        yield running
 
 
 def _pids(demo: Demo, part: str) -> list[int]:
@@ -103,16 +115,13 @@ def test_an_upstream_that_is_killed_is_502_until_it_is_back(demo: Demo) -> None:
     assert _no_traceback(demo)
 
 
-def test_an_upstream_that_hangs_is_504(demo: Demo, tmp_path_factory: object) -> None:
-    """Too slow to begin: the setting GATEWAY_UPSTREAM_TIMEOUT, here one second."""
-    prepare(demo.state.parent / "slow")
-    with Demo.started(demo.state.parent / "slow", upstream_timeout="1") as slow:
-        assert eventually(lambda: slow.curl("/v1/models")[0] == 200)
-        _stop(slow, "gateway.demo.transcriber")
-        try:
-            status, body = slow.curl("/v1/models")
-        finally:
-            _go_on(slow, "gateway.demo.transcriber")
-        assert (status, json.loads(body)["error"]["code"]) == (504, "upstream_timeout")
-        assert eventually(lambda: slow.curl("/v1/models")[0] == 200)
-        assert _no_traceback(slow)
+def test_an_upstream_that_hangs_is_504(demo: Demo) -> None:
+    """Too slow to begin: the setting GATEWAY_UPSTREAM_TIMEOUT."""
+    _stop(demo, "gateway.demo.transcriber")
+    try:
+        status, body = demo.curl("/v1/models")
+    finally:
+        _go_on(demo, "gateway.demo.transcriber")
+    assert (status, json.loads(body)["error"]["code"]) == (504, "upstream_timeout")
+    assert eventually(lambda: demo.curl("/v1/models")[0] == 200)
+    assert _no_traceback(demo)
