@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Coroutine
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from gateway.processes.members import StartFailed
 from gateway.processes.sockets import PortTaken
 from gateway.processes.supervisor import Supervisor
 from gateway.telemetry import application_log
+from gateway.telemetry.log_file import LogFile
 from policies.account.price_book import PlansInvalid
 from policies.routing.route_table import RoutesInvalid
 from storage.ports import StorageError
@@ -29,7 +29,12 @@ def serve(given: Given) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. SIGHUP reads settings, secrets and routes again."""
     settings = settings_or_exit(given.overrides, given.config, embedded=given.embedded)
     application_log.configure(settings.log_level)
-    read = partial(judged, given.overrides, given.config, embedded=given.embedded)
+    log = LogFile(sys.stdout.fileno())
+
+    def read() -> Settings:
+        log.reopen(sys.stderr.fileno())
+        return judged(given.overrides, given.config, embedded=given.embedded)
+
     run(Supervisor(settings, embedded=given.embedded, read=read).run())
 
 

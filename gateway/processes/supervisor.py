@@ -215,6 +215,7 @@ class Supervisor:
 
     def _listen_to_signals(self, stack: contextlib.AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, lambda: None)  # others open their logs anew by it; unheard it kills
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
             stack.callback(loop.remove_signal_handler, number)

@@ -31,6 +31,8 @@ class AccessLog:
         self._piece = _WHOLE if stat.S_ISREG(os.fstat(descriptor).st_mode) else _PIECE
         self._buffer = bytearray()
         self._scheduled = False
+        self._is_cut = False
+        """Whether the last line that was written has no end."""
 
     def emit(self, line: dict[str, object], rest: bytes = b"") -> None:
         """Queue one line. ``rest`` are the fields that follow: another one, encoded, with a comma for its brace."""
@@ -47,6 +49,8 @@ class AccessLog:
     def flush(self) -> None:
         """Write what is queued. A reader that has gone away, or a full disk, costs lines, which are counted."""
         self._scheduled = False
+        if self._is_cut:
+            self._buffer[:0] = b"\n"
         start, end = 0, len(self._buffer)
         try:
             with memoryview(self._buffer) as view:
@@ -56,8 +60,9 @@ class AccessLog:
                     )
                     start += os.write(self._descriptor, view[start:stop])
         except OSError:
-            self._metrics.lost_lines["access",] += self._buffer.count(b"\n", start)
+            self._metrics.lost_lines["access",] += self._buffer.count(b"\n", max(start, self._is_cut))
         finally:
+            self._is_cut = self._buffer[start - 1 : start] != b"\n" if start else self._is_cut
             self._buffer.clear()
 
 

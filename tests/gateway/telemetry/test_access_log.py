@@ -1,6 +1,7 @@
 """The access log: whole lines in order, in pieces that workers cannot cut for each other; no request pays for it."""
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -151,6 +152,30 @@ async def test_a_line_of_which_a_part_was_taken_is_ended(monkeypatch: pytest.Mon
     log.emit({"n": 2})
     log.flush()
     assert taken == b'{"n":1}\n{"n":2}\n'
+
+
+async def test_a_line_that_a_full_disk_cut_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is a line of its own, when there is room again."""
+    taken, room = bytearray(), [4]
+
+    def write(_: int, data: memoryview | bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        some = bytes(data[: room[0]])
+        taken.extend(some)
+        room[0] -= len(some)
+        return len(some)
+
+    monkeypatch.setattr(access_log.os, "write", write)
+    log = AccessLog(1, metrics := Metrics())
+    log.emit({"n": 1})
+    log.flush()
+    room[0] = 100
+    for number in (2, 3):
+        log.emit({"n": number})
+        log.flush()
+    assert taken == b'{"n"\n{"n":2}\n{"n":3}\n'
+    assert metrics.lost_lines["access",] == 1
 
 
 @pytest.mark.parametrize("trouble", [_full_disk, _reader_gone, _reader_asleep])
