@@ -182,15 +182,15 @@ class AsfWalker:
 
     def _follow(self, data: bytes, at: int) -> int:
         """Read the usual packets that are whole, one behind the other, up to the last one of all, or another one."""
-        size = self._packet
+        size, before = self._packet, self._reader.position - at
         while at + size <= len(data) and self._left > size:
-            if not self._read_usual(data, at, at + size):
+            if not self._read_usual(data, at, at + size, before + at):
                 break
             at += size
             self._left -= size
         return at
 
-    def _read_usual(self, data: bytes, at: int, end: int) -> bool:
+    def _read_usual(self, data: bytes, at: int, end: int, position: int) -> bool:
         """Read a packet of whole payloads that is as recorders write it; False, and nothing read, where it is not."""
         flags = data[at + 3]
         widths = _SIZES[flags >> 1 & 3], _SIZES[flags >> 3 & 3]
@@ -199,7 +199,8 @@ class AsfWalker:
             return False
         end -= int.from_bytes(data[begin - widths[1] : begin], "little")
         many, begin = data[begin + 6], begin + 7
-        if many >> 6 != 2 or self._patience.is_lost(self._passed):
+        turns = 1 + (many & _MOST_PAYLOADS)
+        if many >> 6 != 2 or not self._patience.affords(turns, position):
             return False
         whole = []
         for _ in range(many & _MOST_PAYLOADS):
@@ -217,7 +218,7 @@ class AsfWalker:
             begin += length
         for sound, first, last in whole:
             sound.feed(data[first:last], is_end=True)
-        self._patience.spend(many & _MOST_PAYLOADS)
+        self._patience.spend(turns)
         return True
 
     def _pass_packet(self) -> Generator[int, bytes, int]:
@@ -233,7 +234,7 @@ class AsfWalker:
         length = length if sizes[0] else self._packet
         many = said[-1] if has_many else 1
         left = length - padding - len(head) - len(said)
-        if left < 0 or length > _MOST_PACKET_BYTES or self._patience.is_lost(self._passed):
+        if left < 0 or length > _MOST_PACKET_BYTES or self._patience.is_lost(self._reader.position):
             raise Lost
         width = _SIZES[many >> 6] if has_many else 0
         for _ in range(many & _MOST_PAYLOADS):
@@ -261,7 +262,7 @@ class AsfWalker:
             used, size = len(head) + replicated + width, said
         else:
             used = len(head) + replicated
-        if size < 0 or self._patience.is_lost(self._passed):
+        if size < 0 or self._patience.is_lost(self._reader.position):
             raise Lost
         if replicated == _SHORT:
             if not offset and not more[0]:
@@ -276,7 +277,7 @@ class AsfWalker:
         while size:
             length = (yield 1)[0]
             size -= 1 + length
-            if size < 0 or self._patience.is_lost(self._passed):
+            if size < 0 or self._patience.is_lost(self._reader.position):
                 raise Lost
             yield self._take_piece(stream, 0, length, length)
 

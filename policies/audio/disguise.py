@@ -22,6 +22,8 @@ _PREAMBLE = b"\x72\xf8\x1f\x4e"
 _PREAMBLES_BYTES = 8
 _KIND, _IN_BYTES = 31, frozenset({21, 22})
 """Which bits say what a burst holds; of E-AC-3 and MLP its length is in bytes, else in bits (IEC 61937-2)."""
+_LEAST_BYTES_A_MS = 29
+"""Of what readers pass over from one burst to the next: four bytes a sample, at 7350 Hz or more."""
 _BYTES_EACH = 64
 """Of a burst at least; true ones have 1536."""
 _KINDS: tuple[type[FrameWalker], ...] = (ToldMpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
@@ -30,27 +32,32 @@ _KINDS: tuple[type[FrameWalker], ...] = (ToldMpegWalker, AdtsWalker, LatmWalker,
 class _Bursts:
     """Walks the frames that bursts hold, wherever one begins; what is between them plays nothing."""
 
-    __slots__ = ("_held", "_left", "_odd", "_passed", "_patience", "_walkers")
+    __slots__ = ("_doubted_at", "_first_at", "_held", "_left", "_odd", "_passed", "_patience", "_walkers")
 
     def __init__(self) -> None:
         self._held = b""
         self._left = 0
         self._odd = b""
         self._passed = 0
+        self._first_at: int | None = None
+        self._doubted_at: int | None = None
+        """Behind a preamble whose words are others than those of the first readers may see other bursts; and so they
+        may where too many were read."""
         self._patience = Patience(_BYTES_EACH)
         self._walkers = [kind(is_linked=False) for kind in _KINDS]
 
     @property
     def ms(self) -> int:
-        """Of the kind of frames that plays longest."""
-        return max(walker.ms or 0 for walker in self._walkers)
+        """Of the kind of frames that plays longest, and of what may be bursts."""
+        doubted = 0 if self._doubted_at is None else self._passed - self._doubted_at
+        return max(walker.ms or 0 for walker in self._walkers) + doubted // _LEAST_BYTES_A_MS
 
     def feed(self, samples: bytes) -> None:
         """The next samples."""
         self._passed += len(samples)
         data, self._held = self._held + samples, b""
         at, end = 0, len(data)
-        while at < end and not self._patience.lost_at:
+        while at < end and self._doubted_at is None:
             if self._left:
                 piece = data[at : at + self._left]
                 self._left -= len(piece)
@@ -66,7 +73,10 @@ class _Bursts:
             self._left = length if kind & _KIND in _IN_BYTES else length + 15 >> 4 << 1
             at += _PREAMBLES_BYTES
             self._odd = b""
-            self._patience.is_lost(self._passed)
+            position = self._passed - end + at
+            self._first_at = position if self._first_at is None else self._first_at
+            if self._patience.is_lost(position) or (position - self._first_at) & 1:
+                self._doubted_at = position
 
     def _take(self, piece: bytes) -> None:
         piece = self._odd + piece

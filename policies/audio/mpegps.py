@@ -142,7 +142,8 @@ class PsWalker:
     def _ms(self) -> int | None:
         best = self._best
         cut_ms = self._cut if self._cut > _MOST_CUT_BYTES else 0
-        return (best.ms if best else 0) + weight_ms(self._unread) + cut_ms or None
+        ms = (best.ms if best else 0) + weight_ms(self._unread) + cut_ms
+        return self._patience.weighed(ms * _NS_PER_MS, self.passed) // _NS_PER_MS or None
 
     @property
     def ms(self) -> int | None:
@@ -182,7 +183,7 @@ class PsWalker:
             head = yield _START_BYTES
             while not head.startswith(_PREFIX) or head[-1] < _PACK:
                 self._unread += head[0] > 0  # recorders fill up with zeros
-                if self._patience.is_lost(self.passed):
+                if self._patience.is_lost(self._reader.position):
                     raise Lost
                 head = head[1:] + (yield 1)
             number = head[-1]
@@ -202,7 +203,7 @@ class PsWalker:
 
     def _follow(self, data: bytes, at: int) -> int:
         """Read the usual packs and packets that are whole, one behind the other; where the first other one begins."""
-        last = len(data) - _MOST_HEAD_BYTES
+        last, before = len(data) - _MOST_HEAD_BYTES, self._reader.position - at
         while at <= last and data.startswith(_PREFIX, at):
             number, first = data[at + 3], data[at + 4]
             if number == _PACK:
@@ -211,14 +212,14 @@ class PsWalker:
                     break
             else:
                 end = at + 6 + (first << 8 | data[at + 5])
-                if number not in _SILENT and not self._take_usual(number, data, at + 6, end):
+                if number not in _SILENT and not self._take_usual(number, data, at + 6, end, before + at):
                     break
             if end > len(data):
                 break
             at = end
         return at
 
-    def _take_usual(self, number: int, data: bytes, at: int, end: int) -> bool:
+    def _take_usual(self, number: int, data: bytes, at: int, end: int, position: int) -> bool:
         """Take what a packet of a stream carries; False, and nothing taken, where it is unusual or not whole."""
         begin = _begin(data, at)
         if number == _PRIVATE and begin < len(data):
@@ -226,8 +227,9 @@ class PsWalker:
             begin += 1 + _HEAD_BYTES
         if number < _FRAMED.start or number in _UNUSUAL or not begin <= end <= len(data):
             return False
-        if self._patience.is_lost(self.passed):
+        if not self._patience.affords(1, position):
             return False
+        self._patience.spend(1)
         self._stream(number).take(data[begin:end], _is_last=True)
         return True
 
@@ -247,7 +249,7 @@ class PsWalker:
         yield self._over(said)
         yield 2
         left = size - said - _MAP_HEAD_BYTES - 2 - _CHECKSUM_BYTES
-        while left >= _MAP_ENTRY_BYTES and not self._patience.is_lost(self.passed):
+        while left >= _MAP_ENTRY_BYTES and not self._patience.is_lost(self._reader.position):
             kind, number, high, low = yield _MAP_ENTRY_BYTES
             if number in _PICTURE_NUMBERS and kind not in PICTURES:
                 self._sounding.add(number)
@@ -257,7 +259,7 @@ class PsWalker:
 
     def _pass_system(self, size: int) -> Generator[int, bytes, None]:
         """A header of all, inside which readers look for the next packet."""
-        if self._patience.is_lost(self.passed):
+        if self._patience.is_lost(self._reader.position):
             raise Lost
         if size <= _MOST_SYSTEM_BYTES:
             body = yield size
@@ -274,7 +276,7 @@ class PsWalker:
 
     def _pass_packet(self, number: int, size: int) -> Generator[int, bytes, None]:
         """One packet of a stream."""
-        if self._patience.is_lost(self.passed):
+        if self._patience.is_lost(self._reader.position):
             raise Lost
         left = yield from self._pass_header(size)
         if left is None:

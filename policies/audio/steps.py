@@ -16,7 +16,7 @@ class Lost(Exception):
 class Reader:
     """Keeps what is wanted until it is there. The sink is for one step."""
 
-    __slots__ = ("_held", "_steps", "_wanted", "again", "is_lost", "quick", "sink")
+    __slots__ = ("_held", "_steps", "_wanted", "again", "is_lost", "position", "quick", "sink")
 
     def __init__(self, steps: Steps) -> None:
         self.sink: Callable[[bytes, bool], None] | None = None
@@ -27,6 +27,8 @@ class Reader:
         """What a step gives back of the bytes that it had."""
         self.is_lost = False
         """Whether the steps have ended: nothing more is read."""
+        self.position = 0
+        """Of what the steps have had: up to where they have read, however it was cut."""
         self._held = bytearray()
         self._steps = steps
         self._wanted = next(steps)
@@ -36,10 +38,12 @@ class Reader:
         data, at, unread = bytes(chunk), 0, 0
         while at < len(data) and not self.is_lost:
             if self.quick and not self._held:
-                at = self.quick(data, at)
+                begins, at = at, self.quick(data, at)
+                self.position += at - begins
             if self._wanted < 0:
                 piece = data[at : at - self._wanted]
                 self._wanted += len(piece)
+                self.position += len(piece)
                 if self.sink:
                     self.sink(piece, not self._wanted)
                 if not self._wanted:
@@ -47,12 +51,14 @@ class Reader:
             else:
                 piece = data[at : at + self._wanted - len(self._held)]
                 self._held += piece
+                self.position += len(piece)
                 if len(self._held) == self._wanted:
                     held, self._held = bytes(self._held), bytearray()
                     self._go_on(held)
             at += len(piece)
             if self.again:
                 again, self.again = self.again, b""
+                self.position -= len(again)
                 unread += self.feed(again)
         return unread + len(data) - at
 

@@ -12,6 +12,8 @@ of unknown length (BerriAI/litellm#22622).
 """
 
 
+_LEFT_NS = 2_000_000
+"""Of a byte that nobody looked at any more: the thriftiest speech has 4 kbit/s."""
 _MOST_TURNS = 65_536
 """Small things that may be looked at in a file of any size."""
 
@@ -72,6 +74,10 @@ class Patience:
             self.lost_at = max(position, 1)
         return self.lost_at > 0
 
+    def affords(self, turns: int, position: int) -> bool:
+        """Whether it lasts for so many more things behind so many bytes, however they are cut."""
+        return self._turns + turns <= _MOST_TURNS + position // self._bytes_each
+
     def spend(self, turns: int) -> None:
         """Count what costs as much as so many things."""
         self._turns += turns
@@ -83,6 +89,13 @@ class Patience:
     def extended(self, figure: int, passed: int) -> int:
         """A figure that was reached when patience ended, over all bytes that have passed."""
         return figure * passed // self.lost_at if self.lost_at else figure
+
+    def weighed(self, ns: int, passed: int) -> int:
+        """The same in nanoseconds, and at least as long as the rest may play.
+
+        What plays nothing, in front of all sound, would else make it as if there were none.
+        """
+        return max(self.extended(ns, passed), ns + (passed - self.lost_at) * _LEFT_NS) if self.lost_at else ns
 
 
 def milliseconds(samples: int, rate: int) -> int:

@@ -18,6 +18,7 @@ from policies.audio.walker import Chunk, Patience
 
 _MOST_HEAD_BYTES = 65_536
 _HEADER, _LIST_BYTES = struct.Struct("<4sI"), 12
+_NS_PER_MS = 1_000_000
 _LISTS = frozenset((b"LIST", b"RIFF"))
 _PASSED = frozenset((b"JUNK", b"idx1", b"indx"))
 _LEAST_BYTES = _HEADER.size + 2
@@ -183,7 +184,7 @@ class AviWalker:
             return self._unread.ms
         misled, hidden = self._passed if self._is_misled else 0, self._hidden
         ms = max((max(one.ms + one.most_ms(hidden), one.most_ms(misled)) for one in self._sounds), default=0)
-        return self._patience.extended(ms, self._passed) or None
+        return self._patience.weighed(ms * _NS_PER_MS, self._passed) // _NS_PER_MS or None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""

@@ -116,7 +116,9 @@ class MatroskaWalker(ElementWalker):
     def own_ms(self) -> int:
         """Of what it has read itself; -1 without an audio track."""
         ns = self.contents.ns
-        return (self.patience.extended(ns, self.passed) + _NS_PER_MS // 2) // _NS_PER_MS if ns >= 0 else -1
+        if ns < 0 and not self.patience.lost_at:
+            return -1
+        return (self.patience.weighed(max(ns, 0), self.passed) + _NS_PER_MS // 2) // _NS_PER_MS
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes of the file."""

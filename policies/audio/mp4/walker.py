@@ -120,7 +120,7 @@ class Mp4Walker(ElementWalker):
         """Of the longest audio track; None without one. Of a file cut short, the part that is there."""
         heard = self._heard
         if not heard:
-            return None
+            return self.patience.weighed(0, self.passed) // _NS_PER_MS or None
         ns = max(track.ns for track in heard)
         missing = self._mdat.missing(self.passed)
         held, needed = self._mdat.size - missing, sum(track.tables.bytes for track in self._tracks.values())
@@ -129,7 +129,7 @@ class Mp4Walker(ElementWalker):
             read = (track.read_ns for track in heard)
             ns = max(ns * max(held, 0) // needed, *whole, *read)
         ns = max(ns, self._packed_ns(heard))
-        ns = self.patience.extended(ns, self.passed)
+        ns = self.patience.weighed(ns, self.passed)
         return (ns + _NS_PER_MS // 2) // _NS_PER_MS
 
     def _packed_ns(self, heard: list[Track]) -> int:

@@ -334,6 +334,12 @@ def tagged(inside, *, claims=0):
     return b"ID3\4\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + inside
 
 
+def between_bursts(data, fill):
+    """Bursts of S/PDIF with something else at the end of the zeros behind each."""
+    first, *bursts = data.split(b"\x72\xf8\x1f\x4e")
+    return first + b"".join(b"\x72\xf8\x1f\x4e" + burst[: -len(fill)] + fill for burst in bursts)
+
+
 def spdif(codec, rate, data_size=0xFFFF_FFFF):
     """A WAV of 192 kHz with the bursts of S/PDIF for samples."""
     bursts = recording("spdif", codec, S, rate, 2)
@@ -358,6 +364,9 @@ FORGED = {
     "wav, E-AC-3 as S/PDIF": lambda: spdif("eac3", 48_000),
     "wav, MP2 as S/PDIF": lambda: spdif("mp2", 16_000),
     "wav, MP3 as S/PDIF": lambda: spdif("libmp3lame", 16_000),
+    "wav, MP3 as S/PDIF, each burst's begin inside what looks like one": lambda: between_bursts(
+        spdif("libmp3lame", 16_000), b"\x72\xf8\x1f\x4e\5\0\0\x20\xfd\xff".ljust(21, b"\1")
+    ),
     "wav, S/PDIF behind the samples": lambda: spdif("ac3", 48_000, 100),
     "webm, decoys in padding": lambda: decoys(b"\xec"),
     "webm, decoys in unknown elements": lambda: decoys(b"\xb8"),
