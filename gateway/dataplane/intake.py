@@ -4,6 +4,7 @@ Who takes too long is watched from outside, by the one ticker of the listener: h
 """
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -26,8 +27,11 @@ TICK_S = 0.5
 """How often the listener looks for what comes too slowly, in seconds."""
 _MAX_HEADER = 65_536
 """The largest header taken, in bytes; its lines and their number have bounds of their own."""
-_BEGINNING = 4_096
-"""How much is kept of a header that does not end, to know a browser by."""
+_BEGINNING = 8_704
+"""How much is kept of a header that does not end, to know a browser by; a request line is in it, whole."""
+_RTSP = b" RTSP/"
+_OTHER_PROTOCOL = re.compile(rb"[\r\n]*[^\r\n]* RTSP/[^\r\n]*\r?\n")
+"""A request line of RTSP (RFC 7826), which llhttp takes for one of HTTP."""
 _EMPTY_LINE = b"\r\n\r\n"
 _MOST_STEPS = 256
 """In how many steps without a request a piece is read that is nothing but empty lines."""
@@ -197,15 +201,17 @@ class Intake(RequestHandler):
                 self._header_grew(data)
             return
         message, body = self._messages[-1]
-        held, self.beginning = self.beginning, b""
+        beginning, self.beginning = self.beginning + data, b""
         if isinstance(message, RawRequestMessage):
             is_whole = isinstance(body, EmptyStreamReader) or body.is_eof()
             self._left = 0 if is_whole else _left_of(message, body)
             self._has_more = message.upgrade or (is_whole and not is_one)
         else:
-            self.beginning = (held + data)[:_BEGINNING]
-        if not data or len(data) + self._header_bytes > _MAX_HEADER:
-            self._refuse_oversize(queued, held + data)
+            self.beginning = beginning[:_BEGINNING]
+        if _RTSP in beginning and _OTHER_PROTOCOL.match(beginning):
+            self._refuse(queued, beginning, Refusal.UNSUPPORTED_HTTP_VERSION)
+        elif not data or len(data) + self._header_bytes > _MAX_HEADER:
+            self._refuse_oversize(queued, beginning)
         if between and is_one and data.endswith(_EMPTY_LINE):
             self._came_alone(data, may_repeat=not self._header_bytes and not queued)
         if self._header_bytes:
@@ -258,11 +264,15 @@ class Intake(RequestHandler):
         for place in range(queued, len(self._messages)):
             message = self._messages[place][0]
             if isinstance(message, RawRequestMessage) and _size(message) > _MAX_HEADER:
-                while len(self._messages) > place:
-                    self._messages.pop()
-                self.beginning = piece[:_BEGINNING]
-                self.give_up_header(Refusal.REQUEST_HEADERS_TOO_LARGE)
+                self._refuse(place, piece, Refusal.REQUEST_HEADERS_TOO_LARGE)
                 return
+
+    def _refuse(self, place: int, piece: bytes, refusal: Refusal) -> None:
+        """Answer the message at this place of the queue by a refusal, and none behind it."""
+        while len(self._messages) > place:
+            self._messages.pop()
+        self.beginning = piece[:_BEGINNING]
+        self.give_up_header(refusal)
 
     def give_up_header(self, refusal: Refusal) -> None:
         """Answer a header that will not be read to its end, and take nothing more."""

@@ -58,6 +58,8 @@ _MARKS = b"_.!#$%&'*+^`|~"
 """Of what a name may hold beside letters, digits and hyphens (RFC 9110 section 5.6.2), all: lighttpd and CGI before
 Apache 2.4 make an underscore of each."""
 _FOLD = bytes.maketrans(_MARKS, b"-" * len(_MARKS))
+_LONGEST_BODY = 2**63 - 1
+"""In bytes: beyond it the numbers of many a client begin anew, below zero."""
 _AUTHORITY_END = re.compile(rb"[/?#]")
 _REMEMBERED = 2_048
 """How many spellings a table remembers, so that a client cannot grow it without end."""
@@ -278,7 +280,7 @@ class AnswerHead:
     def walk(cls, lines: Sequence[bytes]) -> "AnswerHead":
         """Sort every line, as received and without its end, to where it belongs.
 
-        Raises ValueError for a transfer coding other than chunked, once.
+        Raises ValueError for a transfer coding other than chunked, once, and for a length that clients read as another.
         """
         head = cls()
         passing, known = head.lines, _ANSWER.known
@@ -290,6 +292,8 @@ class AnswerHead:
                 passing.append(line)
             elif kind is _Kind.CONTENT_LENGTH:
                 head.length = int(value)
+                if head.length > _LONGEST_BODY:
+                    raise ValueError("a length that no body has")
             elif kind is _Kind.CONTENT_TYPE:
                 head.content_type = value.strip()
                 passing.append(line)

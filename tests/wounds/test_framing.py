@@ -213,11 +213,13 @@ async def test_a_get_with_a_body_leaves_the_pooled_connection_clean(gateway: Gat
         b"GET /v1/models HTTP/1.1\r\n ",
         b"GET /v1/models XTP/1.1",
         b"GET /v1/models ICE/1.0",
+        b"GET /v1/models RTSP/1.0",
+        b"GET /v1/models/%b RTSP/1.1" % (b"a" * 5_000),
         b"PRI * HTTP/2.0",
         b"GET",
         b"HTTP/1.1 200 OK",
     ],
-    ids=lambda line: ascii(line)[2:-1],
+    ids=lambda line: ascii(line)[2:40],
 )
 async def test_another_protocol_is_refused(gateway: Gateway, send: Send, line: bytes) -> None:
     """S-08, S-05: HTTP/1.1 or HTTP/1.0, written as RFC 9112 section 3 has it, and nothing else."""

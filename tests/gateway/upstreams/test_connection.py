@@ -161,6 +161,7 @@ BROKEN = {
     "length plus": [b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok"],
     "length empty": [b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nok"],
     "length overflow": [b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nok"],
+    "a length that no file has": [b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\nok"],
     "gzip, chunked": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"],
     "chunked, gzip": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n2\r\nok\r\n0\r\n\r\n"],
     "gzip alone": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok"],
