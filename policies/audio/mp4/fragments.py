@@ -1,6 +1,8 @@
 """Fragments of an MP4 (ISO/IEC 14496-12 section 8.8): where their runs stand, and what their samples are by default."""
 
+import struct
 from functools import partial
+from typing import NamedTuple
 
 from policies.audio.mp4.headings import Heading
 from policies.audio.mp4.tables import Run, Tables
@@ -10,6 +12,40 @@ _FROM_MOOF = 0x2_0000
 _MOST_PLACE = (1 << 64) - 1
 _MOST_UNSIZED = 1 << 20
 """Samples that one run may claim without a byte of its own for each."""
+_BEGINS, _BOX = struct.Struct(">I4s8xI4sI4s"), struct.Struct(">I4s")
+_NUMBER_BYTES, _LEAST_HEADER_BYTES, _LEAST_RUN_BYTES = 16, 16, 20
+MOST_BOXES = 6
+"""Of a fragment whose parts are found at once."""
+
+
+class Parts(NamedTuple):
+    """Where they stand of a fragment with one run, as nearly all encoders write it."""
+
+    header: int
+    """The body of ``tfhd``."""
+    header_ends: int
+    run: int
+    """The body of ``trun``."""
+    boxes: int
+    """In the fragment."""
+
+
+def parts(data: bytes, at: int, after: int) -> Parts | None:
+    """Those of a fragment whose boxes stand from one place up to another; None of any that is written otherwise."""
+    if after - at < _BEGINS.size:
+        return None
+    number, mfhd, whole, traf, size, tfhd = _BEGINS.unpack_from(data, at)
+    if (mfhd, traf, tfhd, number) != (b"mfhd", b"traf", b"tfhd", _NUMBER_BYTES) or whole != after - at - number:
+        return None
+    header_ends = run = at + number + 8 + size
+    if size < _LEAST_HEADER_BYTES or after - run < _LEAST_RUN_BYTES:
+        return None
+    boxes = MOST_BOXES - 2
+    size, name = _BOX.unpack_from(data, run)
+    if name == b"tfdt" and 8 <= size <= after - run - _LEAST_RUN_BYTES:
+        boxes, run = boxes + 1, run + size
+        size, name = _BOX.unpack_from(data, run)
+    return Parts(at + _BEGINS.size, header_ends, run + 8, boxes) if name == b"trun" and size == after - run else None
 
 
 class Fragments:

@@ -7,7 +7,7 @@ before its tables there are the windows that were kept of it.
 import struct
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TypeAlias
 
 from policies.audio.aac.packed import Chance
@@ -59,16 +59,16 @@ class SampleLooks:
 
     def found(self, position: int, sizes: Sequence[int]) -> None:
         """These samples stand there, one behind the other."""
-        total = sum(sizes)
         if position >= self._table:
-            self._choose(position, sizes, total)
+            self._choose(position, sizes)
             return
-        for rank, begins, window in self._kept(position, position + total):
+        starts = list(accumulate(sizes, initial=0))
+        for rank, begins, window in self._kept(position, position + starts[-1]):
             if rank not in self._seen:
-                self._find(rank, begins - position, window, sizes)
+                self._find(rank, begins - position, window, sizes, starts)
 
-    def _choose(self, position: int, sizes: Sequence[int], total: int) -> None:
-        pick = self._left
+    def _choose(self, position: int, sizes: Sequence[int]) -> None:
+        pick, total = self._left, sum(sizes)
         if pick < total:
             starts = list(accumulate(sizes, initial=0))
             while pick < total and len(self._ahead) < _MOST_AHEAD:
@@ -88,16 +88,15 @@ class SampleLooks:
             return
         insort(self._ahead, (place, size, bytearray()))
 
-    def _find(self, rank: int, shift: int, window: memoryview, sizes: Sequence[int]) -> None:
+    def _find(self, rank: int, shift: int, window: memoryview, sizes: Sequence[int], starts: Sequence[int]) -> None:
         """Note the first sample of which the window, ``shift`` behind the first of them, has enough."""
-        starts = list(accumulate(sizes, initial=0))
         first = bisect_left(starts, max(shift, 0))
         ends = shift + len(window)
         if first and first < len(starts) and starts[first] >= ends and shift >= 0:
             self._behind[rank] = window, sizes[first - 1], False
             self._seen.add(rank)
             return
-        for start, size in zip(starts[first:], sizes[first:], strict=False):
+        for start, size in islice(zip(starts, sizes, strict=False), first, None):
             room = ends - start
             if room <= 0:
                 return

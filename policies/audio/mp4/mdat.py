@@ -28,21 +28,21 @@ class Mdat:
         """The first bytes of media that stands before its tables; where they do is ``front_begins``."""
         self.front_begins = 0
 
-    def begin(
-        self, media: memoryview, position: int, ends: int, codecs: AbstractSet[str], *, is_in_front: bool
-    ) -> None:
-        """A box's body stands there in the file, of which this much has come.
+    def prepare(self, media: memoryview, position: int, codecs: AbstractSet[str], *, is_in_front: bool) -> None:
+        """The first box's body stands there in the file, of which this much has come.
 
         ``codecs`` are those of the tracks so far; ``is_in_front``: there are none.
         """
+        if is_in_front:
+            self.front_begins = position
+            self.front += media[:MOST_FRONT_BYTES]
+        self.frames = Media(codecs)
+        self._sampled += [self.windows] if not codecs or codecs & {"aac", "opus"} else []
+        self._sampled += [self.flac] if not codecs or "flac" in codecs else []
+
+    def begin(self, media: memoryview, position: int, ends: int) -> None:
+        """A box's body stands there in the file, of which this much has come."""
         self._ends = ends
-        if self.frames is None:
-            if is_in_front:
-                self.front_begins = position
-                self.front += media[:MOST_FRONT_BYTES]
-            self.frames = Media(codecs)
-            self._sampled += [self.windows] if not codecs or codecs & {"aac", "opus"} else []
-            self._sampled += [self.flac] if not codecs or "flac" in codecs else []
         self._look(media, position)
 
     def feed(self, chunk: Chunk, position: int, *, is_in_front: bool) -> None:

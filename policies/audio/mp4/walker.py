@@ -11,7 +11,7 @@ import struct
 from typing_extensions import override
 
 from policies.audio.elements import ElementWalker
-from policies.audio.mp4.fragments import Fragments
+from policies.audio.mp4.fragments import MOST_BOXES, Fragments, Parts, parts
 from policies.audio.mp4.headings import OFFSETS, Heading, heading
 from policies.audio.mp4.mdat import Mdat
 from policies.audio.mp4.opus import OpusHeads
@@ -211,9 +211,22 @@ class Mp4Walker(ElementWalker):
             # No box is smaller than its header: FFmpeg leaves the parent here.
             self._is_lost = not parents
             return at + 1 if self._is_lost else parent_ends - before
+        if name == b"moof" and body == at + 8 and after <= end and self.patience.affords(MOST_BOXES, begins):
+            found = parts(data, body, after)
+            if found:
+                return self._pass_fragment(data, begins, after, found)
         if name in _CONTAINERS:
             return self._descend(name, before + body - 8, ends, body, after)  # where FFmpeg says that it begins
         return self._pass_body(name, data, at, body, after) if name in _READ else after
+
+    def _pass_fragment(self, data: bytes, begins: int, after: int, found: Parts) -> int:
+        """One that is here and whose parts were found."""
+        self.patience.spend(found.boxes)
+        self._open(b"moof", begins)
+        head = max(min(_WHOLE[b"tfhd"], found.header_ends - found.header), _LEAST[b"tfhd"])
+        self._read(b"tfhd", data[found.header : found.header + head])
+        at = self._begin_table(b"trun", data, found.run, after)
+        return self._pass_table(self._heading, data, at, len(data)) if self._heading else after
 
     def _descend(self, name: bytes, begins: int, ends: int, body: int, after: int) -> int:
         """Into a box; where to go on, which is behind it where that is too deep."""
@@ -227,9 +240,11 @@ class Mp4Walker(ElementWalker):
         """The same, of a box that holds something: it begins at ``at``, its body at ``body``, the rest behind."""
         if name == b"mdat":
             self._mdat.size += after - at
-            before, codecs = self.passed - len(data), {track.codec for track in self._heard}
-            media, is_in_front = memoryview(data)[body:after], not self._tracks
-            self._mdat.begin(media, before + body, before + after, codecs, is_in_front=is_in_front)
+            before, media = self.passed - len(data), memoryview(data)[body:after]
+            if self._mdat.frames is None:
+                codecs = {track.codec for track in self._heard}
+                self._mdat.prepare(media, before + body, codecs, is_in_front=not self._tracks)
+            self._mdat.begin(media, before + body, before + after)
             return after
         head = max(min(_HEADS[name], after - body), _LEAST.get(name, 0))
         if name == b"stsd" and len(data) - body >= head:
