@@ -38,7 +38,7 @@ _VARIABLE = 0xF9
 # The frame's number, coded like UTF-8 in up to 7 bytes (section 9.1.5): how many bytes follow the first one.
 _MORE = {first: 7 - (first ^ 0xFF).bit_length() for first in range(0xC0, 0xFF)}
 _ONE_BYTE = 0x80
-_TWO_TOP_BITS, _CONTINUATION = 0xC0, 0x80
+_TWO_TOP_BITS, _CONTINUATION, _SIX_BITS = 0xC0, 0x80, 0x3F
 
 
 def _class(members: list[int]) -> bytes:
@@ -225,35 +225,61 @@ class _Tally:
         self._doubtful = 0
         self._doubtful_ns = 0
 
-    def add(self, header: FrameHeader, stream: StreamInfo) -> None:
+    def add(self, header: FrameHeader, stream: StreamInfo) -> bool:
         """Count one frame, at the slower of its rate and STREAMINFO's: FFmpeg obeys the one, libsndfile the other."""
         samples, rate, channels, bits, variable, number = header
         if header[1:5] == self._last:
             # Nearly every frame is of the last one's shape.
-            self._samples += samples
-            self._next_number = number + (samples if variable else 1)
-            return
+            self.add_like(samples, number + (samples if variable else 1))
+            return True
         shape = (rate or stream.rate, channels, bits or stream.bits, variable)
         rate = min(shape[0], stream.rate or shape[0])
         if not rate:
-            return
+            return False
         if not self._familiar:
             self._familiar = {shape, (stream.rate, stream.channels, stream.bits, variable)}
         elif shape not in self._familiar and number != self._next_number:
             self._doubtful += 1
             self._doubtful_ns += samples * _NS_PER_SECOND // rate
-            return
+            return False
         self._last = header[1:5]
         self._next_number = number + (samples if variable else 1)
         if rate != self._rate:
             self._earlier_ns += self._samples * _NS_PER_SECOND // self._rate
             self._rate, self._samples = rate, 0
         self._samples += samples
+        return True
+
+    def add_like(self, samples: int, next_number: int) -> None:
+        """One more frame of the last one's shape."""
+        self._samples += samples
+        self._next_number = next_number
 
     def ns(self, passed: int) -> int:
         """Nanoseconds counted, without the frames that agree with nothing if chance may have made them."""
         believed = self._earlier_ns + self._samples * _NS_PER_SECOND // self._rate
         return believed + (self._doubtful_ns if self._doubtful > 1 + passed // _CHANCE_EVERY else 0)
+
+
+class _Like(NamedTuple):
+    """Headers of blocks of one size that differ in the last six bits of a number of two bytes or more alone."""
+
+    begins: bytes
+    size: int
+    crc: int
+    first: int
+    samples: int
+
+
+_NOTHING_LIKE = _Like(b"\0", 1, 0, 0, 0)
+
+
+def _like(data: Chunk, start: int, header: FrameHeader) -> _Like:
+    """Those like the one that was read there."""
+    begins = bytes(data[start : start + _CANDIDATE_BYTES - 1 + _MORE.get(data[start + 4], 0)])
+    if header.variable or len(begins) < _CANDIDATE_BYTES or not tells_all(begins[:4]):
+        return _NOTHING_LIKE
+    return _Like(begins, len(begins), _crc8(0, begins), header.number & ~_SIX_BITS, header.samples)
 
 
 class FlacWalker:
@@ -262,7 +288,7 @@ class FlacWalker:
     A second stream behind the first one plays on in every decoder tried, so its frames count too.
     """
 
-    __slots__ = ("_held", "_in_frames", "_is_last_block", "_passed", "_skip", "_stream", "_tally", "channels")
+    __slots__ = ("_held", "_in_frames", "_is_last_block", "_like", "_passed", "_skip", "_stream", "_tally", "channels")
 
     codec = "flac"
     strange = 0
@@ -277,6 +303,7 @@ class FlacWalker:
         self._in_frames = False
         self._stream = _NO_STREAMINFO
         self._tally = _Tally()
+        self._like = _NOTHING_LIKE
 
     @property
     def ms(self) -> int | None:
@@ -351,16 +378,24 @@ class FlacWalker:
     def _search(self, data: Chunk, at: int, stop: int) -> int:
         """Count the frames that begin before ``stop``; where the one begins whose header is not here, or ``stop``."""
         # A header may lie within another one's bytes: a forged one must not hide the true one behind it.
+        tally, (begins, size, crc, first, samples) = self._tally, self._like
         for candidate in _CANDIDATE.finditer(data, at):
             start = candidate.start()
             if start >= stop:
                 break
             try:
+                if data[start : start + size] == begins:
+                    low, said = data[start + size : start + size + 2]
+                    if said == _CRC8[crc ^ low] and low & _TWO_TOP_BITS == _CONTINUATION:
+                        tally.add_like(samples, (first | low & _SIX_BITS) + 1)
+                    continue
                 header = frame_header(data, start)
-            except IndexError:
+            except (IndexError, ValueError):
                 return start
             if header is not None:
-                self._tally.add(header, self._stream)
+                is_counted = tally.add(header, self._stream)
+                self._like = _like(data, start, header) if is_counted else _NOTHING_LIKE
+                begins, size, crc, first, samples = self._like
                 if self.channels is None:
                     self.channels = header.channels
         return stop
