@@ -4,14 +4,18 @@
 -- Gives the milliseconds to wait, 0 when the try was counted; and then those for which it has shut a bucket.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local first, longest = tonumber(ARGV[#KEYS + 1]), tonumber(ARGV[#KEYS + 2])
 local wait = 0
 for i, key in ipairs(KEYS) do
   local until_ms = tonumber(redis.call('HGET', key, 'until') or '0')
+  if until_ms > now + longest then  -- the clock was set back
+    until_ms = now + longest
+    redis.call('HSET', key, 'until', string.format('%.0f', until_ms))
+  end
   if until_ms - now > wait then wait = until_ms - now end
 end
 if wait > 0 then return {wait, 0} end
 local shut = 0
-local first, longest = tonumber(ARGV[#KEYS + 1]), tonumber(ARGV[#KEYS + 2])
 for i, key in ipairs(KEYS) do
   local n = redis.call('HINCRBY', key, 'n', 1)
   local over = n - tonumber(ARGV[i])
