@@ -329,6 +329,11 @@ class ChunkWalker:
         """See :attr:`Reading.claimed_ms`."""
         return self.reading.claimed_ms
 
+    @property
+    def foretold_bytes(self) -> int:
+        """See :attr:`Reading.foretold_bytes`."""
+        return self.reading.foretold_bytes
+
     def feed(self, chunk: Chunk) -> None:
         """The next bytes of the file, from its magic on."""
         self.reading.feed(memoryview(chunk))

@@ -1,7 +1,8 @@
 """For bytes that begin like nothing known: frames that FFmpeg would find in them all the same.
 
 It looks at the first megabyte and plays MPEG audio, ADTS, LOAS or AC-3 behind any rubbish, AMR without its magic, GSM
-without any, MP4 whose first box has a name that nobody knows, and transport streams. Others must begin at once.
+without any, MP4 whose first box has a name that nobody knows, NUT and transport streams, and Ogg in a file that is
+called so. Others must begin at once.
 """
 
 from policies.audio.ac3 import Ac3Walker
@@ -10,6 +11,8 @@ from policies.audio.amr import BareAmrWalker
 from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.mpegts.walker import PROBED_BYTES, PROBES, TsWalker, is_transport, seems_transport
+from policies.audio.nut import NutWalker
+from policies.audio.ogg import OggWalker
 from policies.audio.speech import BareGsmWalker
 from policies.audio.walker import Chunk, Walker
 
@@ -50,6 +53,8 @@ class HuntWalker:
             BareAmrWalker(wide=False),
             BareAmrWalker(wide=True),
             BareGsmWalker(),
+            OggWalker(),
+            NutWalker(),
             self._movie,
             self._transport,
         )

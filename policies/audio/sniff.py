@@ -54,6 +54,8 @@ class Container(enum.StrEnum):
     XWMA = "xwma"
     AUDIBLE = "aa"
     TWINVQ = "vqf"
+    NSV = "nsv"
+    IAMF = "iamf"
 
 
 _MAGICS = (
@@ -79,6 +81,8 @@ _MAGICS = (
     (rb"RIFF....XWMA", Container.XWMA),
     (rb"....\x57\x90\x75\x36", Container.AUDIBLE),
     (rb"TWIN97012000", Container.TWINVQ),
+    (rb"NSV[fs]", Container.NSV),
+    (rb"\xf8.iamf", Container.IAMF),
     (rb"\x1aE\xdf\xa3", Container.MATROSKA),
     (rb"#!AMR", Container.AMR),
     (rb"\.snd(?:(?!\0{4}).{4}){5}", Container.AU),

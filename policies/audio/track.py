@@ -17,6 +17,7 @@ from policies.audio.matroska.walker import MatroskaWalker
 from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.mpegps import PsWalker
+from policies.audio.nut import BITRATE as NUT_BITRATE
 from policies.audio.ogg import OggWalker
 from policies.audio.plain import AuWalker, Wave64Walker
 from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
@@ -68,7 +69,9 @@ ASSUMED_BITRATES: Mapping[Container, int] = {
     Container.DSS: 5_300,
     Container.DS2: 13_000,
     Container.REAL: 4_750,
-    Container.NUT: 4_750,
+    Container.NUT: NUT_BITRATE,
+    Container.NSV: 4_000,
+    Container.IAMF: 6_000,
     Container.WTV: 4_750,
     Container.QCP: 4_750,
     Container.XWMA: 4_750,
@@ -87,6 +90,8 @@ Low, so that bytes count for much: the sender chooses the container, and the unk
 wants a true account of raw PCM puts a WAV header in front of it.
 """
 
+_FOREIGN_BITRATE = 4_750
+"""Of a codec in WAV that nobody knows here."""
 _NAMED = re.compile(r"\.(?:(g729)|(gsm)|g723_1|tco|rco)(?![a-z0-9])", re.IGNORECASE)
 _G729_BITRATE, _GSM_BITRATE, _G723_BITRATE = 8_000, 13_200, 5_300
 _TOLD_BY_LITTLE = frozenset((None, Container.UNKNOWN, Container.MP3, Container.ADTS, Container.LATM))
@@ -156,7 +161,7 @@ class Track:
     def foretold_bytes(self) -> int:
         """How many more bytes, at the least, leave it as long as ``claimed_ms`` says, or shorter."""
         walker = self._walker
-        return walker.reading.foretold_bytes if isinstance(walker, ChunkWalker) and self.walked_ms else 0
+        return walker.foretold_bytes if isinstance(walker, ChunkWalker) and self.walked_ms else 0
 
     @property
     def estimated_ms(self) -> int:
@@ -170,6 +175,8 @@ class Track:
         """Its bytes over an assumed bit rate."""
         bitrate = ASSUMED_BITRATES.get(self.container or Container.UNKNOWN, UNKNOWN_BITRATE)
         bitrate = self._named_bitrate if self._is_named else bitrate
+        if isinstance(self._walker, WavWalker) and self._walker.is_foreign:
+            bitrate = _FOREIGN_BITRATE
         return self._sound_bytes * 8000 // bitrate
 
     @property

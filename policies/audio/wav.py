@@ -7,12 +7,13 @@ the one that plays longest counts. What no size may hide stands in ``policies.au
 from collections.abc import Callable, Mapping
 
 from policies.audio.ac3 import Ac3Walker
+from policies.audio.act import Act
 from policies.audio.adts import AdtsWalker
 from policies.audio.chunks import FORM, ChunkWalker, Reading
 from policies.audio.disguise import Disguise
 from policies.audio.flac import FlacWalker
 from policies.audio.mpeg import MpegWalker
-from policies.audio.walker import Walker
+from policies.audio.walker import Chunk, Walker
 from policies.audio.wav_formats import read_format
 from policies.audio.wma import TAGS as WMA
 from policies.audio.wma import Wma
@@ -36,11 +37,16 @@ _PLAIN = 0x0001
 
 
 class _Reading(Reading):
-    __slots__ = ()
+    __slots__ = ("is_foreign",)
 
     DATA = b"data"
     READ = {b"fmt ": 14, b"ds64": 16}  # noqa: RUF012  a table, never written to
     METADATA = frozenset(_METADATA_NAMES[at : at + 4] for at in range(0, len(_METADATA_NAMES), 4))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_foreign = False
+        """Whether its samples are said to be in a codec that is not known."""
 
     def take(self, kind: bytes, whole: bytes) -> None:
         if kind == FORM:
@@ -53,8 +59,10 @@ class _Reading(Reading):
             if tag in WMA and self.order == "<" and len(whole) >= _LEAST_WMA_BYTES and not (self.layouts or self.inner):
                 self.inner = Wma(whole)
                 return
-            self.add_layout(read_format(whole, self.order))
+            layout = read_format(whole, self.order)
+            self.add_layout(layout)
             framed = _FRAMED.get(0x2000 if tag == _EXTENSIBLE and whole[_KIND_AT:] == _EAC3 else tag)
+            self.is_foreign = self.is_foreign or (layout is None and framed is None and tag != _PLAIN)
             if tag == _PLAIN and not self.disguise:
                 self.disguise = Disguise()
             if framed and not self.layouts and not self.inner:
@@ -62,9 +70,38 @@ class _Reading(Reading):
 
 
 class WavWalker(ChunkWalker):
-    """Counts the data bytes of the file."""
+    """Counts the data bytes of the file; or it is no WAV, and looks like one."""
 
-    __slots__ = ()
+    __slots__ = ("_act", "_wav")
 
     def __init__(self) -> None:
-        super().__init__(_Reading())
+        self._wav = _Reading()
+        super().__init__(self._wav)
+        self._act: Act | None = Act()
+
+    @property
+    def is_foreign(self) -> bool:
+        """See :attr:`_Reading.is_foreign`."""
+        return self._wav.is_foreign
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name; empty for a format that cannot be counted."""
+        return "g729" if self._act and self._act.ms else super().codec
+
+    @property
+    def ms(self) -> int | None:
+        """Of the one that plays longer."""
+        return max(super().ms or 0, self._act.ms) if self._act and self._act.ms else super().ms
+
+    @property
+    def foretold_bytes(self) -> int:
+        """See :attr:`policies.audio.chunks.Reading.foretold_bytes`."""
+        return 0 if self._act else super().foretold_bytes
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes of the file, from its magic on."""
+        if self._act:
+            self._act.feed(chunk)
+            self._act = None if self._act.is_none else self._act
+        super().feed(chunk)

@@ -8,6 +8,8 @@ from policies.audio.walker import milliseconds
 
 _EXTENSIBLE = 0xFFFE
 _EXTENSIBLE_BYTES = 26
+_GUID_AT, _DFPWM_TAG, _DFPWM = 24, 1 << 16, bytes.fromhex("3ac1fa38811d4361a40dce53ca607cd1")
+"""Of a codec of one bit a sample that has no tag."""
 _FIRST_RATE_TOO_HIGH = 1 << 31
 """FFmpeg and libsndfile refuse a rate that is negative in 32 bits."""
 
@@ -145,6 +147,7 @@ _G723, _WMA = _by_frames("g723_1", 20, 240), _wma
 _TRUESPEECH = _by_frames("truespeech", 32, 240)
 _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0001: _pcm,
+    _DFPWM_TAG: lambda form: Layout("dfpwm", form.channels, form.rate, form.channels, 0, 0, form.channels),
     0x0002: _ms_adpcm,
     0x0003: _float,
     0x0006: _alaw,
@@ -156,6 +159,7 @@ _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0020: _by_bits("adpcm_yamaha"),
     0x0022: _TRUESPEECH,
     0x0031: _gsm,
+    0x0032: _gsm,
     0x0038: _AMR,
     0x0040: _G726,
     0x0041: _by_frames("g728", 5, 20),
@@ -179,10 +183,15 @@ _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0200: _by_bits("adpcm_ct"),
     0x028E: _by_blocks("msnsiren", 20, 320),
     0x028F: _by_bits("adpcm_g722", is_mono=True),
+    0x1500: _gsm,
     0x1501: _TRUESPEECH,
     0xA100: _G723,
 }
 """By format tag. A tag that is not here (MP3 in WAV, for one) has no length that its bytes alone would tell."""
+
+
+_OF_CHANNELS = frozenset((0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011))
+"""Whose decoders play nothing where there are said to be none; those of speech make one of it."""
 
 
 def _played_bits(bits: int, valid: int, block: int, channels: int) -> int:
@@ -203,7 +212,9 @@ def read_format(body: bytes, order: str) -> Layout | None:
     if tag == _EXTENSIBLE and len(body) >= _EXTENSIBLE_BYTES:
         valid, tag = struct.unpack_from(order + "H4xH", body, 18)
         bits = _played_bits(bits, valid, block, channels)
+        if body[_GUID_AT:].startswith(_DFPWM):
+            tag, bits = _DFPWM_TAG, 1
     make = _LAYOUTS.get(tag)
-    if make is None or not channels or not 0 < rate < _FIRST_RATE_TOO_HIGH:
+    if make is None or not 0 < rate < _FIRST_RATE_TOO_HIGH or not (channels or tag not in _OF_CHANNELS):
         return None
-    return make(_Format(order, channels, rate, block, bits))
+    return make(_Format(order, channels or 1, rate, block, bits))

@@ -15,7 +15,7 @@ from policies.audio.flac import StreamInfo
 from policies.audio.packets import FlacPackets, OpusPackets
 from policies.audio.sources import Heard
 from policies.audio.track import WALKERS, Track
-from tests.policies.audio.build import streaminfo
+from tests.policies.audio.build import chunk, fmt, riff, streaminfo
 from tests.policies.audio.feeding import cuts, fed
 from tests.policies.audio.oracle import played_ms, recording
 
@@ -334,6 +334,9 @@ def tagged(inside, *, claims=0):
     return b"ID3\4\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + inside
 
 
+DFPWM = bytes.fromhex("3ac1fa38811d4361a40dce53ca607cd1")
+
+
 def between_bursts(data, fill):
     """Bursts of S/PDIF with something else at the end of the zeros behind each."""
     first, *bursts = data.split(b"\x72\xf8\x1f\x4e")
@@ -367,6 +370,16 @@ FORGED = {
     "wav, MP3 as S/PDIF, each burst's begin inside what looks like one": lambda: between_bursts(
         spdif("libmp3lame", 16_000), b"\x72\xf8\x1f\x4e\5\0\0\x20\xfd\xff".ljust(21, b"\1")
     ),
+    "wav gsm, no channels": lambda: riff(
+        fmt(tag=0x31, channels=0, rate=8_000, block=65), chunk(b"data", b"\xd4" * 6_500)
+    ),
+    "wav gsm of another tag": lambda: riff(fmt(tag=0x1500, rate=8_000, block=65), chunk(b"data", b"\xd4" * 6_500)),
+    "wav of a bit a sample": lambda: riff(
+        fmt(tag=0xFFFE, rate=8_000, bits=1, block=1, extra=struct.pack("<HHI", 22, 1, 4) + DFPWM),
+        chunk(b"data", b"\xd4" * 6_500),
+    ),
+    "nut behind rubbish": lambda: random.Random(1).randbytes(300) + recording("nut", "libopus", S, 48_000, 1, 6_000),
+    "nut of another magic": lambda: bytes(4) + recording("nut", "libopus", S, 48_000, 1, 6_000)[4:],
     "wav, S/PDIF behind the samples": lambda: spdif("ac3", 48_000, 100),
     "webm, decoys in padding": lambda: decoys(b"\xec"),
     "webm, decoys in unknown elements": lambda: decoys(b"\xb8"),

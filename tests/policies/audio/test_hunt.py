@@ -70,3 +70,9 @@ def test_a_frame_of_the_free_format_ends_at_one_place_in_any_cuts():
     for lengths in ((1,), (7,), (188,)):
         walker = fed(MpegWalker(is_linked=False), data, lengths)
         assert (walker.ms, walker.strange) == (whole.ms, whole.strange)
+
+
+def test_ogg_behind_rubbish_counts_as_who_goes_by_its_name_plays_it():
+    """FFmpeg looks for pages in what is called .ogg."""
+    walker = fed(HuntWalker(), RUBBISH + recording("ogg", "libopus", 20.0, 48_000, 1), (777,))
+    assert (walker.codec, walker.ms) == ("opus", pytest.approx(20_000, abs=60))
