@@ -22,6 +22,8 @@ from policies.account.price_book import PlansInvalid
 from policies.routing.route_table import RoutesInvalid
 from storage.ports import StorageError
 
+_STDOUT, _STDERR = 1, 2
+
 
 @click.command(cls=Command)
 @common
@@ -29,10 +31,10 @@ def serve(given: Given) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. SIGHUP reads settings, secrets and routes again."""
     settings = settings_or_exit(given.overrides, given.config, embedded=given.embedded)
     application_log.configure(settings.log_level)
-    log = LogFile(sys.stdout.fileno())
+    log = LogFile(_STDOUT)
 
     def read() -> Settings:
-        log.reopen(sys.stderr.fileno())
+        log.reopen(_STDERR)
         return judged(given.overrides, given.config, embedded=given.embedded)
 
     run(Supervisor(settings, embedded=given.embedded, read=read).run())
