@@ -13,13 +13,14 @@ avi       AVI
 asf       Windows Media: .wma, .asf, .wmv
 sounds    streams of sound by WAVEFORMATEX, for those two; ``wma`` counts Windows Media Audio by its blocks
 flv       FLV; ``wavpack`` and ``tta`` what their names say
-mpegts    MPEG transport streams, M2TS; ``mpegps`` programme streams
+mpegts    MPEG transport streams, M2TS; ``mpegps`` programme streams; ``opus_stream`` their Opus
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
           two in the unknown
 aac       its set-up, its blocks, and several of them in what is called one sample
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB
-speech    files of one other speech codec: Codec 2, iLBC, bare GSM, DSS
+speech    files of one other speech codec: Codec 2, iLBC, bare GSM, DSS; ``act`` one that looks like WAV
+nut       weighs NUT, wherever it begins
 steps     reading a file by a generator that says what it wants next, for CAF and ASF
 packets   what one packet plays, by codec (``opus``, ``vorbis``, ``aac``, ``speex`` hold the theory), for the next two
 ogg       pages of any number of streams, chained or multiplexed

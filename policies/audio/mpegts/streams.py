@@ -8,10 +8,13 @@ from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.frames import FrameWalker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.mpegts.packets import PES_BYTES
+from policies.audio.opus_stream import OpusWalker
 
 _CLEAR_BYTES, _TRIED_BYTES = 8_192, 65_536
 """What is looked at of a stream before it is known what it is: where frames of one kind explain all of it, and else."""
 _WEIGHED_BITS = 32_000
+_TO_STRANGE_OPUS = 64
+"""Bytes for each that no packet explains: pictures are full of what begins like one."""
 _KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
 
 
@@ -29,8 +32,9 @@ class Stream:
 
     __slots__ = ("_due", "_head", "_passed", "_pieces", "_said", "_skip", "_walkers")
 
-    def __init__(self) -> None:
-        self._walkers: Sequence[FrameWalker] = [kind(is_linked=False) for kind in _KINDS]
+    def __init__(self, *, may_be_opus: bool = False) -> None:
+        kinds: tuple[type[FrameWalker], ...] = (*_KINDS, OpusWalker) if may_be_opus else _KINDS
+        self._walkers: Sequence[FrameWalker] = [kind(is_linked=False) for kind in kinds]
         self._pieces: list[bytes] = []
         self._passed = self._skip = 0
         self._head = b""  # of an element, while it is too short to say how long it is
@@ -96,7 +100,8 @@ class Stream:
 
     @staticmethod
     def _speaks(walker: FrameWalker) -> bool:
-        return bool(walker.ms) and walker.strange * 2 <= walker.passed
+        times = _TO_STRANGE_OPUS if isinstance(walker, OpusWalker) else 2
+        return bool(walker.ms) and walker.strange * times <= walker.passed
 
     @property
     def said(self) -> Said:

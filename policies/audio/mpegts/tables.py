@@ -13,6 +13,7 @@ _TEXT = frozenset((0x56, 0x59))
 _HARMLESS = _TEXT | {0x0A, 0x52}
 MOST_SECTIONS = 1 << 8
 """That are remembered; of who has more nothing is certain."""
+_OPUS = b"\5\4Opus"
 _LEAST_SECTION_BYTES, _IN_FORCE = 9, 1
 _LISTS, _DESCRIBES = 0, 2
 """Tables: of the programmes, and of one programme's streams."""
@@ -21,7 +22,7 @@ _LISTS, _DESCRIBES = 0, 2
 class Tables:
     """Those that have passed."""
 
-    __slots__ = ("_is_doubted", "_kinds", "_listed", "_sections")
+    __slots__ = ("_is_doubted", "_kinds", "_listed", "_sections", "names_opus")
 
     def __init__(self) -> None:
         self._listed: dict[int, int] = {}
@@ -30,6 +31,8 @@ class Tables:
         """Whether all that was said of a stream says that it is no sound."""
         self._sections: set[tuple[int, bytes]] = set()
         """Those that were read, and where."""
+        self.names_opus = False
+        """Whether one of them says that there is Opus, which plays long."""
         self._is_doubted = False
         """Whether not all was read that is said of streams: nothing of it is certain then."""
 
@@ -47,6 +50,7 @@ class Tables:
         One that goes on in the next packet says nothing for certain.
         """
         at, before = 1 + payload[0], len(self._sections)
+        self.names_opus = self.names_opus or _OPUS in payload
         if self._is_doubted:
             return False
         while at < len(payload) and payload[at] != 0xFF:

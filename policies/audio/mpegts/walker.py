@@ -36,6 +36,8 @@ PROBES = (2048, 4096, 8192)
 _ENOUGH, _PROBED_EACH = 6, 204
 _PACK = b"\0\0\1\xba"
 _MOST_STREAMS = 64
+_OPUS_TIMES = 8
+"""How much more thrifty Opus is than what is weighed."""
 _OTHERS = NUMBER + 1
 """All streams beyond so many, as one."""
 _AT_ONCE, _FEW = 512, 4
@@ -92,6 +94,8 @@ class TsWalker:
     @property
     def _best(self) -> Said | None:
         streams = (stream.said for number, stream in self._streams.items() if number not in self._silent)
+        if self._tables.names_opus:
+            streams = (said if said.frames else said._replace(ms=said.ms * _OPUS_TIMES) for said in streams)
         return max(streams, key=lambda said: said.ms, default=None)
 
     @property
@@ -256,7 +260,7 @@ class TsWalker:
             if self._tables.is_silent(number):
                 return None
             number = _OTHERS
-        stream = self._streams[number] = self._streams.get(number) or Stream()
+        stream = self._streams[number] = self._streams.get(number) or Stream(may_be_opus=self._tables.names_opus)
         stream.begin(payload)
         return stream
 

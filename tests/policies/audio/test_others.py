@@ -28,6 +28,7 @@ RECORDINGS = {
     "flv nellymoser": (("flv", "nellymoser", S, 16_000), "flv", "nellymoser"),
     "ts": (("mpegts", "aac", S, 44_100, 2), "", "aac"),
     "ts mp2": (("mpegts", "mp2", S, 48_000), "", "mp2"),
+    "ts opus": (("mpegts", "libopus", S, 48_000, 1, 6_000, (), (("frame_duration", "60"),)), "", "opus"),
     "m2ts": (("mpegts", "ac3", S, 48_000, 2, None, (("mpegts_m2ts_mode", "1"),)), "", "ac3"),
     "tta": (("tta", "tta", S, 16_000), "tta", "tta"),
     "wavpack": (("wv", "wavpack", S, 48_000, 6), "wavpack", "wavpack"),
@@ -160,10 +161,13 @@ def with_pictures(container, codec, heard="aac"):
     return out.getvalue()
 
 
-@pytest.mark.parametrize(("container", "codec"), [("mpegts", "mpeg2video"), ("flv", "flv")])
-def test_pictures_are_no_sound(container, codec):
+@pytest.mark.parametrize(
+    ("container", "codec", "heard"),
+    [("mpegts", "mpeg2video", "aac"), ("mpegts", "mpeg2video", "libopus"), ("flv", "flv", "aac")],
+)
+def test_pictures_are_no_sound(container, codec, heard):
     """Wound: a video of a minute was weighed as an hour."""
-    data = with_pictures(container, codec)
+    data = with_pictures(container, codec, heard)
     assert len(data) * 8000 // 32_000 > 20 * played_ms(data)
     track = fed(Track(), data, (65_536,))
     assert track.walked_ms == pytest.approx(played_ms(data), abs=3)
@@ -289,6 +293,13 @@ def test_a_damaged_file_is_billed_no_less_than_ffmpeg_plays_of_it(name):
     for seed in range(6):
         data = mutated(recorded(name), random.Random(f"{name} {seed}"))
         assert played_ms(data) <= billed_ms(data) * 1.005 + 80, seed
+
+
+@pytest.mark.parametrize("head", [b"\x7f\xa0", b"\x7d\xe0", b"\0\0"])
+def test_opus_of_a_transport_stream_counts_whatever_stands_in_front_of_its_packets(head):
+    """Wound: it was weighed as what plays a sixth as long."""
+    data = recorded("ts opus").replace(b"\x7f\xe0", head)
+    assert billed_ms(data) >= played_ms(recorded("ts opus"))
 
 
 def test_sound_behind_more_streams_than_are_told_apart_counts():
