@@ -7,7 +7,8 @@ from policies.http.inquiry import Inquiry
 from policies.http.verdict import Deny, Refusal
 
 LOGIN = "/auth/login"
-
+_RANGES = 64
+"""How many media ranges of an Accept are looked at; browsers send eight."""
 
 _SIGN_IN = frozenset({Refusal.MISSING_CREDENTIAL, Refusal.SESSION_ENDED})
 
@@ -66,7 +67,8 @@ def path_so_far(beginning: bytes) -> str:
 
 def _takes_html(head: RequestHead) -> bool:
     """Whether ``text/html`` is among the media ranges, and not with a weight of nought (RFC 9110 section 12.5.1)."""
-    for media_range in first(head.raw, b"accept").lower().split(b","):
+    accepted = first(head.raw, b"accept").lower()
+    for media_range in accepted.split(b",", _RANGES)[:_RANGES] if b"text/html" in accepted else ():
         kind, *parameters = (part.strip() for part in media_range.split(b";"))
         if kind == b"text/html":
             return not any(part.startswith(b"q=") and not part[2:].strip(b"0. ") for part in parameters)

@@ -13,6 +13,8 @@ from policies.http.tickets import is_reusable, is_ticket
 _SCHEMES = frozenset({b"token", b"bearer"})
 """A subprotocol that says that the next one is the credential."""
 _PREFIXES = (b"openai-insecure-api-key.", b"xai-client-secret.")
+_MOST = 64
+"""How many subprotocols are read: nobody offers a tenth of it, and they are sorted before anybody is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Offer:
         secrets: list[bytes] = []
         passing: list[bytes] = []
         own = spent = b""  # a ticket that is the only offer is worth nothing once redeemed: it may be said back
-        names = iter([name.strip() for value in values for name in value.split(b",") if name.strip()])
+        offered = [name.strip() for value in values for name in value.split(b",", _MOST)[:_MOST]]
+        names = iter([name for name in offered if name][:_MOST])
         for name in names:
             prefix = next((p for p in _PREFIXES if name.lower().startswith(p)), b"")
             if name.lower() in _SCHEMES:

@@ -64,6 +64,7 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "credential in a query": lambda text: stands_in("/", "token=" + text),
     "credential in a line": lambda text: without_credentials([b"Referer: " + text.encode("latin-1")]),
     "credential among subprotocols": lambda text: has_key(text.encode("latin-1")),
+    "subprotocols": lambda text: present(RequestHead.walk([(b"Sec-WebSocket-Protocol", text.encode("latin-1"))])),
     "log line": lambda text: redacted(text[:1_024]),
     "form": lambda text: meter_for("multipart", "multipart/form-data; " + text),
     "forwarded for": lambda text: TRUSTED.client_address("10.0.0.1", text.encode("latin-1")),

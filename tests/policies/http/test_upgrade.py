@@ -234,3 +234,14 @@ def test_a_ticket_has_a_shape_of_its_own() -> None:
     assert not is_ticket(TICKET.encode() + b"0")
     with pytest.raises(ValueError, match="random bytes"):
         mint_ticket(b"few")
+
+
+@pytest.mark.parametrize("lines", [1, 7])
+def test_of_an_offer_without_end_the_beginning_is_read(lines: int) -> None:
+    """It is read before anybody is known, and took two milliseconds for a line of it. What is left out goes nowhere."""
+    names = [b"a", *(b"x%d" % number for number in range(8_000)), b"token", KEY.encode()]
+    each = len(names) // lines
+    values = [b",".join(names[at : at + each]) for at in range(0, len(names), each)]
+    offer = Offer.read([(b"sec-websocket-protocol", value) for value in values])
+    assert offer.passing == tuple(names[:64])
+    assert offer.secrets == ()
