@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.dataplane.exchange import Booked, Exchange, Likeness, Repetition, Settled
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.access_log import AccessLog, encoded
 from gateway.telemetry.json_lines import json_line
 from gateway.telemetry.metrics import Metrics
 from policies.account.usage import INTERIM, NOT_AUDIO, AudioSource, Measured, Outcome, UsageRecord, accounted
@@ -154,13 +154,14 @@ class Settlement:
     def tell(self) -> None:
         """Count and log what was written down in this turn of the loop."""
         told, self._told = self._told, []
+        lines: list[bytes] = []
         at, stamp = 0.0, b""
         for exchange in told:
             if isinstance(exchange, Repetition):
                 if exchange.ended != at:  # those of one turn have one instant
                     at = exchange.ended
                     stamp = b"%d.%03d" % divmod(int(at * 1e3), 1000)
-                self._tell_again(exchange, exchange.like, stamp)
+                lines.append(_count_again(exchange, exchange.like, stamp))
                 continue
             route, measured, took, upstream_s = exchange.route, exchange.measured, exchange.took, exchange.upstream_s
             figures = self._metrics.route(route.name if route is not None else _MISSED)
@@ -174,24 +175,9 @@ class Settlement:
                 self._metrics.upstream[exchange.upstream].observe(upstream_s)
             if exchange.code:
                 self._metrics.denials[(exchange.code,)] += 1
-            self._log.emit(_line(exchange, took, exchange.ended, measured), exchange.common)
-
-    def _tell_again(self, repetition: Repetition, like: Likeness, stamp: bytes) -> None:
-        """The same of one more that is like one before."""
-        took, upstream_s = repetition.took, repetition.upstream_s
-        like.figures.count(like.labels, took, took - upstream_s, 0, repetition.bytes_out)
-        if like.upstream is not None:
-            like.upstream.observe(upstream_s)
-        if repetition.cause:
-            self._log.emit(_line(repetition, took, repetition.ended, NOT_AUDIO), like.common)
-            return
-        took_us, upstream_us = int(took * 1e6), int(upstream_s * 1e6)
-        self._log.add(
-            _LINE_AGAIN % (
-                stamp, repetition.request_id.encode(), repetition.bytes_out, took_us // 1000, took_us % 1000,
-                upstream_us // 1000, upstream_us % 1000, like.common,
-            )
-        )  # fmt: skip
+            lines.append(encoded(_line(exchange, took, exchange.ended, measured), exchange.common))
+        if lines:
+            self._log.add(lines)
 
     def checkpoint(self, exchange: Exchange) -> None:
         """Write down what has passed of an open stream since the last time, so that a crash loses only what came after.
@@ -302,6 +288,21 @@ class Settlement:
             # refused at the door until there is room (Gatekeeper), so this is the tail of what was in flight.
             self._metrics.journal_full[("record",)] += 1
             exchange.cause = f"usage record not journalled: {error}"
+
+
+def _count_again(repetition: Repetition, like: Likeness, stamp: bytes) -> bytes:
+    """Count one more that is like one before; its line."""
+    took, upstream_s = repetition.took, repetition.upstream_s
+    like.figures.count(like.labels, took, took - upstream_s, 0, repetition.bytes_out)
+    if like.upstream is not None:
+        like.upstream.observe(upstream_s)
+    if repetition.cause:
+        return encoded(_line(repetition, took, repetition.ended, NOT_AUDIO), like.common)
+    took_us, upstream_us = int(took * 1e6), int(upstream_s * 1e6)
+    return _LINE_AGAIN % (
+        stamp, repetition.request_id.encode(), repetition.bytes_out, took_us // 1000, took_us % 1000,
+        upstream_us // 1000, upstream_us % 1000, like.common,
+    )  # fmt: skip
 
 
 def _spent(exchange: Exchange, measured: Measured) -> Spent:

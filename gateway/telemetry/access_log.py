@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import stat
+from collections.abc import Iterable
 
 from gateway.telemetry.json_lines import json_line
 from gateway.telemetry.metrics import Metrics
@@ -22,26 +23,26 @@ _DELAY_S = 0.02
 class AccessLog:
     """Writes dictionaries as JSON lines to a file descriptor. ``emit`` never blocks; ``flush`` only on the write.
 
-    Lines are gathered in one buffer: kept apart they cost several times as much, in memory mapped and given back.
+    Lines that come together are kept as one piece: each apart, or all in a buffer that grows, they cost several times
+    as much, in memory mapped and given back.
     """
 
     def __init__(self, descriptor: int, metrics: Metrics) -> None:
         self._descriptor = descriptor
         self._metrics = metrics
         self._piece = _WHOLE if stat.S_ISREG(os.fstat(descriptor).st_mode) else _PIECE
-        self._buffer = bytearray()
+        self._queued: list[bytes] = []
         self._scheduled = False
         self._is_cut = False
         """Whether the last line that was written has no end."""
 
     def emit(self, line: dict[str, object], rest: bytes = b"") -> None:
         """Queue one line. ``rest`` are the fields that follow: another one, encoded, with a comma for its brace."""
-        encoded = json_line(line)
-        self.add(encoded[:-2] + rest if rest else encoded)
+        self.add([encoded(line, rest)])
 
-    def add(self, encoded: bytes) -> None:
-        """Queue one line that is encoded."""
-        self._buffer += encoded if len(encoded) <= _PIECE else _cut(encoded)
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Queue lines that are :func:`encoded`."""
+        self._queued.append(b"".join([line if len(line) <= _PIECE else _cut(line) for line in lines]))
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
@@ -49,21 +50,24 @@ class AccessLog:
     def flush(self) -> None:
         """Write what is queued. A reader that has gone away, or a full disk, costs lines, which are counted."""
         self._scheduled = False
+        queued, self._queued = b"".join(self._queued), []
         if self._is_cut:
-            self._buffer[:0] = b"\n"
-        start, end = 0, len(self._buffer)
+            queued = b"\n" + queued
+        view, start = memoryview(queued), 0
         try:
-            with memoryview(self._buffer) as view:
-                while start < end:
-                    stop = (
-                        self._buffer.rfind(b"\n", start, start + self._piece) + 1 or self._buffer.find(b"\n", start) + 1
-                    )
-                    start += os.write(self._descriptor, view[start:stop])
+            while start < len(queued):
+                stop = queued.rfind(b"\n", start, start + self._piece) + 1 or queued.find(b"\n", start) + 1
+                start += os.write(self._descriptor, view[start:stop])
         except OSError:
-            self._metrics.lost_lines["access",] += self._buffer.count(b"\n", max(start, self._is_cut))
+            self._metrics.lost_lines["access",] += queued.count(b"\n", max(start, self._is_cut))
         finally:
-            self._is_cut = self._buffer[start - 1 : start] != b"\n" if start else self._is_cut
-            self._buffer.clear()
+            self._is_cut = queued[start - 1 : start] != b"\n" if start else self._is_cut
+
+
+def encoded(line: dict[str, object], rest: bytes = b"") -> bytes:
+    """A line, with fields that were encoded before behind its own: see :meth:`AccessLog.emit`."""
+    whole = json_line(line)
+    return whole[:-2] + rest if rest else whole
 
 
 def _cut(encoded: bytes) -> bytes:
