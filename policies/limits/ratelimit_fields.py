@@ -31,14 +31,18 @@ def policy_line(charges: Iterable[Charge]) -> bytes:
 class _Shape:
     """The line of a permit's charges, but for what is left; and of the figures that it last told, what it tells."""
 
-    __slots__ = ("_last", "_text", "_told", "charges", "figures")
+    __slots__ = ("_at_once", "_frame", "_last", "_lefts", "_text", "_together", "_told", "charges", "figures")
 
     def __init__(self, charges: tuple[Charge, ...]) -> None:
         self.charges = charges
         items = ", ".join(f'"{charge.name}";r=%d;t=%d' for charge in charges)
         self._text = f"RateLimit: {items}".encode()
+        self._frame = self._text.replace(b"r=%d", b"r=%%d")
+        self._at_once = min(((one.rate.count - 1) // one.rate.period_ms for one in charges), default=0)
+        """So many requests take less than a millisecond of any limit, and so change no time."""
         self.figures: tuple[int, ...] = ()
-        self._last = b""
+        self._last = self._together = b""
+        self._lefts: tuple[int, ...] = ()
         self._told: list[tuple[int, int, int, int]] = []
         """For each charge what is left, milliseconds until it is full, and its rate."""
 
@@ -48,12 +52,17 @@ class _Shape:
         self._told = [(left, ms, one.rate.period_ms, one.rate.count) for one, left, ms in resets]
         waits = [(left, -(-(ms if left else _wait_ms(one.rate, ms)) // 1000)) for one, left, ms in resets]
         self._last = self._text % tuple(number for pair in waits for number in pair)
+        if self._at_once:
+            self._together = self._frame % tuple(-(-ms // 1000) for ms in figures[1::2])
+            self._lefts = figures[::2]
         self.figures = figures
 
     def line(self, behind: int) -> bytes:
         """The line."""
         if not behind:
             return self._last
+        if behind <= self._at_once:
+            return self._together % tuple([left + behind for left in self._lefts])
         told: list[int] = []
         for left, ms, period_ms, count in self._told:
             told += (left + behind, -((behind * period_ms // count - ms) // 1000))

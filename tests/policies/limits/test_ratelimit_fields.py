@@ -108,7 +108,7 @@ def test_the_fields_as_they_look() -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 30])
-@pytest.mark.parametrize("rate", ["600/m", "30/m", "7/s", "31/d"])
+@pytest.mark.parametrize("rate", ["600/m", "30/m", "7/s", "31/d", "60001/m", "900000/m", "4000000/m"])
 def test_of_equal_requests_that_were_taken_together_each_is_told_its_own(rate: str, at_once: int) -> None:
     """As if they had been taken one by one: the first was told how long the last one has to wait."""
     charges = (Charge("tenant-requests", "a", Rate.parse(rate)),)
