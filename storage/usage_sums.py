@@ -1,8 +1,9 @@
 """What a batch of usage rows adds to the roll-ups: sums per hour and dimensions, without decoding a row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import add
 from typing import Final
 
 from policies.account.usage import INTERIM, AudioSource, Outcome
@@ -52,29 +53,44 @@ def sum_rows(encoding: Encoding, rows: Sequence[bytes]) -> list[Sums]:
     splits = upstream + 1
     groups: dict[tuple[bytes, ...], list[int]] = {}
     try:
-        # Every record passes here, so this is one loop over bytes: dimensions are decoded once a group.
+        # Every record passes here, so this is one loop over bytes: words are read once a group, and figures that are
+        # none, as most are, not at all.
         for row in rows:
             fields = row.split(b"\t", splits)
-            key = (fields[1][:_HOUR], *fields[_BEFORE_DIMENSIONS:last_dimension], fields[model])
+            key = (
+                fields[1][:_HOUR], *fields[_BEFORE_DIMENSIONS:last_dimension], fields[model], fields[source],
+                fields[status],
+            )  # fmt: skip
             sums = groups.get(key)
             if sums is None:
-                groups[key] = sums = [0] * 8
-            said = int(fields[status])
-            if said != INTERIM:  # of a stream's records only the last one is a request
-                sums[0] += 1
-            if said >= 400:  # RFC 9110 section 15: where errors begin
-                sums[1] += 1
-            if fields[audio] != b"0":  # most requests carry none
-                sums[2] += int(fields[audio])
-            sums[3] += int(fields[received])
-            sums[4] += int(fields[sent])
-            sums[5] += int(fields[duration])
-            sums[6] += int(fields[upstream])
-            if fields[source] == _UNMEASURED:
-                sums[7] += 1
-        return [_decoded(key, sums) for key, sums in groups.items()]
+                groups[key] = sums = [0] * 6
+            sums[0] += 1
+            if fields[audio] != b"0":
+                sums[1] += int(fields[audio])
+            if fields[received] != b"0":
+                sums[2] += int(fields[received])
+            if fields[sent] != b"0":
+                sums[3] += int(fields[sent])
+            sums[4] += int(fields[duration])
+            if fields[upstream] != b"0":
+                sums[5] += int(fields[upstream])
+        return _by_dimensions(groups)
     except (IndexError, ValueError, KeyError) as error:
         raise Rejected(f"A usage row is malformed: {error}.") from error
+
+
+def _by_dimensions(groups: Mapping[tuple[bytes, ...], Sequence[int]]) -> list[Sums]:
+    """The groups of each set of dimensions together, whatever their sources and statuses."""
+    merged: dict[tuple[bytes, ...], list[int]] = {}
+    for (*key, source, status), (records, audio_ms, *others) in groups.items():
+        said = int(status)
+        requests = 0 if said == INTERIM else records  # of a stream's records only the last one is a request
+        errors = records if said >= 400 else 0  # RFC 9110 section 15: where errors begin
+        unmeasured = records if source == _UNMEASURED else 0
+        gained = (requests, errors, audio_ms, *others, unmeasured)
+        sums = merged.setdefault(tuple(key), [0] * len(gained))
+        sums[:] = map(add, sums, gained)
+    return [_decoded(key, sums) for key, sums in merged.items()]
 
 
 def _decoded(key: tuple[bytes, ...], sums: list[int]) -> Sums:
