@@ -307,7 +307,7 @@ def report(mode: str, rows: dict[str, list[dict]]) -> None:
     for name in rows:
         if mode == "upload":
             print(
-                f"{name:10} {median(name, 'cost'):.3f} CPU s/GB   {median(name, 'gb_s'):.2f} GB/s   peak {median(name, 'peak_mb'):.0f} MB"
+                f"{name:10} {median(name, 'cost'):.3f} CPU s/GB   {median(name, 'gb_s'):.2f} GB/s   {median(name, 'peak_mb'):.0f} MB, the peaks of its processes added up"
             )
         else:
             bad = sum(r["bad"] for r in rows[name])

@@ -38,6 +38,7 @@ from tests.bench.cost import ANSWER
 from tests.gateway.harness import Gateway, Options, running
 
 CLIENTS = 64
+TOGETHER = 16
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 RATE = Rate(900_000_000, 60_000)
 REQUEST = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %b\r\n\r\n"
@@ -92,11 +93,12 @@ class Turns:
 
 
 class Counters:
-    """Admits everything, a turn later."""
+    """Admits everything, a turn later: :data:`TOGETHER` requests share what is left, as those that are taken in one run."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self._figures: tuple[int, ...] = ()
+        self._behind = 0
 
     def take(self, charges: tuple[Charge, ...]) -> asyncio.Future[Taken]:
         """As the port."""
@@ -106,9 +108,10 @@ class Counters:
 
     def take_for(self, charges: tuple[Charge, ...], waiter: Waiter[Taken]) -> None:
         """As the port."""
-        if len(self._figures) != 2 * len(charges):  # requests that are counted together share them
-            self._figures = (RATE.count - 1, 1) * len(charges)
-        self._turns.call(waiter.set_result, Taken(charges, self._figures))
+        if not self._behind:
+            self._behind, self._figures = TOGETHER, (RATE.count - TOGETHER, 1) * len(charges)
+        self._behind -= 1
+        self._turns.call(waiter.set_result, Taken(charges, self._figures, None, 0, self._behind))
 
 
 class Nodes:
