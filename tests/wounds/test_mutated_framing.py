@@ -5,6 +5,7 @@ other one. Whatever the byte is: the request is refused, or the upstream gets on
 was hidden in its body.
 """
 
+import os
 import re
 
 import pytest
@@ -15,6 +16,8 @@ from tests.wounds.wire import SMUGGLED, last, request, smuggled, statuses, targe
 POST = b"POST /v1/listen HTTP/1.1"
 NAMES = {b"Transfer-Encoding": b"chunked", b"Content-Length": b"5"}
 BYTES = bytes(number for number in range(256) if number not in b"0123456789")  # digits make another length, lawfully
+if "AIOHTTP_NO_EXTENSIONS" in os.environ:  # to whose regular expressions letters are alike, and bytes beyond ASCII
+    BYTES = re.sub(rb"[A-Za-z\x80-\xff]", b"", BYTES) + b"AaEeXxZz\x80\x85\xa0\xff"
 _FRAMING = re.compile(rb"\s*(?:content[-_.]length|transfer[-_.]encoding)\s*:")
 
 
