@@ -21,7 +21,7 @@ from gateway.outbox import Outbox
 from policies.http.verdict import Refusal
 
 if TYPE_CHECKING:
-    from aiohttp import web
+    from aiohttp.web_server import Server
 
 TICK_S = 0.5
 """How often the listener looks for what comes too slowly, in seconds."""
@@ -78,7 +78,7 @@ class Intake(RequestHandler):
     )  # fmt: skip
 
     def __init__(self, server: Listener, **options: Any) -> None:
-        super().__init__(cast("web.Server", server), loop=asyncio.get_running_loop(), **options)
+        super().__init__(cast("Server", server), loop=asyncio.get_running_loop(), **options)
         self._parser = self._new_parser()
         self._server = server
         self._body: StreamReader | None = None

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
-from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+from aiohttp.web_server import Server
 from typing_extensions import override
 
 from gateway.configuration.patience import Patience
@@ -28,7 +28,7 @@ _log = structlog.get_logger("gateway.listener")
 _CUT_OFF_S = 0.1
 
 
-class PublicServer(web.Server):
+class PublicServer(Server):
     """Makes connections, and looks twice a second for what comes too slowly and for answers that nobody takes.
 
     ``before_answers`` is called before answers that were held back for a moment are written: settlement's, for records.
