@@ -28,6 +28,16 @@ class OpusWalker(FrameWalker):
         """Of every packet."""
         return "opus"
 
+    def align(self) -> None:
+        """An element begins, and with it a packet, whatever the one before has said of its size."""
+        packet = _packet_at(self._held, 0) if len(self._held) > _SIZE_AT else None
+        if packet and packet[0] == len(self._held):
+            self._kind(packet[1], packet[1], opus.RATE).linked += 1
+        else:
+            self.strange += len(self._held)
+        self.strange += self._skip
+        self._skip, self._held, self._pending, self._is_linked = 0, b"", None, True
+
     def _follow(self, data: bytes, at: int, last: int) -> int:
         while at <= last:
             packet = _packet_at(data, at)

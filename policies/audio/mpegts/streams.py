@@ -46,9 +46,22 @@ class Stream:
         self._head = payload if len(payload) < PES_BYTES else b""
         if self._head:
             return
+        if self.is_opus:
+            self._align()
         header = PES_BYTES + payload[8]
         self._skip = max(header - len(payload), 0)
         self._add(payload[header:])
+
+    def _align(self) -> None:
+        self.flush()
+        for walker in self._walkers:
+            if isinstance(walker, OpusWalker):
+                walker.align()
+
+    @property
+    def is_opus(self) -> bool:
+        """Whether it may be: then it has to be known where each element begins."""
+        return any(isinstance(walker, OpusWalker) for walker in self._walkers)
 
     @property
     def is_in_header(self) -> bool:

@@ -203,7 +203,7 @@ class TsWalker:
         known, bound = [], 0
         for stream, own in walked:
             others ^= own
-            bound |= own if stream.is_in_header else own & packets.odd
+            bound |= own if stream.is_in_header or stream.is_opus else own & packets.odd
             known.append((stream, packets.flags(own)))
         end = packets.flags(bound).find(1, n)
         end = end if end >= 0 else count

@@ -302,6 +302,20 @@ def test_opus_of_a_transport_stream_counts_whatever_stands_in_front_of_its_packe
     assert billed_ms(data) >= played_ms(recorded("ts opus"))
 
 
+@pytest.mark.parametrize("every", [2, 5])
+def test_a_packet_of_opus_that_says_to_be_as_long_as_the_next_ones_hides_none(every):
+    """FFmpeg reads on where the next element begins."""
+    data = bytearray(recording("mpegts", "libopus", 5.0, 48_000, 1, 6_000))
+    begins = [at for at in range(0, len(data), 188) if is_of(data[at : at + 3], SOUND) and data[at + 1] & 0x40]
+    heads = [data.index(b"\x7f", at + 18) for at in begins]
+    for first in range(every, len(heads) - every, every):
+        size = sum(3 + data[heads[one] + 2] for one in range(first, first + every)) - 3
+        data[heads[first] + 2] = min(size, 254)
+    data = bytes(data)
+    assert billed_ms(data) >= played_ms(data) * 0.995 - 20
+    assert told(fed(Track(), data, (1000, 7))) == told(fed(Track(), data))
+
+
 def test_sound_behind_more_streams_than_are_told_apart_counts():
     """Wound: a second was billed of a minute, behind 64 streams of a frame each."""
     sound = recording("mpegts", "libmp3lame", 20.0, 8_000, 1, 8_000)
