@@ -11,7 +11,7 @@ import pytest
 from gateway.configuration.patience import Patience
 from tests.gateway.harness import Options, running
 from tests.storage.waiting import until
-from tests.wounds.wire import answers, held_back, request, statuses
+from tests.wounds.wire import answers, held_back, in_pieces, request, statuses
 
 HEADER_S = 0.2
 HEAD = b"GET /v1/models HTTP/1.1\r\nHost: gateway.test\r\n"
@@ -69,6 +69,15 @@ async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None
             assert await reader.read() == b""
         writer.close()
         assert not gateway.lines
+
+
+@pytest.mark.parametrize("behind", [b"", request(None)], ids=["", "another"])
+async def test_a_header_that_begins_in_one_piece_with_the_end_of_chunks_is_timed(behind: bytes) -> None:
+    """Where the chunks end only the parser knows, and how much of that piece is left it does not tell."""
+    async with running(hurried()) as gateway:
+        upload = request(gateway.key, b"POST /v1/listen HTTP/1.1", b"Transfer-Encoding: chunked", body=b"1\r\na\r\n")
+        got = answers(await in_pieces(gateway, [upload, b"0\r\n\r\n" + behind + b"GET /v1/mod"]))
+        assert [answer.status for answer in got] == [200, *[401] * bool(behind), 408]
 
 
 async def test_the_second_header_of_a_connection_has_its_own_time() -> None:
