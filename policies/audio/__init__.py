@@ -13,7 +13,7 @@ avi       AVI
 asf       Windows Media: .wma, .asf, .wmv
 sounds    streams of sound by WAVEFORMATEX, for those two; ``wma`` counts Windows Media Audio by its blocks
 flv       FLV; ``wavpack`` and ``tta`` what their names say
-mpegts    MPEG transport streams, M2TS; ``mpegps`` programme streams; ``opus_stream`` their Opus
+mpegts    MPEG transport streams, M2TS; ``mpegps`` programme streams
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
           two in the unknown
 aac       its set-up, its blocks, and several of them in what is called one sample

@@ -6,9 +6,9 @@ What no frames explain in any other one is weighed, and so is what stands betwee
 
 from collections.abc import Generator
 
-from policies.audio.frames import NS_PER_SECOND, FrameWalker
+from policies.audio.frames import NS_PER_SECOND
 from policies.audio.hunt import HuntWalker
-from policies.audio.mpegts.streams import Said, Stream, weight_ms
+from policies.audio.mpegts.streams import Frames, Said, Stream, weight_ms
 from policies.audio.mpegts.tables import PICTURES
 from policies.audio.steps import Lost, Reader, Steps
 from policies.audio.walker import Chunk, Patience
@@ -109,7 +109,7 @@ class PsWalker:
         return best.said if best and not best.samples_ns else None
 
     @property
-    def _frames(self) -> FrameWalker | None:
+    def _frames(self) -> Frames | None:
         return self._said.frames if self._said else None
 
     @property

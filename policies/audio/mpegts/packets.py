@@ -1,7 +1,8 @@
 """Packets of a transport stream (ISO/IEC 13818-1 section 2.4.3), many at once, by columns."""
 
+from collections.abc import Iterable
 from functools import cache
-from itertools import compress
+from itertools import accumulate, compress
 
 PACKET_BYTES, HEAD_BYTES = 188, 4
 PES, PES_BYTES = b"\0\0\1", 9
@@ -12,6 +13,7 @@ _BEGINS = bytes(HEAD_BYTES if flags & 0x10 else PACKET_BYTES for flags in range(
 """Where a payload does without a field of adaptation, by a packet's flags."""
 _HAVE_FIELD = bytes(0xFF * (flags & 0x30 == 0x30) for flags in range(256))
 _FIELD_BYTES = bytes(min(1 + size, _LONGEST) for size in range(256))
+_SIZES = bytes(max(PACKET_BYTES - begins, 0) for begins in range(256))
 _IS_FIRST = bytes(high >> 6 & 1 for high in range(256))
 _HEADER_BYTES = bytes(min(PES_BYTES + size, _LONGEST) for size in range(256))
 _MANY = 16
@@ -117,6 +119,11 @@ class Packets:
         data, starts = self._data, range(self.at(n), self.at(end), self._stride)
         begun = compress(zip(starts, self._begins[n:end], strict=False), own[n:end])
         return b"".join([data[at + begin : at + PACKET_BYTES] for at, begin in begun])
+
+    def begins(self, own: bytes, n: int, end: int) -> Iterable[int]:
+        """Where in that elements begin."""
+        places = accumulate(compress(self._begins[n:end].translate(_SIZES), own[n:end]), initial=0)
+        return compress(places, compress(self.flags(self.first)[n:end], own[n:end]))
 
 
 class Heard:

@@ -1,28 +1,29 @@
 """One stream of a transport stream: the frames of sound in it, if there are any; what no frames explain is weighed."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.frames import FrameWalker
 from policies.audio.mpeg import MpegWalker
+from policies.audio.mpegts.opus import OpusElements
 from policies.audio.mpegts.packets import PES_BYTES
-from policies.audio.opus_stream import OpusWalker
 
 _CLEAR_BYTES, _TRIED_BYTES = 8_192, 65_536
 """What is looked at of a stream before it is known what it is: where frames of one kind explain all of it, and else."""
 _WEIGHED_BITS = 32_000
-_TO_STRANGE_OPUS = 64
-"""Bytes for each that no packet explains: pictures are full of what begins like one."""
 _KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
+
+
+Frames: TypeAlias = FrameWalker | OpusElements
 
 
 class Said(NamedTuple):
     """How long a stream plays, of frames and of what is weighed in it."""
 
     ms: int
-    frames: FrameWalker | None
+    frames: Frames | None
     """Who walks those that explain most of it; None where none do."""
     is_weighed: bool
 
@@ -30,46 +31,45 @@ class Said(NamedTuple):
 class Stream:
     """Its bytes, as they come in packets."""
 
-    __slots__ = ("_due", "_head", "_passed", "_pieces", "_said", "_skip", "_walkers")
+    __slots__ = ("_due", "_head", "_opus", "_passed", "_pieces", "_said", "_skip", "_walkers", "is_opus")
 
-    def __init__(self, *, may_be_opus: bool = False) -> None:
-        kinds: tuple[type[FrameWalker], ...] = (*_KINDS, OpusWalker) if may_be_opus else _KINDS
-        self._walkers: Sequence[FrameWalker] = [kind(is_linked=False) for kind in kinds]
+    def __init__(self) -> None:
+        self._opus: OpusElements | None = OpusElements()
+        self._walkers: Sequence[Frames] = [*(kind(is_linked=False) for kind in _KINDS), self._opus]
         self._pieces: list[bytes] = []
         self._passed = self._skip = 0
         self._head = b""  # of an element, while it is too short to say how long it is
+        self.is_opus = False
+        """Whether tables call it so."""
         self._due: int | None = _CLEAR_BYTES
         self._said: Said | None = None
+
+    def call(self, *, opus: bool) -> None:
+        """Tables call it Opus, or do not: decoders play as that whatever stands in its elements."""
+        if opus != self.is_opus:
+            self.is_opus, self._said = opus, None
 
     def begin(self, payload: bytes) -> None:
         """A packetised element begins (section 2.4.3.6)."""
         self._head = payload if len(payload) < PES_BYTES else b""
         if self._head:
             return
-        if self.is_opus:
-            self._align()
         header = PES_BYTES + payload[8]
         self._skip = max(header - len(payload), 0)
-        self._add(payload[header:])
-
-    def _align(self) -> None:
-        self.flush()
-        for walker in self._walkers:
-            if isinstance(walker, OpusWalker):
-                walker.align()
-
-    @property
-    def is_opus(self) -> bool:
-        """Whether it may be: then it has to be known where each element begins."""
-        return any(isinstance(walker, OpusWalker) for walker in self._walkers)
+        self._add(payload[header:], (0,))
 
     @property
     def is_in_header(self) -> bool:
         """Whether what comes next belongs to a header."""
         return self._skip > 0 or len(self._head) > 0
 
-    def go_on(self, payload: bytes) -> None:
-        """More of it."""
+    @property
+    def wants_begins(self) -> bool:
+        """Whether it has to know where its elements begin."""
+        return self._opus is not None
+
+    def go_on(self, payload: bytes, begins: Iterable[int] = ()) -> None:
+        """More of it; others begin at these places in it."""
         if self._head:
             self.begin(self._head + payload)
             return
@@ -77,10 +77,12 @@ class Stream:
             skipped = min(self._skip, len(payload))
             self._skip -= skipped
             payload = payload[skipped:]
-        self._add(payload)
+        self._add(payload, begins)
 
-    def _add(self, payload: bytes) -> None:
+    def _add(self, payload: bytes, begins: Iterable[int]) -> None:
         self._said = None
+        if self._opus:
+            self._opus.begins.extend(self._passed + begin for begin in begins)
         self._pieces.append(payload)
         self._passed += len(payload)
 
@@ -107,14 +109,14 @@ class Stream:
         self.flush()
         speaking = [one for one in self._walkers if self._speaks(one)]
         if self._passed >= _TRIED_BYTES or (len(speaking) == 1 and not speaking[0].strange):
-            self._walkers, self._due, self._said = speaking or self._walkers[:1], None, None
+            self._walkers, self._due, self._said = speaking or [self._walkers[0], self._walkers[-1]], None, None
+            self._opus = self._opus if self._opus in self._walkers else None
         else:
             self._due = _TRIED_BYTES
 
     @staticmethod
-    def _speaks(walker: FrameWalker) -> bool:
-        times = _TO_STRANGE_OPUS if isinstance(walker, OpusWalker) else 2
-        return bool(walker.ms) and walker.strange * times <= walker.passed
+    def _speaks(walker: Frames) -> bool:
+        return bool(walker.ms) and walker.strange * 2 <= walker.passed
 
     @property
     def said(self) -> Said:
@@ -123,6 +125,8 @@ class Stream:
             speaking = (one for one in self._walkers if self._speaks(one))
             frames = max(speaking, key=lambda one: one.ms or 0, default=None)
             ms = weight_ms(self._passed) if frames is None else (frames.ms or 0) + weight_ms(frames.strange)
+            if self.is_opus and self._opus:
+                ms = max(ms, self._opus.ms or 0)
             self._said = Said(ms, frames, is_weighed=frames is None or frames.strange > 0)
         return self._said
 

@@ -11,9 +11,10 @@ _METADATA, _PRIVATE = 0x15, 0x06
 _TEXT = frozenset((0x56, 0x59))
 """Descriptors of teletext and subtitles; beside any but these and a language (0x0A) private data may be sound."""
 _HARMLESS = _TEXT | {0x0A, 0x52}
+_OPUS = b"\5\4Opus"
+"""Who registered the format of private data."""
 MOST_SECTIONS = 1 << 8
 """That are remembered; of who has more nothing is certain."""
-_OPUS = b"\5\4Opus"
 _LEAST_SECTION_BYTES, _IN_FORCE = 9, 1
 _LISTS, _DESCRIBES = 0, 2
 """Tables: of the programmes, and of one programme's streams."""
@@ -22,13 +23,15 @@ _LISTS, _DESCRIBES = 0, 2
 class Tables:
     """Those that have passed."""
 
-    __slots__ = ("_is_doubted", "_kinds", "_listed", "_sections", "names_opus")
+    __slots__ = ("_is_doubted", "_kinds", "_listed", "_sections", "names_opus", "opus")
 
     def __init__(self) -> None:
         self._listed: dict[int, int] = {}
         """Programmes, by where their streams are described."""
         self._kinds: dict[int, bool] = {}
         """Whether all that was said of a stream says that it is no sound."""
+        self.opus: set[int] = set()
+        """Streams that are called so."""
         self._sections: set[tuple[int, bytes]] = set()
         """Those that were read, and where."""
         self.names_opus = False
@@ -80,7 +83,10 @@ class Tables:
             while at + 5 <= len(body):
                 of = int.from_bytes(body[at + 1 : at + 3], "big") & 0x1FFF
                 size = int.from_bytes(body[at + 3 : at + 5], "big") & 0xFFF
-                silent = _is_silent(body[at], body[at + 5 : at + 5 + size])
+                descriptors = body[at + 5 : at + 5 + size]
+                silent = _is_silent(body[at], descriptors)
+                if _OPUS in descriptors:
+                    self.opus.add(of)
                 if is_listed or not silent:
                     self._kinds[of] = silent and self._kinds.get(of, True)
                 at += 5 + size

@@ -8,9 +8,8 @@ import re
 from collections import Counter
 from itertools import compress
 
-from policies.audio.frames import FrameWalker
 from policies.audio.mpegts.packets import FIRST, HEAD_BYTES, NUMBER, PACKET_BYTES, PES, Heard, Packets
-from policies.audio.mpegts.streams import Said, Stream, weight_ms
+from policies.audio.mpegts.streams import Frames, Said, Stream, weight_ms
 from policies.audio.mpegts.tables import MOST_SECTIONS, Tables
 from policies.audio.walker import Chunk
 
@@ -93,13 +92,15 @@ class TsWalker:
 
     @property
     def _best(self) -> Said | None:
-        streams = (stream.said for number, stream in self._streams.items() if number not in self._silent)
-        if self._tables.names_opus:
-            streams = (said if said.frames else said._replace(ms=said.ms * _OPUS_TIMES) for said in streams)
+        streams = (self._said(stream) for number, stream in self._streams.items() if number not in self._silent)
         return max(streams, key=lambda said: said.ms, default=None)
 
+    def _said(self, stream: Stream) -> Said:
+        said, may_be_opus = stream.said, self._tables.names_opus and not stream.is_opus
+        return said._replace(ms=said.ms * _OPUS_TIMES) if may_be_opus and not said.frames else said
+
     @property
-    def _frames(self) -> FrameWalker | None:
+    def _frames(self) -> Frames | None:
         best = self._best
         return best.frames if best else None
 
@@ -203,7 +204,7 @@ class TsWalker:
         known, bound = [], 0
         for stream, own in walked:
             others ^= own
-            bound |= own if stream.is_in_header or stream.is_opus else own & packets.odd
+            bound |= own if stream.is_in_header else own & packets.odd
             known.append((stream, packets.flags(own)))
         end = packets.flags(bound).find(1, n)
         end = end if end >= 0 else count
@@ -215,7 +216,8 @@ class TsWalker:
             if stream.room is not None:
                 end = packets.up_to(flags, n, end, stream.room)
         for stream, flags in known if end > n else ():
-            stream.go_on(packets.payload(flags, n, end))
+            begins = packets.begins(flags, n, end) if stream.wants_begins else ()
+            stream.go_on(packets.payload(flags, n, end), begins)
         return end
 
     def _read_few(self, data: bytes, packets: Packets, n: int, those: int) -> int:
@@ -260,14 +262,16 @@ class TsWalker:
             if self._tables.is_silent(number):
                 return None
             number = _OTHERS
-        stream = self._streams[number] = self._streams.get(number) or Stream(may_be_opus=self._tables.names_opus)
+        stream = self._streams[number] = self._streams.get(number) or Stream()
+        stream.call(opus=number in self._tables.opus)
         stream.begin(payload)
         return stream
 
     def _judge(self) -> None:
         """Which streams are no sound, of those that have been looked at."""
-        for stream in self._streams.values():
+        for number, stream in self._streams.items():
             stream.flush()
+            stream.call(opus=number in self._tables.opus)
         self._silent = frozenset(
             number
             for number, stream in self._streams.items()

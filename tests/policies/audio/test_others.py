@@ -3,6 +3,7 @@
 import functools
 import io
 import random
+import re
 
 import av
 import pytest
@@ -314,6 +315,20 @@ def test_a_packet_of_opus_that_says_to_be_as_long_as_the_next_ones_hides_none(ev
     data = bytes(data)
     assert billed_ms(data) >= played_ms(data) * 0.995 - 20
     assert told(fed(Track(), data, (1000, 7))) == told(fed(Track(), data))
+
+
+OPUS_LIES = {"no header": (0, 0), "a small size": (2, 1), "a large size": (2, 254), "a field without room": (1, 0xE4)}
+
+
+@pytest.mark.parametrize("lie", OPUS_LIES)
+def test_what_stands_in_elements_of_opus_that_are_not_its_packets_counts(lie):
+    """Wound: FFmpeg plays the bytes of an element that has no header, and of one whose header says less."""
+    data = bytearray(recording("mpegts", "libopus", 4.0, 48_000, 1, 24_000, (), (("frame_duration", "2.5"),)))
+    place, value = OPUS_LIES[lie]
+    for header in re.finditer(rb"\x7f\xe0", data):
+        data[header.start() + place] = value
+    assert billed_ms(bytes(data)) >= played_ms(bytes(data))
+    assert billed_ms(bytes(data), (700, 3)) == billed_ms(bytes(data))
 
 
 def test_sound_behind_more_streams_than_are_told_apart_counts():
