@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, Protocol
 
 from policies.limits.allowances import Kind, What
 from policies.limits.holding import Answer, Demand, Spent, Step
+from storage.ports import Unavailable
 
 if TYPE_CHECKING:
     from policies.limits import holding
+
+
+class NotDone(Unavailable):
+    """It was certainly not carried out."""
 
 
 class Keeper(Protocol):
     """The store's side of a lease."""
 
     def change(self, lease: "HeldLease", steps: Sequence[Step]) -> asyncio.Future[Answer]:
-        """Carry out steps on everything that the lease holds. Raises Unavailable."""
+        """Carry out steps on everything that the lease holds. Raises Unavailable, NotDone where that is known."""
 
     def give_back(self, lease: "HeldLease", steps: Sequence[Step]) -> None:
         """Carry out the last steps, even if the store is away just now. Never waits.
@@ -27,7 +32,9 @@ class Keeper(Protocol):
 class HeldLease:
     """See :class:`policies.limits.holding.Lease`. ``amounts`` are what is in reserve of each of ``demands``."""
 
-    __slots__ = ("_changing", "_doubts", "_final", "_gone", "_growing", "_keeper", "amounts", "demands", "hear", "id")
+    __slots__ = (
+        "_changing", "_doubts", "_final", "_gone", "_growing", "_keeper", "amounts", "demands", "hear", "id", "known_at",
+    )  # fmt: skip
 
     def __init__(self, keeper: Keeper, lease_id: str, demands: Sequence[Demand]) -> None:
         self._keeper = keeper
@@ -37,6 +44,8 @@ class HeldLease:
         self._growing = [(n, demand.allowance.what) for n, demand in enumerate(self.demands) if _grows(demand)]
         self._gone = [0] * len(self.demands)
         self._final: Spent | None = None
+        self.known_at = 0.0
+        """When the keeper last took notice of what was spent, by its own clock."""
         self.hear: Callable[[Answer], None] | None = None
         self._changing: asyncio.Future[Answer] | None = None
         self._doubts: list[Step] = []
@@ -87,7 +96,9 @@ class HeldLease:
 
     def _changed(self, steps: Sequence[Step], done: asyncio.Future[Answer]) -> None:
         self._changing = None
-        if done.exception() is not None:
+        if (error := done.exception()) is not None:
+            if not isinstance(error, NotDone):  # if it was, once more would be twice; if not, the account has it
+                self._gone = [gone + step.spent for gone, step in zip(self._gone, steps, strict=True)]
             self._doubts += [Step(step.demand, step.want, 0, 0) for step in steps if step.want != step.had]
         elif not (answer := done.result()).unknown:
             for place, step in enumerate(steps):

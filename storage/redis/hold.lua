@@ -1,8 +1,8 @@
 -- Leases and reservations over many limits, all or nothing: policies.limits.holding.apply, which this is tested against.
 --
--- KEYS: two a limit, its counter and who holds of it. ARGV: the lease; its time in milliseconds; 1 when this may have been
--- carried out already, and then what was spent counts only where the reservation is still there; then a word for each limit,
--- with blanks between its parts:
+-- KEYS: two a limit, its counter and who holds of it. ARGV: the lease; its time in milliseconds; how many milliseconds ago the
+-- account began to have what was spent, below 0 when this may have been carried out already, and then that counts only where
+-- the reservation is still there; then a word for each limit, with blanks between its parts:
 --   kind         r (rate), l (lease), w (window), q (quota of a calendar period)
 --   count        units in the period, or at one time
 --   span         r, w: the period in microseconds; q: its end in milliseconds since the epoch
@@ -11,7 +11,8 @@
 --   least        what has to fit, although no more than want is reserved
 -- A window goes into debt, by what a request came to beyond its reservation: at most a whole period's worth is kept.
 -- Counters: r a string, the theoretical arrival time as in take.lua; w a hash of tat and held; q a hash of used and held,
--- where a missing used means that nobody knows it. Who holds: a sorted set by the instant, in milliseconds, until which it
+-- where a missing used means that nobody knows it, and told is when it was told what the account had: with all that was in
+-- there before. Who holds: a sorted set by the instant, in milliseconds, until which it
 -- does; its members are the lease alone, or its amount, a bar and the lease.
 -- Answer, flat: 1 if all fitted, the place of the refusing limit (0: none), milliseconds until it may fit (-1: never);
 -- then for each limit: units left, milliseconds to whole, 0, 1 (did not fit) or 2 (nobody knows what was used), and what of a
@@ -19,7 +20,8 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
-local lease, lease_ms, again = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local lease, lease_ms, ago = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local again = ago < 0
 local GRACE = 1e-6
 local PARTS = '^(%a) (%d+) (%d+) (%d) (%d+) (-?%d+) (%d+) (%d+)$'
 
@@ -88,6 +90,10 @@ for n = 0, #KEYS / 2 - 1 do
     end
   end
   if again and l.own == 0 then l.spent = 0 end
+  if ago ~= 0 and l.kind == 'q' and l.spent ~= 0 then
+    local told = tonumber(redis.call('HGET', l.counter, 'told') or 0)
+    if told > now_ms - math.abs(ago) and told <= now_ms then l.spent = 0 end  -- later than now: a clock was set back
+  end
   if l.ahead then
     l.most = l.kind == 'w' and l.span * 2 or l.span
     l.stray = l.ahead > l.most

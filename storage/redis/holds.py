@@ -4,7 +4,8 @@ One script (``hold.lua``) reserves, extends and settles; all keys of one run car
 serve it. A worker renews what it holds every third of a lease's time, in few commands however many there are.
 
 What is given back while Redis is away is kept, and sent when it is back. If only the reply was lost, it is sent again
-and counts where the reservation is still there: nothing is counted twice, and what that misses the ledger has.
+and counts where the reservation is still there: nothing is counted twice, and what that misses the ledger has. So has
+the counter of a calendar period that Redis had lost, and that was told from the ledger meanwhile.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from policies.limits.allowances import Kind
 from policies.limits.holding import Answer, Demand, Figure, Spent, Step
-from storage.held import HeldLease
+from storage.held import HeldLease, NotDone
 from storage.ports import Held, Unavailable, Waiter
 from storage.redis.line import Script
 from storage.redis.nodes import Nodes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _HOLD = Script.named("hold.lua")
 _RENEW = Script.named("renew.lua", in_order=True)
 """In order, because it puts back what it does not find: what is given back behind it must stay so."""
-_TELL = Script(b"redis.call('HSETNX', KEYS[1], 'used', ARGV[1]) return redis.call('PEXPIREAT', KEYS[1], ARGV[2])")
+_TELL = Script.named("tell.lua")
 _KEPT_MS = 86_400_000
 """How long a calendar period's counter outlives it: what began in the period may end later."""
 _KINDS = {Kind.RATE: b"r", Kind.LEASE: b"l", Kind.WINDOW: b"w", Kind.QUOTA: b"q"}
@@ -47,6 +48,8 @@ class _Owed:
 
     lease: HeldLease
     steps: Sequence[Step]
+    since: float
+    """When the account had it."""
     tried: bool = False
     refusals: int = 0
 
@@ -82,6 +85,7 @@ class RedisHolds:
     def hold_for(self, demands: tuple[Demand, ...], waiter: Waiter[Held]) -> None:
         """See :class:`storage.ports.Holds`."""
         lease = HeldLease(self, f"{self._prefix}.{next(self._numbers)}", demands)
+        loop = asyncio.get_running_loop()
 
         def deliver(reply: Reply) -> None:
             if not isinstance(reply, list):
@@ -94,6 +98,7 @@ class RedisHolds:
             has_lease = answer.admitted and bool(lease.demands)
             if has_lease:
                 lease.granted(demands, answer)
+                lease.known_at = loop.time()
             if not waiter.done():
                 if has_lease:
                     self._held[lease.id] = lease
@@ -110,8 +115,12 @@ class RedisHolds:
         return await self._ask(HeldLease(self, "-", ()), [Step(demand, 0, 0, 0) for demand in demands])
 
     def change(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:
-        """See :class:`storage.held.Keeper`."""
-        return self._ask(lease, steps)
+        """See :class:`storage.held.Keeper`.
+
+        What a stream spends the account has had bit by bit since the limits last took notice.
+        """
+        ago_ms = _ago_ms(lease.known_at) if any(step.spent for step in steps) else 0
+        return self._ask(lease, steps, ago_ms)
 
     def give_back(self, lease: HeldLease, steps: Sequence[Step]) -> None:
         """See :class:`storage.held.Keeper`."""
@@ -120,7 +129,7 @@ class RedisHolds:
             return
         if len(self._owed) >= _MOST_OWED:  # an outage of hours: the reservations have expired, the ledger has the rest
             del self._owed[next(iter(self._owed))]
-        self._owed[lease.id] = owed = _Owed(lease, steps)
+        self._owed[lease.id] = owed = _Owed(lease, steps, asyncio.get_running_loop().time())
         self._send_owed(owed)
 
     def repay(self, amounts: Sequence[tuple[Demand, int]]) -> None:
@@ -158,22 +167,27 @@ class RedisHolds:
         """Nobody knows what the question brought about: whatever it may have is given back."""
         self.give_back(lease, [Step(demand, demand.want, 0, 0) for demand in lease.demands])
 
-    def _ask(self, lease: HeldLease, steps: Sequence[Step]) -> asyncio.Future[Answer]:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    def _ask(self, lease: HeldLease, steps: Sequence[Step], ago_ms: int = 0) -> asyncio.Future[Answer]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
 
         def deliver(reply: Reply) -> None:
             if future.done():
                 return
             if isinstance(reply, list):
-                future.set_result(_answer(reply))
+                answer = _answer(reply)
+                if not answer.unknown:
+                    lease.known_at = loop.time()
+                future.set_result(answer)
             else:
                 future.set_exception(_unavailable(reply))
 
-        self._nodes.run(_HOLD, *self._pack(lease, steps), deliver)
+        self._nodes.run(_HOLD, *self._pack(lease, steps, ago_ms), deliver)
         return future
 
-    def _pack(self, lease: HeldLease, steps: Sequence[Step], *, again: bool = False) -> tuple[list[bytes], list[bytes]]:
-        keys, arguments = [], [lease.id.encode(), b"%d" % self._lease_ms, b"%d" % again]
+    def _pack(self, lease: HeldLease, steps: Sequence[Step], ago_ms: int = 0) -> tuple[list[bytes], list[bytes]]:
+        """``ago_ms`` as in the script."""
+        keys, arguments = [], [lease.id.encode(), b"%d" % self._lease_ms, b"%d" % ago_ms]
         for step in steps:
             demand, allowance = step.demand, step.demand.allowance
             kind = allowance.kind
@@ -190,6 +204,7 @@ class RedisHolds:
     def _send_owed(self, owed: _Owed) -> None:
         """Unless it could not be sent at all, a second time is marked as one."""
         again, owed.tried = owed.tried, True
+        ago_ms = _ago_ms(owed.since)
 
         def deliver(reply: Reply) -> None:
             if not isinstance(reply, list):
@@ -205,7 +220,7 @@ class RedisHolds:
             if self._paid is not None and not self._owed and not self._paid.done():
                 self._paid.set_result(None)
 
-        self._nodes.run(_HOLD, *self._pack(owed.lease, owed.steps, again=again), deliver)
+        self._nodes.run(_HOLD, *self._pack(owed.lease, owed.steps, -max(ago_ms, 1) if again else ago_ms), deliver)
 
     def _watch(self) -> None:
         if self._beat is None and not self._closed:
@@ -236,6 +251,10 @@ def _renewals(leases: Iterable[HeldLease]) -> Iterable[tuple[list[bytes], list[b
             yield _keys(demand), [b"%d" % len(piece), *piece]
 
 
+def _ago_ms(at: float) -> int:
+    return int((asyncio.get_running_loop().time() - at) * 1000)
+
+
 def _keys(demand: Demand) -> list[bytes]:
     return [demand.key.encode(), f"{demand.key}:held".encode()]
 
@@ -248,8 +267,9 @@ def _answer(reply: list[int]) -> Answer:
     return Answer(figures, reply[1] - 1 if reply[1] else None, reply[2])
 
 
-def _unavailable(reason: object) -> Unavailable:
-    return Unavailable(f"limits cannot be counted: {reason}")
+def _unavailable(reply: Reply) -> Unavailable:
+    kind = NotDone if isinstance(reply, NotSent | RedisRefused) else Unavailable
+    return kind(f"limits cannot be counted: {reply}")
 
 
 if TYPE_CHECKING:

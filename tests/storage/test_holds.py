@@ -322,9 +322,9 @@ async def test_redis_does_what_the_rule_says(redis_subject: Subject, acts: list[
         found = [tallies.setdefault(step.demand.key, Tally()) for step in steps]
         return apply(found, lease.id, steps, float(redis_subject.now_ms), LEASE_S * 1000)
 
-    def recorded(lease: HeldLease, steps: list[Step], *, again: bool = False) -> tuple[list[bytes], list[bytes]]:
+    def recorded(lease: HeldLease, steps: list[Step], ago_ms: int = 0) -> tuple[list[bytes], list[bytes]]:
         expected.append(expect(lease, steps))
-        return pack(lease, steps, again=again)
+        return pack(lease, steps, ago_ms)
 
     def wants(name: str, amount: int) -> Demand:
         allowance = WORLD[name]
@@ -431,6 +431,20 @@ async def test_after_a_clock_was_set_back_nobody_holds_for_longer_than_a_lease(r
     assert [await redis_subject.left(places), await redis_subject.left(window)] == [0, 0]
     await redis_subject.wait(LEASE_S)
     assert [await redis_subject.left(places), await redis_subject.left(window)] == [1, 60_000]
+
+
+async def test_after_a_clock_was_set_back_what_streams_spend_counts(
+    redis_subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although by that clock the counter is still to be told what the account had."""
+    monkeypatch.setattr(redis_holds, "_TELL", _told(redis_holds._TELL))
+    month = audio("100s/month", 10)
+    await redis_subject.holds.tell(month, 0)
+    stream = await redis_subject.admitted(month)
+    assert isinstance(stream, HeldLease)
+    stream.known_at -= 5.0
+    await redis_subject.wait(-3_600)
+    assert (await stream.extend(Spent(20_000), Spent(5_000))).figures[0].used == 5_000
 
 
 async def test_renewal_keeps_it_and_puts_back_what_had_expired(redis_subject: Subject) -> None:
@@ -630,6 +644,53 @@ async def test_a_redis_that_lost_everything_is_told_again_who_holds(own: OwnRedi
     one.settle(Spent())
     await until(lambda: not holds._owed)
     assert (await holds.look((places,))).figures[0].left == 2
+    await holds.close()
+
+
+async def test_what_the_ledger_has_told_since_is_not_counted_again(tmp_path: Path) -> None:
+    """A Redis that comes back empty is told what was used, and that has what ended, or was given back, meanwhile."""
+    month = Demand(limit(What.AUDIO, "100s/month"), "limit:{own}:month", 10_000, 4_000_000_000_000)
+    async with own_redis(tmp_path) as own:
+        holds = RedisHolds(own.url)
+        await holds.tell(month, 0)
+        ended, stream, later = [(await holds.hold((month,))).lease for _ in range(3)]
+        await stream.extend(Spent(20_000), Spent(5_000))
+        hurry(holds._nodes)
+    await until(lambda: not holds._nodes.main.wire.is_open)
+    ended.settle(Spent(7_000))
+    holds.repay([(month, 2_000)])
+    with pytest.raises(Unavailable):
+        await stream.extend(Spent(25_000), Spent(9_000))
+    async with own_redis(tmp_path):
+        await left_becomes(holds, month, 100_000)
+        await holds.tell(month, 14_000)
+        holds._renew()
+        await until(lambda: not holds._owed)
+        assert (await stream.extend(Spent(25_000), Spent(9_000))).figures[0].used == 14_000
+        assert (await stream.extend(Spent(30_000), Spent(12_000))).figures[0].used == 17_000
+        later.settle(Spent(1_000))
+        stream.settle(Spent(13_000))
+        await until(lambda: not holds._owed)
+        assert (await holds.look((month,))).figures[0].used == 19_000
+        await holds.close()
+
+
+async def test_what_a_stream_has_spent_counts_once_where_the_answer_to_it_was_lost(own: OwnRedis) -> None:
+    holds = RedisHolds(own.url)
+    month = Demand(limit(What.AUDIO, "100s/month"), "limit:{own}:month", 10_000, 4_000_000_000_000)
+    await holds.tell(month, 0)
+    stream = (await holds.hold((month,))).lease
+    hurry(holds._nodes)
+    own.freeze()
+    with pytest.raises(Unavailable):
+        await stream.extend(Spent(15_000), Spent(5_000))
+    own.thaw()
+    await left_becomes(holds, month, 85_000)
+    assert (await stream.extend(Spent(20_000), Spent(10_000))).figures[0].used == 10_000
+    stream.settle(Spent(11_000))
+    await until(lambda: not holds._owed)
+    look = (await holds.look((month,))).figures[0]
+    assert (look.used, look.left) == (11_000, 89_000)
     await holds.close()
 
 
