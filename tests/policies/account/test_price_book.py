@@ -30,6 +30,15 @@ def test_the_example_is_a_price_book():
     assert book.plan_of("somebody").name == "standard"
 
 
+@pytest.mark.parametrize(
+    ("rules", "decimals"),
+    [('"EUR"', 2), ('"JPY"', 0), ('"KWD"', 3), ('"XYZ"', 2), ('"JPY"\ndecimals = 2', 2), ('"KWD"\ndecimals = 0', 0)],
+)
+def test_amounts_have_the_decimals_of_their_currency(rules, decimals):
+    """Unless the plan says otherwise: nobody can pay half a yen."""
+    assert read(f"[plans.a]\ncurrency = {rules}\nprice_per_minute = 1").plans["a"].decimals == decimals
+
+
 def test_without_a_default_nobody_has_a_plan_by_accident():
     assert read('[plans.a]\ncurrency = "EUR"\nprice_per_minute = 1').plan_of("acme") is None
 
