@@ -4,7 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.cli import whole_account
 from tests.e2e.running import Demo, prepare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_commands() -> Iterator[None]:
+    """What a command waits for usage that is on its way says how busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_account, "PATIENCE_S", 60.0)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from tests.e2e.running import Process, children, command, command_line, serving
 LASTS_S = 60.0
 REQUESTS = 20_000
 PAUSES_S = 0.5, 4.5
+EXPORT = "usage", "export", "--from", "1d", "--tenant"
 VICTIMS = {
     "worker": "-m gateway.processes.worker",
     "portal": "-m gateway.processes.portal",
@@ -57,11 +58,15 @@ class Blows:
 async def a_minute_of_murder(traffic: Traffic, polls: Polls, blows: Blows) -> None:
     clock = asyncio.get_running_loop().time
     until = clock() + LASTS_S
+
+    def killing() -> bool:
+        return clock() < until or blows.struck.keys() != VICTIMS.keys()
+
     async with asyncio.timeout(4 * LASTS_S), asyncio.TaskGroup() as group:
         group.create_task(traffic.run())
         group.create_task(polls.run())
-        while clock() < until or len(traffic.answered) < REQUESTS:
-            if clock() < until:
+        while killing() or len(traffic.answered) < REQUESTS:
+            if killing():
                 blows.strike()
             await asyncio.sleep(blows.chance.uniform(*PAUSES_S))
         traffic.stop()
@@ -116,13 +121,9 @@ async def test_the_ledger_is_what_clients_saw_through_a_minute_of_kill_9(tmp_pat
             traffic, polls = Traffic(port, key), Polls(port, key_b, clients=4, rate=100.0)
             blows = Blows(gateway, traffic, polls, random.Random(6))
             await a_minute_of_murder(traffic, polls, blows)
-            rows, polled = (
-                [json.loads(line) for line in told(state, "usage", "export", "--tenant", tenant).splitlines()]
-                for tenant in "ab"
-            )
+            rows, polled = ([json.loads(line) for line in told(state, *EXPORT, tenant).splitlines()] for tenant in "ab")
             books = json.loads(told(state, "usage", "reconcile", "--json"))
     assert books == {"agree": True, "differences": []}
     assert len(traffic.answered) >= REQUESTS
-    assert blows.struck.keys() == VICTIMS.keys()
     compare(traffic, blows, rows)
     compare_polls(polls, blows, polled)

@@ -97,7 +97,7 @@ def test_the_sdk_names_a_refusal(demo: Demo) -> None:
 
 def test_report_metrics_and_log_agree_with_what_was_sent(demo: Demo) -> None:
     """Five requests of four kinds: the same sums in all three books."""
-    before = demo.run("usage", "report", "--tenant", "demo")
+    before = demo.run("usage", "report", "--from", "1d", "--tenant", "demo")
     counted = demo.metric("gateway_requests_total")
     lines = len(demo.gateway.access)
     seconds = demo.metric("gateway_audio_seconds_total", source="walked")
@@ -105,7 +105,7 @@ def test_report_metrics_and_log_agree_with_what_was_sent(demo: Demo) -> None:
     assert demo.curl("/v1/models")[0] == 200
     assert demo.curl("/v1/models", key=None)[0] == 401
     assert demo.curl("/v1/nothing")[0] == 404
-    after = demo.run("usage", "report", "--tenant", "demo")
+    after = demo.run("usage", "report", "--from", "1d", "--tenant", "demo")
     assert after["requests"] - before["requests"] == 3
     assert after["audio_ms"] - before["audio_ms"] == 2 * SAMPLES[0].duration_ms
     assert after["errors"] == before["errors"]
@@ -184,14 +184,14 @@ def test_no_secret_is_in_the_log_or_in_a_process_list(demo: Demo) -> None:
 
 def test_a_killed_worker_is_replaced_and_its_usage_is_in_the_account(demo: Demo) -> None:
     """After kill -9 of all workers others start, and nothing acknowledged is lost."""
-    before = demo.run("usage", "report", "--tenant", "demo")["requests"]
+    before = demo.run("usage", "report", "--from", "1d", "--tenant", "demo")["requests"]
     assert [demo.curl("/v1/models")[0] for _ in range(4)] == [200] * 4
     workers = [pid for pid in children(demo.gateway.process.pid) if "gateway.processes.worker" in command_line(pid)]
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: json.loads(demo.ops("/readyz"))["status"] == "ok")
     assert demo.curl("/v1/models")[0] == 200
-    assert demo.run("usage", "report", "--tenant", "demo")["requests"] - before == 5
+    assert demo.run("usage", "report", "--from", "1d", "--tenant", "demo")["requests"] - before == 5
 
 
 def test_whatever_ends_it_leaves_no_process_and_the_next_start_finds_the_data(tmp_path: Path) -> None:
@@ -219,7 +219,8 @@ def test_whatever_ends_it_leaves_no_process_and_the_next_start_finds_the_data(tm
         family = [third.pid, *children(third.pid)]
         with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/models", headers={"X-API-Key": key})) as answer:
             assert answer.status == 200
-        assert json.loads(command(state, "usage", "report", "--tenant", "demo", "--json").stdout)["requests"] == 5
+        report = command(state, "usage", "report", "--from", "1d", "--tenant", "demo", "--json").stdout
+        assert json.loads(report)["requests"] == 5
         close()
         assert third.wait(READY_S) == 0
     assert eventually(lambda: not alive(family)), [command_line(pid) for pid in alive(family)]

@@ -82,7 +82,7 @@ def test_a_job_is_settled_once_however_many_ask_while_a_worker_is_killed(tmp_pat
     def exported() -> list[tuple[str, str, int]]:
         """Of the account: which job, whence the figure is, and its milliseconds."""
         lines = subprocess.run(
-            [*GATEWAY, "usage", "export", "--tenant", "a"],
+            [*GATEWAY, "usage", "export", "--from", "1d", "--tenant", "a"],
             env=environment(state_dir=str(state)), capture_output=True, text=True, check=True, cwd="/",
         ).stdout.splitlines()  # fmt: skip
         rows = [json.loads(line) for line in lines]

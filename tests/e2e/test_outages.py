@@ -76,7 +76,7 @@ def test_valkey_that_is_killed_comes_back_by_itself(demo: Demo) -> None:
 def test_postgresql_that_hangs_leaves_known_keys_working_and_refuses_unknown_ones_with_503(demo: Demo) -> None:
     """Never 401. Usage waits in the journal and arrives afterwards, once."""
     fresh = demo.run("key", "create", "--tenant", "demo", "--name", "fresh")["key"]
-    before = demo.run("usage", "report", "--tenant", "demo")["requests"]
+    before = demo.run("usage", "report", "--from", "1d", "--tenant", "demo")["requests"]
     assert [demo.curl("/v1/models")[0] for _ in range(20)] == [200] * 20  # seen by both workers, but once in 500 000
     _stop(demo, "bin/postgres")
     _stop(demo, "postgres: ")
@@ -90,17 +90,19 @@ def test_postgresql_that_hangs_leaves_known_keys_working_and_refuses_unknown_one
         _go_on(demo, "postgres: ")
         _go_on(demo, "bin/postgres")
     assert eventually(lambda: demo.curl("/v1/models", key=fresh)[0] == 200)
-    assert eventually(lambda: demo.run("usage", "report", "--tenant", "demo")["requests"] >= before + 13)
+    assert eventually(
+        lambda: demo.run("usage", "report", "--from", "1d", "--tenant", "demo")["requests"] >= before + 13
+    )
     assert _no_traceback(demo)
 
 
 def test_postgresql_that_is_killed_comes_back_by_itself(demo: Demo) -> None:
-    before = demo.run("usage", "report", "--tenant", "demo")["requests"]
+    before = demo.run("usage", "report", "--from", "1d", "--tenant", "demo")["requests"]
     assert demo.curl("/v1/models")[0] == 200
     _kill(demo, "bin/postgres -D")
     assert demo.curl("/v1/models")[0] == 200
     assert eventually(lambda: json.loads(demo.ops("/readyz"))["status"] == "ok")
-    assert eventually(lambda: demo.run("usage", "report", "--tenant", "demo")["requests"] == before + 2)
+    assert eventually(lambda: demo.run("usage", "report", "--from", "1d", "--tenant", "demo")["requests"] == before + 2)
     assert _no_traceback(demo)
 
 

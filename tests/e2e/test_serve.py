@@ -110,7 +110,7 @@ def test_sigterm_lets_requests_and_uploads_in_flight_finish(
         assert eventually(lambda: not alive(family))
         assert [line["bytes_in"] for line in gateway.access if line["method"] == "POST"] == [12]
     report = subprocess.run(
-        [*GATEWAY, "usage", "report", "--tenant", "a", "--json"],
+        [*GATEWAY, "usage", "report", "--from", "1d", "--tenant", "a", "--json"],
         env=environment(state_dir=str(tmp_path / "state")), capture_output=True, text=True, check=True, cwd="/",
     )  # fmt: skip
     assert json.loads(report.stdout)["requests"] == 2

@@ -47,7 +47,7 @@ def spoken(stream: ClientConnection) -> tuple[str, dict[str, Any]]:
 
 def test_live_speech_becomes_words_and_an_account(demo: Demo) -> None:
     """By the header of Deepgram's SDKs, and by the subprotocols of its browser SDK."""
-    before = demo.run("usage", "report", "--tenant", "demo")
+    before = demo.run("usage", "report", "--from", "1d", "--tenant", "demo")
     url, key = demo.facts["url"], demo.key
     with opened(url, LISTEN, additional_headers={"Authorization": f"Token {key}"}) as stream:
         words, metadata = spoken(stream)
@@ -58,7 +58,7 @@ def test_live_speech_becomes_words_and_an_account(demo: Demo) -> None:
         assert spoken(stream)[0] == FIRST.words
 
     def booked() -> bool:
-        after = demo.run("usage", "report", "--tenant", "demo")
+        after = demo.run("usage", "report", "--from", "1d", "--tenant", "demo")
         sent = after["bytes_in"] - before["bytes_in"]
         return after["requests"] - before["requests"] == 2 and sent == 2 * (len(PCM) + len(PAUSE) + 22)
 
@@ -87,7 +87,7 @@ def test_a_token_as_deepgrams_sdk_asks_for_it_opens_streams_until_its_key_ends(d
     with pytest.raises(InvalidHandshake), opened(url, LISTEN, subprotocols=["bearer", token]):
         pass
     assert token not in "\n".join(demo.gateway.lines)
-    by_key = ("usage", "report", "--tenant", "demo", "--by", "key")
+    by_key = ("usage", "report", "--from", "1d", "--tenant", "demo", "--by", "key")
     assert eventually(lambda: {g["key"]: g["audio_ms"] for g in demo.run(*by_key)["groups"]}.get(made["id"]))
 
 
@@ -234,7 +234,7 @@ def test_a_killed_worker_loses_seconds_and_a_drain_says_goodbye(tmp_path: Path, 
         assert gateway.process.wait(60) == 0
     report = json.loads(
         subprocess.run(
-            [*GATEWAY, "usage", "report", "--tenant", "a", "--json"],
+            [*GATEWAY, "usage", "report", "--from", "1d", "--tenant", "a", "--json"],
             env=environment(state_dir=str(tmp_path / "state")), capture_output=True, text=True, check=True, cwd="/",
         ).stdout
     )  # fmt: skip

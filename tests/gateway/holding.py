@@ -14,6 +14,9 @@ from storage.held import HeldLease
 from storage.local_holds import LocalHolds
 from storage.ports import Held, Unavailable, UsageOf, Waiter
 
+NOON_MS = 1_795_694_400_000
+"""26 November 2026 at noon, for ever: no calendar period ends while a test runs."""
+
 
 class SwitchableHolds(LocalHolds):
     """In-process holds that can be made unreachable. ``held`` counts what is out."""
@@ -77,5 +80,5 @@ class Holding:
             account=self.account,
             events=self,
             metrics=self.metrics,
-            now_ms=lambda: int(time.time() * 1000),
+            now_ms=lambda: NOON_MS,
         )

@@ -78,30 +78,31 @@ def at(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def month_of(moment: datetime) -> datetime:
-    """Its beginning."""
-    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
 def test_a_report_counts_what_the_journal_still_holds(account: Account) -> None:
     """The very second after a request its figures are there, though nobody has shipped them yet."""
     account.known()
     account.use(bytes_in=100, bytes_out=10)
     account.use(bytes_in=100, bytes_out=10, status=429, outcome=Outcome.DENIED)
-    report = account.totals()
-    started, ended = datetime.fromisoformat(report.pop("from")), datetime.fromisoformat(report.pop("to"))
-    assert started == month_of(ended)
+    report = account.totals("--from", "1h")
+    report.pop("from")
+    ended = datetime.fromisoformat(report.pop("to"))
     assert abs(ended - datetime.now(UTC)) < timedelta(seconds=30)
     figures = {"requests": 2, "audio_ms": 5_000, "bytes_in": 200, "bytes_out": 20, "errors": 1, "denied": 1}
     assert report == {"tenant": "acme", **figures, "unmeasured": 0}
+
+
+def test_a_report_begins_with_the_month(account: Account) -> None:
+    report = account.totals()
+    last = datetime.fromisoformat(report["to"]) - timedelta(milliseconds=1)
+    assert datetime.fromisoformat(report["from"]) == last.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def test_a_report_says_how_much_was_not_measured(account: Account) -> None:
     account.known()
     account.use()
     account.use(measured=NEVER_TOLD, status=INTERIM, event_id=f"job:k:1:{at(datetime.now(UTC))}")
-    assert sum(one["requests"] for one in account.totals("--by", "model")["groups"]) == 1
-    report = account.totals("--by", "route")
+    assert sum(one["requests"] for one in account.totals("--from", "1h", "--by", "model")["groups"]) == 1
+    report = account.totals("--from", "1h", "--by", "route")
     assert (report["requests"], report["audio_ms"], report["unmeasured"]) == (1, 2_500, 1)
     assert report["groups"][0]["unmeasured"] == 1
 
@@ -114,7 +115,7 @@ def test_a_report_without_usage_is_of_zeros(account: Account) -> None:
 def test_a_report_is_a_line_for_each_figure(account: Account) -> None:
     account.known()
     account.use()
-    result = account.operator.run("usage", "report", "--tenant", "acme")
+    result = account.operator.run("usage", "report", "--tenant", "acme", "--from", "1h")
     assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [*FIGURES]
     assert "requests\t1\n" in result.stdout
     assert result.stderr == ""
@@ -128,7 +129,7 @@ def test_a_journal_of_unknown_origin_is_not_carried_into_these_books(
     account.use()
     account.journal.close()
     before = sorted(path.name for path in account.journals.iterdir())
-    result = account.operator.run("usage", "report", "--tenant", "acme", "--json")
+    result = account.operator.run("usage", "report", "--tenant", "acme", "--from", "1h", "--json")
     assert json.loads(result.stdout)["requests"] == 0
     assert "Not in these figures" in result.stderr
     assert sorted(path.name for path in account.journals.iterdir()) == before
@@ -138,7 +139,7 @@ def test_a_journal_that_cannot_be_read_is_said(account: Account, state_dir: Path
     account.journal.close()
     account.journals.rmdir()
     account.journals.write_text("no directory")
-    result = account.operator.run("usage", "report", "--tenant", "acme", "--json")
+    result = account.operator.run("usage", "report", "--tenant", "acme", "--from", "1h", "--json")
     assert "cannot be read" in result.stderr
 
 
@@ -169,13 +170,13 @@ def test_a_breakdown_names_what_it_can(account: Account) -> None:
     account.use(key_id=key)
     account.use(key_id=key)
     account.use(key_id="")
-    report = account.operator.json("usage", "report", "--tenant", "acme", "--by", "key")
+    report = account.operator.json("usage", "report", "--tenant", "acme", "--from", "1h", "--by", "key")
     assert report["by"] == "key"
     assert [(group["key"], group["name"], group["requests"]) for group in report["groups"]] == [
         ("", "", 1),
         (key, "night shift", 2),
     ]
-    table = account.operator.table("usage", "report", "--tenant", "acme", "--by", "key")
+    table = account.operator.table("usage", "report", "--tenant", "acme", "--from", "1h", "--by", "key")
     assert table[0] == [
         "KEY",
         "NAME",
@@ -226,21 +227,22 @@ def test_a_breakdown_by_anything_adds_up(account: Account, by: str, labels: list
 
 def test_export_is_one_object_a_line_in_order_of_time(account: Account) -> None:
     account.known()
-    month = at(month_of(datetime.now(UTC)))
-    late = account.use(ended_ms=month + 2)
-    early = account.use(ended_ms=month + 1)
-    result = account.operator.run("usage", "export", "--tenant", "acme")
+    soon = at(datetime.now(UTC)) - 10
+    late = account.use(ended_ms=soon + 2)
+    early = account.use(ended_ms=soon + 1)
+    words = ("usage", "export", "--tenant", "acme", "--from", "1h")
+    result = account.operator.run(*words)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["event_id"] for line in lines] == [early.event_id, late.event_id]
     assert (lines[0]["tenant"], lines[0]["audio_ms"], lines[0]["audio_source"]) == ("acme", 2_500, "walked")
     assert result.stderr == "2 records.\n"
-    assert account.operator.run("usage", "export", "--tenant", "acme", "--json").stdout == result.stdout
+    assert account.operator.run(*words, "--json").stdout == result.stdout
 
 
 def test_export_as_csv_defuses_formulas(account: Account) -> None:
     account.known()
     account.use(request_id="=1+1", user_id="")
-    result = account.operator.run("usage", "export", "--tenant", "acme", "--format", "csv")
+    result = account.operator.run("usage", "export", "--tenant", "acme", "--from", "1h", "--format", "csv")
     (row,) = csv.DictReader(io.StringIO(result.stdout))
     assert (row["request_id"], row["status"]) == ("'=1+1", "200")
 

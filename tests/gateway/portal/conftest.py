@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import CodeType
@@ -118,6 +119,13 @@ class Town:
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 EMAIL = "ada@example.com"
 PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+def one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The portal's clock stands still, so that no day and no month ends meanwhile."""
+    now = datetime.now(UTC)
+    monkeypatch.setattr(Parts, "now", lambda _: now)
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ async def holds(parts: Parts) -> AsyncIterator[RedisHolds]:
     await made.close()
 
 
+@pytest.mark.usefixtures("one_instant")
 async def test_a_request_is_tried_without_taking_anything(houses: Houses, holds: RedisHolds, parts: Parts) -> None:
     """The tenant's, the key's and its holder's; not those of other keys, routes, or of streams."""
     operator = await houses.person(operator=True)
@@ -62,7 +63,7 @@ async def test_a_request_is_tried_without_taking_anything(houses: Houses, holds:
     await operator.ask("PUT", "/limits", {"key_id": other["id"], "requests": ["1/h"]})
     await operator.ask("PUT", "/limits", {"user_id": operator.user.id, "concurrency": ["1"], "route": "openai.models"})
     month = Allowance.parse(What.AUDIO, "60s/month")
-    period = Calendar().period("month", int(datetime.now(UTC).timestamp() * 1000))
+    period = Calendar().period("month", int(parts.now().timestamp() * 1000))
     taken = Demand(month, f"limit:{{{tenant}}}::audio::month:{period.label}", 30_000, period.end_ms)
     await holds.tell(taken, 0)
     lease = (await holds.hold((taken,))).lease
@@ -175,11 +176,12 @@ async def test_quotas_tell_what_is_left_and_where_it_is_heading(
     assert of_key[2]["used"] == 1
 
 
-async def test_more_than_there_was_is_told_as_it_is(houses: Houses, holds: RedisHolds) -> None:
+@pytest.mark.usefixtures("one_instant")
+async def test_more_than_there_was_is_told_as_it_is(houses: Houses, holds: RedisHolds, parts: Parts) -> None:
     """In shadow nobody is refused, and no result of a job is kept back: all of it is shown, as the account has it."""
     operator = await houses.person(operator=True)
     await operator.ask("PUT", "/limits", {"audio": ["60s/month"], "shadow": True})
-    period = Calendar().period("month", int(datetime.now(UTC).timestamp() * 1000))
+    period = Calendar().period("month", int(parts.now().timestamp() * 1000))
     month = replace(Allowance.parse(What.AUDIO, "60s/month"), shadow=True)
     key = f"limit:{{{operator.tenant.id}}}::audio::month:{period.label}"
     await holds.tell(Demand(month, key, 0, period.end_ms), 90_000)

@@ -1,5 +1,7 @@
 """The page of limits: all that hold in the tenant, by whom, how much is in use and where it is heading."""
 
+import pytest
+
 from policies.identity.tenants import Role
 from policies.limits.allowances import Allowance, What
 from storage.ports import NewKey
@@ -8,6 +10,8 @@ from storage.postgres.limits import PostgresLimitBook
 from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.admin.reading import raw, read
 from tests.gateway.portal.conftest import Client, Town, log_in
+
+pytestmark = pytest.mark.usefixtures("one_instant")
 
 
 def allowed(**texts: str) -> list[Allowance]:

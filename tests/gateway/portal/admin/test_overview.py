@@ -14,6 +14,8 @@ from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.admin.reading import read
 from tests.gateway.portal.conftest import PAGE, Client, Town, fill, log_in
 
+pytestmark = pytest.mark.usefixtures("one_instant")
+
 
 async def test_it_says_what_was_used_refused_and_failed(portal: Client, town: Town) -> None:
     """The same sums as the API's, for each of the three periods."""

@@ -12,6 +12,8 @@ from tests.gateway.portal.admin.busy import use
 from tests.gateway.portal.admin.reading import raw, read, text_of
 from tests.gateway.portal.conftest import Client, Town, log_in
 
+pytestmark = pytest.mark.usefixtures("one_instant")
+
 
 async def test_it_is_broken_down_and_adds_up(portal: Client, town: Town) -> None:
     """A line for each key by its name, and the total; the same by everything else that there is."""
