@@ -122,7 +122,7 @@ async def _principal(ask: Ask[InTenant, Intended], route: Route) -> Principal:
             found = None
         if found is not None and found.tenant_id == ask.tenant_id:
             return found
-        raise Problem(Refusal.INVALID_INPUT, fields={"key_id": f"There is no key {wanted!r}."})
+        raise Problem(Refusal.INVALID_INPUT, fields={"key_id": f"There is no key {wanted or ask.who.key_id!r}."})
     subjects = PostgresSubjects(ask.parts.pool)
     found = await subjects.identify_subject(ask.tenant_id, ask.who.user_id) if mine and ask.who.user_id else None
     if found is not None:
@@ -167,7 +167,7 @@ def _judged(use: Use, guess: _Guess) -> LimitVerdict:
         allowed=allowance.count,
         used=use.used,
         wanted=use.wanted,
-        fits=guess.least_of(use) <= allowance.count - use.used,
+        fits=_lacks(use, guess.least) <= 0,
         whole_in_s=(use.whole_ms + 999) // 1000,
         shadow=allowance.shadow,
     )
@@ -188,7 +188,8 @@ def _decisive(guess: _Guess, found: Sequence[Use], limits: Sequence[LimitVerdict
 
 def _lacks(use: Use, spent: Spent) -> int:
     allowance = use.grant.allowance
-    return use.used + min(use.wanted, spent.of(allowance.what)) - allowance.count
+    need = min(use.wanted, spent.of(allowance.what))
+    return use.used + need - allowance.count if need else 0  # what takes nothing passes, however much was used
 
 
 def _wait_ms(use: Use, guess: _Guess) -> float:

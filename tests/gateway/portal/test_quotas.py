@@ -178,7 +178,10 @@ async def test_quotas_tell_what_is_left_and_where_it_is_heading(
 
 @pytest.mark.usefixtures("one_instant")
 async def test_more_than_there_was_is_told_as_it_is(houses: Houses, holds: RedisHolds, parts: Parts) -> None:
-    """In shadow nobody is refused, and no result of a job is kept back: all of it is shown, as the account has it."""
+    """In shadow nobody is refused, and no result of a job is kept back: all of it is shown, as the account has it.
+
+    What takes nothing of it passes all the same.
+    """
     operator = await houses.person(operator=True)
     await operator.ask("PUT", "/limits", {"audio": ["60s/month"], "shadow": True})
     period = Calendar().period("month", int(parts.now().timestamp() * 1000))
@@ -187,3 +190,8 @@ async def test_more_than_there_was_is_told_as_it_is(houses: Houses, holds: Redis
     await holds.tell(Demand(month, key, 0, period.end_ms), 90_000)
     (told,) = (await operator.ask("GET", "/usage/quotas"))["data"]
     assert (told["used"], told["left"]) == (90_000, 0)
+    await operator.ask("PUT", "/limits", {"audio": ["60s/month"]})
+    key = await operator.ask("POST", "/keys", {"name": "k", "scopes": ["transcribe"]}, status=201)
+    for wish, refusal in (({}, None), ({"bytes": 1_000}, "quota_exceeded")):
+        said = await operator.ask("POST", "/limits/check", {"route": LISTEN, "key_id": key["id"]} | wish)
+        assert (said["refusal"], [one["fits"] for one in said["limits"]]) == (refusal, [refusal is None])
