@@ -28,6 +28,9 @@ class Hold(Protocol):
     def exceeds(self, expected: Spent) -> bool:
         """Whether more is expected than was reserved."""
 
+    def follow(self, permit: Permit) -> None:
+        """Go by the caller's limits as they are now; one that was added since is for what begins behind it."""
+
     def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT, *, margin: bool = True) -> Awaitable[Deny | None]:
         """Raise the reservation to what is expected in all, or say which limit is in the way.
 

@@ -1,10 +1,11 @@
 """What a request holds, whichever store counts it: the Lease of ``policies.limits.holding``."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from policies.limits.allowances import Kind, What
+from policies.limits.allowances import Allowance, Kind, What
 from policies.limits.holding import Answer, Demand, Spent, Step
 from storage.ports import Unavailable
 
@@ -33,7 +34,8 @@ class HeldLease:
     """See :class:`policies.limits.holding.Lease`. ``amounts`` are what is in reserve of each of ``demands``."""
 
     __slots__ = (
-        "_changing", "_doubts", "_final", "_gone", "_growing", "_keeper", "amounts", "demands", "hear", "id", "known_at",
+        "_changing", "_doubts", "_final", "_gone", "_growing", "_keeper",
+        "amounts", "demands", "hear", "id", "known_at",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, lease_id: str, demands: Sequence[Demand]) -> None:
@@ -41,7 +43,7 @@ class HeldLease:
         self.id = lease_id
         self.demands = tuple(demand for demand in demands if demand.allowance.kind is not Kind.RATE)
         self.amounts = [demand.want for demand in self.demands]
-        self._growing = [(n, demand.allowance.what) for n, demand in enumerate(self.demands) if _grows(demand)]
+        self._growing = _growing(self.demands)
         self._gone = [0] * len(self.demands)
         self._final: Spent | None = None
         self.known_at = 0.0
@@ -72,6 +74,12 @@ class HeldLease:
     def exceeds(self, expected: Spent) -> bool:
         """See :class:`policies.limits.holding.Lease`."""
         return any(expected.of(what) > self.amounts[place] + self._gone[place] for place, what in self._growing)
+
+    def follow(self, allowances: Mapping[str, Allowance]) -> None:
+        """See :class:`policies.limits.holding.Lease`."""
+        now = [allowances.get(one.allowance.name) or replace(one.allowance, shadow=True) for one in self.demands]
+        self.demands = tuple(replace(demand, allowance=one) for demand, one in zip(self.demands, now, strict=True))
+        self._growing = _growing(self.demands)
 
     async def extend(self, expected: Spent, spent: Spent) -> Answer:
         """See :class:`policies.limits.holding.Lease`. One at a time: a second call waits for the first."""
@@ -114,6 +122,10 @@ class HeldLease:
             for demand, had, gone in zip(self.demands, self.amounts, self._gone, strict=True)
         ]
         self._keeper.give_back(self, steps + self._doubts)
+
+
+def _growing(demands: Sequence[Demand]) -> list[tuple[int, What]]:
+    return [(place, demand.allowance.what) for place, demand in enumerate(demands) if _grows(demand)]
 
 
 def _grows(demand: Demand) -> bool:

@@ -221,17 +221,25 @@ class Holder:
 class _Hold:
     """See :class:`policies.admission.Hold`."""
 
-    __slots__ = ("_holder", "_lease", "_permit", "audio", "exceeds", "grows", "is_short", "settle")
+    __slots__ = ("_holder", "_is_lasting", "_lease", "_permit", "audio", "exceeds", "grows", "is_short", "settle")
 
     def __init__(self, holder: Holder, permit: Permit, lease: Lease, *, is_lasting: bool) -> None:
         self._holder = holder
         self._permit = permit
         self._lease = lease
+        self._is_lasting = is_lasting
         self.grows = lease.grows
         self.audio = counted_in(lease.demands) if is_lasting else ()
         self.is_short = False
         self.settle = lease.settle
         self.exceeds = lease.exceeds
+
+    def follow(self, permit: Permit) -> None:
+        """See :class:`policies.admission.Hold`. A share of a limit, counted in this process alone, stays what it is."""
+        if self._is_lasting and permit is not self._permit:
+            self._permit = permit
+            bound = () if permit.bounds is None else permit.bounds.request
+            self._lease.follow({one.allowance.name: one.allowance for one in bound})
 
     async def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT, *, margin: bool = True) -> Deny | None:
         """See :class:`policies.admission.Hold`."""

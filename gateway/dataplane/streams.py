@@ -185,8 +185,9 @@ class Streams:
             for tunnel in group:
                 if isinstance(now, Deny):
                     tunnel.end(Ending.CREDENTIAL_ENDED, now.refusal.code, now.refusal.message)
-                elif now is not None:  # a key may have been given an end
+                elif now is not None:  # a key may have been given an end, or other limits
                     tunnel.end_by(_lasts(now, tunnel.presented))
+                    tunnel.follow(now)
 
     async def _ask(self, presented: Presented, route: Route, address: str, group: list[Tunnel]) -> Permit | Deny | None:
         """Ask until there is an answer: what cannot be asked may have been revoked, or not."""

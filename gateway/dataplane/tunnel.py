@@ -16,6 +16,7 @@ from gateway.dataplane.settlement import Settlement
 from gateway.dataplane.stream_end import NEVER, StreamEnd, unmasked
 from policies.account.usage import Outcome
 from policies.admission import Hold
+from policies.authorise import Permit
 from policies.http.credentials import Presented
 from policies.http.websocket import PING, TEXT, Fault, FrameWalker, close_frame, frame
 from policies.identity.principals import Method
@@ -280,6 +281,11 @@ class Tunnel:
         if ends_at < self._ends_at:
             self._ends_at, self._last = ends_at, lasts[1:]
             self.due = min(self.due, ends_at)
+
+    def follow(self, permit: Permit) -> None:
+        """Go by the limits that the caller has now."""
+        if self._exchange.hold is not None:
+            self._exchange.hold.follow(permit)
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ operation, a :class:`Step` on each limit. What is held expires unless it is rene
 """
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -132,6 +132,9 @@ class Lease(Protocol):
 
     def exceeds(self, expected: Spent) -> bool:
         """Whether more is expected than was reserved, so that :meth:`extend` is due. Costs next to nothing."""
+
+    def follow(self, allowances: Mapping[str, Allowance]) -> None:
+        """Go by these from here on, by their names; what is not among them any more refuses nobody."""
 
     def extend(self, expected: Spent, spent: Spent) -> Awaitable[Answer]:
         """Reserve up to ``expected`` in all, of which ``spent`` is gone for good and survives a crash.

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from policies.account.usage import Outcome
 from policies.limits.allowances import Allowance, Scope, What
 from policies.limits.holding import NOTHING_SPENT, Answer
-from storage.ports import Unavailable
+from storage.ports import Invalidation, Unavailable
 from tests.gateway.harness import Gateway, running
 from tests.gateway.stream_harness import Site, closed, site
 from tests.policies.audio.build import wav
@@ -319,6 +319,42 @@ async def test_a_stream_ends_when_its_bytes_are_used_up(here: Site) -> None:
     assert reason.startswith("bytes_limit_exceeded: ")
     await here.settled()
     assert here.gateway.holding.holds.held == 0
+
+
+async def test_a_limit_that_is_changed_is_changed_for_streams_under_way(quick: None) -> None:
+    """Lifted while one goes on it ends nothing; lowered, or in force again, it does at the next checkpoint."""
+
+    async def listen(peer: ServerConnection) -> None:
+        async for _ in peer:
+            pass
+
+    async with site(listen, meter="deepgram", dialect="deepgram") as here:
+        gateway, (tight, wide) = here.gateway, (limit(What.AUDIO, text) for text in ("15s/month", "33s/month"))
+        key = gateway.add_key(allowances=(tight,))
+        *_, (place, principal) = gateway.keys.by_digest.items()
+
+        async def change(*allowances: Allowance) -> None:
+            gateway.keys.by_digest[place] = replace(principal, allowances=allowances)
+            gateway.snapshot.forget(Invalidation())
+            gateway.streams.forget(Invalidation())
+            (tunnel,) = gateway.streams._open
+            now = allowances or (replace(tight, shadow=True),)
+            await until(lambda: tuple(one.allowance for one in tunnel._exchange.hold._lease.demands) == now)
+
+        async with here.connect("/v1/listen?encoding=linear16&sample_rate=16000", key=key) as client:
+            for change_to in ((), (), (wide,)):
+                await change(*change_to)
+                for _ in range(3):
+                    written = len(gateway.journal.records)
+                    with contextlib.suppress(ConnectionClosed):
+                        await client.send(bytes(96_000))
+                    await until(lambda: len(gateway.journal.records) > written or client.close_code is not None)  # noqa: B023  now
+            code, reason = await closed(client)
+        await here.settled()
+    assert code == 4029
+    assert reason is not None
+    assert reason.startswith("quota_exceeded: ")
+    assert 24_000 <= sum(record.measured.audio_ms for record in gateway.journal.records) <= 27_000
 
 
 RAW = {"type": "raw", "encoding": "pcm_s16le", "sample_rate": 16_000}
