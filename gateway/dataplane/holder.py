@@ -116,12 +116,15 @@ class Holder:
     ) -> tuple[Deny | None, bool]:
         """The refusal or None of :meth:`policies.admission.Hold.grow`, and whether no margin was left."""
         try:
-            answer = await lease.extend(with_margin(expected) if margin else expected, spent)
+            wanted = with_margin(expected) if margin else expected
+            answer = await lease.extend(wanted, spent)
+            if answer.unknown:  # Redis lost its memory meanwhile
+                for demand, figure in zip(lease.demands, answer.figures, strict=False):
+                    if figure.unknown:
+                        await self._holds.tell(demand, await self._used(permit.principal, demand))
+                answer = await lease.extend(wanted, spent)
             is_short = not answer.admitted
-            for demand, figure in zip(lease.demands, answer.figures, strict=False):
-                if figure.unknown:  # Redis lost its memory meanwhile
-                    await self._holds.tell(demand, await self._used(permit.principal, demand))
-            if is_short and (margin or answer.unknown):
+            if is_short and margin:
                 answer = await lease.extend(expected, spent)
         except Unavailable:
             if permit.route.without_limiter is WithoutLimiter.CLOSED:

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from policies.account.usage import Outcome
 from policies.limits.allowances import Allowance, Scope, What
-from policies.limits.holding import NOTHING_SPENT, Answer
+from policies.limits.holding import NOTHING_SPENT, Answer, Spent
 from storage.ports import Invalidation, Unavailable
 from tests.gateway.harness import Gateway, running
 from tests.gateway.stream_harness import Site, closed, site
@@ -319,6 +319,20 @@ async def test_a_stream_ends_when_its_bytes_are_used_up(here: Site) -> None:
     assert reason.startswith("bytes_limit_exceeded: ")
     await here.settled()
     assert here.gateway.holding.holds.held == 0
+
+
+async def test_a_redis_that_lost_its_memory_is_no_reason_to_warn_a_stream(here: Site) -> None:
+    """The account is asked what was used, and there is plenty."""
+    key = here.gateway.add_key(allowances=(limit(What.BYTES, "1GB/month"),))
+    async with here.connect(key=key) as client:
+        await client.send("x")
+        await client.recv()
+        (tunnel,) = here.gateway.streams._open
+        hold = tunnel._exchange.hold
+        assert hold is not None
+        here.gateway.holding.holds._tallies.clear()
+        assert await hold.grow(Spent(0, 100_000), Spent(0, 1)) is None
+        assert not hold.is_short
 
 
 async def test_a_limit_that_is_changed_is_changed_for_streams_under_way(quick: None) -> None:
