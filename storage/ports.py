@@ -254,7 +254,7 @@ class Invalidation:
 
 
 class Tickets(Protocol):
-    """Tickets for streams. ``secret`` is a ticket's text; only its hash is stored."""
+    """Tickets. ``secret`` is a ticket's text; only its hash is stored, and what it is good for is sealed."""
 
     async def keep(self, secret: bytes, ticket: Ticket, life_s: int) -> None:
         """From now on the ticket can be taken, for so many seconds."""
@@ -262,7 +262,7 @@ class Tickets(Protocol):
     async def take(self, secret: bytes) -> Ticket | None:
         """What the ticket is good for, to the first who asks; None to everybody else, and when its time is over.
 
-        One that :func:`policies.http.tickets.is_reusable` says it to everybody until then.
+        One that :func:`policies.http.tickets.is_reusable` says it :data:`policies.http.tickets.MOST_USES` times.
         """
 
 

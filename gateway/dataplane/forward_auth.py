@@ -34,6 +34,7 @@ from policies.routing.routes import PORTAL
 
 _NOT_STORED = b"Cache-Control: no-store"
 _REMEMBERED = 4_096
+_UNSAID = "It configures its streams, which only the gateway's own address does for them."
 _PLAIN = str.maketrans('"\\', "'/")
 """A sentence that may stand between the quotation marks of a JSON text."""
 _REMOVED = b"x-envoy-auth-headers-to-remove: " + ", ".join(algebra.CREDENTIALS).encode()
@@ -190,6 +191,9 @@ class ForwardAuth:
                 decision = await self._jobs.judge(decision, inquiry.path, is_seen=False)
         if isinstance(decision, Deny):
             return decision
+        presented = inquiry.presented
+        if isinstance(presented, Presented) and presented.ticket is not None and presented.ticket.first:
+            return Deny(refusal=Refusal.INVALID_TICKET, detail=_UNSAID)
         exchange.principal = decision.permit.principal
         by_session = exchange.principal.method is Method.SESSION
         if route.websocket and by_session and not from_same_origin(inquiry.head, self._manners.login_base.encode()):

@@ -170,13 +170,15 @@ class Gatekeeper:
     async def _redeem(self, secret: bytes, route: Route) -> Presented | Deny:
         """The credential behind a ticket, which is used up by this if it is good once. Raises Unavailable."""
         ticket = await self._tickets.take(secret)
-        if ticket is None or route.name not in ticket.routes or not route.websocket:
+        if ticket is None or route.name not in ticket.routes:
             self._metrics.auth[("ticket", "unknown" if ticket is None else "other_route")] += 1
             return Deny(refusal=Refusal.INVALID_TICKET)
+        presented = await self._snapshot.behind(ticket, secret)
+        if presented is None:
+            self._metrics.auth[("ticket", "revoked")] += 1
+            return Deny(refusal=Refusal.INVALID_TICKET)
         self._metrics.auth[("ticket", "ok")] += 1
-        if looks_like_one(ticket.credential):
-            return Presented(ticket.credential, longest_s=ticket.longest_s)
-        return Presented(b"", ticket.credential, ticket.longest_s)
+        return presented
 
     async def still_good(self, presented: Presented, route: Route, address: str) -> Permit | Deny:
         """Whether an open stream's credential would be let in again from there, or why not. Raises Unavailable.

@@ -1,6 +1,7 @@
 """All open streams of a worker: their clock, and what ends many of them at once."""
 
 import asyncio
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from policies.bounds import STREAM_AHEAD
 from policies.http.credentials import Conflict, Nothing, Presented
 from policies.http.inquiry import Inquiry
 from policies.http.verdict import Deny, Refusal
+from policies.http.websocket import TEXT, frame
 from policies.identity.principals import Method
 from policies.limits.holding import Spent
 from policies.metering.stream_meters import stream_meter
@@ -88,7 +90,7 @@ class Streams:
         tunnel.client.transport.write(responses.head(101, lines))
         upstream.pool.others += 1
         try:
-            tunnel.begin(client_tail, upstream_tail)
+            tunnel.begin(_first(inquiry.presented) + client_tail, upstream_tail)
             await tunnel.over
         finally:
             tunnel.abort()
@@ -199,11 +201,18 @@ class Streams:
         return None
 
 
+def _first(credential: Presented | Nothing | Conflict) -> bytes:
+    """What a ticket has said before its client says anything: metered, and passed on, as if that one had."""
+    if not isinstance(credential, Presented) or credential.ticket is None or not credential.ticket.first:
+        return b""
+    return frame(TEXT, credential.ticket.first.encode(), os.urandom(4))
+
+
 def _lasts(permit: Permit, presented: Presented | None) -> tuple[float, Ending, str]:
     """How long a stream may last, and what ends it then: the route's bound, a ticket's, or the end of the key."""
     principal, longest = permit.principal, permit.route.stream_longest_s
-    if presented is not None and presented.longest_s is not None:
-        longest = min(longest, presented.longest_s)
+    if presented is not None and presented.ticket is not None:
+        longest = min(longest, presented.ticket.longest_s)
     if principal.method is Method.API_KEY and principal.expires_ms is not None:
         left = principal.expires_ms / 1000 - time.time()
         if left < longest:

@@ -62,6 +62,11 @@ class Bearers:
             return False
         return self._strangers is None or not self._strangers.believes(token.client_id, token.version)
 
+    async def believes(self, token: AccessToken) -> bool:
+        """Whether the key is still believed that signed a token of ours, if one did. Raises Unavailable."""
+        await self._state.ready()
+        return not token.key_id or token.key_id in self._state.ring.believed.keys
+
     def is_revoked(self, token: AccessToken) -> bool:
         """Whether it was revoked since."""
         return self._state.is_revoked(token)
@@ -101,7 +106,7 @@ class Bearers:
     def _verified(self, jws: Jws, audience: str) -> AccessToken | Fault:
         trust = Trust(issuer=self._issuer, audience=audience, keys=self._state.ring.believed)
         claims = verify(jws, trust, self._now_s())
-        return claims if isinstance(claims, Fault) else read_access_token(claims)
+        return claims if isinstance(claims, Fault) else read_access_token(claims, jws.key_id)
 
 
 def subject_of(token: AccessToken) -> tuple[str, str]:

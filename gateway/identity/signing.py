@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt import PyJWS
 from jwt.algorithms import get_default_algorithms
 
-from gateway.identity.sealed import Unsealable, seal, unseal
 from policies.identity.signing_keys import LEAD, SigningKey, Stage, signer
 from policies.identity.verification_keys import NO_KEYS, KeySet, read_key_set, thumbprint
+from storage.sealed import Unsealable, seal, unseal
 
 SEALING = "signing-keys"
 """The purpose for which the sealing key is derived from the gateway's secret."""

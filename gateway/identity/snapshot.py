@@ -21,6 +21,7 @@ from gateway.identity.digests import digest
 from gateway.telemetry.metrics import Metrics
 from policies.authorise import Permit
 from policies.http.credentials import Presented, is_well_formed
+from policies.http.tickets import Ticket
 from policies.http.verdict import Refusal
 from policies.identity.jws import looks_like_one
 from policies.identity.principals import Method, Principal
@@ -101,14 +102,29 @@ class Snapshot:
             if self._sessions is None:
                 return _no_session()
             return await self._shared(key, partial(self._ask_of_session, self._sessions, secret))
-        if not secret or is_well_formed(secret):
+        if presented.token is None and (not secret or is_well_formed(secret)):
             return await self._shared(key, self._ask)
-        if self._bearers is not None and looks_like_one(secret):
+        if self._bearers is not None and (presented.token is not None or looks_like_one(secret)):
             return await self._shared(key, partial(self._ask_of_token, self._bearers, presented))
         return Entry(None, 0.0, 0.0)
 
+    async def behind(self, ticket: Ticket, text: bytes) -> Presented | None:
+        """The credential that a ticket stands for; None where no key of ours is behind it any more.
+
+        Raises Unavailable while that is not known.
+        """
+        token = ticket.token
+        if token is None:
+            return Presented(b"", ticket.key, ticket)
+        if self._bearers is None or not await self._bearers.believes(token):
+            return None
+        return Presented(b"", digest(self._pepper, b"ticket " + text), ticket, token)
+
     def _key(self, presented: Presented) -> bytes:
-        """A session's secret in another place than its cookie is another credential, and none."""
+        """A session's secret in another place than its cookie is another credential, and none.
+
+        What stands behind a ticket is another one than the ticket, which is redeemed each time.
+        """
         return digest(self._pepper, b"cookie " + presented.secret if presented.session else presented.secret)
 
     async def _shared(self, key: bytes, ask: Callable[[bytes], Coroutine[None, None, Entry]]) -> Entry:

@@ -1,7 +1,8 @@
 """``POST /auth/grant``: a one-use ticket, with which a browser opens one stream without ever holding a key.
 
 Whoever asks has a key, an access token or a session; the ticket is for one route, redeemed within a minute, and opens a
-stream as whoever asked. A ticket grants no ticket. What SDKs of services ask instead is in ``vendor_tickets``.
+stream as whoever asked, until that credential ends. A ticket grants no ticket. What SDKs of services ask instead is in
+``vendor_tickets``.
 """
 
 import secrets
@@ -28,11 +29,12 @@ from policies.people import Session
 from policies.routing.route_table import RouteTable
 from policies.routing.routes import Route
 from storage.postgres.keys.registry import PostgresKeyRegistry
-from storage.redis.tickets import RedisTickets
+from storage.redis.tickets import PURPOSE, RedisTickets
 
 routes = web.RouteTableDef()
 
-_CLIENT = "ticket"
+_CLIENT = "session"
+"""What a session's ticket calls itself, in the place of an access token's client."""
 
 
 class Wish(BaseModel):
@@ -49,12 +51,13 @@ class Wish(BaseModel):
 class Terms:
     """For how many seconds a ticket is to be good, how long a stream may last that it opens, and whether it opens many.
 
-    It is good for no more than :data:`LONGEST_S`.
+    It is good for no more than :data:`LONGEST_S`. ``first`` is the message that its streams begin with.
     """
 
     life_s: int = LIFE_S
     longest_s: float | None = None
     reusable: bool = False
+    first: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,10 @@ class _Holder:
     """
 
     tenant_id: str
-    credential: bytes
     routes: tuple[Route, ...]
     life_s: int
+    key: bytes = b""
+    token: AccessToken | None = None
     left_s: float = inf
 
 
@@ -115,12 +119,15 @@ async def issue(request: web.Request, wanted: Sequence[Route], terms: Terms, ses
     text = mint_ticket(secrets.token_bytes(TICKET_BYTES), reusable=terms.reusable)
     ticket = Ticket(
         tenant_id=holder.tenant_id,
-        credential=holder.credential,
         routes=tuple(route.name for route in holder.routes),
         longest_s=longest_s,
+        key=holder.key,
+        token=holder.token,
+        first=terms.first,
     )
-    await RedisTickets(request.app[PARTS].redis).keep(text.encode(), ticket, holder.life_s)
-    expires_at = int(request.app[PARTS].now().timestamp()) + holder.life_s
+    parts = request.app[PARTS]
+    await RedisTickets(parts.redis, parts.secret_for(PURPOSE)).keep(text.encode(), ticket, holder.life_s)
+    expires_at = int(parts.now().timestamp()) + holder.life_s
     return Issued(text=text, life_s=holder.life_s, expires_at=expires_at, longest_s=longest_s)
 
 
@@ -149,17 +156,30 @@ async def _by_credential(request: web.Request, wanted: Sequence[Route], life_s: 
         digest = await PostgresKeyRegistry(parts.pool, parts.trail).key_digest(who.tenant_id, who.key_id)
         if digest is None:
             raise Problem(Refusal.INVALID_API_KEY)
-        return _Holder(tenant_id=who.tenant_id, credential=digest, routes=allowed, life_s=life_s)
+        return _Holder(tenant_id=who.tenant_id, routes=allowed, life_s=life_s, key=digest)
     principal = await _standing(request, who.tenant_id, who.user_id)
-    token = await _token(request)
-    life_s = min(life_s, max(LIFE_S, token.expires_s - int(parts.now().timestamp())))
-    return _person(request, principal, principal.scopes & who.scopes, token.family, wanted, life_s)
+    token, now_s = await _token(request), int(parts.now().timestamp())
+    life_s = min(life_s, max(LIFE_S, token.expires_s - now_s))
+    return _person(token, principal.scopes & who.scopes, wanted, now_s, life_s)
 
 
 async def _by_session(request: web.Request, session: Session, wanted: Sequence[Route]) -> _Holder:
-    left_s = (session.expires_at - request.app[PARTS].now()).total_seconds()
+    now = request.app[PARTS].now()
     principal = await _standing(request, session.tenant_id, session.user_id)
-    return replace(_person(request, principal, principal.scopes, session.id, wanted, LIFE_S), left_s=left_s)
+    now_s = max(int(now.timestamp()), request.app[OAUTH].tokens.state.not_before(session.user_id) + 1)
+    token = AccessToken(
+        id=session.id,
+        subject=session.user_id,
+        tenant_id=session.tenant_id,
+        client_id=_CLIENT,
+        scopes=principal.scopes,
+        roles=principal.roles,
+        issued_s=now_s,
+        expires_s=now_s,
+        family=session.id,
+    )
+    holder = _person(token, principal.scopes, wanted, now_s, LIFE_S)
+    return replace(holder, left_s=(session.expires_at - now).total_seconds())
 
 
 async def _standing(request: web.Request, tenant_id: str, user_id: str) -> Principal:
@@ -170,15 +190,12 @@ async def _standing(request: web.Request, tenant_id: str, user_id: str) -> Princ
     return principal
 
 
-def _person(
-    request: web.Request, principal: Principal, scopes: frozenset[str], family: str, wanted: Sequence[Route],
-    life_s: int,
-) -> _Holder:  # fmt: skip
-    """What is made for a person belongs to the log-in that it came of, and ends with it."""
+def _person(token: AccessToken, scopes: frozenset[str], wanted: Sequence[Route], now_s: int, life_s: int) -> _Holder:
+    """What is made for a person is revoked as the token that asked is, and with the log-in that it came of."""
     allowed = _allowed(wanted, scopes)
     needed = frozenset(route.scope for route in allowed) - {""}
-    made = request.app[OAUTH].tokens.access(principal, needed, client_id=_CLIENT, family=family, life_s=life_s + LIFE_S)
-    return _Holder(tenant_id=principal.tenant_id, credential=made.encode(), routes=allowed, life_s=life_s)
+    narrower = replace(token, scopes=needed, expires_s=now_s + life_s)
+    return _Holder(tenant_id=token.tenant_id, routes=allowed, life_s=life_s, token=narrower)
 
 
 async def _token(request: web.Request) -> AccessToken:

@@ -1,22 +1,23 @@
 """Calls of stock SDKs for a temporary token, on routes with ``grants``: answered with a ticket of the gateway.
 
-Each service's question and answer is one class. What is asked beyond that is refused and not dropped: whoever has a
-session configured believes that it is. Lifetimes are those of the service, up to ten minutes; where an answer says one,
-it is the true one. A ticket whose place is a URL is good once, the others as often as their time allows.
+Each service's question and answer is one class. What is asked beyond that is refused and not dropped. Lifetimes are
+those of the service, up to ten minutes; where an answer says one, it is the true one. A ticket whose place is a URL is
+good once, the others many times.
 
 Sources: developers.deepgram.com/reference/auth/tokens/grant, docs.speechmatics.com/get-started/authentication,
-assemblyai.com/docs/streaming/authenticate-with-a-temporary-token, elevenlabs.io/docs/api-reference/tokens/create, and
-OpenAI's SDK for ``POST /v1/realtime/client_secrets``; November 2026.
+assemblyai.com/docs/streaming/authenticate-with-a-temporary-token, elevenlabs.io/docs/api-reference/tokens/create,
+developers.openai.com/api/reference/resources/realtime/subresources/client_secrets; November 2026.
 """
 
+import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.dataplane.responses import refusal_body
 from gateway.portal.caller import caller, request_id
@@ -32,6 +33,11 @@ from policies.routing.route_table import RouteTable
 from policies.routing.routes import Route
 from storage.ports import Unavailable
 
+_LONGEST_FIRST = 8_192
+"""Characters of a session's configuration: it lies in Redis with its ticket, of which there may be thousands."""
+_TOO_LONG = (
+    f"It has more than {_LONGEST_FIRST} characters. Leave some of it to the page, which sends a session.update itself."
+)
 _MOST_FAULTS, _LONGEST_NAME = 5, 64
 """Of what a refusal tells: a body can have thousands of names that nobody knows."""
 
@@ -108,33 +114,41 @@ class _Expiry(BaseModel):
 
 
 class _Session(BaseModel):
+    """What it says beside these is for the upstream to judge, as in a ``session.update``."""
+
     model_config = ConfigDict(extra="allow")
     type: Literal["realtime", "transcription"] = "realtime"
     model: str | None = None
 
-    @model_validator(mode="after")
-    def _bare(self) -> Self:
-        if self.model_extra:
-            raise ValueError(
-                "The token opens a session and configures none: leave out all but type and model, and send the rest as "
-                "session.update when the stream is open."
-            )
-        return self
-
 
 class _OpenAI(_Call):
-    """``POST /v1/realtime/client_secrets``. There a secret makes sessions until it expires."""
+    """``POST /v1/realtime/client_secrets``. There a secret makes sessions until it expires.
+
+    And they are configured as it says, until their client configures them anew. The model is not: it stands in the
+    stream's address, and no ``session.update`` may change it.
+    """
 
     expires_after: _Expiry = _Expiry()
     session: _Session = _Session()
 
     @property
     def terms(self) -> Terms:
-        return Terms(life_s=self.expires_after.seconds, reusable=True)
+        return Terms(life_s=self.expires_after.seconds, reusable=True, first=self._first)
+
+    @property
+    def _first(self) -> str:
+        said = self.session
+        if said.type == "realtime" and not said.model_extra:
+            return ""
+        first = json.dumps({"type": "session.update", "session": said.model_dump(exclude={"model"})})
+        if len(first) > _LONGEST_FIRST:
+            raise Problem(Refusal.INVALID_INPUT, fields={"session": _TOO_LONG})
+        return first
 
     def answer(self, issued: Issued) -> dict[str, object]:
         kind = "realtime.session" if self.session.type == "realtime" else "realtime.transcription_session"
-        session = {"id": f"sess_{secrets.token_hex(12)}", "object": kind} | self.session.model_dump(exclude_none=True)
+        session = self.session.model_dump(exclude_unset=True) | {"type": self.session.type}
+        session |= {"id": f"sess_{secrets.token_hex(12)}", "object": kind}
         return {"value": issued.text, "expires_at": issued.expires_at, "session": session}
 
 

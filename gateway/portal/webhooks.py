@@ -18,7 +18,6 @@ import structlog
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from gateway.identity.sealed import Unsealable, unseal
 from gateway.portal.parts import PARTS, Parts
 from gateway.portal.rounds import repeat
 from gateway.public_addresses import NotAllowed, PublicResolver, check_host
@@ -27,6 +26,7 @@ from policies.account.events import Event, envelope, next_try, signature_headers
 from storage.ports import StorageError, Unavailable
 from storage.postgres.events.deliveries import Deliveries, Due
 from storage.postgres.events.outbox import Outbox
+from storage.sealed import Unsealable, unseal
 
 _log = structlog.get_logger("gateway.webhooks")
 

@@ -66,6 +66,7 @@ from storage.redis.client import client
 from storage.redis.counters import RedisCounters
 from storage.redis.holds import RedisHolds
 from storage.redis.sessions import RedisSessions
+from storage.redis.tickets import PURPOSE as TICKETS
 from storage.redis.tickets import RedisTickets
 from storage.sessions import Sessions
 
@@ -246,7 +247,7 @@ def _gatekeeper(base: _Base, snapshot: Snapshot, assertions: Assertions) -> Gate
         metrics=base.metrics,
         assertion=assertions.of,
         accepts_usage=lambda: not base.journal.full,
-        tickets=RedisTickets(base.redis),
+        tickets=RedisTickets(base.redis, derived(base.blueprint.secret_key, TICKETS)),
         default_rate=settings.default_requests,
         now_ms=_now_ms,
         own_hosts=(urlsplit(settings.base_url).netloc.lower().encode(),),

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from policies.http.cookies import values
 from policies.http.headers import RequestHead
 from policies.http.subprotocols import Offer
+from policies.http.tickets import Ticket
 from policies.identity.tokens import AccessToken
 
 KEY_PATTERN = r"thk_(?:live|test)_[0-9A-Za-z]{28}"
@@ -45,15 +46,14 @@ class Presented:
     """The one credential of a request, as bytes: nothing has been believed yet.
 
     ``digest`` is filled in by whoever looks it up first, because a connection presents the same one again and again.
-    Of a key that a ticket stands for only the digest is known, and ``secret`` is empty.
+    Of what a ticket stands for only the digest is known, and ``secret`` is empty.
     """
 
     secret: bytes
     digest: bytes = b""
-    longest_s: float | None = None
-    """How long a stream may last that a ticket opened, in seconds."""
+    ticket: Ticket | None = None
     token: AccessToken | None = None
-    """What a token said when it opened a stream, which may last longer than the token."""
+    """What a token said when it opened a stream, which may last longer than the token; or asked for a ticket."""
     session: bool = False
     """Whether it is a browser's cookie, which any page can make the browser send."""
 

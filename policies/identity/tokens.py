@@ -71,7 +71,8 @@ class AccessToken:
     """A verified access token. ``family`` is the log-in it descends from, empty for a service's.
 
     A ``guest`` is of another issuer: its ``tenant_id`` is a slug, and the registry does not know its subject.
-    ``version`` says under which version of that issuer's meaning its claims were read.
+    ``version`` says under which version of that issuer's meaning its claims were read. ``key_id`` is that of the key
+    which signed one of ours.
     """
 
     id: str
@@ -85,6 +86,7 @@ class AccessToken:
     family: str = ""
     guest: bool = False
     version: str = ""
+    key_id: str = ""
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -117,7 +119,7 @@ def verify(jws: Jws, trust: Trust, now_s: int) -> Mapping[str, Any] | Fault:
     return claims if _is_signed(jws, key) else Fault.BAD_SIGNATURE
 
 
-def read_access_token(claims: Mapping[str, Any]) -> AccessToken | Fault:
+def read_access_token(claims: Mapping[str, Any], key_id: str = "") -> AccessToken | Fault:
     """What verified claims of our own say; all that RFC 9068 section 2.2 requires must be there."""
     names = [claims.get(name, "") for name in ("jti", "sub", "tenant", "client_id")]
     family, scope, roles = claims.get("sid", ""), claims.get("scope", ""), claims.get("roles", [])
@@ -136,6 +138,7 @@ def read_access_token(claims: Mapping[str, Any]) -> AccessToken | Fault:
         issued_s=claims["iat"],
         expires_s=claims["exp"],
         family=family,
+        key_id=key_id,
     )
 
 

@@ -140,7 +140,7 @@ def _methods(value: object) -> tuple[str, ...]:
 
 def _grants(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
-        raise ValueError("grants is a list of the names of routes that open streams")
+        raise ValueError("grants is a list of the names of routes that lead to an upstream")
     return tuple(value)
 
 

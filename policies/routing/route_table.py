@@ -11,7 +11,7 @@ from typing import Any
 from policies.http.inquiry import plain_reading
 from policies.http.verdict import Deny, Refusal
 from policies.routing.route_fields import read_route
-from policies.routing.routes import PARAMETER, RESERVED, REST, Route
+from policies.routing.routes import PARAMETER, PORTAL, RESERVED, REST, Route
 
 Place = tuple[str | int, ...]
 """Keys and indices from the top of the table down to what is wrong: ``("routes", 3, "scope")``."""
@@ -153,13 +153,13 @@ def _strangers(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
 
 
 def _dead_grants(routes: Mapping[int, Route]) -> list[tuple[Place, str]]:
-    """Tickets for what is no stream open nothing."""
-    streams = {route.name for route in routes.values() if route.websocket}
+    """Tickets for what leads to no upstream open nothing."""
+    open_to_tickets = {route.name for route in routes.values() if route.upstream != PORTAL}
     return [
-        (("routes", index, "grants"), f"'{route.name}' grants '{name}', and no route of that name opens streams")
+        (("routes", index, "grants"), f"'{route.name}' grants '{name}', and no route of that name leads to an upstream")
         for index, route in routes.items()
         for name in route.grants
-        if name not in streams
+        if name not in open_to_tickets
     ]
 
 

@@ -74,7 +74,7 @@ class Route:
     its seconds then, and ``job_failed`` the state of one that will never have any; a route with ``job_settled`` opens
     when those are accounted. Names are dotted: ``job.id``.
 
-    ``grants`` names the routes of streams that a call here gets a ticket for, which the gateway answers itself, as the
+    ``grants`` names the routes that a call here gets a ticket for, which the gateway answers itself, as the
     service of the ``dialect`` would give out a temporary token.
 
     With ``unmeasured_callbacks`` a request may name its audio by URL and have the result sent elsewhere as well: then

@@ -7,7 +7,7 @@ wire      the limiter's connection; ``line`` opens it again, ``nodes`` finds the
 client    a client for what is asked now and then
 sessions  the sessions that live
 attempts  tries at log-ins, counted before a password is looked at
-tickets   one-use tickets
+tickets   tickets, sealed, each good for so many uses
 bus       the news of changes
 ========= =========================================================================
 """

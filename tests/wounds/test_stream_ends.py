@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -21,8 +22,18 @@ from policies.metering.streams import Ending
 from policies.networks import network
 from storage.ports import Invalidation
 from tests.gateway.harness import PEPPER, digest
-from tests.gateway.stream_harness import MASK, RawSite, RawUpstream, Site, closed, options_for, raw_site, site
-from tests.gateway.token_world import MEMBER, token_world
+from tests.gateway.stream_harness import (
+    MASK,
+    RawSite,
+    RawUpstream,
+    Site,
+    closed,
+    opening,
+    options_for,
+    raw_site,
+    site,
+)  # fmt: skip
+from tests.gateway.token_world import MEMBER, another_key, token_world
 
 TICKET = mint_ticket(bytes(TICKET_BYTES))
 
@@ -93,7 +104,7 @@ async def test_what_bounds_a_tickets_stream_bounds_no_other_of_its_key() -> None
     async with site() as here:
         credential = digest(PEPPER, here.gateway.key.encode())
         here.gateway.tickets.kept[TICKET.encode()] = Ticket(
-            tenant_id="ten_a", credential=credential, routes=("openai.realtime",), longest_s=60
+            tenant_id="ten_a", key=credential, routes=("openai.realtime",), longest_s=60
         )
         async with here.connect(key=None, subprotocols=[TICKET]), here.connect():
             streams = here.gateway.streams
@@ -405,3 +416,43 @@ async def test_a_stream_outlives_its_token_but_neither_its_revocation_nor_its_su
         finally:
             await raw.leave()
             await upstream.stop()
+
+
+async def test_a_persons_ticket_ends_with_the_token_that_asked_and_so_do_its_streams() -> None:
+    """Not with another token of the same log-in; and it is asked for each time, though it is known whose it is."""
+    upstream = RawUpstream()
+    await upstream.start()
+    async with token_world(options_for(upstream.port, {})) as world:
+        raw, kept = RawSite(world.gateway, upstream), world.gateway.tickets.kept
+        many, once = mint_ticket(bytes(TICKET_BYTES), reusable=True), TICKET
+        try:
+            token = await world.gateway.snapshot._bearers.examine(world.token(jti="tok_asked").encode())
+            ticket = Ticket(tenant_id="ten_a", routes=("openai.realtime",), longest_s=60, token=token)
+            kept[many.encode()], kept[once.encode()] = ticket, ticket
+            of_other, _ = await raw.open(key=world.token())
+            streams = [(await raw.open(key=text))[0] for text in (once, many)]
+            assert b"invalid_ticket" in await (await raw.send(opening(once))).rest()
+            world.state.hear(Invalidation(revoked="token:tok_asked"))
+            world.gateway.streams.forget(Invalidation(revoked="token:tok_asked"))
+            for stream in streams:
+                assert b"invalid_token: " in await stream.rest()
+            assert b"invalid_token" in await (await raw.send(opening(many))).rest()
+            assert world.gateway.metrics.open_streams == 1
+            of_other.vanish()
+        finally:
+            await raw.leave()
+            await upstream.stop()
+
+
+async def test_a_ticket_is_worth_nothing_when_the_key_is_that_signed_its_token() -> None:
+    """Whoever has a stolen signing key can ask for tickets as well."""
+    async with token_world() as world:
+        token = await world.gateway.snapshot._bearers.examine(world.token().encode())
+        text = mint_ticket(bytes(TICKET_BYTES), reusable=True)
+        world.gateway.tickets.kept[text.encode()] = Ticket(
+            tenant_id="ten_a", routes=("openai.models",), longest_s=60, token=token
+        )
+        assert await world.status(text) == 200
+        await world.keys.end(world.keys.found[0].id, datetime.now(UTC), lambda _, at: another_key(at))
+        await world.state.refresh()
+        assert await world.status(text) == 401

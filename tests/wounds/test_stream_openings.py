@@ -140,7 +140,7 @@ async def test_a_key_in_the_query_is_refused(here: Site, where: str) -> None:
 def ticket(here: Site, **changes: object) -> Ticket:
     made = Ticket(
         tenant_id="ten_a",
-        credential=digest(PEPPER, here.gateway.key.encode()),
+        key=digest(PEPPER, here.gateway.key.encode()),
         routes=("openai.realtime",),
         longest_s=60,
     )
@@ -179,9 +179,10 @@ async def test_a_ticket_is_for_its_route_alone(here: Site) -> None:
     here.gateway.tickets.kept[TICKET.encode()] = ticket(here, routes=("deepgram.stream",))
     assert (await refused(here.connect(key=None, subprotocols=[TICKET]))).status_code == 401
     assert here.gateway.tickets.kept == {}, "it is used up all the same"
-    here.gateway.tickets.kept[TICKET.encode()] = ticket(here, routes=("openai.models",))
-    answer = await here.gateway.ask("GET", "/v1/models", key=TICKET)
-    assert (answer.status, answer.code) == (401, "invalid_ticket")
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/audio/transcriptions")):
+        here.gateway.tickets.kept[TICKET.encode()] = ticket(here)
+        answer = await here.gateway.ask(method, path, key=TICKET)
+        assert (answer.status, answer.code) == (401, "invalid_ticket")
     assert here.upstream.requests == []
 
 
@@ -230,10 +231,22 @@ async def test_a_reusable_ticket_is_for_its_routes_and_no_query(here: Site) -> N
     assert await secrets_seen(here, REUSABLE) == []
 
 
+async def test_a_ticket_that_configures_its_streams_speaks_first(here: Site) -> None:
+    """Before anything that the client says, also in the same segment; metered as if that one had said it."""
+    first = '{"type": "session.update", "session": {"type": "realtime"}}'
+    here.gateway.tickets.kept[REUSABLE.encode()] = ticket(here, first=first)
+    for count in (1, 2):
+        async with here.connect(key=None, subprotocols=["realtime", f"openai-insecure-api-key.{REUSABLE}"]) as client:
+            await client.send("x")
+            assert [await client.recv(), await client.recv()] == [first, "x"]
+        await here.settled(count)
+        assert here.gateway.journal.records[-1].bytes_in == len(first) + 1
+
+
 async def test_a_ticket_of_a_revoked_key_opens_nothing(here: Site) -> None:
     """It is the key that is asked for at redemption."""
     key = here.gateway.add_key(standing=Standing.REVOKED)
-    here.gateway.tickets.kept[TICKET.encode()] = ticket(here, credential=digest(PEPPER, key.encode()))
+    here.gateway.tickets.kept[TICKET.encode()] = ticket(here, key=digest(PEPPER, key.encode()))
     answer = await refused(here.connect(key=None, subprotocols=[TICKET]))
     assert answer.status_code == 401
     assert b"api_key_revoked" in answer.body

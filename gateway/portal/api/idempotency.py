@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.identity.sealed import seal, unseal
 from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from storage.postgres.idempotency import Found, IdempotencyBook
+from storage.sealed import seal, unseal
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from yarl import URL
 
-from gateway.identity.sealed import seal
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import ByAge, Page
 from gateway.portal.api.shapes import Instant
@@ -20,6 +19,7 @@ from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
 from storage.postgres.events.webhooks import Delivery, PostgresWebhooks, Webhook
 from storage.postgres.ids import Kind, new_id
+from storage.sealed import seal
 
 operations = Operations("webhooks")
 

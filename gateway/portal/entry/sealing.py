@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from gateway.identity.sealed import seal, unseal
 from gateway.portal.parts import PARTS
+from storage.sealed import seal, unseal
 
 _PURPOSE = "second-factors"
 
@@ -14,5 +14,5 @@ def sealed(request: web.Request, secret: str, owner: str) -> bytes:
 
 
 def unsealed(request: web.Request, stored: bytes, owner: str) -> str:
-    """The secret. Raises :class:`~gateway.identity.sealed.Unsealable`: another secret key, another person's."""
+    """The secret. Raises :class:`~storage.sealed.Unsealable`: another secret key, another person's."""
     return unseal(request.app[PARTS].secret_for(_PURPOSE), stored, owner).decode()

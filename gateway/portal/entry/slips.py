@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.identity.sealed import Unsealable, seal, unseal
 from gateway.portal.entry.identity import IDENTITY
 from gateway.portal.parts import PARTS
 from storage.redis.client import asking
+from storage.sealed import Unsealable, seal, unseal
 
 LIFE_S = 600
 _PURPOSE = "slips"

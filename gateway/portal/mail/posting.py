@@ -13,7 +13,6 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.identity.sealed import Unsealable, seal, unseal
 from gateway.portal.mail.sending import MAILER, Mailer, MailFailed
 from gateway.portal.parts import PARTS, Parts
 from gateway.portal.rounds import repeat
@@ -22,6 +21,7 @@ from policies.audit import Facts
 from storage.ports import StorageError
 from storage.postgres.events.letters import Letter, PostgresLetters
 from storage.postgres.ids import Kind, new_id
+from storage.sealed import Unsealable, seal, unseal
 
 _log = structlog.get_logger("gateway.portal.mail.posting")
 

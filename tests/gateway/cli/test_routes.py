@@ -56,7 +56,7 @@ def test_a_call_that_the_gateway_answers_itself_is_explained(stranger: Operator)
     told = facts(stranger, "POST", "/v1/auth/grant")
     assert told["route"].startswith("deepgram.grant (")
     assert told["upstream"] == "portal (the gateway itself)"
-    assert told["grants"] == "a ticket for deepgram.stream, deepgram.flux, in the shape of 'deepgram'"
+    assert told["grants"] == "a ticket for deepgram.stream, deepgram.flux, deepgram.listen, in the shape of 'deepgram'"
     said = stranger.json("routes", "explain", "GET", "/v3/token")
     assert said["route"]["grants"] == ["assemblyai.stream"]
 

@@ -420,8 +420,23 @@ async def test_a_ticket_is_good_here_as_often_as_at_the_first_door(gateway: Gate
     """Also where the question comes again byte for byte: the ticket is asked for, and not what stood behind it."""
     text = mint_ticket(bytes(TICKET_BYTES), reusable=reusable)
     gateway.tickets.kept[text.encode()] = Ticket(
-        tenant_id="ten_a", credential=digest(PEPPER, gateway.key.encode()), routes=("openai.realtime",), longest_s=60
+        tenant_id="ten_a", key=digest(PEPPER, gateway.key.encode()), routes=("openai.realtime",), longest_s=60
     )
     asking = [("X-Original-URI", "/v1/realtime"), ("X-Original-Method", "GET")]
     said = [(await verify(gateway, asking, key=text)).status for _ in range(5)]
     assert said == [200] * 5 if reusable else [200, 401, 401, 401, 401]
+
+
+async def test_a_ticket_that_configures_its_streams_is_none_here(gateway: Gateway) -> None:
+    """They do not go through the gateway, which could tell the service nothing."""
+    text = mint_ticket(bytes(TICKET_BYTES), reusable=True)
+    gateway.tickets.kept[text.encode()] = Ticket(
+        tenant_id="ten_a",
+        key=digest(PEPPER, gateway.key.encode()),
+        routes=("openai.realtime",),
+        longest_s=60,
+        first="x",
+    )
+    answer = await verify(gateway, [("X-Original-URI", "/v1/realtime"), ("X-Original-Method", "GET")], key=text)
+    assert (answer.status, answer["x-auth-code"]) == (401, "invalid_ticket")
+    assert "configures its streams" in answer["x-auth-message"]

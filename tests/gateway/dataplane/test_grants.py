@@ -1,11 +1,14 @@
 """Routes with ``grants``: what the gateway answers itself goes to the portal, judged as any request of the table is."""
 
+import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.gateway.harness import Gateway, Options, running
+from policies.http.tickets import TICKET_BYTES, Ticket, mint_ticket
+from policies.routing.routes import Route
+from tests.gateway.harness import PEPPER, Gateway, Options, digest, running, shipped_routes
 
 CALLS = [
     ("POST", "/v1/auth/grant"),
@@ -68,6 +71,33 @@ async def test_a_proxy_that_asks_is_told_no(gateway: Gateway, method: str, targe
     asking = [("X-Original-URI", target), ("X-Original-Method", method)]
     answer = await gateway.ask("GET", "/auth/verify", asking)
     assert (answer.status, answer["x-auth-code"]) == (403, "unknown_route")
+
+
+async def test_deepgrams_ticket_is_for_uploads_too(gateway: Gateway) -> None:
+    """As its documentation has it: each asks for the ticket anew, also on one connection; and for no other route."""
+    text = mint_ticket(bytes(TICKET_BYTES), reusable=True)
+    granting = shipped_routes().match("POST", "/v1/auth/grant")
+    assert isinstance(granting, Route)
+    gateway.tickets.kept[text.encode()] = Ticket(
+        tenant_id="ten_a", key=digest(PEPPER, gateway.key.encode()), routes=granting.grants, longest_s=60
+    )
+    upload = f"POST /v1/listen HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {text}\r\nContent-Length: 4\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    try:
+        for expected in (b"200", b"200", b"401"):
+            writer.write(upload.encode() + b"\r\nRIFF")
+            async with asyncio.timeout(30):
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+                await reader.readexactly(int(length.partition(b":")[2]))
+            assert head.split(b" ")[1] == expected
+            if len(gateway.upstream.seen) == 2:
+                gateway.tickets.kept.clear()
+    finally:
+        writer.close()
+    assert {seen.all("x-api-key-id")[0] for seen in gateway.upstream.seen} == {"key_1"}
+    assert text not in str([(seen.target, seen.headers) for seen in gateway.upstream.seen])
+    assert text not in str(gateway.lines)
 
 
 async def test_a_body_is_no_longer_than_a_question(gateway: Gateway) -> None:

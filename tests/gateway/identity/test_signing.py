@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.identity.sealed import Unsealable, seal, unseal
 from gateway.identity.signing import ALGORITHMS, CannotSign, KeyRing, new_key, successor
 from policies.identity.jws import parse
 from policies.identity.signing_keys import LEAD
 from policies.identity.tokens import Fault, Trust, verify
 from policies.identity.verification_keys import MOST_KEYS
+from storage.sealed import Unsealable, seal, unseal
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

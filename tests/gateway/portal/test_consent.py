@@ -11,9 +11,9 @@ import pyotp
 import pytest
 from aiohttp import ClientResponse
 
-from gateway.identity.sealed import seal, unseal
 from policies.identity.tenants import UserStatus
 from storage.postgres.people.identities import PostgresIdentities
+from storage.sealed import seal, unseal
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, Client, Town, actions, fill
 from tests.gateway.portal.oidc_world import SUBJECT, FakeProvider, portal_with, provider, set_out, sign_in, table
 from tests.gateway.portal.test_recovery import letters

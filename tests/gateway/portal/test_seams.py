@@ -15,12 +15,12 @@ from policies.identity.tokens import AccessToken
 from storage.postgres.people.accounts import PostgresPeople
 from storage.postgres.people.users import PostgresUsers
 from storage.postgres.tokens.families import PostgresRevocations
-from storage.redis.tickets import RedisTickets
 from tests.gateway.portal.api import Caller, Houses
 from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, fill, log_in
 from tests.gateway.portal.test_joining import invited
 from tests.gateway.portal.test_recovery import NEW, asked, letters, link_in
 from tests.gateway.portal.test_second_factor import ask_for, code, first_half, set_up
+from tests.gateway.portal.test_tickets import taken
 
 
 async def stale(town: Town) -> None:
@@ -94,10 +94,9 @@ async def test_a_new_password_ends_what_the_old_one_had_begun(portal: Client, to
 async def behind_a_ticket(portal: Client, town: Town, headers: dict[str, str]) -> AccessToken:
     async with portal.post("/auth/grant", json={"route": "openai.realtime"}, headers=headers) as answer:
         assert answer.status == 200
-        ticket = await RedisTickets(town.parts.redis).take((await answer.json())["ticket"].encode())
-    found = await portal.app[OAUTH].tokens.bearers.examine(ticket.credential)  # type: ignore[union-attr]
-    assert isinstance(found, AccessToken)
-    return found
+        ticket = await taken(town, (await answer.json())["ticket"])
+    assert ticket.token is not None
+    return ticket.token
 
 
 async def test_a_ticket_ends_with_the_session_that_asked_for_it(portal: Client, town: Town) -> None:

@@ -269,10 +269,10 @@ def test_a_route_that_grants_leads_to_the_portal_and_is_none_of_its_own() -> Non
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"grants": []}, "grants is a list of the names of routes that open streams"),
-        ({"grants": "live"}, "grants is a list of the names of routes that open streams"),
-        ({"grants": ["nothing"]}, "'token' grants 'nothing', and no route of that name opens streams"),
-        ({"grants": ["token"]}, "'token' grants 'token', and no route of that name opens streams"),
+        ({"grants": []}, "grants is a list of the names of routes that lead to an upstream"),
+        ({"grants": "live"}, "grants is a list of the names of routes that lead to an upstream"),
+        ({"grants": ["nothing"]}, "'token' grants 'nothing', and no route of that name leads to an upstream"),
+        ({"grants": ["token"]}, "'token' grants 'token', and no route of that name leads to an upstream"),
         ({"upstream": "default"}, "with grants the gateway answers itself: upstream has no meaning there"),
         ({"meter": "raw"}, "with grants the gateway answers itself: meter has no meaning there"),
         ({"unmeasured_callbacks": True}, "with grants the gateway answers itself: unmeasured_callbacks has no meaning"),

@@ -1,4 +1,4 @@
-"""Secrets that the database keeps and cannot read: AES-256-GCM, each bound to the row that it belongs to."""
+"""What the stores keep and cannot read: AES-256-GCM, each bound to the row or key that it belongs to."""
 
 import secrets
 
