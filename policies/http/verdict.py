@@ -166,7 +166,7 @@ for an invitation to that address.",
     NOT_JSON = 415, "Send JSON, with 'Content-Type: application/json'."
     INSUFFICIENT_PERMISSION = 403, "Your role or your key does not allow this."
     EXCEEDS_OWN_PERMISSIONS = 403, "Nobody can give what they do not hold themselves."
-    ALREADY_EXISTS = 409, "There is such a thing already."
+    ALREADY_EXISTS = 409, "This clashes with what is there."
     IN_USE = 409, "Something else still needs it."
     MAXIMUM_REACHED = 409, "Your organisation has as many of these as its plan allows. End some, or ask your operator."
     LAST_OWNER = 409, "A tenant keeps at least one owner. Make somebody else an owner first."

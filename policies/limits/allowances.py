@@ -53,11 +53,19 @@ class Kind(enum.StrEnum):
     """Begins anew with each calendar period; the price is known as late as with a window."""
 
 
-_UNITS: Mapping[What, tuple[re.Pattern[str], Mapping[str, int], str]] = {
-    What.REQUESTS: (re.compile(r"([0-9]{1,9})()"), {"": 1}, "600/m, 5/s or 100000/month"),
-    What.BYTES: (re.compile(r"([0-9]{1,15})([A-Za-z]{0,3})"), _SIZES, "500MB/h, 10GiB/day or 1TB/month"),
-    What.AUDIO: (re.compile(r"([0-9]{1,12})([smh])"), _LENGTHS_MS, "3600s/h, 90m/d or 100h/month"),
+_UNITS: Mapping[What, tuple[int, Mapping[str, int], str]] = {
+    What.REQUESTS: (9, {"": 1}, "600/m, 5/s or 100000/month"),
+    What.BYTES: (15, _SIZES, "500MB/h, 10GiB/day or 1TB/month"),
+    What.AUDIO: (12, _LENGTHS_MS, "3600s/h, 90m/d or 100h/month"),
 }
+"""How many digits there may be, the units, and examples."""
+_TYPED = re.compile(r"\s*([0-9]{1,3}(?:\s[0-9]{3})+|[0-9]+)\s*([A-Za-z]*)\s*(?:/\s*([a-z]+)\s*)?")
+"""A limit with the blanks that people put between thousands, before units and around the stroke."""
+_ALSO = {
+    "sec": "s", "second": "s", "seconds": "s", "min": "m", "minute": "m", "minutes": "m", "hour": "h", "hours": "h",
+}  # fmt: skip
+"""Other words for units of time. A day has none: ``d`` is a window, ``day`` one of the calendar."""
+_NEXT = re.compile(r"[;\n]|,(?![0-9]{3}(?![0-9]))|(?<=[A-Za-z])\s+(?=[0-9])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,19 +102,21 @@ class Allowance:
 
         Windows are s, m, h, d, calendar periods day and month. Raises ValueError with a sentence for the reader.
         """
+        match = _TYPED.fullmatch(text)
+        digits, unit, period = ("", "", "") if match is None else ("".join(match[1].split()), match[2], match[3] or "")
         if what in (What.CONCURRENCY, What.STREAMS):
-            if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+            if unit or period or not re.fullmatch(r"[1-9][0-9]{0,8}", digits):
                 raise ValueError(f"{text!r} is not a number of {_PLURAL[what]}: write a whole number such as 10")
-            return cls(what=what, count=int(text))
-        pattern, units, examples = _UNITS[what]
-        amount, _, period = text.partition("/")
-        match = pattern.fullmatch(amount) if text.isascii() else None
-        if match is None or match[2] not in units or (period not in _WINDOWS_MS and period not in _CALENDARS):
+            return cls(what=what, count=int(digits))
+        most_digits, units, examples = _UNITS[what]
+        unit, period = (unit if unit in units else _ALSO.get(unit, unit)), _ALSO.get(period, period)
+        is_known = unit in units and (period in _WINDOWS_MS or period in _CALENDARS)
+        if not is_known or not 0 < len(digits) <= most_digits:
             raise ValueError(
                 f"{text!r} is not a limit of {what}: write such as {examples} (a window s, m, h or d; "
                 "a calendar period day or month)"
             )
-        count = int(match[1]) * units[match[2]]
+        count = int(digits) * units[unit]
         if not 0 < count <= _MOST:
             raise ValueError(f"{text!r} is out of range: from 1 up to {_MOST} {_PLURAL[what]}")
         return cls(
@@ -114,7 +124,7 @@ class Allowance:
             count=count,
             period_ms=_WINDOWS_MS.get(period, 0),
             calendar=period if period in _CALENDARS else "",
-            unit=match[2],
+            unit=unit,
         )
 
     def _kind(self) -> Kind:
@@ -136,6 +146,11 @@ class Allowance:
         if size and self.count % size == 0:
             return f"{self.count // size}{self.unit}"
         return amount_text(self.what, self.count)
+
+
+def several(field: str) -> list[str]:
+    """The limits of one kind that somebody has written in one field: ``600/m, 5 000/day``."""
+    return [one.strip() for one in _NEXT.split(field) if one.strip()]
 
 
 def check_apart(allowances: Iterable[Allowance]) -> None:

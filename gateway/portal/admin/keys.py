@@ -15,7 +15,7 @@ from gateway.portal.parts import PARTS
 from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import Permission
-from policies.limits.allowances import What
+from policies.limits.allowances import What, several
 
 routes = web.RouteTableDef()
 
@@ -96,7 +96,7 @@ async def limits(request: web.Request) -> web.Response:
     """Set the key's own limits on all routes, of the kinds that the form has; an empty field lifts."""
     visit = await enter(request, Permission.LIMITS_WRITE)
     fields = await visit.fields()
-    wish: dict[str, object] = {what.value: texts(fields[what.value]) for what in What if what.value in fields}
+    wish: dict[str, object] = {what.value: several(fields[what.value]) for what in What if what.value in fields}
     try:
         await visit.ask(set_limits, body={"key_id": request.match_info["key_id"], **wish})
     except Problem as problem:
@@ -105,7 +105,7 @@ async def limits(request: web.Request) -> web.Response:
 
 
 def texts(field: str) -> list[str]:
-    """Several limits of one kind, or networks, as people write them in one field: ``600/m, 5000/day``."""
+    """Several networks, as people write them in one field."""
     return field.replace(",", " ").split()
 
 

@@ -19,7 +19,7 @@ from gateway.portal.web.bodies import Known, validated
 from gateway.portal.web.problem import Problem
 from policies.http.verdict import Refusal
 from policies.identity.permissions import ASSIGNABLE, Permission
-from policies.limits.allowances import What
+from policies.limits.allowances import What, several
 
 routes = web.RouteTableDef()
 
@@ -97,7 +97,7 @@ def _limits(visit: Visit, fields: Mapping[str, str]) -> dict[str, Sequence[str]]
     """What of a :class:`LimitsWish` is filled in; nothing of whoever may set none."""
     if not visit.may(Permission.LIMITS_WRITE):
         return {}
-    return {what.value: found for what in What if (found := texts(fields.get(what.value, "")))}
+    return {what.value: found for what in What if (found := several(fields.get(what.value, "")))}
 
 
 def _check(

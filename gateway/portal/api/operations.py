@@ -224,6 +224,13 @@ class Operations:
         return add
 
 
+_LISTS = {
+    "tenant": "tenants", "plan": "plans", "user": "memberships", "issuer": "issuers",
+    "service-account": "service-accounts",
+}  # fmt: skip
+"""Where a program finds what is there already (:attr:`storage.ports.StorageError.what`)."""
+
+
 def handler(operation: Operation) -> Handler:
     """What aiohttp calls for an operation."""
 
@@ -242,7 +249,13 @@ def handler(operation: Operation) -> Handler:
             versions=etags.wanted(request),
             once=idempotency_key(request) if operation.method == "POST" else None,
         )
-        return _answer(ask, await perform(ask))
+        try:
+            return _answer(ask, await perform(ask))
+        except Problem as problem:
+            found = problem.__cause__
+            if not isinstance(found, AlreadyExists) or found.what not in _LISTS:
+                raise
+            raise Problem(problem.refusal, f"{problem.detail} See GET {PREFIX}/{_LISTS[found.what]}.") from problem
 
     return answer
 

@@ -13,10 +13,11 @@ from gateway.portal.entry.passkeys.ceremony import takes_passkeys
 from gateway.portal.entry.proving import prove, prove_code, prove_password
 from gateway.portal.entry.trusted import DAYS, trust
 from gateway.portal.parts import PARTS
-from gateway.portal.web.bodies import form_fields, read_json
-from gateway.portal.web.crosssite import token
+from gateway.portal.web.bodies import form_fields, read_form, read_json
+from gateway.portal.web.crosssite import FORM, token
 from gateway.portal.web.pages import render
 from gateway.portal.web.problem import Problem
+from gateway.portal.web.problem_answers import wants_page
 from policies.people import Proven, Session, Step, safe_next
 
 routes = web.RouteTableDef()
@@ -46,9 +47,9 @@ async def page(request: web.Request) -> web.Response:
 
 @routes.post("/auth/login")
 async def log_in(request: web.Request) -> web.Response:
-    """A form goes on to its page or to the second factor; JSON gets the session."""
-    if request.content_type == "application/json":
-        wish = await read_json(request, LogIn)
+    """A browser's form goes on to its page or to the second factor; a program gets the session, or a problem."""
+    if not wants_page(request):
+        wish = await (read_form if request.content_type == FORM else read_json)(request, LogIn)
         proven = await prove(request, wish.email, wish.password, tenant=wish.tenant, code=wish.code)
         session, secret = await browser.begin(request, proven)
         response = _json(request, proven, session)

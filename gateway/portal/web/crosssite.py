@@ -78,7 +78,8 @@ async def _check(request: web.Request) -> None:
             raise Problem(Refusal.NOT_JSON)  # curl -d without a content type, and no form of ours
         sent = (await posted(request)).get(FIELD, "") if request.content_type == FORM else ""
         if not _is_token(request, sent if isinstance(sent, str) else ""):
-            raise Problem(Refusal.FORM_EXPIRED)
+            is_page = "text/html" in request.headers.get("Accept", "")
+            raise Problem(Refusal.FORM_EXPIRED, "" if is_page else "A program sends JSON instead.")
     elif request.cookies and known is None and not _is_token(request, request.headers.get(HEADER, "")):
         raise Problem(Refusal.CROSS_SITE_REQUEST)
 

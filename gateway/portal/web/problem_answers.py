@@ -109,8 +109,9 @@ def _onward(request: web.Request, refusal: Refusal) -> tuple[str, str]:
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether a person sits there: a browser that asks for a page, anywhere but under the API."""
-    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith("/platform/")
+    """Whether a person sits there: a browser that asks for a page, anywhere but under the API, and sends no JSON."""
+    asks = "text/html" in request.headers.get("Accept", "") and request.content_type != "application/json"
+    return asks and not request.path.startswith("/platform/")
 
 
 def _document(request: web.Request, problem: Problem) -> dict[str, object]:

@@ -670,9 +670,9 @@ async def test_single_requests_are_found_and_exported(houses: Houses, parts: Par
 async def test_operators_make_suspend_and_resume_tenants(houses: Houses) -> None:
     operator = await houses.person(operator=True)
     await operator.ask("POST", "/tenants", {"slug": "acme", "name": "Acme"}, status=201)
-    assert (await operator.ask("POST", "/tenants", {"slug": "acme", "name": "A"}, status=409))[
-        "code"
-    ] == "already_exists"
+    clash = await operator.ask("POST", "/tenants", {"slug": "acme", "name": "A"}, status=409)
+    assert clash["code"] == "already_exists"
+    assert clash["detail"].endswith("There is a tenant acme already. See GET /platform/v1/tenants.")
     await operator.ask("POST", "/tenants", {"slug": "Not One", "name": "A"}, status=422)
     assert (await operator.ask("POST", "/tenants/acme/suspend"))["status"] == "suspended"
     listed = await operator.ask("GET", "/tenants?status=suspended")

@@ -21,7 +21,18 @@ from storage.postgres.people.sessions import PostgresSessions
 from storage.postgres.subjects import PostgresSubjects
 from storage.redis.bus import RedisBus
 from storage.sessions import Sessions
-from tests.gateway.portal.conftest import EMAIL, PAGE, PASSWORD, SAME_ORIGIN, Client, Town, actions, fill, log_in
+from tests.gateway.portal.conftest import (
+    EMAIL,
+    PAGE,
+    PASSWORD,
+    SAME_ORIGIN,
+    Client,
+    Town,
+    actions,
+    fill,
+    form_of,
+    log_in,
+)
 from tests.gateway.portal.test_recovery import asked
 
 COOKIE = "tahoe_session"
@@ -369,3 +380,20 @@ async def test_a_store_that_is_away_closes_the_log_in(
     assert (await log_in(portal)).status == 503
     page = await portal.get("/auth/login", headers=PAGE | {"Cookie": f"{COOKIE}=x"}, allow_redirects=False)
     assert page.status == 503
+
+
+async def test_a_program_that_sends_the_form_gets_json(portal: Client, town: Town) -> None:
+    """A problem, as everywhere, and the session where it is right; whoever sends JSON is no browser with a form."""
+    target, hidden = await form_of(portal, "/auth/login", None)
+    for password, status, kind in (
+        (PASSWORD + "x", 401, "application/problem+json"),
+        (PASSWORD, 200, "application/json"),
+    ):
+        sent = hidden | {"email": EMAIL, "password": password}
+        answer = await portal.post(target, data=sent, headers={"Accept": "application/json"}, allow_redirects=False)
+        assert (answer.status, answer.content_type) == (status, kind)
+    assert (await answer.json())["user"]["email"] == EMAIL
+    answer = await portal.post(target, data={"email": EMAIL, "password": PASSWORD})
+    assert "A program sends JSON" in (await answer.json(content_type=None))["detail"]
+    answer = await portal.post(target, json={"email": EMAIL, "password": "wrong"}, headers=PAGE | SAME_ORIGIN)
+    assert (answer.status, (await answer.json(content_type=None))["code"]) == (401, "invalid_login")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.limits.allowances import Allowance, Kind, Scope, What, amount_text, check_apart
+from policies.limits.allowances import Allowance, Kind, Scope, What, amount_text, check_apart, several
 
 READ = [
     (What.REQUESTS, "600/m", 600, 60_000, "", Kind.RATE),
@@ -33,6 +33,33 @@ def test_an_allowance_is_read_and_written_alike(
 
 
 @pytest.mark.parametrize(
+    ("what", "typed", "text"),
+    [
+        (What.AUDIO, "10 min/day", "10m/day"), (What.AUDIO, " 100 hours / month ", "100h/month"),
+        (What.AUDIO, "90sec/minute", "90s/m"), (What.REQUESTS, "1 000/m", "1000/m"),
+        (What.REQUESTS, "1\u202f000\u00a0000/month", "1000000/month"), (What.REQUESTS, "5/min", "5/m"),
+        (What.BYTES, "10 GB/day", "10GB/day"), (What.CONCURRENCY, "1 000", "1000"), (What.STREAMS, " 5 ", "5"),
+    ],
+)  # fmt: skip
+def test_what_people_type_is_understood_where_it_can_mean_one_thing(what: What, typed: str, text: str) -> None:
+    """Blanks between thousands and before units, and the usual words."""
+    assert str(Allowance.parse(what, typed)) == text
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        ("600/m, 5000/day", ["600/m", "5000/day"]), ("600/m 5 000/day", ["600/m", "5 000/day"]),
+        ("10 min/day;100 h/month\n1h/h", ["10 min/day", "100 h/month", "1h/h"]), ("1,000/m", ["1,000/m"]),
+        ("1 000/m,5000/day,", ["1 000/m", "5000/day"]), (" ", []), ("10", ["10"]),
+    ],
+)  # fmt: skip
+def test_limits_in_one_field_are_told_apart(field: str, found: list[str]) -> None:
+    """By commas, or by a blank behind a period; so that what is refused is named whole."""
+    assert several(field) == found
+
+
+@pytest.mark.parametrize(
     ("what", "text"),
     [
         (What.AUDIO, "100m/month"), (What.AUDIO, "3600s/h"), (What.AUDIO, "30m/d"), (What.AUDIO, "1h/day"),
@@ -54,7 +81,9 @@ def test_a_share_that_is_not_whole_in_that_unit_is_shown_in_another() -> None:
         (What.REQUESTS, "600"), (What.REQUESTS, "0/m"), (What.REQUESTS, "600/w"), (What.REQUESTS, "6s/m"),
         (What.REQUESTS, "1/month/day"), (What.REQUESTS, "-1/m"), (What.REQUESTS, ""), (What.REQUESTS, "٦/m"),
         (What.AUDIO, "3600/h"), (What.AUDIO, "1.5h/d"), (What.AUDIO, "1d/month"), (What.AUDIO, "999999999999h/d"),
-        (What.BYTES, "1XB/h"), (What.BYTES, "GB/h"), (What.BYTES, "1 GB/h"), (What.BYTES, "999999TB/d"),
+        (What.BYTES, "1XB/h"), (What.BYTES, "GB/h"), (What.BYTES, "1 G B/h"), (What.BYTES, "999999TB/d"),
+        (What.REQUESTS, "1,000/m"), (What.REQUESTS, "1.000/m"), (What.REQUESTS, "10 00/m"), (What.REQUESTS, "600 m"),
+        (What.AUDIO, "10 min"), (What.AUDIO, "10min/days"),
         (What.CONCURRENCY, "0"), (What.CONCURRENCY, "5/m"), (What.STREAMS, "many"), (What.STREAMS, "1000000000"),
     ],
 )  # fmt: skip
