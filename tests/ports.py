@@ -5,7 +5,8 @@ import secrets
 import socket
 from pathlib import Path
 
-_FROM = 10_000
+_FROM = 10_100
+"""Above 10080, the last port that no browser connects to (Fetch standard, "port blocking")."""
 
 
 def free_port(*, and_next: bool = False) -> int:
