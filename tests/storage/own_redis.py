@@ -49,6 +49,11 @@ def hurry(nodes: Nodes) -> None:
         wire._watch = None
 
 
+def relax(nodes: Nodes) -> None:
+    """It has all its time again, over connections that are made from here on."""
+    nodes._timeout = nodes.main._timeout = 30.0
+
+
 @asynccontextmanager
 async def own_redis(directory: Path, *options: str) -> AsyncIterator[OwnRedis]:
     """Run one with an empty memory and no file."""

@@ -25,7 +25,7 @@ from storage.ports import Held, Holds, Unavailable
 from storage.redis import holds as redis_holds
 from storage.redis.holds import RedisHolds
 from storage.redis.line import Script
-from tests.storage.own_redis import OwnRedis, hurry, own_redis
+from tests.storage.own_redis import OwnRedis, hurry, own_redis, relax
 from tests.storage.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -662,6 +662,7 @@ async def test_what_the_ledger_has_told_since_is_not_counted_again(tmp_path: Pat
     with pytest.raises(Unavailable):
         await stream.extend(Spent(25_000), Spent(9_000))
     async with own_redis(tmp_path):
+        relax(holds._nodes)
         await left_becomes(holds, month, 100_000)
         await holds.tell(month, 14_000)
         holds._renew()
@@ -685,6 +686,7 @@ async def test_what_a_stream_has_spent_counts_once_where_the_answer_to_it_was_lo
     with pytest.raises(Unavailable):
         await stream.extend(Spent(15_000), Spent(5_000))
     own.thaw()
+    relax(holds._nodes)
     await left_becomes(holds, month, 85_000)
     assert (await stream.extend(Spent(20_000), Spent(10_000))).figures[0].used == 10_000
     stream.settle(Spent(11_000))
