@@ -84,15 +84,17 @@ def conclude(
     sound: bool,
     fields: Mapping[str, str],
     by_url: bool = False,
+    weighed_bitrate: int = UNKNOWN_BITRATE,
 ) -> Measured:
     """Rank the sources.
 
-    ``sound`` is False for a body that its reader may cut into other parts than the meter did; ``by_url`` says that it
-    names a place where audio is, perhaps beside some that it holds itself.
+    ``sound`` is False for a body that its reader may cut into other parts than the meter did, which weighs at
+    ``weighed_bitrate`` at the least; ``by_url`` says that it names a place where audio is, perhaps beside some that it
+    holds itself.
     """
     weight_ms = sum(file.estimated_ms for file in files)
     if not sound:
-        weight_ms = max(weight_ms, body_bytes * 8000 // UNKNOWN_BITRATE)
+        weight_ms = max(weight_ms, body_bytes * 8000 // weighed_bitrate)
     if by_url:
         chosen = _elsewhere(files, reported_ms, 0 if sound else weight_ms)
     else:

@@ -1,4 +1,4 @@
-"""Base64 and the escapes of URLs undone in stream.
+"""Base64, quoted-printable and the escapes of URLs undone in stream.
 
 Base64 is RFC 4648's as RFC 2045 section 6.8 carries it, so line breaks and strangers are ignored. Decoders differ on
 padding that stands where none belongs: CPython reads on behind it, others behind any, and so does this one. They differ
@@ -6,6 +6,7 @@ on the two URL-safe letters as well, which are letters or strangers: whoever car
 """
 
 import binascii
+import re
 from urllib.parse import unquote_to_bytes
 
 from policies.audio.walker import Chunk
@@ -50,6 +51,26 @@ class Base64Stream:
 def _padded(text: bytes) -> bytes:
     """Two characters behind the last quantum are one byte more, and three are two."""
     return binascii.a2b_base64(text + b"=" * (-len(text) % _QUANTUM))
+
+
+class QuotedStream:
+    """Undoes quoted-printable (RFC 2045 section 6.7), which Go's forms are read through. Keeps up to 67 characters."""
+
+    __slots__ = ("_held",)
+
+    _SOFT_BREAK = re.compile(rb"=[ \t]{0,64}\r?\n")
+    _CUT = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,64}\r?)\Z")
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def decode(self, chunk: Chunk) -> bytes:
+        """What the text fed so far makes whole. Never raises."""
+        text = self._held + chunk
+        cut = self._CUT.search(text, max(len(text) - 67, 0))
+        text, self._held = (text[: cut.start()], text[cut.start() :]) if cut else (text, b"")
+        text = self._SOFT_BREAK.sub(b"", text)
+        return unquote_to_bytes(text.replace(b"%", b"=25").replace(b"=", b"%"))
 
 
 class PercentStream:

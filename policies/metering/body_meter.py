@@ -12,7 +12,7 @@ from policies.metering.inline_audio import InlineAudio
 from policies.metering.json_body import JsonBody
 from policies.metering.json_stream import Consumer, Path
 from policies.metering.pair_stream import PairStream
-from policies.metering.readings import MOST_TEXT_BYTES, heard_as, heard_inside, is_text
+from policies.metering.readings import MOST_TEXT_BYTES, heard_as, heard_inside, is_text, says_more
 
 
 class BodyMeter:
@@ -76,7 +76,7 @@ class BodyMeter:
         if not track.size:
             return []
         # Services read JSON whatever its content type says (Starlette's request.json(), for one).
-        if inline and is_text(self._json.head, track):
+        if inline and (is_text(self._json.head, track) or says_more(inline, track)):
             found = heard_inside(inline, track)
             if found or (track.size <= MOST_TEXT_BYTES and (self._elsewhere.fetches or self._declared is None)):
                 return found

@@ -7,14 +7,14 @@ from functools import reduce
 from policies.account.usage import Measured
 from policies.audio.pcm import Format
 from policies.audio.sources import Heard, conclude, foreseen
-from policies.audio.track import Track
-from policies.audio.transfer import Base64Stream
+from policies.audio.track import UNKNOWN_BITRATE, Track
+from policies.audio.transfer import Base64Stream, QuotedStream
 from policies.audio.walker import Chunk
 from policies.metering.elsewhere import Elsewhere
 from policies.metering.inline_audio import InlineString
 from policies.metering.json_body import JsonBody
 from policies.metering.multipart import MOST_NOTED_BYTES, Consumer, MultipartWalker, Part, has_plain_names
-from policies.metering.readings import MOST_TEXT_BYTES, heard_as, heard_inside, is_text
+from policies.metering.readings import MOST_TEXT_BYTES, heard_as, heard_inside, is_text, says_more
 
 _FILE_FIELDS = frozenset({"file", "audio", "audio_file", "data_file"})
 """Parts that services take for the audio even without a file name; whisper.cpp is one."""
@@ -23,6 +23,8 @@ _SLACK_MS = 100
 _WHISPER_SAMPLES = Format.of("pcm16", 16_000)
 """How whisper-asr-webservice reads any file with ``encode=false``, and what it calls the part with it."""
 _WHISPER_FILE = "audio_file"
+_DOUBTED_BITRATE = 4_000
+"""Of a form that no honest client sends: who reads it otherwise may find the thriftiest speech in it."""
 _PLAIN_ENCODINGS = frozenset({"", "binary", "8bit", "7bit", "base64"})
 
 
@@ -145,18 +147,28 @@ class FormMeter:
         self._note()
         walker, by_url = self._walker, self._elsewhere.fetches
         fields = {**self._fields, **self._said, **walker.fields}
-        return conclude(self._heard(), self._size, reported_ms, sound=walker.sound, fields=fields, by_url=by_url)
+        bitrate = _DOUBTED_BITRATE if walker.broken or walker.irregular else UNKNOWN_BITRATE
+        return conclude(
+            self._heard(),
+            self._size,
+            reported_ms,
+            sound=walker.sound,
+            fields=fields,
+            by_url=by_url,
+            weighed_bitrate=bitrate,
+        )
 
 
 class _FormPart:
     """One part of a form that may be audio.
 
-    A transfer encoding is obeyed by some services and ignored by others. So base64 is read both ways, and the longer
-    playing counts; of the other encodings only the bytes are sure, and a walk does not lower their estimate.
+    A transfer encoding is obeyed by some services and ignored by others. So base64 and quoted-printable are read both
+    ways, and the longest playing counts; of all encodings but base64 only the bytes are sure, and a walk does not lower
+    their estimate.
     """
 
     __slots__ = (
-        "_base64", "_declared", "_elsewhere", "_is_file", "_is_noted", "_is_opaque", "_json", "_name", "_plain",
+        "_declared", "_elsewhere", "_is_file", "_is_noted", "_is_opaque", "_json", "_name", "_plain",
         "_string", "_text", "_undone",
     )  # fmt: skip
 
@@ -172,8 +184,11 @@ class _FormPart:
         self._string = None if self._is_file else InlineString()
         self._is_opaque = part.transfer_encoding not in _PLAIN_ENCODINGS
         self._plain = Track(part.named_bitrate)
-        self._base64 = Base64Stream() if part.transfer_encoding == "base64" else None
-        self._undone = Track(part.named_bitrate)
+        self._undone: list[tuple[Base64Stream | QuotedStream, Track]] = [
+            (undo(), Track(part.named_bitrate))
+            for name, undo in (("base64", Base64Stream), ("quoted", QuotedStream))
+            if name in part.transfer_encoding
+        ]
 
     def feed(self, view: memoryview) -> None:
         if len(self._text) < MOST_NOTED_BYTES:
@@ -183,8 +198,8 @@ class _FormPart:
         self._plain.feed(view)
         if self._string:
             self._string.feed(bytes(view))
-        if self._base64:
-            self._undone.feed(self._base64.decode(view))
+        for undo, track in self._undone:
+            track.feed(undo.decode(view))
 
     def note(self) -> None:
         """Tell of the places that it names so far. As often as one likes."""
@@ -202,19 +217,23 @@ class _FormPart:
     @property
     def foretold_bytes(self) -> int:
         """See :attr:`policies.audio.track.Track.foretold_bytes`; 0 where it is read in two ways."""
-        return 0 if self._base64 or self._is_opaque else self._plain.foretold_bytes
+        return 0 if self._undone or self._is_opaque else self._plain.foretold_bytes
 
     @property
     def track(self) -> Track:
         """The reading that tells more."""
-        if not self._base64:
+        if not self._undone:
             return self._plain
-        return max(self._plain, self._undone, key=lambda track: (track.walked_ms or 0, bool(track.container)))
+        return max(
+            self._plain,
+            *(track for _, track in self._undone),
+            key=lambda track: (track.walked_ms or 0, bool(track.container)),
+        )
 
     def heard(self) -> Heard | None:
         """None for a part that is no audio: empty, or short and without a file's name or a container's first bytes."""
         track, inline = self.track, self._json.inline
-        if inline is not None and is_text(self._json.head, track):
+        if inline is not None and (is_text(self._json.head, track) or says_more(inline, track)):
             found = heard_inside(inline, track)
             if found or (track.size <= MOST_TEXT_BYTES and self._declared is None):
                 return reduce(Heard.joined, found) if found else None

@@ -58,7 +58,7 @@ _MAY_BE_END_OF_LINE = re.compile(rb"[ \t]{0,64}\r?\Z")
 
 
 class Part(NamedTuple):
-    """What the header of one part says. ``transfer_encoding`` in lower case, empty when there is none."""
+    """What the header of one part says. ``transfer_encoding`` in lower case, all of them; empty when there is none."""
 
     name: str
     is_file: bool
@@ -148,6 +148,7 @@ class MultipartWalker:
         "_strays",
         "_stretch",
         "broken",
+        "has_bare_newlines",
         "irregular",
         "parts",
     )
@@ -156,6 +157,8 @@ class MultipartWalker:
         boundary = boundary_of(content_type)
         self.broken = boundary is None
         """The walk ended: no usable boundary, too many parts, too much header, or too many delimiters that are none."""
+        self.has_bare_newlines = False
+        """Its lines end as Go's parser takes them, and others do not."""
         self.irregular = False
         """Two honest parsers could disagree on where a part begins or ends."""
         self.parts = 0
@@ -182,7 +185,9 @@ class MultipartWalker:
     @property
     def sound(self) -> bool:
         """Whether every byte so far could be read in one way only, and as parts."""
-        return not (self.broken or self.irregular) and (self.parts > 0 or self._ended or self._fresh)
+        return not (self.broken or self.irregular or self.has_bare_newlines) and (
+            self.parts > 0 or self._ended or self._fresh
+        )
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes of the body."""
@@ -259,7 +264,7 @@ class MultipartWalker:
         """Like Go's mime/multipart, read the body in the newlines of its first delimiter; all others insist on CRLF."""
         if not self.parts:
             self._newline = newline
-            self.irregular = self.irregular or newline == b"\n"
+            self.has_bare_newlines = newline == b"\n"
         return newline == self._newline
 
     def _partial(self, data: _Data, at: int) -> int:
@@ -332,7 +337,7 @@ def _part(block: _Data) -> Part:
                 names = [key for key, _ in given if key.startswith("name")]
                 plain = plain and dispositions == 1 and names == ["name"]
             case "content-transfer-encoding":
-                transfer_encoding = value.strip().lower()
+                transfer_encoding = f"{transfer_encoding} {value.strip().lower()}".lstrip()
             case _:
                 pass
     return Part(name, is_file, transfer_encoding, plain or not dispositions, of_name(unquote(text)) if is_file else 0)

@@ -43,3 +43,9 @@ def heard_inside(inline: InlineAudio, track: Track) -> list[Heard]:
 def is_text(head: bytes, track: Track) -> bool:
     """Whether a body begins like a text, and nothing that a decoder would play was found in it."""
     return not track.container and track.walked_ms is None and all(byte in _TEXT_BYTES for byte in head)
+
+
+def says_more(inline: InlineAudio, track: Track) -> bool:
+    """Whether the strings of a JSON text hold more than is found in the whole: UTF-16 begins like a frame of sound."""
+    found = sum(heard.best_ms for heard in inline.heard)
+    return found > 0 and found > Heard.of(track).best_ms

@@ -2,13 +2,14 @@
 
 import base64
 import binascii
+import quopri
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.audio.transfer import Base64Stream, PercentStream
+from policies.audio.transfer import Base64Stream, PercentStream, QuotedStream
 from tests.policies.audio.feeding import cuts
 
 
@@ -64,3 +65,14 @@ def test_escapes_are_undone_as_the_standard_library_undoes_them_however_they_are
     undone = decoded(text, lengths, PercentStream())
     assert whole.startswith(undone)
     assert len(whole) - len(undone) <= 2
+
+
+@given(data=st.binary(max_size=80), lengths=cuts)
+def test_quoted_printable_is_undone_as_the_standard_library_undoes_it_however_it_is_cut(data, lengths):
+    text = quopri.encodestring(data, quotetabs=True)
+    assert decoded(text + b"\n", lengths, QuotedStream()).rstrip(b"\n") == quopri.decodestring(text).rstrip(b"\n")
+
+
+@given(text=st.text("=4aF \t\r\n%", max_size=80).map(str.encode), lengths=cuts)
+def test_what_is_no_quoted_printable_says_the_same_however_it_is_cut(text, lengths):
+    assert decoded(text + b".", lengths, QuotedStream()) == decoded(text + b".", stream=QuotedStream())
