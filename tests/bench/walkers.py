@@ -82,6 +82,7 @@ RECORDINGS: Mapping[str, Recording] = {
     "ts aac": _of("mpegts", "aac", 44_100, 2),
     "ts mp2": _of("mpegts", "mp2", 48_000, 2),
     "m2ts ac3": _of("mpegts", "ac3", 48_000, 2, options=(("mpegts_m2ts_mode", "1"),)),
+    "ts opus": _opus("mpegts", "20", 24_000),
     "mpg mp2": _of("mpeg", "mp2", 48_000, 2),
     "vob ac3": _of("vob", "ac3", 48_000, 2),
     "asf wma 64 kbit/s": _of("asf", "wmav2", 44_100, 2, bitrate=64_000),

@@ -7,12 +7,15 @@ false size.
 
 from collections import deque
 
-from policies.audio.opus import MOST_SAMPLES, RATE, packet_samples
+from policies.audio.opus import MOST_SAMPLES, RATE, SAMPLES, packet_samples
 from policies.audio.walker import Chunk
 
 _SYNC, _SYNC_ENDS = 0x7F, 0xE0
 _STARTS_LATE, _ENDS_EARLY, _IS_EXTENDED = 0x10, 0x08, 0x04
 """Flags: how much is left out at either end, which FFmpeg plays all the same, and that something else follows."""
+_USUAL, _MORE_SIZE = b"\x7f\xe0", 255
+_USUAL_BYTES = len(_USUAL) + 2
+"""Of a header without flags and of a small packet, with that one's first byte."""
 _MOST_BYTES = 8_192
 """Of one packet: eight channels at 2.5 Mbit/s."""
 _READ_BYTES = 320
@@ -58,23 +61,36 @@ class OpusElements:
             if begins and at >= limit:
                 begins.popleft()
                 at, self._is_strange = limit, False
-                continue
-            length = 0
-            if not self._is_strange:
-                try:
-                    length, samples = _packet(data[at : min(at + _READ_BYTES, limit)])
-                except IndexError:
-                    if not begins:
-                        self._held = data[at:]
-                        break
-                else:
-                    self._samples += samples
-            if not length:
-                self._samples += _MOST_IN_OTHERS * (not self._is_strange)
-                self._is_strange, length = True, limit - at
-                self.strange += length
-            at += length
+                limit = begins[0] - before if begins else end
+            if data.startswith(_USUAL, at) and at + _USUAL_BYTES <= limit and not self._is_strange:
+                size, first = data[at + len(_USUAL)], data[at + len(_USUAL) + 1]
+                if SAMPLES[first] and 0 < size < _MORE_SIZE:
+                    self._samples += SAMPLES[first]
+                    at += len(_USUAL) + 1 + size
+                    continue
+            if at < limit:
+                length = self._pass_unusual(data, at, limit, is_cut=not begins)
+                if not length:
+                    self._held = data[at:]
+                    break
+                at += length
         self._next = before + at
+
+    def _pass_unusual(self, data: bytes, at: int, limit: int, *, is_cut: bool) -> int:
+        """Pass a packet with any header, or what is none up to ``limit``; how much. 0 where more may come of it."""
+        if not self._is_strange:
+            try:
+                length, samples = _packet(data[at : min(at + _READ_BYTES, limit)])
+            except IndexError:
+                if is_cut:
+                    return 0
+                length = samples = 0
+            self._samples += samples if length else _MOST_IN_OTHERS
+            if length:
+                return length
+        self._is_strange = True
+        self.strange += limit - at
+        return limit - at
 
 
 def _packet(head: bytes) -> tuple[int, int]:
@@ -86,7 +102,7 @@ def _packet(head: bytes) -> tuple[int, int]:
     if head[0] != _SYNC or flags < _SYNC_ENDS:
         return 0, 0
     size, begins = 0, 2
-    while head[begins] == 255 and size < _MOST_BYTES:
+    while head[begins] == _MORE_SIZE and size < _MOST_BYTES:
         size, begins = size + 255, begins + 1
     size, begins = size + head[begins], begins + 1
     begins += 2 * (flags & _STARTS_LATE > 0) + 2 * (flags & _ENDS_EARLY > 0)
