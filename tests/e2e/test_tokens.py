@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.demo import ADMIN
+from gateway.demo.samples import SAMPLES
 from policies.identity.permissions import Permission
 from tests.e2e.running import Demo, children, command_line, eventually
 from tests.policies.signing import signer
@@ -50,6 +51,19 @@ def status(demo: Demo, token: str) -> int:
         return error.code
 
 
+def granted(demo: Demo, token: str) -> str:
+    """A ticket in Deepgram's way."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{demo.facts['url']}/v1/auth/grant", b'{"ttl_seconds": 600}', headers)
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return str(json.load(answer)["access_token"])
+
+
+def uploaded(demo: Demo, ticket: str, data: str) -> int:
+    """What is answered to data that is sent with a ticket."""
+    return demo.curl("/v1/listen", "--data-binary", data, "-H", "Content-Type: audio/wav", key=ticket)[0]
+
+
 def test_a_person_transcribes_with_a_token_and_renews_and_ends_it(demo: Demo) -> None:
     first = log_in(demo)
     code, text = demo.transcribe(key=first["access_token"])
@@ -57,9 +71,15 @@ def test_a_person_transcribes_with_a_token_and_renews_and_ends_it(demo: Demo) ->
     assert json.loads(text)["text"] == demo.facts["sample_words"]
     second = post(demo, "/auth/token", grant_type="refresh_token", refresh_token=first["refresh_token"])
     assert {status(demo, second["access_token"]) for _ in range(20)} == {200}  # every worker has seen it
+    ticket = granted(demo, second["access_token"])
+    assert uploaded(demo, ticket, f"@{SAMPLES[0].path}") == 200
+    assert 401 not in {uploaded(demo, ticket, "no audio") for _ in range(8)}
+    post(demo, "/auth/revoke", token=second["access_token"])  # alone: its log-in goes on
+    assert eventually(lambda: {uploaded(demo, ticket, "no audio") for _ in range(8)} == {401}, within_s=1.0)
+    assert status(demo, first["access_token"]) == 200
     post(demo, "/auth/revoke", token=second["refresh_token"])
-    assert eventually(lambda: {status(demo, second["access_token"]) for _ in range(8)} == {401}, within_s=1.0)
-    assert status(demo, first["access_token"]) == 401
+    assert eventually(lambda: {status(demo, first["access_token"]) for _ in range(8)} == {401}, within_s=1.0)
+    assert status(demo, second["access_token"]) == 401
     assert first["access_token"].split(".")[2] not in "\n".join(demo.gateway.lines)
     assert first["refresh_token"] not in "\n".join(demo.gateway.lines)
 
