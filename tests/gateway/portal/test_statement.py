@@ -87,6 +87,7 @@ async def test_page_json_and_csv_say_the_same_and_add_up_to_the_cent(portal: Cli
     figures = re.findall(r'<td class="figure">([0-9.]+)</td>\s*</tr>', page)
     assert figures == [line["amount"] for line in made["lines"]] + ["0.02"]
     assert "2026-06-15 to 2026-07-14, Pacific/Auckland" in page
+    assert re.search(r"<dt>Made</dt><dd>[-0-9]{10} [0-9:]{5} NZ[DS]T</dd>", page)
     assert not re.search(r"<style|<script(?! src)|\sstyle=|\son\w+=", page)
 
 
