@@ -7,12 +7,12 @@ track     one file: skips its ID3v2 tag, sniffs it, feeds the right walker; the 
 elements  boxes and elements that say how long they are: most of a file is passed unread
 chunks    named chunks, whatever their sizes say: ``wav`` (formats in ``wav_formats``, frames that it calls plain
           samples in ``disguise``) and ``aiff``
-plain     a header and samples: AU, Wave64
+plain     a header and samples: AU; ``nist`` and ``voc`` the like, ``wave64`` WAV by other names
 caf       CAF
 avi       AVI
 asf       Windows Media: .wma, .asf, .wmv
 sounds    streams of sound by WAVEFORMATEX, for those two; ``wma`` counts Windows Media Audio by its blocks
-flv       FLV; ``wavpack`` and ``tta`` what their names say
+flv       FLV, with ``flv_extended``; ``wavpack`` and ``tta`` what their names say
 mpegts    MPEG transport streams, M2TS; ``mpegps`` programme streams
 frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
           two in the unknown

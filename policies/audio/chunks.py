@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from policies.audio.disguise import Disguise
+from policies.audio.speech import G723Walker
 from policies.audio.walker import Chunk, Walker
 from policies.audio.wav_formats import Layout
 from policies.audio.wma import Wma
@@ -310,6 +311,8 @@ class ChunkWalker:
     @property
     def unsure(self) -> bool:
         """Whether its codec's frames are of several sizes."""
+        if isinstance(self.reading.inner, G723Walker):
+            return self.reading.inner.unsure
         return self.reading.layout is not None and self.reading.layout.is_guess
 
     @property

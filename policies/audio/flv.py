@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 
 from policies.audio.aac.setup import SAMPLES, channels_of, frame_of
+from policies.audio.flv_extended import ExtendedSound
 from policies.audio.frames import NS_PER_SECOND
 from policies.audio.mpeg import MpegWalker
 from policies.audio.packets import AacPackets
@@ -30,9 +31,11 @@ _MOST_DESCRIPTIONS = 4096
 """Behind more different ones the rest is weighed."""
 _UNKNOWN_KBITS, _SPEECH_KBITS, _OTHER_KBITS = 32, 4, 6
 """Of what is in no tag, where AAC or MP3 was heard in front of it, and else, when it may be Speex; and of sound in
-codecs that are not walked: those that later versions added."""
+codecs that are not walked."""
 _NS_PER_MS = 1_000_000
 _CODECS, _ADPCM, _SPEEX = 16, 1, 11
+_READ_WHOLE = frozenset((_SPEEX, 9))
+"""Speex, and what later versions added."""
 _ADPCM_HEAD_BITS, _ADPCM_SAMPLES = 22, 4096
 _LITTLE_ENDIAN = 3
 _PLAIN, _SLOW = frozenset((0, _LITTLE_ENDIAN)), frozenset((7, 8))
@@ -66,9 +69,9 @@ class FlvWalker:
     """Walks tags in any cuts; keeps the beginning of one."""
 
     __slots__ = (
-        "_aac", "_before", "_described", "_descriptions", "_first", "_frame_ns", "_held", "_is_lost", "_kinds", "_left",
-        "_mp3", "_other", "_other_codec", "_plain_ns", "_played", "_sink", "_size", "_then", "_wanted", "channels",
-        "passed", "strange",
+        "_aac", "_before", "_described", "_descriptions", "_extended", "_first", "_frame_ns", "_held", "_is_lost",
+        "_kinds", "_left", "_mp3", "_other", "_other_codec", "_plain_ns", "_played", "_sink", "_size", "_then",
+        "_wanted", "channels", "passed", "strange",
     )  # fmt: skip
 
     claimed_ms = None
@@ -95,6 +98,7 @@ class FlvWalker:
         """What tags said of those, by codec."""
         self._other_codec, self._first = "", b""
         self._mp3 = MpegWalker(is_linked=False)
+        self._extended = ExtendedSound()
         self._described = b""
         self._aac: AacPackets | None = None
         self._played = self._before = 0
@@ -105,12 +109,13 @@ class FlvWalker:
     @property
     def codec(self) -> str:
         """FFmpeg's name; empty until known."""
-        return "aac" if self._samples else self._mp3.codec if self._mp3.ms else self._other_codec
+        named = self._other_codec or self._extended.codec
+        return "aac" if self._samples else self._mp3.codec if self._mp3.ms else named
 
     @property
     def unsure(self) -> bool:
         """Whether any of it was weighed, or holds more blocks of AAC than tags."""
-        is_more = self._aac is not None and self._aac.unsure
+        is_more = (self._aac is not None and self._aac.unsure) or self._extended.unsure
         return is_more or self.strange + self._mp3.strange + self._other > 0
 
     @property
@@ -120,10 +125,12 @@ class FlvWalker:
     @property
     def ms(self) -> int | None:
         """Of all tags of sound, and by its weight of what is in none."""
-        aac_ms = self._samples * (self._frame_ns or _SLOWEST_NS) // SAMPLES // _NS_PER_MS
+        aac_ns = self._samples * (self._frame_ns or _SLOWEST_NS) // SAMPLES
         kbits = _UNKNOWN_KBITS if self._samples or self._mp3.ms else _SPEECH_KBITS
-        weight_ms = (self.strange + self._mp3.strange) * 8 // kbits + self._other * 8 // _OTHER_KBITS
-        return (self._mp3.ms or 0) + aac_ms + self._plain_ns // _NS_PER_MS + weight_ms or None
+        other = self._other + self._extended.other
+        weight_ms = (self.strange + self._mp3.strange) * 8 // kbits + other * 8 // _OTHER_KBITS
+        played_ns = self._extended.ns(max(self._mp3.ns, 0) + aac_ns + self._plain_ns)
+        return (played_ns + _NS_PER_MS // 2) // _NS_PER_MS + weight_ms or None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
@@ -144,6 +151,7 @@ class FlvWalker:
                     held, self._held = bytes(self._held), bytearray()
                     self._then(held)
             at += len(piece)
+        self._extended.flush()
         if self._is_lost:
             self.strange += len(data) - at
 
@@ -163,8 +171,8 @@ class FlvWalker:
                     frames.append(data[at + _TAG_BYTES + 1 : end])
                 elif length > _MOST_READ_BYTES or (codec == _AAC and kind & 0xFF == _CONFIG):
                     break
-                elif codec == _SPEEX:
-                    self._count_speex(data[at + _TAG_BYTES + 1 : end])
+                elif codec in _READ_WHOLE:
+                    self._hear_whole(data, at + _TAG_BYTES, end)
                 elif codec != _AAC or kind & 0xFF != _FRAME:
                     self._count(data[at + _TAG_BYTES : at + _TAG_BYTES + _KIND_BYTES], length - 1)
                 elif aac is None:
@@ -223,9 +231,9 @@ class FlvWalker:
         elif codec == _AAC and kind[1] == _CONFIG and 0 < left <= _CONFIG_BYTES:
             self._left = 0
             self._want(left, self._describe)
-        elif codec == _SPEEX and left < _MOST_READ_BYTES:
-            self._left, self._first = 0, kind[1:]
-            self._want(left, self._hear_speex)
+        elif codec in _READ_WHOLE and left < _MOST_READ_BYTES:
+            self._left, self._first = 0, kind
+            self._want(left, self._hear_rest)
         else:
             self._sink = None
             self._count(kind, left + 1)
@@ -247,14 +255,18 @@ class FlvWalker:
         self._plain_ns += slowest_ns
         self._other_codec = _NAMES[codec]
 
-    def _hear_speex(self, rest: bytes) -> None:
-        self._count_speex(self._first + rest)
+    def _hear_rest(self, rest: bytes) -> None:
+        whole = self._first + rest
+        self._hear_whole(whole, 0, len(whole))
         self._want(_BEHIND_BYTES, self._close)
 
-    def _count_speex(self, packet: bytes) -> None:
-        """A packet of any number of frames."""
-        self._plain_ns += frames_in(packet) * FRAME_MS * _NS_PER_MS
-        self._other_codec = "speex"
+    def _hear_whole(self, data: bytes, at: int, end: int) -> None:
+        """A tag's sound that is all here: a packet of any number of frames of Speex, or what later versions added."""
+        if data[at] >> 4 == _SPEEX:
+            self._plain_ns += frames_in(data[at + 1 : end]) * FRAME_MS * _NS_PER_MS
+            self._other_codec = "speex"
+        else:
+            self._extended.take(data, at, end)
 
     def _frame(self, size: int) -> None:
         """A tag of AAC begins; it holds one block, unless somebody packed more into it."""

@@ -1,15 +1,14 @@
-"""AU and Wave64: a header, and then samples. All that follows the header counts, whatever else stands there.
+"""AU: a header, and then samples. All that follows the header counts, whatever else stands there.
 
-They are rare, so that is fair enough, and nothing can be hidden.
+It is rare, so that is fair enough, and nothing can be hidden.
 """
 
 import struct
-from collections.abc import Callable
-from typing import ClassVar
 
 from policies.audio.walker import Chunk
-from policies.audio.wav_formats import Layout, read_format
+from policies.audio.wav_formats import Layout
 
+_AU_HEADER_BYTES = 24
 _AU_CODECS = {
     1: ("pcm_mulaw", 8), 2: ("pcm_s8", 8), 3: ("pcm_s16be", 16), 4: ("pcm_s24be", 24), 5: ("pcm_s32be", 32),
     6: ("pcm_f32be", 32), 7: ("pcm_f64be", 64), 23: ("adpcm_g726", 4), 24: ("adpcm_g722", 4), 25: ("adpcm_g726", 3),
@@ -29,8 +28,6 @@ _MONO = {
 _ILBC, _ILBC_RATE = b"ilbc", 8000
 """The only one whose decoder knows its rate better than the file."""
 MOST_RATE = 1 << 31
-_WAVE64_FORM = b"wave\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8afmt "
-"""FFmpeg takes nothing else for Wave64, and looks for other audio in it."""
 
 
 def frames_of(codec: str, channels: int, rate: int, bits: int) -> Layout | None:
@@ -57,18 +54,11 @@ def _au(head: bytes) -> Layout | None:
     return frames_of(codec, channels, rate, bits)
 
 
-def _wave64(head: bytes) -> Layout | None:
-    """Chunks are named by GUIDs that begin with WAV's names, and sizes have 64 bits."""
-    return read_format(head[64:104], "<") if head[24:44] == _WAVE64_FORM else None
-
-
-class _PlainWalker:
-    """Counts bytes behind a header; keeps that."""
+class AuWalker:
+    """Sun's format, also called SND: counts bytes behind a header; keeps that."""
 
     __slots__ = ("_held", "_is_begun", "_layout", "_size")
 
-    _HEADER_BYTES: ClassVar[int]
-    READ: ClassVar[Callable[[bytes], Layout | None]]
     claimed_ms = None
     strange = 0
     unsure = False
@@ -100,24 +90,8 @@ class _PlainWalker:
             self._size += len(chunk)
             return
         self._held += chunk
-        if len(self._held) >= self._HEADER_BYTES:
+        if len(self._held) >= _AU_HEADER_BYTES:
             self._is_begun = True
-            self._layout = type(self).READ(self._held)
-            self._size = len(self._held) - self._HEADER_BYTES
+            self._layout = _au(self._held)
+            self._size = len(self._held) - _AU_HEADER_BYTES
             self._held = b""
-
-
-class AuWalker(_PlainWalker):
-    """Sun's format, also called SND."""
-
-    __slots__ = ()
-    _HEADER_BYTES = 24
-    READ = _au
-
-
-class Wave64Walker(_PlainWalker):
-    """Sony's WAV of 64 bits."""
-
-    __slots__ = ()
-    _HEADER_BYTES = 104
-    READ = _wave64

@@ -35,6 +35,9 @@ class Container(enum.StrEnum):
     FLV = "flv"
     WAVPACK = "wavpack"
     TTA = "tta"
+    VOC = "voc"
+    NIST = "nist"
+    """SPHERE."""
     LATM = "latm"
     """LOAS frames around it."""
     MPEGPS = "mpegps"
@@ -66,6 +69,8 @@ _MAGICS = (
     (rb"FLV[\0-\4].\0(?:\0\0[\x09-\xff]|\0[\1-\xff].|[\1-\xff]..)", Container.FLV),
     (rb"wvpk..[\0-\x0f]\0[\x02-\x10]\x04", Container.WAVPACK),
     (rb"TTA1[\x01\x02]\0", Container.TTA),
+    (rb"Creative Voice File\x1a", Container.VOC),
+    (rb"NIST_1A\n", Container.NIST),
     (rb"fLaC", Container.FLAC),
     (rb"OggS\0[\0-\x07]", Container.OGG),
     (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", Container.ASF),
@@ -98,7 +103,7 @@ that is played behind it. What begins like nothing is hunted through, MP4 behind
 
 _FOREIGN = re.compile(
     rb"RIF[FX]....(?:AVI[ X\x19]|AMV )|FORM....(?:8SVX|16SV|MAUD)|FRM8....|DSD "
-    rb"|FLV\x01|\0\0\x01[\xb3\xba\xe0]|wvpk|MAC |TTA[12]|MP\+|MPCK|tBaK|ajkg|Creative Voice File\x1a"
+    rb"|FLV\x01|\0\0\x01[\xb3\xba\xe0]|wvpk|MAC |TTA[12]|MP\+|MPCK|tBaK|ajkg"
     rb"|\x06\x0e\x2b\x34|\x7f\xfe\x80\x01|....\xf8\x72\x6f\xba|ea3\x03|EA3|NIST_1A|\.SoX|XoS\.|\x64\xa3.\0",
     re.DOTALL,
 ).match

@@ -10,6 +10,7 @@ from policies.audio.adts import AdtsWalker
 from policies.audio.flac import FlacWalker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.packets import AacPackets, Packets, SpeexPackets, VorbisPackets
+from policies.audio.speech import G723_TAGS, G723Walker
 from policies.audio.walker import Walker
 from policies.audio.wav_formats import Layout, read_format
 from policies.audio.wma import TAGS as WMA
@@ -206,6 +207,9 @@ def sound_of(form: bytes, sample_size: int = 0) -> Sound | None:
     tag, channels = int.from_bytes(form[:2], "little"), int.from_bytes(form[2:4], "little")
     if tag in _FRAMED:
         return _Framed(_FRAMED[tag]())
+    if tag in G723_TAGS:
+        rate, block = int.from_bytes(form[4:8], "little"), int.from_bytes(form[_BLOCK_AT:_SET_UP_SIZE_AT][:2], "little")
+        return _Framed(G723Walker(rate or _LEAST_RATE, block or 1))
     config = form[_SET_UP_AT:][: int.from_bytes(form[_SET_UP_SIZE_AT:_SET_UP_AT], "little")]
     packets = _packets(tag, config)
     if packets:

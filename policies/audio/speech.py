@@ -101,13 +101,63 @@ class BareGsmWalker:
         self._passed += len(chunk)
 
 
+G723_TAGS = frozenset((0x0042, 0x0111, 0xA100))
+"""What WAV and its like call it."""
+
+
+class G723Walker:
+    """G.723.1, whose frames say by two bits how long they are: 6.3 or 5.3 kbit/s, comfort noise, and nothing new.
+
+    FFmpeg begins anew with each of its packets, which are whole blocks: frames of other sizes than that come out
+    otherwise, and are taken for the smallest that hold speech, where that is more.
+    """
+
+    __slots__ = ("_block", "_passed", "_rate", "_seen", "_skip", "frames")
+
+    codec = "g723_1"
+    channels = 1
+    claimed_ms = None
+    strange = 0
+    _FRAME_BYTES, _LEAST_BYTES, _SAMPLES = (24, 20, 4, 1), 20, 240
+
+    def __init__(self, rate: int = _RATE, block: int = 0) -> None:
+        """``block`` is that of the file; 0 where frames follow each other from its first to its last byte."""
+        self._rate, self._block = rate, block
+        self._skip = self._passed = self.frames = 0
+        self._seen = 0
+        """Which sizes, a bit each."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether frames are of other sizes than a block."""
+        fitting = sum(1 << kind for kind, size in enumerate(self._FRAME_BYTES) if size == self._block)
+        return self._block > 0 and self._seen not in {0, fitting}
+
+    @property
+    def ms(self) -> int | None:
+        """Of the frames that have begun."""
+        frames = max(self.frames, self._passed // self._LEAST_BYTES) if self.unsure else self.frames
+        return milliseconds(frames * self._SAMPLES, self._rate) or None
+
+    def feed(self, chunk: Chunk) -> None:
+        """The next bytes."""
+        at, sizes, end, seen = self._skip, self._FRAME_BYTES, len(chunk), self._seen
+        while at < end:
+            kind = chunk[at] & 3
+            seen |= 1 << kind
+            at += sizes[kind]
+            self.frames += 1
+        self._skip, self._seen = at - end, seen
+        self._passed += end
+
+
 class DssWalker:
     """Digital Speech Standard: blocks of 512 bytes, each with a header of its own; two codecs.
 
     Counts frames of the shorter play (G.723.1) by their first bytes, those of the standard one by bytes.
     """
 
-    __slots__ = ("_codec", "_head_bytes", "_ms", "_passed", "_skip", "_sound", "_units")
+    __slots__ = ("_codec", "_head_bytes", "_long", "_passed", "_sound")
 
     channels = 1
     claimed_ms = None
@@ -116,12 +166,12 @@ class DssWalker:
     _BLOCK_BYTES, _BLOCK_HEAD_BYTES, _CODEC_AT = 512, 6, 0x2A4
     _STANDARD, _LONG = 0, 2
     _STANDARD_BYTES, _STANDARD_SAMPLES, _STANDARD_RATE = 41, 264, 11_025
-    _LONG_BYTES, _LONG_SAMPLES = (24, 20, 4, 1), 240
 
     def __init__(self) -> None:
         self._codec: int | None = None
         self._head_bytes = 0
-        self._passed = self._sound = self._skip = self._units = 0
+        self._passed = self._sound = 0
+        self._long = G723Walker()
 
     @property
     def codec(self) -> str:
@@ -133,7 +183,7 @@ class DssWalker:
         """Of the frames that have begun."""
         if self._codec == self._STANDARD:
             return milliseconds(self._sound // self._STANDARD_BYTES * self._STANDARD_SAMPLES, self._STANDARD_RATE)
-        return milliseconds(self._units * self._LONG_SAMPLES, _RATE) or None if self._codec == self._LONG else None
+        return self._long.ms if self._codec == self._LONG else None
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes of the file, from its magic on."""
@@ -154,8 +204,4 @@ class DssWalker:
         """What stands in one block behind its header."""
         self._sound += len(sound)
         if self._codec == self._LONG:
-            at = self._skip
-            while at < len(sound):
-                self._units += 1
-                at += self._LONG_BYTES[sound[at] & 3]
-            self._skip = at - len(sound)
+            self._long.feed(sound)

@@ -17,14 +17,17 @@ from policies.audio.matroska.walker import MatroskaWalker
 from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.mpegps import PsWalker
+from policies.audio.nist import NistWalker
 from policies.audio.nut import BITRATE as NUT_BITRATE
 from policies.audio.ogg import OggWalker
-from policies.audio.plain import AuWalker, Wave64Walker
+from policies.audio.plain import AuWalker
 from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
 from policies.audio.speech import DssWalker, SpeechWalker
 from policies.audio.tta import TtaWalker
+from policies.audio.voc import VocWalker
 from policies.audio.walker import LONGEST_MS, Chunk, Walker
 from policies.audio.wav import WavWalker
+from policies.audio.wave64 import Wave64Walker
 from policies.audio.wavpack import WavPackWalker
 
 WALKERS: Mapping[Container, Callable[[], Walker]] = {
@@ -45,6 +48,8 @@ WALKERS: Mapping[Container, Callable[[], Walker]] = {
     Container.FLV: FlvWalker,
     Container.WAVPACK: WavPackWalker,
     Container.TTA: TtaWalker,
+    Container.VOC: VocWalker,
+    Container.NIST: NistWalker,
     Container.ASF: AsfWalker,
     Container.MPEGPS: PsWalker,
     Container.CODEC2: SpeechWalker,

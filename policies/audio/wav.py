@@ -5,6 +5,7 @@ the one that plays longest counts. What no size may hide stands in ``policies.au
 """
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.act import Act
@@ -13,6 +14,7 @@ from policies.audio.chunks import FORM, ChunkWalker, Reading
 from policies.audio.disguise import Disguise
 from policies.audio.flac import FlacWalker
 from policies.audio.mpeg import MpegWalker
+from policies.audio.speech import G723_TAGS, G723Walker
 from policies.audio.walker import Chunk, Walker
 from policies.audio.wav_formats import read_format
 from policies.audio.wma import TAGS as WMA
@@ -34,6 +36,7 @@ _EXTENSIBLE, _KIND_AT, _EAC3 = 0xFFFE, 24, bytes.fromhex("af87fba7022dfb42a4d405
 _LEAST_WMA_BYTES = 18
 _PLAIN = 0x0001
 """The one whose data FFmpeg probes for another codec's."""
+_KNOWN = G723_TAGS | {_PLAIN}
 
 
 class _Reading(Reading):
@@ -62,11 +65,15 @@ class _Reading(Reading):
             layout = read_format(whole, self.order)
             self.add_layout(layout)
             framed = _FRAMED.get(0x2000 if tag == _EXTENSIBLE and whole[_KIND_AT:] == _EAC3 else tag)
-            self.is_foreign = self.is_foreign or (layout is None and framed is None and tag != _PLAIN)
+            self.is_foreign = self.is_foreign or (layout is None and framed is None and tag not in _KNOWN)
             if tag == _PLAIN and not self.disguise:
                 self.disguise = Disguise()
             if framed and not self.layouts and not self.inner:
                 self.inner = framed()
+            if tag in G723_TAGS and not self.inner:
+                order: Literal["little", "big"] = "little" if self.order == "<" else "big"
+                rate, block = int.from_bytes(whole[4:8], order), int.from_bytes(whole[12:14], order)
+                self.inner = G723Walker(rate, block or 1) if rate else None
 
 
 class WavWalker(ChunkWalker):

@@ -129,7 +129,7 @@ def _wma(form: _Format) -> Layout:
     return Layout("wma", form.channels, form.rate, block=block, header=block, lead=16 * frame, bits=1 << 30)
 
 
-_GUESSED = frozenset({"amr_nb", "amr_wb", "sipr", "acelp.kelvin", "wma", "msnsiren", "g723_1", "g729", "qcelp"})
+_GUESSED = frozenset({"amr_nb", "amr_wb", "sipr", "acelp.kelvin", "wma", "msnsiren", "g729", "qcelp"})
 """Codecs whose frames have several sizes: the smallest that holds speech is taken for all."""
 
 
@@ -143,7 +143,6 @@ _G726, _AMR, _AMR_WB = (
     _by_frames("amr_nb", 13, 160),
     _by_frames("amr_wb", 18, 320),
 )
-_G723, _WMA = _by_frames("g723_1", 20, 240), _wma
 _TRUESPEECH = _by_frames("truespeech", 32, 240)
 _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0001: _pcm,
@@ -163,7 +162,6 @@ _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0038: _AMR,
     0x0040: _G726,
     0x0041: _by_frames("g728", 5, 20),
-    0x0042: _G723,
     0x0044: _G726,
     0x0045: _G726,
     0x0057: _AMR,
@@ -173,19 +171,17 @@ _LAYOUTS: dict[int, Callable[[_Format], Layout | None]] = {
     0x0077: _AMR,
     0x0078: _AMR_WB,
     0x0083: _by_frames("g729", 8, 80),  # of 6.4 kbit/s
-    0x0111: _G723,
     0x0125: _by_bits("adpcm_sanyo", is_mono=True),
     0x0130: _by_blocks("sipr", 20, 320),
     0x0135: _by_frames("acelp.kelvin", 10, 80),
-    0x0141: _WMA,
-    0x0160: _WMA,
-    0x0161: _WMA,
+    0x0141: _wma,
+    0x0160: _wma,
+    0x0161: _wma,
     0x0200: _by_bits("adpcm_ct"),
     0x028E: _by_blocks("msnsiren", 20, 320),
     0x028F: _by_bits("adpcm_g722", is_mono=True),
     0x1500: _gsm,
     0x1501: _TRUESPEECH,
-    0xA100: _G723,
 }
 """By format tag. A tag that is not here (MP3 in WAV, for one) has no length that its bytes alone would tell."""
 

@@ -79,6 +79,7 @@ RECORDINGS: Mapping[str, Recording] = {
     "mp4 flac noise": _of("mp4", "flac", 44_100, 2, sound=noise),
     "flv aac": _of("flv", "aac", 44_100, 2),
     "flv mp3": _of("flv", "libmp3lame", 44_100, 2),
+    "flv opus": _of("flv", "libopus", 48_000),
     "ts aac": _of("mpegts", "aac", 44_100, 2),
     "ts mp2": _of("mpegts", "mp2", 48_000, 2),
     "m2ts ac3": _of("mpegts", "ac3", 48_000, 2, options=(("mpegts_m2ts_mode", "1"),)),
