@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from policies.audio import opus, vorbis
+from policies.audio import opus, vorbis, wavpack
 from policies.audio.aac import setup as aac
 from policies.audio.aac.blocks import Blocks
 from policies.audio.aac.packed import Looks, blocks_in
 from policies.audio.ac3 import ENDLESS, LAST_AC3, frame_bytes, frame_of
 from policies.audio.flac import StreamInfo, frames_in, header_of, tells_all
 from policies.audio.mpeg import shapes
+from policies.audio.wav_formats import Layout
 
 _NS_PER_SECOND = 1_000_000_000
 _MOST_KNOWN = 64
@@ -272,6 +273,39 @@ class PcmPackets(Packets):
     def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
         """See :class:`Packets`."""
         return (end - at) * 8 // self._bits
+
+
+class LayoutPackets(Packets):
+    """Whole blocks of a codec that WAV may have."""
+
+    __slots__ = ("_layout", "channels", "codec", "rate")
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.codec, self.rate, self.channels = layout.codec, layout.rate, layout.channels
+
+    def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
+        """See :class:`Packets`."""
+        return self._layout.samples(end - at)
+
+
+class WavPackPackets(Packets):
+    """WavPack without the part of its header that says where a block ends; nanoseconds, as each says its rate."""
+
+    __slots__ = ("_rate",)
+
+    codec = "wavpack"
+    rate = _NS_PER_SECOND
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+
+    def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
+        """See :class:`Packets`."""
+        samples, flags = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (0, 4))
+        index = flags >> 23 & 15
+        rate = min(wavpack.RATES[index], self._rate) if index < len(wavpack.RATES) else self._rate
+        return samples * _NS_PER_SECOND // rate if samples <= wavpack.MOST_SAMPLES else 0
 
 
 class MpegPackets(Packets):

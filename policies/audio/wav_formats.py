@@ -30,8 +30,12 @@ class Layout(NamedTuple):
 
     def ms(self, size: int) -> int:
         """The playing time of so many bytes. A last block cut short plays as far as it goes."""
+        return milliseconds(self.samples(size), self.rate)
+
+    def samples(self, size: int) -> int:
+        """Likewise, for each channel."""
         blocks, rest = divmod(size, self.block)
-        return milliseconds(blocks * self._samples(self.block) + self._samples(rest), self.rate)
+        return blocks * self._samples(self.block) + self._samples(rest)
 
     @property
     def is_guess(self) -> bool:

@@ -7,9 +7,10 @@ from policies.audio.walker import Chunk, Patience, milliseconds
 
 _HEAD_BYTES = 32
 _MAGIC = b"wvpk"
-_RATES = (6_000, 8_000, 9_600, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000,
-          192_000)  # fmt: skip
-_MOST_SAMPLES = 150_000
+RATES = (6_000, 8_000, 9_600, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000,
+         192_000)  # fmt: skip
+"""By what a block's flags say."""
+MOST_SAMPLES = 150_000
 """In a block, for FFmpeg."""
 _MONO, _LAST, _DSD = 1 << 2, 1 << 12, 1 << 31
 _UNKNOWN = 0xFFFF_FFFF
@@ -78,7 +79,7 @@ class WavPackWalker:
         """Count the block that begins there; its bytes, or 0 where none does."""
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         samples, flags = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (20, 24))
-        if not data.startswith(_MAGIC, at) or size < _LEAST_BYTES or samples > _MOST_SAMPLES or flags & _DSD:
+        if not data.startswith(_MAGIC, at) or size < _LEAST_BYTES or samples > MOST_SAMPLES or flags & _DSD:
             return 0
         self._samples, self._pending = self._samples + self._pending, 0
         self._ends = self.passed - len(data) + at + size + _UNCOUNTED_BYTES
@@ -89,8 +90,8 @@ class WavPackWalker:
     def _count(self, samples: int, flags: int, total: int) -> None:
         """A block of sound; ``total`` samples are what it says of the whole file."""
         index = flags >> 23 & 15
-        rate = _RATES[index] if index < len(_RATES) else _RATES[0]
-        self.unsure = self.unsure or index >= len(_RATES)
+        rate = RATES[index] if index < len(RATES) else RATES[0]
+        self.unsure = self.unsure or index >= len(RATES)
         if self._is_first:
             self._packets += 1
             self._pending = samples

@@ -1,5 +1,6 @@
 """One track of a Matroska file: which codec it holds, and what its blocks add up to."""
 
+import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -12,12 +13,15 @@ from policies.audio.packets import (
     Ac3Packets,
     AlacPackets,
     FlacPackets,
+    LayoutPackets,
     MpegPackets,
     OpusPackets,
     Packets,
     PcmPackets,
     VorbisPackets,
+    WavPackPackets,
 )
+from policies.audio.wav_formats import read_format
 
 _NS_PER_SECOND = 1_000_000_000
 _AUDIO = 2
@@ -27,6 +31,9 @@ _STRIPPED_HEADERS = 3
 _NOT_COMPRESSED = -1
 _MOST_LOSSY_NS = 160_000_000
 """What an encoder of AAC or MP3 delays at most: 1105 samples at 8 kHz are 138 ms."""
+_LEAST_FORMAT_BYTES, _FORMAT_BYTES = 16, 40
+"""Of a format of WAV."""
+_MP2, _MP3, _AC3 = 0x0050, 0x0055, 0x2000
 _FRAME_BYTES = 16
 """Of a frame, enough to tell how long it plays."""
 
@@ -278,6 +285,25 @@ def _pcm(track: Track) -> Packets | None:
     return PcmPackets(f"pcm_{'f' if is_float else 's'}{bits}{order}", bits, int(track.rate), max(track.channels, 1))
 
 
+def _acm(track: Track) -> Packets | None:
+    """CodecPrivate is a WAV's format. Readers believe the track's rate and channels, or that: what plays longer."""
+    form = track.private
+    if len(form) < _LEAST_FORMAT_BYTES:
+        return None
+    tag, said, hz = struct.unpack_from("<HHI", form)
+    if tag in {_MP2, _MP3}:
+        return MpegPackets("mp2" if tag == _MP2 else "mp3")
+    if tag == _AC3:
+        return Ac3Packets("ac3")
+    channels, rate = min(said, max(track.channels, 1)), min(hz, int(track.rate))
+    layout = read_format(struct.pack("<HHI", tag, channels, rate) + form[8:_FORMAT_BYTES], "<")
+    return LayoutPackets(layout) if layout and not layout.is_guess else None
+
+
+def _wavpack(track: Track) -> Packets | None:
+    return WavPackPackets(int(track.rate)) if track.rate >= 1 else None
+
+
 def _mpeg(track: Track) -> Packets:
     return MpegPackets("mp" + track.codec_id[-1:].decode("ascii", "replace"))
 
@@ -292,6 +318,8 @@ _CODECS: dict[bytes, Callable[[Track], Packets | None]] = {
     b"A_MPEG/L3": _mpeg,
     b"A_AC3": lambda _: Ac3Packets("ac3"),
     b"A_EAC3": lambda _: Ac3Packets("eac3"),
+    b"A_MS/ACM": _acm,
+    b"A_WAVPACK4": _wavpack,
 }
 
 
