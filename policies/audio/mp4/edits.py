@@ -1,8 +1,9 @@
-"""What an MP4's edit list leaves out of a track, as far as that is believed: an encoder's delay at the start.
+"""What an MP4's edit list, or a tag of iTunes, leaves out of a track, as far as that is believed: an encoder's delay.
 
 Decoders play the end to the end. An edit that leaves out more is no delay, and players that know no edits play it all.
 """
 
+import re
 import struct
 
 from policies.audio.opus import RATE as OPUS_RATE
@@ -11,15 +12,20 @@ _NS_PER_SECOND = 1_000_000_000
 _MOST_EDITS = 64
 _MOST_LEFT_OUT = 4
 """Frames."""
+_GAPS = re.compile(rb"iTunSMPB.{0,8}data.{8} *[0-9A-F]+ +([0-9A-F]{1,8}) ", re.DOTALL | re.IGNORECASE)
+_TOO_MANY = 16_384
+"""Samples: so many are no delay for FFmpeg."""
 
 
 class Edits:
     """Those of one track."""
 
-    __slots__ = ("_start", "pre_skip")
+    __slots__ = ("_gap", "_start", "pre_skip")
 
     def __init__(self) -> None:
         self._start: int | None = None  # where the first edit begins, if there is a list of them
+        self._gap = 0
+        """Samples by iTunes' tag behind the track."""
         self.pre_skip = 0
         """Of Opus, by its description: what decoders leave out where no edits are listed."""
 
@@ -31,10 +37,17 @@ class Edits:
         edits = [struct.unpack_from(pattern, body, 8 + width * index) for index in range(count)]
         self._start = next((start for _, start in edits if start >= 0), 0)
 
+    def read_tags(self, body: bytes) -> None:
+        """``meta``: what iTunes and others call iTunSMPB has the delay for its second number, in hexadecimal digits."""
+        found = _GAPS.search(body)
+        gap = int(found[1], 16) if found else 0
+        self._gap = gap if 0 < gap < _TOO_MANY else self._gap
+
     def left_out_ns(self, gross: int, one: int, scale: int) -> int:
         """Of so many nanoseconds in frames of ``one`` each; ``scale`` is the track's ticks to the second."""
         if self._start is None:
             start = self.pre_skip * _NS_PER_SECOND // OPUS_RATE
         else:
             start = self._start * _NS_PER_SECOND // scale
+        start = max(start, self._gap * _NS_PER_SECOND // scale)
         return start if start <= min(_MOST_LEFT_OUT * one, gross) else 0

@@ -38,8 +38,8 @@ _PACKED_PART = 50
 _BOX = struct.Struct(">I4s")
 _LANDMARK = re.compile(rb"moo[vf]|mdat")
 
-_WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_READ_BYTES, b"elst": 1024, b"mehd": 12,
-          b"trex": 24, b"tfhd": 40, b"stco": 8, b"co64": 8}  # fmt: skip
+_WHOLE = {b"mvhd": 32, b"tkhd": 24, b"mdhd": 36, b"hdlr": 12, b"stsd": _MOST_READ_BYTES, b"elst": 1024, b"meta": 4096,
+          b"mehd": 12, b"trex": 24, b"tfhd": 40, b"stco": 8, b"co64": 8}  # fmt: skip
 """Boxes that are read at once, and how much of them."""
 _TABLES = {b"stts": 8, b"stsz": 12, b"stz2": 12, b"stsc": 8, b"trun": 12}
 """Boxes whose entries pass, and how much stands before them."""
@@ -288,8 +288,8 @@ class Mp4Walker(ElementWalker):
                     looked_at = sum(one.tables.looks is not None for one in self._tracks.values())
                     kept = self._mdat.windows.kept_of, self._mdat.flac.kept_of
                     track.describe(body, self._pairs, kept if looked_at < _MOST_LOOKED_AT else None)
-                case b"elst":
-                    track.edits.read(body)
+                case b"elst" | b"meta":
+                    (track.edits.read if name == b"elst" else track.edits.read_tags)(body)
                 case b"mehd":
                     self._movie_ticks = max(self._movie_ticks, int.from_bytes(body[4 : 12 if body[0] else 8], "big"))
                 case b"trex":
