@@ -115,10 +115,12 @@ class PcmCounter:
     def _ns(self) -> int:
         return self._earlier_ns + self._size * _NS_PER_SECOND // (self.format.frame * self.format.rate)
 
-    def change(self, form: Format) -> None:
-        """From now on the bytes mean this."""
+    def change(self, form: Format, again: int = 0) -> None:
+        """From now on the bytes mean this, and so do the last ``again`` of those that have come."""
         if form != self.format:
-            self._earlier_ns, self._size, self.format = self._ns, 0, form
+            again = min(again, self._size)
+            self._size -= again
+            self._earlier_ns, self._size, self.format = self._ns, again, form
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""

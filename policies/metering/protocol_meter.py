@@ -19,27 +19,34 @@ _AUDIO_NAMES = frozenset({"audio", "data", "chunk", "audio_base_64"})
 """Names under which protocols put base64."""
 
 
-class _Values(dict[Path, str]):
+class Values(dict[Path, str]):
     """The values of one message that are read, wherever in it they stand and however many others there are."""
 
     def __init__(self, read: frozenset[Path]) -> None:
         super().__init__()
         self._read = read
+        self.doubled: set[Path] = set()
+        """Said twice, and differently, or in other letters: readers keep the first or the last, and Go's any case."""
 
     def note(self, path: Path, value: str) -> None:
-        if path in self._read:
-            self[path] = value
+        """One of the message."""
+        name = path if path in self._read else tuple(part.lower() for part in path)
+        if name in self._read:
+            if name != path or self.get(name, value) != value:
+                self.doubled.add(name)
+            self[name] = value
 
 
 class _Sound:
     """The audio of a stream: plain samples in a known format, or a container's bytes."""
 
-    __slots__ = ("_bytes", "_pcm", "_track")
+    __slots__ = ("_bytes", "_pcm", "_track", "in_message")
 
     def __init__(self, form: Format | None) -> None:
         self._pcm = PcmCounter(form) if form else None
         self._track = Track()
-        self._bytes = 0
+        self._bytes = self.in_message = 0
+        """All, and those of the message that is passing."""
 
     @property
     def has_begun(self) -> bool:
@@ -50,8 +57,14 @@ class _Sound:
         """In Hz; 0 of a container."""
         return self._pcm.format.rate if self._pcm else 0
 
+    @property
+    def pace(self) -> int:
+        """Bytes to the second; 0 of a container."""
+        return self._pcm.format.rate * self._pcm.format.frame if self._pcm else 0
+
     def feed(self, piece: bytes) -> None:
         self._bytes += len(piece)
+        self.in_message += len(piece)
         if self._pcm:
             self._pcm.feed(piece)
         else:
@@ -65,6 +78,11 @@ class _Sound:
             self._pcm.change(form)
         else:
             self._pcm = PcmCounter(form)
+
+    def slow_down(self, form: Format, *, again: int = 0) -> None:
+        """Go on in another format where it plays longer; ``again`` bytes of the last are in it, too."""
+        if self._pcm and form.rate * form.frame < self.pace:
+            self._pcm.change(form, again)
 
     def measured(self, reported_ms: int | None, fields: Mapping[str, str]) -> Measured:
         heard = []
@@ -104,7 +122,7 @@ class ProtocolMeter(ABC):
         self._sound = _Sound(self._declared())
         self._client: JsonStream | None = None
         self._upstream: JsonStream | None = None
-        self._said, self._told = _Values(self._READ), _Values(self._READ)
+        self._said, self._told = Values(self._READ), Values(self._READ)
 
     def client_piece(self, opcode: int, piece: bytes, last: bool) -> None:  # noqa: FBT001
         """See :class:`policies.metering.streams.StreamMeter`."""
@@ -112,8 +130,9 @@ class ProtocolMeter(ABC):
             self._binary(piece, last)
             return
         if self._client is None:
-            self._said = _Values(self._READ)
+            self._said = Values(self._READ)
             self._client = JsonStream(self._said.note, self._audio_string)
+            self._sound.in_message = 0
         self._client.feed(piece)
         if last:
             self._client.finish()
@@ -125,7 +144,7 @@ class ProtocolMeter(ABC):
         if opcode != TEXT:
             return
         if self._upstream is None:
-            self._told = _Values(self._READ)
+            self._told = Values(self._READ)
             self._upstream = JsonStream(self._told.note)
         self._upstream.feed(piece)
         if last:
@@ -148,15 +167,15 @@ class ProtocolMeter(ABC):
         self._sound.feed(piece)
 
     def _audio_string(self, path: Path) -> Consumer | None:
-        if not path or path[-1] not in _AUDIO_NAMES:
+        if not path or path[-1].lower() not in _AUDIO_NAMES:
             return None
         base64, sound = Base64Stream(is_url_safe=True), self._sound  # to Node's decoder - and _ are letters as well
         return lambda piece: sound.feed(base64.decode(piece))
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:  # noqa: B027  the same
+    def _from_client(self, values: Values) -> None:  # noqa: B027  the same
         """A whole message of the client has passed."""
 
-    def _from_upstream(self, values: Mapping[Path, str]) -> None:  # noqa: B027  many say nothing that counts
+    def _from_upstream(self, values: Values) -> None:  # noqa: B027  many say nothing that counts
         """A whole message of the upstream has passed."""
 
     def _note(self, values: Mapping[Path, str], *paths: Path) -> None:

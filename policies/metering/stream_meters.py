@@ -20,12 +20,13 @@ from itertools import chain
 
 from policies.audio.pcm import Format, by_query
 from policies.metering.json_stream import Path
-from policies.metering.protocol_meter import ProtocolMeter, milliseconds_of
+from policies.metering.protocol_meter import ProtocolMeter, Values, milliseconds_of
 from policies.metering.streams import StreamMeter
 
 _OPENAI_RATE = 24_000
 """The only rate that OpenAI takes for ``audio/pcm``: one above it would make audio cheap."""
 _OPENAI_PCM = Format("pcm_s16le", _OPENAI_RATE, channels=1, frame=2)
+_SLOWEST = Format("pcm_mulaw", 8_000, channels=1, frame=1)
 _TRANSCRIPTION = ("session", "audio", "input", "transcription")
 
 
@@ -42,6 +43,7 @@ class _OpenAiRealtime(ProtocolMeter):
         (("session", "input_audio_format"), ("session", "input_audio_params", "sample_rate_hz")),
         (("input_audio_format",), ("input_audio_params", "sample_rate_hz")),
     )
+    _SAID = frozenset(chain(*_FORMATS))
     _NOTED: tuple[Path, ...] = (
         ("session", "model"),
         *((*_TRANSCRIPTION, name) for name in ("model", "language")),
@@ -60,11 +62,10 @@ class _OpenAiRealtime(ProtocolMeter):
     def _declared(self) -> Format | None:
         return _OPENAI_PCM
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:
-        if not self._is_settled:
-            self._read(values)
+    def _from_client(self, values: Values) -> None:
+        self._read(values, is_asked=self._is_settled)
 
-    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+    def _from_upstream(self, values: Values) -> None:
         kind = values.get(("type",), "")
         if "session" in kind and self._read(values):
             self._is_settled = True
@@ -75,12 +76,19 @@ class _OpenAiRealtime(ProtocolMeter):
                 if figure.isdecimal() and len(figure) < 10:
                     self._tokens[at] = (self._tokens[at] or 0) + int(figure)
 
-    def _read(self, values: Mapping[Path, str]) -> bool:
-        """Read a format. Of one that is said in two ways a server heeds one: the one of the longer audio counts."""
-        self._note(values, *self._NOTED)
+    def _read(self, values: Values, *, is_asked: bool = False) -> bool:
+        """Read a format. Of one that is said in two ways a server heeds one: the one of the longer audio counts.
+
+        What a client asks for once the server has spoken (``is_asked``) may hold before the server says so.
+        """
+        if not is_asked:
+            self._note(values, *self._NOTED)
         forms = [_openai_format(values[name], values.get(rate)) for name, rate in self._FORMATS if values.get(name)]
+        if values.doubled & self._SAID:
+            forms.append(_SLOWEST)
         if forms:
-            self._sound.change(min(forms, key=lambda form: form.rate * form.frame))
+            change = self._sound.slow_down if is_asked else self._sound.change
+            change(min(forms, key=lambda form: form.rate * form.frame))
         return bool(forms)
 
 
@@ -102,7 +110,7 @@ class _Deepgram(ProtocolMeter):
     def _declared(self) -> Format | None:
         return by_query(self._query)
 
-    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+    def _from_upstream(self, values: Values) -> None:
         kind = values.get(("type",), "")
         if kind == "Metadata":
             self._report(values.get(("duration",)))
@@ -124,12 +132,15 @@ class _AssemblyAi(ProtocolMeter):
     def _declared(self) -> Format | None:
         return by_query(self._query, encoding="pcm_s16le")
 
-    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+    def _from_upstream(self, values: Values) -> None:
         self._report(values.get(("audio_duration_seconds",)))
 
 
 class _Speechmatics(ProtocolMeter):
-    """The realtime API: raw in a format that the first StartRecognition gives, or a file."""
+    """The realtime API: raw in a format that the first StartRecognition gives, or a file.
+
+    A second one follows a first that was refused, or counts for nothing: it makes nothing cheaper.
+    """
 
     __slots__ = ("_is_started",)
 
@@ -145,16 +156,17 @@ class _Speechmatics(ProtocolMeter):
     def _declared(self) -> Format | None:
         return None
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:
+    def _from_client(self, values: Values) -> None:
         self._note(values, ("transcription_config", "language"))
-        if self._is_started or values.get(("message",)) != "StartRecognition":
+        if values.get(("message",)) != "StartRecognition" and ("message",) not in values.doubled:
             return
-        self._is_started = True
+        is_again, self._is_started = self._is_started, True
         self._note(values, ("transcription_config", "model"), ("transcription_config", "operating_point"))
         if values.get(("audio_format", "type")) == "raw":
             rate = values.get(("audio_format", "sample_rate"), "")
-            form = Format.of(values.get(("audio_format", "encoding"), ""), rate)
-            self._sound.change(form or Format.of("mulaw", 8_000))
+            form = None if values.doubled else Format.of(values.get(("audio_format", "encoding"), ""), rate)
+            change = self._sound.slow_down if is_again else self._sound.change
+            change(form or _SLOWEST)
 
 
 class _ElevenLabs(ProtocolMeter):
@@ -168,12 +180,12 @@ class _ElevenLabs(ProtocolMeter):
         forms = [_elevenlabs_format(name) for name in self._query.get("audio_format", [""])]
         return min(forms, key=lambda form: form.rate * form.frame)
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:
+    def _from_client(self, values: Values) -> None:
         form = Format.of("pcm16", values.get(("sample_rate",), ""))
         if form and form.rate < self._sound.rate:
-            self._sound.change(form)
+            self._sound.slow_down(form, again=self._sound.in_message)
 
-    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+    def _from_upstream(self, values: Values) -> None:
         if values.get(("config", "audio_format")):
             self._sound.change(_elevenlabs_format(values["config", "audio_format"]))
 
@@ -201,19 +213,21 @@ class _Mistral(ProtocolMeter):
     def _declared(self) -> Format | None:
         return Format.of("pcm16", 16_000)
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:
-        if not self._is_settled:
-            self._read(values)
+    def _from_client(self, values: Values) -> None:
+        self._read(values, is_asked=self._is_settled)
 
-    def _from_upstream(self, values: Mapping[Path, str]) -> None:
+    def _from_upstream(self, values: Values) -> None:
         self._note(values, ("session", "model"))
         self._is_settled = (values.get(("type",)) == "session.updated" and self._read(values)) or self._is_settled
         self._report(values.get(("usage", "prompt_audio_seconds")))
 
-    def _read(self, values: Mapping[Path, str]) -> bool:
+    def _read(self, values: Values, *, is_asked: bool = False) -> bool:
         form = Format.of(values.get(self._FORMAT, ""), values.get(self._RATE, ""))
+        if form and values.doubled:
+            form = _SLOWEST
         if form:
-            self._sound.change(form)
+            change = self._sound.slow_down if is_asked else self._sound.change
+            change(form)
         return form is not None
 
 
@@ -235,7 +249,7 @@ class _WhisperLive(ProtocolMeter):
         if not (last and piece == b"END_OF_AUDIO"):
             self._sound.feed(piece)
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:
+    def _from_client(self, values: Values) -> None:
         if self._is_started:
             return
         self._is_started = True
@@ -243,7 +257,8 @@ class _WhisperLive(ProtocolMeter):
         self.session = values.get(("uid",), "")
         named = values.get(("audio_format",))
         if named:
-            self._sound.change(Format.of(named, 16_000) or Format.of("uint8", 16_000))
+            form = None if values.doubled else Format.of(named, 16_000)
+            self._sound.change(form or Format.of("uint8", 16_000))
 
 
 class _Vosk(ProtocolMeter):
@@ -259,9 +274,9 @@ class _Vosk(ProtocolMeter):
     def _declared(self) -> Format | None:
         return Format.of("pcm16", 8_000)
 
-    def _from_client(self, values: Mapping[Path, str]) -> None:
+    def _from_client(self, values: Values) -> None:
         self._note(values, ("config", "model"))
-        form = Format.of("pcm16", values.get(("config", "sample_rate"), ""))
+        form = None if values.doubled else Format.of("pcm16", values.get(("config", "sample_rate"), ""))
         if form and (not self._sound.has_begun or form.rate < self._sound.rate):
             self._sound.change(form)
 

@@ -269,3 +269,60 @@ FAST = {"audio_format": {"type": "raw", "encoding": "pcm_f32le", "sample_rate": 
 def test_a_format_that_the_server_does_not_take_any_more_makes_nothing_cheaper(profile, client):
     """vosk-server makes its recogniser at the first audio, others read one first message."""
     assert talk(profile, client=client).audio_ms == 2000
+
+
+CREATED = {
+    "type": "session.created",
+    "session": {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 24_000}}}},
+}
+
+
+def test_a_slower_format_counts_from_the_message_that_asks_for_it():
+    """Wound: an append behind it that came before the server's word, of 15 MiB perhaps, counted a sixth."""
+    meter = stream_meter("openai_realtime", "")
+    meter.upstream_piece(TEXT, json.dumps(CREATED).encode(), True)
+    for message in ({"type": "session.update"} | OPENAI_G711, append(bytes(8_000))):
+        meter.client_piece(TEXT, json.dumps(message).encode(), True)
+    assert meter.measured().audio_ms == 1000
+
+
+def test_a_message_counts_at_the_rate_that_it_names_itself():
+    """Wound: it held from the next one on."""
+    measured = talk("elevenlabs", "audio_format=pcm_48000", [eleven(SECOND_8K * 6, 48_000), eleven(SECOND_8K, 8_000)])
+    assert measured.audio_ms == 2000
+
+
+def test_a_start_behind_one_that_was_refused_makes_nothing_cheaper():
+    raw = {"type": "raw", "encoding": "pcm_s16le", "sample_rate": 16_000}
+    fast = RAW | {"audio_format": RAW["audio_format"] | {"sample_rate": 192_000}}
+    assert talk("speechmatics", "", [fast, RAW | {"audio_format": raw}, SECOND_16K]).audio_ms == 1000
+    assert talk("speechmatics", "", [RAW | {"audio_format": raw}, fast, SECOND_16K]).audio_ms == 1000
+
+
+@pytest.mark.parametrize(
+    ("profile", "said", "ms"),
+    [
+        ("vosk", b'{"config": {"sample_rate": 8000, "sample_rate": 192000}}', 2000),
+        ("vosk", b'{"config": {"Sample_Rate": 192000}}', 2000),
+        ("whisperlive", b'{"uid": "a", "audio_format": "int16", "audio_format": "float32"}', 2000),
+        ("whisperlive", b'{"uid": "a", "Audio_Format": "float32"}', 2000),
+        ("openai_realtime", b'{"session": {"input_audio_format": "g711_ulaw", "input_audio_format": "pcm16"}}', 4000),
+        ("openai_realtime", b'{"session": {"Input_Audio_Format": "g711_ulaw"}}', 4000),
+        (
+            "speechmatics",
+            b'{"message":"StartRecognition","audio_format":{"type":"raw","encoding":"pcm_s16le","encoding":""}}',
+            4000,
+        ),
+    ],
+)
+def test_of_a_format_that_readers_take_in_two_ways_the_slowest_counts(profile, said, ms):
+    meter = stream_meter(profile, "")
+    meter.client_piece(TEXT, said, True)
+    meter.client_piece(BINARY, SECOND_16K, True)
+    assert meter.measured().audio_ms == ms
+
+
+def test_audio_under_a_name_of_other_letters_counts():
+    """Wound: Go, and with it LocalAI, takes names in any case."""
+    message = {"type": "input_audio_buffer.append", "Audio": b64(bytes(48_000))}
+    assert talk("openai_realtime", "", [message]).audio_ms == 1000
