@@ -7,6 +7,7 @@ behind ``movi`` all count by it but their headers, and an index of as many entri
 import re
 
 from policies.audio.hunt import HuntWalker
+from policies.audio.speech import G723_TAGS
 from policies.audio.walker import Chunk
 from policies.audio.wav_formats import Layout, read_format
 
@@ -18,6 +19,8 @@ _CHUNK = re.compile(rb"[0-9A-Za-z]{2}[0-9A-Za-z ]{2}")
 _HEADER_BYTES, _NAME_BYTES, _ENTRY_BYTES = 8, 4, 16
 _FORMAT_BYTES, _LEAST_FORMAT_BYTES = 40, 14
 _MOST_FORMATS = 64
+_G723_RATE, _G723_FRAMES = 8_000, (20, 20, 240, 1 << 30)
+"""Its smallest frames that hold speech."""
 
 
 class UnreadAvi:
@@ -131,7 +134,12 @@ def _layouts_in(head: bytes | bytearray) -> list[Layout]:
     layouts = []
     for at in [found.end() for found in re.finditer(b"strf", head)][:_MOST_FORMATS]:
         body = bytes(head[at + 4 : at + 4 + _FORMAT_BYTES])
-        layout = read_format(body, "<") if len(body) >= _LEAST_FORMAT_BYTES else None
+        if len(body) < _LEAST_FORMAT_BYTES:
+            continue
+        layout = read_format(body, "<")
+        if int.from_bytes(body[:2], "little") in G723_TAGS:
+            rate = int.from_bytes(body[4:8], "little")
+            layout = Layout("g723_1", 1, min(rate or _G723_RATE, _G723_RATE), *_G723_FRAMES)
         if layout:
             layouts.append(layout)
     return layouts
