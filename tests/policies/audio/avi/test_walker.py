@@ -103,9 +103,9 @@ def test_aac_that_was_copied_with_its_headers_counts_by_them(tag):
 
 @pytest.mark.parametrize(("codec", "bitrate"), [("g723_1", 6_300), ("adpcm_ms", None)])
 def test_speech_behind_a_head_that_is_not_read_counts_by_what_is_described(codec, bitrate):
-    data = recording("avi", codec, 2.0, 8_000, 1, bitrate)
+    data = recording("avi", codec, 20.0, 8_000, 1, bitrate)
     data = data.replace(b"hdrl", b"\0drl", 1)
-    assert played_ms(data) > 1_900
+    assert played_ms(data) > 19_900
     assert billed_ms(data) >= played_ms(data)
 
 
