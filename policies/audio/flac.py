@@ -10,7 +10,7 @@ rare. Where it is not rare it is no accident: decoders play those frames too, an
 import re
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from policies.audio.walker import Chunk, milliseconds
 
@@ -230,8 +230,9 @@ class _Tally:
         samples, rate, channels, bits, variable, number = header
         if header[1:5] == self._last:
             # Nearly every frame is of the last one's shape.
+            goes_on = number == self._next_number
             self.add_like(samples, number + (samples if variable else 1))
-            return True
+            return goes_on
         shape = (rate or stream.rate, channels, bits or stream.bits, variable)
         rate = min(shape[0], stream.rate or shape[0])
         if not rate:
@@ -248,7 +249,7 @@ class _Tally:
             self._earlier_ns += self._samples * _NS_PER_SECOND // self._rate
             self._rate, self._samples = rate, 0
         self._samples += samples
-        return True
+        return False
 
     def add_like(self, samples: int, next_number: int) -> None:
         """One more frame of the last one's shape."""
@@ -261,25 +262,23 @@ class _Tally:
         return believed + (self._doubtful_ns if self._doubtful > 1 + passed // _CHANCE_EVERY else 0)
 
 
-class _Like(NamedTuple):
-    """Headers of blocks of one size that differ in the last six bits of a number of two bytes or more alone."""
+_Like: TypeAlias = tuple[bytes, int, int, int, int]
+"""Headers of blocks of one size that differ in the last six bits of a number of two bytes or more alone.
 
-    begins: bytes
-    size: int
-    crc: int
-    first: int
-    samples: int
-
-
-_NOTHING_LIKE = _Like(b"\0", 1, 0, 0, 0)
+What they have in common, how many bytes that is and its CRC; the least of their numbers; samples.
+"""
+_NOTHING_LIKE: _Like = (b"", 0, 0, 0, 0)
 
 
 def _like(data: Chunk, start: int, header: FrameHeader) -> _Like:
     """Those like the one that was read there."""
-    begins = bytes(data[start : start + _CANDIDATE_BYTES - 1 + _MORE.get(data[start + 4], 0)])
-    if header.variable or len(begins) < _CANDIDATE_BYTES or not tells_all(begins[:4]):
+    four = bytes(data[start : start + 4])
+    head = _head(four)
+    if header.variable or header.number < _ONE_BYTE or head.more_bytes:
         return _NOTHING_LIKE
-    return _Like(begins, len(begins), _crc8(0, begins), header.number & ~_SIX_BITS, header.samples)
+    number = bytes(data[start + 4 : start + 4 + _MORE[data[start + 4]]])
+    crc = _crc8(head.crc, number)
+    return four + number, 4 + len(number), crc, header.number & ~_SIX_BITS, header.samples
 
 
 class FlacWalker:
@@ -384,7 +383,7 @@ class FlacWalker:
             if start >= stop:
                 break
             try:
-                if data[start : start + size] == begins:
+                if size and data[start : start + size] == begins:
                     low, said = data[start + size : start + size + 2]
                     if said == _CRC8[crc ^ low] and low & _TWO_TOP_BITS == _CONTINUATION:
                         tally.add_like(samples, (first | low & _SIX_BITS) + 1)
@@ -393,9 +392,10 @@ class FlacWalker:
             except (IndexError, ValueError):
                 return start
             if header is not None:
-                is_counted = tally.add(header, self._stream)
-                self._like = _like(data, start, header) if is_counted else _NOTHING_LIKE
-                begins, size, crc, first, samples = self._like
+                goes_on = tally.add(header, self._stream)
+                if goes_on or size:
+                    begins, size, crc, first, samples = like = _like(data, start, header) if goes_on else _NOTHING_LIKE
+                    self._like = like
                 if self.channels is None:
                     self.channels = header.channels
         return stop
