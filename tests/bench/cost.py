@@ -180,12 +180,16 @@ class Sink(asyncio.Protocol):
 
 
 async def upstream_forever() -> None:
-    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", 9302, backlog=1024)
+    loop, told_to_end = asyncio.get_running_loop(), asyncio.Event()
+    for end in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(end, told_to_end.set)
+    server = await loop.create_server(Sink, "127.0.0.1", 9302, backlog=1024)
     nginx("upstream", UPSTREAM, answer=ANSWER.decode().rstrip())
     print("upstreams: http://127.0.0.1:9301 (small JSON), http://127.0.0.1:9302 (reads bodies)", flush=True)
     try:
-        await server.serve_forever()
+        await told_to_end.wait()
     finally:
+        server.close()
         stop("upstream")
 
 
@@ -337,8 +341,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1000)
     options = parser.parse_args()
     if options.mode == "upstream":
-        with contextlib.suppress(KeyboardInterrupt):  # how it is told to end
-            asyncio.run(upstream_forever())
+        asyncio.run(upstream_forever())
     elif not options.url or not options.pid:
         parser.error("--url and --pid are needed")
     else:

@@ -71,7 +71,7 @@ def upstreams() -> Iterator[None]:
     try:
         yield
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.wait(10)
 
 
