@@ -8,6 +8,7 @@ each other. Sizes that do not are of blocks within samples.
 
 import re
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import ClassVar, TypeAlias
@@ -22,6 +23,8 @@ from policies.audio.walker import Chunk
 _WINDOW_BYTES = 4_096
 _MOST_WINDOWS = 8
 _MIXED_BYTES = 256
+_MOST_SPANS = 8
+"""Of a window that a chunk or run may reach over: they stand together, unless media comes in boxes of some bytes."""
 _WINDOW_EVERY = 262_144
 """Bytes of media for one more window that is read."""
 _MOST_READ = 5
@@ -121,8 +124,12 @@ class _Windows(ABC):
     def kept_of(self, begins: int, ends: int) -> Iterator[tuple[int, int, memoryview]]:
         """What was kept of that part of the file: a window's rank, where in the file it begins, and its bytes."""
         for rank, window, spans in self._windows:
-            for (place, at), (_, behind) in zip(spans, [*spans[1:], (0, len(window))], strict=False):
-                if place < ends and place + behind - at > begins:
+            first = max(bisect_right(spans, (begins, len(window))) - 1, 0)
+            for index, (place, at) in enumerate(spans[first : first + _MOST_SPANS], start=first + 1):
+                if place >= ends:
+                    break
+                behind = spans[index][1] if index < len(spans) else len(window)
+                if place + behind - at > begins:
                     yield rank, place, memoryview(window)[at:behind]
 
 
