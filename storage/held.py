@@ -35,7 +35,7 @@ class HeldLease:
 
     __slots__ = (
         "_changing", "_doubts", "_final", "_gone", "_growing", "_keeper",
-        "amounts", "demands", "hear", "id", "known_at",
+        "amounts", "demands", "hear", "id", "is_behind", "known_at",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, lease_id: str, demands: Sequence[Demand]) -> None:
@@ -48,6 +48,8 @@ class HeldLease:
         self._final: Spent | None = None
         self.known_at = 0.0
         """When the keeper last took notice of what was spent, by its own clock."""
+        self.is_behind = False
+        """Whether the account has had more since then: what a stream spent, and the keeper did not hear of."""
         self.hear: Callable[[Answer], None] | None = None
         self._changing: asyncio.Future[Answer] | None = None
         self._doubts: list[Step] = []
@@ -104,6 +106,8 @@ class HeldLease:
 
     def _changed(self, steps: Sequence[Step], done: asyncio.Future[Answer]) -> None:
         self._changing = None
+        is_known = done.exception() is None and not done.result().unknown
+        self.is_behind = not is_known and (self.is_behind or any(step.spent for step in steps))
         if (error := done.exception()) is not None:
             if not isinstance(error, NotDone):  # if it was, once more would be twice; if not, the account has it
                 self._gone = [gone + step.spent for gone, step in zip(self._gone, steps, strict=True)]

@@ -243,6 +243,7 @@ class _Hold:
             self._permit = permit
             bound = () if permit.bounds is None else permit.bounds.request
             self._lease.follow({one.allowance.name: one.allowance for one in bound})
+            self.grows = self._lease.grows
 
     async def grow(self, expected: Spent, spent: Spent = NOTHING_SPENT, *, margin: bool = True) -> Deny | None:
         """See :class:`policies.admission.Hold`."""

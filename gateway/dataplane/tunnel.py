@@ -284,8 +284,11 @@ class Tunnel:
 
     def follow(self, permit: Permit) -> None:
         """Go by the limits that the caller has now."""
-        if self._exchange.hold is not None:
-            self._exchange.hold.follow(permit)
+        hold = self._exchange.hold
+        if hold is not None:
+            hold.follow(permit)
+            if hold.grows:
+                self.client.look_at = min(self.client.look_at, self._exchange.bytes_in + _BURST_BYTES)
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 

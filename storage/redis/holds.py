@@ -49,7 +49,7 @@ class _Owed:
     lease: HeldLease
     steps: Sequence[Step]
     since: float
-    """When the account had it."""
+    """When the account had the first of it."""
     tried: bool = False
     refusals: int = 0
 
@@ -129,7 +129,8 @@ class RedisHolds:
             return
         if len(self._owed) >= _MOST_OWED:  # an outage of hours: the reservations have expired, the ledger has the rest
             del self._owed[next(iter(self._owed))]
-        self._owed[lease.id] = owed = _Owed(lease, steps, asyncio.get_running_loop().time())
+        since = lease.known_at if lease.is_behind else asyncio.get_running_loop().time()
+        self._owed[lease.id] = owed = _Owed(lease, steps, since)
         self._send_owed(owed)
 
     def repay(self, amounts: Sequence[tuple[Demand, int]]) -> None:

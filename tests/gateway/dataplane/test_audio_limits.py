@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from gateway.dataplane.stream_end import NEVER
 from policies.account.usage import Outcome
 from policies.limits.allowances import Allowance, Scope, What
 from policies.limits.holding import NOTHING_SPENT, Answer, Spent
@@ -335,7 +336,8 @@ async def test_a_redis_that_lost_its_memory_is_no_reason_to_warn_a_stream(here: 
         assert not hold.is_short
 
 
-async def test_a_limit_that_is_changed_is_changed_for_streams_under_way(quick: None) -> None:
+@pytest.mark.parametrize("was_in_shadow", [False, True])
+async def test_a_limit_that_is_changed_is_changed_for_streams_under_way(quick: None, was_in_shadow: bool) -> None:
     """Lifted while one goes on it ends nothing; lowered, or in force again, it does at the next checkpoint."""
 
     async def listen(peer: ServerConnection) -> None:
@@ -344,7 +346,7 @@ async def test_a_limit_that_is_changed_is_changed_for_streams_under_way(quick: N
 
     async with site(listen, meter="deepgram", dialect="deepgram") as here:
         gateway, (tight, wide) = here.gateway, (limit(What.AUDIO, text) for text in ("15s/month", "33s/month"))
-        key = gateway.add_key(allowances=(tight,))
+        key = gateway.add_key(allowances=(replace(tight, shadow=was_in_shadow),))
         *_, (place, principal) = gateway.keys.by_digest.items()
 
         async def change(*allowances: Allowance) -> None:
@@ -354,6 +356,7 @@ async def test_a_limit_that_is_changed_is_changed_for_streams_under_way(quick: N
             (tunnel,) = gateway.streams._open
             now = allowances or (replace(tight, shadow=True),)
             await until(lambda: tuple(one.allowance for one in tunnel._exchange.hold._lease.demands) == now)
+            assert tunnel.client.look_at < NEVER or not allowances
 
         async with here.connect("/v1/listen?encoding=linear16&sample_rate=16000", key=key) as client:
             for change_to in ((), (), (wide,)):

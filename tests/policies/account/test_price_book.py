@@ -32,8 +32,9 @@ def test_the_example_is_a_price_book():
 
 @pytest.mark.parametrize(
     ("rules", "decimals"),
-    [('"EUR"', 2), ('"JPY"', 0), ('"KWD"', 3), ('"XYZ"', 2), ('"JPY"\ndecimals = 2', 2), ('"KWD"\ndecimals = 0', 0)],
-)
+    [('"EUR"', 2), ('"JPY"', 0), ('"KWD"', 3), ('"CLF"', 4), ('"XYZ"', 2),
+     ('"JPY"\ndecimals = 2', 2), ('"KWD"\ndecimals = 0', 0)],
+)  # fmt: skip
 def test_amounts_have_the_decimals_of_their_currency(rules, decimals):
     """Unless the plan says otherwise: nobody can pay half a yen."""
     assert read(f"[plans.a]\ncurrency = {rules}\nprice_per_minute = 1").plans["a"].decimals == decimals
