@@ -153,7 +153,7 @@ class PsWalker:
     @property
     def unsure(self) -> bool:
         """Whether any of it was weighed."""
-        return self._unread > 0 or self._cut > _MOST_CUT_BYTES or (self._said is not None and self._said.is_weighed)
+        return self._unread > 0 or self._cut > _MOST_CUT_BYTES or (self._said is not None and self._said.weighed_ms > 0)
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""

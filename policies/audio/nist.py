@@ -3,6 +3,8 @@
 All behind the header counts, at the slowest that any of its lines says. Shortened samples are weighed.
 """
 
+import re
+
 from policies.audio.plain import frames_of
 from policies.audio.walker import Chunk
 from policies.audio.wav_formats import Layout
@@ -10,7 +12,8 @@ from policies.audio.wav_formats import Layout
 _MOST_HEAD_BYTES = 16_384
 _USUAL_BYTES = 1024
 _SIZE_AT, _SIZE_BYTES = 8, 8
-_END = b"end_head"
+_END, _NUMBER = re.compile(rb"[\n\r\0]end_head"), re.compile(rb"\+?0*(\d{1,9})(?!\d)")
+"""Of the header, on a line of its own; and as far as a word is one."""
 _CODECS = {b"": "pcm_s{}", b"pcm": "pcm_s{}", b"alaw": "pcm_alaw", b"ulaw": "pcm_mulaw", b"mu-law": "pcm_mulaw"}
 
 
@@ -50,34 +53,38 @@ class NistWalker:
         self.passed += len(chunk)
         if self._held is not None:
             self._held += chunk[: _MOST_HEAD_BYTES - len(self._held)]
-            end = self._held.find(_END)
-            if end >= 0:
-                self._read(self._held[:end])
-            if end >= 0 or len(self._held) == _MOST_HEAD_BYTES:
+            end = _END.search(self._held)
+            if end:
+                self._read(self._held[: end.start()])
+            if end or len(self._held) == _MOST_HEAD_BYTES:
                 self._held = None
 
     def _read(self, head: bytes) -> None:
         """FFmpeg's samples begin where the header says that it ends, other readers' at the usual place."""
         size = head[_SIZE_AT : _SIZE_AT + _SIZE_BYTES].strip()
         self._size = min(int(size) if size.isdigit() else 0, _USUAL_BYTES)
-        said: dict[bytes, list[bytes]] = {}
-        for line in head.splitlines():
-            words = line.split(maxsplit=3)
-            if len(words) > 2:
-                said.setdefault(words[0], []).append(words[2].lower())
+        # FFmpeg ends a line at a NUL too.
+        words = [line.lower().split(maxsplit=3) for line in head.replace(b"\0", b"\n").splitlines()]
+        said = [(line[0], line[2]) for line in words if len(line) > 2]
         rate, channels = _least(said, b"sample_rate"), _least(said, b"channel_count")
-        width = min(
-            filter(None, (_least(said, b"sample_n_bytes"), (_least(said, b"sample_sig_bits") + 7) // 8)), default=2
-        )
-        coding = said.get(b"sample_coding", [b""])[0]
-        codec = _CODECS.get(coding)
-        if codec:
-            is_plain = "{}" in codec
-            order = "be" if b"10" in said.get(b"sample_byte_format", []) else "le"
-            name = codec.format(f"{8 * width}{order}") if is_plain and width > 1 else "pcm_u8" if is_plain else codec
-            self._layout = frames_of(name, channels or 1, rate, 8 * width if is_plain else 8)
+        widths = (_least(said, b"sample_n_bytes"), (_least(said, b"sample_sig_bits") + 7) // 8)
+        codings = _said(said, b"sample_coding") or [b""]
+        codecs = sorted({_CODECS[coding] for coding in codings if coding in _CODECS})
+        if codecs:
+            # Those of one byte to the sample come first, and play longest.
+            is_plain = "{}" in codecs[0]
+            width = min(filter(None, widths), default=2) if is_plain else 1
+            order = "be" if b"10" in _said(said, b"sample_byte_format") else "le"
+            name = codecs[0].format(f"{8 * width}{order}") if width > 1 else "pcm_u8" if is_plain else codecs[0]
+            self._layout = frames_of(name, channels or 1, rate, 8 * width)
 
 
-def _least(said: dict[bytes, list[bytes]], name: bytes) -> int:
-    """Of the numbers that the lines of this name say; 0 where there is none."""
-    return min((int(word) for word in said.get(name, []) if word.isdigit() and len(word) < 10), default=0)
+def _said(said: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """What lines say whose first word begins so, which is all that FFmpeg asks of it."""
+    return [word for first, word in said if first.startswith(name)]
+
+
+def _least(said: list[tuple[bytes, bytes]], name: bytes) -> int:
+    """Of the numbers that those begin with; 0 where there is none."""
+    numbers = (_NUMBER.match(word) for word in _said(said, name))
+    return min((int(number[1]) for number in numbers if number), default=0)

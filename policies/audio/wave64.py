@@ -1,14 +1,15 @@
 """Wave64 (Sony): WAV with GUIDs for names and sizes of 64 bits. It is read as a WAV whose samples never end.
 
-It is rare, so that is fair enough, and nothing can be hidden.
+It is rare, so that is fair enough, and nothing can be hidden. Of several formats FFmpeg obeys the last, wherever it
+stands; no recorder writes two, so such a file is weighed.
 """
 
 from policies.audio.walker import Chunk
 from policies.audio.wav import WavWalker
 
 _GUID = b"\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8a"
-_FORM_AT, _FORM = 24, b"wave" + _GUID + b"fmt " + _GUID
-"""FFmpeg takes nothing else for Wave64, and looks for other audio in it."""
+_FORMAT = b"fmt " + _GUID
+_FORM_AT, _FORM = 24, b"wave" + _GUID + _FORMAT
 _FORMAT_AT, _FORMAT_BYTES = 64, 40
 _HEADER_BYTES = _FORMAT_AT + _FORMAT_BYTES
 _DATA, _SIZE_BYTES = b"data" + _GUID, 8
@@ -18,12 +19,13 @@ _MOST_HELD_BYTES = 4096
 class Wave64Walker:
     """Counts bytes behind a header; keeps that."""
 
-    __slots__ = ("_held", "_samples")
+    __slots__ = ("_formats", "_held", "_passed", "_samples", "_tail")
 
     claimed_ms = None
-    strange = 0
 
     def __init__(self) -> None:
+        self._passed = self._formats = 0
+        self._tail = b""
         self._held: bytes | None = b""
         """The header, until the samples begin."""
         self._samples = WavWalker()
@@ -32,6 +34,11 @@ class Wave64Walker:
     def codec(self) -> str:
         """FFmpeg's name; empty until known."""
         return self._samples.codec
+
+    @property
+    def strange(self) -> int:
+        """All, where there are several formats."""
+        return self._passed if self._formats > 1 else 0
 
     @property
     def unsure(self) -> bool:
@@ -50,6 +57,10 @@ class Wave64Walker:
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes of the file."""
+        self._passed += len(chunk)
+        seen = self._tail + chunk
+        self._formats += seen.count(_FORMAT)
+        self._tail = seen[-len(_FORMAT) + 1 :]
         if self._held is None:
             self._samples.feed(chunk)
             return

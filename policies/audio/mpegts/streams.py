@@ -13,6 +13,8 @@ from policies.audio.mpegts.packets import PES_BYTES
 _CLEAR_BYTES, _TRIED_BYTES = 8_192, 65_536
 """What is looked at of a stream before it is known what it is: where frames of one kind explain all of it, and else."""
 _WEIGHED_BITS = 32_000
+OPUS_TIMES = 8
+"""How much more thrifty Opus is than what is weighed."""
 _KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
 
 
@@ -25,7 +27,8 @@ class Said(NamedTuple):
     ms: int
     frames: Frames | None
     """Who walks those that explain most of it; None where none do."""
-    is_weighed: bool
+    weighed_ms: int
+    """What of it is weighed."""
 
 
 class Stream:
@@ -109,8 +112,11 @@ class Stream:
         self.flush()
         speaking = [one for one in self._walkers if self._speaks(one)]
         if self._passed >= _TRIED_BYTES or (len(speaking) == 1 and not speaking[0].strange):
-            self._walkers, self._due, self._said = speaking or [self._walkers[0], self._walkers[-1]], None, None
-            self._opus = self._opus if self._opus in self._walkers else None
+            opus = self._walkers[-1]
+            if self.is_opus and speaking and opus not in speaking:
+                speaking.append(opus)
+            self._walkers, self._due, self._said = speaking or [self._walkers[0], opus], None, None
+            self._opus = self._opus if opus in self._walkers else None
         else:
             self._due = _TRIED_BYTES
 
@@ -124,10 +130,12 @@ class Stream:
         if self._said is None:
             speaking = (one for one in self._walkers if self._speaks(one))
             frames = max(speaking, key=lambda one: one.ms or 0, default=None)
-            ms = weight_ms(self._passed) if frames is None else (frames.ms or 0) + weight_ms(frames.strange)
-            if self.is_opus and self._opus:
-                ms = max(ms, self._opus.ms or 0)
-            self._said = Said(ms, frames, is_weighed=frames is None or frames.strange > 0)
+            weighed_ms = weight_ms(self._passed if frames is None else frames.strange)
+            ms = weighed_ms + (frames.ms or 0 if frames else 0)
+            if self.is_opus:
+                as_opus = self._opus.ms or 0 if self._opus else weight_ms(self._passed) * OPUS_TIMES
+                ms = max(ms, as_opus)
+            self._said = Said(ms, frames, weighed_ms)
         return self._said
 
 

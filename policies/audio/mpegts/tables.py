@@ -4,6 +4,7 @@ A stream is pictures, or text, where the tables say so that readers go by (those
 that is listed) and nothing else is said of it.
 """
 
+import re
 from functools import cache
 
 PICTURES = frozenset((0x01, 0x02, 0x10, 0x1B, 0x20, 0x21, 0x24, 0x33, 0x42, 0xD1, 0xD2, 0xEA))
@@ -11,8 +12,8 @@ _METADATA, _PRIVATE = 0x15, 0x06
 _TEXT = frozenset((0x56, 0x59))
 """Descriptors of teletext and subtitles; beside any but these and a language (0x0A) private data may be sound."""
 _HARMLESS = _TEXT | {0x0A, 0x52}
-_OPUS = b"\5\4Opus"
-"""Who registered the format of private data."""
+_OPUS, _REGISTERED = b"Opus", re.compile(rb"\x05.Opus", re.DOTALL)
+"""Who registered the format of private data, however long the descriptor says that it is."""
 MOST_SECTIONS = 1 << 8
 """That are remembered; of who has more nothing is certain."""
 _LEAST_SECTION_BYTES, _IN_FORCE = 9, 1
@@ -23,7 +24,7 @@ _LISTS, _DESCRIBES = 0, 2
 class Tables:
     """Those that have passed."""
 
-    __slots__ = ("_is_doubted", "_kinds", "_listed", "_sections", "names_opus", "opus")
+    __slots__ = ("_begun", "_is_doubted", "_kinds", "_listed", "_sections", "cut", "names_opus", "opus")
 
     def __init__(self) -> None:
         self._listed: dict[int, int] = {}
@@ -36,6 +37,10 @@ class Tables:
         """Those that were read, and where."""
         self.names_opus = False
         """Whether one of them says that there is Opus, which plays long."""
+        self.cut: set[int] = set()
+        """Where sections go on in packets that say nothing else of it, which may name it yet."""
+        self._begun: set[int] = set()
+        """How many bytes of its name packets of those have ended with."""
         self._is_doubted = False
         """Whether not all was read that is said of streams: nothing of it is certain then."""
 
@@ -43,9 +48,20 @@ class Tables:
         """Whether a stream is no sound."""
         return not self._is_doubted and self._kinds.get(number, False)
 
-    def doubt(self) -> None:
-        """Something may be a table, and was not read."""
+    def doubt(self, number: int) -> None:
+        """Something there may be a table, and was not read."""
         self._is_doubted = True
+        self.cut.add(number)
+        self.go_on(b"")
+
+    def go_on(self, payload: bytes) -> None:
+        """More of a section that was cut: as far as it says that there is Opus, whichever packets decoders drop."""
+        self.names_opus = self.names_opus or (
+            _OPUS in payload or any(payload.startswith(_OPUS[begun:]) for begun in self._begun)
+        )
+        self._begun.update(begun for begun in range(1, len(_OPUS)) if payload.endswith(_OPUS[:begun]))
+        if self.names_opus:
+            self.cut.clear()
 
     def read(self, number: int, payload: bytes) -> bool:
         """Read the sections that begin in a packet; whether any was new.
@@ -53,18 +69,22 @@ class Tables:
         One that goes on in the next packet says nothing for certain.
         """
         at, before = 1 + payload[0], len(self._sections)
-        self.names_opus = self.names_opus or _OPUS in payload
-        if self._is_doubted:
+        self.names_opus = self.names_opus or _REGISTERED.search(payload) is not None
+        if self._is_doubted and self.names_opus:
             return False
         while at < len(payload) and payload[at] != 0xFF:
             length = int.from_bytes(payload[at + 1 : at + 3], "big") & 0xFFF
             section = payload[at : at + 3 + length]
             at += 3 + length
             is_known = section[:1] in (b"\0", b"\2")
-            if not is_known or (number, section) in self._sections:
+            is_cut = len(section) < 3 + length
+            if is_cut and (is_known or number in self._listed or self._is_doubted):
+                self.cut.add(number)
+                self.go_on(payload)
+            if not is_known or self._is_doubted or (number, section) in self._sections:
                 continue
             self._sections.add((number, section))
-            if len(section) < 3 + length or len(self._sections) > MOST_SECTIONS:
+            if is_cut or len(self._sections) > MOST_SECTIONS:
                 self._is_doubted = True
             elif length >= _LEAST_SECTION_BYTES and section[5] & _IN_FORCE and not checksum(section):
                 self._take(number, section)
@@ -85,7 +105,7 @@ class Tables:
                 size = int.from_bytes(body[at + 3 : at + 5], "big") & 0xFFF
                 descriptors = body[at + 5 : at + 5 + size]
                 silent = _is_silent(body[at], descriptors)
-                if _OPUS in descriptors:
+                if _REGISTERED.search(descriptors):
                     self.opus.add(of)
                 if is_listed or not silent:
                     self._kinds[of] = silent and self._kinds.get(of, True)

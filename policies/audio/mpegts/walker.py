@@ -9,7 +9,7 @@ from collections import Counter
 from itertools import compress
 
 from policies.audio.mpegts.packets import FIRST, HEAD_BYTES, NUMBER, PACKET_BYTES, PES, Heard, Packets
-from policies.audio.mpegts.streams import Frames, Said, Stream, weight_ms
+from policies.audio.mpegts.streams import OPUS_TIMES, Frames, Said, Stream, weight_ms
 from policies.audio.mpegts.tables import MOST_SECTIONS, Tables
 from policies.audio.walker import Chunk
 
@@ -35,8 +35,6 @@ PROBES = (2048, 4096, 8192)
 _ENOUGH, _PROBED_EACH = 6, 204
 _PACK = b"\0\0\1\xba"
 _MOST_STREAMS = 64
-_OPUS_TIMES = 8
-"""How much more thrifty Opus is than what is weighed."""
 _OTHERS = NUMBER + 1
 """All streams beyond so many, as one."""
 _AT_ONCE, _FEW = 512, 4
@@ -97,7 +95,7 @@ class TsWalker:
 
     def _said(self, stream: Stream) -> Said:
         said, may_be_opus = stream.said, self._tables.names_opus and not stream.is_opus
-        return said._replace(ms=said.ms * _OPUS_TIMES) if may_be_opus and not said.frames else said
+        return said._replace(ms=said.ms + said.weighed_ms * (OPUS_TIMES - 1)) if may_be_opus else said
 
     @property
     def _frames(self) -> Frames | None:
@@ -126,7 +124,7 @@ class TsWalker:
     def unsure(self) -> bool:
         """Whether any of it was weighed."""
         best = self._best
-        return self.strange > 0 or (best is not None and best.is_weighed)
+        return self.strange > 0 or (best is not None and best.weighed_ms > 0)
 
     @property
     def explains(self) -> bool:
@@ -206,6 +204,8 @@ class TsWalker:
             others ^= own
             bound |= own if stream.is_in_header else own & packets.odd
             known.append((stream, packets.flags(own)))
+        for number in self._tables.cut:
+            bound |= packets.of(number)
         end = packets.flags(bound).find(1, n)
         end = end if end >= 0 else count
         for one in compress(range(n, end), packets.flags(others & packets.first)[n:end]):
@@ -247,8 +247,11 @@ class TsWalker:
                 if self._tables.read(number, data[begins:end]):
                     self._judge()
                 self._heard.add(data, at)
-        elif stream is not None:
-            stream.go_on(data[begins:end])
+        else:
+            if number in self._tables.cut:
+                self._tables.go_on(data[begins:end])
+            if stream is not None:
+                stream.go_on(data[begins:end])
         if stream is not None and stream.room is not None and stream.room <= 0:
             stream.look()
             if stream.is_judged:
@@ -257,7 +260,7 @@ class TsWalker:
     def _begin(self, number: int, payload: bytes) -> Stream | None:
         """An element of a stream, or what may be a table's first bytes."""
         if len(payload) < len(PES):
-            self._tables.doubt()
+            self._tables.doubt(number)
         if number not in self._streams and len(self._streams) >= _MOST_STREAMS:
             if self._tables.is_silent(number):
                 return None

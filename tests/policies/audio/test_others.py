@@ -331,6 +331,35 @@ def test_what_stands_in_elements_of_opus_that_are_not_its_packets_counts(lie):
     assert billed_ms(bytes(data), (700, 3)) == billed_ms(bytes(data))
 
 
+@pytest.mark.parametrize("cut", [None, 0, 3, 5])
+def test_opus_that_a_table_names_in_any_way_is_weighed_as_that(cut):
+    """Wound: FFmpeg reads the name whatever length is said of it, and in a table that goes on in the next packet."""
+    out = []
+    for packet in packets(recorded("ts opus").replace(b"\x7f\xe0", b"\0\0")):
+        if not is_of(packet, TABLE):
+            out.append(packet)
+        elif cut is None:
+            out.append(packet.replace(b"\5\4Opus", b"\5\0Opus"))
+        else:
+            section = packet[5:].rstrip(b"\xff")
+            here = section.index(b"\5\4Opus") + cut
+            out.append(packet[:4] + bytes((183 - here,)) + bytes(183 - here) + section[:here])
+            out.append(b"\x47\x10\0\x11" + section[here:].ljust(184, b"\xff"))
+    data = b"".join(out)
+    assert billed_ms(data) >= played_ms(recorded("ts opus"))
+    assert billed_ms(data, (700, 3)) == billed_ms(data, (1,)) == billed_ms(data)
+
+
+def test_opus_behind_other_frames_in_its_own_stream_counts():
+    """Wound: after 64 KB of MP3 nobody looked for it any more, and it was weighed at a fifth."""
+    opus = packets(recording("mpegts", "libopus", 5.0, 48_000, 1, 6_000))
+    mp3 = [one for one in packets(recording("mpegts", "libmp3lame", 2.0, 48_000, 1, 320_000)) if is_of(one, SOUND)]
+    data = b"".join((*opus[:3], *mp3, *opus[3:]))
+    assert played_ms(data) > 4_900
+    assert billed_ms(data) >= played_ms(data)
+    assert billed_ms(data, (700, 3)) == billed_ms(data)
+
+
 def test_sound_behind_more_streams_than_are_told_apart_counts():
     """Wound: a second was billed of a minute, behind 64 streams of a frame each."""
     sound = recording("mpegts", "libmp3lame", 20.0, 8_000, 1, 8_000)

@@ -381,3 +381,15 @@ def test_a_damaged_wave64_is_billed_no_less_than_ffmpeg_plays_of_it(codec):
     for seed in range(8):
         data = mutated(recording("w64", codec, 1.3, 16_000), random.Random(f"w64 {codec} {seed}"))
         assert played_ms(data) <= Heard.of(fed(Track(), data)).best_ms * 1.005 + 80, seed
+
+
+@pytest.mark.parametrize("place", ["in front", "behind"])
+def test_of_several_formats_in_a_wave64_none_makes_it_cheaper(place):
+    """Wound: FFmpeg obeys the last, and the first was read."""
+    data = recording("w64", "pcm_s16le", 1.0, 8_000)
+    form = data[40:80]
+    fast = form[:28] + (48_000).to_bytes(4, "little") + form[32:]
+    forged = data[:40] + fast + (form + data[80:] if place == "in front" else data[80:] + form)
+    assert played_ms(forged) == pytest.approx(1000, abs=10)
+    for lengths in ((1 << 30,), (1,), (700, 3)):
+        assert Heard.of(fed(Track(), forged, lengths)).best_ms >= 1000
