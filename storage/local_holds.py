@@ -66,6 +66,11 @@ class LocalHolds:
             (demand.allowance.count - used) // self._sharers, 0
         )
 
+    def forget(self, demand: Demand) -> None:
+        """Of a calendar period: what was used has to be told anew."""
+        if (tally := self._tallies.get(demand.key)) is not None:
+            tally.used = None
+
     def _apply(self, lease: HeldLease, steps: Sequence[Step]) -> Answer:
         if len(self._tallies) >= _MOST:
             self._forget()

@@ -239,7 +239,7 @@ class Holds(Protocol):
         """The same for somebody who is told. What nobody takes any more is given back, and comes to one request."""
 
     async def tell(self, demand: Demand, used: int) -> None:
-        """What was used in a calendar period before its counter began. Counts only where nobody was first."""
+        """What the account has of a calendar period. Counts where its counter is missing, or has less."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,3 +150,14 @@ async def _uses(
         return [None] * len(grants)
     finally:
         await holds.close()
+
+
+async def recounted(stores: "Stores", tenant_id: str, holder: str) -> None:
+    """Have limits that were set know what was used before."""
+    from gateway.usage.recount import recount  # noqa: PLC0415  slow: see the package's docstring
+
+    if stores.redis_url is not None:
+        await recount(
+            tenant_id, holder, book=stores.limits, ledger=stores.ledger, redis_url=stores.redis_url,
+            now_ms=int(time.time() * 1000),
+        )  # fmt: skip

@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.command import Given, Group, common, tell, with_stores
 from gateway.cli.known_routes import check_route
-from gateway.cli.limit_rows import Row, rows
+from gateway.cli.limit_rows import Row, recounted, rows
 from gateway.cli.output import print_json, print_table
 from gateway.cli.people import member
 from gateway.cli.values import AUDIO, BYTES, EMAIL, NONE, PLACES, REQUESTS, ROUTE, tenant_option
@@ -126,6 +126,7 @@ class _Wish:
                 lifted=[What(name) for name, given in self.amounts.items() if None in given],
                 granted=[replace(one, shadow=self.shadow) for given in self.amounts.values() for one in given if one],
             )
+            await recounted(stores, found.id, self.key_id or user_id or found.id)
         await stores.announce(Invalidation(tenant_id=found.id, key_id=self.key_id or ""))
 
     def as_json(self) -> dict[str, Any]:

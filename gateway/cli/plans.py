@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from gateway.cli.command import Given, Group, common, confirm, tell, with_stores, yes_option
 from gateway.cli.known_routes import check_routes
+from gateway.cli.limit_rows import recounted
 from gateway.cli.limits import with_amounts
 from gateway.cli.output import print_json, print_table, remark
 from gateway.cli.tenant_life import facts as tenant_facts
@@ -171,6 +172,7 @@ def assign(given: Given, name: str, slug: str) -> None:
     async def put(stores: "Stores") -> Tenant:
         tenant = await stores.directory.tenant(slug)
         tenant = await _plans(stores).assign(tenant.id, None if name == NONE else name)
+        await recounted(stores, tenant.id, tenant.id)
         await stores.announce(Invalidation(tenant_id=tenant.id))
         return tenant
 

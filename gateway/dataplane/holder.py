@@ -1,7 +1,8 @@
 """Limits beyond plain request rates: asks the store to hold what a request needs, and says what to do when it cannot.
 
 A counter of a calendar period that is missing (a new period, or a Redis that lost its memory) is told from the ledger
-what was used; what is still in a journal then, some seconds' worth, is not in that figure.
+what was used; what is still in a journal then, some seconds' worth, is not in that figure. One that lacks what passed
+while Redis was away is told the same afterwards.
 """
 
 import asyncio
@@ -23,11 +24,14 @@ from policies.limits.allowances import Kind, Scope, What
 from policies.limits.holding import NOTHING_SPENT, Answer, Demand, Lease, Spent
 from policies.limits.rates import FREE
 from policies.routing.routes import WithoutLimiter
+from storage.local_holds import LocalHolds
 from storage.ports import Held, Holds, Unavailable, UsageOf, Waiter
 
 _SOFT = (80, 100)
 """Per cent of a calendar period's allowance at which an event is told."""
 _MOST_TOLD = 50_000
+_RECOUNT_S = 10.0
+"""What has ended is in the ledger by then, unless PostgreSQL was away as well."""
 
 
 class Account(Protocol):
@@ -44,7 +48,7 @@ class Holder:
         self,
         *,
         holds: Holds,
-        local: Holds,
+        local: LocalHolds,
         account: Account,
         events: Events,
         metrics: Metrics,
@@ -58,6 +62,10 @@ class Holder:
         self._now_ms = now_ms
         self._told: set[str] = set()
         self._looking_up: dict[str, asyncio.Task[int]] = {}
+        self._apart: dict[str, tuple[Principal, Demand]] = {}
+        """Counters that lack what ended since the last :meth:`recount` and was counted in ``local``."""
+        self._due: dict[str, tuple[Principal, Demand]] = {}
+        """The same of what ended before."""
 
     @staticmethod
     def bound(bounds: Bounds, inquiry: Inquiry) -> tuple[Bound, ...]:
@@ -109,6 +117,8 @@ class Holder:
         hold = None if held.lease is None else _Hold(self, permit, held.lease, is_lasting=is_lasting)
         if (lease := held.lease) is not None and any(one.allowance.kind is Kind.QUOTA for one in lease.demands):
             lease.hear = lambda told: self._notice(permit.principal, lease.demands, told)
+            if not is_lasting:
+                lease.hear = lambda told: self._ended_apart(permit.principal, lease.demands, told)
         return conclude_held(permit, held.demands, held.answer, hold)
 
     async def extend(
@@ -186,6 +196,28 @@ class Holder:
         del self._looking_up[key]
         if not done.cancelled():
             done.exception()  # those who asked have it, unless all of them have left
+
+    async def keep_counted(self) -> None:
+        """:meth:`recount` again and again, for ever."""
+        while True:
+            await asyncio.sleep(_RECOUNT_S)
+            await self.recount()
+
+    async def recount(self) -> None:
+        """Have the counters of calendar periods know what was counted in ``local``, of all that ended a while ago."""
+        for key, (principal, demand) in list(self._due.items()):
+            try:
+                await self._holds.tell(demand, await self._used(principal, demand))
+            except Unavailable:
+                break
+            del self._due[key]
+            self._local.forget(demand)
+        self._due |= self._apart
+        self._apart = {}
+
+    def _ended_apart(self, principal: Principal, held: Sequence[Demand], answer: Answer) -> None:
+        self._notice(principal, held, answer)
+        self._apart |= {one.key: (principal, one) for one in held if one.allowance.kind is Kind.QUOTA}
 
     def _count(self, wanted: Sequence[Demand], answer: Answer) -> None:
         counts = self._metrics.ratelimit

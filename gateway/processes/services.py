@@ -230,20 +230,22 @@ def _gatekeeper(base: _Base, snapshot: Snapshot, assertions: Assertions) -> Gate
     uses = KeyUses(PostgresKeyUses(base.pool).note)
     base.stack.push_async_callback(uses.flush)
     base.tasks.start(uses.keep(), "last uses")
+    holder = Holder(
+        holds=base.holds,
+        local=LocalHolds(_monotonic_ms, sharers),
+        account=PostgresLedger(base.pool),
+        events=LimitEvents(base.metrics, PostgresLimitEvents(base.pool), base.tasks),
+        metrics=base.metrics,
+        now_ms=_now_ms,
+    )
+    base.tasks.start(holder.keep_counted(), "limits after an outage of Redis")
     return Gatekeeper(
         uses=uses,
         routes=load_routes(settings),
         snapshot=snapshot,
         counters=base.counters,
         local=LocalCounters(_monotonic_ms, sharers),
-        holder=Holder(
-            holds=base.holds,
-            local=LocalHolds(_monotonic_ms, sharers),
-            account=PostgresLedger(base.pool),
-            events=LimitEvents(base.metrics, PostgresLimitEvents(base.pool), base.tasks),
-            metrics=base.metrics,
-            now_ms=_now_ms,
-        ),
+        holder=holder,
         metrics=base.metrics,
         assertion=assertions.of,
         accepts_usage=lambda: not base.journal.full,

@@ -9,7 +9,7 @@ from policies.bounds import Bound, counter_key, demands
 from policies.limits.allowances import Kind
 from policies.limits.calendars import Calendar, Period
 from policies.limits.forecast import Forecast, forecast
-from policies.limits.holding import Answer, Demand, Spent
+from policies.limits.holding import NOTHING_SPENT, Answer, Demand, Spent
 from storage.ports import Grant, UsageOf
 
 
@@ -18,6 +18,13 @@ class Counts(Protocol):
 
     async def look(self, demands: tuple[Demand, ...]) -> Answer:
         """What every limit says now. Raises Unavailable."""
+
+
+class Counters(Protocol):
+    """The same, to be told."""
+
+    async def tell(self, demand: Demand, used: int) -> None:
+        """See :class:`storage.ports.Holds`. Raises Unavailable."""
 
 
 class Account(Protocol):
@@ -68,8 +75,7 @@ async def uses(
     expected: Spent,
 ) -> Sequence[Use]:  # fmt: skip
     """The use of every grant, in their order, for a request that would come to ``expected``. Raises Unavailable."""
-    bound = [Bound(g.allowance, counter_key(g.allowance, tenant_id, g.key_id or g.user_id or "")) for g in grants]
-    wanted = demands(bound, calendar, now_ms, expected, "")
+    wanted = _demands(grants, tenant_id, calendar, now_ms, expected)
     if not wanted:
         return []
     answer = await counts.look(wanted)
@@ -82,6 +88,21 @@ async def uses(
             used, held = await _from_ledger(account, tenant_id, grant, demand, calendar), 0
         found.append(Use(grant, used, demand.want, figure.reset_ms or max(demand.ends_ms - now_ms, 0), held))
     return found
+
+
+async def tell(
+    grants: Sequence[Grant], tenant_id: str, calendar: Calendar, now_ms: int, counters: Counters, account: Account
+) -> None:
+    """Have the counters of days and months know what the account has. Raises Unavailable."""
+    for grant, demand in zip(grants, _demands(grants, tenant_id, calendar, now_ms, NOTHING_SPENT), strict=True):
+        await counters.tell(demand, await _from_ledger(account, tenant_id, grant, demand, calendar))
+
+
+def _demands(
+    grants: Sequence[Grant], tenant_id: str, calendar: Calendar, now_ms: int, expected: Spent
+) -> tuple[Demand, ...]:
+    bound = [Bound(g.allowance, counter_key(g.allowance, tenant_id, g.key_id or g.user_id or "")) for g in grants]
+    return demands(bound, calendar, now_ms, expected, "")
 
 
 async def _from_ledger(account: Account, tenant_id: str, grant: Grant, demand: Demand, calendar: Calendar) -> int:

@@ -35,6 +35,12 @@ class SwitchableHolds(LocalHolds):
         else:
             super().hold_for(demands, waiter)
 
+    @override
+    async def tell(self, demand: Demand, used: int) -> None:
+        if self.down:
+            raise Unavailable("Redis is down")
+        await super().tell(demand, used)
+
     def repay(self, amounts: Sequence[tuple[Demand, int]]) -> None:
         lease = HeldLease(self, "repaid", tuple(demand for demand, _ in amounts))
         self.give_back(lease, [Step(demand, 0, -amount, 0) for demand, amount in amounts])

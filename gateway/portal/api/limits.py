@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from gateway.portal.api.counting import recounted
 from gateway.portal.api.operations import Ask, InTenant, Operations, Sent, Shown
 from gateway.portal.api.paging import LONGEST, Cursors, OldestFirst, Page
 from gateway.portal.web.problem import Problem
@@ -104,6 +105,7 @@ async def set_limits(ask: Ask[InTenant, LimitsWish]) -> Page[LimitShown]:
         granted=granted,
         check=lambda version: ask.check_version(LimitsVersion(version=version)),
     )
+    await recounted(ask, ask.tenant_id, wish.key_id or wish.user_id or ask.tenant_id)
     await ask.announce(Invalidation(tenant_id=ask.tenant_id, key_id=wish.key_id or ""))
     first = LimitList(limit=LONGEST)
     return await _page(ask, first, ask.cursors_of(list_limits.__name__, first))

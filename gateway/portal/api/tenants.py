@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from gateway.portal.api.counting import recounted
 from gateway.portal.api.operations import Ask, InTenant, Nothing, Operations, Sent, Shown
 from gateway.portal.api.paging import Page, Paged
 from gateway.portal.api.shapes import Instant, Name, Slug
@@ -116,6 +117,8 @@ async def change_tenant(ask: Ask[Nothing, TenantEdit]) -> TenantShown:
         )
         if "plan" in edit.model_fields_set:
             found = await PostgresPlans(one, ask.trail).assign(found.id, edit.plan)
+    if edit.plan is not None:
+        await recounted(ask, found.id, found.id)
     await ask.announce(Invalidation(tenant_id=found.id))
     return shown(found)
 

@@ -140,6 +140,24 @@ async def test_requests_of_a_calendar_period_go_on_from_the_ledger(gateway: Gate
     assert len({event.event_id for event in told}) == 3
 
 
+async def test_what_passes_while_redis_is_away_is_counted_afterwards(gateway: Gateway) -> None:
+    """From the ledger, when it has had time to get there; and the next outage begins with what is left then."""
+    key = gateway.add_key(allowances=(limit(What.REQUESTS, "100/month", Scope.TENANT),))
+    holder, holding = gateway.proxy._gatekeeper._holder, gateway.holding
+    assert (await gateway.ask(key=key)).status == 200
+    holding.holds.down = True
+    assert (await gateway.ask(key=key)).status == 200
+    await holder.recount()
+    holding.account.before = 99
+    await holder.recount()
+    holding.holds.down = False
+    await holder.recount()
+    assert [(await gateway.ask(key=key)).status for _ in range(2)] == [200, 429]
+    holding.account.before = 100
+    holding.holds.down = True
+    assert (await gateway.ask(key=key)).status == 429
+
+
 async def test_when_neither_redis_nor_the_ledger_can_tell_the_route_decides(gateway: Gateway) -> None:
     key = gateway.add_key(allowances=(limit(What.REQUESTS, "100/month"), limit(What.CONCURRENCY, "1")))
     gateway.holding.account.down = True

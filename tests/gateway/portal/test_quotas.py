@@ -154,9 +154,7 @@ async def test_quotas_tell_what_is_left_and_where_it_is_heading(
         await connection.execute(
             "UPDATE platform.tenants SET time_zone = 'Asia/Tokyo' WHERE id = $1", operator.tenant.id
         )
-    await operator.ask("PUT", "/limits", {"audio": ["60s/day", "100h/month", "90s/m"], "requests": ["600/m"]})
     key = await operator.ask("POST", "/keys", {"name": "k"}, status=201)
-    await operator.ask("PUT", "/limits", {"key_id": key["id"], "requests": ["10/day"]})
     used = record(
         tenant_id=operator.tenant.id,
         key_id=key["id"],
@@ -164,6 +162,8 @@ async def test_quotas_tell_what_is_left_and_where_it_is_heading(
         measured=Measured(audio_ms=40_000, source=AudioSource.WALKED, walked_ms=40_000),
     )
     await PostgresLedger(parts.pool).ship("j", 0, 1, [encode(used)])
+    await operator.ask("PUT", "/limits", {"audio": ["60s/day", "100h/month", "90s/m"], "requests": ["600/m"]})
+    await operator.ask("PUT", "/limits", {"key_id": key["id"], "requests": ["10/day"]})
 
     day, month = (await operator.ask("GET", "/usage/quotas"))["data"]
     assert (day["name"], day["allowed"], day["used"], day["left"]) == ("tenant-audio-day", 60_000, 40_000, 20_000)
@@ -190,7 +190,16 @@ async def test_more_than_there_was_is_told_as_it_is(houses: Houses, holds: Redis
     await holds.tell(Demand(month, key, 0, period.end_ms), 90_000)
     (told,) = (await operator.ask("GET", "/usage/quotas"))["data"]
     assert (told["used"], told["left"]) == (90_000, 0)
+    await operator.ask("PUT", "/limits", {"audio": []})
+    used = record(
+        tenant_id=operator.tenant.id,
+        ended_ms=int(parts.now().timestamp() * 1000),
+        measured=Measured(audio_ms=95_000, source=AudioSource.WALKED, walked_ms=95_000),
+    )
+    await PostgresLedger(parts.pool).ship("j", 0, 1, [encode(used)])
     await operator.ask("PUT", "/limits", {"audio": ["60s/month"]})
+    (told,) = (await operator.ask("GET", "/usage/quotas"))["data"]
+    assert told["used"] == 95_000, "what passed while there was no limit"
     key = await operator.ask("POST", "/keys", {"name": "k", "scopes": ["transcribe"]}, status=201)
     for wish, refusal in (({}, None), ({"bytes": 1_000}, "quota_exceeded")):
         said = await operator.ask("POST", "/limits/check", {"route": LISTEN, "key_id": key["id"]} | wish)
