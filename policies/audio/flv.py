@@ -29,7 +29,7 @@ _MOST_READ_BYTES = 65_536
 """Of a tag of AAC; in a longer one nobody looks for blocks."""
 _MOST_DESCRIPTIONS = 4096
 """Behind more different ones the rest is weighed."""
-_UNKNOWN_KBITS, _SPEECH_KBITS, _OTHER_KBITS = 32, 4, 6
+_UNKNOWN_KBITS, _SPEECH_KBITS, _OTHER_KBITS = 8, 4, 6
 """Of what is in no tag, where AAC or MP3 was heard in front of it, and else, when it may be Speex; and of sound in
 codecs that are not walked."""
 _NS_PER_MS = 1_000_000

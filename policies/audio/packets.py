@@ -290,21 +290,26 @@ class LayoutPackets(Packets):
 
 
 class WavPackPackets(Packets):
-    """WavPack without the part of its header that says where a block ends; nanoseconds, as each says its rate."""
+    """WavPack without the part of its header that says where a block ends; nanoseconds, as each says its rate.
 
-    __slots__ = ("_rate",)
+    One that is not in the table stands deep in a block, and is taken for the slowest, flagged.
+    """
+
+    __slots__ = ("_rate", "unsure")
 
     codec = "wavpack"
     rate = _NS_PER_SECOND
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
+        self.unsure = False
 
     def samples(self, data: bytes, at: int, end: int) -> int:  # noqa: ARG002
         """See :class:`Packets`."""
         samples, flags = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (0, 4))
         index = flags >> 23 & 15
-        rate = min(wavpack.RATES[index], self._rate) if index < len(wavpack.RATES) else self._rate
+        self.unsure = self.unsure or index >= len(wavpack.RATES)
+        rate = min(wavpack.RATES[index % len(wavpack.RATES)], self._rate)
         return samples * _NS_PER_SECOND // rate if samples <= wavpack.MOST_SAMPLES else 0
 
 

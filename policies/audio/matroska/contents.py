@@ -9,13 +9,13 @@ from policies.audio.walker import LONGEST_MS
 
 _NS_PER_MS = 1_000_000
 
-_RATE = 0xB5
+_RATES = {0xB5: "rate", 0x78B5: "output_rate"}
 _NUMBERS = {
     0xD7: "number", 0x83: "kind", 0x23E383: "default_ns", 0x56AA: "delay_ns", 0x9F: "channels", 0x6264: "bits",
     0x4254: "compression",
 }  # fmt: skip
 _TEXTS = {0x86: "codec_id", 0x63A2: "private", 0x4255: "stripped"}
-FIGURES = frozenset((SCALE, DURATION, CLUSTER_TIME, BLOCK_DURATION, DISCARD, _RATE, *_NUMBERS))
+FIGURES = frozenset((SCALE, DURATION, CLUSTER_TIME, BLOCK_DURATION, DISCARD, *_RATES, *_NUMBERS))
 """Numbers, which have up to 8 bytes."""
 READ = FIGURES.union(_TEXTS)
 
@@ -105,8 +105,9 @@ class Contents:
                     entry.end_block(int.from_bytes(body, "big", signed=name == DISCARD), is_discard=name == DISCARD)
             case _ if entry is None or entry.is_begun:
                 return
-            case 0xB5:
-                entry.rate, entry.says_rate = _float(body), True
+            case _ if name in _RATES:
+                setattr(entry, _RATES[name], _float(body))
+                entry.says_rate = entry.says_rate or name == 0xB5
             case 0xD7:
                 self._register(entry, int.from_bytes(body, "big"))
             case _ if name in _NUMBERS:

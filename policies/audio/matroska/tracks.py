@@ -44,7 +44,7 @@ class Track:
     __slots__ = (
         "_discard_ns", "_discarded_at", "_earlier_ns", "_first_time", "_last", "_last_time", "_reader", "_tail_ticks",
         "as_first", "bits", "by_head", "channels", "codec_id", "compression", "default_ns", "delay_ns", "is_begun",
-        "kind", "number", "packets", "private", "rate", "says_rate", "stripped", "total",
+        "kind", "number", "output_rate", "packets", "private", "rate", "says_rate", "stripped", "total",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -54,6 +54,8 @@ class Track:
         self.private = b""
         self.rate = 8000.0  # what RFC 9559 section 5.1.4.1.29.1 says where the file does not
         self.says_rate = False
+        self.output_rate = 0.0
+        """0 where the file says none."""
         self.channels = 0
         self.bits = 0
         self.default_ns = 0
@@ -81,6 +83,11 @@ class Track:
     def is_audio(self) -> bool:
         """Whether it may be what a decoder plays."""
         return self.kind == _AUDIO
+
+    @property
+    def slowest_rate(self) -> int:
+        """Readers play samples at the rate, or at that of the output: FFmpeg obeys the latter."""
+        return int(min(self.rate, self.output_rate) if self.output_rate >= 1 else self.rate)
 
     @property
     def is_unsure(self) -> bool:
@@ -258,31 +265,31 @@ def _vorbis(track: Track) -> Packets | None:
 
 
 def _aac(track: Track) -> Packets | None:
-    samples, rate = aac.frame_of(track.private) or (aac.SAMPLES, int(track.rate))
+    samples, rate = aac.frame_of(track.private) or (aac.SAMPLES, track.slowest_rate)
     return AacPackets(track.private, samples, rate) if rate else None
 
 
 def _flac(track: Track) -> Packets:
     at = max(track.private.find(b"fLaC"), 0) + 8
-    return FlacPackets(StreamInfo.read(track.private[at : at + 34].ljust(34, b"\0")), int(track.rate))
+    return FlacPackets(StreamInfo.read(track.private[at : at + 34].ljust(34, b"\0")), track.slowest_rate)
 
 
 def _alac(track: Track) -> Packets | None:
     """Readers believe the track's rate, or the cookie's: the slower one plays longer."""
     samples, rate = (int.from_bytes(track.private[at : at + 4], "big") for at in (0, 20))
-    rates = [hz for hz in (int(track.rate), rate) if hz > 0]
+    rates = [hz for hz in (track.slowest_rate, rate) if hz > 0]
     return AlacPackets(samples, min(rates)) if 0 < samples < 1 << 20 and rates else None
 
 
 def _pcm(track: Track) -> Packets | None:
     """Of a depth that they do not know, or that is not said, readers take samples of 16 bits, or floats of 32."""
-    if track.rate < 1:
+    if track.slowest_rate < 1:
         return None
     is_float = track.codec_id.startswith(b"A_PCM/FLOAT")
     known, usual = ((32, 64), 32) if is_float else ((8, 16, 24, 32), 16)
     bits = track.bits if track.bits in known else usual
     order = "be" if track.codec_id.startswith(b"A_PCM/INT/BIG") else "le"
-    return PcmPackets(f"pcm_{'f' if is_float else 's'}{bits}{order}", bits, int(track.rate), max(track.channels, 1))
+    return PcmPackets(f"pcm_{'f' if is_float else 's'}{bits}{order}", bits, track.slowest_rate, max(track.channels, 1))
 
 
 def _acm(track: Track) -> Packets | None:
@@ -295,13 +302,13 @@ def _acm(track: Track) -> Packets | None:
         return MpegPackets("mp2" if tag == _MP2 else "mp3")
     if tag == _AC3:
         return Ac3Packets("ac3")
-    channels, rate = min(said, max(track.channels, 1)), min(hz, int(track.rate))
+    channels, rate = min(said, max(track.channels, 1)), min(hz, track.slowest_rate)
     layout = read_format(struct.pack("<HHI", tag, channels, rate) + form[8:_FORMAT_BYTES], "<")
     return LayoutPackets(layout) if layout and not layout.is_guess else None
 
 
 def _wavpack(track: Track) -> Packets | None:
-    return WavPackPackets(int(track.rate)) if track.rate >= 1 else None
+    return WavPackPackets(track.slowest_rate) if track.slowest_rate >= 1 else None
 
 
 def _mpeg(track: Track) -> Packets:

@@ -281,6 +281,16 @@ def test_pictures_that_hide_sound_end_where_they_say_or_are_weighed(size):
     assert billed_ms(forged) >= played_ms(forged) * 0.995 - 80
 
 
+def test_thrifty_aac_behind_a_tag_of_flv_that_ends_elsewhere_counts():
+    """Wound: it was weighed at 32 kbit/s, nearly three times its own."""
+    data, at = bytearray(recording("flv", "aac", 5.0, 16_000, 1, 12_000)), 13
+    for _ in range(4):
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+    data[at - 1] ^= 1
+    assert played_ms(bytes(data)) > 4_900
+    assert billed_ms(bytes(data)) >= played_ms(bytes(data))
+
+
 @pytest.mark.parametrize("name", ["wavpack", "tta"])
 def test_silence_is_as_long_as_it_plays(name):
     """Wound: it takes next to no bytes, and weighed as much."""
