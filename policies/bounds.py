@@ -53,7 +53,10 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A caller's limits on a route: of a request (where streams open, of a stream), and of a request without a body.
+    """A caller's limits on a route: of a request, of one without a body, and of one that is asked about.
+
+    The last is carried by a proxy, and nobody tells when it ends: places at one time are not among its limits.
+    Where streams open a request is a stream.
 
     They follow from the route and from nothing that a client says: ``Upgrade: websocket`` on a request that opens no
     stream would buy it a way around the limit of requests at one time. Each is empty where plain request rates are all
@@ -62,6 +65,7 @@ class Bounds:
 
     request: tuple[Bound, ...]
     bodyless: tuple[Bound, ...]
+    asked: tuple[Bound, ...]
 
 
 def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bounds | None:
@@ -85,7 +89,8 @@ def bounds(principal: Principal, route: Route, charges: Iterable[Charge]) -> Bou
         bodyless = [b for b in request if b.allowance.what is not What.BYTES]
     if not request:
         return None
-    return Bounds(*(tuple(rates + those) if those else () for those in (request, bodyless)))
+    asked = [b for b in bodyless if b.allowance.what not in (What.CONCURRENCY, What.STREAMS)]
+    return Bounds(*(tuple(rates + those) if those else () for those in (request, bodyless, asked)))
 
 
 def counter_key(allowance: Allowance, tenant_id: str, holder: str) -> str:

@@ -135,7 +135,7 @@ class ForwardAuth:
         data, presented = incoming.connection.whole(incoming.message), known.presented
         if not isinstance(inquiry, Inquiry):
             return
-        bound = () if permit.bounds is None else Holder.bound(permit.bounds, inquiry)
+        bound = () if permit.bounds is None else Holder.bound(permit.bounds, inquiry, is_seen=False)
         is_usual = (
             0 < len(data) <= LONGEST
             and not (bound and (known.head.content_lengths or permit.route.websocket))
@@ -184,7 +184,7 @@ class ForwardAuth:
         if route.upstream == PORTAL:
             return Deny(refusal=Refusal.UNKNOWN_ROUTE)
         exchange.route = route
-        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address)
+        decision = await self._gatekeeper.decide(inquiry, route, exchange.caller.address, is_seen=False)
         if isinstance(decision, Admit):
             exchange.hold = decision.hold  # settled with the answer: when the request itself ends is not told here
             if route.job_kind:

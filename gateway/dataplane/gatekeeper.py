@@ -1,7 +1,7 @@
 """The decision, for both doors: the pure stages of ``policies`` in order, with the two questions to the stores between.
 
-``Inquiry -> route -> Presented -> Principal -> Permit -> charges -> levels -> Admit | Deny``. Nothing here knows which
-door asked.
+``Inquiry -> route -> Presented -> Principal -> Permit -> charges -> levels -> Admit | Deny``. All that a door says of
+itself is whether it sees the request through.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -62,7 +62,7 @@ class Gatekeeper:
         self._now_ms = now_ms
         self._own_hosts = own_hosts
 
-    async def decide(self, inquiry: Inquiry, route: Route, address: str) -> Admit | Deny:
+    async def decide(self, inquiry: Inquiry, route: Route, address: str, *, is_seen: bool = True) -> Admit | Deny:
         """The answer to one question, from a client's address, about a route that was matched."""
         permit = self._permit(inquiry, route)
         if permit is None:
@@ -78,7 +78,7 @@ class Gatekeeper:
         if not self._accepts_usage():
             self._metrics.journal_full[("request",)] += 1
             return Deny(refusal=Refusal.ACCOUNT_UNAVAILABLE, principal=permit.principal)
-        if permit.bounds is not None and (bound := self._holder.bound(permit.bounds, inquiry)):
+        if permit.bounds is not None and (bound := self._holder.bound(permit.bounds, inquiry, is_seen=is_seen)):
             return await self.hold(permit, bound, inquiry, address)
         if not permit.charges:
             return Admit(permit, FREE)

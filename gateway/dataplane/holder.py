@@ -68,8 +68,10 @@ class Holder:
         """The same of what ended before."""
 
     @staticmethod
-    def bound(bounds: Bounds, inquiry: Inquiry) -> tuple[Bound, ...]:
-        """The limits that hold for a request."""
+    def bound(bounds: Bounds, inquiry: Inquiry, *, is_seen: bool = True) -> tuple[Bound, ...]:
+        """The limits that hold for a request, or for one whose end is not seen, because a proxy carries it."""
+        if not is_seen:
+            return bounds.asked
         return bounds.request if _has_body(inquiry) else bounds.bodyless
 
     async def hold(self, permit: Permit, bound: Sequence[Bound], inquiry: Inquiry, address: str) -> Admit | Deny:

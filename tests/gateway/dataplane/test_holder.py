@@ -48,6 +48,20 @@ async def open_request(gateway: Gateway, key: str, slow: Slow) -> asyncio.Stream
     return writer
 
 
+async def test_a_question_of_a_proxy_takes_no_place_and_needs_none() -> None:
+    """When its request ends is not told: a place would be held for the question alone, and refuse others at random."""
+    async with running(Options(trusted=(ip_network("127.0.0.0/8"),))) as gateway:
+        key = gateway.add_key(allowances=(limit(What.CONCURRENCY, "1"), limit(What.BYTES, "1KB/d")))
+        slow = Slow(gateway)
+        writer = await open_request(gateway, key, slow)
+        about = [("X-Original-URI", "/v1/models"), ("X-Original-Method", "GET")]
+        for _ in range(3):  # the last ones are remembered
+            answer = await gateway.ask("GET", "/auth/verify", about, key=key)
+            assert (answer.status, "ratelimit" in dict(answer.headers)) == (200, False)
+        slow.go.set()
+        writer.close()
+
+
 async def test_no_more_requests_at_one_time_than_allowed_and_the_refusal_says_so(gateway: Gateway) -> None:
     key = gateway.add_key(allowances=(limit(What.CONCURRENCY, "2"),))
     slow = Slow(gateway)

@@ -503,7 +503,7 @@ async def test_a_bug_is_never_yes_is_recorded_and_leaves_nothing_behind(
     """Wherever it is. What only the errand stumbles over, the task may do right."""
     if where in BUGS_OF_HOLDING:
         ((digest, principal),) = gateway.keys.by_digest.items()
-        gateway.keys.by_digest[digest] = replace(principal, allowances=(Allowance.parse(What.CONCURRENCY, "9"),))
+        gateway.keys.by_digest[digest] = replace(principal, allowances=(Allowance.parse(What.REQUESTS, "99/month"),))
 
     def bug(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
