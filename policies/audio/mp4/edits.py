@@ -5,6 +5,7 @@ Decoders play the end to the end. An edit that leaves out more is no delay, and 
 
 import re
 import struct
+from collections.abc import Iterator
 
 from policies.audio.opus import RATE as OPUS_RATE
 
@@ -12,7 +13,9 @@ _NS_PER_SECOND = 1_000_000_000
 _MOST_EDITS = 64
 _MOST_LEFT_OUT = 4
 """Frames."""
-_GAPS = re.compile(rb"iTunSMPB.{0,8}data.{8} *[0-9A-F]+ +([0-9A-F]{1,8}) ", re.DOTALL | re.IGNORECASE)
+_NUMBERS = re.compile(rb"\s*[\dA-F]+\s+([\dA-F]{1,8})\s+[\dA-F]+\s+[\dA-F]", re.IGNORECASE)
+_HEADED_BYTES, _VALUE_AT = 4, 8
+"""In front of what some boxes hold, and of a tag's value."""
 _TOO_MANY = 16_384
 """Samples: so many are no delay for FFmpeg."""
 
@@ -39,15 +42,31 @@ class Edits:
 
     def read_tags(self, body: bytes) -> None:
         """``meta``: what iTunes and others call iTunSMPB has the delay for its second number, in hexadecimal digits."""
-        found = _GAPS.search(body)
-        gap = int(found[1], 16) if found else 0
-        self._gap = gap if 0 < gap < _TOO_MANY else self._gap
+        for name, tags in _boxes(body[_HEADED_BYTES:]):
+            for kind, tag in _boxes(tags) if name == b"ilst" else ():
+                said = dict(_boxes(tag)) if kind == b"----" else {}
+                if said.get(b"name", b"")[_HEADED_BYTES:] == b"iTunSMPB":
+                    found = _NUMBERS.match(said.get(b"data", b""), _VALUE_AT)
+                    gap = int(found[1], 16) if found else 0
+                    self._gap = gap if 0 < gap < _TOO_MANY else self._gap
 
-    def left_out_ns(self, gross: int, one: int, scale: int) -> int:
-        """Of so many nanoseconds in frames of ``one`` each; ``scale`` is the track's ticks to the second."""
+    def left_out_ns(self, gross: int, one: int, scale: int, *, is_aac: bool) -> int:
+        """Of so many nanoseconds in frames of ``one`` each; ``scale`` is the track's ticks to the second.
+
+        Of other codecs FFmpeg plays what the tag calls delay.
+        """
         if self._start is None:
             start = self.pre_skip * _NS_PER_SECOND // OPUS_RATE
         else:
             start = self._start * _NS_PER_SECOND // scale
-        start = max(start, self._gap * _NS_PER_SECOND // scale)
+        start = max(start, self._gap * _NS_PER_SECOND // scale if is_aac else 0)
         return start if start <= min(_MOST_LEFT_OUT * one, gross) else 0
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and bodies."""
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at + 8 : at + size]
+        at += max(size, 8)

@@ -132,7 +132,7 @@ class Track:
         return self.tables.stated_ticks * _NS_PER_SECOND // self.scale
 
     def _left_out_ns(self, gross: int, one: int) -> int:
-        return self.edits.left_out_ns(gross, one, self.scale)
+        return self.edits.left_out_ns(gross, one, self.scale, is_aac=self.codec == "aac")
 
     def _pcm_frames(self, frames: Frames) -> int:
         tables = self.tables

@@ -46,6 +46,22 @@ def test_what_is_no_encoders_delay_leaves_nothing_out(delay, edits):
     assert Heard.of(fed(Track(), data)).best_ms >= played_ms(data) - 1
 
 
+def test_the_tag_leaves_nothing_out_of_other_codecs():
+    """Wound: half a second was left out of AC-3, MP3, ALAC, FLAC and Opus, which FFmpeg plays."""
+    data = tagged(recording("mp4", "ac3", 2.0, 32_000), 4095)
+    assert Heard.of(fed(Track(), data)).best_ms >= played_ms(data) - 1
+
+
+@pytest.mark.parametrize(
+    ("written", "forged"),
+    [(b"iTunSMPB", b"itunsmpb"), (b"----", b"abcd"), (b"ilst", b"ilsx"), (b"000001F4 ", b"zzzzzzzz ")],
+)
+def test_a_tag_that_is_not_itunes_leaves_nothing_out(written, forged):
+    """Wound: the name was looked for anywhere, in any case, and one number was enough."""
+    data = tagged(recording(*SHAPE).replace(b"edts", b"free"), 4095).replace(written, forged)
+    assert Heard.of(fed(Track(), data)).best_ms >= played_ms(data) - 1
+
+
 def test_a_tag_in_front_of_the_track_is_of_no_track():
     data = tagged(recording(*SHAPE), 2112)
     extra = data[data.rindex(b"udta") - 4 :]
