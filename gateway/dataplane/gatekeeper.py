@@ -196,11 +196,13 @@ class Gatekeeper:
             return Deny(refusal=Refusal.ADDRESS_NOT_ALLOWED, principal=principal)
         return permit
 
-    def pin(self, presented: Presented) -> None:
-        """Keep what a token says with it, for :meth:`still_good` after its time."""
+    def pin(self, presented: Presented, permit: Permit) -> bool:
+        """Keep what a token says with it, for :meth:`still_good` after its time. Whether this still is its permit."""
         entry = self._snapshot.known(presented)
-        if entry is not None:
-            presented.token = entry.token
+        if entry is None:
+            return False
+        presented.token = entry.token
+        return entry.permits.get(permit.route.name) is permit
 
     def _authorised(self, entry: Entry, route: Route) -> Permit | Deny:
         principal = entry.principal

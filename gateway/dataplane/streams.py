@@ -20,15 +20,15 @@ from gateway.upstreams.connection import UpstreamConnection
 from policies.admission import Hold
 from policies.authorise import Permit
 from policies.bounds import STREAM_AHEAD
-from policies.http.credentials import Conflict, Nothing, Presented
+from policies.http.credentials import Presented
 from policies.http.inquiry import Inquiry
 from policies.http.verdict import Deny, Refusal
 from policies.http.websocket import TEXT, frame
 from policies.identity.principals import Method
 from policies.limits.holding import Spent
 from policies.metering.stream_meters import stream_meter
-from policies.metering.streams import Ending, StreamMeter
-from policies.routing.routes import Route
+from policies.metering.streams import Ending
+from policies.routing.routes import Access, Route
 from storage.ports import Invalidation, Unavailable
 
 _log = structlog.get_logger("gateway.streams")
@@ -47,8 +47,8 @@ class Judge(Protocol):
     async def still_good(self, presented: Presented, route: Route, address: str) -> Permit | Deny:
         """Leave, or why not. Raises Unavailable."""
 
-    def pin(self, presented: Presented) -> None:
-        """Remember of it what :meth:`still_good` will need."""
+    def pin(self, presented: Presented, permit: Permit) -> bool:
+        """Remember of it what :meth:`still_good` will need. False where it may have ended since it got this leave."""
 
 
 class Streams:
@@ -83,32 +83,24 @@ class Streams:
         meter = stream_meter(permit.route.meter, inquiry.query)
         if meter is not None:
             exchange.measure = meter.measured
-        tunnel = self._tunnel(connection, exchange, permit, inquiry.presented, meter)
+        presented = inquiry.presented if isinstance(inquiry.presented, Presented) else None
+        if permit.route.access is Access.PUBLIC:
+            presented = None  # whatever it is, nobody has looked at it
+        is_sure = presented is None or self._judge.pin(presented, permit)
+        tunnel = Tunnel(self, connection, exchange, permit.route, presented, _lasts(permit, presented), meter)
         tunnel.upstream.transport, upstream_tail = upstream.hand_over(tunnel.upstream)
         tunnel.client.transport, client_tail = connection.hand_over(tunnel.client)
         self._opened(tunnel)
+        if not is_sure:
+            self._tasks.start(self._recheck([tunnel]), "streams: credential asked for again")
         tunnel.client.transport.write(responses.head(101, lines))
         upstream.pool.others += 1
         try:
-            tunnel.begin(_first(inquiry.presented) + client_tail, upstream_tail)
+            tunnel.begin(_first(presented), client_tail, upstream_tail)
             await tunnel.over
         finally:
             tunnel.abort()
             upstream.pool.others -= 1
-
-    def _tunnel(
-        self,
-        connection: ClientConnection,
-        exchange: Exchange,
-        permit: Permit,
-        credential: Presented | Nothing | Conflict,
-        meter: StreamMeter | None,
-    ) -> Tunnel:
-        """A new one, for an admitted request that the upstream has agreed to."""
-        presented = credential if isinstance(credential, Presented) else None
-        if presented is not None:
-            self._judge.pin(presented)
-        return Tunnel(self, connection, exchange, permit.route, presented, _lasts(permit, presented), meter)
 
     def _opened(self, tunnel: Tunnel) -> None:
         self._open.add(tunnel)
@@ -201,11 +193,11 @@ class Streams:
         return None
 
 
-def _first(credential: Presented | Nothing | Conflict) -> bytes:
-    """What a ticket has said before its client says anything: metered, and passed on, as if that one had."""
-    if not isinstance(credential, Presented) or credential.ticket is None or not credential.ticket.first:
+def _first(presented: Presented | None) -> bytes:
+    """What a ticket has said before its client says anything."""
+    if presented is None or presented.ticket is None or not presented.ticket.first:
         return b""
-    return frame(TEXT, credential.ticket.first.encode(), os.urandom(4))
+    return frame(TEXT, presented.ticket.first.encode(), os.urandom(4))
 
 
 def _lasts(permit: Permit, presented: Presented | None) -> tuple[float, Ending, str]:

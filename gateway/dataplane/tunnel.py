@@ -130,10 +130,16 @@ class Tunnel:
         )
         return next((changed == own for changed, own in pairs if changed), True)
 
-    def begin(self, client_tail: bytes, upstream_tail: bytes) -> None:
-        """Both transports are ours and the 101 is written: let what came behind the handshakes pass, and read."""
+    def begin(self, first: bytes, client_tail: bytes, upstream_tail: bytes) -> None:
+        """Both transports are ours and the 101 is written: let what came behind the handshakes pass, and read.
+
+        ``first`` is said for the client, metered as if it had said it, and none of the bytes that it sends.
+        """
         self._exchange.stream()
         self.upstream.watch()
+        if first:
+            self.client.data_received(first)
+            self.client.walker.text = 0
         for end, tail in ((self.client, client_tail), (self.upstream, upstream_tail)):
             if tail:
                 end.data_received(tail)

@@ -8,6 +8,7 @@ import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -97,6 +98,24 @@ async def test_a_stream_ends_where_its_key_may_not_be_used_any_more() -> None:
             change_keys(here, Invalidation("ten_a", "key_1"), **bound)
             assert code in await client.recv()
             assert (await closed(client))[0] == 4001
+
+
+async def test_a_credential_that_ends_while_its_stream_is_being_opened_ends_it_too() -> None:
+    """What is told before the upstream has agreed finds no stream yet."""
+    async with site() as here:
+        revoke = partial(change_keys, here, Invalidation("ten_a", "key_1"), standing=Standing.REVOKED)
+        here.upstream.requests = SimpleNamespace(append=lambda _: revoke())  # type: ignore[assignment]
+        async with here.connect() as client:
+            assert "api_key_revoked" in await asyncio.wait_for(client.recv(), 10)
+            assert (await closed(client))[0] == 4001
+
+
+async def test_a_stream_that_is_for_everybody_is_asked_for_no_credential() -> None:
+    """Whatever its client has sent as one."""
+    async with site(access="public") as here, here.connect(key="of-another-service") as client:
+        await here.gateway.streams._recheck(here.gateway.streams._open)
+        await client.send("x")
+        assert await client.recv() == "x"
 
 
 async def test_what_bounds_a_tickets_stream_bounds_no_other_of_its_key() -> None:
