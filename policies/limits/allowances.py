@@ -65,7 +65,7 @@ _ALSO = {
     "sec": "s", "second": "s", "seconds": "s", "min": "m", "minute": "m", "minutes": "m", "hour": "h", "hours": "h",
 }  # fmt: skip
 """Other words for units of time. A day has none: ``d`` is a window, ``day`` one of the calendar."""
-_NEXT = re.compile(r"[;\n]|,(?![0-9]{3}(?![0-9]))|(?<=[A-Za-z])\s+(?=[0-9])")
+_NEXT = re.compile(r"[;\n]|(?<![0-9]),|,(?![0-9]{3}(?![0-9]))|(?<=[A-Za-z])\s+(?=[0-9])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

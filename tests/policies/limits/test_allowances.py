@@ -49,7 +49,8 @@ def test_what_people_type_is_understood_where_it_can_mean_one_thing(what: What, 
 @pytest.mark.parametrize(
     ("field", "found"),
     [
-        ("600/m, 5000/day", ["600/m", "5000/day"]), ("600/m 5 000/day", ["600/m", "5 000/day"]),
+        ("600/m, 5000/day", ["600/m", "5000/day"]), ("600/m,100/day", ["600/m", "100/day"]),
+        ("600/m 5 000/day", ["600/m", "5 000/day"]),
         ("10 min/day;100 h/month\n1h/h", ["10 min/day", "100 h/month", "1h/h"]), ("1,000/m", ["1,000/m"]),
         ("1 000/m,5000/day,", ["1 000/m", "5000/day"]), (" ", []), ("10", ["10"]),
     ],
