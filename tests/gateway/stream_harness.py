@@ -228,9 +228,10 @@ class RawSite:
             return client, await self.upstream.peers.get()
 
     async def over(self) -> None:
-        """Wait until no stream is open."""
+        """Wait until no stream is open, and the request of each is settled: that is a moment later."""
+        metrics = self.gateway.metrics
         async with asyncio.timeout(30):
-            while self.gateway.metrics.open_streams:  # noqa: ASYNC110
+            while metrics.open_streams or metrics.inflight:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     async def leave(self) -> None:
