@@ -2,6 +2,7 @@
 
 import click.testing
 import pytest
+from redis import Redis
 
 from storage.ports import Invalidation
 from tests.gateway.cli.conftest import Operator
@@ -44,6 +45,9 @@ def test_a_plan_is_made_set_and_given_and_the_gateways_are_told(acme: Operator) 
     with invalidations(acme.environment["GATEWAY_REDIS_URL"]) as heard:
         result = acme.run("plan", "assign", "gold", "acme")
         assert result.stdout == "Tenant acme is on plan gold.\n"
+        with Redis.from_url(acme.environment["GATEWAY_REDIS_URL"]) as counters:
+            (month,) = counters.keys(f"limit:{{{tenant['id']}}}::audio:*")
+            assert counters.hget(month, "used") == b"0", "as the account has it"
         changed = acme.json("plan", "set", "gold", "--requests", "none", "--route", "none", "--note", "n")
         assert [heard.get(timeout=30) for _ in range(2)] == [Invalidation(tenant_id=tenant["id"])] * 2
     assert (changed["limits"], changed["routes"], changed["note"]) == ({"audio": ["100h/month"]}, [], "n")

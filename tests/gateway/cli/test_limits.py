@@ -1,6 +1,7 @@
 """`gateway limits`: what is set is what is shown, and what the gateways are told."""
 
 import pytest
+from redis import Redis
 
 from storage.ports import Invalidation
 from tests.gateway.cli.conftest import Operator
@@ -128,6 +129,9 @@ def test_a_window_and_a_calendar_period_are_two_limits_and_none_lifts_both(acme:
 
     set_audio = ("limits", "set", "--tenant", "acme", "--audio")
     acme.run(*set_audio, "100h/month")
+    with Redis.from_url(acme.environment["GATEWAY_REDIS_URL"]) as counters:
+        (month,) = counters.keys(f"limit:{{{acme.json('tenant', 'list')[0]['id']}}}::audio:*")
+        assert counters.hget(month, "used") == b"0", "as the account has it"
     acme.run(*set_audio, "60s/m")
     acme.run(*set_audio, "90s/m")
     assert [one["limit"] for one in acme.json("limits", "show", "--tenant", "acme")["limits"]] == [

@@ -65,13 +65,15 @@ async def test_onboarding_is_done_once_and_whole(houses: Houses) -> None:
 # Plans
 
 
-async def test_a_plan_is_made_changed_given_and_ended(houses: Houses) -> None:
+async def test_a_plan_is_made_changed_given_and_ended(houses: Houses, parts: Parts) -> None:
     operator, tenant = await houses.person(operator=True), await houses.person()
     made = await operator.ask("POST", "/plans", PLAN, status=201)
     assert made | PLAN == made
     assert (await operator.ask("GET", "/plans"))["data"] == [made]
     given = await operator.ask("PATCH", f"/tenants/{tenant.tenant.slug}", {"plan": "gold"})
     assert (given["plan"], given["name"]) == ("gold", "House")
+    (month,) = await parts.redis.keys(f"limit:{{{tenant.tenant.id}}}::audio:*")
+    assert await parts.redis.hget(month, "used") == b"0", "as the account has it"
     shown = {limit["limit"]: limit["plan"] for limit in (await tenant.ask("GET", "/limits"))["data"]}
     assert shown == {"600/m": "gold", "100h/month": "gold"}
     changed = await operator.ask("PATCH", "/plans/gold", {"limits": {}, "note": "empty"})
