@@ -171,6 +171,8 @@ class _Told:
         }
         if self.holder is not None:
             facts["asked as"] = _who(self.holder)
+            if self.answer is not None and self.answer.refusal is Refusal.ROUTE_DENIED:
+                facts["closed by"] = _closed_by(self.holder, route)
         facts |= {f"limit {name}": limit for name, limit in self._limits(route)}
         facts |= {
             "without Redis": _WITHOUT_LIMITER[route.without_limiter],
@@ -241,6 +243,12 @@ class _Told:
         if route.upstream == PORTAL:
             return "the gateway itself"
         return ", ".join(self.settings.every_upstream()[route.upstream].addresses)
+
+
+def _closed_by(holder: Principal, route: Route) -> str:
+    if route.name in holder.denied_routes:
+        return f"an exception of the tenant (gateway tenant route {holder.tenant_slug} {route.name} --allow)"
+    return "the tenant's plan (gateway plan list)"
 
 
 def _facts(route: Route) -> dict[str, object]:

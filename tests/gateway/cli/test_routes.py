@@ -133,6 +133,15 @@ def test_a_key_is_judged_as_the_gateway_would(operator: Operator) -> None:
     said = operator.json("routes", "explain", *words)
     assert said["as"]["tenant"] == "acme"
     assert {limit["name"] for limit in said["limits"]} == {"tenant-requests", "key-requests", "key-audio"}
+    operator.run("plan", "create", "gold", "--route", "openai.models")
+    operator.run("plan", "assign", "gold", "acme")
+    assert facts(operator, *words)["closed by"] == "the tenant's plan (gateway plan list)"
+    operator.run("plan", "assign", "none", "acme")
+    operator.run("tenant", "route", "acme", "openai.transcriptions", "--deny")
+    told = facts(operator, *words)
+    assert told["closed by"] == "an exception of the tenant (gateway tenant route acme openai.transcriptions --allow)"
+    assert told["verdict"] == "refused: 403 route_denied"
+    operator.run("tenant", "route", "acme", "openai.transcriptions", "--allow")
     other = operator.json("key", "create", "--tenant", "acme", "--name", "o", "--scope", "usage:read")["id"]
     refused = operator.json("routes", "explain", "POST", "/v1/audio/transcriptions", "--as", other)
     assert refused["verdict"] == "refused: 403 insufficient_scope"
