@@ -16,6 +16,8 @@ _OPUS, _REGISTERED = b"Opus", re.compile(rb"\x05.Opus", re.DOTALL)
 """Who registered the format of private data, however long the descriptor says that it is."""
 MOST_SECTIONS = 1 << 8
 """That are remembered; of who has more nothing is certain."""
+_MOST_CUT = 64
+"""Places where sections are cut; of who has more there may be Opus."""
 _LEAST_SECTION_BYTES, _IN_FORCE = 9, 1
 _LISTS, _DESCRIBES = 0, 2
 """Tables: of the programmes, and of one programme's streams."""
@@ -51,8 +53,13 @@ class Tables:
     def doubt(self, number: int) -> None:
         """Something there may be a table, and was not read."""
         self._is_doubted = True
+        self._cut(number, b"")
+
+    def _cut(self, number: int, payload: bytes) -> None:
+        """A section goes on behind this."""
         self.cut.add(number)
-        self.go_on(b"")
+        self.names_opus = self.names_opus or len(self.cut) > _MOST_CUT
+        self.go_on(payload)
 
     def go_on(self, payload: bytes) -> None:
         """More of a section that was cut: as far as it says that there is Opus, whichever packets decoders drop."""
@@ -79,8 +86,7 @@ class Tables:
             is_known = section[:1] in (b"\0", b"\2")
             is_cut = len(section) < 3 + length
             if is_cut and (is_known or number in self._listed or self._is_doubted):
-                self.cut.add(number)
-                self.go_on(payload)
+                self._cut(number, payload)
             if not is_known or self._is_doubted or (number, section) in self._sections:
                 continue
             self._sections.add((number, section))

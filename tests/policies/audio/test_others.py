@@ -360,6 +360,16 @@ def test_opus_that_a_table_names_in_any_way_is_weighed_as_that(cut):
     assert billed_ms(data, (700, 3)) == billed_ms(data, (1,)) == billed_ms(data)
 
 
+def test_tables_that_are_cut_in_many_places_cost_no_more_steps():
+    """The name is looked for in few of them: where there are more it may be there."""
+    begin = b"\x10\0\2\xb3\xff".ljust(185, b"\x55")
+    cut = b"".join(b"\x47" + (0x4100 + number).to_bytes(2, "big") + begin for number in range(2_000))
+    opus = b"".join(packets(recording("mpegts", "libopus", 5.0, 48_000, 1, 6_000))[3:])
+    walker = fed(TsWalker(), cut, (65_536,))
+    assert calls_to_watch(walker, opus, len(opus)) < 30 * len(opus) // 188
+    assert walker.ms >= 5_000
+
+
 def test_opus_behind_other_frames_in_its_own_stream_counts():
     """Wound: after 64 KB of MP3 nobody looked for it any more, and it was weighed at a fifth."""
     opus = packets(recording("mpegts", "libopus", 5.0, 48_000, 1, 6_000))
