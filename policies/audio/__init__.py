@@ -14,8 +14,8 @@ asf       Windows Media: .wma, .asf, .wmv
 sounds    streams of sound by WAVEFORMATEX, for those two; ``wma`` counts Windows Media Audio by its blocks
 flv       FLV, with ``flv_extended``; ``wavpack`` and ``tta`` what their names say
 mpegts    MPEG transport streams, M2TS; ``mpegps`` programme streams
-frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM) and ``ac3``; ``hunt`` looks for the first
-          two in the unknown
+frames    bare frames, found and followed: ``mpeg``, ``adts`` (with LATM), ``ac3`` and ``dts``; ``hunt`` looks for
+          all in the unknown
 aac       its set-up, its blocks, and several of them in what is called one sample
 flac      native FLAC: counts the blocks of its frames
 amr       AMR and AMR-WB

@@ -1,4 +1,4 @@
-"""Frames of MPEG audio, AAC or AC-3 in what a WAV calls plain samples: FFmpeg probes those, and plays what it finds.
+"""Frames of MPEG audio, AAC, AC-3 or DTS in what a WAV calls plain samples: FFmpeg probes it, and plays what it finds.
 
 Bare, or as S/PDIF carries them (IEC 61937): bursts between zeros, each in words of 16 bits whose bytes are exchanged.
 """
@@ -8,6 +8,7 @@ from array import array
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
+from policies.audio.dts import DtsWalker
 from policies.audio.frames import FrameWalker
 from policies.audio.mpeg import ToldMpegWalker
 from policies.audio.walker import Chunk, Patience
@@ -26,7 +27,7 @@ _LEAST_BYTES_A_MS = 29
 """Of what readers pass over from one burst to the next: four bytes a sample, at 7350 Hz or more."""
 _BYTES_EACH = 64
 """Of a burst at least; true ones have 1536."""
-_KINDS: tuple[type[FrameWalker], ...] = (ToldMpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
+_KINDS: tuple[type[FrameWalker], ...] = (ToldMpegWalker, AdtsWalker, LatmWalker, Ac3Walker, DtsWalker)
 
 
 class _Bursts:

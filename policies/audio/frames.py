@@ -1,4 +1,4 @@
-"""Streams of bare frames (MPEG audio, ADTS, LOAS): found by their headers, followed by their lengths.
+"""Streams of bare frames (MPEG audio, ADTS, LOAS, AC-3, DTS): found by their headers, followed by their lengths.
 
 A frame that begins where the last one ended is *linked*; one found by search behind something else is *sought*. FFmpeg
 plays both, so a byte of rubbish between every two frames must not make them free. Rubbish imitates a header by chance,
@@ -30,7 +30,7 @@ class Kind:
 
 
 class FrameWalker(ABC):
-    """Walks frames in any cuts; keeps no more of the stream than one frame, 8 KiB.
+    """Walks frames in any cuts; keeps no more of the stream than one frame, 19 KiB at most.
 
     A subclass gives the pattern of a header, its size, how seldom chance makes one of a given kind, and ``_follow``.
     """

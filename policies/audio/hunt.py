@@ -1,13 +1,15 @@
 """For bytes that begin like nothing known: frames that FFmpeg would find in them all the same.
 
-It looks at the first megabyte and plays MPEG audio, ADTS, LOAS or AC-3 behind any rubbish, AMR without its magic, GSM
-without any, MP4 whose first box has a name that nobody knows, NUT and transport streams, and Ogg in a file that is
+It looks at the first megabyte and plays MPEG audio, ADTS, LOAS, AC-3 or DTS behind any rubbish, AMR without its magic,
+GSM without any, MP4 whose first box has a name that nobody knows, NUT and transport streams, and Ogg in a file that is
 called so. Others must begin at once.
 """
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
 from policies.audio.amr import BareAmrWalker
+from policies.audio.dts import PROBED_BYTES as DTS_PROBED_BYTES
+from policies.audio.dts import DtsWalker, is_dts
 from policies.audio.mp4.walker import Mp4Walker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.mpegts.walker import PROBED_BYTES, PROBES, TsWalker, is_transport, seems_transport
@@ -20,6 +22,7 @@ _MOST_HUNTED_BYTES = 2 << 20
 """Twice what FFmpeg looks at. What is no audio by then is not looked at further."""
 
 _LEAST_STRANGE_BYTES = 1024
+_LEAST_BEGIN_BYTES = 12
 
 
 class HuntWalker:
@@ -29,7 +32,8 @@ class HuntWalker:
     """
 
     __slots__ = (
-        "_head", "_is_whole", "_left", "_loas", "_movie", "_seems_transport", "_transport", "_walkers", "strange",
+        "_begin", "_dts", "_head", "_is_whole", "_left", "_loas", "_movie", "_seems_transport", "_told", "_transport",
+        "_walkers", "strange",
     )  # fmt: skip
 
     claimed_ms = None
@@ -37,6 +41,8 @@ class HuntWalker:
     def __init__(self, *, is_whole: bool = False) -> None:
         """``is_whole`` says that the file begins here, with no tag in front of it."""
         self._head = b""
+        self._begin: bytearray | None = bytearray() if is_whole else None
+        """The file's first bytes, while they may say that it is DTS."""
         self._is_whole = is_whole
         self._seems_transport = False
         self.strange = 0
@@ -45,9 +51,8 @@ class HuntWalker:
         self._movie = Mp4Walker()
         self._loas = LatmWalker(is_linked=False)
         self._transport = TsWalker()
-        self._walkers: tuple[Walker, ...] = (
-            MpegWalker(is_linked=False),
-            AdtsWalker(is_linked=False),
+        self._dts = DtsWalker(is_linked=False)
+        self._told: tuple[Walker, ...] = (
             self._loas,
             Ac3Walker(is_linked=False),
             BareAmrWalker(wide=False),
@@ -55,6 +60,13 @@ class HuntWalker:
             BareGsmWalker(),
             OggWalker(),
             NutWalker(),
+        )
+        """Which chance makes none of."""
+        self._walkers: tuple[Walker, ...] = (
+            MpegWalker(is_linked=False),
+            AdtsWalker(is_linked=False),
+            *self._told,
+            self._dts,
             self._movie,
             self._transport,
         )
@@ -66,6 +78,8 @@ class HuntWalker:
         In a transport stream without rubbish others find what it holds as well, in pieces. FFmpeg plays those where it
         takes the file for something else, because the packets are full of syncs.
         """
+        if self._walkers == (self._dts,):
+            return self._dts
         able: list[Walker] = [self._transport, self._movie]
         is_clean = self._transport.explains and self._transport.strange <= _LEAST_STRANGE_BYTES
         if not (is_clean and self._seems_transport):
@@ -96,6 +110,26 @@ class HuntWalker:
 
     def feed(self, chunk: Chunk) -> None:
         """The next bytes."""
+        if self._begin is not None:
+            first = chunk[: DTS_PROBED_BYTES - len(self._begin)]
+            self._begin += first
+            self._hunt(first)
+            chunk = chunk[len(first) :]
+            self._judge_begin(bytes(self._begin))
+        if chunk:
+            self._hunt(chunk)
+
+    def _judge_begin(self, begin: bytes) -> None:
+        """Judge by the file's first bytes whether FFmpeg takes it for DTS."""
+        if len(begin) < DTS_PROBED_BYTES:
+            self._begin = self._begin if DtsWalker.begins(begin) or len(begin) < _LEAST_BEGIN_BYTES else None
+            return
+        self._begin = None
+        is_packets = self._seems_transport or self._transport.explains
+        if is_dts(begin) and not is_packets and not any(one.ms for one in self._told):
+            self._walkers, self._left = (self._dts,), 0
+
+    def _hunt(self, chunk: Chunk) -> None:
         if len(self._head) < PROBES[-1]:
             self._probe(chunk)
         if 0 < self._left <= len(chunk):

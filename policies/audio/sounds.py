@@ -7,6 +7,7 @@ from policies.audio import vorbis
 from policies.audio.aac import setup as aac
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker
+from policies.audio.dts import DtsWalker
 from policies.audio.flac import FlacWalker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.packets import AacPackets, Packets, SpeexPackets, VorbisPackets
@@ -39,6 +40,7 @@ _FRAMED: Mapping[int, Callable[[], Walker]] = {
     0x1600: lambda: AdtsWalker(is_linked=False),
     0x1610: lambda: AdtsWalker(is_linked=False),
     0x2000: lambda: Ac3Walker(is_linked=False),
+    0x2001: lambda: DtsWalker(is_linked=False),
     0xF1AC: FlacWalker,
 }
 

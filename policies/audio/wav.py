@@ -12,6 +12,7 @@ from policies.audio.act import Act
 from policies.audio.adts import AdtsWalker
 from policies.audio.chunks import FORM, ChunkWalker, Reading
 from policies.audio.disguise import Disguise
+from policies.audio.dts import DtsWalker
 from policies.audio.flac import FlacWalker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.speech import G723_TAGS, G723Walker
@@ -29,6 +30,7 @@ _FRAMED: Mapping[int, Callable[[], Walker]] = {
     0x0055: MpegWalker,
     0x1600: AdtsWalker,
     0x2000: lambda: Ac3Walker(is_linked=False),
+    0x2001: lambda: DtsWalker(is_linked=False),
     0xF1AC: FlacWalker,
 }
 """Format tags whose data is a stream of frames."""

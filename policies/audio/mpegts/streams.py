@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from policies.audio.ac3 import Ac3Walker
 from policies.audio.adts import AdtsWalker, LatmWalker
+from policies.audio.dts import DtsWalker
 from policies.audio.frames import FrameWalker
 from policies.audio.mpeg import MpegWalker
 from policies.audio.mpegts.opus import OpusElements
@@ -15,7 +16,7 @@ _CLEAR_BYTES, _TRIED_BYTES = 8_192, 65_536
 _WEIGHED_BITS = 32_000
 OPUS_TIMES = 8
 """How much more thrifty Opus is than what is weighed."""
-_KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker)
+_KINDS: tuple[type[FrameWalker], ...] = (MpegWalker, AdtsWalker, LatmWalker, Ac3Walker, DtsWalker)
 
 
 Frames: TypeAlias = FrameWalker | OpusElements
@@ -128,7 +129,9 @@ class Stream:
     def said(self) -> Said:
         """What is known of it so far; of many streams somebody may ask after every packet."""
         if self._said is None:
-            speaking = (one for one in self._walkers if self._speaks(one))
+            speaking = [one for one in self._walkers if self._speaks(one)]
+            if any(isinstance(one, DtsWalker) and not one.strange for one in speaking):
+                speaking = [one for one in speaking if one is not self._opus]  # both begin alike
             frames = max(speaking, key=lambda one: one.ms or 0, default=None)
             weighed_ms = weight_ms(self._passed if frames is None else frames.strange)
             ms = weighed_ms + (frames.ms or 0 if frames else 0)

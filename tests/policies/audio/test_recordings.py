@@ -10,6 +10,7 @@ from tests.policies.audio.feeding import fed
 RECORDINGS = Path(__file__).parent / "recordings"
 
 DECODED = {  # samples per channel, rate, channels
+    "noise_ffmpeg.dts": (19_456, 48_000, None),
     "speech_ffmpeg_cut.flac": (15_808, 16_000, 1),
     "speech_ffmpeg_ms_adpcm.wav": (8144, 8000, 1),
     "speech_ffmpeg_mulaw_piped.wav": (8000, 8000, 1),
