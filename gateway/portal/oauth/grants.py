@@ -31,7 +31,7 @@ async def client_credentials(request: web.Request, found: Found) -> Issued:
     audience = _audience(found, oauth, account.audiences)
     principal = await oauth.tokens.subject(account.tenant_id, account.id)
     if principal is None:
-        raise OAuthError("invalid_client", "This service account is disabled.", status=401)
+        raise OAuthError("invalid_client", "This service account is disabled, or its tenant is suspended.", status=401)
     return oauth.tokens.service(principal, scopes, audience)
 
 
@@ -39,17 +39,15 @@ async def refresh_token(request: web.Request, found: Found) -> Issued:
     """RFC 6749 section 6, rotated as RFC 9700 section 4.14.2 asks."""
     tokens = request.app[OAUTH].tokens
     token = required(found, "refresh_token")
-    family = await tokens.family_of(token)
-    if family is not None:  # what is wrong with the request must not cost the token
+    family, principal = await tokens.family_of(token), None
+    if family is not None:  # what is wrong with the request, or with the tenant for now, must not cost the token
         chosen(found, family.scopes)
-        if found.get("client_id", family.client_id) != family.client_id:
+        principal = await tokens.subject(family.tenant_id, family.user_id)
+        if principal is None or found.get("client_id", family.client_id) != family.client_id:
             raise _no_grant()
     renewal = await tokens.renew(token)
     family = renewal.family
-    if family is None or renewal.step in (Step.REFUSED, Step.REUSED):
-        raise _no_grant()
-    principal = await tokens.subject(family.tenant_id, family.user_id)
-    if principal is None:
+    if family is None or principal is None or renewal.step in (Step.REFUSED, Step.REUSED):
         raise _no_grant()
     scopes = chosen(found, family.scopes) & principal.scopes
     access = tokens.access(principal, scopes, client_id=family.client_id, family=family.id)

@@ -255,7 +255,7 @@ async def test_a_hundred_parallel_refreshes_log_nobody_out(office: Office) -> No
 
 @pytest.mark.parametrize("change", ["disabled", "no member", "suspended"])
 async def test_a_person_who_may_no_more_gets_nothing(office: Office, change: str) -> None:
-    """K-05."""
+    """K-05; and who may again goes on with the token that was refused."""
     issued = await office.log_in()
     if change == "disabled":
         await office.houses.directory.set_user_status(office.tenant.id, office.user.email, UserStatus.DISABLED)
@@ -265,6 +265,7 @@ async def test_a_person_who_may_no_more_gets_nothing(office: Office, change: str
         async with office.parts.pool.operator() as connection:
             await connection.execute("DELETE FROM platform.memberships WHERE user_id = $1", office.user.id)
     assert (await office.refresh(issued.refresh, status=400))["error"] == "invalid_grant"
+    assert not await office.parts.pool.read("SELECT FROM platform.refresh_families WHERE generation > 1")
 
 
 async def test_what_is_wrong_with_a_request_does_not_cost_the_token(office: Office) -> None:
