@@ -111,7 +111,7 @@ class Stream:
     def look(self) -> None:
         """Look what its bytes are, of which there are as many as were waited for."""
         self.flush()
-        speaking = [one for one in self._walkers if self._speaks(one)]
+        speaking = self._speaking()
         if self._passed >= _TRIED_BYTES or (len(speaking) == 1 and not speaking[0].strange):
             opus = self._walkers[-1]
             if self.is_opus and speaking and opus not in speaking:
@@ -121,6 +121,12 @@ class Stream:
         else:
             self._due = _TRIED_BYTES
 
+    def _speaking(self) -> list[Frames]:
+        """Those that explain most of it; of DTS and Opus, which begin alike, DTS where that explains all."""
+        speaking = [one for one in self._walkers if self._speaks(one)]
+        is_dts = any(isinstance(one, DtsWalker) and not one.strange for one in speaking)
+        return [one for one in speaking if one is not self._opus] if is_dts else speaking
+
     @staticmethod
     def _speaks(walker: Frames) -> bool:
         return bool(walker.ms) and walker.strange * 2 <= walker.passed
@@ -129,10 +135,7 @@ class Stream:
     def said(self) -> Said:
         """What is known of it so far; of many streams somebody may ask after every packet."""
         if self._said is None:
-            speaking = [one for one in self._walkers if self._speaks(one)]
-            if any(isinstance(one, DtsWalker) and not one.strange for one in speaking):
-                speaking = [one for one in speaking if one is not self._opus]  # both begin alike
-            frames = max(speaking, key=lambda one: one.ms or 0, default=None)
+            frames = max(self._speaking(), key=lambda one: one.ms or 0, default=None)
             weighed_ms = weight_ms(self._passed if frames is None else frames.strange)
             ms = weighed_ms + (frames.ms or 0 if frames else 0)
             if self.is_opus:
