@@ -19,6 +19,7 @@ from policies.audio.mpeg import MpegWalker
 from policies.audio.mpegps import PsWalker
 from policies.audio.nist import NistWalker
 from policies.audio.nut import BITRATE as NUT_BITRATE
+from policies.audio.nut import NutWalker
 from policies.audio.ogg import OggWalker
 from policies.audio.plain import AuWalker
 from policies.audio.sniff import SNIFF_BYTES, Container, begins_a_file, id3v2_bytes, sniff
@@ -101,6 +102,8 @@ _NAMED = re.compile(r"\.(?:(g729)|(gsm)|g723_1|tco|rco)(?![a-z0-9])", re.IGNOREC
 _G729_BITRATE, _GSM_BITRATE, _G723_BITRATE = 8_000, 13_200, 5_300
 _TOLD_BY_LITTLE = frozenset((None, Container.UNKNOWN, Container.MP3, Container.ADTS, Container.LATM))
 _TAG_HEADER_BYTES = 10
+_PROBED_BYTES = 2048
+"""In which FFmpeg looks for NUT, whatever a file begins like."""
 
 
 def of_name(text: str) -> int:
@@ -115,8 +118,8 @@ class Track:
     """One file's bytes, from the first to the last, in any cuts."""
 
     __slots__ = (
-        "_held", "_in_tag", "_named_bitrate", "_pages_in_tag", "_tag_left", "_walker", "container", "is_file", "size",
-        "tag_size",
+        "_held", "_in_tag", "_named_bitrate", "_nut", "_pages_in_tag", "_tag_left", "_walker", "container", "is_file",
+        "size", "tag_size",
     )  # fmt: skip
 
     def __init__(self, named_bitrate: int = 0) -> None:
@@ -131,6 +134,7 @@ class Track:
         self._tag_left = 0
         self._held = b""
         self._walker: Walker | None = None
+        self._nut: NutWalker | None = NutWalker()
         self._in_tag: HuntWalker | None = None
         self._pages_in_tag: OggWalker | None = None
 
@@ -138,9 +142,16 @@ class Track:
     def walked_ms(self) -> int | None:
         """What a decoder would play of it; None when that could not be counted. Never 0: that is a file unexplained."""
         walker = self._speaker
+        if walker and self._hidden_ms:
+            return max(self._hidden_ms, walker.ms or 0)
         if walker is None or self._is_named or walker.strange * 2 > self._sound_bytes:
             return None
         return walker.ms or None
+
+    @property
+    def _hidden_ms(self) -> int:
+        """Of NUT behind what seems something else; 0 where there is none."""
+        return self._nut.ms or 0 if self._nut else 0
 
     @property
     def _is_named(self) -> bool:
@@ -187,7 +198,7 @@ class Track:
     @property
     def unsure(self) -> bool:
         """Whether its figure rests on a guess, or on what the file says of itself."""
-        return self._speaker is not None and self._speaker.unsure
+        return self._speaker is not None and (self._speaker.unsure or self._hidden_ms > 0)
 
     @property
     def codec(self) -> str:
@@ -204,8 +215,19 @@ class Track:
         self.size += len(chunk)
         if self._walker:
             self._walker.feed(chunk)
+            if self._nut:
+                self._look_for_nut(self._nut, chunk)
         elif self.container is None:
             self._begin(memoryview(chunk))
+
+    def _look_for_nut(self, nut: NutWalker, chunk: Chunk) -> None:
+        """FFmpeg is surest of it, and prefers it to most others."""
+        room = len(chunk) if nut.ms else _PROBED_BYTES - nut.strange
+        nut.feed(chunk[:room])
+        if nut.ms:
+            nut.feed(chunk[room:])
+        elif nut.strange >= _PROBED_BYTES:
+            self._nut = None
 
     def _begin(self, view: memoryview) -> None:
         while view:
@@ -248,5 +270,10 @@ class Track:
             if self.container is Container.OGG and self._pages_in_tag and self._pages_in_tag.ms:
                 # FFmpeg passes over no tag here: it looks for pages from the file's first byte on.
                 self._walker = self._pages_in_tag
-            self._walker.feed(b"".join((self._held, view)))
+            begun = b"".join((self._held, view))
+            self._walker.feed(begun)
+            if self._nut and not isinstance(self._walker, HuntWalker):  # which looks for it everywhere
+                self._look_for_nut(self._nut, begun)
+            else:
+                self._nut = None
         self._held, self._pages_in_tag = b"", None

@@ -15,7 +15,7 @@ from policies.audio.flac import StreamInfo
 from policies.audio.packets import FlacPackets, OpusPackets
 from policies.audio.sources import Heard
 from policies.audio.track import WALKERS, Track
-from tests.policies.audio.build import chunk, fmt, riff, streaminfo
+from tests.policies.audio.build import chunk, fmt, riff, streaminfo, wav
 from tests.policies.audio.feeding import cuts, fed
 from tests.policies.audio.oracle import played_ms, recording
 
@@ -380,6 +380,7 @@ FORGED = {
     ),
     "nut behind rubbish": lambda: random.Random(1).randbytes(300) + recording("nut", "libopus", S, 48_000, 1, 6_000),
     "nut of another magic": lambda: bytes(4) + recording("nut", "libopus", S, 48_000, 1, 6_000)[4:],
+    "nut behind the head of a WAV": lambda: wav(0) + recording("nut", "libopus", S, 48_000, 1, 6_000),
     "wav, S/PDIF behind the samples": lambda: spdif("ac3", 48_000, 100),
     "webm, decoys in padding": lambda: decoys(b"\xec"),
     "webm, decoys in unknown elements": lambda: decoys(b"\xb8"),
