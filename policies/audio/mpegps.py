@@ -4,6 +4,7 @@ Streams of pictures are sound where their first 64 KiB are frames of it, or wher
 What no frames explain in any other one is weighed, and so is what stands between packets. The longest stream counts.
 """
 
+import re
 from collections.abc import Generator
 
 from policies.audio.frames import NS_PER_SECOND
@@ -14,6 +15,7 @@ from policies.audio.steps import Lost, Reader, Steps
 from policies.audio.walker import Chunk, Patience
 
 _PREFIX, _START_BYTES = b"\0\0\1", 4
+_ZEROS, _NO_ZERO = bytes(_START_BYTES), re.compile(rb"[^\0]")
 _PACK, _SYSTEM, _MAP, _PRIVATE = 0xBA, 0xBB, 0xBC, 0xBD
 _SILENT = frozenset((0xBE, 0xBF))
 """Padding, and menus."""
@@ -38,6 +40,12 @@ _MOST_HEAD_BYTES = 24
 """Of the usual packs and packets."""
 _FRAMED = range(0x80, 0xA0)
 _UNUSUAL = frozenset((_PACK, _SYSTEM, _MAP, _PRIVATE)) | _SILENT
+
+
+def _pass_zeros(data: bytes, at: int) -> int:
+    """Where they end."""
+    found = _NO_ZERO.search(data, at)
+    return found.start() if found else len(data)
 
 
 def _begin(data: bytes, at: int) -> int:
@@ -182,9 +190,11 @@ class PsWalker:
         while True:
             head = yield _START_BYTES
             while not head.startswith(_PREFIX) or head[-1] < _PACK:
-                self._unread += head[0] > 0  # recorders fill up with zeros
-                if self._patience.is_lost(self._reader.position):
+                if head == _ZEROS:  # recorders fill up with them
+                    self._reader.quick = _pass_zeros
+                elif self._patience.is_lost(self._reader.position):
                     raise Lost
+                self._unread += head[0] > 0
                 head = head[1:] + (yield 1)
             number = head[-1]
             if number == _PACK:

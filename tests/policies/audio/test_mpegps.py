@@ -19,6 +19,7 @@ S = 2.0
 KINDS = {
     "mpg": ("mpeg", "mp2", S, 48_000, 2),
     "mpg of a telephone": ("mpeg", "libmp3lame", S, 16_000, 1, 16_000),
+    "vcd without pictures": ("vcd", "mp2", S, 44_100, 2),
     "vob": ("vob", "ac3", S, 48_000, 2),
     "vob of plain samples": ("vob", "pcm_dvd", S, 48_000, 2),
 }
