@@ -23,6 +23,7 @@ _PREAMBLE = b"\x72\xf8\x1f\x4e"
 _PREAMBLES_BYTES = 8
 _KIND, _IN_BYTES = 31, frozenset({21, 22})
 """Which bits say what a burst holds; of E-AC-3 and MLP its length is in bytes, else in bits (IEC 61937-2)."""
+_DTS = frozenset({11, 12, 13})
 _LEAST_BYTES_A_MS = 29
 """Of what readers pass over from one burst to the next: four bytes a sample, at 7350 Hz or more."""
 _BYTES_EACH = 64
@@ -33,13 +34,15 @@ _KINDS: tuple[type[FrameWalker], ...] = (ToldMpegWalker, AdtsWalker, LatmWalker,
 class _Bursts:
     """Walks the frames that bursts hold, wherever one begins; what is between them plays nothing."""
 
-    __slots__ = ("_doubted_at", "_first_at", "_held", "_left", "_odd", "_passed", "_patience", "_walkers")
+    __slots__ = ("_doubted_at", "_first_at", "_held", "_is_dts", "_left", "_odd", "_passed", "_patience", "_walkers")
 
     def __init__(self) -> None:
         self._held = b""
         self._left = 0
         self._odd = b""
         self._passed = 0
+        self._is_dts = True
+        """Whether all bursts say so."""
         self._first_at: int | None = None
         self._doubted_at: int | None = None
         """Behind a preamble whose words are others than those of the first readers may see other bursts; and so they
@@ -51,7 +54,9 @@ class _Bursts:
     def ms(self) -> int:
         """Of the kind of frames that plays longest, and of what may be bursts."""
         doubted = 0 if self._doubted_at is None else self._passed - self._doubted_at
-        return max(walker.ms or 0 for walker in self._walkers) + doubted // _LEAST_BYTES_A_MS
+        dts = self._walkers[-1]
+        walkers = [dts] if self._is_dts and not dts.strange else self._walkers
+        return max(walker.ms or 0 for walker in walkers) + doubted // _LEAST_BYTES_A_MS
 
     def feed(self, samples: bytes) -> None:
         """The next samples."""
@@ -71,6 +76,7 @@ class _Bursts:
                 self._held = data[at:]
                 return
             kind, length = struct.unpack_from("<HH", data, at + len(_PREAMBLE))
+            self._is_dts = self._is_dts and kind & _KIND in _DTS
             self._left = length if kind & _KIND in _IN_BYTES else length + 15 >> 4 << 1
             at += _PREAMBLES_BYTES
             self._odd = b""

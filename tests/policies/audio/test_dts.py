@@ -160,6 +160,19 @@ def test_an_extension_that_plays_longer_than_its_core_counts(body, ms):
 
 
 MP3 = recording("mp3", "libmp3lame", 20.0, 8_000, 1, 8_000, (("write_xing", "0"),))
+MP2 = b"\xff\xfd\x14\0"
+LOOKS_LIKE_MP2 = FEW[0][:20] + (MP2 + bytes(92)) * 5 + FEW[0][500:]
+"""Of 32 kbit/s and 48 kHz."""
+
+
+def test_bursts_of_dts_are_nothing_else():
+    """Wound: frames of MP2 were found in them by chance, which FFmpeg does not look for."""
+    head = b"\x72\xf8\x1f\x4e\x0b\0"
+    bursts = [head + (8 * len(one)).to_bytes(2, "little") + exchanged(one) for one in FEW + [LOOKS_LIKE_MP2] * 40]
+    data = in_wav(b"".join(one.ljust(2048, b"\0") for one in bursts), rate=48_000, channels=2)
+    assert billed_ms(data) == pytest.approx(len(bursts) * 512 / 48, abs=1)
+
+
 HIDDEN = {
     "mp3 in large frames": lambda: b"".join(
         saying(FEW[0], size=8_191)[:100].ljust(192) + MP3[at : at + 8_000] for at in range(0, 16_000, 8_000)
