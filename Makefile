@@ -67,8 +67,8 @@ $(VENV)/.nginx:
 	@touch $@
 
 # Each of the processes has servers of its own, so that none disturbs another. A third of their time they wait, for whole
-# gateways most of it: four keep two cores busy, two do not.
-JOBS ?= 4
+# gateways most of it: three keep two cores busy, two do not, and with four all of it costs more.
+JOBS ?= 3
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.nginx  ## the whole suite, with its own servers (TESTS=tests/policies for a part, JOBS=0 in one process)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
