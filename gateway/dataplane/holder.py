@@ -118,9 +118,8 @@ class Holder:
         self._notice(permit.principal, held.demands, held.answer)
         hold = None if held.lease is None else _Hold(self, permit, held.lease, is_lasting=is_lasting)
         if (lease := held.lease) is not None and any(one.allowance.kind is Kind.QUOTA for one in lease.demands):
-            lease.hear = lambda told: self._notice(permit.principal, lease.demands, told)
-            if not is_lasting:
-                lease.hear = lambda told: self._ended_apart(permit.principal, lease.demands, told)
+            hear = self._notice if is_lasting else self._ended_apart
+            lease.hear = lambda told: hear(permit.principal, lease.demands, told)
         return conclude_held(permit, held.demands, held.answer, hold)
 
     async def extend(

@@ -1,4 +1,7 @@
-"""ACT, a dictation machine's: G.729 behind what looks like the head of a WAV of plain samples. FFmpeg prefers it."""
+"""ACT, a dictation machine's: G.729 behind what looks like the head of a WAV of plain samples. FFmpeg prefers it.
+
+Source: FFmpeg's ``libavformat/act.c``.
+"""
 
 import re
 

@@ -1,7 +1,7 @@
 """What later versions (Enhanced RTMP) added to FLV: tags of sound that name their codec by four letters, and a track.
 
 As FFmpeg and OBS write them: one track to the tag. Others (several tracks in one, modifiers, codecs that are not in the
-tables) are weighed.
+tables) are weighed. Source: Enhanced RTMP v2 (veovera.org), "Enhanced Audio".
 """
 
 from collections.abc import Callable, Mapping

@@ -1,13 +1,13 @@
 """NIST SPHERE, as collections of speech have it: a header of lines, and then samples.
 
 All behind the header counts, at the slowest that any of its lines says. Shortened samples are weighed.
+Source: FFmpeg's ``libavformat/nistspheredec.c``.
 """
 
 import re
 
-from policies.audio.plain import frames_of
+from policies.audio.plain import LaidOut, frames_of
 from policies.audio.walker import Chunk
-from policies.audio.wav_formats import Layout
 
 _MOST_HEAD_BYTES = 16_384
 _USUAL_BYTES = 1024
@@ -17,31 +17,19 @@ _END, _NUMBER = re.compile(rb"[\n\r\0]end_head"), re.compile(rb"\+?0*(\d{1,9})(?
 _CODECS = {b"": "pcm_s{}", b"pcm": "pcm_s{}", b"alaw": "pcm_alaw", b"ulaw": "pcm_mulaw", b"mu-law": "pcm_mulaw"}
 
 
-class NistWalker:
+class NistWalker(LaidOut):
     """Counts bytes behind the header; keeps that."""
 
-    __slots__ = ("_held", "_layout", "_size", "passed")
+    __slots__ = ("_held", "_size", "passed")
 
-    strange = 0
     unsure = False
-    claimed_ms = None
 
     def __init__(self) -> None:
+        super().__init__()
         self.passed = 0
         self._held: bytes | None = b""
         """The header, until it is whole."""
         self._size = 0
-        self._layout: Layout | None = None
-
-    @property
-    def codec(self) -> str:
-        """FFmpeg's name; empty until known."""
-        return self._layout.codec if self._layout else ""
-
-    @property
-    def channels(self) -> int | None:
-        """As the header says."""
-        return self._layout.channels if self._layout else None
 
     @property
     def ms(self) -> int | None:

@@ -1,4 +1,7 @@
-"""NUT behind anything: FFmpeg looks for what begins its main head wherever in a file's first megabyte it stands."""
+"""NUT behind anything: FFmpeg looks for what begins its main head wherever in a file's first megabyte it stands.
+
+Source: FFmpeg's ``libavformat/nutdec.c``.
+"""
 
 from policies.audio.walker import Chunk
 

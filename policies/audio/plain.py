@@ -54,19 +54,15 @@ def _au(head: bytes) -> Layout | None:
     return frames_of(codec, channels, rate, bits)
 
 
-class AuWalker:
-    """Sun's format, also called SND: counts bytes behind a header; keeps that."""
+class LaidOut:
+    """A walker of plain samples: codec and channels are those of the layout that a header tells, once it has."""
 
-    __slots__ = ("_held", "_is_begun", "_layout", "_size")
+    __slots__ = ("_layout",)
 
     claimed_ms = None
     strange = 0
-    unsure = False
 
     def __init__(self) -> None:
-        self._held = b""
-        self._size = 0
-        self._is_begun = False
         self._layout: Layout | None = None
 
     @property
@@ -76,8 +72,22 @@ class AuWalker:
 
     @property
     def channels(self) -> int | None:
-        """As the header says."""
+        """As the header says; None until known."""
         return self._layout.channels if self._layout else None
+
+
+class AuWalker(LaidOut):
+    """Sun's format, also called SND: counts bytes behind a header; keeps that."""
+
+    __slots__ = ("_held", "_is_begun", "_size")
+
+    unsure = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = b""
+        self._size = 0
+        self._is_begun = False
 
     @property
     def ms(self) -> int | None:

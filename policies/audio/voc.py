@@ -2,11 +2,11 @@
 
 Of several formats the slowest counts for all, since readers obey the first or each. What is in blocks of other kinds,
 or behind the end, counts as samples where it is more than marks and texts take.
+Source: FFmpeg's ``libavformat/vocdec.c`` and ``voc.c``.
 """
 
-from policies.audio.plain import frames_of
+from policies.audio.plain import LaidOut, frames_of
 from policies.audio.walker import Chunk, Patience
-from policies.audio.wav_formats import Layout
 
 _HEAD_BYTES, _SIZE_AT = 22, 20
 _BLOCK_BYTES = 4
@@ -22,18 +22,16 @@ _TO_THE_END = 1 << 63
 _BYTES_EACH = 64
 
 
-class VocWalker:
+class VocWalker(LaidOut):
     """Walks blocks in any cuts; keeps the header of one."""
 
     __slots__ = (
-        "_behind", "_extended", "_held", "_is_sound", "_kind", "_layout", "_left", "_other", "_patience", "_played",
+        "_behind", "_extended", "_held", "_is_sound", "_kind", "_left", "_other", "_patience", "_played",
         "_wanted", "passed",
     )  # fmt: skip
 
-    claimed_ms = None
-    strange = 0
-
     def __init__(self) -> None:
+        super().__init__()
         self.passed = self._played = self._other = self._left = 0
         self._held = b""
         self._wanted = _HEAD_BYTES
@@ -42,20 +40,9 @@ class VocWalker:
         self._behind = 0
         """Bytes of that block behind its format."""
         self._is_sound = False
-        self._layout: Layout | None = None
         self._extended: tuple[int, int] | None = None
         """Rate and channels that were said in a block of their own for the next one."""
         self._patience = Patience(_BYTES_EACH)
-
-    @property
-    def codec(self) -> str:
-        """FFmpeg's name; empty until known."""
-        return self._layout.codec if self._layout else ""
-
-    @property
-    def channels(self) -> int | None:
-        """None until known."""
-        return self._layout.channels if self._layout else None
 
     @property
     def unsure(self) -> bool:

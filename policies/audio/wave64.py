@@ -1,7 +1,7 @@
 """Wave64 (Sony): WAV with GUIDs for names and sizes of 64 bits. It is read as a WAV whose samples never end.
 
 It is rare, so that is fair enough, and nothing can be hidden. Of several formats FFmpeg obeys the last, wherever it
-stands; no recorder writes two, so such a file is weighed.
+stands; no recorder writes two, so such a file is weighed. Source: FFmpeg's ``libavformat/w64.c`` and ``wavdec.c``.
 """
 
 from policies.audio.walker import Chunk
